@@ -1,0 +1,19 @@
+//! restain: domain-shifted histopathology tiles on tap.
+//!
+//! One package, two programs. `restain` (feature `serve`) encodes tiles with a trained Vision Transformer and
+//! answers with variants in another stain; `restain-train` (feature `train`) makes the bundles that it serves.
+//! ARCHITECTURE.md has the floor plan; imports point down only:
+//!
+//! ```text
+//! serve::{http} → serve::pipeline → serve::batch ┐
+//! train::run → train::{trainer, export, …} → …   ├→ engine, codec, bundle → method
+//! ```
+
+pub mod bundle;
+pub mod codec;
+pub mod engine;
+pub mod method;
+#[cfg(feature = "serve")]
+pub mod serve;
+#[cfg(feature = "train")]
+pub mod train;

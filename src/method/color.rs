@@ -1,0 +1,1 @@
+//! The training-free baselines: colour matching and HED jitter.

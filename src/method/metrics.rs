@@ -1,0 +1,1 @@
+//! How alike two tiles are: PSNR, SSIM, Wasserstein colour distance.

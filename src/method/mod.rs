@@ -1,0 +1,15 @@
+//! The method of arXiv 2407.02900 as pure functions on slices: no I/O, no async, no inference engine.
+
+pub mod color;
+pub mod geometry;
+pub mod latent;
+pub mod metrics;
+pub mod normalise;
+pub mod patches;
+pub mod style;
+pub mod synth;
+
+pub use geometry::{Geometry, GeometryError};
+pub use normalise::Normalisation;
+pub use patches::PixelOrder;
+pub use style::Style;

@@ -1,0 +1,1 @@
+//! Anatomy × characteristics → pixels.
