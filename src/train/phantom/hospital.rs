@@ -96,8 +96,8 @@ const PRESETS: [Hospital; 5] = [
     },
     // Brownish: faded blue, so that nuclei go to brown and stroma to beige.
     Hospital {
-        haematoxylin: [1.28, 1.82, 1.50],
-        eosin: [0.20, 0.56, 0.62],
+        haematoxylin: [1.30, 1.82, 1.40],
+        eosin: [0.24, 0.60, 0.54],
         white: [0.96, 0.94, 0.90],
         unevenness: 0.10,
         blur: 0.9,

@@ -32,7 +32,7 @@ const CYTOPLASM: f32 = 2.2;
 impl Section {
     pub fn cut(label: Label, side: usize, dice: &mut Dice) -> Self {
         let terrain = Terrain::new(side, dice);
-        let coverage = dice.between(0.24, 0.46);
+        let coverage = dice.between(0.28, 0.52);
         let nuclei = populate(label, side, coverage, &terrain, dice);
         let touches = touches(side, &nuclei);
         let halo = dice.between(-0.2, 0.45).max(0.0);
@@ -77,9 +77,9 @@ fn paint(terrain: &Terrain, touch: &Touch, halo: f32, x: f32, y: f32) -> (f32, f
         return (0.0, 0.0);
     }
     let fibre = terrain.fibres_at(x, y);
-    let bundles = 0.22 + 1.15 * smoothstep(0.3, 0.85, fibre);
+    let bundles = 0.2 + 0.5 * smoothstep(0.2, 0.8, fibre) + 0.55 * terrain.grain(x, y) * smoothstep(0.3, 0.6, fibre);
     let body = smoothstep(CYTOPLASM, 1.1, touch.nearest);
-    let cytoplasm = 0.26 + 0.36 * terrain.grain(x, y) + 0.24 * body;
+    let cytoplasm = 0.12 + 0.85 * terrain.grain(x, y).powi(2) + 0.3 * terrain.thickness(x, y) + 0.24 * body;
     // Neighbouring cells leave a paler seam where they meet, and shrinkage a halo round a nucleus.
     let seam = smoothstep(0.22, 0.0, touch.second - touch.nearest) * smoothstep(CYTOPLASM, CYTOPLASM - 0.4, touch.second);
     let shrunk = halo * smoothstep(1.0, 1.12, touch.nearest) * smoothstep(1.5, 1.2, touch.nearest);
@@ -125,7 +125,7 @@ fn stain(nucleus: &Nucleus, depth: f32, x: f32, y: f32) -> (f32, f32) {
     let rim = smoothstep(0.62, 0.92, depth);
     let open = 1.0 - nucleus.vesicular * 0.55 * (1.0 - rim);
     let nucleolus = nucleus.vesicular * 0.7 * smoothstep(2.3, 1.3, spot(nucleus, x, y));
-    let density = open + clumps * (0.5 + 0.6 * nucleus.vesicular) + nucleolus;
+    let density = open + clumps * (0.85 + 0.5 * nucleus.vesicular) + nucleolus;
     (covered, nucleus.dye * density.max(0.15) * covered)
 }
 

@@ -46,7 +46,7 @@ impl Terrain {
         Self {
             extent,
             stroma_below: dice.between(0.22, 0.52),
-            gaps_above: dice.between(0.52, 0.85),
+            gaps_above: dice.between(0.46, 0.78),
             fibre_angle: dice.between(0.0, PI),
             slow: Noise(dice.bits()),
             warp: Noise(dice.bits()),
@@ -80,7 +80,7 @@ impl Terrain {
     /// Density of the fibres of the stroma, 0..1.
     pub fn fibres_at(&self, x: f32, y: f32) -> f32 {
         let (sin, cos) = self.fibre_angle.sin_cos();
-        self.fibre.octaves((x * cos + y * sin) / 34.0, self.across(x, y) / 5.0, 3)
+        self.fibre.octaves((x * cos + y * sin) / 34.0, self.across(x, y) / 5.0, 4)
     }
 
     /// 1 where the tissue has come apart and light shines through.
