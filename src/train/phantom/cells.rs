@@ -4,9 +4,10 @@
 //! share of the area and the same amounts of dye, so that a classifier that learns colour learns the hospital.
 //! That is the trap which re-staining is meant to take away, and a phantom without it would teach nothing.
 
+use std::f32::consts::{PI, TAU};
+
 use super::Label;
 use super::dice::Dice;
-use std::f32::consts::{PI, TAU};
 
 /// Harmonics of an outline, from the second (an ellipse is drawn by `aspect`; the first only shifts the centre).
 const HARMONICS: usize = 4;

@@ -1,9 +1,12 @@
-//! `restain-train phantom`: its options, and their way to [`write`].
+//! `restain-train phantom`: its options, and their way to disk.
 
-use super::{FileFormat, Layout, PhantomSpec, WriteSpec, write};
-use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{FileFormat, Layout, PhantomSpec, WriteSpec, write};
 
 /// Write procedural H&E tiles with labels, from hospitals that look unlike each other.
 #[derive(Clone, Debug, clap::Args)]
@@ -40,18 +43,39 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         layout: args.layout,
         format: args.format,
     };
-    let bar = progress(args.tiles_per_domain.saturating_mul(args.hospitals as u64));
-    let tiles = write(&spec, &|| bar.inc(1))?;
-    bar.finish_and_clear();
+    let progress = Progress::new(args.tiles_per_domain.saturating_mul(args.hospitals as u64));
+    let tiles = write(&spec, &|| progress.tile())?;
+    if let Some(bar) = &progress.bar {
+        bar.finish_and_clear();
+    }
     tracing::info!(tiles, hospitals = args.hospitals, out = %args.out.display(), "phantom written");
     Ok(())
 }
 
-/// A bar on a terminal, nothing elsewhere.
-fn progress(tiles: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
+/// A bar on a terminal, a log line after every tenth elsewhere.
+struct Progress {
+    bar: Option<ProgressBar>,
+    total: u64,
+    written: AtomicU64,
+}
+
+impl Progress {
+    fn new(total: u64) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} tiles, {eta} left").expect("a valid template");
+            ProgressBar::new(total).with_style(style)
+        });
+        Self { bar, total, written: AtomicU64::new(0) }
     }
-    let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} tiles, {eta} left").expect("a fixed template");
-    ProgressBar::new(tiles).with_style(style)
+
+    fn tile(&self) {
+        let written = self.written.fetch_add(1, Ordering::Relaxed) + 1;
+        match &self.bar {
+            Some(bar) => bar.inc(1),
+            None if written < self.total && written.is_multiple_of((self.total / 10).max(100)) => {
+                tracing::info!(written, total = self.total, "writing tiles");
+            }
+            None => {}
+        }
+    }
 }

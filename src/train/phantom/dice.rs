@@ -3,9 +3,10 @@
 //! The generator is counter-based and its output is fixed by its authors for good, so a tile drawn today is the
 //! tile drawn after any update; the default generators of the `rand` crate promise no such thing.
 
+use std::f32::consts::TAU;
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use std::f32::consts::TAU;
 
 /// A source of randomness that depends on `(seed, stream)` alone.
 pub struct Dice(ChaCha8Rng);

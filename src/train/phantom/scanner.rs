@@ -3,11 +3,12 @@
 //! `light = white · exp(−(haematoxylin · h + eosin · e))` per channel, with the hospital's optical densities h and e
 //! (Ruifrok and Johnston 2001); then blur, sharpening, noise, gamma and JPEG, in the order in which they happen.
 
+use image::codecs::jpeg::JpegEncoder;
+use image::{ExtendedColorType, ImageFormat};
+
 use super::dice::Dice;
 use super::hospital::Hospital;
 use super::section::Section;
-use image::codecs::jpeg::JpegEncoder;
-use image::{ExtendedColorType, ImageFormat};
 
 /// Pixels a section must have more of on every side than the scan made of it, so that blur never sees a border.
 pub const PADDING: usize = 6;

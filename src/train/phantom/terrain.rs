@@ -3,10 +3,11 @@
 //! Drawn alike for both classes and all hospitals. A good part of the tiles has background in it, because real
 //! tiles do: white must stay white under any stain, and a phantom without white would not show that it does.
 
+use std::f32::consts::{PI, TAU};
+
 use super::cells::Ground;
 use super::dice::Dice;
 use super::noise::{Noise, smoothstep};
-use std::f32::consts::{PI, TAU};
 
 /// What of a tile is tissue.
 #[derive(Clone, Debug)]

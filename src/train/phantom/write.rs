@@ -4,16 +4,18 @@
 //! reader of that data set reads this one. It never writes into a folder that holds anything already: tiles of two
 //! phantoms in one place could not be told apart.
 
-use super::{Label, MAX_HOSPITALS, MAX_TILES, PhantomSpec, SIDES, Tile, tile};
+use std::fmt::Write as _;
+use std::fs;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, ensure};
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 use rayon::prelude::*;
-use std::fmt::Write as _;
-use std::fs;
-use std::io::BufWriter;
-use std::path::{Path, PathBuf};
+
+use super::{Label, MAX_HOSPITALS, MAX_TILES, PhantomSpec, SIDES, Tile, tile};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Layout {
