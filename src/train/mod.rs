@@ -2,10 +2,16 @@
 
 pub mod adamw;
 pub mod augment;
+pub mod checkpoint;
+pub mod cli;
 pub mod dataset;
 pub mod device;
+pub mod fit;
 pub mod loader;
 pub mod losses;
 pub mod mixing;
+pub mod preset;
+pub mod progress;
 pub mod recipe;
+pub mod trainer;
 pub mod vit;
