@@ -6,7 +6,9 @@ pub mod checkpoint;
 pub mod cli;
 pub mod dataset;
 pub mod device;
+pub mod export;
 pub mod fit;
+pub mod import;
 pub mod loader;
 pub mod losses;
 pub mod mixing;
@@ -15,3 +17,4 @@ pub mod progress;
 pub mod recipe;
 pub mod trainer;
 pub mod vit;
+
