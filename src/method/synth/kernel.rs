@@ -102,7 +102,9 @@ fn product<const P: usize, const FUSED: bool, const PLANAR: bool>(band: &Band, r
 #[inline(always)]
 fn times<const P: usize, const FUSED: bool>(rows: &[f32], style: &[[f32; P]]) -> [[f32; P]; BLOCK] {
     let rank = style.len();
-    let rows: [&[f32]; BLOCK] = std::array::from_fn(|r| &rows[r * rank..][..rank]);
+    let row = |r: usize| &rows[r * rank..][..rank];
+    // Written out: `array::from_fn` stays a call here.
+    let rows: [&[f32]; BLOCK] = [row(0), row(1), row(2), row(3)];
     let mut sums = [[0.0; P]; BLOCK];
     for (l, style) in style.iter().enumerate() {
         for (row, sums) in rows.iter().zip(&mut sums) {
