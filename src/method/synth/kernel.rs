@@ -87,7 +87,7 @@ fn product<const P: usize, const FUSED: bool, const PLANAR: bool>(band: &Band, r
             for (block, rows) in anatomy.chunks_exact(BLOCK * rank).enumerate() {
                 let sums = times::<P, FUSED>(rows, &style.as_chunks().0[..rank]);
                 for (r, sums) in sums.iter().enumerate() {
-                    let (start, phase) = place(order, P, width, plane * P + block * BLOCK + r, patch);
+                    let (start, phase) = place(order, P, width, patch, (plane, block * BLOCK + r));
                     let bytes: &mut [u8; P] = target[start..].first_chunk_mut().expect("the product fills the target");
                     for j in 0..P {
                         bytes[j] = to_byte(multiply_add::<FUSED>(sums[j], scale[phase][j], offset[phase][j]));
@@ -129,8 +129,9 @@ fn product_any(band: &Band, target: &mut [u8]) {
     for (patch, anatomy) in band.anatomy.chunks_exact(half).enumerate() {
         let style = &band.characteristics[patch * band.stride..][..half];
         for (q, row) in anatomy.chunks_exact(rank).enumerate() {
-            let style = &style[q / size * rank * size..][..rank * size];
-            let (start, phase) = place(band.order, size, width, q, patch);
+            let (plane, row_of_plane) = (q / size, q % size);
+            let style = &style[plane * rank * size..][..rank * size];
+            let (start, phase) = place(band.order, size, width, patch, (plane, row_of_plane));
             for (j, pixel) in target[start..][..size].iter_mut().enumerate() {
                 let sum: f32 = row.iter().zip(style[j..].iter().step_by(size)).map(|(a, b)| a * b).sum();
                 *pixel = to_byte(sum * band.scale[phase * size + j] + band.offset[phase * size + j]);
@@ -139,14 +140,18 @@ fn product_any(band: &Band, target: &mut [u8]) {
     }
 }
 
-/// Where row `q` of the product of patch `patch` goes, and which row of the scale table it takes.
+/// Where a row of the product goes, and which row of the scale table it takes.
 #[inline(always)]
-fn place(order: PixelOrder, size: usize, width: usize, q: usize, patch: usize) -> (usize, usize) {
+fn place(order: PixelOrder, size: usize, width: usize, patch: usize, (plane, row): (usize, usize)) -> (usize, usize) {
+    let q = plane * size + row;
     match order {
         // Into planes [C, P, W].
-        PixelOrder::Planar => (q * width + patch * size, q / size),
+        PixelOrder::Planar => (q * width + patch * size, plane),
         // Straight into [P, W, 3]: three rows of the product lie end to end in one row of pixels.
-        PixelOrder::Interleaved => (q / CHANNELS * CHANNELS * width + patch * CHANNELS * size + q % CHANNELS * size, q * size % CHANNELS),
+        PixelOrder::Interleaved => {
+            let (line, third) = (q / CHANNELS, q % CHANNELS);
+            ((line * width + patch * size) * CHANNELS + third * size, third * size % CHANNELS)
+        }
     }
 }
 
@@ -165,11 +170,13 @@ fn interleave(planes: &[u8], out: &mut [u8]) {
 #[multiversion(targets = "simd")]
 pub(super) fn widen(halves: &[u16], wide: &mut [f32]) {
     for (half, wide) in halves.iter().zip(wide) {
-        let magnitude = u32::from(half & 0x7fff) << 13;
+        // Widened with its sign, the shift puts sign, exponent and mantissa where f32 has them; the mask clears the
+        // copies of the sign between.
+        let bits = (i32::from(half.cast_signed()) << 13).cast_unsigned() & 0x8fff_e000;
         // The exponent's bias is 15 in f16 and 127 in f32; multiplying also normalises f16's subnormals.
-        let scaled = f32::from_bits(magnitude) * f32::from_bits((127 + 127 - 15) << 23);
+        let scaled = f32::from_bits(bits) * f32::from_bits((127 + 127 - 15) << 23);
         // Infinity and NaN keep their largest exponent.
-        let special = if magnitude >= 31 << 23 { 0xff << 23 } else { 0 };
-        *wide = f32::from_bits(scaled.to_bits() | special | u32::from(half & 0x8000) << 16);
+        let special = if half & 0x7c00 == 0x7c00 { 0xff << 23 } else { 0 };
+        *wide = f32::from_bits(scaled.to_bits() | special);
     }
 }
