@@ -14,8 +14,7 @@ const ROUND: Duration = Duration::from_millis(30);
 const ROUNDS: usize = 50;
 
 fn main() {
-    let spec =
-        GeometrySpec { image_size: 224, in_channels: 3, patch_size: 16, embed_dim: 768, depth: 12, num_heads: 16, mlp_ratio: 4.0 };
+    let spec = GeometrySpec { image_size: 224, in_channels: 3, patch_size: 16, embed_dim: 768, depth: 12, num_heads: 16, mlp_ratio: 4.0 };
     let geometry = Geometry::new(spec).expect("the paper's base geometry");
     let (source, mut out) = (vec![1u8; geometry.tile_bytes()], vec![0u8; geometry.tile_bytes()]);
     let copies = calls_per_second(|| black_box(&mut out[..]).copy_from_slice(black_box(&source)));

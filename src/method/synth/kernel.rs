@@ -37,16 +37,14 @@ impl Band<'_> {
 #[multiversion(targets = "simd")]
 pub(super) fn synthesise(band: &Band, planes: &mut [u8], out: &mut [u8]) {
     // A fused multiply-add without the instruction is a slow library call.
-    const FUSED: bool = true;
+    let fused = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
     // With 32 registers the style of a plane stays in them when the rank is known when compiled; with 16 it would be
     // spilled, and reading it row by row is faster.
-    const WIDE: bool = true;
-    if target_cfg_f!(target_feature = "avx512f") {
-        dispatch::<FUSED, WIDE>(band, planes, out)
-    } else if target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64")) {
-        dispatch::<FUSED, { !WIDE }>(band, planes, out)
-    } else {
-        dispatch::<{ !FUSED }, { !WIDE }>(band, planes, out)
+    let wide = target_cfg_f!(target_feature = "avx512f");
+    match (fused, wide) {
+        (true, true) => dispatch::<true, true>(band, planes, out),
+        (true, false) => dispatch::<true, false>(band, planes, out),
+        (false, _) => dispatch::<false, false>(band, planes, out),
     }
 }
 
