@@ -35,7 +35,7 @@ pub fn read(path: &Path) -> Result<Weights, ImportError> {
         let tensor = view.gather(&bytes).map_err(refused)?;
         tensors.insert(name, tensor);
     }
-    Ok(Weights { tensors })
+    Weights::from_tensors(tensors).map_err(|source| ImportError::Weights { path: path.to_owned(), source })
 }
 
 /// The dict of tensors: the whole checkpoint, or what it holds under `model`.
