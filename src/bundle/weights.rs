@@ -139,7 +139,9 @@ fn write<'a>(path: &Path, tensors: impl Iterator<Item = (&'a String, &'a Tensor)
         Ok((name.as_str(), TensorView::new(Dtype::F32, tensor.shape.clone(), bytemuck::cast_slice(&tensor.data))?))
     });
     let views = views.collect::<Result<Vec<_>, WeightsError>>()?;
-    Ok(safetensors::serialize_to_file(views, None, path)?)
+    // Not `serialize_to_file`, whose files only their owner may read.
+    let bytes = safetensors::serialize(views, None)?;
+    std::fs::write(path, bytes).map_err(|source| WeightsError::Io { action: "write", path: path.to_owned(), source })
 }
 
 fn check_positions(found: &Tensor) -> Result<(), WeightsError> {
@@ -150,8 +152,8 @@ fn check_positions(found: &Tensor) -> Result<(), WeightsError> {
         return Err(misshapen());
     }
     let table = position_table(grid, embed);
-    // Written so that a NaN is refused.
-    match found.data.iter().zip(&table).position(|(value, expected)| !((value - expected).abs() <= POSITION_TOLERANCE)) {
+    let apart = |value: f32, expected: f32| value.is_nan() || (value - expected).abs() > POSITION_TOLERANCE;
+    match found.data.iter().zip(&table).position(|(&value, &expected)| apart(value, expected)) {
         Some(index) => Err(WeightsError::Position { name: POSITIONS, index, value: found.data[index], expected: table[index] }),
         None => Ok(()),
     }
