@@ -106,6 +106,27 @@ fn int8_stays_near_fp32() {
     assert!(apart > 1e-4 && apart < 0.03, "{apart}");
 }
 
+/// One large weight in every row of a layer leaves the others no levels.
+fn spoil(weights: &mut Weights, layer: &str) {
+    let weight = weights.tensors.get_mut(&format!("{layer}.weight")).unwrap();
+    weight.data.iter_mut().step_by(weight.shape[1]).for_each(|number| *number = 60.0);
+}
+
+#[test]
+fn layers_that_int8_would_ruin_stay_in_fp32() {
+    let geometry = small();
+    let mut weights = random_weights(&geometry);
+    let layer = "encoder.blocks.0.mlp.fc2";
+    spoil(&mut weights, layer);
+    let home = tempfile::tempdir().unwrap();
+    let out = home.path().join("tiny/1");
+    let plain = |tiles: &[u8], batch: usize| Ok(plain::encode(&weights, &geometry, &NORMALISATION, tiles, batch));
+    let bundle = export(&ExportRequest { trained: true, ..request(&weights, geometry, &out, &plain) }).unwrap();
+    let record = &bundle.manifest.provenance["export"]["int8"];
+    assert_eq!(record["layers_kept_in_fp32"], json!([layer]), "{record}");
+    assert!(record["psnr_db"].as_f64().unwrap() >= INT8_PSNR, "{record}");
+}
+
 #[test]
 fn weights_that_do_not_agree_leave_nothing_behind() {
     let geometry = small();
