@@ -1,1 +1,12 @@
-//! ONNX Runtime: the only module that names it.
+//! Running an encoder graph: tiles in, latents out, through ONNX Runtime.
+//!
+//! The only module that names `ort`. It owns no queue and no threads of its own: a worker owns an [`Encoder`] and calls
+//! it; batching is the server's matter, synthesis the method's.
+
+mod encoder;
+mod error;
+mod runtime;
+
+pub use encoder::{Encoder, EncoderOptions, Encodings};
+pub use error::EngineError;
+pub use runtime::Runtime;

@@ -6,6 +6,7 @@ pub mod latent;
 pub mod metrics;
 pub mod normalise;
 pub mod patches;
+pub mod positions;
 pub mod style;
 pub mod synth;
 

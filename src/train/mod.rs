@@ -1,1 +1,4 @@
 //! The trainer.
+
+pub mod export;
+pub mod import;

@@ -1,1 +1,0 @@
-//! How alike two tiles are: PSNR, SSIM, Wasserstein colour distance.

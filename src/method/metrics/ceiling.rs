@@ -1,0 +1,124 @@
+//! What the rank of the product allows: the best PSNR that any encoder of a geometry could reach on a tile.
+//!
+//! Every channel of a patch is a product of rank L, so the best is a truncated singular value decomposition
+//! (Eckart, Young 1936). Print it beside every PSNR: a model is only as bad as its distance from there.
+
+use super::super::{Geometry, Normalisation, PixelOrder, patches};
+use super::psnr;
+
+/// Which basis [L, P] the rows of a patch's channel may be combined from.
+#[derive(Clone, Copy, Debug)]
+pub enum Ceiling<'a> {
+    /// Every patch has its own: aligned characteristics, as in a reconstruction.
+    PerPatch,
+    /// All patches share the best one: a broadcast style made for this very tile.
+    Shared,
+    /// The best one of patch `patch` of another tile: a broadcast style taken from one token.
+    Foreign { tile: &'a [u8], patch: usize },
+}
+
+/// 8-bit PSNR of the best approximation of `tile` `[H, W, 3] u8` at the geometry's rank. Infinite when L ≥ P.
+///
+/// # Panics
+/// When a length is not the geometry's, or there is no such patch.
+pub fn rank_ceiling_psnr(tile: &[u8], geometry: &Geometry, order: PixelOrder, normalisation: &Normalisation, kind: Ceiling) -> f64 {
+    let (size, rank) = (geometry.patch_size(), geometry.rank());
+    if rank >= size {
+        return f64::INFINITY;
+    }
+    let mut rows = product_rows(tile, geometry, order, normalisation);
+    let plane = size * size;
+    match kind {
+        Ceiling::PerPatch => {
+            for rows in rows.chunks_exact_mut(plane) {
+                project(rows, &basis(rows, size, rank), size);
+            }
+        }
+        Ceiling::Shared => {
+            for channel in 0..3 {
+                let own: Vec<f64> = rows.chunks_exact(plane).skip(channel).step_by(3).flatten().copied().collect();
+                let basis = basis(&own, size, rank);
+                rows.chunks_exact_mut(plane).skip(channel).step_by(3).for_each(|rows| project(rows, &basis, size));
+            }
+        }
+        Ceiling::Foreign { tile, patch } => {
+            let foreign = product_rows(tile, geometry, order, normalisation);
+            for channel in 0..3 {
+                let basis = basis(&foreign[(patch * 3 + channel) * plane..][..plane], size, rank);
+                rows.chunks_exact_mut(plane).skip(channel).step_by(3).for_each(|rows| project(rows, &basis, size));
+            }
+        }
+    }
+    psnr(tile, &pixels(&rows, geometry, order, normalisation))
+}
+
+/// Standardised values as the product holds them, `[N, C, P, P]`.
+fn product_rows(tile: &[u8], geometry: &Geometry, order: PixelOrder, normalisation: &Normalisation) -> Vec<f64> {
+    let mut values = vec![0.0; tile.len()];
+    let mut product = vec![0.0; tile.len()];
+    normalisation.to_values(tile, &mut values);
+    patches::patchify(order, geometry, &values, &mut product);
+    product.into_iter().map(f64::from).collect()
+}
+
+fn pixels(rows: &[f64], geometry: &Geometry, order: PixelOrder, normalisation: &Normalisation) -> Vec<u8> {
+    let product: Vec<f32> = rows.iter().map(|v| *v as f32).collect();
+    let mut values = vec![0.0; product.len()];
+    let mut tile = vec![0; product.len()];
+    patches::unpatchify(order, geometry, &product, &mut values);
+    normalisation.to_pixels(&values, &mut tile);
+    tile
+}
+
+/// The `rank` leading right singular vectors of `[rows, size]`, by one-sided Jacobi (Hestenes 1958): rotate pairs of
+/// columns until all are orthogonal; their lengths are then the singular values.
+fn basis(rows: &[f64], size: usize, rank: usize) -> Vec<Vec<f64>> {
+    // Columns of the matrix above, columns of V below, so that one rotation turns both.
+    let height = rows.len() / size;
+    let mut columns: Vec<Vec<f64>> = (0..size)
+        .map(|j| rows.iter().skip(j).step_by(size).copied().chain((0..size).map(|i| f64::from(u8::from(i == j)))).collect())
+        .collect();
+    let dot = |a: &[f64], b: &[f64]| a[..height].iter().zip(&b[..height]).map(|(a, b)| a * b).sum::<f64>();
+    // Convergence is quadratic; ten sweeps are plenty for any patch.
+    for _sweep in 0..30 {
+        let mut rotated = false;
+        for j in 1..size {
+            for i in 0..j {
+                let (left, right) = columns.split_at_mut(j);
+                let (a, b) = (&mut left[i], &mut right[0]);
+                let (aa, bb, ab) = (dot(a, a), dot(b, b), dot(a, b));
+                if ab.abs() <= 1e-12 * (aa * bb).sqrt() {
+                    continue;
+                }
+                rotated = true;
+                rotate(a, b, (bb - aa) / (2.0 * ab));
+            }
+        }
+        if !rotated {
+            break;
+        }
+    }
+    columns.sort_by(|a, b| dot(b, b).total_cmp(&dot(a, a)));
+    columns.into_iter().take(rank).map(|column| column[height..].to_vec()).collect()
+}
+
+/// Turns `a` and `b` by the angle whose tangent solves t² + 2ζt − 1 = 0, the smaller one.
+fn rotate(a: &mut [f64], b: &mut [f64], zeta: f64) {
+    let tangent = zeta.signum() / (zeta.abs() + (1.0 + zeta * zeta).sqrt());
+    let cosine = 1.0 / (1.0 + tangent * tangent).sqrt();
+    let sine = cosine * tangent;
+    for (a, b) in a.iter_mut().zip(b) {
+        (*a, *b) = (cosine * *a - sine * *b, sine * *a + cosine * *b);
+    }
+}
+
+/// Replaces every row `[size]` by its projection on an orthonormal basis.
+fn project(rows: &mut [f64], basis: &[Vec<f64>], size: usize) {
+    for row in rows.chunks_exact_mut(size) {
+        let coefficients: Vec<f64> = basis.iter().map(|axis| axis.iter().zip(&*row).map(|(a, v)| a * v).sum()).collect();
+        row.fill(0.0);
+        for (coefficient, axis) in coefficients.iter().zip(basis) {
+            row.iter_mut().zip(axis).for_each(|(v, a)| *v += coefficient * a);
+        }
+    }
+}

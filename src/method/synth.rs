@@ -1,1 +1,0 @@
-//! Anatomy × characteristics → pixels.

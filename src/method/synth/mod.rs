@@ -1,0 +1,165 @@
+//! Anatomy × characteristics → pixels: the synthesiser, which has no parameters and makes every variant.
+//!
+//! Per patch and channel the product of anatomy [P, L] and characteristics [L, P]. A tile is encoded once and then
+//! costs only this, so it is the hot path of the server: pixels come out as bytes, denormalised, rounded and clamped,
+//! a band of patches at a time, so that everything between the cached latents and the answer stays in the first caches.
+//! It does not choose styles, and nothing here allocates after [`Synthesiser::scratch`].
+
+mod kernel;
+pub mod reference;
+
+use super::geometry::{CHANNELS, Geometry};
+use super::normalise::Normalisation;
+use super::patches::PixelOrder;
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use kernel::Band;
+
+/// A number that latents may be kept in: `f32`, or `f16` at half the memory.
+pub trait Element: Copy + Send + Sync + sealed::Sealed {
+    /// The slice as `f32`: itself, or widened into `buffer`, which is at least as long.
+    #[doc(hidden)]
+    fn widen<'a>(slice: &'a [Self], buffer: &'a mut [f32]) -> &'a [f32];
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for half::f16 {}
+}
+
+impl Element for f32 {
+    fn widen<'a>(slice: &'a [Self], _: &'a mut [f32]) -> &'a [f32] {
+        slice
+    }
+}
+
+impl Element for f16 {
+    fn widen<'a>(slice: &'a [Self], buffer: &'a mut [f32]) -> &'a [f32] {
+        let buffer = &mut buffer[..slice.len()];
+        slice.convert_to_f32_slice(buffer);
+        buffer
+    }
+}
+
+/// Makes tiles of one geometry, pixel order and normalisation.
+#[derive(Clone, Debug)]
+pub struct Synthesiser {
+    geometry: Geometry,
+    order: PixelOrder,
+    /// `[3, P]` each: what turns values into 0..=255, for the three ways in which a row of the product starts.
+    scale: Vec<f32>,
+    offset: Vec<f32>,
+}
+
+/// Buffers that calls reuse; one for each thread.
+#[derive(Clone, Debug)]
+pub struct Scratch {
+    /// `[grid, h]`: a band's anatomy, widened.
+    anatomy: Vec<f32>,
+    /// `[grid, h]`: a band's characteristics, widened.
+    characteristics: Vec<f32>,
+    /// `[C, P, W]`: a band's pixels before its channels are interleaved.
+    planes: Vec<u8>,
+}
+
+impl Synthesiser {
+    pub fn new(geometry: Geometry, order: PixelOrder, normalisation: Normalisation) -> Self {
+        let size = geometry.patch_size();
+        let (scale, offset) = normalisation.to_byte_scale();
+        // Planar: a row of the product lies in one channel. Interleaved: channels alternate along it, and the row
+        // may start with any of them.
+        let spread = |of: [f32; 3]| {
+            let channel = |index: usize| match order {
+                PixelOrder::Planar => index / size,
+                PixelOrder::Interleaved => (index / size + index % size) % CHANNELS,
+            };
+            (0..CHANNELS * size).map(|index| of[channel(index)]).collect()
+        };
+        Self { geometry, order, scale: spread(scale), offset: spread(offset) }
+    }
+
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    pub fn pixel_order(&self) -> PixelOrder {
+        self.order
+    }
+
+    pub fn scratch(&self) -> Scratch {
+        let band = self.geometry.grid() * self.geometry.half();
+        let planes = CHANNELS * self.geometry.patch_size() * self.geometry.image_size();
+        Scratch { anatomy: vec![0.0; band], characteristics: vec![0.0; band], planes: vec![0; planes] }
+    }
+
+    /// One style for every patch. `anatomy` `[N, h]`, `style` `[h]`, `out` `[H, W, 3] u8`.
+    ///
+    /// # Panics
+    /// When a length is not the geometry's, or `scratch` was made for another one.
+    pub fn broadcast<T: Element>(&self, anatomy: &[T], style: &[f32], scratch: &mut Scratch, out: &mut [u8]) {
+        assert_eq!(style.len(), self.geometry.half(), "style is [h]");
+        self.check(anatomy.len(), scratch, out);
+        for (anatomy, out) in self.bands(anatomy).zip(self.out_bands(out)) {
+            let anatomy = T::widen(anatomy, &mut scratch.anatomy);
+            kernel::synthesise(&self.band(anatomy, style, 0), &mut scratch.planes, out);
+        }
+    }
+
+    /// To every patch its own characteristics. `anatomy` and `characteristics` `[N, h]`, `out` `[H, W, 3] u8`.
+    ///
+    /// # Panics
+    /// When a length is not the geometry's, or `scratch` was made for another one.
+    pub fn aligned<T: Element, S: Element>(&self, anatomy: &[T], characteristics: &[S], scratch: &mut Scratch, out: &mut [u8]) {
+        assert_eq!(characteristics.len(), self.geometry.tile_latent(), "characteristics are [N, h]");
+        self.check(anatomy.len(), scratch, out);
+        for ((anatomy, characteristics), out) in self.bands(anatomy).zip(self.bands(characteristics)).zip(self.out_bands(out)) {
+            let anatomy = T::widen(anatomy, &mut scratch.anatomy);
+            let characteristics = S::widen(characteristics, &mut scratch.characteristics);
+            kernel::synthesise(&self.band(anatomy, characteristics, self.geometry.half()), &mut scratch.planes, out);
+        }
+    }
+
+    /// A style at less than full strength, for [`Synthesiser::aligned`]: own·(1−s) + style·s in every patch.
+    /// `own` `[N, h]`, `style` `[h]`, `out` `[N, h] f32`.
+    ///
+    /// # Panics
+    /// When a length is not the geometry's.
+    pub fn blend_into<S: Element>(&self, own: &[S], style: &[f32], strength: f32, out: &mut [f32]) {
+        let half = self.geometry.half();
+        assert_eq!((own.len(), style.len(), out.len()), (self.geometry.tile_latent(), half, self.geometry.tile_latent()));
+        let mut row = [0.0; 256];
+        for (own, out) in own.chunks_exact(half).zip(out.chunks_exact_mut(half)) {
+            let pieces = own.chunks(row.len()).zip(style.chunks(row.len())).zip(out.chunks_mut(row.len()));
+            for ((own, style), out) in pieces {
+                for ((out, own), style) in out.iter_mut().zip(S::widen(own, &mut row)).zip(style) {
+                    *out = own * (1.0 - strength) + style * strength;
+                }
+            }
+        }
+    }
+
+    fn check(&self, anatomy: usize, scratch: &Scratch, out: &[u8]) {
+        let band = self.geometry.grid() * self.geometry.half();
+        let planes = CHANNELS * self.geometry.patch_size() * self.geometry.image_size();
+        assert_eq!(anatomy, self.geometry.tile_latent(), "anatomy is [N, h]");
+        assert_eq!(out.len(), self.geometry.tile_bytes(), "out is [H, W, 3]");
+        assert_eq!((scratch.anatomy.len(), scratch.planes.len()), (band, planes), "scratch of this synthesiser");
+    }
+
+    fn bands<'a, T>(&self, latents: &'a [T]) -> std::slice::ChunksExact<'a, T> {
+        latents.chunks_exact(self.geometry.grid() * self.geometry.half())
+    }
+
+    fn out_bands<'a>(&self, out: &'a mut [u8]) -> std::slice::ChunksExactMut<'a, u8> {
+        out.chunks_exact_mut(CHANNELS * self.geometry.patch_size() * self.geometry.image_size())
+    }
+
+    fn band<'a>(&'a self, anatomy: &'a [f32], characteristics: &'a [f32], stride: usize) -> Band<'a> {
+        let (size, rank) = (self.geometry.patch_size(), self.geometry.rank());
+        Band { size, rank, order: self.order, scale: &self.scale, offset: &self.offset, anatomy, characteristics, stride }
+    }
+}
+
+#[cfg(test)]
+mod tests;

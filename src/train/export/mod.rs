@@ -1,0 +1,5 @@
+//! Trained weights → a bundle.
+mod encoder;
+mod graph;
+mod onnx;
+mod quantise;
