@@ -34,25 +34,42 @@ const DECODER_BYTES_A_PIXEL: u64 = 16;
 /// Working memory that does not depend on the picture (tables, windows).
 const DECODER_BYTES: u64 = 1 << 20;
 
+/// The width and height that the header promises.
+///
+/// # Errors
+/// When the bytes are no picture, or one past the limits.
+pub fn probe(bytes: &[u8], limits: &Limits) -> Result<(usize, usize), DecodeError> {
+    let (decoder, _) = open(bytes, limits)?;
+    let (width, height) = decoder.dimensions();
+    Ok((width as usize, height as usize))
+}
+
 /// # Errors
 /// When the bytes are no picture, or one past the limits; nothing of the picture's own size is allocated before.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, DecodeError> {
-    let kind = kind_of(bytes).ok_or(DecodeError::UnknownKind)?;
+    let (decoder, kind) = open(bytes, limits)?;
+    let (width, height) = decoder.dimensions();
+    if kind == image::ImageFormat::Jpeg && !jpeg_ends(bytes) {
+        return Err(DecodeError::CutOff);
+    }
     let undecodable = |source| DecodeError::Undecodable { kind: name(kind), source };
+    let pixels = DynamicImage::from_decoder(decoder).map_err(undecodable)?.into_rgb8().into_raw();
+    Ok(RgbImage { width: width as usize, height: height as usize, pixels })
+}
+
+/// A decoder that has read the header and nothing else, of a picture within the limits.
+fn open<'a>(bytes: &'a [u8], limits: &Limits) -> Result<(impl ImageDecoder + 'a, image::ImageFormat), DecodeError> {
+    let kind = kind_of(bytes).ok_or(DecodeError::UnknownKind)?;
     let mut reader = ImageReader::with_format(Cursor::new(bytes), kind);
     let mut allowed = image::Limits::default();
     allowed.max_alloc = Some(limits.max_pixels.saturating_mul(DECODER_BYTES_A_PIXEL).saturating_add(DECODER_BYTES));
     reader.limits(allowed);
-    let decoder = reader.into_decoder().map_err(undecodable)?;
+    let decoder = reader.into_decoder().map_err(|source| DecodeError::Undecodable { kind: name(kind), source })?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > limits.max_pixels {
         return Err(DecodeError::TooLarge { width, height, max_pixels: limits.max_pixels });
     }
-    if kind == image::ImageFormat::Jpeg && !jpeg_ends(bytes) {
-        return Err(DecodeError::CutOff);
-    }
-    let pixels = DynamicImage::from_decoder(decoder).map_err(undecodable)?.into_rgb8().into_raw();
-    Ok(RgbImage { width: width as usize, height: height as usize, pixels })
+    Ok((decoder, kind))
 }
 
 fn kind_of(bytes: &[u8]) -> Option<image::ImageFormat> {

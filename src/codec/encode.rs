@@ -57,12 +57,9 @@ pub fn encode(format: ImageFormat, quality: u8, picture: &RgbImage) -> Result<Ve
     let color = ExtendedColorType::Rgb8;
     let written = match format {
         // Up is the cheapest filter that helps on photographs; Adaptive tries five for every row.
-        ImageFormat::Png => PngEncoder::new_with_quality(&mut out, CompressionType::Fast, FilterType::Up).write_image(
-            &picture.pixels,
-            width,
-            height,
-            color,
-        ),
+        ImageFormat::Png => {
+            PngEncoder::new_with_quality(&mut out, CompressionType::Fast, FilterType::Up).write_image(&picture.pixels, width, height, color)
+        }
         ImageFormat::Jpeg => JpegEncoder::new_with_quality(&mut out, quality).write_image(&picture.pixels, width, height, color),
         ImageFormat::Webp => WebPEncoder::new_lossless(&mut out).write_image(&picture.pixels, width, height, color),
     };

@@ -7,6 +7,6 @@ mod decode;
 mod encode;
 mod picture;
 
-pub use decode::{DecodeError, Limits, decode};
+pub use decode::{DecodeError, Limits, decode, probe};
 pub use encode::{EncodeError, ImageFormat, encode};
 pub use picture::{RgbImage, resize, sheet};

@@ -51,7 +51,10 @@ impl Admission {
     pub fn admit(self: &Arc<Self>, tiles: usize, bytes: u64) -> Result<Arc<Permit>, Error> {
         if tiles > self.max_tiles || bytes > self.max_bytes {
             let needs = format!("the request needs {tiles} tiles and {bytes} bytes with its answer");
-            let lends = format!("{} tiles and {} bytes are lent in all: send fewer tiles or ask for fewer variants", self.max_tiles, self.max_bytes);
+            let lends = format!(
+                "{} tiles and {} bytes are lent in all: send fewer tiles or ask for fewer variants",
+                self.max_tiles, self.max_bytes
+            );
             return Err(self.refuse(Error::new(ErrorKind::RequestTooLarge, format!("{needs}; {lends}"))));
         }
         let mut held = self.held.lock().expect("no code panics while it holds this lock");

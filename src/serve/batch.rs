@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
-pub use message::{BatchError, Encoded, Encode, TileEncoding};
 use message::Job;
+pub use message::{BatchError, Encode, Encoded, TileEncoding};
 pub use worker::{Worker, WorkerOptions, bucket, warm};
 
 use super::admission::Permit;

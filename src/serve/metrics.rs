@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, exponential_buckets,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    exponential_buckets,
 };
 
 use super::error::ErrorKind;
@@ -46,7 +47,10 @@ impl Metrics {
             register(&registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?)
         };
         let metrics = Self {
-            requests: register(&registry, IntCounterVec::new(Opts::new("requests_total", "Requests answered."), &["route", "code", "method"])?)?,
+            requests: register(
+                &registry,
+                IntCounterVec::new(Opts::new("requests_total", "Requests answered."), &["route", "code", "method"])?,
+            )?,
             request_duration: register(
                 &registry,
                 HistogramVec::new(
@@ -67,7 +71,10 @@ impl Metrics {
             styles: register(&registry, IntGaugeVec::new(Opts::new("styles", "Styles on offer."), &["domain"])?)?,
             model_info: register(
                 &registry,
-                IntGaugeVec::new(Opts::new("model_info", "1 for every model that is served."), &["model", "version", "precision", "provider"])?,
+                IntGaugeVec::new(
+                    Opts::new("model_info", "1 for every model that is served."),
+                    &["model", "version", "precision", "provider"],
+                )?,
             )?,
             model_load_duration: histogram(
                 "model_load_duration_seconds",

@@ -14,7 +14,6 @@ pub struct Job {
     pub deadline: Instant,
     pub queued: Instant,
     /// Held, never read: the tile counts as in the house until it is encoded or skipped.
-    #[expect(dead_code, reason = "held for its Drop")]
     pub permit: Arc<Permit>,
     pub reply: oneshot::Sender<Result<Encoded, BatchError>>,
 }

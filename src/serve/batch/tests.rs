@@ -9,7 +9,8 @@ use crate::serve::admission::Admission;
 use crate::serve::metrics::Metrics;
 
 fn geometry() -> Geometry {
-    Geometry::new(GeometrySpec { image_size: 4, in_channels: 3, patch_size: 2, embed_dim: 12, depth: 1, num_heads: 1, mlp_ratio: 1.0 }).unwrap()
+    Geometry::new(GeometrySpec { image_size: 4, in_channels: 3, patch_size: 2, embed_dim: 12, depth: 1, num_heads: 1, mlp_ratio: 1.0 })
+        .unwrap()
 }
 
 type Seen = Arc<Mutex<Vec<Vec<u8>>>>;
