@@ -131,7 +131,7 @@ mod tests {
     fn the_stream_is_the_one_that_was_promised() {
         assert_eq!(generator("digest", Some(&key(7)), 11, 1).next_u64(), PROMISED);
     }
-    const PROMISED: u64 = 0;
+    const PROMISED: u64 = 8_729_310_959_366_362_589;
 
     #[test]
     fn the_key_tells_sizes_apart() {
