@@ -27,7 +27,7 @@ pub enum BundleError {
     NoEncoder,
     #[error("no {asked} encoder: this bundle has {}", held.iter().map(Precision::to_string).collect::<Vec<_>>().join(", "))]
     NoPrecision { asked: Precision, held: Vec<Precision> },
-    #[error("{file}: {source}")]
+    #[error("{file} is refused")]
     Styles { file: String, source: StylesError },
     #[error("{path} exists already; choose another version, or overwrite it")]
     Exists { path: PathBuf },
@@ -78,6 +78,10 @@ pub enum WeightsError {
     Shape { name: String, found: Vec<usize>, expected: String },
     #[error("{name}[{index}] is {value}: weights must be finite")]
     Value { name: String, index: usize, value: f32 },
+    #[error("{name} has shape {found:?}, and must be [1, grid² + 1, embed_dim]")]
+    PositionShape { name: &'static str, found: Vec<usize> },
+    #[error("{name}[{index}] is {value}, and the sin-cos positions have {expected}: learnt or other positions are not supported")]
+    Position { name: &'static str, index: usize, value: f32, expected: f32 },
     #[error("these weights make no model")]
     Geometry(#[from] crate::method::GeometryError),
 }

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 pub use error::{BundleError, StylesError, WeightsError};
 pub use manifest::{MANIFEST_FILE, Manifest, Precision, SCHEMA, UnknownPrecision};
 pub use styles::{STYLES_FILE, StyleBank, StyleEntry};
-pub use weights::{Tensor, WEIGHTS_FILE, Weights, layout};
+pub use weights::{POSITIONS, Tensor, WEIGHTS_FILE, Weights, layout};
 pub use writer::{BundleEditor, BundleWriter, rewrite};
 
 /// A verified bundle.

@@ -60,12 +60,12 @@ impl StyleBank {
 
         let characteristics = tensor(&file, "characteristics", Dtype::F32, half)?;
         let styles = characteristics.len() / (4 * half);
-        let mean = floats("source_mean", &tensor_rows(&file, "source_mean", Dtype::F32, &[styles, 3])?)?;
-        let std = floats("source_std", &tensor_rows(&file, "source_std", Dtype::F32, &[styles, 3])?)?;
+        let mean = floats("source_mean", tensor_rows(&file, "source_mean", Dtype::F32, &[styles, 3])?)?;
+        let std = floats("source_std", tensor_rows(&file, "source_std", Dtype::F32, &[styles, 3])?)?;
         let domain = tensor_rows(&file, "domain", Dtype::U32, &[styles])?;
 
         let mut bank = Self { domains: domains.clone(), entries: Vec::with_capacity(styles) };
-        let numbers = floats("characteristics", &characteristics)?;
+        let numbers = floats("characteristics", characteristics)?;
         let three = |values: &[f32], style: usize| [values[3 * style], values[3 * style + 1], values[3 * style + 2]];
         for (style, (row, index)) in numbers.chunks_exact(half).zip(domain.chunks_exact(4)).enumerate() {
             let index = u32::from_le_bytes(index.try_into().expect("chunks of four bytes")) as usize;

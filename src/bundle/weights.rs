@@ -1,5 +1,8 @@
 //! The encoder's parameters by their published names, in `weights.safetensors`, so that PyTorch users can load them.
 //!
+//! The published state dict also holds the positions, which are computed and not learnt: they are written for those who
+//! load it there, checked and dropped when read.
+//!
 //! A plain map: which numbers there are and how they are shaped, checked against the encoder's layout. It computes
 //! nothing; the trainer and the exported graph do.
 
@@ -12,8 +15,13 @@ use safetensors::{Dtype, SafeTensors};
 use super::WeightsError;
 use crate::method::Geometry;
 use crate::method::geometry::{CHANNELS, GeometrySpec};
+use crate::method::positions::{position_table, positions};
 
 pub const WEIGHTS_FILE: &str = "weights.safetensors";
+/// The published name of the positions, [1, N+1, E].
+pub const POSITIONS: &str = "encoder.pos_embed";
+/// Computed in f64 by everyone, and rounded to f32.
+const POSITION_TOLERANCE: f32 = 1e-5;
 
 /// One parameter: row-major values and their shape.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +41,14 @@ impl Weights {
         self.tensors.get(name).ok_or_else(|| WeightsError::Missing { name: name.to_owned() })
     }
 
+    /// Takes a whole state dict. Positions in it are checked and dropped.
+    pub fn from_tensors(mut tensors: BTreeMap<String, Tensor>) -> Result<Self, WeightsError> {
+        if let Some(found) = tensors.remove(POSITIONS) {
+            check_positions(&found)?;
+        }
+        Ok(Self { tensors })
+    }
+
     pub fn read(path: &Path) -> Result<Self, WeightsError> {
         let bytes = std::fs::read(path).map_err(|source| WeightsError::Io { action: "read", path: path.to_owned(), source })?;
         let file = SafeTensors::deserialize(&bytes)?;
@@ -40,16 +56,18 @@ impl Weights {
             let data = decode(name, &view)?;
             Ok((name.to_owned(), Tensor { shape: view.shape().to_vec(), data }))
         });
-        Ok(Self { tensors: tensors.collect::<Result<_, WeightsError>>()? })
+        Self::from_tensors(tensors.collect::<Result<_, WeightsError>>()?)
     }
 
     pub fn write(&self, path: &Path) -> Result<(), WeightsError> {
-        let views = self.tensors.iter().map(|(name, tensor)| {
-            // Little-endian is what the format asks for, and what every supported machine holds.
-            Ok((name.as_str(), TensorView::new(Dtype::F32, tensor.shape.clone(), bytemuck::cast_slice(&tensor.data))?))
-        });
-        let views = views.collect::<Result<Vec<_>, WeightsError>>()?;
-        Ok(safetensors::serialize_to_file(views, None, path)?)
+        write(path, self.tensors.iter())
+    }
+
+    /// Writes a state dict that the published code loads whole: these parameters and the positions.
+    pub fn write_with_positions(&self, path: &Path, geometry: &Geometry) -> Result<(), WeightsError> {
+        let shape = vec![1, geometry.patches() + 1, geometry.embed_dim()];
+        let table = Tensor { shape, data: positions(geometry) };
+        write(path, self.tensors.iter().chain([(&POSITIONS.to_owned(), &table)]))
     }
 
     /// Infers every size but the two that weights do not show, and checks every parameter against the layout: the first
@@ -113,6 +131,32 @@ pub fn layout(geometry: &Geometry) -> BTreeMap<String, Vec<usize>> {
         }
     }
     layout
+}
+
+fn write<'a>(path: &Path, tensors: impl Iterator<Item = (&'a String, &'a Tensor)>) -> Result<(), WeightsError> {
+    let views = tensors.map(|(name, tensor)| {
+        // Little-endian is what the format asks for, and what every supported machine holds.
+        Ok((name.as_str(), TensorView::new(Dtype::F32, tensor.shape.clone(), bytemuck::cast_slice(&tensor.data))?))
+    });
+    let views = views.collect::<Result<Vec<_>, WeightsError>>()?;
+    // Not `serialize_to_file`, whose files only their owner may read.
+    let bytes = safetensors::serialize(views, None)?;
+    std::fs::write(path, bytes).map_err(|source| WeightsError::Io { action: "write", path: path.to_owned(), source })
+}
+
+fn check_positions(found: &Tensor) -> Result<(), WeightsError> {
+    let misshapen = || WeightsError::PositionShape { name: POSITIONS, found: found.shape.clone() };
+    let &[1, rows, embed] = found.shape.as_slice() else { return Err(misshapen()) };
+    let grid = rows.saturating_sub(1).isqrt();
+    if grid == 0 || grid * grid + 1 != rows || embed % 4 != 0 || found.data.len() != rows * embed {
+        return Err(misshapen());
+    }
+    let table = position_table(grid, embed);
+    let apart = |value: f32, expected: f32| value.is_nan() || (value - expected).abs() > POSITION_TOLERANCE;
+    match found.data.iter().zip(&table).position(|(&value, &expected)| apart(value, expected)) {
+        Some(index) => Err(WeightsError::Position { name: POSITIONS, index, value: found.data[index], expected: table[index] }),
+        None => Ok(()),
+    }
 }
 
 fn misshapen(name: &str, tensor: &Tensor, expected: &str) -> WeightsError {

@@ -60,7 +60,7 @@ const RGB_FROM_HED: [[f32; 3]; 3] = [[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.
 
 /// The inverse of [`RGB_FROM_HED`].
 const HED_FROM_RGB: [[f32; 3]; 3] =
-    [[1.877_983, -1.007_678, -0.556_116], [-0.065_908, 1.134_730, -0.135_522], [-0.601_907, -0.480_414, 1.573_588]];
+    [[1.877_983, -1.007_678, -0.556_116], [-0.065_908, 1.134_73, -0.135_522], [-0.601_907, -0.480_414, 1.573_588]];
 
 /// HED jitter (Tellez et al. 2018): each stain's density becomes density·(1+α) + β, α and β uniform in ±sigma, one draw
 /// for the whole tile. Densities are in natural units, −ln(pixel/255). Unlike scikit-image's `rgb2hed`, negative

@@ -93,11 +93,11 @@ impl Normalisation {
 /// Rounds to the nearest byte and clamps; NaN becomes 0.
 ///
 /// Adding 2²³ leaves the rounded integer in the low bits of the mantissa. `f32::round` and a saturating cast do the
-/// same, but neither vectorises well; and each comparison is written so that it becomes one `min` or `max`.
+/// same, but neither vectorises well.
 #[inline(always)]
+#[allow(clippy::manual_clamp, reason = "clamp would keep NaN")]
 pub(super) fn to_byte(value: f32) -> u8 {
-    let value = if value > 0.0 { value } else { 0.0 };
-    let value = if value < 255.0 { value } else { 255.0 };
+    let value = value.max(0.0).min(255.0);
     (value + 8_388_608.0).to_bits() as u8
 }
 

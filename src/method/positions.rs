@@ -1,18 +1,22 @@
 //! Where a token stands in its tile: the fixed 2-D sin-cos positions of Masked Autoencoders (arXiv 2111.06377),
-//! which the encoder adds to its tokens. They are computed, never learnt and never stored in a checkpoint.
+//! which the encoder adds to its tokens. They are computed, never learnt.
 
 use super::Geometry;
 
 const BASE: f64 = 10_000.0;
 
-/// Positions [N+1, E] f32, row-major. Row 0 is CLS and zero; patches follow row by row.
-///
-/// Of a patch's E numbers the first half encodes its column, the second its row (width first, as MAE does); of each
-/// half the first half is sin and the second cos of `coordinate / 10000^(i / (E/4))`.
+/// Positions [N+1, E] f32, row-major, of a model of this geometry.
 pub fn positions(geometry: &Geometry) -> Vec<f32> {
-    let (grid, embed) = (geometry.grid(), geometry.embed_dim());
+    position_table(geometry.grid(), geometry.embed_dim())
+}
+
+/// Positions [grid² + 1, embed] f32, row-major. Row 0 is CLS and zero; patches follow row by row.
+///
+/// Of a patch's numbers the first half encodes its column, the second its row (width first, as MAE does); of each half
+/// the first half is sin and the second cos of `coordinate / 10000^(i / (embed/4))`.
+pub fn position_table(grid: usize, embed: usize) -> Vec<f32> {
     let quarter = embed / 4;
-    let mut table = vec![0.0; (geometry.patches() + 1) * embed];
+    let mut table = vec![0.0; (grid * grid + 1) * embed];
     for (patch, row) in table[embed..].chunks_exact_mut(embed).enumerate() {
         let (by_column, by_row) = row.split_at_mut(embed / 2);
         for (coordinate, half) in [(patch % grid, by_column), (patch / grid, by_row)] {

@@ -1,4 +1,20 @@
-//! The trainer.
+//! The trainer: tiles in, a bundle out.
 
+pub mod adamw;
+pub mod augment;
+pub mod checkpoint;
+pub mod cli;
+pub mod dataset;
+pub mod device;
 pub mod export;
+pub mod fit;
 pub mod import;
+pub mod loader;
+pub mod losses;
+pub mod mixing;
+pub mod phantom;
+pub mod preset;
+pub mod progress;
+pub mod recipe;
+pub mod trainer;
+pub mod vit;

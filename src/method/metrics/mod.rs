@@ -2,6 +2,8 @@
 //!
 //! All on 8-bit pixels, `[.., 3] u8`, as image viewers see them; never on standardised values.
 
+#[cfg(test)]
+mod against_scikit_image;
 mod ceiling;
 mod ssim;
 

@@ -37,21 +37,92 @@ impl Band<'_> {
 #[multiversion(targets = "simd")]
 pub(super) fn synthesise(band: &Band, planes: &mut [u8], out: &mut [u8]) {
     // A fused multiply-add without the instruction is a slow library call.
-    if target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64")) {
-        dispatch::<true>(band, planes, out)
-    } else {
-        dispatch::<false>(band, planes, out)
+    let fused = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
+    // With 32 registers the style of a plane stays in them when the rank is known when compiled; with 16 it would be
+    // spilled, and reading it row by row is faster.
+    let wide = target_cfg_f!(target_feature = "avx512f");
+    match (fused, wide) {
+        (true, true) => dispatch::<true, true>(band, planes, out),
+        (true, false) => dispatch::<true, false>(band, planes, out),
+        (false, _) => dispatch::<false, false>(band, planes, out),
     }
 }
 
 #[inline(always)]
-fn dispatch<const FUSED: bool>(band: &Band, planes: &mut [u8], out: &mut [u8]) {
-    let target: &mut [u8] = if band.order == PixelOrder::Planar { planes } else { out };
-    let _ = FUSED;
-    product_any(band, target);
-    if band.order == PixelOrder::Planar {
-        interleave(planes, out);
+fn dispatch<const FUSED: bool, const WIDE: bool>(band: &Band, planes: &mut [u8], out: &mut [u8]) {
+    match band.order {
+        PixelOrder::Planar => {
+            by_geometry::<FUSED, WIDE, true>(band, planes);
+            interleave(planes, out);
+        }
+        PixelOrder::Interleaved => by_geometry::<FUSED, WIDE, false>(band, out),
     }
+}
+
+/// Common patch sides and ranks get code of their own; any other runs too.
+#[inline(always)]
+fn by_geometry<const FUSED: bool, const WIDE: bool, const PLANAR: bool>(band: &Band, target: &mut [u8]) {
+    match (band.size, band.rank) {
+        (16, 8) if WIDE => product::<16, FUSED, PLANAR>(band, 8, target),
+        (16, 16) if WIDE => product::<16, FUSED, PLANAR>(band, 16, target),
+        (16, rank) => product::<16, FUSED, PLANAR>(band, rank, target),
+        (8, 8) if WIDE => product::<8, FUSED, PLANAR>(band, 8, target),
+        (8, rank) => product::<8, FUSED, PLANAR>(band, rank, target),
+        _ => product_any(band, target),
+    }
+}
+
+/// Rows of the product that are made together, so that a row of the style is loaded once for all of them. Four rows of
+/// 16 fill half of AVX2's registers.
+const BLOCK: usize = 4;
+
+/// A patch side known when compiled, so that rows are whole vectors.
+#[inline(always)]
+fn product<const P: usize, const FUSED: bool, const PLANAR: bool>(band: &Band, rank: usize, target: &mut [u8]) {
+    let half = CHANNELS * P * rank;
+    let width = band.anatomy.len() / half * P;
+    let order = if PLANAR { PixelOrder::Planar } else { PixelOrder::Interleaved };
+    let table = |values: &[f32]| -> [[f32; P]; CHANNELS] { values.as_chunks().0.try_into().expect("[3, P]") };
+    let (scale, offset) = (table(band.scale), table(band.offset));
+    for (patch, anatomy) in band.anatomy.chunks_exact(half).enumerate() {
+        let style = &band.characteristics[patch * band.stride..][..half];
+        let planes = anatomy.chunks_exact(P * rank).zip(style.chunks_exact(rank * P));
+        for (plane, (anatomy, style)) in planes.enumerate() {
+            for (block, rows) in anatomy.chunks_exact(BLOCK * rank).enumerate() {
+                let sums = times::<P, FUSED>(rows, &style.as_chunks().0[..rank]);
+                for (r, sums) in sums.iter().enumerate() {
+                    let (start, phase) = place(order, P, width, patch, (plane, block * BLOCK + r));
+                    let bytes: &mut [u8; P] = target[start..].first_chunk_mut().expect("the product fills the target");
+                    for j in 0..P {
+                        bytes[j] = to_byte(multiply_add::<FUSED>(sums[j], scale[phase][j], offset[phase][j]));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `[BLOCK, L]` · `[L, P]`
+#[inline(always)]
+fn times<const P: usize, const FUSED: bool>(rows: &[f32], style: &[[f32; P]]) -> [[f32; P]; BLOCK] {
+    let rank = style.len();
+    let row = |r: usize| &rows[r * rank..][..rank];
+    // Written out: `array::from_fn` stays a call here.
+    let rows: [&[f32]; BLOCK] = [row(0), row(1), row(2), row(3)];
+    let mut sums = [[0.0; P]; BLOCK];
+    for (l, style) in style.iter().enumerate() {
+        for (row, sums) in rows.iter().zip(&mut sums) {
+            for j in 0..P {
+                sums[j] = multiply_add::<FUSED>(row[l], style[j], sums[j]);
+            }
+        }
+    }
+    sums
+}
+
+#[inline(always)]
+fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// Any patch side, row by row.
@@ -62,25 +133,29 @@ fn product_any(band: &Band, target: &mut [u8]) {
     for (patch, anatomy) in band.anatomy.chunks_exact(half).enumerate() {
         let style = &band.characteristics[patch * band.stride..][..half];
         for (q, row) in anatomy.chunks_exact(rank).enumerate() {
-            let plane = q / size;
-            let (start, phase) = place(band.order, size, width, q, patch);
-            let pixels = &mut target[start..][..size];
-            for (j, pixel) in pixels.iter_mut().enumerate() {
-                let sum: f32 = row.iter().enumerate().map(|(l, a)| a * style[(plane * rank + l) * size + j]).sum();
+            let (plane, row_of_plane) = (q / size, q % size);
+            let style = &style[plane * rank * size..][..rank * size];
+            let (start, phase) = place(band.order, size, width, patch, (plane, row_of_plane));
+            for (j, pixel) in target[start..][..size].iter_mut().enumerate() {
+                let sum: f32 = row.iter().zip(style[j..].iter().step_by(size)).map(|(a, b)| a * b).sum();
                 *pixel = to_byte(sum * band.scale[phase * size + j] + band.offset[phase * size + j]);
             }
         }
     }
 }
 
-/// Where row `q` of the product of patch `patch` goes, and which row of the scale table it takes.
+/// Where a row of the product goes, and which row of the scale table it takes.
 #[inline(always)]
-fn place(order: PixelOrder, size: usize, width: usize, q: usize, patch: usize) -> (usize, usize) {
+fn place(order: PixelOrder, size: usize, width: usize, patch: usize, (plane, row): (usize, usize)) -> (usize, usize) {
+    let q = plane * size + row;
     match order {
         // Into planes [C, P, W].
-        PixelOrder::Planar => (q * width + patch * size, q / size),
+        PixelOrder::Planar => (q * width + patch * size, plane),
         // Straight into [P, W, 3]: three rows of the product lie end to end in one row of pixels.
-        PixelOrder::Interleaved => (q / CHANNELS * CHANNELS * width + patch * CHANNELS * size + q % CHANNELS * size, q * size % CHANNELS),
+        PixelOrder::Interleaved => {
+            let (line, third) = (q / CHANNELS, q % CHANNELS);
+            ((line * width + patch * size) * CHANNELS + third * size, third * size % CHANNELS)
+        }
     }
 }
 
@@ -91,5 +166,21 @@ fn interleave(planes: &[u8], out: &mut [u8]) {
     let (green, blue) = rest.split_at(rest.len() / 2);
     for (((pixel, r), g), b) in out.as_chunks_mut::<CHANNELS>().0.iter_mut().zip(red).zip(green).zip(blue) {
         *pixel = [*r, *g, *b];
+    }
+}
+
+/// Half precision, as bits, to f32, exactly. As integer work and one multiplication it vectorises everywhere and is
+/// inlined; the conversion instruction behind `half`'s slices costs a call for every eight numbers.
+#[multiversion(targets = "simd")]
+pub(super) fn widen(halves: &[u16], wide: &mut [f32]) {
+    for (half, wide) in halves.iter().zip(wide) {
+        // Widened with its sign, the shift puts sign, exponent and mantissa where f32 has them; the mask clears the
+        // copies of the sign between.
+        let bits = (i32::from(half.cast_signed()) << 13).cast_unsigned() & 0x8fff_e000;
+        // The exponent's bias is 15 in f16 and 127 in f32; multiplying also normalises f16's subnormals.
+        let scaled = f32::from_bits(bits) * f32::from_bits((127 + 127 - 15) << 23);
+        // Infinity and NaN keep their largest exponent.
+        let special = if half & 0x7c00 == 0x7c00 { 0xff << 23 } else { 0 };
+        *wide = f32::from_bits(scaled.to_bits() | special);
     }
 }

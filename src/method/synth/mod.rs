@@ -12,7 +12,7 @@ use super::geometry::{CHANNELS, Geometry};
 use super::normalise::Normalisation;
 use super::patches::PixelOrder;
 use half::f16;
-use half::slice::HalfFloatSliceExt;
+use half::slice::HalfFloatSliceExt as _;
 use kernel::Band;
 
 /// A number that latents may be kept in: `f32`, or `f16` at half the memory.
@@ -37,7 +37,7 @@ impl Element for f32 {
 impl Element for f16 {
     fn widen<'a>(slice: &'a [Self], buffer: &'a mut [f32]) -> &'a [f32] {
         let buffer = &mut buffer[..slice.len()];
-        slice.convert_to_f32_slice(buffer);
+        kernel::widen(slice.reinterpret_cast(), buffer);
         buffer
     }
 }

@@ -9,8 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::graph::{ExternalData, Graph};
 use super::onnx::{AttributeProto, ValueInfoProto, element};
 use super::quantise;
-use crate::bundle::Weights;
-use crate::method::positions::positions;
+use crate::bundle::{POSITIONS, Weights};
 use crate::method::{Geometry, Normalisation};
 
 const LAYER_NORM_EPSILON: f32 = 1e-6;
@@ -80,8 +79,11 @@ impl EncoderGraph<'_> {
         let bias = self.parameter(graph, "encoder.patch_embed.proj.bias", &[embed]);
         let tokens = gemm(graph, patches, &weight, &bias);
         let tokens = graph.reshape(&tokens, &[-1, count as i64, embed as i64]);
-        // Row 0, CLS, is zero and left out.
-        let places = graph.float32s("positions", &[count, embed], &positions(self.geometry)[embed..]);
+        // Row 0, that of CLS, is zero and left out: the other rows are a span of their own in the same file.
+        let whole = &self.spans[POSITIONS];
+        let row_bytes = embed * size_of::<f32>();
+        let rows = ExternalData { location: whole.location.clone(), offset: whole.offset + row_bytes, length: whole.length - row_bytes };
+        let places = graph.external("positions", &[count, embed], &rows);
         let tokens = graph.node("Add", &[&tokens, &places], Vec::new());
 
         let cls = self.parameter(graph, "encoder.cls_token", &[1, 1, embed]);

@@ -1,5 +1,187 @@
-//! Trained weights → a bundle.
+//! Trained weights → a bundle that serves them.
+//!
+//! [`export`] writes the graphs, runs them through `engine` on fixed tiles, and refuses to write a bundle whose graphs
+//! do not agree with the trained weights. It does not train, and it names no training engine: the weights come as plain
+//! numbers, and the trainer's own encoder as a function. Styles are added to the bundle later.
+
+mod agreement;
 mod encoder;
+mod external;
 mod graph;
 mod onnx;
 mod quantise;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use self::agreement::{TILES, fixed_tiles, reconstruction_psnr, relative_difference};
+use self::encoder::{EncoderGraph, quantisable};
+use self::graph::ExternalData;
+use crate::bundle::{Bundle, BundleError, BundleWriter, Manifest, Precision, SCHEMA, StyleBank, WEIGHTS_FILE, Weights, WeightsError};
+use crate::engine::{Encoder, EncoderOptions, Encodings, EngineError, Runtime};
+use crate::method::{Geometry, Normalisation, PixelOrder};
+
+/// Largest difference of the fp32 graph's latents from the trainer's, relative to their largest magnitude.
+pub const FP32_TOLERANCE: f64 = 1e-4;
+/// Least PSNR, in dB, between tiles reconstructed in int8 and in fp32.
+pub const INT8_PSNR: f64 = 40.0;
+
+/// The trained weights as the trainer runs them: tiles u8 [batch, H, W, 3] and batch → encodings.
+pub type Reference<'a> = &'a dyn Fn(&[u8], usize) -> anyhow::Result<Encodings>;
+
+/// What to export.
+pub struct ExportRequest<'a> {
+    pub weights: &'a Weights,
+    pub geometry: Geometry,
+    pub pixel_order: PixelOrder,
+    pub normalisation: Normalisation,
+    pub name: String,
+    pub version: String,
+    /// An object; the exporter adds `export` to it.
+    pub provenance: Value,
+    /// The bundle's directory.
+    pub out: &'a Path,
+    pub overwrite: bool,
+    /// Write `encoder.int8.onnx` too.
+    pub int8: bool,
+    pub reference: Reference<'a>,
+    /// False for weights that were never trained: their reconstructions mean nothing, so int8 is not held to them.
+    pub trained: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    #[error("the weights do not fit the geometry")]
+    Weights(#[from] WeightsError),
+    #[error("the exported graph does not run")]
+    Engine(#[from] EngineError),
+    #[error("cannot read the layout of {path}")]
+    Layout { path: PathBuf, source: std::io::Error },
+    #[error("the trained weights could not be run for comparison")]
+    Reference(#[source] anyhow::Error),
+    #[error("the fp32 graph is {found:.1e} away from the trained weights, and may be {FP32_TOLERANCE:.0e}: nothing was written")]
+    Fp32Disagrees { found: f64 },
+    #[error(
+        "int8 reconstructs at {found:.1} dB of fp32 with {kept} of {layers} layers kept in fp32, and must reach {INT8_PSNR} dB: \
+         nothing was written; export without int8"
+    )]
+    Int8Disagrees { found: f64, kept: usize, layers: usize },
+}
+
+/// Writes the bundle, or nothing and the reason.
+pub fn export(request: &ExportRequest<'_>) -> Result<Bundle, ExportError> {
+    request.weights.check(&request.geometry)?;
+    let mut writer = BundleWriter::new(request.out, request.overwrite)?;
+    let weights_path = writer.path(WEIGHTS_FILE)?;
+    request.weights.write_with_positions(&weights_path, &request.geometry)?;
+    let spans = external::spans(&weights_path).map_err(|source| ExportError::Layout { path: weights_path, source })?;
+    let trial = Trial { request, spans, runtime: Runtime::load()?, tiles: fixed_tiles(&request.geometry) };
+
+    let fp32 = trial.run(&mut writer, Precision::Fp32, &BTreeSet::new())?;
+    let reference = (request.reference)(&trial.tiles, TILES).map_err(ExportError::Reference)?;
+    let found = relative_difference(&fp32, &reference);
+    if found > FP32_TOLERANCE {
+        return Err(ExportError::Fp32Disagrees { found });
+    }
+    tracing::info!(difference = found, "the fp32 graph agrees with the trained weights");
+    let mut encoders = BTreeMap::from([(Precision::Fp32, Precision::Fp32.file_name().to_owned())]);
+    let mut record = json!({ "fp32_relative_difference": found });
+    if request.int8 {
+        record["int8"] = trial.write_int8(&mut writer, &fp32)?;
+        encoders.insert(Precision::Int8, Precision::Int8.file_name().to_owned());
+    }
+    writer.add_styles(&StyleBank::default(), request.geometry.half())?;
+    Ok(writer.finish(manifest(request, encoders, record))?)
+}
+
+fn manifest(request: &ExportRequest<'_>, encoders: BTreeMap<Precision, String>, record: Value) -> Manifest {
+    let mut provenance = if request.provenance.is_object() { request.provenance.clone() } else { json!({}) };
+    provenance["export"] = record;
+    Manifest {
+        schema: SCHEMA.to_owned(),
+        name: request.name.clone(),
+        version: request.version.clone(),
+        geometry: request.geometry,
+        pixel_order: request.pixel_order,
+        normalisation: request.normalisation,
+        encoders,
+        files: BTreeMap::new(),
+        provenance,
+        quality: json!({}),
+    }
+}
+
+/// Graphs written into the bundle to be, and tried there.
+struct Trial<'a> {
+    request: &'a ExportRequest<'a>,
+    spans: BTreeMap<String, ExternalData>,
+    runtime: Runtime,
+    tiles: Vec<u8>,
+}
+
+impl Trial<'_> {
+    /// Writes the graph of a precision with these layers in int8, and encodes the fixed tiles with it.
+    fn run(&self, writer: &mut BundleWriter, precision: Precision, int8: &BTreeSet<String>) -> Result<Encodings, ExportError> {
+        let ExportRequest { geometry, normalisation, weights, .. } = self.request;
+        let graph = EncoderGraph { geometry, normalisation, weights, spans: &self.spans, int8 };
+        writer.add(precision.file_name(), &graph.build())?;
+        let path = writer.path(precision.file_name())?;
+        let mut encoder = Encoder::open(&self.runtime, &path, geometry, &EncoderOptions { intra_threads: 0 })?;
+        Ok(encoder.encode(&self.tiles, TILES)?)
+    }
+
+    fn psnr(&self, writer: &mut BundleWriter, int8: &BTreeSet<String>, fp32: &Encodings) -> Result<f64, ExportError> {
+        let found = self.run(writer, Precision::Int8, int8)?;
+        let ExportRequest { geometry, pixel_order, normalisation, .. } = *self.request;
+        Ok(reconstruction_psnr(&found, fp32, geometry, pixel_order, normalisation))
+    }
+
+    /// Writes the int8 graph with as few layers left in fp32 as the bar asks for, and returns the record of it.
+    fn write_int8(&self, writer: &mut BundleWriter, fp32: &Encodings) -> Result<Value, ExportError> {
+        let layers = quantisable(&self.request.geometry);
+        let all: BTreeSet<String> = layers.iter().cloned().collect();
+        let found = self.psnr(writer, &all, fp32)?;
+        let (kept, found) = if found >= INT8_PSNR || !self.request.trained {
+            (Vec::new(), found)
+        } else {
+            tracing::info!(psnr_db = found, "int8 throughout loses too much: looking for the layers to keep in fp32");
+            self.keep_worst(writer, &all, fp32)?
+        };
+        tracing::info!(psnr_db = found, layers_in_fp32 = kept.len(), "int8 agrees with fp32");
+        let figure = if found.is_finite() { json!(found) } else { Value::Null };
+        Ok(json!({ "psnr_db": figure, "layers": layers.len(), "layers_kept_in_fp32": kept }))
+    }
+
+    /// Orders the layers by what each loses alone, then halves its way to the fewest worst ones that must stay in fp32.
+    /// More than half of them would make int8 pointless, and is refused.
+    fn keep_worst(&self, writer: &mut BundleWriter, all: &BTreeSet<String>, fp32: &Encodings) -> Result<(Vec<String>, f64), ExportError> {
+        let mut losses = Vec::with_capacity(all.len());
+        for layer in all {
+            losses.push((self.psnr(writer, &BTreeSet::from([layer.clone()]), fp32)?, layer));
+        }
+        losses.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let worst: Vec<&String> = losses.into_iter().map(|(_, layer)| layer).collect();
+        let without = |kept: usize| worst[kept..].iter().map(|layer| (*layer).clone()).collect::<BTreeSet<_>>();
+
+        // Too few kept at `below`, enough at `enough`.
+        let (mut below, mut enough) = (0, all.len() / 2);
+        let found = self.psnr(writer, &without(enough), fp32)?;
+        if found < INT8_PSNR {
+            return Err(ExportError::Int8Disagrees { found, kept: enough, layers: all.len() });
+        }
+        while enough - below > 1 {
+            let middle = usize::midpoint(below, enough);
+            if self.psnr(writer, &without(middle), fp32)? >= INT8_PSNR { enough = middle } else { below = middle }
+        }
+        // Written last, so that it is the graph that stays.
+        let found = self.psnr(writer, &without(enough), fp32)?;
+        Ok((worst[..enough].iter().map(|layer| (*layer).clone()).collect(), found))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,8 @@ mod torch;
 
 use std::path::{Path, PathBuf};
 
+pub use pickle::PickleError;
+
 use crate::bundle::{Weights, WeightsError};
 
 /// Why a checkpoint could not be read.
@@ -27,12 +29,12 @@ pub enum ImportError {
     #[error("the checkpoint's numbers are {0}-endian, and must be little-endian")]
     ByteOrder(String),
     #[error("the checkpoint's pickle is not one that state dicts use")]
-    Pickle(#[from] pickle::PickleError),
+    Pickle(#[from] PickleError),
     #[error("the checkpoint holds no state dict: expected tensors by name, or such a dict under \"model\"")]
     NoStateDict,
     #[error("{name}: {problem}")]
     Tensor { name: String, problem: String },
-    #[error("{path}")]
+    #[error("the weights in {path} are refused")]
     Weights { path: PathBuf, source: WeightsError },
 }
 

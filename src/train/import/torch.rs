@@ -35,7 +35,7 @@ pub fn read(path: &Path) -> Result<Weights, ImportError> {
         let tensor = view.gather(&bytes).map_err(refused)?;
         tensors.insert(name, tensor);
     }
-    Ok(Weights { tensors })
+    Weights::from_tensors(tensors).map_err(|source| ImportError::Weights { path: path.to_owned(), source })
 }
 
 /// The dict of tensors: the whole checkpoint, or what it holds under `model`.
@@ -101,8 +101,8 @@ impl View {
         let mut data = Vec::with_capacity(count);
         let mut index = vec![0; self.shape.len()];
         for _ in 0..count {
-            let steps = index.iter().zip(&self.stride).map(|(&at, &stride): (&usize, &usize)| at.checked_mul(stride));
-            let place = steps.fold(Some(self.offset), |sum, step| sum?.checked_add(step?));
+            let mut steps = index.iter().zip(&self.stride);
+            let place = steps.try_fold(self.offset, |sum, (&at, &stride): (&usize, &usize)| sum.checked_add(at.checked_mul(stride)?));
             data.push(*place.and_then(|place| storage.get(place)).ok_or_else(too_large)?);
             for dim in (0..index.len()).rev() {
                 index[dim] += 1;

@@ -1,0 +1,54 @@
+# What there is to do here; `make help` lists it. Cargo does the work: these targets only fetch what cargo cannot.
+#
+# ORT_DYLIB_PATH and LIBTORCH name libraries of your own; then nothing is fetched.
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+CARGO_FLAGS ?= --locked
+# Further options of the server: make serve ARGS="--port 9000"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help serve train test check fmt doc bench onnxruntime libtorch clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+serve: onnxruntime ## Build the server and run it on the bundles in models/
+	@tools/need.sh cargo gcc
+	cargo build --release $(CARGO_FLAGS) --bin restain
+	@exec $(TARGET)/release/restain serve --models models $(ARGS)
+
+train: libtorch onnxruntime ## Build the trainer, restain-train
+	@tools/need.sh cargo gcc g++
+	cargo build --release $(CARGO_FLAGS) --no-default-features --features train --bin restain-train
+
+test: libtorch onnxruntime ## Run every test
+	@tools/need.sh cargo gcc g++
+	cargo test $(CARGO_FLAGS) --all-features
+
+check: ## Everything that CI checks, tests included
+	@.ci/run
+
+fmt: ## Format the sources
+	@tools/need.sh cargo rustfmt
+	cargo fmt
+
+doc: libtorch ## Build the API documentation
+	@tools/need.sh cargo gcc g++
+	cargo doc $(CARGO_FLAGS) --no-deps --all-features
+
+bench: ## Measure the synthesiser
+	@tools/need.sh cargo gcc
+	cargo bench $(CARGO_FLAGS) --bench synth
+
+onnxruntime: ## Fetch ONNX Runtime, which the server loads
+	@tools/need.sh cargo gcc
+	@[ -n "$$ORT_DYLIB_PATH" ] || { tools/need.sh python3 pip && python3 tools/fetch.py onnxruntime; }
+
+libtorch: ## Fetch libtorch, which the trainer is built with
+	@tools/need.sh cargo gcc g++
+	@[ -n "$$LIBTORCH" ] || { tools/need.sh python3 pip && python3 tools/fetch.py libtorch; }
+
+clean: ## Remove what was built and fetched
+	cargo clean
+	rm -rf .deps

@@ -1,0 +1,72 @@
+//! Where the arithmetic of training runs, and in which precision.
+
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail};
+use tch::{Cuda, Device, Kind};
+
+/// `--device`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The first CUDA device where there is one, the CPU elsewhere.
+    Auto,
+    Cpu,
+    Cuda(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.strip_prefix("cuda:").map(str::parse)) {
+            ("auto", _) => Ok(Self::Auto),
+            ("cpu", _) => Ok(Self::Cpu),
+            ("cuda", _) => Ok(Self::Cuda(0)),
+            (_, Some(Ok(index))) => Ok(Self::Cuda(index)),
+            _ => Err(format!("{text:?} is not a device: use auto, cpu, cuda or cuda:N")),
+        }
+    }
+}
+
+impl DeviceChoice {
+    pub fn open(self) -> Result<Device> {
+        if self == Self::Cpu {
+            return Ok(Device::Cpu);
+        }
+        // The linker drops a libtorch_cuda that no symbol asks for; opened by hand, one binary serves both machines.
+        let loaded = open_global("libtorch_cuda.so");
+        match self {
+            Self::Cuda(_) if loaded.is_err() => Err(loaded.expect_err("just checked")).context("--device cuda: libtorch_cuda.so cannot be opened"),
+            Self::Cuda(index) if index as i64 >= Cuda::device_count() => {
+                bail!("--device cuda:{index}: libtorch sees {} CUDA devices", Cuda::device_count())
+            }
+            Self::Cuda(index) => Ok(Device::Cuda(index)),
+            _ => Ok(Device::cuda_if_available()),
+        }
+    }
+}
+
+/// Opens a library with its symbols visible to the whole process, and keeps it open.
+fn open_global(name: &str) -> Result<()> {
+    use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+    // SAFETY: libtorch's own library, whose initialisers are what every program linked with it runs at start.
+    let library = unsafe { Library::open(Some(name), RTLD_NOW | RTLD_GLOBAL) }?;
+    std::mem::forget(library);
+    Ok(())
+}
+
+/// `--precision`: what matrix products are computed in. Weights, optimiser and losses stay f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ComputePrecision {
+    F32,
+    /// Several times faster on CUDA and on CPUs with AMX, slower on others.
+    Bf16,
+}
+
+impl ComputePrecision {
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::F32 => Kind::Float,
+            Self::Bf16 => Kind::BFloat16,
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! `fit` and `resume`: from a folder of images to a bundle.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use tch::Device;
+
+use crate::method::geometry::GeometrySpec;
+use crate::method::{Normalisation, PixelOrder};
+use crate::train::adamw::{AdamW, AdamWConfig};
+use crate::train::augment::AugmentConfig;
+use crate::train::checkpoint::{Checkpoint, RunHeader};
+use crate::train::dataset::{Dataset, Selection};
+use crate::train::device::{ComputePrecision, DeviceChoice};
+use crate::train::loader::Loader;
+use crate::train::preset::GeometryArgs;
+use crate::train::progress::Progress;
+use crate::train::recipe::Recipe;
+use crate::train::trainer::{Ending, INTERRUPTED, LoopConfig, Trainer};
+use crate::train::vit::Vit;
+
+/// Which images of `--data` take part, by their paths relative to it.
+#[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize)]
+pub struct SelectionArgs {
+    /// Image to leave out, relative to --data; repeat or separate by commas
+    #[arg(long, value_delimiter = ',')]
+    pub exclude: Vec<PathBuf>,
+    /// Use just these images
+    #[arg(long, value_delimiter = ',')]
+    pub only: Vec<PathBuf>,
+}
+
+impl SelectionArgs {
+    pub fn selection(&self) -> Selection {
+        Selection { only: self.only.clone(), exclude: self.exclude.clone() }
+    }
+}
+
+/// Where to compute.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ComputeArgs {
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto", env = "RESTAIN_DEVICE")]
+    pub device: DeviceChoice,
+    /// Matrix products in f32 or bf16 (fast on CUDA and on CPUs with AMX); weights stay f32 [default: bf16 on CUDA, f32 on CPU]
+    #[arg(long, value_enum, env = "RESTAIN_PRECISION")]
+    pub precision: Option<ComputePrecision>,
+}
+
+impl ComputeArgs {
+    pub fn open(&self) -> Result<(Device, tch::Kind)> {
+        let device = self.device.open()?;
+        let default = if device.is_cuda() { ComputePrecision::Bf16 } else { ComputePrecision::F32 };
+        Ok((device, self.precision.unwrap_or(default).kind()))
+    }
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct FitArgs {
+    /// Folder of images, or of <domain>/… folders
+    #[arg(long)]
+    pub data: PathBuf,
+    /// The bundle to write, models/NAME/VERSION
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Where the state of the run is kept [default: runs/NAME-VERSION]
+    #[arg(long)]
+    pub state: Option<PathBuf>,
+    #[command(flatten)]
+    pub geometry: GeometryArgs,
+    #[command(flatten)]
+    pub training: TrainingArgs,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// What a run is made of besides the model; kept in its checkpoint, so that `resume` needs none of it again.
+#[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
+pub struct TrainingArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[arg(long, value_enum, default_value = "cross")]
+    pub recipe: Recipe,
+    #[arg(long, default_value = "planar")]
+    pub pixel_order: PixelOrder,
+    #[arg(long, default_value_t = 50)]
+    pub epochs: u64,
+    /// Updates in all, in place of --epochs
+    #[arg(long)]
+    pub steps: Option<u64>,
+    #[arg(long, default_value_t = 64)]
+    pub batch: usize,
+    /// Batches summed into one update
+    #[arg(long, default_value_t = 1)]
+    pub accumulate: usize,
+    /// Styles mixed into every tile in a step, K
+    #[arg(long, default_value_t = 4)]
+    pub mixes: usize,
+    #[arg(long, default_value_t = 1e-3)]
+    pub learning_rate: f64,
+    #[arg(long, default_value_t = 0.05)]
+    pub weight_decay: f64,
+    /// Longest gradient, Euclidean norm; 0 leaves gradients alone
+    #[arg(long, default_value_t = 0.0)]
+    pub clip: f64,
+    /// Chance of each augmentation
+    #[arg(long, default_value_t = 0.1)]
+    pub augment: f64,
+    /// Per-channel mean of pixels in 0..1 [default: measured on the data]
+    #[arg(long, value_parser = triple)]
+    pub mean: Option<[f32; 3]>,
+    /// Per-channel standard deviation of pixels in 0..1
+    #[arg(long, value_parser = triple)]
+    pub std: Option<[f32; 3]>,
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Updates between two saves of the state
+    #[arg(long, default_value_t = 200)]
+    pub save_every: u64,
+}
+
+/// `R,G,B`.
+pub fn triple(text: &str) -> Result<[f32; 3], String> {
+    let values: Result<Vec<f32>, _> = text.split(',').map(|part| part.trim().parse::<f32>()).collect();
+    values.ok().and_then(|v| v.try_into().ok()).ok_or_else(|| format!("{text:?} is not three numbers R,G,B"))
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct ResumeArgs {
+    /// The state of the run, as fit printed it
+    pub state: PathBuf,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// A run's options as the checkpoint holds them.
+#[derive(Serialize, Deserialize)]
+struct Options {
+    data: PathBuf,
+    out: PathBuf,
+    training: TrainingArgs,
+}
+
+pub fn fit(args: &FitArgs) -> Result<Ending> {
+    let (name, version) = bundle_name(&args.out)?;
+    let state = args.state.clone().unwrap_or_else(|| PathBuf::from(format!("runs/{name}-{version}")));
+    let geometry = args.geometry.geometry()?;
+    let training = &args.training;
+    ensure!(training.batch > 0 && training.accumulate > 0, "--batch and --accumulate must be at least 1");
+    let dataset = Dataset::open(&args.data, &training.selection.selection())?;
+    let normalisation = match (training.mean, training.std) {
+        (Some(mean), Some(std)) => Normalisation { mean, std },
+        (None, None) => measure(&dataset)?,
+        _ => anyhow::bail!("give both --mean and --std, or neither"),
+    };
+    let per_epoch = (dataset.tiles(geometry.image_size()) / (training.batch * training.accumulate) as u64).max(1);
+    let options = Options { data: args.data.clone(), out: args.out.clone(), training: training.clone() };
+    let header = RunHeader {
+        geometry,
+        pixel_order: training.pixel_order,
+        normalisation,
+        recipe: training.recipe,
+        seed: training.seed,
+        total_steps: training.steps.unwrap_or(training.epochs * per_epoch),
+        step: 0,
+        seconds: 0.0,
+        options: serde_json::to_value(&options)?,
+    };
+    let (device, precision) = args.compute.open()?;
+    let vit = Vit::init(geometry, training.seed, device, precision)?;
+    run(dataset, options, header, vit, None, &state)
+}
+
+pub fn resume(args: &ResumeArgs) -> Result<Ending> {
+    let checkpoint = Checkpoint::open(&args.state)?;
+    let options: Options = serde_json::from_value(checkpoint.header.options.clone())?;
+    let dataset = Dataset::open(&options.data, &options.training.selection.selection())?;
+    let (device, precision) = args.compute.open()?;
+    let vit = Vit::init(checkpoint.header.geometry, checkpoint.header.seed, device, precision)?;
+    run(dataset, options, checkpoint.header.clone(), vit, Some(checkpoint), &args.state)
+}
+
+fn run(dataset: Dataset, options: Options, header: RunHeader, vit: Vit, from: Option<Checkpoint>, state: &Path) -> Result<Ending> {
+    let training = &options.training;
+    tracing::info!(
+        "{} images of {} domains ({}); {} steps of {} tiles; {:?} on {:?}; state in {}",
+        dataset.sources.len(),
+        dataset.domains.len(),
+        dataset.domains.join(", "),
+        header.total_steps,
+        training.batch * training.accumulate,
+        GeometrySpec::from(header.geometry),
+        vit.device(),
+        state.display()
+    );
+    let mut optimiser =
+        AdamW::new(AdamWConfig { weight_decay: training.weight_decay, ..AdamWConfig::default() }, vit.parameters());
+    if let Some(checkpoint) = from {
+        checkpoint.restore(&vit, &mut optimiser)?;
+    }
+    let augment =
+        AugmentConfig { probability: training.augment, ..AugmentConfig::published(header.geometry.image_size() as u32) };
+    let first = header.step * training.accumulate as u64;
+    let loader = Loader::start(Arc::new(dataset), augment, training.batch, header.seed, first);
+    let config = LoopConfig {
+        batch: training.batch,
+        accumulate: training.accumulate,
+        mixes: training.mixes,
+        learning_rate: training.learning_rate,
+        clip: training.clip,
+        save_every: training.save_every.max(1),
+    };
+    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed)).context("cannot listen for Ctrl-C")?;
+    let mut progress = Progress::start(header.step, header.total_steps);
+    let mut trainer = Trainer { vit: &vit, optimiser, header, config, dir: state };
+    trainer.run(&loader, &mut progress)
+}
+
+/// models/NAME/VERSION → NAME and VERSION.
+pub fn bundle_name(out: &Path) -> Result<(String, String)> {
+    let part = |path: Option<&Path>| path.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    part(out.parent()).zip(part(Some(out))).with_context(|| format!("{} does not end in NAME/VERSION", out.display()))
+}
+
+/// Mean and deviation of all pixels, each domain weighing the same.
+fn measure(dataset: &Dataset) -> Result<Normalisation> {
+    let domains = dataset.domains.len();
+    let mut sums = vec![[[0f64; 3]; 2]; domains];
+    let mut counts = vec![0f64; domains];
+    for source in &dataset.sources {
+        let image = dataset.image(source)?;
+        // Every 7th pixel says the same as all of them.
+        for pixel in image.pixels().step_by(7) {
+            counts[source.domain] += 1.0;
+            for (channel, value) in pixel.0.into_iter().enumerate() {
+                let value = value as f64 / 255.0;
+                sums[source.domain][0][channel] += value;
+                sums[source.domain][1][channel] += value * value;
+            }
+        }
+    }
+    let average = |power: usize, channel: usize| (0..domains).map(|d| sums[d][power][channel] / counts[d]).sum::<f64>() / domains as f64;
+    let mean: [f64; 3] = std::array::from_fn(|c| average(0, c));
+    let std: [f64; 3] = std::array::from_fn(|c| (average(1, c) - mean[c] * mean[c]).max(1e-6).sqrt());
+    Ok(Normalisation { mean: mean.map(|v| v as f32), std: std.map(|v| v as f32) })
+}

@@ -1,0 +1,81 @@
+//! `restain-train phantom`: its options, and their way to disk.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{FileFormat, Layout, PhantomSpec, WriteSpec, write};
+
+/// Write procedural H&E tiles with labels, from hospitals that look unlike each other.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// New folder to write to.
+    #[arg(long, env = "RESTAIN_OUT", value_name = "DIR")]
+    pub out: PathBuf,
+    /// Tiles of each hospital, half of them tumour.
+    #[arg(long, env = "RESTAIN_TILES_PER_DOMAIN", value_name = "N", default_value_t = 400)]
+    pub tiles_per_domain: u64,
+    /// Side of a tile in pixels, of about half a micrometre each.
+    #[arg(long, env = "RESTAIN_SIZE", value_name = "PX", default_value_t = 96)]
+    pub size: usize,
+    /// Hospitals, which are the domains.
+    #[arg(long, env = "RESTAIN_HOSPITALS", value_name = "N", default_value_t = 5)]
+    pub hospitals: usize,
+    /// The same seed gives the same tiles.
+    #[arg(long, env = "RESTAIN_SEED", value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Names of the files.
+    #[arg(long, env = "RESTAIN_LAYOUT", value_enum, default_value_t = Layout::Folders)]
+    pub layout: Layout,
+    /// Kind of the files.
+    #[arg(long, env = "RESTAIN_FORMAT", value_enum, default_value_t = FileFormat::Png)]
+    pub format: FileFormat,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let spec = WriteSpec {
+        out: args.out.clone(),
+        phantom: PhantomSpec { seed: args.seed, side: args.size },
+        hospitals: args.hospitals,
+        tiles_per_domain: args.tiles_per_domain,
+        layout: args.layout,
+        format: args.format,
+    };
+    let progress = Progress::new(args.tiles_per_domain.saturating_mul(args.hospitals as u64));
+    let tiles = write(&spec, &|| progress.tile())?;
+    if let Some(bar) = &progress.bar {
+        bar.finish_and_clear();
+    }
+    tracing::info!(tiles, hospitals = args.hospitals, out = %args.out.display(), "phantom written");
+    Ok(())
+}
+
+/// A bar on a terminal, a log line after every tenth elsewhere.
+struct Progress {
+    bar: Option<ProgressBar>,
+    total: u64,
+    written: AtomicU64,
+}
+
+impl Progress {
+    fn new(total: u64) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} tiles, {eta} left").expect("a valid template");
+            ProgressBar::new(total).with_style(style)
+        });
+        Self { bar, total, written: AtomicU64::new(0) }
+    }
+
+    fn tile(&self) {
+        let written = self.written.fetch_add(1, Ordering::Relaxed) + 1;
+        match &self.bar {
+            Some(bar) => bar.inc(1),
+            None if written < self.total && written.is_multiple_of((self.total / 10).max(100)) => {
+                tracing::info!(written, total = self.total, "writing tiles");
+            }
+            None => {}
+        }
+    }
+}

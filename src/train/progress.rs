@@ -1,0 +1,59 @@
+//! A bar on a terminal, log lines elsewhere.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::train::checkpoint::RunHeader;
+
+/// Between two log lines where there is no terminal.
+const LOG_EVERY: Duration = Duration::from_secs(15);
+
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    /// Running means of the losses, so that a line shows the trend and not one batch.
+    smooth: Vec<(&'static str, f64)>,
+    logged: Instant,
+    tiles_since: usize,
+}
+
+impl Progress {
+    pub fn start(step: u64, total: u64) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(total).with_position(step);
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} steps, {eta} left  {msg}").expect("a valid template");
+            bar.set_style(style);
+            bar
+        });
+        Self { bar, smooth: Vec::new(), logged: Instant::now(), tiles_since: 0 }
+    }
+
+    pub fn step(&mut self, header: &RunHeader, losses: &[(&'static str, f64)], tiles: usize) {
+        if self.smooth.is_empty() {
+            self.smooth = losses.to_vec();
+        }
+        for ((_, mean), (_, value)) in self.smooth.iter_mut().zip(losses) {
+            *mean += 0.05 * (value - *mean);
+        }
+        self.tiles_since += tiles;
+        let elapsed = self.logged.elapsed();
+        let due = if self.bar.is_some() { Duration::from_millis(500) } else { LOG_EVERY };
+        if let Some(bar) = &self.bar {
+            bar.set_position(header.step);
+        }
+        if elapsed < due && header.step < header.total_steps {
+            return;
+        }
+        let rate = self.tiles_since as f64 / elapsed.as_secs_f64();
+        let line = self.smooth.iter().map(|(name, value)| format!("{name} {value:.4}")).collect::<Vec<_>>().join(", ");
+        match &self.bar {
+            Some(bar) => bar.set_message(format!("{rate:.0} tiles/s  {line}")),
+            None => {
+                let left = (header.total_steps - header.step) as f64 * tiles as f64 / rate.max(1e-9);
+                tracing::info!("step {}/{}, {rate:.1} tiles/s, {left:.0} s left, {line}", header.step, header.total_steps);
+            }
+        }
+        (self.logged, self.tiles_since) = (Instant::now(), 0);
+    }
+}
