@@ -17,6 +17,7 @@ pub mod models;
 pub mod pipeline;
 pub mod signal;
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -123,8 +124,10 @@ async fn load(app: &Arc<App>) -> Result<Vec<JoinHandle<()>>, ServeError> {
 /// Tells people on standard output, and programs through the address file, that the server is ready.
 fn announce(app: &App, address: SocketAddr) -> Result<(), ServeError> {
     tracing::info!(%address, "ready");
-    println!("ready on http://{address} (page: /, API: /docs)");
-    println!("try: curl --data-binary @tile.png -H 'content-type: image/png' 'http://{address}/v1/augment?resize=true' -o variant.png");
+    let curl =
+        format!("curl --data-binary @tile.png -H 'content-type: image/png' 'http://{address}/v1/augment?resize=true' -o variant.png");
+    // Whoever started the server may have closed its end; that is no reason not to serve.
+    let _ = writeln!(std::io::stdout(), "ready on http://{address} (page: /, API: /docs)\ntry: {curl}");
     let Some(path) = &app.config.address_file else { return Ok(()) };
     std::fs::write(path, format!("{address}\n")).map_err(|source| ServeError::AddressFile { path: path.clone(), source })
 }

@@ -171,8 +171,9 @@ fn load_one(runtime: &Runtime, path: &Path, context: &LoadContext<'_>) -> Result
     let options = EncoderOptions { intra_threads: config.threads.get() };
     let mut encoder = Encoder::open(runtime, &onnx, &manifest.geometry, &options)
         .map_err(|source| LoadError::Encoder { path: path.to_owned(), source })?;
-    batch::warm(&mut encoder, &manifest.geometry, config.max_batch.get())
+    let largest = batch::warm(&mut encoder, &manifest.geometry, config.max_batch.get())
         .map_err(|source| LoadError::Warm { path: path.to_owned(), source })?;
+    context.admission.rate().record(config.max_batch.get(), largest);
 
     let (batch, jobs) = Batch::channel(config.max_queue_tiles.get());
     let (admission, metrics) = (Arc::clone(context.admission), Arc::clone(context.metrics));

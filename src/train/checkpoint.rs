@@ -30,6 +30,9 @@ pub struct RunHeader {
     pub total_steps: u64,
     pub step: u64,
     pub seconds: f64,
+    /// What it was trained on and in which precision, for the provenance.
+    #[serde(default)]
+    pub device: String,
     /// The options of `fit` as given, for the provenance.
     pub options: serde_json::Value,
 }

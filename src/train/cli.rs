@@ -3,7 +3,11 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::train::evaluate::{self, EvaluateArgs};
 use crate::train::fit::{self, FitArgs, ResumeArgs};
+use crate::train::phantom;
+use crate::train::produce::{self, ExportArgs, ImportArgs, InitArgs};
+use crate::train::styles::{self, StylesArgs};
 use crate::train::trainer::Ending;
 
 #[derive(Parser)]
@@ -19,6 +23,18 @@ enum Command {
     Fit(FitArgs),
     /// Go on with an interrupted fit, exactly where it stopped
     Resume(ResumeArgs),
+    /// Write the bundle of a run from its state
+    Export(ExportArgs),
+    /// Turn a checkpoint of the published code into a bundle
+    Import(ImportArgs),
+    /// Write a bundle of untrained weights, for benchmarks
+    Init(InitArgs),
+    /// Take the styles of a bundle from a folder of images
+    Styles(StylesArgs),
+    /// Measure a bundle on images it was not trained on
+    Evaluate(EvaluateArgs),
+    /// Draw procedural H&E tiles of several hospitals
+    Phantom(phantom::Args),
 }
 
 /// Runs the command; the exit status of the program.
@@ -26,6 +42,12 @@ pub fn run(cli: &Cli) -> Result<u8> {
     match &cli.command {
         Command::Fit(args) => fit::fit(args).map(status),
         Command::Resume(args) => fit::resume(args).map(status),
+        Command::Export(args) => produce::export(args).map(|()| 0),
+        Command::Import(args) => produce::import(args).map(|()| 0),
+        Command::Init(args) => produce::init(args).map(|()| 0),
+        Command::Styles(args) => styles::styles(args).map(|()| 0),
+        Command::Evaluate(args) => evaluate::evaluate(args).map(|()| 0),
+        Command::Phantom(args) => phantom::run(args).map(|()| 0),
     }
 }
 

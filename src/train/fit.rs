@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
+use crate::bundle::MANIFEST_FILE;
 use crate::method::geometry::GeometrySpec;
 use crate::method::{Normalisation, PixelOrder};
 use crate::train::adamw::{AdamW, AdamWConfig};
@@ -17,6 +18,7 @@ use crate::train::dataset::{Dataset, Selection};
 use crate::train::device::{ComputePrecision, DeviceChoice};
 use crate::train::loader::Loader;
 use crate::train::preset::GeometryArgs;
+use crate::train::produce::finish;
 use crate::train::progress::Progress;
 use crate::train::recipe::Recipe;
 use crate::train::trainer::{Ending, INTERRUPTED, LoopConfig, Trainer};
@@ -60,7 +62,7 @@ impl ComputeArgs {
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct FitArgs {
-    /// Folder of images, or of <domain>/… folders
+    /// Folder of images, or of `<domain>/…` folders
     #[arg(long)]
     pub data: PathBuf,
     /// The bundle to write, models/NAME/VERSION
@@ -138,21 +140,24 @@ pub struct ResumeArgs {
 
 /// A run's options as the checkpoint holds them.
 #[derive(Serialize, Deserialize)]
-struct Options {
-    data: PathBuf,
-    out: PathBuf,
-    training: TrainingArgs,
+pub struct Options {
+    pub data: PathBuf,
+    pub out: PathBuf,
+    pub training: TrainingArgs,
 }
 
 pub fn fit(args: &FitArgs) -> Result<Ending> {
     let (name, version) = bundle_name(&args.out)?;
     let state = args.state.clone().unwrap_or_else(|| PathBuf::from(format!("runs/{name}-{version}")));
+    // Before hours of work, not after them.
+    ensure!(!args.out.join(MANIFEST_FILE).exists(), "{} is already a bundle: name another --out", args.out.display());
     let geometry = args.geometry.geometry()?;
+    let (device, precision) = args.compute.open()?;
     let training = &args.training;
     ensure!(training.batch > 0 && training.accumulate > 0, "--batch and --accumulate must be at least 1");
     let dataset = Dataset::open(&args.data, &training.selection.selection())?;
     let normalisation = match (training.mean, training.std) {
-        (Some(mean), Some(std)) => Normalisation { mean, std },
+        (Some(mean), Some(std)) => Normalisation::new(mean, std)?,
         (None, None) => measure(&dataset)?,
         _ => anyhow::bail!("give both --mean and --std, or neither"),
     };
@@ -167,9 +172,9 @@ pub fn fit(args: &FitArgs) -> Result<Ending> {
         total_steps: training.steps.unwrap_or(training.epochs * per_epoch),
         step: 0,
         seconds: 0.0,
+        device: format!("{device:?} {precision:?}"),
         options: serde_json::to_value(&options)?,
     };
-    let (device, precision) = args.compute.open()?;
     let vit = Vit::init(geometry, training.seed, device, precision)?;
     run(dataset, options, header, vit, None, &state)
 }
@@ -216,7 +221,12 @@ fn run(dataset: Dataset, options: Options, header: RunHeader, vit: Vit, from: Op
     ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed)).context("cannot listen for Ctrl-C")?;
     let mut progress = Progress::start(header.step, header.total_steps);
     let mut trainer = Trainer { vit: &vit, optimiser, header, config, dir: state };
-    trainer.run(&loader, &mut progress)
+    let ending = trainer.run(&loader, &mut progress)?;
+    match ending {
+        Ending::Interrupted => tracing::info!("stopped; go on with: restain-train resume {}", state.display()),
+        Ending::Finished => drop(finish(&vit, &trainer.header, &options, false)?),
+    }
+    Ok(ending)
 }
 
 /// models/NAME/VERSION → NAME and VERSION.
@@ -245,5 +255,5 @@ fn measure(dataset: &Dataset) -> Result<Normalisation> {
     let average = |power: usize, channel: usize| (0..domains).map(|d| sums[d][power][channel] / counts[d]).sum::<f64>() / domains as f64;
     let mean: [f64; 3] = std::array::from_fn(|c| average(0, c));
     let std: [f64; 3] = std::array::from_fn(|c| (average(1, c) - mean[c] * mean[c]).max(1e-6).sqrt());
-    Ok(Normalisation { mean: mean.map(|v| v as f32), std: std.map(|v| v as f32) })
+    Ok(Normalisation::new(mean.map(|v| v as f32), std.map(|v| v as f32))?)
 }

@@ -15,7 +15,10 @@ fn a_variant_is_the_product_of_the_tiles_anatomy_and_the_style_it_names() {
     let mut domains = std::collections::BTreeSet::new();
     for (n, (variant, record)) in variants.iter().zip(provenance.as_array().unwrap()).enumerate() {
         assert_eq!((record["index"].as_u64(), record["seed"].as_u64(), &record["method"]), (Some(n as u64 % 4), Some(7), &json!("vit")));
-        assert_eq!((&record["model"], &record["version"], &record["bundle"]), (&json!("tiny"), &json!("1"), &json!(server.bundle().digest)));
+        assert_eq!(
+            (&record["model"], &record["version"], &record["bundle"]),
+            (&json!("tiny"), &json!("1"), &json!(server.bundle().digest))
+        );
         let encodings = parts.encode(&tiles[n / 4]);
         assert!(*variant == parts.broadcast(&encodings, parts.style(record["style"].as_str().unwrap())), "variant {n}");
         domains.insert(record["domain"].to_string());

@@ -88,7 +88,7 @@ fn a_field_out_of_range_is_named_with_its_range() {
 fn a_body_that_cannot_be_read_is_told_what_would_be() {
     let server = Server::start(&["--max-tiles", "2", "--max-body", "1MiB"]);
     let send = |kind: &str, body: Vec<u8>| server.post("").header("content-type", kind).body(body).send().unwrap();
-    says(&problem(send("text/plain", vec![1]), 415, "unsupported_media_type", ), &["text/plain", "multipart/form-data"]);
+    says(&problem(send("text/plain", vec![1]), 415, "unsupported_media_type"), &["text/plain", "multipart/form-data"]);
     says(&problem(send("multipart/form-data", vec![1]), 415, "unsupported_media_type"), &["boundary"]);
     says(&problem(send("application/json", b"{".to_vec()), 400, "malformed_request"), &["JSON"]);
     let unknown = json!({"tiles": [], "request": {"seeed": 1}}).to_string();

@@ -15,7 +15,7 @@ pub(super) struct Band<'a> {
     /// L.
     pub rank: usize,
     pub order: PixelOrder,
-    /// `[3, P]` each: pixel = value·scale + offset; see [`Band::table`].
+    /// `[3, P]` each: pixel = value·scale + offset; [`place`] says which row applies.
     pub scale: &'a [f32],
     pub offset: &'a [f32],
     /// `[patches of the band, C, P, L]`

@@ -81,7 +81,7 @@ fn response(kinds: &[ErrorKind]) -> Response {
     let codes: Vec<&str> = kinds.iter().map(|kind| kind.row().code).collect();
     let examples = kinds.iter().map(|kind| {
         let row = kind.row();
-        let example = problem::Problem::from(Error::new(*kind, format!("{}: which field, which value, what would be right", row.title)));
+        let example = problem::Problem::from(Error::new(*kind, format!("{}.", row.title)));
         let value = serde_json::to_value(example).expect("a problem is strings and numbers");
         (row.code, ExampleBuilder::new().summary(row.title).value(Some(value)).build())
     });

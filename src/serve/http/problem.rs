@@ -58,7 +58,6 @@ impl IntoResponse for Error {
 }
 
 /// What a panic becomes. Its message is in the log already, by the panic hook.
-#[expect(clippy::needless_pass_by_value, reason = "the layer hands it over so")]
 pub fn from_panic(_: Box<dyn std::any::Any + Send>) -> Response {
     Error::internal(&"a handler panicked").into_response()
 }
@@ -71,4 +70,31 @@ pub async fn route_not_found(uri: axum::http::Uri) -> Error {
 /// The path exists, the method does not.
 pub async fn method_not_allowed(method: axum::http::Method, uri: axum::http::Uri) -> Error {
     Error::new(ErrorKind::MethodNotAllowed, format!("{} is not served for {method}; /docs lists what is", uri.path()))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+    use axum::{Router, routing::get};
+    use tower::ServiceExt;
+    use tower_http::catch_panic::CatchPanicLayer;
+
+    use super::*;
+
+    async fn panicking() -> &'static str {
+        panic!("a bug with a secret in it")
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_problem_without_its_message() {
+        let router = Router::<()>::new().route("/", get(panicking)).layer(CatchPanicLayer::custom(from_panic));
+        for _ in 0..2 {
+            let request = axum::extract::Request::new(axum::body::Body::empty());
+            let response = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), 500);
+            let body = to_bytes(response.into_body(), 10_000).await.unwrap();
+            let body = String::from_utf8_lossy(&body);
+            assert!(body.contains("\"code\":\"internal\"") && !body.contains("secret"), "{body}");
+        }
+    }
 }

@@ -1,0 +1,92 @@
+//! The style bank of a bundle: one style from each of a number of tiles a domain.
+//!
+//! Of a tile's tissue tokens the most representative one is kept: the one whose characteristics, broadcast over the
+//! tile's own anatomy, give the tile back best. Background says nothing about a stain, and neither does the odd token.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use crate::bundle::{BundleEditor, Precision, StyleBank, rewrite};
+use crate::method::{Geometry, Style};
+use crate::method::color::ChannelStats;
+use crate::method::latent;
+use crate::train::dataset::{Dataset, normal};
+use crate::train::encoded::{Encoded, Model, sample_tiles};
+use crate::train::fit::SelectionArgs;
+
+/// Share of a tile's patches that must be tissue before a style is taken from it.
+const TISSUE: f64 = 0.5;
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct StylesArgs {
+    /// The bundle whose styles are replaced
+    #[arg(long)]
+    pub bundle: PathBuf,
+    /// Folder of images, or of `<domain>/…` folders
+    #[arg(long)]
+    pub data: PathBuf,
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Styles of each domain
+    #[arg(long, default_value_t = 64)]
+    pub per_domain: usize,
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+pub fn styles(args: &StylesArgs) -> Result<()> {
+    let dataset = Dataset::open(&args.data, &args.selection.selection())?;
+    let mut model = Model::open(&args.bundle, Precision::Fp32)?;
+    let bank = build(&mut model, &dataset, args.per_domain, args.seed)?;
+    let bundle = rewrite(&args.bundle, |editor: &mut BundleEditor| -> Result<()> { Ok(editor.set_styles(&bank)?) })?;
+    tracing::info!("{} styles of {} domains in {}", bundle.styles.entries.len(), bundle.styles.domains.len(), args.bundle.display());
+    Ok(())
+}
+
+/// A style from each of up to `per_domain` tiles of every domain.
+pub fn build(model: &mut Model, dataset: &Dataset, per_domain: usize, seed: u64) -> Result<StyleBank> {
+    let mut bank = StyleBank::default();
+    for (domain, name) in dataset.domains.iter().enumerate() {
+        let tiles = sample_tiles(model, dataset, domain, per_domain, TISSUE, seed)?;
+        ensure!(!tiles.is_empty(), "no tile of domain {name} is half tissue or more: it can give no style");
+        for encoded in model.encode(tiles)? {
+            let token = representative(model, &encoded);
+            bank.push(name, style_of(model, &encoded, token), ChannelStats::from_tile(&encoded.tile));
+        }
+    }
+    Ok(bank)
+}
+
+/// Random styles of two domains, for weights that were never trained. Characteristics come out of a LayerNorm: their
+/// deviation is about 1.
+pub fn random(geometry: &Geometry, count: usize, seed: u64) -> StyleBank {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut bank = StyleBank::default();
+    for i in 0..count {
+        let style = Style((0..geometry.half()).map(|_| normal(&mut rng) as f32).collect());
+        let source = ChannelStats { mean: [0.7, 0.5, 0.7], std: [0.15; 3] };
+        bank.push(["random_a", "random_b"][i % 2], style, source);
+    }
+    bank
+}
+
+/// The characteristics of one patch.
+pub fn style_of(model: &Model, encoded: &Encoded, patch: usize) -> Style {
+    Style(latent::token(model.synth.geometry(), &encoded.characteristics, patch).to_vec())
+}
+
+/// The tissue patch whose style gives its own tile back best; any patch where nothing is tissue.
+pub fn representative(model: &Model, encoded: &Encoded) -> usize {
+    let (mut scratch, mut out) = (model.synth.scratch(), vec![0; encoded.tile.len()]);
+    let tissue = model.tissue(&encoded.tile);
+    let none = !tissue.contains(&true);
+    let candidates = (0..tissue.len()).filter(|&patch| none || tissue[patch]);
+    let mut error = |patch: usize| {
+        model.synth.broadcast(&encoded.anatomy, &style_of(model, encoded, patch).0, &mut scratch, &mut out);
+        out.iter().zip(&encoded.tile).map(|(&a, &b)| (a as i64 - b as i64).pow(2) as u64).sum::<u64>()
+    };
+    candidates.min_by_key(|&patch| error(patch)).expect("a tile has patches")
+}
