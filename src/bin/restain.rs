@@ -1,1 +1,84 @@
-fn main(){}
+//! `restain`: serve tiles, describe the API, check a bundle.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use restain::serve::{self, ServeArgs, config::LogFormat};
+
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the bundles of a models directory over HTTP
+    Serve(Box<ServeArgs>),
+    /// Print the OpenAPI description, as YAML
+    Openapi,
+    /// Verify a bundle: every digest, every shape, and every encoder on a grey tile
+    Check { bundle: PathBuf },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(args) => serve(*args),
+        Command::Openapi => openapi(),
+        Command::Check { bundle } => check(&bundle),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("restain: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn openapi() -> anyhow::Result<ExitCode> {
+    print!("{}", serve::http::openapi().to_yaml()?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(bundle: &std::path::Path) -> anyhow::Result<ExitCode> {
+    println!("{}", serve::check::check(bundle)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    let print_config = args.print_config;
+    let config = match args.resolve() {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("restain: {error}");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    if print_config {
+        print!("{}", config.to_toml());
+        return Ok(ExitCode::SUCCESS);
+    }
+    log(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let stop = runtime.block_on(async {
+        let signals = serve::signal::Signals::new().context("signals cannot be listened for")?;
+        let listener = tokio::net::TcpListener::bind(config.http).await;
+        let listener = listener.with_context(|| format!("cannot listen on {}", config.http))?;
+        anyhow::Ok(serve::run(config, listener, signals.asked_to_stop()).await?)
+    });
+    // Whatever still loads or computes is of no use to anyone.
+    runtime.shutdown_background();
+    Ok(ExitCode::from(stop?.exit_status()))
+}
+
+fn log(config: &serve::Config) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log).with_context(|| format!("log is `{}`", config.log))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}

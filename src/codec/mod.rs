@@ -1,1 +1,12 @@
 //! Image bytes to RGB pixels and back.
+//!
+//! The bytes come from strangers, so every limit is checked on the header, before memory is taken for the pixels.
+//! All of it blocks: callers put it on threads that may. Nothing here knows what a tile is for.
+
+mod decode;
+mod encode;
+mod picture;
+
+pub use decode::{DecodeError, Limits, decode, probe};
+pub use encode::{EncodeError, ImageFormat, encode};
+pub use picture::{RgbImage, resize, sheet};

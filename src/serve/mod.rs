@@ -1,1 +1,148 @@
-//! The server.
+//! The server: tiles in over HTTP, variants out.
+//!
+//! `http → admission → pipeline → batch → engine`, each floor calling only those below it. [`run`] is the whole life
+//! of a server, given a listener and what ends it; everything it needs to know is in its [`Config`].
+
+pub mod admission;
+mod app;
+pub mod batch;
+pub mod check;
+pub mod config;
+mod cpu;
+pub mod error;
+pub mod http;
+mod lifecycle;
+pub mod metrics;
+pub mod models;
+pub mod pipeline;
+pub mod signal;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use app::App;
+pub use config::{Config, ServeArgs};
+use cpu::Cpu;
+use lifecycle::Stage;
+use metrics::Metrics;
+use models::{LoadContext, LoadError, Models};
+use pipeline::{Limits, Pipeline};
+use signal::Stop;
+
+/// Why a server could not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("the metrics cannot be set up: {0}")]
+    Metrics(#[from] prometheus::Error),
+    #[error("the CPU threads cannot be started: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+    #[error("the listener has no address: {0}")]
+    Listener(std::io::Error),
+    #[error("the address file {} cannot be written: {source}", .path.display())]
+    AddressFile { path: std::path::PathBuf, source: std::io::Error },
+    #[error("{0} requests were cut off: they were not done within drain-timeout")]
+    CutOff(usize),
+    #[error("a task of the server panicked: {0}")]
+    Panicked(#[from] tokio::task::JoinError),
+    #[error("the HTTP server failed: {0}")]
+    Http(std::io::Error),
+}
+
+/// Serves on `listener` until `shutdown` says otherwise, and ends with what it said once the last request is done.
+///
+/// # Errors
+/// When the server cannot start, or requests had to be cut off at the end.
+pub async fn run(config: Config, listener: TcpListener, shutdown: impl Future<Output = Stop>) -> Result<Stop, ServeError> {
+    let address = listener.local_addr().map_err(ServeError::Listener)?;
+    let app = Arc::new(App::new(config.clone(), Arc::new(Metrics::new()?), Cpu::new(config.threads.get())?));
+    tokio::pin!(shutdown);
+
+    // Listening before the models are there: a probe is told `not_ready` rather than refused.
+    let (close, closed) = oneshot::channel::<()>();
+    let listener = listener.tap_io(|stream| {
+        // Answers are written whole; waiting for more would only delay the last packet.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "no TCP_NODELAY");
+        }
+    });
+    let server = axum::serve(listener, http::router(Arc::clone(&app))).with_graceful_shutdown(async {
+        // A dropped sender closes as well as one that sent.
+        let _ = closed.await;
+    });
+    let server = tokio::spawn(server.into_future());
+
+    let workers = tokio::select! {
+        loaded = load(&app) => loaded?,
+        stop = &mut shutdown => return Ok(stop),
+    };
+    app.lifecycle.enter(Stage::Ready);
+    announce(&app, address)?;
+
+    let stop = shutdown.await;
+    tracing::info!(?stop, "asked to stop: not ready from now on");
+    app.lifecycle.enter(Stage::Draining);
+    if stop == Stop::Terminate {
+        tokio::time::sleep(config.drain_delay.0).await;
+    }
+    app.lifecycle.enter(Stage::Closed);
+    drop(close);
+    match tokio::time::timeout(config.drain_timeout.0, server).await {
+        Ok(ended) => ended?.map_err(ServeError::Http)?,
+        // Connections that nobody asks anything over are no work that was cut off.
+        Err(_) if app.lifecycle.guests() == 0 => {}
+        Err(_) => return Err(ServeError::CutOff(app.lifecycle.guests())),
+    }
+    end(app, workers).await?;
+    Ok(stop)
+}
+
+/// Loads the models on a thread that may block, and opens the pipeline.
+async fn load(app: &Arc<App>) -> Result<Vec<JoinHandle<()>>, ServeError> {
+    let loading = Arc::clone(app);
+    let load = move || Models::load(&LoadContext { config: &loading.config, admission: &loading.admission, metrics: &loading.metrics });
+    let (models, workers) = tokio::task::spawn_blocking(load).await??;
+    let config = &app.config;
+    let limits = Limits {
+        max_tiles: config.max_tiles.get(),
+        max_variants: config.max_variants.get(),
+        codec: crate::codec::Limits { max_pixels: config.max_pixels },
+        timeout: config.request_timeout.0,
+    };
+    let (admission, cpu, metrics) = (Arc::clone(&app.admission), Arc::clone(&app.cpu), Arc::clone(&app.metrics));
+    app.open(Pipeline { models, admission, cpu, metrics, limits });
+    Ok(workers)
+}
+
+/// Tells people on standard output, and programs through the address file, that the server is ready.
+fn announce(app: &App, address: SocketAddr) -> Result<(), ServeError> {
+    tracing::info!(%address, "ready");
+    let curl =
+        format!("curl --data-binary @tile.png -H 'content-type: image/png' 'http://{address}/v1/augment?resize=true' -o variant.png");
+    // Whoever started the server may have closed its end; that is no reason not to serve.
+    let _ = writeln!(std::io::stdout(), "ready on http://{address} (page: /, API: /docs)\ntry: {curl}");
+    let Some(path) = &app.config.address_file else { return Ok(()) };
+    std::fs::write(path, format!("{address}\n")).map_err(|source| ServeError::AddressFile { path: path.clone(), source })
+}
+
+/// Lets the workers end: their queues close with the last handle.
+async fn end(app: Arc<App>, workers: Vec<JoinHandle<()>>) -> Result<(), ServeError> {
+    drop(app);
+    tokio::task::spawn_blocking(move || {
+        for worker in workers {
+            if worker.join().is_err() {
+                tracing::error!("an encoder's thread panicked");
+            }
+        }
+    })
+    .await?;
+    tracing::info!("ended");
+    Ok(())
+}

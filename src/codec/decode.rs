@@ -1,0 +1,165 @@
+//! Bytes of a PNG, JPEG, WebP or TIFF to RGB pixels: told apart by their first bytes, never by a name or a header.
+//!
+//! Alpha is dropped (not blended), grey is repeated thrice, 16 bits become 8. Colour profiles and EXIF orientation
+//! are left alone: tiles are cut by programs, and a rotated tile is the same tile.
+
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageDecoder, ImageReader};
+
+use super::RgbImage;
+
+/// What a picture may ask for, whatever its file claims.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most pixels, width × height.
+    pub max_pixels: u64,
+}
+
+/// Why bytes did not become pixels.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    #[error("not a picture of a kind that is read here: PNG, JPEG, WebP or TIFF")]
+    UnknownKind,
+    #[error("the picture is {width}×{height} pixels, and at most {max_pixels} pixels are decoded")]
+    TooLarge { width: u32, height: u32, max_pixels: u64 },
+    #[error("the {kind} file cannot be decoded: {source}")]
+    Undecodable { kind: &'static str, source: image::ImageError },
+    #[error("the JPEG file is cut off: its end marker is missing")]
+    CutOff,
+}
+
+/// Bytes that a decoder may hold for one pixel: 16-bit RGBA, and as much again for its own working memory.
+const DECODER_BYTES_A_PIXEL: u64 = 16;
+/// Working memory that does not depend on the picture (tables, windows).
+const DECODER_BYTES: u64 = 1 << 20;
+
+/// The width and height that the header promises.
+///
+/// # Errors
+/// When the bytes are no picture, or one past the limits.
+pub fn probe(bytes: &[u8], limits: &Limits) -> Result<(usize, usize), DecodeError> {
+    let (decoder, _) = open(bytes, limits)?;
+    let (width, height) = decoder.dimensions();
+    Ok((width as usize, height as usize))
+}
+
+/// # Errors
+/// When the bytes are no picture, or one past the limits; nothing of the picture's own size is allocated before.
+pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, DecodeError> {
+    let (decoder, kind) = open(bytes, limits)?;
+    let (width, height) = decoder.dimensions();
+    if kind == image::ImageFormat::Jpeg && !jpeg_ends(bytes) {
+        return Err(DecodeError::CutOff);
+    }
+    let undecodable = |source| DecodeError::Undecodable { kind: name(kind), source };
+    let pixels = DynamicImage::from_decoder(decoder).map_err(undecodable)?.into_rgb8().into_raw();
+    Ok(RgbImage { width: width as usize, height: height as usize, pixels })
+}
+
+/// A decoder that has read the header and nothing else, of a picture within the limits.
+fn open<'a>(bytes: &'a [u8], limits: &Limits) -> Result<(impl ImageDecoder + 'a, image::ImageFormat), DecodeError> {
+    let kind = kind_of(bytes).ok_or(DecodeError::UnknownKind)?;
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), kind);
+    let mut allowed = image::Limits::default();
+    allowed.max_alloc = Some(limits.max_pixels.saturating_mul(DECODER_BYTES_A_PIXEL).saturating_add(DECODER_BYTES));
+    reader.limits(allowed);
+    let decoder = reader.into_decoder().map_err(|source| DecodeError::Undecodable { kind: name(kind), source })?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > limits.max_pixels {
+        return Err(DecodeError::TooLarge { width, height, max_pixels: limits.max_pixels });
+    }
+    Ok((decoder, kind))
+}
+
+fn kind_of(bytes: &[u8]) -> Option<image::ImageFormat> {
+    use image::ImageFormat::{Jpeg, Png, Tiff, WebP};
+    image::guess_format(bytes).ok().filter(|kind| matches!(kind, Png | Jpeg | WebP | Tiff))
+}
+
+fn name(kind: image::ImageFormat) -> &'static str {
+    match kind {
+        image::ImageFormat::Png => "PNG",
+        image::ImageFormat::Jpeg => "JPEG",
+        image::ImageFormat::WebP => "WebP",
+        _ => "TIFF",
+    }
+}
+
+/// Whether the last scan of a JPEG is followed by the end marker. The decoder fills what is missing with grey, and a
+/// half-grey tile would be augmented without a word. In a scan FF is always followed by 00 or a restart marker, so
+/// neither of the two markers can occur in it by chance.
+fn jpeg_ends(bytes: &[u8]) -> bool {
+    let last = |second: u8| bytes.windows(2).rposition(|pair| pair == [0xFF, second]);
+    match (last(0xDA), last(0xD9)) {
+        (Some(scan), Some(end)) => end > scan,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ImageFormat, encode};
+    use super::*;
+
+    const LIMITS: Limits = Limits { max_pixels: 1 << 16 };
+
+    fn picture() -> RgbImage {
+        let pixels = (0..24 * 16 * 3).map(|i| (i * 7 % 251) as u8).collect();
+        RgbImage { width: 24, height: 16, pixels }
+    }
+
+    #[test]
+    fn lossless_kinds_come_back_as_they_went() {
+        for format in [ImageFormat::Png, ImageFormat::Webp] {
+            let bytes = encode(format, 90, &picture()).unwrap();
+            assert_eq!(decode(&bytes, &LIMITS).unwrap(), picture());
+        }
+    }
+
+    #[test]
+    fn a_header_that_promises_too_much_is_refused_before_its_pixels() {
+        // A whole PNG of 20,000 × 20,000: only its header is read.
+        let mut bytes = encode(ImageFormat::Png, 90, &picture()).unwrap();
+        bytes[16..24].copy_from_slice(&[0, 0, 0x4E, 0x20, 0, 0, 0x4E, 0x20]);
+        let checksum = crc32(&bytes[12..29]);
+        bytes[29..33].copy_from_slice(&checksum.to_be_bytes());
+        let error = decode(&bytes, &LIMITS).unwrap_err();
+        assert!(matches!(error, DecodeError::TooLarge { width: 20_000, height: 20_000, .. }), "{error}");
+    }
+
+    #[test]
+    fn every_cut_of_every_kind_is_refused() {
+        for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Webp] {
+            let bytes = encode(format, 90, &picture()).unwrap();
+            assert!(decode(&bytes, &LIMITS).is_ok());
+            for cut in [bytes.len() / 2, bytes.len() * 3 / 4] {
+                assert!(decode(&bytes[..cut], &LIMITS).is_err(), "{format:?} cut at {cut} of {}", bytes.len());
+            }
+        }
+        assert!(matches!(decode(b"not a picture at all", &LIMITS), Err(DecodeError::UnknownKind)));
+        assert!(matches!(decode(b"GIF89a..........", &LIMITS), Err(DecodeError::UnknownKind)));
+        assert!(matches!(decode(b"", &LIMITS), Err(DecodeError::UnknownKind)));
+    }
+
+    #[test]
+    fn alpha_is_dropped_grey_is_repeated_and_16_bits_become_8() {
+        let png = |picture: DynamicImage| {
+            let mut bytes = Cursor::new(Vec::new());
+            picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+            decode(&bytes.into_inner(), &LIMITS).unwrap().pixels
+        };
+        let rgba = image::RgbaImage::from_raw(1, 1, vec![10, 20, 30, 0]).unwrap();
+        assert_eq!(png(DynamicImage::ImageRgba8(rgba)), [10, 20, 30]);
+        let grey = image::GrayImage::from_raw(1, 1, vec![77]).unwrap();
+        assert_eq!(png(DynamicImage::ImageLuma8(grey)), [77, 77, 77]);
+        let deep = image::ImageBuffer::from_raw(1, 1, vec![65_535u16, 0, 257 * 9]).unwrap();
+        assert_eq!(png(DynamicImage::ImageRgb16(deep)), [255, 0, 9]);
+    }
+
+    fn crc32(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(!0u32, |crc, &byte| {
+            (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xEDB8_8320 } else { crc >> 1 })
+        })
+    }
+}

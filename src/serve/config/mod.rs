@@ -1,0 +1,201 @@
+//! Every option of the server, resolved once: flag, then `RESTAIN_…` variable, then the file of `--config`, then the
+//! default. The only place of the server that reads any of them; everything else is handed a [`Config`].
+
+mod units;
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::bundle::Precision;
+pub use units::{ByteSize, Span};
+
+/// How log lines are written, to standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Writes one list of options as three things that must not drift apart: what flags and variables may give, what the
+/// file may give, and what comes out.
+macro_rules! options {
+    ($($(#[doc = $help:literal])+ $name:ident ($variable:literal): $type:ty = $default:expr;)*) => {
+        /// What was given, in one of the places.
+        #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
+        #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+        pub struct Options {
+            $($(#[doc = $help])+ #[arg(long, env = $variable)] $name: Option<$type>,)*
+            /// The most specific model that a request without `model` means: NAME or NAME/VERSION. May be left out
+            /// when one name is served
+            #[arg(long, env = "RESTAIN_DEFAULT_MODEL")]
+            default_model: Option<String>,
+            /// Writes the bound address to this file once the server is ready
+            #[arg(long, env = "RESTAIN_ADDRESS_FILE")]
+            address_file: Option<PathBuf>,
+        }
+
+        /// Every option, with its value.
+        #[derive(Clone, Debug, Serialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub struct Config {
+            $($(#[doc = $help])+ pub $name: $type,)*
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub default_model: Option<String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub address_file: Option<PathBuf>,
+        }
+
+        impl Options {
+            fn over(self, file: Self) -> Config {
+                Config {
+                    $($name: self.$name.or(file.$name).unwrap_or_else(|| $default),)*
+                    default_model: self.default_model.or(file.default_model),
+                    address_file: self.address_file.or(file.address_file),
+                }
+            }
+        }
+    };
+}
+
+options! {
+    /// The directory of models, laid out as NAME/VERSION/bundle.json
+    models("RESTAIN_MODELS"): PathBuf = PathBuf::from("models");
+    /// The address to listen on; port 0 picks a free one
+    http("RESTAIN_HTTP"): SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080));
+    /// Which of a bundle's encoders runs: fp32, fp16 or int8
+    precision("RESTAIN_PRECISION"): Precision = Precision::Fp32;
+    /// CPU threads for the encoder, and as many for decoding, synthesis and compression [default: all]
+    threads("RESTAIN_THREADS"): NonZeroUsize = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    /// Most tiles encoded at once
+    max_batch("RESTAIN_MAX_BATCH"): NonZeroUsize = at_least_one(16);
+    /// Most tiles admitted at once, waiting or in work; past it requests are told to come back later
+    max_queue_tiles("RESTAIN_MAX_QUEUE_TILES"): NonZeroUsize = at_least_one(1024);
+    /// Most memory lent to requests and their answers at once
+    max_inflight_bytes("RESTAIN_MAX_INFLIGHT_BYTES"): ByteSize = ByteSize(2 << 30);
+    /// Largest body of a request
+    max_body("RESTAIN_MAX_BODY"): ByteSize = ByteSize(64 << 20);
+    /// Most tiles of one request, its references included
+    max_tiles("RESTAIN_MAX_TILES"): NonZeroUsize = at_least_one(256);
+    /// Most variants of one tile in one request
+    max_variants("RESTAIN_MAX_VARIANTS"): NonZeroUsize = at_least_one(64);
+    /// Most pixels of one picture
+    max_pixels("RESTAIN_MAX_PIXELS"): u64 = 4096 * 4096;
+    /// Longest time for one request; a request may ask for less with timeout_ms
+    request_timeout("RESTAIN_REQUEST_TIMEOUT"): Span = Span(std::time::Duration::from_secs(60));
+    /// How long the server still takes requests after SIGTERM, while telling the load balancer that it is not ready
+    drain_delay("RESTAIN_DRAIN_DELAY"): Span = Span(std::time::Duration::from_secs(5));
+    /// How long work in flight may then take to finish
+    drain_timeout("RESTAIN_DRAIN_TIMEOUT"): Span = Span(std::time::Duration::from_secs(30));
+    /// text or json
+    log_format("RESTAIN_LOG_FORMAT"): LogFormat = LogFormat::Text;
+    /// What is logged, as `level` or `module=level,…`
+    log("RESTAIN_LOG"): String = "info".to_owned();
+}
+
+/// What `restain serve` takes on its command line.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    options: Options,
+    /// A TOML file of the same options
+    #[arg(long, env = "RESTAIN_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print the options as they are resolved, as TOML, and end
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+/// Options that cannot be served with.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("the file {} cannot be read: {source}", .path.display())]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("the file {} is wrong: {source}", .path.display())]
+    Malformed { path: PathBuf, source: Box<toml::de::Error> },
+    #[error("max-tiles is {max_tiles} and max-queue-tiles {max_queue_tiles}: a request as large as allowed would never be admitted")]
+    QueueBelowRequest { max_tiles: usize, max_queue_tiles: usize },
+    #[error("max-body is {max_body} and max-inflight-bytes {max_inflight}: a body as large as allowed would never be admitted")]
+    MemoryBelowBody { max_body: ByteSize, max_inflight: ByteSize },
+    #[error("max-batch is {0}, and may be at most 1024")]
+    BatchTooLarge(usize),
+}
+
+impl ServeArgs {
+    /// # Errors
+    /// When the file is wrong, or two options contradict each other.
+    pub fn resolve(self) -> Result<Config, ConfigError> {
+        let file = self.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        self.options.over(file).checked()
+    }
+}
+
+impl Config {
+    /// The options as a TOML file that gives them again.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("every option is a string, a number or an enum, which TOML can write")
+    }
+
+    fn checked(self) -> Result<Self, ConfigError> {
+        let (max_tiles, max_queue_tiles) = (self.max_tiles.get(), self.max_queue_tiles.get());
+        if max_tiles > max_queue_tiles {
+            return Err(ConfigError::QueueBelowRequest { max_tiles, max_queue_tiles });
+        }
+        if self.max_body.0 > self.max_inflight_bytes.0 {
+            return Err(ConfigError::MemoryBelowBody { max_body: self.max_body, max_inflight: self.max_inflight_bytes });
+        }
+        if self.max_batch.get() > 1024 {
+            return Err(ConfigError::BatchTooLarge(self.max_batch.get()));
+        }
+        Ok(self)
+    }
+}
+
+fn read(path: &Path) -> Result<Options, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    toml::from_str(&text).map_err(|source| ConfigError::Malformed { path: path.to_owned(), source: Box::new(source) })
+}
+
+fn at_least_one(value: usize) -> NonZeroUsize {
+    NonZeroUsize::new(value).expect("the default is written above, and is not zero")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(toml: &str) -> Options {
+        toml::from_str(toml).unwrap()
+    }
+
+    #[test]
+    fn a_flag_beats_the_file_and_the_file_beats_the_default() {
+        let config = options("max-batch = 4").over(options("max-batch = 8\nmax-tiles = 9\nrequest-timeout = \"2s\""));
+        assert_eq!((config.max_batch.get(), config.max_tiles.get(), config.max_variants.get()), (4, 9, 64));
+        assert_eq!(config.request_timeout.0.as_secs(), 2);
+    }
+
+    #[test]
+    fn what_is_printed_is_the_same_options_again() {
+        let printed = options("max-body = \"3MiB\"\nprecision = \"int8\"").over(Options::default()).to_toml();
+        assert_eq!(options(&printed).over(Options::default()).to_toml(), printed);
+        assert!(printed.contains("max-body = \"3MiB\"") && printed.contains("precision = \"int8\""), "{printed}");
+    }
+
+    #[test]
+    fn an_unknown_option_in_the_file_is_named() {
+        let error = toml::from_str::<Options>("max-bach = 4").unwrap_err().to_string();
+        assert!(error.contains("max-bach") && error.contains("max-batch"), "{error}");
+    }
+
+    #[test]
+    fn limits_that_contradict_each_other_are_refused() {
+        let refused = |toml| options(toml).over(Options::default()).checked().unwrap_err().to_string();
+        assert!(refused("max-tiles = 2000").contains("max-queue-tiles 1024"));
+        assert!(refused("max-body = \"4GiB\"").contains("max-inflight-bytes 2GiB"));
+        assert!(refused("max-batch = 5000").contains("at most 1024"));
+    }
+}

@@ -1,0 +1,134 @@
+//! What can go wrong for a caller, and the ONE table that every transport translates it by.
+//!
+//! A layer below keeps its own error type; where one reaches a caller it becomes an [`Error`]: a kind out of the
+//! table, a sentence for the person who reads it (which field, which value, what would be right), and the index in a
+//! list when one item is at fault. Transports take status, number and `code` from [`ErrorKind::row`] and from nowhere
+//! else. What is the server's own fault is logged where it happens and told as `internal`, without its details.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// One line of the table.
+pub struct Row {
+    pub http_status: u16,
+    /// The number of the gRPC status, as google.rpc.Code has it.
+    pub grpc_code: i32,
+    /// What programs compare; it never changes.
+    pub code: &'static str,
+    /// What the kind means, whatever the request.
+    pub title: &'static str,
+}
+
+macro_rules! table {
+    ($($kind:ident = $http:literal, $grpc:ident, $code:literal, $title:literal;)*) => {
+        /// Every kind of error that a caller can see.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum ErrorKind { $(#[doc = $title] $kind,)* }
+
+        impl ErrorKind {
+            /// All kinds, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$kind,)*];
+
+            pub const fn row(self) -> Row {
+                match self {
+                    $(Self::$kind => Row { http_status: $http, grpc_code: $grpc, code: $code, title: $title },)*
+                }
+            }
+        }
+    };
+}
+
+const INVALID_ARGUMENT: i32 = 3;
+const DEADLINE_EXCEEDED: i32 = 4;
+const NOT_FOUND: i32 = 5;
+const RESOURCE_EXHAUSTED: i32 = 8;
+const UNIMPLEMENTED: i32 = 12;
+const INTERNAL: i32 = 13;
+const UNAVAILABLE: i32 = 14;
+
+table! {
+    MalformedRequest = 400, INVALID_ARGUMENT, "malformed_request", "The request cannot be read";
+    RouteNotFound = 404, UNIMPLEMENTED, "route_not_found", "Nothing is served under this path";
+    ModelNotFound = 404, NOT_FOUND, "model_not_found", "No such model is served";
+    MethodNotAllowed = 405, UNIMPLEMENTED, "method_not_allowed", "The path exists, and not for this method";
+    NotAcceptable = 406, INVALID_ARGUMENT, "not_acceptable", "The answer cannot be given in the form asked for";
+    BodyTooLarge = 413, RESOURCE_EXHAUSTED, "body_too_large", "The body is larger than this server takes";
+    ImageTooLarge = 413, RESOURCE_EXHAUSTED, "image_too_large", "A picture has more pixels than this server decodes";
+    TooManyTiles = 413, RESOURCE_EXHAUSTED, "too_many_tiles", "One request has more tiles than this server takes";
+    RequestTooLarge = 413, RESOURCE_EXHAUSTED, "request_too_large", "The request and its answer need more memory than this server lends";
+    UnsupportedMediaType = 415, INVALID_ARGUMENT, "unsupported_media_type", "The body is of a kind that is not read here";
+    NoTiles = 422, INVALID_ARGUMENT, "no_tiles", "The request holds no tile";
+    UndecodableImage = 422, INVALID_ARGUMENT, "undecodable_image", "A picture cannot be decoded";
+    TileSize = 422, INVALID_ARGUMENT, "tile_size", "A tile has another size than the model works on";
+    MixedSizes = 422, INVALID_ARGUMENT, "mixed_sizes", "Tiles of several sizes do not fit into one tensor";
+    VariantsOutOfRange = 422, INVALID_ARGUMENT, "variants_out_of_range", "The number of variants is out of range";
+    StrengthOutOfRange = 422, INVALID_ARGUMENT, "strength_out_of_range", "The strength is not between 0 and 1";
+    SeedOutOfRange = 422, INVALID_ARGUMENT, "seed_out_of_range", "The seed is above 2^53 - 1, which JSON cannot carry exactly";
+    QualityOutOfRange = 422, INVALID_ARGUMENT, "quality_out_of_range", "The quality is not between 1 and 100";
+    TimeoutOutOfRange = 422, INVALID_ARGUMENT, "timeout_out_of_range", "The timeout is not above zero";
+    UnknownDomain = 422, INVALID_ARGUMENT, "unknown_domain", "The style bank has no such domain";
+    UnknownStyle = 422, INVALID_ARGUMENT, "unknown_style", "The style bank has no such style";
+    NoStyles = 422, INVALID_ARGUMENT, "no_styles", "No style is left to choose from";
+    StyleConflict = 422, INVALID_ARGUMENT, "style_conflict", "The parts of the style do not go together";
+    Overloaded = 429, RESOURCE_EXHAUSTED, "overloaded", "The queue is full";
+    Internal = 500, INTERNAL, "internal", "The server failed; its log says how";
+    NotReady = 503, UNAVAILABLE, "not_ready", "The server is still loading its models";
+    Draining = 503, UNAVAILABLE, "draining", "The server is shutting down";
+    DeadlineExceeded = 504, DEADLINE_EXCEEDED, "deadline_exceeded", "The answer was not ready in time";
+}
+
+/// What a caller is told.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}: {detail}", .kind.row().code)]
+pub struct Error {
+    pub kind: ErrorKind,
+    pub detail: String,
+    pub at: Option<Fault>,
+    pub retry_after: Option<Duration>,
+}
+
+/// The item of a list that is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// Which list: `tile` or `reference`.
+    pub list: &'static str,
+    pub index: usize,
+}
+
+impl Error {
+    pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), at: None, retry_after: None }
+    }
+
+    /// Logs what happened, and tells the caller only that it did.
+    pub fn internal(what: &(dyn std::fmt::Display + Sync)) -> Self {
+        tracing::error!(error = %what, "a request failed inside the server");
+        Self::new(ErrorKind::Internal, "the server failed on this request, and goes on; its log says how")
+    }
+
+    #[must_use]
+    pub fn at(mut self, list: &'static str, index: usize) -> Self {
+        self.at = Some(Fault { list, index });
+        self
+    }
+
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_statuses_are_errors() {
+        let codes: std::collections::BTreeSet<_> = ErrorKind::ALL.iter().map(|kind| kind.row().code).collect();
+        assert_eq!(codes.len(), ErrorKind::ALL.len());
+        assert!(ErrorKind::ALL.iter().all(|kind| (400..600).contains(&kind.row().http_status)));
+        assert!(ErrorKind::ALL.iter().all(|kind| (1..=16).contains(&kind.row().grpc_code)));
+    }
+}

@@ -1,0 +1,277 @@
+//! An answer in the form that was asked for. The bytes depend on the request alone: what differs from run to run (how
+//! long it took, the request's id) is in the head.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody};
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::accept::{Form, SAFETENSORS, TAR};
+use crate::codec::{EncodeError, ImageFormat};
+use crate::serve::admission::Permit;
+use crate::serve::error::{Error, ErrorKind};
+use crate::serve::pipeline::answer::{About, Answer, AnsweredTile, Origin, Timings};
+use crate::serve::pipeline::render;
+
+/// `application/json`, and the first part of `multipart/mixed`, where the pictures follow as parts.
+#[derive(Serialize, ToSchema)]
+pub struct JsonAnswer {
+    #[serde(flatten)]
+    about: About,
+    /// In the order of the request.
+    tiles: Vec<JsonTile>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct JsonTile {
+    /// BLAKE3 of the tile's size and decoded pixels.
+    tile_key: String,
+    variants: Vec<JsonVariant>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct JsonVariant {
+    #[serde(flatten)]
+    origin: Origin,
+    media_type: &'static str,
+    /// Base64 of the picture; left out where the pictures are parts of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
+}
+
+/// A body, written.
+pub struct Written {
+    content_type: String,
+    provenance: Option<HeaderValue>,
+    bytes: Vec<u8>,
+    timings: Timings,
+    permits: Vec<Arc<Permit>>,
+}
+
+/// Writes the body: compresses pictures, so it belongs on a CPU thread.
+///
+/// # Errors
+/// `mixed_sizes` when tiles do not fit into one tensor.
+pub fn write(answer: Answer, form: Form) -> Result<Written, Error> {
+    let (content_type, bytes) = match form {
+        Form::Json(format) => ("application/json".to_owned(), json(&answer, format)?),
+        Form::Multipart(format) => multipart(&answer, format)?,
+        Form::Tar(format) => (TAR.to_owned(), tar(&answer, format)?),
+        Form::Safetensors => (SAFETENSORS.to_owned(), tensor(&answer)?),
+        Form::Image(format) => (format.media_type().to_owned(), image(&answer, format)?),
+    };
+    let provenance = matches!(form, Form::Image(_)).then(|| head_provenance(&answer));
+    Ok(Written { content_type, provenance, bytes, timings: answer.timings, permits: answer.permits })
+}
+
+impl Written {
+    /// The response; `total` is what the caller waited for so far.
+    pub fn into_response(self, total: Duration) -> Response {
+        let mut response = Body::new(HeldBody { rest: self.bytes.into(), _permits: self.permits }).into_response();
+        let headers = response.headers_mut();
+        let ascii = |text: String| HeaderValue::try_from(text).expect("media types and numbers are ASCII");
+        headers.insert(header::CONTENT_TYPE, ascii(self.content_type));
+        headers.insert("server-timing", ascii(server_timing(&self.timings, total)));
+        if let Some(provenance) = self.provenance {
+            headers.insert("restain-provenance", provenance);
+        }
+        response
+    }
+}
+
+fn server_timing(timings: &Timings, total: Duration) -> String {
+    let ms = |span: Duration| span.as_secs_f64() * 1e3;
+    let Timings { queue, encode, synthesise } = *timings;
+    format!("queue;dur={:.3}, encode;dur={:.3}, synthesise;dur={:.3}, total;dur={:.3}", ms(queue), ms(encode), ms(synthesise), ms(total))
+}
+
+fn failed(error: EncodeError) -> Error {
+    Error::internal(&error)
+}
+
+fn describe(answer: &Answer, format: ImageFormat, mut image: impl FnMut(usize, usize) -> Option<String>) -> JsonAnswer {
+    let tiles = answer.tiles.iter().enumerate().map(|(t, tile)| {
+        let variants = tile.variants.iter().enumerate().map(|(v, variant)| JsonVariant {
+            origin: variant.origin.clone(),
+            media_type: format.media_type(),
+            image: image(t, v),
+        });
+        JsonTile { tile_key: tile.key.to_string(), variants: variants.collect() }
+    });
+    JsonAnswer { about: answer.about.clone(), tiles: tiles.collect() }
+}
+
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("answers are strings, numbers and lists")
+}
+
+fn json(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, Error> {
+    let pictures = render::pictures(answer, format).map_err(failed)?;
+    Ok(to_json(&describe(answer, format, |tile, variant| Some(BASE64_STANDARD.encode(&pictures[tile][variant])))))
+}
+
+fn multipart(answer: &Answer, format: ImageFormat) -> Result<(String, Vec<u8>), Error> {
+    let pictures = render::pictures(answer, format).map_err(failed)?;
+    let description = to_json(&describe(answer, format, |_, _| None));
+    // From the answer itself, so that the same request gives the same bytes; no picture holds its own hash.
+    let boundary = format!("restain-{}", &blake3::hash(&description).to_hex()[..32]);
+    let mut bytes = Vec::new();
+    let mut part = |head: String, body: &[u8]| {
+        bytes.extend_from_slice(format!("--{boundary}\r\n{head}\r\n").as_bytes());
+        bytes.extend_from_slice(body);
+        bytes.extend_from_slice(b"\r\n");
+    };
+    part("Content-Type: application/json\r\n".to_owned(), &description);
+    for (t, (tile, pictures)) in answer.tiles.iter().zip(&pictures).enumerate() {
+        for (variant, picture) in tile.variants.iter().zip(pictures) {
+            let name = file_name(t, variant.origin.index, format);
+            let provenance = ascii_json(&answer.provenance(tile, variant));
+            let kind = format.media_type();
+            part(
+                format!(
+                    "Content-Type: {kind}\r\nContent-Disposition: attachment; filename=\"{name}\"\r\nRestain-Provenance: {provenance}\r\n"
+                ),
+                picture,
+            );
+        }
+    }
+    bytes.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
+    Ok((format!("multipart/mixed; boundary={boundary}"), bytes))
+}
+
+/// WebDataset takes what stands before the first dot as the sample's key, and the rest as the field's.
+fn file_name(tile: usize, variant: usize, format: ImageFormat) -> String {
+    format!("{tile:06}_{variant:03}.{}", format.extension())
+}
+
+fn tar(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, Error> {
+    let pictures = render::pictures(answer, format).map_err(failed)?;
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut append = |name: &str, bytes: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, bytes)
+    };
+    for (t, (tile, pictures)) in answer.tiles.iter().zip(&pictures).enumerate() {
+        for (variant, picture) in tile.variants.iter().zip(pictures) {
+            let name = file_name(t, variant.origin.index, format);
+            let (key, _) = name.split_once('.').expect("the name has an ending");
+            let provenance = to_json(&answer.provenance(tile, variant));
+            append(&name, picture).and_then(|()| append(&format!("{key}.json"), &provenance)).map_err(|error| Error::internal(&error))?;
+        }
+    }
+    archive.into_inner().map_err(|error| Error::internal(&error))
+}
+
+fn tensor(answer: &Answer) -> Result<Vec<u8>, Error> {
+    let size = |tile: usize| (answer.tiles[tile].picture.height, answer.tiles[tile].picture.width);
+    let (height, width) = size(0);
+    if let Some(other) = (1..answer.tiles.len()).find(|&tile| size(tile) != (height, width)) {
+        let (other_height, other_width) = size(other);
+        let detail =
+            format!("tile {other} is {other_width}×{other_height} pixels and tile 0 {width}×{height}: accept another form than one tensor");
+        return Err(Error::new(ErrorKind::MixedSizes, detail).at("tile", other));
+    }
+    let variants = answer.tiles[0].variants.len();
+    let pixels: Vec<u8> =
+        answer.tiles.iter().flat_map(|tile| &tile.variants).flat_map(|variant| &variant.picture.pixels).copied().collect();
+    let shape = vec![answer.tiles.len(), variants, height, width, 3];
+    let view = TensorView::new(Dtype::U8, shape, &pixels).map_err(|error| Error::internal(&error))?;
+    // One key only: the order of several in the header would change from run to run.
+    let provenance = String::from_utf8(to_json(&answer.provenances())).expect("JSON is UTF-8");
+    let metadata = HashMap::from([("provenance".to_owned(), provenance)]);
+    safetensors::serialize([("variants", view)], Some(metadata)).map_err(|error| Error::internal(&error))
+}
+
+fn image(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, Error> {
+    if answer.output.sheet {
+        return render::sheet(answer, format).map_err(failed);
+    }
+    let mut pictures = render::pictures(answer, format).map_err(failed)?;
+    pictures.pop().and_then(|mut tile| tile.pop()).ok_or_else(|| Error::internal(&"a picture was promised, and none was made"))
+}
+
+/// A record for one variant; for a sheet, what is common once and then only what differs, so that it fits into a head.
+fn head_provenance(answer: &Answer) -> HeaderValue {
+    let text = if answer.output.sheet {
+        let tile = |tile: &AnsweredTile| SheetTile {
+            tile_key: tile.key.to_string(),
+            variants: tile.variants.iter().map(|variant| variant.origin.clone()).collect(),
+        };
+        ascii_json(&SheetProvenance { about: &answer.about, tiles: answer.tiles.iter().map(tile).collect() })
+    } else {
+        ascii_json(&answer.provenances()[0])
+    };
+    HeaderValue::try_from(text).expect("the JSON is ASCII without control characters")
+}
+
+#[derive(Serialize)]
+struct SheetProvenance<'a> {
+    #[serde(flatten)]
+    about: &'a About,
+    tiles: Vec<SheetTile>,
+}
+
+#[derive(Serialize)]
+struct SheetTile {
+    tile_key: String,
+    variants: Vec<Origin>,
+}
+
+/// JSON without a byte that a header could not carry: what is not ASCII is escaped, as JSON allows.
+fn ascii_json(value: &impl Serialize) -> String {
+    let text = serde_json::to_string(value).expect("answers are strings, numbers and lists");
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii() && c != '\u{7f}' {
+            escaped.push(c);
+        } else {
+            escaped.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    escaped
+}
+
+/// A body that holds its share of the house until the last of it has been taken over by the connection.
+struct HeldBody {
+    rest: Bytes,
+    _permits: Vec<Arc<Permit>>,
+}
+
+/// Bytes handed over at once: the connection asks for more when it has sent about so much.
+const FRAME_BYTES: usize = 256 << 10;
+
+impl HttpBody for HeldBody {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let size = self.rest.len().min(FRAME_BYTES);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(size)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
+    }
+}

@@ -1,0 +1,75 @@
+//! HTTP: every route in one list, and what is around all of them. Handlers translate; the work is the pipeline's.
+
+mod accept;
+mod answer;
+mod augment;
+mod body;
+mod info;
+mod openapi;
+mod problem;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+
+pub use openapi::openapi;
+
+use super::app::App;
+use super::metrics::Served;
+
+/// Where probes and scrapers go: not worth a log line each.
+const QUIET: &[&str] = &["/health/live", "/health/ready", "/metrics"];
+
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/augment", post(augment::augment))
+        .route("/v1/styles", get(info::styles))
+        .route("/v1/models", get(info::models))
+        .route("/health/live", get(info::live))
+        .route("/health/ready", get(info::ready))
+        .route("/metrics", get(info::metrics))
+        .route("/", get(page))
+        .merge(utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", openapi()))
+        .fallback(problem::route_not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(CatchPanicLayer::custom(problem::from_panic))
+        .layer(PropagateRequestIdLayer::x_request_id())
+        .layer(from_fn_with_state(Arc::clone(&app), observe))
+        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+        .with_state(app)
+}
+
+/// The page is one file that asks nobody but this server.
+async fn page() -> Response {
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:; connect-src 'self'";
+    ([("content-security-policy", policy)], Html(include_str!("page.html"))).into_response()
+}
+
+/// Counts and logs every request, whatever becomes of it.
+async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let _guest = app.lifecycle.guest();
+    let started = Instant::now();
+    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or("unmatched").to_owned();
+    let method = match request.method().as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "PATCH") => known.to_owned(),
+        // A caller may make up methods; labels may not grow with them.
+        _ => "other".to_owned(),
+    };
+    let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+    let response = next.run(request).await;
+    let (status, took) = (response.status().as_u16(), started.elapsed());
+    app.metrics.served(&Served { route: &route, method: &method, status, took });
+    if QUIET.contains(&route.as_str()) {
+        tracing::debug!(method, route, status, ?took, request_id = id, "answered");
+    } else {
+        tracing::info!(method, route, status, ?took, request_id = id, "answered");
+    }
+    response
+}

@@ -1,0 +1,100 @@
+//! An [`Error`] as `application/problem+json` (RFC 9457). Status, code and title come from the one table.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::serve::error::{Error, ErrorKind};
+
+pub const MEDIA_TYPE: &str = "application/problem+json";
+
+/// What every refusal and failure looks like.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Problem {
+    /// `urn:restain:` and the code.
+    #[serde(rename = "type")]
+    problem_type: String,
+    title: &'static str,
+    status: u16,
+    /// Which field, which value, and what would be right.
+    detail: String,
+    /// For programs: it never changes.
+    code: &'static str,
+    /// The list at fault, `tile` or `reference`, when one of its items is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    list: Option<&'static str>,
+    /// The item at fault, counted from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let row = error.kind.row();
+        Self {
+            problem_type: format!("urn:restain:{}", row.code),
+            title: row.title,
+            status: row.http_status,
+            detail: error.detail,
+            code: row.code,
+            list: error.at.map(|fault| fault.list),
+            index: error.at.map(|fault| fault.index),
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.kind.row().http_status).expect("the table holds statuses of 400 to 599");
+        let retry_after = self.retry_after;
+        let body = serde_json::to_vec(&Problem::from(self)).expect("a problem is strings and numbers");
+        let mut response = (status, [(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response();
+        if let Some(wait) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
+        }
+        response
+    }
+}
+
+/// What a panic becomes. Its message is in the log already, by the panic hook.
+pub fn from_panic(_: Box<dyn std::any::Any + Send>) -> Response {
+    Error::internal(&"a handler panicked").into_response()
+}
+
+/// No such path.
+pub async fn route_not_found(uri: axum::http::Uri) -> Error {
+    Error::new(ErrorKind::RouteNotFound, format!("nothing is served under {}; /docs lists what is", uri.path()))
+}
+
+/// The path exists, the method does not.
+pub async fn method_not_allowed(method: axum::http::Method, uri: axum::http::Uri) -> Error {
+    Error::new(ErrorKind::MethodNotAllowed, format!("{} is not served for {method}; /docs lists what is", uri.path()))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+    use axum::{Router, routing::get};
+    use tower::ServiceExt;
+    use tower_http::catch_panic::CatchPanicLayer;
+
+    use super::*;
+
+    async fn panicking() -> &'static str {
+        panic!("a bug with a secret in it")
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_problem_without_its_message() {
+        let router = Router::<()>::new().route("/", get(panicking)).layer(CatchPanicLayer::custom(from_panic));
+        for _ in 0..2 {
+            let request = axum::extract::Request::new(axum::body::Body::empty());
+            let response = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), 500);
+            let body = to_bytes(response.into_body(), 10_000).await.unwrap();
+            let body = String::from_utf8_lossy(&body);
+            assert!(body.contains("\"code\":\"internal\"") && !body.contains("secret"), "{body}");
+        }
+    }
+}

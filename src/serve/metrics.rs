@@ -1,0 +1,158 @@
+//! What the server counts, under the names that dashboards hold on to. No label has an unbounded set of values: routes
+//! come from the router, domains and models from the bundles that are served.
+
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    exponential_buckets,
+};
+
+use super::error::ErrorKind;
+
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    request_duration: HistogramVec,
+    queue_duration: Histogram,
+    encode_duration: Histogram,
+    synthesise_duration: Histogram,
+    batch_tiles: Histogram,
+    queue_tiles: IntGauge,
+    inflight_bytes: IntGauge,
+    tiles: IntCounter,
+    variants: IntCounter,
+    rejected: IntCounterVec,
+    styles: IntGaugeVec,
+    model_info: IntGaugeVec,
+    model_load_duration: Histogram,
+}
+
+/// One request, as the transport saw it.
+pub struct Served<'a> {
+    pub route: &'a str,
+    pub method: &'a str,
+    pub status: u16,
+    pub took: Duration,
+}
+
+impl Metrics {
+    /// # Errors
+    /// Never in practice: every name below is valid and given once.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new_custom(Some("restain".to_owned()), None)?;
+        let seconds = exponential_buckets(0.000_5, 2.0, 18)?;
+        let histogram = |name: &str, help: &str, buckets: &[f64]| {
+            register(&registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?)
+        };
+        let metrics = Self {
+            requests: register(
+                &registry,
+                IntCounterVec::new(Opts::new("requests_total", "Requests answered."), &["route", "code", "method"])?,
+            )?,
+            request_duration: register(
+                &registry,
+                HistogramVec::new(
+                    HistogramOpts::new("request_duration_seconds", "From the head of a request to the head of its answer.")
+                        .buckets(seconds.clone()),
+                    &["route"],
+                )?,
+            )?,
+            queue_duration: histogram("queue_duration_seconds", "A tile's wait for its batch.", &seconds)?,
+            encode_duration: histogram("encode_duration_seconds", "One batch through the encoder.", &seconds)?,
+            synthesise_duration: histogram("synthesise_duration_seconds", "All variants of one request.", &seconds)?,
+            batch_tiles: histogram("batch_tiles", "Tiles of a batch, padding left out.", &exponential_buckets(1.0, 2.0, 11)?)?,
+            queue_tiles: register(&registry, IntGauge::new("queue_tiles", "Tiles admitted, waiting or in work.")?)?,
+            inflight_bytes: register(&registry, IntGauge::new("inflight_bytes", "Memory lent to requests and answers.")?)?,
+            tiles: register(&registry, IntCounter::new("tiles_total", "Tiles encoded.")?)?,
+            variants: register(&registry, IntCounter::new("variants_total", "Variants made.")?)?,
+            rejected: register(&registry, IntCounterVec::new(Opts::new("rejected_total", "Requests refused for load."), &["reason"])?)?,
+            styles: register(&registry, IntGaugeVec::new(Opts::new("styles", "Styles on offer."), &["domain"])?)?,
+            model_info: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new("model_info", "1 for every model that is served."),
+                    &["model", "version", "precision", "provider"],
+                )?,
+            )?,
+            model_load_duration: histogram(
+                "model_load_duration_seconds",
+                "Verifying a bundle, opening its encoder, and warming it.",
+                &exponential_buckets(0.05, 2.0, 12)?,
+            )?,
+            registry,
+        };
+        #[cfg(target_os = "linux")]
+        metrics.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        Ok(metrics)
+    }
+
+    /// The text that Prometheus scrapes.
+    ///
+    /// # Errors
+    /// When a metric cannot be written as text.
+    pub fn text(&self) -> prometheus::Result<String> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+
+    pub fn served(&self, served: &Served<'_>) {
+        let code = served.status.to_string();
+        self.requests.with_label_values(&[served.route, code.as_str(), served.method]).inc();
+        self.request_duration.with_label_values(&[served.route]).observe(served.took.as_secs_f64());
+    }
+
+    pub fn queued(&self, waited: Duration) {
+        self.queue_duration.observe(waited.as_secs_f64());
+    }
+
+    pub fn encoded(&self, tiles: usize, took: Duration) {
+        self.encode_duration.observe(took.as_secs_f64());
+        self.batch_tiles.observe(tiles as f64);
+        self.tiles.inc_by(tiles as u64);
+    }
+
+    pub fn synthesised(&self, variants: usize, took: Duration) {
+        self.synthesise_duration.observe(took.as_secs_f64());
+        self.variants.inc_by(variants as u64);
+    }
+
+    pub fn inflight(&self, tiles: usize, bytes: u64) {
+        self.queue_tiles.set(i64::try_from(tiles).unwrap_or(i64::MAX));
+        self.inflight_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub fn rejected(&self, kind: ErrorKind) {
+        self.rejected.with_label_values(&[kind.row().code]).inc();
+    }
+
+    pub fn domain(&self, domain: &str, styles: usize) {
+        self.styles.with_label_values(&[domain]).add(i64::try_from(styles).unwrap_or(i64::MAX));
+    }
+
+    pub fn model_loaded(&self, labels: [&str; 4], took: Duration) {
+        self.model_info.with_label_values(&labels).set(1);
+        self.model_load_duration.observe(took.as_secs_f64());
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> prometheus::Result<C> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_starts_with_restain() {
+        let metrics = Metrics::new().unwrap();
+        metrics.served(&Served { route: "/v1/augment", method: "POST", status: 200, took: Duration::from_millis(3) });
+        let text = metrics.text().unwrap();
+        assert!(text.contains("restain_requests_total{code=\"200\",method=\"POST\",route=\"/v1/augment\"} 1"), "{text}");
+        assert!(text.lines().all(|line| line.starts_with('#') || line.starts_with("restain_")), "{text}");
+        #[cfg(target_os = "linux")]
+        assert!(text.contains("restain_process_resident_memory_bytes"), "{text}");
+    }
+}

@@ -1,0 +1,110 @@
+//! What a caller may ask for: the request JSON, the same on every transport. Names and types only; whether it can be
+//! done is [`super::plan`]'s question.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::codec::ImageFormat;
+
+/// What is wanted of the tiles. Every field may be left out; unknown ones are refused.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AugmentRequest {
+    /// NAME or NAME/VERSION; a name alone is its highest version. Left out: the server's default.
+    pub model: Option<String>,
+    /// Variants of each tile, 1 when left out.
+    #[schema(minimum = 1, default = 1)]
+    pub variants: Option<u64>,
+    /// The same seed gives the same bytes. Drawn, and named in the provenance, when left out.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_u64)]
+    pub seed: Option<u64>,
+    pub method: Method,
+    pub style: StyleRequest,
+    /// 0 keeps the tile's own look, 1 (when left out) takes the style whole.
+    #[schema(minimum = 0, maximum = 1, default = 1.0)]
+    pub strength: Option<f32>,
+    /// Resize a tile of another size to the model's and its variants back, instead of refusing it.
+    pub resize: bool,
+    pub output: OutputRequest,
+    /// Less than the server's own limit, when given.
+    #[schema(minimum = 1)]
+    pub timeout_ms: Option<u64>,
+}
+
+/// How a variant is made: the trained model, or one of the baselines that need no training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// The model's anatomy of the tile with another style.
+    #[default]
+    Vit,
+    /// Each channel's mean and standard deviation become those of the tile that the style was taken from.
+    ColorMatch,
+    /// A random change of each stain's density; takes no style.
+    HedJitter,
+    /// The tile itself.
+    Identity,
+}
+
+/// Where styles come from and how they are put on.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StyleRequest {
+    pub from: StyleSource,
+    /// Only styles of these domains of the bank.
+    pub domains: Option<Vec<String>>,
+    /// No styles of these domains of the bank.
+    pub exclude_domains: Option<Vec<String>>,
+    /// Only these styles of the bank.
+    pub ids: Option<Vec<String>>,
+    pub placement: Placement,
+    pub share: Share,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StyleSource {
+    /// The bundle's style bank: a domain with equal chances, then one of its styles.
+    #[default]
+    Bank,
+    /// Another tile of the same request.
+    Batch,
+    /// One of the reference tiles of the request.
+    Reference,
+    /// The tile itself.
+    Own,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Placement {
+    /// The characteristics of one patch, for every patch.
+    #[default]
+    Broadcast,
+    /// The characteristics of each patch of the style tile, for the patch in the same place. Needs a style tile.
+    Aligned,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Share {
+    /// Each tile has its own choice of styles.
+    #[default]
+    Tile,
+    /// The n-th variants of all tiles have one style.
+    Request,
+}
+
+/// How pictures are written.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutputRequest {
+    /// `png`, `jpeg` or `webp` (lossless); png when left out.
+    #[schema(value_type = Option<String>)]
+    pub format: Option<ImageFormat>,
+    /// Of JPEG, 90 when left out.
+    #[schema(minimum = 1, maximum = 100, default = 90)]
+    pub quality: Option<u8>,
+    /// One picture: a row for each tile, the original and then its variants.
+    pub sheet: bool,
+}

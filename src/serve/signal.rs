@@ -1,0 +1,50 @@
+//! What ends a server from outside: SIGTERM from whatever runs it, Ctrl-C from a person.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Who asked, which decides how patient the end is and what it is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    Terminate,
+    Interrupt,
+}
+
+impl Stop {
+    pub fn exit_status(self) -> u8 {
+        match self {
+            Self::Terminate => 0,
+            Self::Interrupt => 130,
+        }
+    }
+}
+
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// # Errors
+    /// When the process may not listen for signals.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The first of them. A second one ends the process at once: whoever asks twice does not want to wait.
+    pub async fn asked_to_stop(mut self) -> Stop {
+        let stop = self.next().await;
+        tokio::spawn(async move {
+            let again = self.next().await;
+            tracing::warn!("asked to stop again: ending at once");
+            std::process::exit(i32::from(again.exit_status().max(1)));
+        });
+        stop
+    }
+
+    async fn next(&mut self) -> Stop {
+        tokio::select! {
+            _ = self.terminate.recv() => Stop::Terminate,
+            _ = self.interrupt.recv() => Stop::Interrupt,
+        }
+    }
+}

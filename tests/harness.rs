@@ -1,0 +1,217 @@
+//! Starts the real `restain serve` on a free port, on the small bundle of tests/fixtures, and talks to it.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use reqwest::blocking::{Client, RequestBuilder, Response};
+use restain::bundle::{Bundle, Precision};
+use restain::codec::{self, ImageFormat, Limits, RgbImage};
+use restain::engine::{Encoder, EncoderOptions, Encodings, Runtime};
+use restain::method::synth::Synthesiser;
+use serde_json::Value;
+
+pub const SAFETENSORS: &str = "application/vnd.restain.safetensors";
+const LIMITS: Limits = Limits { max_pixels: 1 << 24 };
+/// Far beyond anything that is waited for: what takes longer is stuck.
+const STUCK: Duration = Duration::from_secs(120);
+
+pub fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bundle-tiny")
+}
+
+/// `restain`, without whatever options the environment holds.
+pub fn restain() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_restain"));
+    let own = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("RESTAIN_"));
+    own.for_each(|name| _ = command.env_remove(name));
+    command
+}
+
+/// A models directory that holds the fixture.
+pub fn models() -> tempfile::TempDir {
+    let models = tempfile::tempdir().unwrap();
+    let bundle = Bundle::open(&fixture()).unwrap();
+    let home = models.path().join(&bundle.manifest.name).join(&bundle.manifest.version);
+    std::fs::create_dir_all(&home).unwrap();
+    for entry in std::fs::read_dir(fixture()).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, home.join(path.file_name().unwrap())).unwrap();
+    }
+    models
+}
+
+pub struct Server {
+    child: Child,
+    pub address: String,
+    pub client: Client,
+    models: tempfile::TempDir,
+}
+
+impl Server {
+    pub fn start(flags: &[&str]) -> Self {
+        let models = models();
+        let log = std::fs::File::create(models.path().join("log")).unwrap();
+        let mut child = restain()
+            .args(["serve", "--http", "127.0.0.1:0", "--threads", "1", "--models"])
+            .arg(models.path())
+            .args(flags)
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let address = lines.filter_map(|line| Some(line.strip_prefix("ready on http://")?.split(' ').next()?.to_owned())).next();
+        let client = Client::builder().timeout(STUCK).build().unwrap();
+        let log = || std::fs::read_to_string(models.path().join("log")).unwrap();
+        let address = address.unwrap_or_else(|| panic!("the server did not start: {}", log()));
+        Self { child, address, client, models }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub fn get(&self, path: &str) -> Response {
+        self.client.get(self.url(path)).send().unwrap()
+    }
+
+    pub fn post(&self, query: &str) -> RequestBuilder {
+        self.client.post(self.url(&format!("/v1/augment{query}")))
+    }
+
+    /// One PNG under a query string.
+    pub fn png(&self, query: &str, tile: &RgbImage, accept: &str) -> Response {
+        self.post(query).header("content-type", "image/png").header("accept", accept).body(png(tile)).send().unwrap()
+    }
+
+    /// Tiles as one tensor, pixels back as `[tile][variant]`, with their provenance.
+    pub fn tensor(&self, tiles: &[RgbImage], references: &[RgbImage], request: &Value) -> (Vec<Vec<u8>>, Value) {
+        let body = tensor_body(tiles, references, request);
+        let response = self.post("").header("content-type", SAFETENSORS).header("accept", SAFETENSORS).body(body).send().unwrap();
+        let (status, bytes) = (response.status(), response.bytes().unwrap());
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&bytes));
+        read_tensor(&bytes)
+    }
+
+    /// One value of /metrics.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.get("/metrics").text().unwrap();
+        let line = text.lines().find(|line| line.split([' ', '{']).next() == Some(name));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let done = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(done.success());
+    }
+
+    pub fn wait(mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    /// The bundle that it serves.
+    pub fn bundle(&self) -> Bundle {
+        Bundle::open(&self.models.path().join("tiny/1")).unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Whether it still runs or has ended by itself, it is gone afterwards.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks again until it is so. What never becomes so is a failure, not a hang.
+pub fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !so() {
+        assert!(started.elapsed() < STUCK, "never: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// A tile of the fixture's size, different for every number.
+pub fn tile(number: usize) -> RgbImage {
+    let side = Bundle::open(&fixture()).unwrap().manifest.geometry.image_size();
+    picture(number, side, side)
+}
+
+pub fn picture(number: usize, width: usize, height: usize) -> RgbImage {
+    let mut state = number as u32 + 1;
+    let noise = (0..width * height * 3).map(|at| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (150 + at / (width * 3) * 2 + (state >> 27) as usize).min(255) as u8
+    });
+    RgbImage { width, height, pixels: noise.collect() }
+}
+
+pub fn png(picture: &RgbImage) -> Vec<u8> {
+    codec::encode(ImageFormat::Png, 90, picture).unwrap()
+}
+
+pub fn decode(bytes: &[u8]) -> RgbImage {
+    codec::decode(bytes, &LIMITS).unwrap()
+}
+
+pub fn tensor_body(tiles: &[RgbImage], references: &[RgbImage], request: &Value) -> Vec<u8> {
+    use safetensors::{Dtype, tensor::TensorView};
+    let flat = |tiles: &[RgbImage]| tiles.iter().flat_map(|tile| tile.pixels.clone()).collect::<Vec<u8>>();
+    let (tiles_flat, references_flat) = (flat(tiles), flat(references));
+    let shape = |tiles: &[RgbImage]| vec![tiles.len(), tiles[0].height, tiles[0].width, 3];
+    let mut tensors = vec![("tiles", TensorView::new(Dtype::U8, shape(tiles), &tiles_flat).unwrap())];
+    if !references.is_empty() {
+        tensors.push(("references", TensorView::new(Dtype::U8, shape(references), &references_flat).unwrap()));
+    }
+    safetensors::serialize(tensors, Some([("request".to_owned(), request.to_string())].into())).unwrap()
+}
+
+/// The variants, tile by tile, and their records.
+pub fn read_tensor(bytes: &[u8]) -> (Vec<Vec<u8>>, Value) {
+    let (_, header) = safetensors::SafeTensors::read_metadata(bytes).unwrap();
+    let file = safetensors::SafeTensors::deserialize(bytes).unwrap();
+    let view = file.tensor("variants").unwrap();
+    let [_, _, height, width, 3] = *view.shape() else { panic!("{:?}", view.shape()) };
+    let variants = view.data().chunks_exact(height * width * 3).map(<[u8]>::to_vec).collect();
+    (variants, serde_json::from_str(&header.metadata().as_ref().unwrap()["provenance"]).unwrap())
+}
+
+/// The same parts as the server's, in this process.
+pub struct Parts {
+    pub bundle: Bundle,
+    pub synthesiser: Synthesiser,
+    encoder: Encoder,
+}
+
+impl Parts {
+    pub fn of(bundle: Bundle) -> Self {
+        let manifest = &bundle.manifest;
+        let onnx = bundle.encoder_path(Precision::Fp32).unwrap();
+        let encoder = Encoder::open(&Runtime::load().unwrap(), &onnx, &manifest.geometry, &EncoderOptions { intra_threads: 1 }).unwrap();
+        let synthesiser = Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);
+        Self { bundle, synthesiser, encoder }
+    }
+
+    pub fn encode(&mut self, tile: &RgbImage) -> Encodings {
+        self.encoder.encode(&tile.pixels, 1).unwrap()
+    }
+
+    pub fn broadcast(&self, encodings: &Encodings, style: &[f32]) -> Vec<u8> {
+        let mut out = vec![0; self.synthesiser.geometry().tile_bytes()];
+        self.synthesiser.broadcast(&encodings.anatomy, style, &mut self.synthesiser.scratch(), &mut out);
+        out
+    }
+
+    pub fn aligned(&self, encodings: &Encodings, characteristics: &[f32]) -> Vec<u8> {
+        let mut out = vec![0; self.synthesiser.geometry().tile_bytes()];
+        self.synthesiser.aligned(&encodings.anatomy, characteristics, &mut self.synthesiser.scratch(), &mut out);
+        out
+    }
+
+    pub fn style(&self, id: &str) -> &[f32] {
+        &self.bundle.styles.entries.iter().find(|entry| entry.id == id).unwrap().style.0
+    }
+}
