@@ -1,7 +1,7 @@
-//! The command line of `restain-train`.
+//! The command line of `restain-train`. Every option is an environment variable too: `--batch` is `RESTAIN_BATCH`.
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::train::evaluate::{self, EvaluateArgs};
 use crate::train::fit::{self, FitArgs, ResumeArgs};
@@ -14,11 +14,11 @@ use crate::train::trainer::Ending;
 #[command(name = "restain-train", version, about = "Trains the encoders that restain serves")]
 pub struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Task,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum Task {
     /// Train on a folder of images and write a bundle
     Fit(FitArgs),
     /// Go on with an interrupted fit, exactly where it stopped
@@ -37,17 +37,35 @@ enum Command {
     Phantom(phantom::Args),
 }
 
+impl Cli {
+    /// Flags first, then the environment; wrong use ends the program with status 2.
+    pub fn from_process() -> Self {
+        let matches = with_environment(Self::command()).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// Gives every option of a command and of those below it its variable.
+fn with_environment(command: Command) -> Command {
+    let command = command.mut_args(|arg| {
+        let variable = format!("RESTAIN_{}", arg.get_id().as_str().to_uppercase());
+        if arg.is_positional() { arg } else { arg.env(variable) }
+    });
+    let below: Vec<String> = command.get_subcommands().map(|below| below.get_name().to_owned()).collect();
+    below.into_iter().fold(command, |command, name| command.mut_subcommand(name, with_environment))
+}
+
 /// Runs the command; the exit status of the program.
 pub fn run(cli: &Cli) -> Result<u8> {
     match &cli.command {
-        Command::Fit(args) => fit::fit(args).map(status),
-        Command::Resume(args) => fit::resume(args).map(status),
-        Command::Export(args) => produce::export(args).map(|()| 0),
-        Command::Import(args) => produce::import(args).map(|()| 0),
-        Command::Init(args) => produce::init(args).map(|()| 0),
-        Command::Styles(args) => styles::styles(args).map(|()| 0),
-        Command::Evaluate(args) => evaluate::evaluate(args).map(|()| 0),
-        Command::Phantom(args) => phantom::run(args).map(|()| 0),
+        Task::Fit(args) => fit::fit(args).map(status),
+        Task::Resume(args) => fit::resume(args).map(status),
+        Task::Export(args) => produce::export(args).map(|()| 0),
+        Task::Import(args) => produce::import(args).map(|()| 0),
+        Task::Init(args) => produce::init(args).map(|()| 0),
+        Task::Styles(args) => styles::styles(args).map(|()| 0),
+        Task::Evaluate(args) => evaluate::evaluate(args).map(|()| 0),
+        Task::Phantom(args) => phantom::run(args).map(|()| 0),
     }
 }
 

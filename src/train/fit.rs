@@ -45,10 +45,10 @@ impl SelectionArgs {
 #[derive(Clone, Debug, clap::Args)]
 pub struct ComputeArgs {
     /// auto, cpu, cuda or cuda:N
-    #[arg(long, default_value = "auto", env = "RESTAIN_DEVICE")]
+    #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
     /// Matrix products in f32 or bf16 (fast on CUDA and on CPUs with AMX); weights stay f32 [default: bf16 on CUDA, f32 on CPU]
-    #[arg(long, value_enum, env = "RESTAIN_PRECISION")]
+    #[arg(long, value_enum)]
     pub precision: Option<ComputePrecision>,
 }
 
@@ -134,6 +134,9 @@ pub fn triple(text: &str) -> Result<[f32; 3], String> {
 pub struct ResumeArgs {
     /// The state of the run, as fit printed it
     pub state: PathBuf,
+    /// End the schedule at this many updates instead: sooner, or later
+    #[arg(long)]
+    pub steps: Option<u64>,
     #[command(flatten)]
     pub compute: ComputeArgs,
 }
@@ -184,11 +187,15 @@ pub fn resume(args: &ResumeArgs) -> Result<Ending> {
     let options: Options = serde_json::from_value(checkpoint.header.options.clone())?;
     let dataset = Dataset::open(&options.data, &options.training.selection.selection())?;
     let (device, precision) = args.compute.open()?;
-    let vit = Vit::init(checkpoint.header.geometry, checkpoint.header.seed, device, precision)?;
-    run(dataset, options, checkpoint.header.clone(), vit, Some(checkpoint), &args.state)
+    let mut header = checkpoint.header.clone();
+    header.total_steps = args.steps.unwrap_or(header.total_steps);
+    header.device = format!("{device:?} {precision:?}");
+    let vit = Vit::init(header.geometry, header.seed, device, precision)?;
+    run(dataset, options, header, vit, Some(checkpoint), &args.state)
 }
 
 fn run(dataset: Dataset, options: Options, header: RunHeader, vit: Vit, from: Option<Checkpoint>, state: &Path) -> Result<Ending> {
+    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed)).context("cannot listen for Ctrl-C")?;
     let training = &options.training;
     tracing::info!(
         "{} images of {} domains ({}); {} steps of {} tiles; {:?} on {:?}; state in {}",
@@ -218,7 +225,6 @@ fn run(dataset: Dataset, options: Options, header: RunHeader, vit: Vit, from: Op
         clip: training.clip,
         save_every: training.save_every.max(1),
     };
-    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed)).context("cannot listen for Ctrl-C")?;
     let mut progress = Progress::start(header.step, header.total_steps);
     let mut trainer = Trainer { vit: &vit, optimiser, header, config, dir: state };
     let ending = trainer.run(&loader, &mut progress)?;

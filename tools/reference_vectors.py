@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""Writes tests/fixtures/vectors-tiny.safetensors: what a small model computes, according to PyTorch.
+
+    pip install torch==2.11.0 numpy safetensors
+    tools/reference_vectors.py tests/fixtures/vectors-tiny.safetensors
+
+A second reading of the paper's text, with nothing in common with the trainer but the text: attention, positions, both
+pixel orders, both losses and five AdamW steps. The tests hold the trainer against it. Float64, stored as float32.
+"""
+
+import math
+import sys
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+SIZE, PATCH, EMBED, DEPTH, HEADS, BATCH, MIXES = 16, 4, 48, 1, 4, 3, 2
+GRID, HALF = SIZE // PATCH, EMBED // 2
+RANK = HALF // (3 * PATCH)
+torch.set_default_dtype(torch.float64)
+
+
+def positions():
+    rows = [torch.zeros(EMBED)]
+    omega = 10000.0 ** (-torch.arange(EMBED // 4) / (EMBED // 4))
+    for y in range(GRID):
+        for x in range(GRID):
+            rows.append(torch.cat([(x * omega).sin(), (x * omega).cos(), (y * omega).sin(), (y * omega).cos()]))
+    return torch.stack(rows)
+
+
+def draw_weights(generator):
+    def uniform(*shape, centre=0.0):
+        return (torch.rand(*shape, generator=generator) - 0.5) * 0.6 + centre
+
+    weights = {
+        "encoder.cls_token": uniform(1, 1, EMBED),
+        "encoder.patch_embed.proj.weight": uniform(EMBED, 3, PATCH, PATCH),
+        "encoder.patch_embed.proj.bias": uniform(EMBED),
+        "encoder.norm.weight": uniform(EMBED, centre=1.0),
+        "encoder.norm.bias": uniform(EMBED),
+    }
+    for i in range(DEPTH):
+        block = f"encoder.blocks.{i}."
+        for norm in ("norm1", "norm2"):
+            weights[block + norm + ".weight"] = uniform(EMBED, centre=1.0)
+            weights[block + norm + ".bias"] = uniform(EMBED)
+        for name, outputs, inputs in (("attn.qkv", 3 * EMBED, EMBED), ("attn.proj", EMBED, EMBED), ("mlp.fc1", 4 * EMBED, EMBED), ("mlp.fc2", EMBED, 4 * EMBED)):
+            weights[block + name + ".weight"] = uniform(outputs, inputs)
+            weights[block + name + ".bias"] = uniform(outputs)
+    # What is stored is float32: compute with just those numbers.
+    return {name: value.float().double().requires_grad_() for name, value in weights.items()}
+
+
+def encode(w, x):
+    embedded = F.conv2d(x, w["encoder.patch_embed.proj.weight"], w["encoder.patch_embed.proj.bias"], stride=PATCH)
+    tokens = embedded.flatten(2).transpose(1, 2)
+    z = torch.cat([w["encoder.cls_token"].expand(len(x), -1, -1), tokens], dim=1) + positions()
+    for i in range(DEPTH):
+        p = f"encoder.blocks.{i}."
+        normed = F.layer_norm(z, (EMBED,), w[p + "norm1.weight"], w[p + "norm1.bias"], 1e-6)
+        q, k, v = F.linear(normed, w[p + "attn.qkv.weight"], w[p + "attn.qkv.bias"]).chunk(3, dim=-1)
+        heads = []
+        for h in range(HEADS):
+            s = slice(h * EMBED // HEADS, (h + 1) * EMBED // HEADS)
+            scores = torch.einsum("bid,bjd->bij", q[..., s], k[..., s]) / math.sqrt(EMBED / HEADS)
+            heads.append(torch.einsum("bij,bjd->bid", scores.softmax(-1), v[..., s]))
+        z = z + F.linear(torch.cat(heads, -1), w[p + "attn.proj.weight"], w[p + "attn.proj.bias"])
+        normed = F.layer_norm(z, (EMBED,), w[p + "norm2.weight"], w[p + "norm2.bias"], 1e-6)
+        hidden = F.gelu(F.linear(normed, w[p + "mlp.fc1.weight"], w[p + "mlp.fc1.bias"]))
+        z = z + F.linear(hidden, w[p + "mlp.fc2.weight"], w[p + "mlp.fc2.bias"])
+    return F.layer_norm(z, (EMBED,), w["encoder.norm.weight"], w["encoder.norm.bias"], 1e-6)
+
+
+def synthesise(anatomy, characteristics, order):
+    """[B, N+1, h] each; patch by patch, so that the order of pixels can be read off the code."""
+    tiles = torch.zeros(len(anatomy), 3, SIZE, SIZE)
+    for n in range(GRID * GRID):
+        a = anatomy[:, n + 1].reshape(-1, 3, PATCH, RANK)
+        c = characteristics[:, n + 1].reshape(-1, 3, RANK, PATCH)
+        product = a @ c
+        pixels = product if order == "planar" else product.reshape(-1, PATCH, PATCH, 3).permute(0, 3, 1, 2)
+        y, x = n // GRID * PATCH, n % GRID * PATCH
+        tiles[:, :, y : y + PATCH, x : x + PATCH] = pixels
+    return tiles
+
+
+def halves(z):
+    return z[..., :HALF], z[..., HALF:]
+
+
+def published(w, x, mixes, order):
+    za, zc = halves(encode(w, x))
+    reconstruction = synthesise(za, zc, order)
+    za1, zc1 = halves(encode(w, reconstruction))
+    anatomy, characteristics = F.mse_loss(za1, za), F.mse_loss(zc1, zc)
+    for sample, token in mixes:
+        style = zc[sample, token].expand_as(zc)
+        zas, zcs = halves(encode(w, synthesise(za, style, order)))
+        anatomy, characteristics = anatomy + F.mse_loss(zas, za), characteristics + F.mse_loss(zcs, style)
+    return [F.mse_loss(reconstruction, x), anatomy, characteristics]
+
+
+def cross(w, x, shifted, shifted_tokens, own_tokens, mixes, order):
+    za, zc = halves(encode(w, x))
+    zas, zcs = halves(encode(w, shifted))
+    each = torch.arange(len(x))
+    there = synthesise(za, zcs[each, shifted_tokens].unsqueeze(1).expand_as(zc), order)
+    back = synthesise(zas, zc[each, own_tokens].unsqueeze(1).expand_as(zc), order)
+    restain = F.mse_loss(there, shifted) + F.mse_loss(back, x)
+    transfer = F.mse_loss(synthesise(za, zcs, order), shifted)
+    return published(w, x, mixes, order) + [restain, transfer, F.mse_loss(zas, za)]
+
+
+def colour_shift(x, other, gain, offset):
+    """Per channel: contrast and mean of tile other[b], its gain times 1 + .15 gain, plus .2 offset."""
+    out = torch.empty_like(x)
+    for b in range(len(x)):
+        for c in range(3):
+            own, target = x[b, c], x[other[b], c]
+            ratio = (target.std(correction=0) + 1e-3) / (own.std(correction=0) + 1e-3)
+            out[b, c] = (own - own.mean()) * ratio.clamp(0.25, 4.0) * (1 + 0.15 * gain[b, c]) + target.mean() + 0.2 * offset[b, c]
+    return out
+
+
+def main(path):
+    generator = torch.Generator().manual_seed(20240702)
+    w = draw_weights(generator)
+    normal = lambda *shape: torch.randn(*shape, generator=generator).float().double()
+    x, gain, offset = normal(BATCH, 3, SIZE, SIZE) * 0.8, normal(BATCH, 3), normal(BATCH, 3)
+    other, mixes = [1, 2, 0], [(0, 5), (2, 0)]
+    shifted_tokens, own_tokens = torch.tensor([1, 16, 7]), torch.tensor([3, 9, 12])
+    shifted = colour_shift(x, other, gain, offset).float().double()
+    out = {"x": x, "gain": gain, "offset": offset, "shifted": shifted, "z": encode(w, x)}
+    out |= {name: value.clone() for name, value in w.items()}
+    za, zc = halves(out["z"])
+    for order in ("planar", "interleaved"):
+        out[f"{order}.reconstruction"] = synthesise(za, zc, order)
+        out[f"{order}.variants"] = torch.stack([synthesise(za, zc[s, t].expand_as(zc), order) for s, t in mixes])
+        for recipe in ("published", "cross"):
+            losses = lambda: published(w, x, mixes, order) if recipe == "published" else cross(w, x, shifted, shifted_tokens, own_tokens, mixes, order)
+            terms = losses()
+            out[f"{order}.{recipe}.losses"] = torch.stack(terms)
+            grads = torch.autograd.grad(sum(terms), list(w.values()))
+            out |= {f"{order}.{recipe}.grad.{name}": grad for name, grad in zip(w, grads)}
+    kept = {name: value.detach().clone() for name, value in w.items()}
+    optimiser = torch.optim.AdamW(w.values(), lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05)
+    after = []
+    for _ in range(5):
+        optimiser.zero_grad()
+        sum(published(w, x, mixes, "planar")).backward()
+        optimiser.step()
+        after.append(torch.stack(published(w, x, mixes, "planar")).detach())
+    out |= kept
+    out["planar.published.losses_after_adamw_steps"] = torch.stack(after)
+    out = {name: value.detach().float().contiguous() for name, value in out.items()}
+    out |= {"target_sample": torch.tensor([m[0] for m in mixes]), "target_token": torch.tensor([m[1] for m in mixes])}
+    out |= {"other": torch.tensor(other), "shifted_token": shifted_tokens, "own_token": own_tokens}
+    save_file(out, path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
