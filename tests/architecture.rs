@@ -16,13 +16,15 @@ const EMPTY_NAMES: [&str; 6] = ["utils", "util", "common", "helpers", "helper", 
 const SECRETS: [(&str, &[&str]); 3] =
     [("ort", &["src/engine"]), ("tch", &["src/train"]), ("prost", &["src/train/export", "src/serve/grpc", "src/serve/oip"])];
 /// Who may read the environment: configuration, the programs, and the lookup of the library to load.
-const ENVIRONMENT: [&str; 5] = ["src/bin", "src/serve/config", "src/serve/cli", "src/train/cli", "src/engine/runtime"];
+const ENVIRONMENT: [&str; 6] = ["src/bin", "src/serve/config", "src/serve/cli", "src/train/cli", "src/train/options", "src/engine/runtime"];
 /// Who may declare flags: configuration, the programs, and the trainer's commands, each beside its own code.
-const FLAGS: [&str; 12] = [
+const FLAGS: [&str; 14] = [
     "src/bin",
     "src/serve/config",
     "src/serve/cli",
     "src/train/cli",
+    "src/train/options",
+    "src/train/produce",
     "src/train/preset",
     "src/train/fit",
     "src/train/init",

@@ -55,7 +55,9 @@ pub fn save(dir: &Path, header: &RunHeader, vit: &Vit, optimiser: &AdamW) -> Res
         push(format!("first.{name}"), first)?;
         push(format!("second.{name}"), second)?;
     }
-    let views = arrays.iter().map(|(name, shape, data)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(data))?)));
+    let views = arrays
+        .iter()
+        .map(|(name, shape, data)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(data))?)));
     let views = views.collect::<Result<Vec<_>>>()?;
     let metadata = HashMap::from([("run".to_owned(), serde_json::to_string(header)?)]);
     std::fs::create_dir_all(dir)?;
@@ -70,7 +72,11 @@ impl Checkpoint {
         let path = dir.join(CHECKPOINT_FILE);
         let bytes = std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
         let (_, metadata) = SafeTensors::read_metadata(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
-        let run = metadata.metadata().as_ref().and_then(|map| map.get("run")).with_context(|| format!("{} is no checkpoint of fit", path.display()))?;
+        let run = metadata
+            .metadata()
+            .as_ref()
+            .and_then(|map| map.get("run"))
+            .with_context(|| format!("{} is no checkpoint of fit", path.display()))?;
         let header: RunHeader = serde_json::from_str(run).with_context(|| format!("{}: its header", path.display()))?;
         let file = SafeTensors::deserialize(&bytes)?;
         let tensors = file.iter().map(|(name, view)| {

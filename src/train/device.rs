@@ -35,7 +35,9 @@ impl DeviceChoice {
         // The linker drops a libtorch_cuda that no symbol asks for; opened by hand, one binary serves both machines.
         let loaded = open_global("libtorch_cuda.so");
         match self {
-            Self::Cuda(_) if loaded.is_err() => Err(loaded.expect_err("just checked")).context("--device cuda: libtorch_cuda.so cannot be opened"),
+            Self::Cuda(_) if loaded.is_err() => {
+                Err(loaded.expect_err("just checked")).context("--device cuda: libtorch_cuda.so cannot be opened")
+            }
             Self::Cuda(index) if index as i64 >= Cuda::device_count() => {
                 bail!("--device cuda:{index}: libtorch sees {} CUDA devices", Cuda::device_count())
             }
@@ -69,4 +71,12 @@ impl ComputePrecision {
             Self::Bf16 => Kind::BFloat16,
         }
     }
+}
+
+/// The processor and its cores, for the provenance.
+pub fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
+    format!("{}, {cores} cores", name.unwrap_or(std::env::consts::ARCH))
 }

@@ -18,7 +18,7 @@ use crate::method::metrics::{Ceiling, ColorHistogram, psnr, rank_ceiling_psnr, s
 use crate::train::card;
 use crate::train::dataset::{Dataset, below};
 use crate::train::encoded::{Encoded, Model, sample_tiles};
-use crate::train::fit::SelectionArgs;
+use crate::train::options::SelectionArgs;
 use crate::train::samples;
 use crate::train::styles::{representative, style_of};
 
@@ -147,8 +147,7 @@ fn reconstruction(model: &Model, name: &str, tiles: &[Encoded]) -> Reconstructio
     let mut sums = [0.0; 3];
     for encoded in tiles {
         model.synth.aligned(&encoded.anatomy, &encoded.characteristics, &mut scratch, &mut out);
-        let ceiling =
-            rank_ceiling_psnr(&encoded.tile, geometry, manifest.pixel_order, &manifest.normalisation, Ceiling::PerPatch);
+        let ceiling = rank_ceiling_psnr(&encoded.tile, geometry, manifest.pixel_order, &manifest.normalisation, Ceiling::PerPatch);
         let scores = [psnr(&encoded.tile, &out), ssim(&encoded.tile, &out, geometry.image_size(), geometry.image_size()), ceiling];
         sums.iter_mut().zip(scores).for_each(|(sum, score)| *sum += score / tiles.len() as f64);
     }

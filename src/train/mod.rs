@@ -15,6 +15,7 @@ pub mod import;
 pub mod loader;
 pub mod losses;
 pub mod mixing;
+pub mod options;
 pub mod phantom;
 pub mod preset;
 pub mod produce;

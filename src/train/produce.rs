@@ -13,12 +13,13 @@ use crate::train::adamw::{AdamW, AdamWConfig};
 use crate::train::card::{self, CARD_FILE};
 use crate::train::checkpoint::{Checkpoint, RunHeader};
 use crate::train::dataset::Dataset;
+use crate::train::device;
 use crate::train::encoded::Model;
 use crate::train::export::{self, ExportRequest};
-use crate::train::fit::{Options, bundle_name, triple};
 use crate::train::import::read_checkpoint;
 use crate::train::loader::standardise;
 use crate::train::mixing::halves;
+use crate::train::options::{Options, bundle_name, triple};
 use crate::train::preset::GeometryArgs;
 use crate::train::styles;
 use crate::train::vit::Vit;
@@ -85,13 +86,14 @@ fn write_card(dir: &Path) -> Result<Bundle> {
 pub fn finish(vit: &Vit, header: &RunHeader, options: &Options, overwrite: bool) -> Result<Bundle> {
     let out = &options.out;
     let provenance = json!({
-        "command": std::env::args().collect::<Vec<_>>().join(" "),
+        "command": options.command,
         "recipe": header.recipe,
         "seed": header.seed,
         "steps": header.step,
         "tiles_seen": header.step * (options.training.batch * options.training.accumulate) as u64,
         "training_seconds": header.seconds.round(),
         "device": header.device,
+        "machine": device::machine(),
         "data": options.data.file_name().map(|name| name.to_string_lossy().into_owned()),
         "excluded": options.training.selection.exclude,
         "program": concat!("restain-train ", env!("CARGO_PKG_VERSION")),

@@ -25,9 +25,8 @@ pub fn render(model: &mut Model, dataset: &Dataset, seed: u64) -> Result<RgbImag
         let sources: Vec<_> = dataset.sources.iter().filter(|source| source.domain == domain).collect();
         let source = sources[seed as usize % sources.len()];
         let piece = middle(dataset.image(source)?.as_ref(), side);
-        let tiles = (0..PIECE * PIECE).map(|i| {
-            imageops::crop_imm(&piece, i % PIECE * side, i / PIECE * side, side, side).to_image().into_raw()
-        });
+        let tiles =
+            (0..PIECE * PIECE).map(|i| imageops::crop_imm(&piece, i % PIECE * side, i / PIECE * side, side, side).to_image().into_raw());
         pieces.push(model.encode(tiles.collect())?);
     }
     let styles: Vec<_> = pieces.iter().map(|tiles| most_tissue(model, tiles)).map(|(tile, patch)| style_of(model, tile, patch)).collect();

@@ -10,12 +10,12 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::bundle::{BundleEditor, Precision, StyleBank, rewrite};
-use crate::method::{Geometry, Style};
 use crate::method::color::ChannelStats;
 use crate::method::latent;
+use crate::method::{Geometry, Style};
 use crate::train::dataset::{Dataset, normal};
 use crate::train::encoded::{Encoded, Model, sample_tiles};
-use crate::train::fit::SelectionArgs;
+use crate::train::options::SelectionArgs;
 
 /// Share of a tile's patches that must be tissue before a style is taken from it.
 const TISSUE: f64 = 0.5;
