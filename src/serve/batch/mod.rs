@@ -5,7 +5,7 @@
 //! reply channel closed, its deadline past) is skipped before anything is encoded for it. One failure of a batch is
 //! one error, shared by all who were in it, and the worker goes on.
 //!
-//! handle ([`Batch`]) → message ([`message::Job`]) → worker. Nothing here knows HTTP, styles or pictures.
+//! handle ([`Batch`]) → message (`message::Job`) → worker. Nothing here knows HTTP, styles or pictures.
 
 mod message;
 mod worker;
