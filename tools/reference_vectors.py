@@ -113,6 +113,15 @@ def cross(w, x, shifted, shifted_tokens, own_tokens, mixes, order):
     return published(w, x, mixes, order) + [restain, transfer, F.mse_loss(zas, za)]
 
 
+def matched(w, x, other, other_tokens, order):
+    """The term `match`: a style from another tile, against the colour-matched copy."""
+    za, zc = halves(encode(w, x))
+    styles = torch.stack([zc[other[b], other_tokens[b]] for b in range(len(x))])
+    zeros = torch.zeros(len(x), 3)
+    target = colour_shift(x, other, zeros, zeros)
+    return [F.mse_loss(synthesise(za, styles.unsqueeze(1).expand_as(zc), order), target)]
+
+
 def colour_shift(x, other, gain, offset):
     """Per channel: contrast and mean of tile other[b], its gain times 1 + .15 gain, plus .2 offset."""
     out = torch.empty_like(x)
@@ -130,7 +139,7 @@ def main(path):
     normal = lambda *shape: torch.randn(*shape, generator=generator).float().double()
     x, gain, offset = normal(BATCH, 3, SIZE, SIZE) * 0.8, normal(BATCH, 3), normal(BATCH, 3)
     other, mixes = [1, 2, 0], [(0, 5), (2, 0)]
-    shifted_tokens, own_tokens = torch.tensor([1, 16, 7]), torch.tensor([3, 9, 12])
+    shifted_tokens, own_tokens, other_tokens = torch.tensor([1, 16, 7]), torch.tensor([3, 9, 12]), torch.tensor([2, 11, 15])
     shifted = colour_shift(x, other, gain, offset).float().double()
     out = {"x": x, "gain": gain, "offset": offset, "shifted": shifted, "z": encode(w, x)}
     out |= {name: value.clone() for name, value in w.items()}
@@ -138,11 +147,11 @@ def main(path):
     for order in ("planar", "interleaved"):
         out[f"{order}.reconstruction"] = synthesise(za, zc, order)
         out[f"{order}.variants"] = torch.stack([synthesise(za, zc[s, t].expand_as(zc), order) for s, t in mixes])
-        for recipe in ("published", "cross"):
-            losses = lambda: published(w, x, mixes, order) if recipe == "published" else cross(w, x, shifted, shifted_tokens, own_tokens, mixes, order)
-            terms = losses()
+        crossed = cross(w, x, shifted, shifted_tokens, own_tokens, mixes, order)
+        halfway = [0.5 * term for term in matched(w, x, other, other_tokens, order)]
+        for recipe, terms in (("published", published(w, x, mixes, order)), ("cross", crossed), ("match", crossed + halfway)):
             out[f"{order}.{recipe}.losses"] = torch.stack(terms)
-            grads = torch.autograd.grad(sum(terms), list(w.values()))
+            grads = torch.autograd.grad(sum(terms), list(w.values()), retain_graph=True)
             out |= {f"{order}.{recipe}.grad.{name}": grad for name, grad in zip(w, grads)}
     kept = {name: value.detach().clone() for name, value in w.items()}
     optimiser = torch.optim.AdamW(w.values(), lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05)
@@ -156,7 +165,7 @@ def main(path):
     out["planar.published.losses_after_adamw_steps"] = torch.stack(after)
     out = {name: value.detach().float().contiguous() for name, value in out.items()}
     out |= {"target_sample": torch.tensor([m[0] for m in mixes]), "target_token": torch.tensor([m[1] for m in mixes])}
-    out |= {"other": torch.tensor(other), "shifted_token": shifted_tokens, "own_token": own_tokens}
+    out |= {"other": torch.tensor(other), "shifted_token": shifted_tokens, "own_token": own_tokens, "other_token": other_tokens}
     save_file(out, path)
 
 

@@ -18,6 +18,7 @@ use crate::train::options::{ComputeArgs, Options, TrainingArgs, bundle_name, com
 use crate::train::preset::GeometryArgs;
 use crate::train::produce::finish;
 use crate::train::progress::Progress;
+use crate::train::recipe::Mixing;
 use crate::train::trainer::{Ending, INTERRUPTED, LoopConfig, Trainer};
 use crate::train::vit::Vit;
 
@@ -120,7 +121,7 @@ fn run(dataset: Dataset, options: Options, header: RunHeader, vit: Vit, from: Op
     let config = LoopConfig {
         batch: training.batch,
         accumulate: training.accumulate,
-        mixes: training.mixes,
+        mixing: Mixing { mixes: training.mixes, match_weight: training.match_weight, seed: header.seed },
         learning_rate: training.learning_rate,
         clip: training.clip,
         save_every: training.save_every.max(1),

@@ -12,6 +12,9 @@
 //!   restain     MSE(S(Za(X), one token of Zc(X̃)), X̃) + MSE(S(Za(X̃), one token of Zc(X)), X)
 //!   transfer    MSE(S(Za(X), Zc(X̃) aligned), X̃)
 //!   invariance  MSE(Za(X̃), Za(X))
+//! and, at a weight that is zero unless asked for, the same with a style from another tissue, Y another tile of the batch:
+//!   match       MSE(S(Za(X), one token of Zc(Y)), X with the colour statistics of Y)
+//! Without it a style is only ever tried on the tissue that it came from.
 
 use tch::{Kind, Reduction, Tensor};
 
@@ -35,6 +38,12 @@ pub struct Shift {
     pub shifted_token: Tensor,
     /// A token (1..=N) of each X, i64 `[B]`.
     pub own_token: Tensor,
+    /// Y of each X, a place in the batch, i64 `[B]`.
+    pub other: Tensor,
+    /// A token (1..=N) of each Y, i64 `[B]`.
+    pub other_token: Tensor,
+    /// Weight of the term `match`; 0 leaves it out.
+    pub match_weight: f64,
 }
 
 /// The terms of one step, in the order in which they are printed.
@@ -74,6 +83,11 @@ pub fn cross(vit: &Vit, synth: &Synthesiser, tiles: &Tensor, mixes: &[Mix], shif
     terms.push(("restain", mse(&there, &shift.tiles) + mse(&back, tiles)));
     terms.push(("transfer", mse(&synth.aligned(&anatomy, &shifted_characteristics), &shift.tiles)));
     terms.push(("invariance", mse(&shifted_anatomy, &anatomy)));
+    if shift.match_weight > 0.0 {
+        let foreign = pick(&characteristics.index_select(0, &shift.other), &shift.other_token);
+        let target = color_matched(tiles, &shift.other);
+        terms.push(("match", mse(&synth.broadcast(&anatomy, &foreign), &target) * shift.match_weight));
+    }
     Losses(terms)
 }
 
@@ -108,10 +122,16 @@ fn pick(characteristics: &Tensor, index: &Tensor) -> Tensor {
 /// 1 + .15·`gain` and .2·`offset` added, in standardised units. tiles [B, C, H, W]; other i64 `[B]`; gain, offset `[B, C]`
 /// standard normal.
 pub fn stain_shift(tiles: &Tensor, other: &Tensor, gain: &Tensor, offset: &Tensor) -> Tensor {
+    let channels = |t: &Tensor| t.unsqueeze(-1).unsqueeze(-1);
+    let mean = tiles.mean_dim([2, 3].as_slice(), true, Kind::Float).index_select(0, other);
+    (color_matched(tiles, other) - &mean) * (channels(gain) * 0.15 + 1.0) + mean + channels(offset) * 0.2
+}
+
+/// Each tile with the per-channel mean and deviation of tile `other[b]`. tiles [B, C, H, W]; other i64 `[B]`.
+fn color_matched(tiles: &Tensor, other: &Tensor) -> Tensor {
     let mean = tiles.mean_dim([2, 3].as_slice(), true, Kind::Float);
     let deviation = tiles.std_dim([2, 3].as_slice(), false, true) + 1e-3;
-    let channels = |t: &Tensor| t.unsqueeze(-1).unsqueeze(-1);
     // A blank tile has no contrast to match: unbounded gain would only amplify its noise.
-    let matched = (deviation.index_select(0, other) / &deviation).clamp(0.25, 4.0);
-    (tiles - &mean) * matched * (channels(gain) * 0.15 + 1.0) + mean.index_select(0, other) + channels(offset) * 0.2
+    let gain = (deviation.index_select(0, other) / &deviation).clamp(0.25, 4.0);
+    (tiles - &mean) * gain + mean.index_select(0, other)
 }

@@ -73,6 +73,10 @@ pub struct TrainingArgs {
     /// Styles mixed into every tile in a step, K
     #[arg(long, default_value_t = 4)]
     pub mixes: usize,
+    /// Weight of trying every style on another tile, against that tile's colour-matched copy (recipe cross)
+    #[arg(long, default_value_t = 0.0)]
+    #[serde(default)]
+    pub match_weight: f64,
     #[arg(long, default_value_t = 1e-3)]
     pub learning_rate: f64,
     #[arg(long, default_value_t = 0.05)]

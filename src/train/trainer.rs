@@ -13,6 +13,7 @@ use crate::train::loader::Loader;
 use crate::train::losses::Losses;
 use crate::train::mixing::Synthesiser;
 use crate::train::progress::Progress;
+use crate::train::recipe::Mixing;
 use crate::train::vit::Vit;
 
 /// Set by Ctrl-C; the loop saves its state and returns at the end of the step under way.
@@ -24,7 +25,7 @@ pub struct LoopConfig {
     pub batch: usize,
     /// Batches whose gradients are summed into one update.
     pub accumulate: usize,
-    pub mixes: usize,
+    pub mixing: Mixing,
     pub learning_rate: f64,
     /// Longest gradient allowed, Euclidean norm; 0 leaves gradients alone, as published.
     pub clip: f64,
@@ -76,7 +77,7 @@ impl Trainer<'_> {
         for part in 0..self.config.accumulate as u64 {
             let tiles = loader.next(&self.header.normalisation, self.vit.device())?;
             let draw = self.header.step * self.config.accumulate as u64 + part;
-            let losses: Losses = self.header.recipe.losses(self.vit, &synth, &tiles, self.config.mixes, self.header.seed, draw);
+            let losses: Losses = self.header.recipe.losses(self.vit, &synth, &tiles, &self.config.mixing, draw);
             values = losses.values();
             if let Some((term, value)) = values.iter().find(|(_, value)| !value.is_finite()) {
                 bail!("the loss term {term} is {value} at step {}, batch {draw}: the last saved state stands", self.header.step);

@@ -76,8 +76,15 @@ impl Vectors {
         both.map(|(sample, token)| Mix { sample, token }).collect()
     }
 
-    fn shift(&self) -> Shift {
-        Shift { tiles: self.get("shifted"), shifted_token: self.get("shifted_token"), own_token: self.get("own_token") }
+    fn shift(&self, match_weight: f64) -> Shift {
+        Shift {
+            tiles: self.get("shifted"),
+            shifted_token: self.get("shifted_token"),
+            own_token: self.get("own_token"),
+            other: self.get("other"),
+            other_token: self.get("other_token"),
+            match_weight,
+        }
     }
 }
 
@@ -147,11 +154,11 @@ fn latents_reconstructions_and_variants_are_pytorchs() {
 fn losses_and_gradients_of_both_recipes_are_pytorchs() {
     let vectors = Vectors::own();
     for order in [PixelOrder::Planar, PixelOrder::Interleaved] {
-        for recipe in ["published", "cross"] {
+        for (recipe, match_weight) in [("published", 0.0), ("cross", 0.0), ("match", 0.5)] {
             let (vit, synth) = (vectors.vit(), vectors.synth(order));
             let losses = match recipe {
                 "published" => published(&vit, &synth, &vectors.get("x"), &vectors.mixes()),
-                _ => cross(&vit, &synth, &vectors.get("x"), &vectors.mixes(), &vectors.shift()),
+                _ => cross(&vit, &synth, &vectors.get("x"), &vectors.mixes(), &vectors.shift(match_weight)),
             };
             let expected = Vec::<f64>::try_from(vectors.get(&format!("{order}.{recipe}.losses")).to_kind(Kind::Double)).unwrap();
             assert_losses(&vit, &losses, &expected, |name| vectors.get(&format!("{order}.{recipe}.grad.{name}")));
