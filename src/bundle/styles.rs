@@ -32,7 +32,7 @@ pub struct StyleEntry {
     pub id: String,
     /// Index into [`StyleBank::domains`].
     pub domain: usize,
-    /// [h]
+    /// `[h]`
     pub style: Style,
     /// Colours of the tile that the style was taken from.
     pub source: ChannelStats,

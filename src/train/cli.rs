@@ -20,7 +20,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Task {
     /// Train on a folder of images and write a bundle
-    Fit(FitArgs),
+    Fit(Box<FitArgs>),
     /// Go on with an interrupted fit, exactly where it stopped
     Resume(ResumeArgs),
     /// Write the bundle of a run from its state

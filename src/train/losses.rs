@@ -31,9 +31,9 @@ pub struct Mix {
 pub struct Shift {
     /// X̃ [B, C, H, W], standardised.
     pub tiles: Tensor,
-    /// A token (1..=N) of each X̃, i64 [B].
+    /// A token (1..=N) of each X̃, i64 `[B]`.
     pub shifted_token: Tensor,
-    /// A token (1..=N) of each X, i64 [B].
+    /// A token (1..=N) of each X, i64 `[B]`.
     pub own_token: Tensor,
 }
 
@@ -105,7 +105,7 @@ fn pick(characteristics: &Tensor, index: &Tensor) -> Tensor {
 }
 
 /// X̃: each tile with its per-channel mean and deviation replaced by those of tile `other[b]`, the gain multiplied by
-/// 1 + .15·`gain` and .2·`offset` added, in standardised units. tiles [B, C, H, W]; other i64 [B]; gain, offset [B, C]
+/// 1 + .15·`gain` and .2·`offset` added, in standardised units. tiles [B, C, H, W]; other i64 `[B]`; gain, offset `[B, C]`
 /// standard normal.
 pub fn stain_shift(tiles: &Tensor, other: &Tensor, gain: &Tensor, offset: &Tensor) -> Tensor {
     let mean = tiles.mean_dim([2, 3].as_slice(), true, Kind::Float);

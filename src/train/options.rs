@@ -52,6 +52,10 @@ impl ComputeArgs {
 pub struct TrainingArgs {
     #[command(flatten)]
     pub selection: SelectionArgs,
+    /// What the images are, where they come from and under which licence: for the model card
+    #[arg(long)]
+    #[serde(default)]
+    pub about_data: Option<String>,
     #[arg(long, value_enum, default_value = "cross")]
     pub recipe: Recipe,
     #[arg(long, default_value = "planar")]

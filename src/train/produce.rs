@@ -95,6 +95,7 @@ pub fn finish(vit: &Vit, header: &RunHeader, options: &Options, overwrite: bool)
         "device": header.device,
         "machine": device::machine(),
         "data": options.data.file_name().map(|name| name.to_string_lossy().into_owned()),
+        "about_data": options.training.about_data,
         "excluded": options.training.selection.exclude,
         "program": concat!("restain-train ", env!("CARGO_PKG_VERSION")),
     });

@@ -5,7 +5,7 @@
 //! reply channel closed, its deadline past) is skipped before anything is encoded for it. One failure of a batch is
 //! one error, shared by all who were in it, and the worker goes on.
 //!
-//! handle ([`Batch`]) → message ([`message::Job`]) → worker. Nothing here knows HTTP, styles or pictures.
+//! handle ([`Batch`]) → message (`message::Job`) → worker. Nothing here knows HTTP, styles or pictures.
 
 mod message;
 mod worker;
@@ -24,7 +24,8 @@ use super::admission::Permit;
 /// Sends tiles to one worker. Cheap to clone; the worker ends when the last clone is dropped.
 #[derive(Clone)]
 pub struct Batch {
-    jobs: mpsc::Sender<Job>,
+    /// One message a request, so that its tiles reach the worker together.
+    requests: mpsc::Sender<Vec<Job>>,
 }
 
 /// Tiles that are wanted, and until when.
@@ -45,11 +46,11 @@ pub struct EncodeAnswer {
 }
 
 impl Batch {
-    /// The handle, and the channel's other end for its [`Worker`]. `capacity` is what admission lends, so that an
-    /// admitted tile always finds a place.
-    pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<Job>) {
-        let (jobs, receiver) = mpsc::channel(capacity);
-        (Self { jobs }, receiver)
+    /// The handle, and the channel's other end for its [`Worker`]. `capacity` is the tiles that admission lends, so that
+    /// an admitted request, of one tile or more, always finds a place.
+    pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<Vec<Job>>) {
+        let (requests, receiver) = mpsc::channel(capacity);
+        (Self { requests }, receiver)
     }
 
     /// Dropping the future is leaving: what is not yet encoded will not be.
@@ -58,16 +59,18 @@ impl Batch {
     /// When the batch failed, the deadline passed, or the worker is gone.
     pub async fn encode(&self, request: EncodeRequest) -> Result<EncodeAnswer, BatchError> {
         let queued = Instant::now();
-        let mut replies = Vec::with_capacity(request.tiles.len());
-        for tile in request.tiles {
-            let (reply, answer) = oneshot::channel();
-            let job = Job { tile, deadline: request.deadline, queued, permit: Arc::clone(&request.permit), reply };
-            self.jobs.try_send(job).map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => BatchError::Full,
-                mpsc::error::TrySendError::Closed(_) => BatchError::Closed,
-            })?;
-            replies.push(answer);
-        }
+        let (jobs, replies): (Vec<Job>, Vec<_>) = request
+            .tiles
+            .into_iter()
+            .map(|tile| {
+                let (reply, answer) = oneshot::channel();
+                (Job { tile, deadline: request.deadline, queued, permit: Arc::clone(&request.permit), reply }, answer)
+            })
+            .unzip();
+        self.requests.try_send(jobs).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => BatchError::Full,
+            mpsc::error::TrySendError::Closed(_) => BatchError::Closed,
+        })?;
         let mut answer = EncodeAnswer { encodings: Vec::with_capacity(replies.len()), queue: Duration::ZERO, encode: Duration::ZERO };
         for reply in replies {
             // A reply dropped without a word: the worker saw the deadline pass, or is gone.

@@ -101,6 +101,21 @@ fn a_batch_is_what_arrived_while_the_last_one_ran() {
 }
 
 #[test]
+fn a_large_request_is_split_and_joined_again_and_the_rest_of_a_batch_is_filled_up() {
+    let bench = Bench::new(4);
+    let first = bench.ask(&[1], later());
+    assert_eq!(bench.begun.recv(), Ok(1));
+    let (second, third) = (bench.ask(&[2, 3, 4, 5, 6, 7], later()), bench.ask(&[8], later()));
+    for _ in 0..3 {
+        bench.go.send(Step::Encode).unwrap();
+    }
+    let answers = bench.runtime.block_on(async { [first.await.unwrap(), second.await.unwrap(), third.await.unwrap()] });
+    assert_eq!(*bench.seen.lock().unwrap(), [vec![1], vec![2, 3, 4, 5], vec![6, 7, 8, 0]]);
+    let values = answers[1].encodings.iter().map(|encoding| encoding.anatomy[0]).collect::<Vec<_>>();
+    assert_eq!(values, [2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+}
+
+#[test]
 fn who_left_or_is_too_late_costs_no_encoding() {
     let bench = Bench::new(4);
     let first = bench.ask(&[1], later());

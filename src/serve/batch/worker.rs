@@ -1,5 +1,6 @@
 //! The thread that owns one encoder.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,26 +62,38 @@ impl Worker {
         Self { options, encoder, input }
     }
 
-    /// Works until every handle is gone.
-    pub fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
-        while let Some(first) = jobs.blocking_recv() {
-            let batch = self.collect(first, &mut jobs);
+    /// Works until every handle is gone and all that they sent is done.
+    pub fn run(mut self, mut requests: mpsc::Receiver<Vec<Job>>) {
+        let mut waiting = VecDeque::new();
+        loop {
+            if waiting.is_empty() {
+                match requests.blocking_recv() {
+                    Some(request) => waiting.extend(request),
+                    None => return,
+                }
+            }
+            while waiting.len() < self.options.max_batch
+                && let Ok(request) = requests.try_recv()
+            {
+                waiting.extend(request);
+            }
+            let batch = self.collect(&mut waiting);
             if !batch.is_empty() {
                 self.serve(batch);
             }
         }
     }
 
-    /// What is there now, up to `max_batch`, without those who left.
-    fn collect(&self, first: Job, jobs: &mut mpsc::Receiver<Job>) -> Vec<Job> {
+    /// The tiles that have waited longest, up to `max_batch`, without those of callers who left.
+    fn collect(&self, waiting: &mut VecDeque<Job>) -> Vec<Job> {
         let now = Instant::now();
         let mut batch = Vec::with_capacity(self.options.max_batch);
-        let mut next = Some(first);
-        while let Some(job) = next {
+        while batch.len() < self.options.max_batch
+            && let Some(job) = waiting.pop_front()
+        {
             if !job.reply.is_closed() && job.deadline > now {
                 batch.push(job);
             }
-            next = if batch.len() < self.options.max_batch { jobs.try_recv().ok() } else { None };
         }
         batch
     }
