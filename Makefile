@@ -4,7 +4,7 @@
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 CARGO_FLAGS ?= --locked
-# Further options of the server: make serve ARGS="--port 9000"
+# Further options of the server: make serve ARGS="--http 127.0.0.1:9000"
 ARGS ?=
 
 .DEFAULT_GOAL := help

@@ -67,10 +67,12 @@ fn a_field_out_of_range_is_named_with_its_range() {
         ("?variants=0", 422, "variants_out_of_range", ["variants is 0", "from 1 to 64"]),
         ("?variants=10000", 422, "variants_out_of_range", ["variants is 10000", "from 1 to 64"]),
         ("?domains=east", 422, "unknown_domain", ["`east`", "north, south, west"]),
+        ("?domains=", 422, "no_styles", ["style.domains", "fits"]),
         ("?ids=north/99", 422, "unknown_style", ["`north/99`", "/v1/styles"]),
         ("?strength=1.5", 422, "strength_out_of_range", ["1.5", "from 0 to 1"]),
         ("?seed=9007199254740992", 422, "seed_out_of_range", ["9007199254740992", "2^53"]),
         ("?quality=0", 422, "quality_out_of_range", ["quality is 0", "from 1 to 100"]),
+        ("?quality=300", 422, "quality_out_of_range", ["quality is 300", "from 1 to 100"]),
         ("?timeout_ms=0", 422, "timeout_out_of_range", ["timeout_ms is 0", "at least 1"]),
         ("?placement=aligned", 422, "style_conflict", ["aligned", "reference"]),
         ("?from=reference", 422, "no_styles", ["reference", "no reference tile"]),
@@ -91,6 +93,9 @@ fn a_body_that_cannot_be_read_is_told_what_would_be() {
     says(&problem(send("text/plain", vec![1]), 415, "unsupported_media_type"), &["text/plain", "multipart/form-data"]);
     says(&problem(send("multipart/form-data", vec![1]), 415, "unsupported_media_type"), &["boundary"]);
     says(&problem(send("application/json", b"{".to_vec()), 400, "malformed_request"), &["JSON"]);
+    says(&problem(send("application/json", b" []".to_vec()), 400, "malformed_request"), &["a list", "object"]);
+    let bare = server.post("").body(png(&tile(0))).send().unwrap();
+    says(&problem(bare, 415, "unsupported_media_type"), &["no Content-Type", "image/*"]);
     let unknown = json!({"tiles": [], "request": {"seeed": 1}}).to_string();
     says(&problem(send("application/json", unknown.into()), 400, "malformed_request"), &["seeed", "seed"]);
     says(&problem(send("application/json", br#"{"tiles":["*"]}"#.to_vec()), 400, "malformed_request"), &["tile 0", "base64"]);
@@ -100,6 +105,10 @@ fn a_body_that_cannot_be_read_is_told_what_would_be() {
     says(&problem(send(SAFETENSORS, vec![0; 20]), 400, "malformed_request"), &["safetensors"]);
     let wrong = tensor_body(&[tile(0)], &[], &json!({"variants": "many"}));
     says(&problem(send(SAFETENSORS, wrong), 400, "malformed_request"), &["many"]);
+    // No tiles at all, each of a size that does not fit into any number.
+    let header = r#"{"tiles":{"dtype":"U8","shape":[0,1099511627776,1099511627776,3],"data_offsets":[0,0]}}"#;
+    let nothing = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+    says(&problem(send(SAFETENSORS, nothing), 422, "no_tiles"), &["no tile"]);
     let form = Form::new().text("tiel", "x");
     says(&problem(server.post("").multipart(form).send().unwrap(), 400, "malformed_request"), &["tiel", "reference"]);
     let told = server.png("?variants=2", &tile(0), "image/png");

@@ -62,38 +62,38 @@ macro_rules! options {
 }
 
 options! {
-    /// The directory of models, laid out as NAME/VERSION/bundle.json
+    /// The directory of models, laid out as NAME/VERSION/bundle.json [default: models]
     models("RESTAIN_MODELS"): PathBuf = PathBuf::from("models");
-    /// The address to listen on; port 0 picks a free one
+    /// The address to listen on; port 0 picks a free one [default: 127.0.0.1:8080]
     http("RESTAIN_HTTP"): SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080));
-    /// Which of a bundle's encoders runs: fp32, fp16 or int8
+    /// Which of a bundle's encoders runs: fp32, fp16 or int8 [default: fp32]
     precision("RESTAIN_PRECISION"): Precision = Precision::Fp32;
     /// CPU threads for the encoder, and as many for decoding, synthesis and compression [default: all]
     threads("RESTAIN_THREADS"): NonZeroUsize = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    /// Most tiles encoded at once
+    /// Most tiles encoded at once [default: 16]
     max_batch("RESTAIN_MAX_BATCH"): NonZeroUsize = at_least_one(16);
-    /// Most tiles admitted at once, waiting or in work; past it requests are told to come back later
+    /// Most tiles admitted at once, waiting or in work; past it requests are told to come back later [default: 1024]
     max_queue_tiles("RESTAIN_MAX_QUEUE_TILES"): NonZeroUsize = at_least_one(1024);
-    /// Most memory lent to requests and their answers at once
+    /// Most memory lent to requests and their answers at once [default: 2GiB]
     max_inflight_bytes("RESTAIN_MAX_INFLIGHT_BYTES"): ByteSize = ByteSize(2 << 30);
-    /// Largest body of a request
+    /// Largest body of a request [default: 64MiB]
     max_body("RESTAIN_MAX_BODY"): ByteSize = ByteSize(64 << 20);
-    /// Most tiles of one request, its references included
+    /// Most tiles of one request, its references included [default: 256]
     max_tiles("RESTAIN_MAX_TILES"): NonZeroUsize = at_least_one(256);
-    /// Most variants of one tile in one request
+    /// Most variants of one tile in one request [default: 64]
     max_variants("RESTAIN_MAX_VARIANTS"): NonZeroUsize = at_least_one(64);
-    /// Most pixels of one picture
+    /// Most pixels of one picture [default: 16777216]
     max_pixels("RESTAIN_MAX_PIXELS"): u64 = 4096 * 4096;
-    /// Longest time for one request; a request may ask for less with timeout_ms
+    /// Longest time for one request; a request may ask for less with timeout_ms [default: 1m]
     request_timeout("RESTAIN_REQUEST_TIMEOUT"): Span = Span(std::time::Duration::from_secs(60));
-    /// How long the server still takes requests after SIGTERM, while telling the load balancer that it is not ready
+    /// How long the server still takes requests after SIGTERM, while telling the load balancer that it is not ready [default: 5s]
     drain_delay("RESTAIN_DRAIN_DELAY"): Span = Span(std::time::Duration::from_secs(5));
-    /// How long work in flight may then take to finish
+    /// How long work in flight may then take to finish [default: 30s]
     drain_timeout("RESTAIN_DRAIN_TIMEOUT"): Span = Span(std::time::Duration::from_secs(30));
-    /// text or json
+    /// text or json [default: text]
     log_format("RESTAIN_LOG_FORMAT"): LogFormat = LogFormat::Text;
-    /// What is logged, as `level` or `module=level,…`
-    log("RESTAIN_LOG"): String = "info".to_owned();
+    /// What is logged, as `level` or `module=level,…` [default: info,ort=warn]
+    log("RESTAIN_LOG"): String = "info,ort=warn".to_owned();
 }
 
 /// What `restain serve` takes on its command line.
@@ -165,6 +165,8 @@ fn at_least_one(value: usize) -> NonZeroUsize {
 
 #[cfg(test)]
 mod tests {
+    use clap::Args;
+
     use super::*;
 
     fn options(toml: &str) -> Options {
@@ -183,6 +185,17 @@ mod tests {
         let printed = options("max-body = \"3MiB\"\nprecision = \"int8\"").over(Options::default()).to_toml();
         assert_eq!(options(&printed).over(Options::default()).to_toml(), printed);
         assert!(printed.contains("max-body = \"3MiB\"") && printed.contains("precision = \"int8\""), "{printed}");
+    }
+
+    #[test]
+    fn the_help_names_every_default() {
+        let command = ServeArgs::augment_args(clap::Command::new("serve"));
+        let defaults: toml::Table = toml::from_str(&Options::default().over(Options::default()).to_toml()).unwrap();
+        for (name, value) in defaults.iter().filter(|(name, _)| *name != "threads") {
+            let help = command.get_arguments().find(|argument| argument.get_long() == Some(name)).unwrap().get_help().unwrap();
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            assert!(help.to_string().ends_with(&format!("[default: {value}]")), "{name} is {value}, and its help says: {help}");
+        }
     }
 
     #[test]

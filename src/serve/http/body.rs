@@ -84,7 +84,7 @@ pub struct FlatRequest {
     /// png, jpeg or webp
     #[param(value_type = Option<String>)]
     format: Option<ImageFormat>,
-    quality: Option<u8>,
+    quality: Option<u32>,
     /// One picture of all variants. The only parameter that also goes with the other kinds of body.
     sheet: bool,
     timeout_ms: Option<u64>,
@@ -103,7 +103,8 @@ impl BodyKind {
         let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let refused = |what: &str| {
             let read = format!("image/*, multipart/form-data, application/json or {SAFETENSORS}");
-            Error::new(ErrorKind::UnsupportedMediaType, format!("Content-Type is `{given}`, {what}: send {read}"))
+            let given = if given.is_empty() { "there is no Content-Type".to_owned() } else { format!("Content-Type is `{given}`, {what}") };
+            Error::new(ErrorKind::UnsupportedMediaType, format!("{given}: send {read}"))
         };
         let media_type: mime::Mime = given.parse().map_err(|_| refused("which is no media type"))?;
         match (media_type.type_(), media_type.essence_str()) {
@@ -177,11 +178,24 @@ fn deepest(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), deepest)
 }
 
+/// Serde would take the fields of an object from a list too, in their order.
+fn object(json: &[u8]) -> Result<(), &'static str> {
+    match json.trim_ascii_start().first() {
+        Some(b'[') => Err("a list"),
+        None => Err("empty"),
+        _ => Ok(()),
+    }
+}
+
 fn request_json(bytes: &[u8]) -> Result<AugmentRequest, Error> {
+    object(bytes).map_err(|what| malformed(format!("the request JSON is {what}, and must be an object")))?;
     serde_json::from_slice(bytes).map_err(|error| malformed(format!("the request JSON: {error}")))
 }
 
 fn json(body: &[u8]) -> Result<Parsed, Error> {
+    object(body).map_err(|what| {
+        malformed(format!("the JSON body is {what}, and must be an object: {{\"tiles\": [base64, …], \"request\": {{…}}}}"))
+    })?;
     let JsonBody { request, tiles, references } =
         serde_json::from_slice(body).map_err(|error| malformed(format!("the JSON body: {error}")))?;
     let files = |list: &'static str, items: Vec<String>| -> Result<Vec<TileInput>, Error> {
@@ -234,11 +248,15 @@ fn tensor(body: &Bytes) -> Result<Parsed, Error> {
             "references" => &mut parsed.references,
             other => return Err(malformed(format!("the body has a tensor `{other}`, and tensors are named tiles and references"))),
         };
-        let &[_, height @ (1..), width @ (1..), 3] = view.shape() else {
+        let &[count, height @ (1..), width @ (1..), 3] = view.shape() else {
             return Err(malformed(format!("{name} is {:?}, and must be [n, height, width, 3]", view.shape())));
         };
         if view.dtype() != Dtype::U8 {
             return Err(malformed(format!("{name} is {:?}, and must be U8", view.dtype())));
+        }
+        // No tiles of any size are no bytes: only where there are some does the body vouch for their size.
+        if count == 0 {
+            continue;
         }
         let tiles = view.data().chunks_exact(height * width * 3);
         list.extend(tiles.map(|pixels| TileInput::Pixels { width, height, pixels: body.slice_ref(pixels) }));
@@ -248,7 +266,8 @@ fn tensor(body: &Bytes) -> Result<Parsed, Error> {
 
 impl From<FlatRequest> for AugmentRequest {
     fn from(flat: FlatRequest) -> Self {
-        let list = |text: Option<String>| text.map(|text| text.split(',').map(|item| item.trim().to_owned()).collect());
+        let items = |text: &str| text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect();
+        let list = |text: Option<String>| text.as_deref().map(items);
         Self {
             model: flat.model,
             variants: flat.variants,

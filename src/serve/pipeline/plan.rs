@@ -93,10 +93,10 @@ impl Plan {
 }
 
 fn output(request: &AugmentRequest) -> Result<Output, Error> {
-    let quality = request.output.quality.unwrap_or(DEFAULT_QUALITY);
-    if !(1..=100).contains(&quality) {
-        return Err(Error::new(ErrorKind::QualityOutOfRange, format!("output.quality is {quality}, and must be from 1 to 100")));
-    }
+    let asked = request.output.quality.unwrap_or(u32::from(DEFAULT_QUALITY));
+    let Some(quality) = u8::try_from(asked).ok().filter(|quality| (1..=100).contains(quality)) else {
+        return Err(Error::new(ErrorKind::QualityOutOfRange, format!("output.quality is {asked}, and must be from 1 to 100")));
+    };
     Ok(Output { format: request.output.format, quality, sheet: request.output.sheet })
 }
 

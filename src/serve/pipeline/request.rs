@@ -104,7 +104,7 @@ pub struct OutputRequest {
     pub format: Option<ImageFormat>,
     /// Of JPEG, 90 when left out.
     #[schema(minimum = 1, maximum = 100, default = 90)]
-    pub quality: Option<u8>,
+    pub quality: Option<u32>,
     /// One picture: a row for each tile, the original and then its variants.
     pub sheet: bool,
 }
