@@ -91,20 +91,15 @@ impl Dataset {
         self.sources.iter().map(|source| along(source.width) * along(source.height)).sum()
     }
 
-    /// The source of draw `index`: every domain equally often, within it each image by the square root of its area, so
-    /// that one large field does not drown the small ones.
+    /// The source of draw `index`: every domain equally often, and within it every image, so that one large field does
+    /// not drown the small ones.
     pub fn draw(&self, seed: u64, index: u64) -> (&Source, ChaCha8Rng) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(index);
         let domain = below(&mut rng, self.domains.len() as u64) as usize;
-        let weight = |source: &Source| (source.width as f64 * source.height as f64).sqrt();
         let members = || self.sources.iter().filter(|source| source.domain == domain);
-        let mut left = unit(&mut rng) * members().map(weight).sum::<f64>();
-        let chosen = members().find(|source| {
-            left -= weight(source);
-            left <= 0.0
-        });
-        (chosen.or_else(|| members().last()).expect("no domain is empty"), rng)
+        let chosen = below(&mut rng, members().count() as u64) as usize;
+        (members().nth(chosen).expect("no domain is empty"), rng)
     }
 
     /// Tiles of side `tile` cut from a source on a regular grid, row by row, without overlap. A source smaller than a
