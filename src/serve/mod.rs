@@ -35,6 +35,9 @@ use models::{LoadContext, LoadError, Models};
 use pipeline::{Limits, Pipeline};
 use signal::Stop;
 
+/// A procedural tile that the repository holds.
+const EXAMPLE_TILE: &str = "docs/tile.png";
+
 /// Why a server could not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -124,8 +127,9 @@ async fn load(app: &Arc<App>) -> Result<Vec<JoinHandle<()>>, ServeError> {
 /// Tells people on standard output, and programs through the address file, that the server is ready.
 fn announce(app: &App, address: SocketAddr) -> Result<(), ServeError> {
     tracing::info!(%address, "ready");
-    let curl =
-        format!("curl --data-binary @tile.png -H 'content-type: image/png' 'http://{address}/v1/augment?resize=true' -o variant.png");
+    // In a checkout there is a tile to try it with; elsewhere the user has one.
+    let tile = if std::path::Path::new(EXAMPLE_TILE).exists() { EXAMPLE_TILE } else { "tile.png" };
+    let curl = format!("curl --data-binary @{tile} -H 'content-type: image/png' 'http://{address}/v1/augment?resize=true' -o variant.png");
     // Whoever started the server may have closed its end; that is no reason not to serve.
     let _ = writeln!(std::io::stdout(), "ready on http://{address} (page: /, API: /docs)\ntry: {curl}");
     let Some(path) = &app.config.address_file else { return Ok(()) };
