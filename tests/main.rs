@@ -1,6 +1,7 @@
 //! One crate of integration tests: facts about behaviour, on real parts.
 
 mod architecture;
+mod demo;
 #[cfg(feature = "serve")]
 mod harness;
 #[cfg(feature = "serve")]

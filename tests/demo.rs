@@ -1,0 +1,34 @@
+//! The bundle that the repository ships: whole, small, and as good as it was asked to be.
+
+use std::path::{Path, PathBuf};
+
+use restain::bundle::{Bundle, Precision};
+
+fn demo() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo/1")
+}
+
+#[test]
+fn the_demo_bundle_is_verified_and_has_the_styles_of_five_hospitals() {
+    let bundle = Bundle::open(&demo()).unwrap();
+    assert_eq!(bundle.styles.domains, ["centre_0", "centre_1", "centre_2", "centre_3", "centre_4"]);
+    assert!(bundle.encoder_path(Precision::Fp32).is_ok() && bundle.encoder_path(Precision::Int8).is_ok());
+    let listed: Vec<&str> = bundle.manifest.files.keys().map(String::as_str).collect();
+    assert!(listed.contains(&"MODEL_CARD.md") && listed.contains(&"samples.png"), "{listed:?}");
+}
+
+#[test]
+fn the_demo_bundle_takes_at_most_80_megabytes() {
+    let bytes: u64 = std::fs::read_dir(demo()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    assert!(bytes <= 80_000_000, "{bytes} bytes");
+}
+
+#[test]
+fn the_demo_bundles_recorded_figures_meet_their_targets() {
+    let quality = Bundle::open(&demo()).unwrap().manifest.quality;
+    for domain in quality["reconstruction"].as_array().unwrap() {
+        assert!(domain["psnr_db"].as_f64().unwrap() >= 32.0 && domain["ssim"].as_f64().unwrap() >= 0.93, "{domain}");
+    }
+    let vit = &quality["mean"]["vit"];
+    assert!(vit["left"].as_f64().unwrap() <= 0.2 && vit["ssim"].as_f64().unwrap() >= 0.85, "{vit}");
+}
