@@ -16,7 +16,7 @@ const LIBRARY: &str = "libonnxruntime.so";
 #[derive(Clone, Debug)]
 pub struct Runtime {
     pub(super) environment: ort::environment::Environment,
-    library: PathBuf,
+    path: PathBuf,
 }
 
 // ONNX Runtime allows one environment in a process, and none after that one is gone: it is kept for good.
@@ -40,13 +40,13 @@ impl Runtime {
                 Self::open(&found).map_err(|error| error.after(places))?
             }
         };
-        tracing::debug!(library = %runtime.library.display(), "loaded ONNX Runtime");
+        tracing::debug!(library = %runtime.path.display(), "loaded ONNX Runtime");
         Ok(loaded.insert(runtime).clone())
     }
 
     /// The library that was loaded.
     pub fn library(&self) -> &Path {
-        &self.library
+        &self.path
     }
 
     fn open(library: &Path) -> Result<Self, EngineError> {
@@ -57,7 +57,7 @@ impl Runtime {
         };
         let builder = ort::init_from(library).map_err(|source| refused(Box::new(source)))?;
         let environment = builder.with_name("restain").build().map_err(|source| refused(Box::new(source)))?;
-        Ok(Self { environment, library: library.to_owned() })
+        Ok(Self { environment, path: library.to_owned() })
     }
 }
 
