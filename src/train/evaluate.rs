@@ -18,19 +18,14 @@ use crate::method::metrics::{Ceiling, ColorHistogram, psnr, rank_ceiling_psnr, s
 use crate::train::card;
 use crate::train::dataset::{Dataset, below};
 use crate::train::encoded::{Encoded, Model, sample_tiles};
-use crate::train::options::SelectionArgs;
+use crate::train::options::BundleDataArgs;
 use crate::train::samples;
 use crate::train::styles::{representative, style_of};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct EvaluateArgs {
-    #[arg(long)]
-    pub bundle: PathBuf,
-    /// Folder of images the model was not trained on, or of `<domain>/…` folders
-    #[arg(long)]
-    pub data: PathBuf,
     #[command(flatten)]
-    pub selection: SelectionArgs,
+    pub on: BundleDataArgs,
     /// Tiles of each domain, cut on a grid
     #[arg(long, default_value_t = 25)]
     pub per_domain: usize,
@@ -93,8 +88,8 @@ pub struct Summary {
 }
 
 pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
-    let dataset = Dataset::open(&args.data, &args.selection.selection())?;
-    let mut model = Model::open(&args.bundle, args.encoder)?;
+    let dataset = Dataset::open(&args.on.data, &args.on.selection.selection())?;
+    let mut model = Model::open(&args.on.bundle, args.encoder)?;
     let mut domains = Vec::new();
     for (domain, name) in dataset.domains.iter().enumerate() {
         let tiles = sample_tiles(&model, &dataset, domain, args.per_domain, 0.0, args.seed)?;
@@ -108,7 +103,7 @@ pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
     }
     if args.record {
         let samples = samples::png(&samples::render(&mut model, &dataset, args.seed)?)?;
-        rewrite(&args.bundle, |editor: &mut BundleEditor| -> Result<()> {
+        rewrite(&args.on.bundle, |editor: &mut BundleEditor| -> Result<()> {
             editor.manifest.quality = serde_json::to_value(&report)?;
             editor.manifest.quality["table"] = table(&report).into();
             editor.add("samples.png", &samples)?;

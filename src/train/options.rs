@@ -28,6 +28,18 @@ impl SelectionArgs {
     }
 }
 
+/// A bundle, and the images to try it on.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BundleDataArgs {
+    #[arg(long)]
+    pub bundle: PathBuf,
+    /// Folder of images, or of `<domain>/…` folders
+    #[arg(long)]
+    pub data: PathBuf,
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+}
+
 /// Where to compute.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ComputeArgs {

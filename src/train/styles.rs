@@ -4,8 +4,6 @@
 //! tile's own anatomy, give the tile back best. Background says nothing about a stain, and neither does the odd token,
 //! nor a tile that is far from its domain's usual colour.
 
-use std::path::PathBuf;
-
 use anyhow::{Result, ensure};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -16,7 +14,7 @@ use crate::method::latent;
 use crate::method::{Geometry, Style};
 use crate::train::dataset::{Dataset, normal};
 use crate::train::encoded::{Encoded, Model, sample_tiles};
-use crate::train::options::SelectionArgs;
+use crate::train::options::BundleDataArgs;
 
 /// Share of a tile's patches that must be tissue before a style is taken from it.
 const TISSUE: f64 = 0.5;
@@ -25,14 +23,8 @@ const SPARE: usize = 4;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct StylesArgs {
-    /// The bundle whose styles are replaced
-    #[arg(long)]
-    pub bundle: PathBuf,
-    /// Folder of images, or of `<domain>/…` folders
-    #[arg(long)]
-    pub data: PathBuf,
     #[command(flatten)]
-    pub selection: SelectionArgs,
+    pub on: BundleDataArgs,
     /// Styles of each domain
     #[arg(long, default_value_t = 64)]
     pub per_domain: usize,
@@ -41,11 +33,11 @@ pub struct StylesArgs {
 }
 
 pub fn styles(args: &StylesArgs) -> Result<()> {
-    let dataset = Dataset::open(&args.data, &args.selection.selection())?;
-    let mut model = Model::open(&args.bundle, Precision::Fp32)?;
+    let dataset = Dataset::open(&args.on.data, &args.on.selection.selection())?;
+    let mut model = Model::open(&args.on.bundle, Precision::Fp32)?;
     let bank = build(&mut model, &dataset, args.per_domain, args.seed)?;
-    let bundle = rewrite(&args.bundle, |editor: &mut BundleEditor| -> Result<()> { Ok(editor.set_styles(&bank)?) })?;
-    tracing::info!("{} styles of {} domains in {}", bundle.styles.entries.len(), bundle.styles.domains.len(), args.bundle.display());
+    let bundle = rewrite(&args.on.bundle, |editor: &mut BundleEditor| -> Result<()> { Ok(editor.set_styles(&bank)?) })?;
+    tracing::info!("{} styles of {} domains in {}", bundle.styles.entries.len(), bundle.styles.domains.len(), args.on.bundle.display());
     Ok(())
 }
 
