@@ -6,7 +6,8 @@
 //! | `source_mean`, `source_std` | F32 [S, 3] | of the tile it was taken from, pixels in 0..1; what colour matching needs |
 //! | `domain` | U32 [S] | index into metadata `domains`, a JSON list of names |
 //!
-//! Metadata `half` repeats h, so that a bank of another model is refused by name rather than by accident.
+//! There is one metadata field and no more: several would be written in any order, and the same styles would have more
+//! than one digest.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -53,11 +54,13 @@ impl StyleBank {
     pub fn from_bytes(bytes: &[u8], half: usize) -> Result<Self, StylesError> {
         let (_, header) = SafeTensors::read_metadata(bytes)?;
         let file = SafeTensors::deserialize(bytes)?;
-        let metadata = header.metadata().as_ref();
-        let field = |name: &str| metadata.and_then(|map| map.get(name)).cloned();
-        check_half(field("half"), half)?;
-        let domains = parse_domains(field("domains"))?;
+        let domains = parse_domains(header.metadata().as_ref().and_then(|map| map.get("domains")).cloned())?;
 
+        if let &[_, found] = file.tensor("characteristics")?.shape()
+            && found != half
+        {
+            return Err(StylesError::StyleLength { found, expected: half });
+        }
         let characteristics = tensor(&file, "characteristics", Dtype::F32, half)?;
         let styles = characteristics.len() / (4 * half);
         let mean = floats("source_mean", tensor_rows(&file, "source_mean", Dtype::F32, &[styles, 3])?)?;
@@ -93,16 +96,8 @@ impl StyleBank {
             ("domain", TensorView::new(Dtype::U32, vec![styles], &domain)?),
         ];
         let domains = serde_json::to_string(&self.domains).expect("a list of strings is always JSON");
-        let metadata = HashMap::from([("domains".to_owned(), domains), ("half".to_owned(), half.to_string())]);
+        let metadata = HashMap::from([("domains".to_owned(), domains)]);
         Ok(safetensors::serialize(tensors, Some(metadata))?)
-    }
-}
-
-fn check_half(value: Option<String>, half: usize) -> Result<(), StylesError> {
-    match value.as_deref().map(str::parse) {
-        Some(Ok(found)) if found == half => Ok(()),
-        Some(Ok(found)) => Err(StylesError::StyleLength { found, expected: half }),
-        _ => Err(StylesError::Metadata { field: "half", value, expected: format!("{half}, the model's half of embed_dim") }),
     }
 }
 

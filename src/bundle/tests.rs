@@ -279,3 +279,12 @@ fn weights_that_make_no_encoder_are_refused_by_name() {
     let flat = refused(|map| map.get_mut("encoder.patch_embed.proj.weight").unwrap().shape = vec![24, 48]);
     assert!(flat.contains("must have [embed_dim, 3, patch_size, patch_size]"), "{flat}");
 }
+
+#[test]
+fn the_same_styles_are_the_same_bytes() {
+    let mut bank = StyleBank::default();
+    let stats = ChannelStats { mean: [0.5; 3], std: [0.1; 3] };
+    ["a", "b"].iter().for_each(|domain| bank.push(domain, Style(vec![1.0; 12]), stats));
+    let first = bank.to_bytes(12).unwrap();
+    (0..16).for_each(|_| assert_eq!(bank.to_bytes(12).unwrap(), first));
+}
