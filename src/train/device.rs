@@ -73,10 +73,10 @@ impl ComputePrecision {
     }
 }
 
-/// The processor and its cores, for the provenance.
-pub fn machine() -> String {
+/// What a run computes on, for the provenance: device, precision, processor and its cores.
+pub fn describe(device: Device, precision: Kind) -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
-    format!("{}, {cores} cores", name.unwrap_or(std::env::consts::ARCH))
+    format!("{device:?} {precision:?}, {}, {cores} cores", name.unwrap_or(std::env::consts::ARCH))
 }

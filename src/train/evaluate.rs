@@ -48,7 +48,8 @@ pub struct Report {
     pub seed: u64,
     pub reconstruction: Vec<Reconstruction>,
     pub pairs: Vec<Pair>,
-    pub mean: Summary,
+    /// None where there is one domain only.
+    pub mean: Option<Summary>,
 }
 
 /// Means over the tiles of one domain. dB, 8-bit.
@@ -184,15 +185,18 @@ fn pair(model: &Model, from: &(String, Vec<Encoded>), to: &(String, Vec<Encoded>
     Pair { from: from.0.clone(), to: to.0.clone(), distance_before, vit: scores(0), color_match: scores(1) }
 }
 
-fn summary(pairs: &[Pair]) -> Summary {
-    let mean = |of: fn(&Pair) -> f64| pairs.iter().map(of).sum::<f64>() / pairs.len().max(1) as f64;
+fn summary(pairs: &[Pair]) -> Option<Summary> {
+    if pairs.is_empty() {
+        return None;
+    }
+    let mean = |of: fn(&Pair) -> f64| pairs.iter().map(of).sum::<f64>() / pairs.len() as f64;
     let distance_before = mean(|pair| pair.distance_before);
     let scores = |distance: f64, ssim: f64| Scores { distance, left: distance / distance_before, ssim };
-    Summary {
+    Some(Summary {
         distance_before,
         vit: scores(mean(|pair| pair.vit.distance), mean(|pair| pair.vit.ssim)),
         color_match: scores(mean(|pair| pair.color_match.distance), mean(|pair| pair.color_match.ssim)),
-    }
+    })
 }
 
 /// The report as a reader of a terminal, or of Markdown, wants it.
@@ -202,6 +206,7 @@ pub fn table(report: &Report) -> String {
         let ceiling = r.ceiling_psnr_db.map_or("none".to_owned(), |db| format!("{db:.1}"));
         lines.push(format!("| {} | {:.1} | {ceiling} | {:.3} |", r.domain, r.psnr_db, r.ssim));
     }
+    let Some(mean) = &report.mean else { return lines.join("\n") };
     lines.push(String::new());
     lines.push("| from → to | distance before | left, vit | SSIM, vit | left, color-match | SSIM, color-match |".to_owned());
     lines.push("|---|---|---|---|---|---|".to_owned());
@@ -209,7 +214,6 @@ pub fn table(report: &Report) -> String {
         format!("| {name} | {before:.1} | {:.2} | {:.3} | {:.2} | {:.3} |", vit.left, vit.ssim, matched.left, matched.ssim)
     };
     lines.extend(report.pairs.iter().map(|p| row(format!("{} → {}", p.from, p.to), p.distance_before, &p.vit, &p.color_match)));
-    let mean = &report.mean;
     lines.push(row("all pairs".to_owned(), mean.distance_before, &mean.vit, &mean.color_match));
     lines.join("\n")
 }

@@ -13,6 +13,7 @@ use crate::train::adamw::{AdamW, AdamWConfig};
 use crate::train::augment::AugmentConfig;
 use crate::train::checkpoint::{Checkpoint, RunHeader};
 use crate::train::dataset::Dataset;
+use crate::train::device::describe;
 use crate::train::loader::Loader;
 use crate::train::options::{ComputeArgs, Options, TrainingArgs, bundle_name, command_line};
 use crate::train::preset::GeometryArgs;
@@ -55,12 +56,10 @@ pub struct ResumeArgs {
 pub fn fit(args: &FitArgs) -> Result<Ending> {
     let (name, version) = bundle_name(&args.out)?;
     let state = args.state.clone().unwrap_or_else(|| PathBuf::from(format!("runs/{name}-{version}")));
-    // Before hours of work, not after them.
-    ensure!(!args.out.join(MANIFEST_FILE).exists(), "{} is already a bundle: name another --out", args.out.display());
     let geometry = args.geometry.geometry()?;
     let (device, precision) = args.compute.open()?;
     let training = &args.training;
-    ensure!(training.batch > 0 && training.accumulate > 0, "--batch and --accumulate must be at least 1");
+    training.check()?;
     let dataset = Dataset::open(&args.data, &training.selection.selection())?;
     let normalisation = match (training.mean, training.std) {
         (Some(mean), Some(std)) => Normalisation::new(mean, std)?,
@@ -78,7 +77,7 @@ pub fn fit(args: &FitArgs) -> Result<Ending> {
         total_steps: training.steps.unwrap_or(training.epochs * per_epoch),
         step: 0,
         seconds: 0.0,
-        device: format!("{device:?} {precision:?}"),
+        device: describe(device, precision),
         options: serde_json::to_value(&options)?,
     };
     let vit = Vit::init(geometry, training.seed, device, precision)?;
@@ -92,13 +91,15 @@ pub fn resume(args: &ResumeArgs) -> Result<Ending> {
     let (device, precision) = args.compute.open()?;
     let mut header = checkpoint.header.clone();
     header.total_steps = args.steps.unwrap_or(header.total_steps);
-    header.device = format!("{device:?} {precision:?}");
+    header.device = describe(device, precision);
     let vit = Vit::init(header.geometry, header.seed, device, precision)?;
     run(dataset, options, header, vit, Some(checkpoint), &args.state)
 }
 
 fn run(dataset: Dataset, options: Options, header: RunHeader, vit: Vit, from: Option<Checkpoint>, state: &Path) -> Result<Ending> {
     ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed)).context("cannot listen for Ctrl-C")?;
+    // Before hours of work, not after them.
+    ensure!(!options.out.join(MANIFEST_FILE).exists(), "{} is already a bundle: name another --out", options.out.display());
     let training = &options.training;
     tracing::info!(
         "{} images of {} domains ({}); {} steps of {} tiles; {:?} on {:?}; state in {}",

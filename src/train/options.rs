@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
@@ -110,6 +110,20 @@ pub struct TrainingArgs {
     /// Updates between two saves of the state
     #[arg(long, default_value_t = 200)]
     pub save_every: u64,
+}
+
+impl TrainingArgs {
+    /// Refuses what cannot be meant, before anything is read.
+    pub fn check(&self) -> Result<()> {
+        ensure!(self.batch > 0, "--batch is 0, and must be at least 1");
+        ensure!(self.accumulate > 0, "--accumulate is 0, and must be at least 1");
+        ensure!(self.steps != Some(0) && self.epochs > 0, "--steps and --epochs must be at least 1");
+        ensure!((0.0..=1.0).contains(&self.augment), "--augment is {}, and must be from 0 to 1", self.augment);
+        ensure!(self.match_weight >= 0.0, "--match-weight is {}, and must be at least 0", self.match_weight);
+        let has_match = self.match_weight == 0.0 || self.recipe == Recipe::Cross;
+        ensure!(has_match, "--match-weight is for --recipe cross: the published loss has no such term");
+        Ok(())
+    }
 }
 
 /// `R,G,B`.

@@ -13,7 +13,6 @@ use crate::train::adamw::{AdamW, AdamWConfig};
 use crate::train::card::{self, CARD_FILE};
 use crate::train::checkpoint::{Checkpoint, RunHeader};
 use crate::train::dataset::Dataset;
-use crate::train::device;
 use crate::train::encoded::Model;
 use crate::train::export::{self, ExportRequest};
 use crate::train::import::read_checkpoint;
@@ -93,7 +92,6 @@ pub fn finish(vit: &Vit, header: &RunHeader, options: &Options, overwrite: bool)
         "tiles_seen": header.step * (options.training.batch * options.training.accumulate) as u64,
         "training_seconds": header.seconds.round(),
         "device": header.device,
-        "machine": device::machine(),
         "data": options.data.file_name().map(|name| name.to_string_lossy().into_owned()),
         "about_data": options.training.about_data,
         "excluded": options.training.selection.exclude,

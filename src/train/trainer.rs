@@ -50,7 +50,8 @@ pub struct Trainer<'a> {
 }
 
 impl Trainer<'_> {
-    /// Steps until the schedule ends or Ctrl-C; the state is on disk when it returns, also when it fails.
+    /// Steps until the schedule ends or Ctrl-C, with the state on disk by then. When a step fails, the state saved last
+    /// stands.
     pub fn run(&mut self, loader: &Loader, progress: &mut Progress) -> Result<Ending> {
         let started = Instant::now();
         let before = self.header.seconds;

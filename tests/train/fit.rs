@@ -73,6 +73,18 @@ fn a_run_stopped_by_ctrl_c_and_resumed_ends_with_the_weights_of_one_that_was_not
 }
 
 #[test]
+fn a_folder_without_domains_is_one_domain_and_has_no_pairs() {
+    let home = tempfile::tempdir().unwrap();
+    run(home.path(), "phantom --out tiles --tiles-per-domain 6 --hospitals 1 --size 48 --seed 3");
+    let only = "--data tiles/hospital_0/normal";
+    run(home.path(), &format!("fit {only} --preset tiny --batch 4 --mixes 1 --steps 4 --device cpu --out models/one/1"));
+    assert_eq!(Bundle::open(&home.path().join("models/one/1")).unwrap().styles.domains, ["default"]);
+    let table = run(home.path(), &format!("evaluate --bundle models/one/1 {only} --per-domain 2")).stdout;
+    let table = String::from_utf8_lossy(&table);
+    assert!(table.contains("| default |") && !table.contains("all pairs"), "{table}");
+}
+
+#[test]
 fn init_writes_an_untrained_bundle_that_can_be_served() {
     let home = tempfile::tempdir().unwrap();
     run(home.path(), "init --preset tiny --out models/noise/1 --styles 4");
@@ -88,6 +100,8 @@ fn wrong_use_is_told_apart_from_failure() {
     assert_eq!(status("fit --data"), Some(2));
     assert_eq!(status("fit --data nowhere --out models/a/1 --preset tiny --device cpu"), Some(1));
     assert_eq!(status("fit --data . --out models/a/1 --embed-dim 100 --device cpu"), Some(1));
+    let refused = restain_train(home.path(), "fit --data . --out models/a/1 --recipe published --match-weight 1").output().unwrap();
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--match-weight is for --recipe cross"));
 }
 
 #[test]
