@@ -5,8 +5,10 @@
 
 mod decode;
 mod encode;
+mod key;
 mod picture;
 
 pub use decode::{DecodeError, Limits, decode, probe};
 pub use encode::{EncodeError, ImageFormat, encode};
+pub use key::{NoKey, TileKey};
 pub use picture::{RgbImage, resize, sheet};

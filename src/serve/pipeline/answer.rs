@@ -6,10 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::choose::TileKey;
 use super::plan::Output;
 use super::request::Method;
-use crate::codec::RgbImage;
+use crate::codec::{RgbImage, TileKey};
 use crate::serve::admission::Permit;
 
 /// The variants of every tile, in the order of the request.

@@ -1,38 +1,12 @@
 //! Which style a variant has: a function of bundle digest, tile key, seed and index, and of nothing else. Not of the
 //! batch, the machine, the order of arrival or what was drawn before, so any variant can be made again alone.
 
-use std::fmt;
-
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::plan::{Counts, Plan, Source};
 use super::request::{Placement, Share};
-use crate::codec::RgbImage;
-
-/// BLAKE3 of a tile's size and decoded pixels: the same picture has the same key, whatever file it came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TileKey(blake3::Hash);
-
-impl TileKey {
-    pub fn of(picture: &RgbImage) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&(picture.width as u32).to_le_bytes());
-        hasher.update(&(picture.height as u32).to_le_bytes());
-        hasher.update(&picture.pixels);
-        Self(hasher.finalize())
-    }
-
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        self.0.as_bytes()
-    }
-}
-
-impl fmt::Display for TileKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.to_hex())
-    }
-}
+use crate::codec::TileKey;
 
 /// The style of one variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +85,7 @@ fn below(generator: &mut ChaCha8Rng, bound: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::RgbImage;
 
     fn key(value: u8) -> TileKey {
         TileKey::of(&RgbImage { width: 1, height: 1, pixels: vec![value; 3] })
@@ -132,12 +107,6 @@ mod tests {
         assert_eq!(generator("digest", Some(&key(7)), 11, 1).next_u64(), PROMISED);
     }
     const PROMISED: u64 = 8_729_310_959_366_362_589;
-
-    #[test]
-    fn the_key_tells_sizes_apart() {
-        let picture = |width, height| RgbImage { width, height, pixels: vec![9; 18] };
-        assert_ne!(TileKey::of(&picture(2, 3)), TileKey::of(&picture(3, 2)));
-    }
 
     #[test]
     fn below_reaches_every_value_about_equally() {

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rayon::prelude::*;
 
-use super::choose::TileKey;
 use super::plan::Plan;
-use crate::codec::{self, DecodeError, Limits, RgbImage};
+use crate::codec::{self, DecodeError, Limits, RgbImage, TileKey};
 use crate::method::geometry::CHANNELS;
 use crate::serve::error::{Error, ErrorKind};
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 
 use super::answer::{MadeVariant, Origin};
-use super::choose::{Choice, Of, TileKey, Variant, choose};
+use super::choose::{Choice, Of, Variant, choose};
 use super::plan::{Counts, Plan};
 use super::request::Method;
-use crate::codec::{RgbImage, resize};
+use crate::codec::{RgbImage, TileKey, resize};
 use crate::method::color::{ChannelStats, color_match, hed_jitter};
 use crate::method::synth::Scratch;
 use crate::serve::batch::TileEncoding;
