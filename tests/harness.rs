@@ -190,13 +190,16 @@ impl Parts {
     pub fn of(bundle: Bundle) -> Self {
         let manifest = &bundle.manifest;
         let onnx = bundle.encoder_path(Precision::Fp32).unwrap();
-        let encoder = Encoder::open(&Runtime::load().unwrap(), &onnx, &manifest.geometry, &EncoderOptions { intra_threads: 1 }).unwrap();
+        let encoder = Encoder::open(&Runtime::load().unwrap(), &onnx, &manifest.geometry, &EncoderOptions::cpu(1)).unwrap();
         let synthesiser = Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);
         Self { bundle, synthesiser, encoder }
     }
 
     pub fn encode(&mut self, tile: &RgbImage) -> Encodings {
-        self.encoder.encode(&tile.pixels, 1).unwrap()
+        let Encodings { batch, anatomy, characteristics } = self.encoder.encode(&tile.pixels, 1).unwrap();
+        // As the server keeps them, and so as it uses them.
+        let kept = |values: Vec<f32>| values.into_iter().map(|value| half::f16::from_f32(value).to_f32()).collect();
+        Encodings { batch, anatomy: kept(anatomy), characteristics: kept(characteristics) }
     }
 
     pub fn broadcast(&self, encodings: &Encodings, style: &[f32]) -> Vec<u8> {

@@ -6,7 +6,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use restain::serve::cache::faults::{CountFaults, OnlyFaults, WithoutFaults};
 use restain::serve::{self, ServeArgs, config::LogFormat};
+use tracing_subscriber::filter::{EnvFilter, FilterExt};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -74,11 +78,13 @@ fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn log(config: &serve::Config) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log).with_context(|| format!("log is `{}`", config.log))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
-    match config.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
+    let filter = EnvFilter::try_new(&config.log).with_context(|| format!("log is `{}`", config.log))?;
+    let lines = tracing_subscriber::fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
+    let lines = match config.log_format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().boxed(),
+    };
+    let lines = lines.with_filter(filter.and(WithoutFaults));
+    tracing_subscriber::registry().with(lines).with(CountFaults.with_filter(OnlyFaults)).init();
     Ok(())
 }

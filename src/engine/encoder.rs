@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use half::f16;
+use half::slice::HalfFloatSliceExt as _;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
-use super::{EngineError, Runtime};
+use super::{Device, EngineError, Runtime};
 use crate::method::Geometry;
 use crate::method::geometry::CHANNELS;
 
@@ -16,8 +18,16 @@ const OUTPUTS: [&str; 2] = ["anatomy", "characteristics"];
 /// How an encoder runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncoderOptions {
-    /// Threads that share one `encode`; 0 leaves the number to the runtime.
+    pub device: Device,
+    /// CPU threads that share one `encode`; 0 leaves the number to the runtime.
     pub intra_threads: usize,
+}
+
+impl EncoderOptions {
+    /// On the CPU, with so many threads; 0 leaves the number to the runtime.
+    pub fn cpu(intra_threads: usize) -> Self {
+        Self { device: Device::Cpu, intra_threads }
+    }
 }
 
 /// What an encoder makes of tiles.
@@ -53,6 +63,31 @@ impl Encoder {
 
     /// Encodes `tiles`, u8 [batch, H, W, 3] row-major.
     pub fn encode(&mut self, tiles: &[u8], batch: usize) -> Result<Encodings, EngineError> {
+        self.run(tiles, batch, |anatomy, characteristics| Encodings {
+            batch,
+            anatomy: anatomy.to_vec(),
+            characteristics: characteristics.to_vec(),
+        })
+    }
+
+    /// Encodes `tiles`, u8 [batch, H, W, 3] row-major, of which the first `wanted` are tiles and the rest padding. For
+    /// each of them f16 [2, N, h]: anatomy, then characteristics.
+    pub fn encode_halves(&mut self, tiles: &[u8], batch: usize, wanted: usize) -> Result<Vec<Vec<f16>>, EngineError> {
+        let latent = self.geometry.tile_latent();
+        self.run(tiles, batch, |anatomy, characteristics| {
+            let pairs = anatomy.chunks_exact(latent).zip(characteristics.chunks_exact(latent)).take(wanted);
+            let halves = |(anatomy, characteristics): (&[f32], &[f32])| {
+                let mut both = vec![f16::ZERO; 2 * latent];
+                both[..latent].convert_from_f32_slice(anatomy);
+                both[latent..].convert_from_f32_slice(characteristics);
+                both
+            };
+            pairs.map(halves).collect()
+        })
+    }
+
+    /// Runs the graph and lets `read` take what it needs of anatomy and characteristics, f32 [batch, N, h] each.
+    fn run<T>(&mut self, tiles: &[u8], batch: usize, read: impl FnOnce(&[f32], &[f32]) -> T) -> Result<T, EngineError> {
         let expected = batch * self.geometry.tile_bytes();
         if batch == 0 || tiles.len() != expected {
             return Err(EngineError::TileBytes { found: tiles.len(), expected, batch });
@@ -66,17 +101,25 @@ impl Encoder {
             if values.len() != latents {
                 return Err(EngineError::OutputLength { name, found: values.len(), expected: latents });
             }
-            Ok(values.to_vec())
+            Ok(values)
         };
-        Ok(Encodings { batch, anatomy: latent(OUTPUTS[0])?, characteristics: latent(OUTPUTS[1])? })
+        Ok(read(latent(OUTPUTS[0])?, latent(OUTPUTS[1])?))
     }
 }
 
 fn session_builder(runtime: &Runtime, options: &EncoderOptions) -> ort::Result<SessionBuilder> {
-    Ok(Session::builder(&runtime.environment)?
+    let builder = Session::builder(&runtime.environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(options.intra_threads)?
-        .with_config_entry("session.x64quantprecision", if int8_overflows() { "1" } else { "0" })?)
+        .with_config_entry("session.x64quantprecision", if int8_overflows() { "1" } else { "0" })?;
+    match options.device {
+        Device::Cpu => Ok(builder),
+        // An error, not the CPU in its place: a server that was given a GPU is not the same server without it.
+        Device::Cuda(index) => {
+            let cuda = ort::ep::CUDA::default().with_device_id(i32::from(index)).build().error_on_failure();
+            Ok(builder.with_execution_providers([cuda])?)
+        }
+    }
 }
 
 /// Whether the fast uint8 × int8 product saturates its 16-bit sums here: on x86 without VNNI. The exact product that

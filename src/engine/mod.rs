@@ -3,10 +3,12 @@
 //! The only module that names `ort`. It owns no queue and no threads of its own: a worker owns an [`Encoder`] and calls
 //! it; batching is the server's matter, synthesis the method's.
 
+mod device;
 mod encoder;
 mod error;
 mod runtime;
 
+pub use device::Device;
 pub use encoder::{Encoder, EncoderOptions, Encodings};
 pub use error::EngineError;
 pub use runtime::Runtime;

@@ -29,7 +29,7 @@ pub fn check(dir: &Path) -> Result<String, CheckError> {
     for &precision in manifest.encoders.keys() {
         let refused = |source| CheckError::Encoder { precision, source };
         let path = bundle.encoder_path(precision)?;
-        let mut encoder = Encoder::open(&runtime, &path, &geometry, &EncoderOptions { intra_threads: 0 }).map_err(refused)?;
+        let mut encoder = Encoder::open(&runtime, &path, &geometry, &EncoderOptions::cpu(0)).map_err(refused)?;
         let encodings = encoder.encode(&vec![128; geometry.tile_bytes()], 1).map_err(refused)?;
         if !encodings.anatomy.iter().chain(&encodings.characteristics).all(|value| value.is_finite()) {
             return Err(CheckError::NotFinite(precision));

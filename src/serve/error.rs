@@ -51,6 +51,7 @@ table! {
     MalformedRequest = 400, INVALID_ARGUMENT, "malformed_request", "The request cannot be read";
     RouteNotFound = 404, UNIMPLEMENTED, "route_not_found", "Nothing is served under this path";
     ModelNotFound = 404, NOT_FOUND, "model_not_found", "No such model is served";
+    TileNotHeld = 404, NOT_FOUND, "tile_not_held", "A key names a tile that this server does not hold";
     MethodNotAllowed = 405, UNIMPLEMENTED, "method_not_allowed", "The path exists, and not for this method";
     NotAcceptable = 406, INVALID_ARGUMENT, "not_acceptable", "The answer cannot be given in the form asked for";
     BodyTooLarge = 413, RESOURCE_EXHAUSTED, "body_too_large", "The body is larger than this server takes";
@@ -62,6 +63,7 @@ table! {
     UndecodableImage = 422, INVALID_ARGUMENT, "undecodable_image", "A picture cannot be decoded";
     TileSize = 422, INVALID_ARGUMENT, "tile_size", "A tile has another size than the model works on";
     MixedSizes = 422, INVALID_ARGUMENT, "mixed_sizes", "Tiles of several sizes do not fit into one tensor";
+    PixelsNeeded = 422, INVALID_ARGUMENT, "pixels_needed", "A key stands for an encoding, and this needs the tile's pixels";
     VariantsOutOfRange = 422, INVALID_ARGUMENT, "variants_out_of_range", "The number of variants is out of range";
     StrengthOutOfRange = 422, INVALID_ARGUMENT, "strength_out_of_range", "The strength is not between 0 and 1";
     SeedOutOfRange = 422, INVALID_ARGUMENT, "seed_out_of_range", "The seed is above 2^53 - 1, which JSON cannot carry exactly";
@@ -85,20 +87,22 @@ pub struct Error {
     pub kind: ErrorKind,
     pub detail: String,
     pub at: Option<Fault>,
+    /// All items at fault, where it helps to know them all.
+    pub indices: Vec<usize>,
     pub retry_after: Option<Duration>,
 }
 
 /// The item of a list that is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// Which list: `tile` or `reference`.
+    /// Which list: `tile`, `key` or `reference`.
     pub list: &'static str,
     pub index: usize,
 }
 
 impl Error {
     pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), at: None, retry_after: None }
+        Self { kind, detail: detail.into(), at: None, indices: Vec::new(), retry_after: None }
     }
 
     /// Logs what happened, and tells the caller only that it did.
@@ -110,6 +114,14 @@ impl Error {
     #[must_use]
     pub fn at(mut self, list: &'static str, index: usize) -> Self {
         self.at = Some(Fault { list, index });
+        self
+    }
+
+    /// Several items of one list, the first of which `at` names.
+    #[must_use]
+    pub fn at_all(mut self, list: &'static str, indices: Vec<usize>) -> Self {
+        self.at = indices.first().map(|&index| Fault { list, index });
+        self.indices = indices;
         self
     }
 

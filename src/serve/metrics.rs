@@ -23,6 +23,11 @@ pub struct Metrics {
     inflight_bytes: IntGauge,
     tiles: IntCounter,
     variants: IntCounter,
+    cache_hits: IntCounter,
+    cache_misses: IntCounter,
+    cache_evictions: IntCounter,
+    cache_bytes: IntGauge,
+    cache_disk_errors: IntCounter,
     rejected: IntCounterVec,
     styles: IntGaugeVec,
     model_info: IntGaugeVec,
@@ -46,6 +51,8 @@ impl Metrics {
         let histogram = |name: &str, help: &str, buckets: &[f64]| {
             register(&registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?)
         };
+        let counter = |name: &str, help: &str| register(&registry, IntCounter::new(name, help)?);
+        let gauge = |name: &str, help: &str| register(&registry, IntGauge::new(name, help)?);
         let metrics = Self {
             requests: register(
                 &registry,
@@ -63,10 +70,15 @@ impl Metrics {
             encode_duration: histogram("encode_duration_seconds", "One batch through the encoder.", &seconds)?,
             synthesise_duration: histogram("synthesise_duration_seconds", "All variants of one request.", &seconds)?,
             batch_tiles: histogram("batch_tiles", "Tiles of a batch, padding left out.", &exponential_buckets(1.0, 2.0, 11)?)?,
-            queue_tiles: register(&registry, IntGauge::new("queue_tiles", "Tiles admitted, waiting or in work.")?)?,
-            inflight_bytes: register(&registry, IntGauge::new("inflight_bytes", "Memory lent to requests and answers.")?)?,
-            tiles: register(&registry, IntCounter::new("tiles_total", "Tiles encoded.")?)?,
-            variants: register(&registry, IntCounter::new("variants_total", "Variants made.")?)?,
+            queue_tiles: gauge("queue_tiles", "Tiles admitted, waiting or in work.")?,
+            inflight_bytes: gauge("inflight_bytes", "Memory lent to requests and answers.")?,
+            tiles: counter("tiles_total", "Tiles encoded.")?,
+            variants: counter("variants_total", "Variants made.")?,
+            cache_hits: counter("encodings_cache_hits_total", "Tiles whose encoding was held, in memory or on disk.")?,
+            cache_misses: counter("encodings_cache_misses_total", "Tiles whose encoding was not held.")?,
+            cache_evictions: counter("encodings_cache_evictions_total", "Encodings that made room for others in memory.")?,
+            cache_bytes: gauge("encodings_cache_bytes", "Memory of the encodings held.")?,
+            cache_disk_errors: counter("encodings_cache_disk_errors_total", "Failures of the cache's disk.")?,
             rejected: register(&registry, IntCounterVec::new(Opts::new("rejected_total", "Requests refused for load."), &["reason"])?)?,
             styles: register(&registry, IntGaugeVec::new(Opts::new("styles", "Styles on offer."), &["domain"])?)?,
             model_info: register(
@@ -120,6 +132,22 @@ impl Metrics {
     pub fn inflight(&self, tiles: usize, bytes: u64) {
         self.queue_tiles.set(i64::try_from(tiles).unwrap_or(i64::MAX));
         self.inflight_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub fn cache_asked(&self, held: bool) {
+        if held { &self.cache_hits } else { &self.cache_misses }.inc();
+    }
+
+    pub fn cache_evicted(&self) {
+        self.cache_evictions.inc();
+    }
+
+    pub fn cache_bytes(&self, bytes: usize) {
+        self.cache_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub fn cache_disk_errors(&self, errors: u64) {
+        self.cache_disk_errors.inc_by(errors);
     }
 
     pub fn rejected(&self, kind: ErrorKind) {

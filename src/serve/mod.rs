@@ -1,14 +1,16 @@
 //! The server: tiles in over HTTP, variants out.
 //!
-//! `http → admission → pipeline → batch → engine`, each floor calling only those below it. [`run`] is the whole life
+//! `http → admission → pipeline → cache → batch → engine`, each floor calling only those below it. [`run`] is the whole life
 //! of a server, given a listener and what ends it; everything it needs to know is in its [`Config`].
 
 pub mod admission;
 mod app;
 pub mod batch;
+pub mod cache;
 pub mod check;
 pub mod config;
 mod cpu;
+mod encoders;
 pub mod error;
 pub mod http;
 mod lifecycle;
@@ -27,6 +29,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use app::App;
+use cache::{CacheError, CacheOptions, DiskOptions, EncodingsCache};
 pub use config::{Config, ServeArgs};
 use cpu::Cpu;
 use lifecycle::Stage;
@@ -43,6 +46,8 @@ const EXAMPLE_TILE: &str = "docs/tile.png";
 pub enum ServeError {
     #[error(transparent)]
     Load(#[from] LoadError),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     #[error("the metrics cannot be set up: {0}")]
     Metrics(#[from] prometheus::Error),
     #[error("the CPU threads cannot be started: {0}")]
@@ -82,7 +87,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: impl Future<Ou
     });
     let server = tokio::spawn(server.into_future());
 
-    let workers = tokio::select! {
+    let (cache, workers) = tokio::select! {
         loaded = load(&app) => loaded?,
         stop = &mut shutdown => return Ok(stop),
     };
@@ -104,15 +109,20 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: impl Future<Ou
         Err(_) => return Err(ServeError::CutOff(app.lifecycle.guests())),
     }
     end(app, workers).await?;
+    cache.close().await;
+    tracing::info!("ended");
     Ok(stop)
 }
 
 /// Loads the models on a thread that may block, and opens the pipeline.
-async fn load(app: &Arc<App>) -> Result<Vec<JoinHandle<()>>, ServeError> {
-    let loading = Arc::clone(app);
-    let load = move || Models::load(&LoadContext { config: &loading.config, admission: &loading.admission, metrics: &loading.metrics });
-    let (models, workers) = tokio::task::spawn_blocking(load).await??;
+async fn load(app: &Arc<App>) -> Result<(Arc<EncodingsCache>, Vec<JoinHandle<()>>), ServeError> {
     let config = &app.config;
+    let disk = config.cache_dir.clone().map(|dir| DiskOptions { dir, bytes: config.cache_disk.0 });
+    let options = CacheOptions { memory_bytes: config.cache_memory.0, disk };
+    let cache = EncodingsCache::open(&options, Arc::clone(&app.metrics)).await?;
+    let (loading, kept) = (Arc::clone(app), Arc::clone(&cache));
+    let load = move || Models::load(&LoadContext { config: &loading.config, cache: &kept, metrics: &loading.metrics });
+    let (models, workers) = tokio::task::spawn_blocking(load).await??;
     let limits = Limits {
         max_tiles: config.max_tiles.get(),
         max_variants: config.max_variants.get(),
@@ -121,7 +131,7 @@ async fn load(app: &Arc<App>) -> Result<Vec<JoinHandle<()>>, ServeError> {
     };
     let (admission, cpu, metrics) = (Arc::clone(&app.admission), Arc::clone(&app.cpu), Arc::clone(&app.metrics));
     app.open(Pipeline { models, admission, cpu, metrics, limits });
-    Ok(workers)
+    Ok((cache, workers))
 }
 
 /// Tells people on standard output, and programs through the address file, that the server is ready.
@@ -147,6 +157,5 @@ async fn end(app: Arc<App>, workers: Vec<JoinHandle<()>>) -> Result<(), ServeErr
         }
     })
     .await?;
-    tracing::info!("ended");
     Ok(())
 }

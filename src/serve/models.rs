@@ -9,17 +9,15 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use super::admission::Admission;
-use super::batch::{self, Batch, Worker, WorkerOptions};
+use super::batch::Batch;
+use super::cache::{EncodingsCache, Scope};
 use super::config::Config;
+use super::encoders::{Encoders, EncodersContext, EncodersError};
 use super::error::{Error, ErrorKind};
 use super::metrics::Metrics;
 use crate::bundle::{Bundle, BundleError, MANIFEST_FILE, Precision};
-use crate::engine::{Encoder, EncoderOptions, EngineError, Runtime};
+use crate::engine::{EngineError, Runtime};
 use crate::method::synth::Synthesiser;
-
-/// The only provider there is so far.
-const PROVIDER: &str = "cpu";
 
 /// One bundle, ready to work.
 pub struct Model {
@@ -27,6 +25,9 @@ pub struct Model {
     pub precision: Precision,
     pub synthesiser: Synthesiser,
     pub batch: Batch,
+    /// Its part of the encodings cache.
+    pub scope: Scope,
+    provider: &'static str,
 }
 
 /// All of them, each name's versions from the highest down.
@@ -38,7 +39,7 @@ pub struct Models {
 /// What models are loaded with.
 pub struct LoadContext<'a> {
     pub config: &'a Config,
-    pub admission: &'a Arc<Admission>,
+    pub cache: &'a Arc<EncodingsCache>,
     pub metrics: &'a Arc<Metrics>,
 }
 
@@ -54,12 +55,8 @@ pub enum LoadError {
     Misplaced { path: PathBuf, name: String, version: String },
     #[error(transparent)]
     Runtime(EngineError),
-    #[error("the encoder of {} is refused: {source}", .path.display())]
-    Encoder { path: PathBuf, source: EngineError },
-    #[error("the encoder of {} fails on grey tiles: {source}", .path.display())]
-    Warm { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("the thread of {} cannot be started: {source}", .path.display())]
-    Thread { path: PathBuf, source: std::io::Error },
+    #[error("the bundle {} is refused: {source}", .path.display())]
+    Encoders { path: PathBuf, source: EncodersError },
     #[error("default-model is {asked}, and served are: {served}")]
     Default { asked: String, served: String },
 }
@@ -74,7 +71,7 @@ impl Model {
     }
 
     pub fn provider(&self) -> &'static str {
-        PROVIDER
+        self.provider
     }
 }
 
@@ -89,7 +86,7 @@ impl Models {
         for path in bundles(&context.config.models)? {
             let (model, worker) = load_one(&runtime, &path, context)?;
             models.push(Arc::new(model));
-            workers.push(worker);
+            workers.extend(worker);
         }
         models.sort_by(|a, b| a.name().cmp(b.name()).then_with(|| by_version(b.version(), a.version())));
         let mut models = Self { models, default: None };
@@ -158,7 +155,7 @@ fn bundles(models: &Path) -> Result<Vec<PathBuf>, LoadError> {
     if found.is_empty() { Err(LoadError::Empty(models.to_owned())) } else { Ok(found) }
 }
 
-fn load_one(runtime: &Runtime, path: &Path, context: &LoadContext<'_>) -> Result<(Model, JoinHandle<()>), LoadError> {
+fn load_one(runtime: &Runtime, path: &Path, context: &LoadContext<'_>) -> Result<(Model, Vec<JoinHandle<()>>), LoadError> {
     let started = Instant::now();
     let refused = |source| LoadError::Bundle { path: path.to_owned(), source };
     let bundle = Bundle::open(path).map_err(refused)?;
@@ -168,30 +165,19 @@ fn load_one(runtime: &Runtime, path: &Path, context: &LoadContext<'_>) -> Result
     }
     let config = context.config;
     let onnx = bundle.encoder_path(config.precision).map_err(refused)?;
-    let options = EncoderOptions { intra_threads: config.threads.get() };
-    let mut encoder = Encoder::open(runtime, &onnx, &manifest.geometry, &options)
-        .map_err(|source| LoadError::Encoder { path: path.to_owned(), source })?;
-    let largest = batch::warm(&mut encoder, &manifest.geometry, config.max_batch.get())
-        .map_err(|source| LoadError::Warm { path: path.to_owned(), source })?;
-    context.admission.rate().record(config.max_batch.get(), largest);
+    let encoders = EncodersContext { runtime, config, cache: context.cache, metrics: context.metrics };
+    let Encoders { batch, scope, threads } =
+        Encoders::start(&bundle, &onnx, &encoders).map_err(|source| LoadError::Encoders { path: path.to_owned(), source })?;
 
-    let (batch, jobs) = Batch::channel(config.max_queue_tiles.get());
-    let (admission, metrics) = (Arc::clone(context.admission), Arc::clone(context.metrics));
-    let options = WorkerOptions { max_batch: config.max_batch.get(), geometry: manifest.geometry, admission, metrics };
-    let worker = Worker::new(options, Box::new(encoder));
-    let thread = std::thread::Builder::new()
-        .name(format!("encode-{}", manifest.name))
-        .spawn(move || worker.run(jobs))
-        .map_err(|source| LoadError::Thread { path: path.to_owned(), source })?;
-
+    let provider = config.devices.0.first().map_or("none", |device| device.provider());
     let took = started.elapsed();
-    context.metrics.model_loaded([&manifest.name, &manifest.version, &config.precision.to_string(), PROVIDER], took);
+    context.metrics.model_loaded([&manifest.name, &manifest.version, &config.precision.to_string(), provider], took);
     for (index, domain) in bundle.styles.domains.iter().enumerate() {
         context.metrics.domain(domain, bundle.styles.entries.iter().filter(|entry| entry.domain == index).count());
     }
     tracing::info!(model = manifest.name, version = manifest.version, styles = bundle.styles.entries.len(), ?took, "model ready");
     let synthesiser = Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);
-    Ok((Model { bundle, precision: config.precision, synthesiser, batch }, thread))
+    Ok((Model { bundle, precision: config.precision, synthesiser, batch, scope, provider }, threads))
 }
 
 /// `1.10` above `1.9`, and `2` above `1-rc`: parts between dots and dashes are compared as numbers where both are.

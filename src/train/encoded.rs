@@ -39,7 +39,7 @@ impl Model {
         let manifest = &bundle.manifest;
         let synth = Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);
         let path = bundle.encoder_path(precision)?;
-        let encoder = Encoder::open(&Runtime::load()?, &path, &manifest.geometry, &EncoderOptions { intra_threads: 0 })?;
+        let encoder = Encoder::open(&Runtime::load()?, &path, &manifest.geometry, &EncoderOptions::cpu(0))?;
         Ok(Self { synth, encoder, bundle })
     }
 

@@ -1,32 +1,101 @@
-//! What passes between a caller and the worker.
+//! What passes between a caller, the queue and a worker.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use half::f16;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
+use utoipa::ToSchema;
 
-use crate::engine::{Encoder, Encodings};
+use crate::codec::TileKey;
+use crate::engine::Encoder;
 use crate::serve::admission::Permit;
 
-/// One tile, on its way to the worker.
-pub struct Job {
-    pub tile: Arc<[u8]>,
+/// Which of two lines a request stands in. Neither can starve: while both are waiting, of every four tiles encoded three
+/// are interactive and one is bulk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Somebody waits for it.
+    #[default]
+    Interactive,
+    /// A job over a whole data set.
+    Bulk,
+}
+
+/// One tile to encode.
+#[derive(Clone, Debug)]
+pub struct WantedTile {
+    pub key: TileKey,
+    /// Width and height of the tile as it came.
+    pub size: (u32, u32),
+    /// The tile at the model's size, `[H, W, 3] u8`.
+    pub pixels: Bytes,
+}
+
+/// What the encoder made of one tile, in the precision in which it is kept: whether a tile was encoded just now or in
+/// another epoch, its variants are the same bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TileEncoding {
+    /// Width and height of the tile as it came.
+    pub size: (u32, u32),
+    /// `[2, N, h]`: anatomy, then characteristics.
+    latents: Vec<f16>,
+}
+
+impl TileEncoding {
+    /// `latents` `[2, N, h]`: anatomy, then characteristics.
+    pub fn new(size: (u32, u32), latents: Vec<f16>) -> Self {
+        Self { size, latents }
+    }
+
+    /// `[2, N, h]`
+    pub fn latents(&self) -> &[f16] {
+        &self.latents
+    }
+
+    /// `[N, h]`
+    pub fn anatomy(&self) -> &[f16] {
+        &self.latents[..self.latents.len() / 2]
+    }
+
+    /// `[N, h]`
+    pub fn characteristics(&self) -> &[f16] {
+        &self.latents[self.latents.len() / 2..]
+    }
+}
+
+/// Where encodings are kept. The queue asks it right before a tile would be encoded, and a worker fills it before it
+/// answers, so that of two requests for one tile the second always finds either the work under way or its result.
+pub trait Shelf: Send + Sync {
+    /// What is at hand, without waiting.
+    fn peek(&self, key: &TileKey) -> Option<Arc<TileEncoding>>;
+    fn keep(&self, key: &TileKey, encoding: &Arc<TileEncoding>);
+}
+
+/// Everybody who waited for one tile.
+pub type WaitedFor = Vec<Waiter>;
+
+/// Somebody who waits for a tile.
+pub struct Waiter {
     pub deadline: Instant,
     pub queued: Instant,
     /// Held, never read: the tile counts as in the house until it is encoded or skipped.
-    pub permit: Arc<Permit>,
+    pub _permit: Arc<Permit>,
     pub reply: oneshot::Sender<Result<Encoded, BatchError>>,
 }
 
-/// One tile's latents, each `[N, h] f32`, row-major.
-#[derive(Debug)]
-pub struct TileEncoding {
-    pub anatomy: Vec<f32>,
-    pub characteristics: Vec<f32>,
+impl Waiter {
+    /// Whether an answer would still be of use.
+    pub fn waits(&self, now: Instant) -> bool {
+        !self.reply.is_closed() && self.deadline > now
+    }
 }
 
-/// The answer to one job.
-#[derive(Debug)]
+/// The answer to one waiter.
+#[derive(Clone, Debug)]
 pub struct Encoded {
     pub encoding: Arc<TileEncoding>,
     pub waited: Duration,
@@ -36,8 +105,8 @@ pub struct Encoded {
 /// Why a tile was not encoded.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum BatchError {
-    #[error("the queue of the encoder is full")]
-    Full,
+    #[error("the encoder has work for {} s already", .wait.as_secs())]
+    Overloaded { wait: Duration },
     #[error("the encoder's thread has ended")]
     Closed,
     #[error("the deadline passed before the tile's turn came")]
@@ -46,17 +115,20 @@ pub enum BatchError {
     Failed(Arc<dyn std::error::Error + Send + Sync>),
 }
 
-/// What the worker asks of an encoder: one method, so that tests can put something slow or broken in its place.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a worker asks of an encoder: one method, so that tests can put something slow or broken in its place.
 pub trait Encode: Send {
-    /// `tiles` `[batch, H, W, 3] u8`.
+    /// `tiles` `[batch, H, W, 3] u8`, of which the first `wanted` are tiles and the rest padding. For each wanted one
+    /// `[2, N, h]`: anatomy, then characteristics.
     ///
     /// # Errors
     /// When the batch could not be encoded; the next one may be.
-    fn encode(&mut self, tiles: &[u8], batch: usize) -> Result<Encodings, Box<dyn std::error::Error + Send + Sync>>;
+    fn encode(&mut self, tiles: &[u8], batch: usize, wanted: usize) -> Result<Vec<Vec<f16>>, Failure>;
 }
 
 impl Encode for Encoder {
-    fn encode(&mut self, tiles: &[u8], batch: usize) -> Result<Encodings, Box<dyn std::error::Error + Send + Sync>> {
-        Self::encode(self, tiles, batch).map_err(Into::into)
+    fn encode(&mut self, tiles: &[u8], batch: usize, wanted: usize) -> Result<Vec<Vec<f16>>, Failure> {
+        self.encode_halves(tiles, batch, wanted).map_err(Into::into)
     }
 }

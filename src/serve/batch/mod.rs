@@ -1,38 +1,62 @@
-//! Tiles in, encodings out, many callers to one encoder.
+//! Tiles in, encodings out: many callers, one queue for each bundle, one worker for each device.
 //!
-//! One OS thread owns the encoder, so nothing is locked. A batch is what arrived while the last one ran, up to
-//! `max_batch`: nobody waits for a batch to fill, and under load batches fill by themselves. A caller who left (its
-//! reply channel closed, its deadline past) is skipped before anything is encoded for it. One failure of a batch is
-//! one error, shared by all who were in it, and the worker goes on.
+//! A batch is what arrived while the last one ran, up to `max_batch`: nobody waits for a batch to fill unless
+//! `max_delay` says so, and under load batches fill by themselves. A full batch is taken ahead and assembled while the
+//! one before it runs. One tile is encoded once, however many ask for it at the same time. A caller who left (its reply
+//! channel closed, its deadline past) is skipped before anything is encoded for it. One failure of a batch is one error,
+//! shared by all who were in it, and the worker goes on.
 //!
-//! handle ([`Batch`]) → message (`message::Job`) → worker. Nothing here knows HTTP, styles or pictures.
+//! handle ([`Batch`]) → `shared` (lock and bell) around `queue` (who takes what when) → `worker` (the threads). Nothing
+//! here knows HTTP, styles or pictures.
 
+mod buckets;
 mod message;
+mod queue;
+mod shared;
 mod worker;
 
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
-
-use message::Job;
-pub use message::{BatchError, Encode, Encoded, TileEncoding};
-pub use worker::{Worker, WorkerOptions, bucket, warm};
+pub use buckets::Buckets;
+pub use message::{BatchError, Encode, Encoded, Priority, Shelf, TileEncoding, WantedTile};
+use shared::{Place, Shared};
+pub use worker::{WorkerOptions, warm};
 
 use super::admission::Permit;
 
-/// Sends tiles to one worker. Cheap to clone; the worker ends when the last clone is dropped.
+/// How tiles wait.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueOptions {
+    pub max_batch: usize,
+    /// How long a tile may wait for others to share its batch.
+    pub max_delay: Duration,
+    /// The longest wait for a turn that is worth it; past it a request is refused rather than queued.
+    pub max_wait: Duration,
+    pub workers: usize,
+}
+
+/// Sends tiles to the workers of one bundle. Cheap to clone; the workers end when the last clone is dropped.
 #[derive(Clone)]
-pub struct Batch {
-    /// One message a request, so that its tiles reach the worker together.
-    requests: mpsc::Sender<Vec<Job>>,
+pub struct Batch(Arc<Handle>);
+
+struct Handle {
+    shared: Arc<Shared>,
+    shelf: Arc<dyn Shelf>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
 }
 
 /// Tiles that are wanted, and until when.
 pub struct EncodeRequest {
-    /// Raw tiles `[H, W, 3]`, each of the model's size.
-    pub tiles: Vec<Arc<[u8]>>,
+    pub tiles: Vec<WantedTile>,
     pub deadline: Instant,
+    pub priority: Priority,
     pub permit: Arc<Permit>,
 }
 
@@ -46,37 +70,48 @@ pub struct EncodeAnswer {
 }
 
 impl Batch {
-    /// The handle, and the channel's other end for its [`Worker`]. `capacity` is the tiles that admission lends, so that
-    /// an admitted request, of one tile or more, always finds a place.
-    pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<Vec<Job>>) {
-        let (requests, receiver) = mpsc::channel(capacity);
-        (Self { requests }, receiver)
-    }
-
-    /// Dropping the future is leaving: what is not yet encoded will not be.
+    /// Starts one worker for each encoder. `warmed` is what the largest batch took on one of them.
     ///
     /// # Errors
-    /// When the batch failed, the deadline passed, or the worker is gone.
+    /// When a thread cannot be started.
+    pub fn start(
+        options: &QueueOptions,
+        worker: &WorkerOptions,
+        encoders: Vec<Box<dyn Encode>>,
+        warmed: Duration,
+    ) -> std::io::Result<(Self, Vec<JoinHandle<()>>)> {
+        debug_assert_eq!(options.workers, encoders.len());
+        let shared = Arc::new(Shared::new(options));
+        shared.expect_rate(options.max_batch, warmed);
+        // Made first, so that threads which did start end again when a later one does not.
+        let batch = Self(Arc::new(Handle { shared: Arc::clone(&shared), shelf: Arc::clone(&worker.shelf) }));
+        let mut threads = Vec::new();
+        for (index, encoder) in encoders.into_iter().enumerate() {
+            threads.extend(worker::start(Arc::clone(&shared), index, encoder, worker)?);
+        }
+        Ok((batch, threads))
+    }
+
+    /// Dropping the future is leaving: what is not yet encoded will not be, unless somebody else waits for it.
+    ///
+    /// # Errors
+    /// When the queue is too long, the batch failed, the deadline passed, or the worker is gone.
     pub async fn encode(&self, request: EncodeRequest) -> Result<EncodeAnswer, BatchError> {
-        let queued = Instant::now();
-        let (jobs, replies): (Vec<Job>, Vec<_>) = request
-            .tiles
-            .into_iter()
-            .map(|tile| {
-                let (reply, answer) = oneshot::channel();
-                (Job { tile, deadline: request.deadline, queued, permit: Arc::clone(&request.permit), reply }, answer)
-            })
-            .unzip();
-        self.requests.try_send(jobs).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => BatchError::Full,
-            mpsc::error::TrySendError::Closed(_) => BatchError::Closed,
-        })?;
-        let mut answer = EncodeAnswer { encodings: Vec::with_capacity(replies.len()), queue: Duration::ZERO, encode: Duration::ZERO };
-        for reply in replies {
+        let deadline = request.deadline;
+        let places = self.0.shared.submit(request, &*self.0.shelf)?;
+        let mut answer = EncodeAnswer { encodings: Vec::with_capacity(places.len()), queue: Duration::ZERO, encode: Duration::ZERO };
+        for place in places {
+            let reply = match place {
+                Place::Here(encoding) => {
+                    answer.encodings.push(encoding);
+                    continue;
+                }
+                Place::Coming(reply) => reply,
+            };
             // A reply dropped without a word: the worker saw the deadline pass, or is gone.
             let encoded = match reply.await {
                 Ok(encoded) => encoded?,
-                Err(_) if Instant::now() >= request.deadline => return Err(BatchError::Late),
+                Err(_) if Instant::now() >= deadline => return Err(BatchError::Late),
                 Err(_) => return Err(BatchError::Closed),
             };
             answer.queue = answer.queue.max(encoded.waited);

@@ -1,8 +1,15 @@
+//! The queue and its workers with threads and an encoder that waits to be let through. What the queue decides at which
+//! time is tested in `queue`, without any of them.
+
 use std::sync::Mutex;
 use std::sync::mpsc as std_mpsc;
 
+use bytes::Bytes;
+use half::f16;
+
+use super::message::Failure;
 use super::*;
-use crate::engine::Encodings;
+use crate::codec::TileKey;
 use crate::method::Geometry;
 use crate::method::geometry::GeometrySpec;
 use crate::serve::admission::Admission;
@@ -29,75 +36,121 @@ enum Step {
 }
 
 impl Encode for Gated {
-    fn encode(&mut self, tiles: &[u8], batch: usize) -> Result<Encodings, Box<dyn std::error::Error + Send + Sync>> {
+    fn encode(&mut self, tiles: &[u8], batch: usize, wanted: usize) -> Result<Vec<Vec<f16>>, Failure> {
         self.begun.send(batch)?;
         match self.go.recv()? {
             Step::Encode => {}
             Step::Fail => return Err("out of memory".into()),
             Step::Panic => panic!("a bug in the encoder"),
         }
-        let tile_bytes = geometry().tile_bytes();
-        self.seen.lock().unwrap().push(tiles.chunks_exact(tile_bytes).map(|tile| tile[0]).collect());
-        let latent = geometry().tile_latent();
-        let anatomy = tiles.chunks_exact(tile_bytes).flat_map(|tile| vec![f32::from(tile[0]); latent]).collect();
-        Ok(Encodings { batch, anatomy, characteristics: vec![0.0; batch * latent] })
+        let tiles = tiles.chunks_exact(geometry().tile_bytes());
+        self.seen.lock().unwrap().push(tiles.clone().map(|tile| tile[0]).collect());
+        let latents = |tile: &[u8]| vec![f16::from_f32(f32::from(tile[0])); 2 * geometry().tile_latent()];
+        Ok(tiles.take(wanted).map(latents).collect())
+    }
+}
+
+/// Keeps everything, in a list.
+#[derive(Default)]
+struct List(Mutex<Vec<(TileKey, Arc<TileEncoding>)>>);
+
+impl Shelf for List {
+    fn peek(&self, key: &TileKey) -> Option<Arc<TileEncoding>> {
+        self.0.lock().unwrap().iter().find(|(kept, _)| kept == key).map(|(_, encoding)| Arc::clone(encoding))
+    }
+
+    fn keep(&self, key: &TileKey, encoding: &Arc<TileEncoding>) {
+        self.0.lock().unwrap().push((*key, Arc::clone(encoding)));
     }
 }
 
 struct Bench {
     batch: Batch,
     admission: Arc<Admission>,
+    shelf: Arc<List>,
     begun: std_mpsc::Receiver<usize>,
     go: std_mpsc::Sender<Step>,
     seen: Seen,
     runtime: tokio::runtime::Runtime,
 }
 
+type Asked = std::pin::Pin<Box<dyn Future<Output = Result<EncodeAnswer, BatchError>>>>;
+
 impl Bench {
     fn new(max_batch: usize) -> Self {
+        Self::waiting_at_most(max_batch, Duration::from_secs(3600))
+    }
+
+    fn waiting_at_most(max_batch: usize, max_wait: Duration) -> Self {
         let metrics = Arc::new(Metrics::new().unwrap());
         let admission = Admission::new(64, 1 << 20, Arc::clone(&metrics));
-        let (batch, jobs) = Batch::channel(64);
         let (begun_sender, begun) = std_mpsc::channel();
         let (go, go_receiver) = std_mpsc::channel();
-        let seen = Seen::default();
-        let options = WorkerOptions { max_batch, geometry: geometry(), admission: Arc::clone(&admission), metrics };
-        let worker = Worker::new(options, Box::new(Gated { begun: begun_sender, go: go_receiver, seen: Arc::clone(&seen) }));
-        std::thread::spawn(move || worker.run(jobs));
+        let (seen, shelf) = (Seen::default(), Arc::new(List::default()));
+        let options = QueueOptions { max_batch, max_delay: Duration::ZERO, max_wait, workers: 1 };
+        let worker = WorkerOptions {
+            name: "test".into(),
+            buckets: Buckets::up_to(max_batch),
+            geometry: geometry(),
+            shelf: Arc::clone(&shelf) as Arc<dyn Shelf>,
+            metrics,
+        };
+        let encoder = Gated { begun: begun_sender, go: go_receiver, seen: Arc::clone(&seen) };
+        // A second a tile.
+        let (batch, _) = Batch::start(&options, &worker, vec![Box::new(encoder)], Duration::from_secs(max_batch as u64)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        Self { batch, admission, begun, go, seen, runtime }
+        Self { batch, admission, shelf, begun, go, seen, runtime }
     }
 
     /// A request whose tiles are in the queue when this returns.
-    fn ask(&self, tiles: &[u8], deadline: Instant) -> std::pin::Pin<Box<impl Future<Output = Result<EncodeAnswer, BatchError>> + use<>>> {
-        let tiles: Vec<Arc<[u8]>> = tiles.iter().map(|&value| vec![value; geometry().tile_bytes()].into()).collect();
-        let permit = self.admission.admit(tiles.len(), 0).unwrap();
-        let batch = self.batch.clone();
-        let mut asked = Box::pin(async move { batch.encode(EncodeRequest { tiles, deadline, permit }).await });
+    fn ask(&self, tiles: &[u8], deadline: Instant) -> Asked {
+        let mut asked = self.start(tiles, deadline);
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(asked.as_mut().poll(&mut context).is_pending());
         asked
     }
+
+    fn start(&self, tiles: &[u8], deadline: Instant) -> Asked {
+        let tiles: Vec<WantedTile> = tiles.iter().copied().map(tile).collect();
+        let permit = self.admission.admit(tiles.len(), 0).unwrap();
+        let batch = self.batch.clone();
+        let request = EncodeRequest { tiles, deadline, priority: Priority::Interactive, permit };
+        Box::pin(async move { batch.encode(request).await })
+    }
+
+    fn let_through(&self, batches: usize) {
+        (0..batches).for_each(|_| self.go.send(Step::Encode).unwrap());
+    }
+
+    fn seen(&self) -> Vec<Vec<u8>> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+fn tile(value: u8) -> WantedTile {
+    let pixels = Bytes::from(vec![value; geometry().tile_bytes()]);
+    WantedTile { key: TileKey::of_pixels(4, 4, &pixels), size: (4, 4), pixels }
 }
 
 fn later() -> Instant {
     Instant::now() + Duration::from_secs(600)
 }
 
+fn values(answer: &EncodeAnswer) -> Vec<f32> {
+    answer.encodings.iter().map(|encoding| encoding.anatomy()[0].to_f32()).collect()
+}
+
 #[test]
 fn a_batch_is_what_arrived_while_the_last_one_ran() {
-    let bench = Bench::new(4);
+    let bench = Bench::new(8);
     let first = bench.ask(&[1], later());
     assert_eq!(bench.begun.recv(), Ok(1));
-    let (second, third) = (bench.ask(&[2, 3], later()), bench.ask(&[4], later()));
-    for _ in 0..2 {
-        bench.go.send(Step::Encode).unwrap();
-    }
+    let (second, third) = (bench.ask(&[2, 3, 4], later()), bench.ask(&[5, 6], later()));
+    bench.let_through(2);
     let answers = bench.runtime.block_on(async { [first.await.unwrap(), second.await.unwrap(), third.await.unwrap()] });
-    // Three tiles make a batch of four: the fourth is padding.
-    assert_eq!(*bench.seen.lock().unwrap(), [vec![1], vec![2, 3, 4, 0]]);
-    let values = |answer: &EncodeAnswer| answer.encodings.iter().map(|encoding| encoding.anatomy[0]).collect::<Vec<_>>();
-    assert_eq!(answers.iter().map(values).collect::<Vec<_>>(), [vec![1.0], vec![2.0, 3.0], vec![4.0]]);
+    // Five tiles make a batch of six: the sixth is padding.
+    assert_eq!(bench.seen(), [vec![1], vec![2, 3, 4, 5, 6, 0]]);
+    assert_eq!(answers.iter().map(values).collect::<Vec<_>>(), [vec![1.0], vec![2.0, 3.0, 4.0], vec![5.0, 6.0]]);
 }
 
 #[test]
@@ -106,13 +159,10 @@ fn a_large_request_is_split_and_joined_again_and_the_rest_of_a_batch_is_filled_u
     let first = bench.ask(&[1], later());
     assert_eq!(bench.begun.recv(), Ok(1));
     let (second, third) = (bench.ask(&[2, 3, 4, 5, 6, 7], later()), bench.ask(&[8], later()));
-    for _ in 0..3 {
-        bench.go.send(Step::Encode).unwrap();
-    }
+    bench.let_through(3);
     let answers = bench.runtime.block_on(async { [first.await.unwrap(), second.await.unwrap(), third.await.unwrap()] });
-    assert_eq!(*bench.seen.lock().unwrap(), [vec![1], vec![2, 3, 4, 5], vec![6, 7, 8, 0]]);
-    let values = answers[1].encodings.iter().map(|encoding| encoding.anatomy[0]).collect::<Vec<_>>();
-    assert_eq!(values, [2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+    assert_eq!(bench.seen(), [vec![1], vec![2, 3, 4, 5], vec![6, 7, 8]]);
+    assert_eq!(values(&answers[1]), [2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
 }
 
 #[test]
@@ -121,17 +171,35 @@ fn who_left_or_is_too_late_costs_no_encoding() {
     let first = bench.ask(&[1], later());
     bench.begun.recv().unwrap();
     drop(bench.ask(&[2, 3], later()));
-    let late = bench.ask(&[4], Instant::now());
+    let late = bench.start(&[4], Instant::now());
     let stayed = bench.ask(&[5], later());
-    for _ in 0..2 {
-        bench.go.send(Step::Encode).unwrap();
-    }
+    bench.let_through(2);
     bench.runtime.block_on(async {
         first.await.unwrap();
         stayed.await.unwrap();
-        assert!(matches!(late.await.err(), Some(BatchError::Late)));
+        assert!(matches!(late.await.err(), Some(BatchError::Late | BatchError::Overloaded { .. })));
     });
-    assert_eq!(*bench.seen.lock().unwrap(), [vec![1], vec![5]]);
+    assert_eq!(bench.seen(), [vec![1], vec![5]]);
+}
+
+#[test]
+fn who_leaves_after_the_batch_was_assembled_costs_no_encoding_either() {
+    let bench = Bench::new(2);
+    let first = bench.ask(&[1], later());
+    bench.begun.recv().unwrap();
+    // A full batch, so that it is assembled while the first runs.
+    let leaving = bench.ask(&[2], later());
+    let stayed = bench.ask(&[3], later());
+    while bench.batch.0.shared.under_way() < 3 {
+        std::thread::yield_now();
+    }
+    drop(leaving);
+    bench.let_through(2);
+    bench.runtime.block_on(async {
+        first.await.unwrap();
+        stayed.await.unwrap();
+    });
+    assert_eq!(bench.seen(), [vec![1], vec![3]]);
 }
 
 #[test]
@@ -139,24 +207,61 @@ fn a_caller_who_left_leaks_no_permit() {
     let bench = Bench::new(1);
     let first = bench.ask(&[1], later());
     bench.begun.recv().unwrap();
-    drop(bench.ask(&[2; 63], later()));
+    drop(bench.ask(&(2..65).collect::<Vec<u8>>(), later()));
     assert!(bench.admission.admit(1, 0).is_err(), "the tiles are still in the queue");
-    bench.go.send(Step::Encode).unwrap();
+    bench.let_through(1);
     bench.runtime.block_on(first).unwrap();
-    let last = bench.ask_when_free(&[3]);
-    bench.go.send(Step::Encode).unwrap();
+    while bench.admission.admit(64, 0).is_err() {
+        std::thread::yield_now();
+    }
+    let last = bench.ask(&[99], later());
+    bench.let_through(1);
     bench.runtime.block_on(last).unwrap();
-    assert_eq!(*bench.seen.lock().unwrap(), [vec![1], vec![3]]);
+    assert_eq!(bench.seen(), [vec![1], vec![99]]);
 }
 
-impl Bench {
-    /// Asks as soon as the worker has skipped what stands before.
-    fn ask_when_free(&self, tiles: &[u8]) -> std::pin::Pin<Box<impl Future<Output = Result<EncodeAnswer, BatchError>> + use<>>> {
-        while self.admission.admit(64, 0).is_err() {
-            std::thread::yield_now();
-        }
-        self.ask(tiles, later())
+#[test]
+fn one_tile_asked_for_by_many_is_encoded_once() {
+    let bench = Bench::new(4);
+    let first = bench.ask(&[7], later());
+    bench.begun.recv().unwrap();
+    // One joins what runs, one waits for another tile too and names it twice.
+    let (second, third) = (bench.ask(&[7], later()), bench.ask(&[8, 7, 8], later()));
+    bench.let_through(2);
+    let answers = bench.runtime.block_on(async { [first.await.unwrap(), second.await.unwrap(), third.await.unwrap()] });
+    assert_eq!(answers.iter().map(values).collect::<Vec<_>>(), [vec![7.0], vec![7.0], vec![8.0, 7.0, 8.0]]);
+    assert_eq!(bench.seen(), [vec![7], vec![8]]);
+    // And who comes later finds it on the shelf.
+    assert_eq!(values(&bench.runtime.block_on(bench.start(&[7, 8], later())).unwrap()), [7.0, 8.0]);
+    assert_eq!(bench.seen().len(), 2);
+}
+
+#[test]
+fn a_tile_is_encoded_while_anyone_waits_for_it() {
+    let bench = Bench::new(1);
+    let first = bench.ask(&[1], later());
+    bench.begun.recv().unwrap();
+    let leaving = bench.ask(&[2], later());
+    let stayed = bench.ask(&[2], later());
+    drop(leaving);
+    bench.let_through(2);
+    bench.runtime.block_on(async {
+        first.await.unwrap();
+        assert_eq!(values(&stayed.await.unwrap()), [2.0]);
+    });
+}
+
+#[test]
+fn what_has_begun_is_kept_even_if_everyone_left() {
+    let bench = Bench::new(1);
+    let leaving = bench.ask(&[3], later());
+    bench.begun.recv().unwrap();
+    drop(leaving);
+    bench.let_through(1);
+    while bench.shelf.0.lock().unwrap().is_empty() {
+        std::thread::yield_now();
     }
+    assert_eq!(values(&bench.runtime.block_on(bench.start(&[3], later())).unwrap()), [3.0]);
 }
 
 #[test]
@@ -169,11 +274,38 @@ fn one_failure_answers_all_and_the_worker_goes_on() {
         assert!(error.to_string().contains(said), "{error}");
     }
     let asked = bench.ask(&[7], later());
-    bench.go.send(Step::Encode).unwrap();
-    assert_eq!(bench.runtime.block_on(asked).unwrap().encodings[0].anatomy[0], 7.0);
+    bench.let_through(1);
+    assert_eq!(values(&bench.runtime.block_on(asked).unwrap()), [7.0]);
 }
 
 #[test]
-fn a_bucket_is_a_power_of_two_or_the_largest_batch() {
-    assert_eq!([1, 2, 3, 5, 9, 12].map(|tiles| bucket(tiles, 12)), [1, 2, 4, 8, 12, 12]);
+fn a_queue_that_would_outlast_the_deadline_or_the_longest_wait_refuses() {
+    // Warmed at a second a tile.
+    let bench = Bench::waiting_at_most(2, Duration::from_secs(5));
+    let running = bench.ask(&[1, 2], later());
+    bench.begun.recv().unwrap();
+    let waiting = bench.ask(&[3], later());
+    let soon = Instant::now() + Duration::from_millis(500);
+    let refused = bench.runtime.block_on(bench.start(&[4], soon)).err().unwrap();
+    assert!(matches!(refused, BatchError::Overloaded { wait } if wait == Duration::from_secs(1)), "{refused}");
+    // However many tiles it has itself, a request is let in while what stands before it is short enough.
+    let large = bench.ask(&[5, 6, 7, 8, 9, 10], later());
+    let refused = bench.runtime.block_on(bench.start(&[11], later())).err().unwrap();
+    assert!(matches!(refused, BatchError::Overloaded { wait } if wait > Duration::from_secs(5)), "{refused}");
+    drop((waiting, large));
+    bench.let_through(1);
+    bench.runtime.block_on(running).unwrap();
+}
+
+#[test]
+fn the_threads_end_with_the_last_handle_once_the_work_is_done() {
+    let bench = Bench::new(2);
+    let asked = bench.ask(&[1, 2, 3], later());
+    bench.begun.recv().unwrap();
+    let Bench { batch, begun, go, runtime, .. } = bench;
+    drop(batch);
+    (0..2).for_each(|_| go.send(Step::Encode).unwrap());
+    assert_eq!(values(&runtime.block_on(asked).unwrap()), [1.0, 2.0, 3.0]);
+    assert_eq!(begun.recv(), Ok(1));
+    assert!(begun.recv().is_err(), "the encoder is gone with its thread");
 }

@@ -1,6 +1,7 @@
 //! Every option of the server, resolved once: flag, then `RESTAIN_…` variable, then the file of `--config`, then the
 //! default. The only place of the server that reads any of them; everything else is handed a [`Config`].
 
+mod devices;
 mod units;
 
 use std::net::SocketAddr;
@@ -9,7 +10,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::cache::LEAST_DISK_BYTES;
 pub use crate::bundle::Precision;
+use crate::engine::Device;
+pub use devices::Devices;
 pub use units::{ByteSize, Span};
 
 /// How log lines are written, to standard error.
@@ -36,6 +40,9 @@ macro_rules! options {
             /// Writes the bound address to this file once the server is ready
             #[arg(long, env = "RESTAIN_ADDRESS_FILE")]
             address_file: Option<PathBuf>,
+            /// Keeps encodings in this directory as well, where they survive a restart; one server a directory
+            #[arg(long, env = "RESTAIN_CACHE_DIR")]
+            cache_dir: Option<PathBuf>,
         }
 
         /// Every option, with its value.
@@ -47,6 +54,8 @@ macro_rules! options {
             pub default_model: Option<String>,
             #[serde(skip_serializing_if = "Option::is_none")]
             pub address_file: Option<PathBuf>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub cache_dir: Option<PathBuf>,
         }
 
         impl Options {
@@ -55,6 +64,7 @@ macro_rules! options {
                     $($name: self.$name.or(file.$name).unwrap_or_else(|| $default),)*
                     default_model: self.default_model.or(file.default_model),
                     address_file: self.address_file.or(file.address_file),
+                    cache_dir: self.cache_dir.or(file.cache_dir),
                 }
             }
         }
@@ -68,10 +78,22 @@ options! {
     http("RESTAIN_HTTP"): SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080));
     /// Which of a bundle's encoders runs: fp32, fp16 or int8 [default: fp32]
     precision("RESTAIN_PRECISION"): Precision = Precision::Fp32;
-    /// CPU threads for the encoder, and as many for decoding, synthesis and compression [default: all]
+    /// Where encoders run, one worker for each: cpu, cuda:0 or a list such as cuda:0,cuda:1 [default: cpu]
+    devices("RESTAIN_DEVICES"): Devices = Devices(vec![Device::Cpu]);
+    /// CPU threads for the encoders, and as many for decoding, synthesis and compression [default: all]
     threads("RESTAIN_THREADS"): NonZeroUsize = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    /// CPU threads of each encoder; 0 shares those of `threads` among them [default: 0]
+    encoder_threads("RESTAIN_ENCODER_THREADS"): usize = 0;
     /// Most tiles encoded at once [default: 16]
     max_batch("RESTAIN_MAX_BATCH"): NonZeroUsize = at_least_one(16);
+    /// How long a tile waits for others to share its batch, when the encoder is idle [default: 0ms]
+    max_delay("RESTAIN_MAX_DELAY"): Span = Span(std::time::Duration::ZERO);
+    /// Longest wait for the encoder; what would wait longer is told to come back later [default: 20s]
+    max_queue_wait("RESTAIN_MAX_QUEUE_WAIT"): Span = Span(std::time::Duration::from_secs(20));
+    /// Memory for encodings, so that a tile is encoded once and not for every variant [default: 1GiB]
+    cache_memory("RESTAIN_CACHE_MEMORY"): ByteSize = ByteSize(1 << 30);
+    /// Disk for encodings, in cache-dir [default: 10GiB]
+    cache_disk("RESTAIN_CACHE_DISK"): ByteSize = ByteSize(10 << 30);
     /// Most tiles admitted at once, waiting or in work; past it requests are told to come back later [default: 1024]
     max_queue_tiles("RESTAIN_MAX_QUEUE_TILES"): NonZeroUsize = at_least_one(1024);
     /// Most memory lent to requests and their answers at once [default: 2GiB]
@@ -122,6 +144,8 @@ pub enum ConfigError {
     MemoryBelowBody { max_body: ByteSize, max_inflight: ByteSize },
     #[error("max-batch is {0}, and may be at most 1024")]
     BatchTooLarge(usize),
+    #[error("cache-disk is {0}, and must be at least {least}", least = ByteSize(LEAST_DISK_BYTES))]
+    DiskTooSmall(ByteSize),
 }
 
 impl ServeArgs {
@@ -149,6 +173,9 @@ impl Config {
         }
         if self.max_batch.get() > 1024 {
             return Err(ConfigError::BatchTooLarge(self.max_batch.get()));
+        }
+        if self.cache_dir.is_some() && self.cache_disk.0 < LEAST_DISK_BYTES {
+            return Err(ConfigError::DiskTooSmall(self.cache_disk));
         }
         Ok(self)
     }
@@ -210,5 +237,6 @@ mod tests {
         assert!(refused("max-tiles = 2000").contains("max-queue-tiles 1024"));
         assert!(refused("max-body = \"4GiB\"").contains("max-inflight-bytes 2GiB"));
         assert!(refused("max-batch = 5000").contains("at most 1024"));
+        assert!(refused("cache-dir = \"x\"\ncache-disk = \"1MiB\"").contains("64MiB"));
     }
 }

@@ -1,29 +1,29 @@
 //! An answer in the form that was asked for. The bytes depend on the request alone: what differs from run to run (how
 //! long it took, the request's id) is in the head.
 
-use std::collections::HashMap;
-use std::pin::Pin;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use half::f16;
 use safetensors::Dtype;
-use safetensors::tensor::TensorView;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::accept::{Form, SAFETENSORS, TAR};
+use super::held::HeldBody;
+use super::tensors::{self, TensorHead};
 use crate::codec::{EncodeError, ImageFormat};
 use crate::serve::admission::Permit;
+use crate::serve::batch::TileEncoding;
 use crate::serve::error::{Error, ErrorKind};
-use crate::serve::pipeline::answer::{About, Answer, AnsweredTile, Origin, Timings};
+use crate::serve::pipeline::answer::{About, Answer, AnsweredTile, EncodeAnswer, Origin, Timings};
 use crate::serve::pipeline::render;
 
 /// `application/json`, and the first part of `multipart/mixed`, where the pictures follow as parts.
@@ -56,7 +56,7 @@ struct JsonVariant {
 pub struct Written {
     content_type: String,
     provenance: Option<HeaderValue>,
-    bytes: Vec<u8>,
+    pieces: Vec<Bytes>,
     timings: Timings,
     permits: Vec<Arc<Permit>>,
 }
@@ -70,17 +70,46 @@ pub fn write(answer: Answer, form: Form) -> Result<Written, Error> {
         Form::Json(format) => ("application/json".to_owned(), json(&answer, format)?),
         Form::Multipart(format) => multipart(&answer, format)?,
         Form::Tar(format) => (TAR.to_owned(), tar(&answer, format)?),
-        Form::Safetensors => (SAFETENSORS.to_owned(), tensor(&answer)?),
+        Form::Safetensors => (SAFETENSORS.to_owned(), tensor_head(&answer)?),
         Form::Image(format) => (format.media_type().to_owned(), image(&answer, format)?),
     };
     let provenance = matches!(form, Form::Image(_)).then(|| head_provenance(&answer));
-    Ok(Written { content_type, provenance, bytes, timings: answer.timings, permits: answer.permits })
+    let mut pieces = vec![Bytes::from(bytes)];
+    if form == Form::Safetensors {
+        pieces.push(answer.pixels);
+    }
+    Ok(Written { content_type, provenance, pieces, timings: answer.timings, permits: answer.permits })
+}
+
+/// Writes encodings as tensors: `anatomy` and `characteristics` F16 [n, N, h].
+pub fn write_encodings(answer: EncodeAnswer) -> Written {
+    let geometry = answer.about.geometry;
+    let tensor = |name| TensorHead { name, dtype: Dtype::F16, shape: vec![answer.tiles.len(), geometry.patches(), geometry.half()] };
+    let keys: Vec<String> = answer.tiles.iter().map(|(key, _)| key.to_string()).collect();
+    let text = |json: Vec<u8>| String::from_utf8(json).expect("JSON is UTF-8");
+    let metadata = BTreeMap::from([("keys", text(to_json(&keys))), ("model", text(to_json(&answer.about)))]);
+    let head = tensors::head(&[tensor("anatomy"), tensor("characteristics")], metadata);
+    let encodings = || answer.tiles.iter().map(|(_, encoding)| Bytes::from_owner(Latents(Arc::clone(encoding))));
+    let half = geometry.tile_latent() * size_of::<f16>();
+    let pieces = std::iter::once(Bytes::from(head));
+    let pieces = pieces.chain(encodings().map(|bytes| bytes.slice(..half))).chain(encodings().map(|bytes| bytes.slice(half..)));
+    let pieces = pieces.collect();
+    Written { content_type: SAFETENSORS.to_owned(), provenance: None, pieces, timings: answer.timings, permits: answer.permits }
+}
+
+/// An encoding as the bytes that it lies in memory as: little-endian, as on every machine this is built for.
+struct Latents(Arc<TileEncoding>);
+
+impl AsRef<[u8]> for Latents {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(self.0.latents())
+    }
 }
 
 impl Written {
     /// The response; `total` is what the caller waited for so far.
     pub fn into_response(self, total: Duration) -> Response {
-        let mut response = Body::new(HeldBody { rest: self.bytes.into(), _permits: self.permits }).into_response();
+        let mut response = Body::new(HeldBody::new(self.pieces, self.permits)).into_response();
         let headers = response.headers_mut();
         let ascii = |text: String| HeaderValue::try_from(text).expect("media types and numbers are ASCII");
         headers.insert(header::CONTENT_TYPE, ascii(self.content_type));
@@ -177,24 +206,19 @@ fn tar(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, Error> {
     archive.into_inner().map_err(|error| Error::internal(&error))
 }
 
-fn tensor(answer: &Answer) -> Result<Vec<u8>, Error> {
-    let size = |tile: usize| (answer.tiles[tile].picture.height, answer.tiles[tile].picture.width);
-    let (height, width) = size(0);
-    if let Some(other) = (1..answer.tiles.len()).find(|&tile| size(tile) != (height, width)) {
-        let (other_height, other_width) = size(other);
+/// What goes before the pixels: `variants` U8 [n, K, H, W, 3].
+fn tensor_head(answer: &Answer) -> Result<Vec<u8>, Error> {
+    let size = |tile: &AnsweredTile| (tile.height, tile.width);
+    let (height, width) = size(&answer.tiles[0]);
+    if let Some(other) = answer.tiles.iter().position(|tile| size(tile) != (height, width)) {
+        let (other_height, other_width) = size(&answer.tiles[other]);
         let detail =
             format!("tile {other} is {other_width}×{other_height} pixels and tile 0 {width}×{height}: accept another form than one tensor");
         return Err(Error::new(ErrorKind::MixedSizes, detail).at("tile", other));
     }
-    let variants = answer.tiles[0].variants.len();
-    let pixels: Vec<u8> =
-        answer.tiles.iter().flat_map(|tile| &tile.variants).flat_map(|variant| &variant.picture.pixels).copied().collect();
-    let shape = vec![answer.tiles.len(), variants, height, width, 3];
-    let view = TensorView::new(Dtype::U8, shape, &pixels).map_err(|error| Error::internal(&error))?;
-    // One key only: the order of several in the header would change from run to run.
+    let shape = vec![answer.tiles.len(), answer.tiles[0].variants.len(), height, width, 3];
     let provenance = String::from_utf8(to_json(&answer.provenances())).expect("JSON is UTF-8");
-    let metadata = HashMap::from([("provenance".to_owned(), provenance)]);
-    safetensors::serialize([("variants", view)], Some(metadata)).map_err(|error| Error::internal(&error))
+    Ok(tensors::head(&[TensorHead { name: "variants", dtype: Dtype::U8, shape }], BTreeMap::from([("provenance", provenance)])))
 }
 
 fn image(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, Error> {
@@ -244,34 +268,4 @@ fn ascii_json(value: &impl Serialize) -> String {
         }
     }
     escaped
-}
-
-/// A body that holds its share of the house until the last of it has been taken over by the connection.
-struct HeldBody {
-    rest: Bytes,
-    _permits: Vec<Arc<Permit>>,
-}
-
-/// Bytes handed over at once: the connection asks for more when it has sent about so much.
-const FRAME_BYTES: usize = 256 << 10;
-
-impl HttpBody for HeldBody {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if self.rest.is_empty() {
-            return Poll::Ready(None);
-        }
-        let size = self.rest.len().min(FRAME_BYTES);
-        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(size)))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.rest.len() as u64)
-    }
 }

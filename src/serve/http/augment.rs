@@ -9,10 +9,12 @@ use axum::response::Response;
 
 use super::accept::{Expected, Form};
 use super::answer::{self, JsonAnswer};
-use super::body::{self, BodyKind, FlatRequest, FormBody, JsonBody, Parsed};
+use super::bodies::{FormBody, JsonBody};
+use super::flat::FlatRequest;
+use super::read::read;
 use crate::serve::app::App;
 use crate::serve::error::Error;
-use crate::serve::pipeline::{Pipeline, Request as PipelineRequest, deadline_exceeded};
+use crate::serve::pipeline::{Pipeline, Request as PipelineRequest};
 
 /// Tiles in, variants out
 ///
@@ -21,8 +23,12 @@ use crate::serve::pipeline::{Pipeline, Request as PipelineRequest, deadline_exce
 /// the same seed gives the same bytes. The query parameters go with a body that is one picture; other bodies carry
 /// them as the request JSON.
 ///
-/// `application/vnd.restain.safetensors`: tensor `tiles` U8 [n, H, W, 3] and, if wanted, `references`; the request JSON
-/// under `request` in the metadata. Its answer: `variants` U8 [n, K, H, W, 3], with the records of all variants, tile by
+/// A tile that was sent before may come as its key, the `tile_key` of an earlier answer: it is not sent again, and mostly
+/// not encoded again. Keys stand behind the tiles of a request, and so do their answers. When some are not held the
+/// answer is 404 `tile_not_held`, which names them; the request's own tiles are held from then on.
+///
+/// `application/vnd.restain.safetensors`: tensor `tiles` U8 [n, H, W, 3], `keys` U8 [m, 32] or both and, if wanted,
+/// `references` U8 [r, H, W, 3]; the request JSON under `request` in the metadata. Its answer: `variants` U8 [n, K, H, W, 3], with the records of all variants, tile by
 /// tile, under `provenance` in the metadata.
 #[utoipa::path(
     post,
@@ -63,21 +69,6 @@ pub async fn augment(State(app): State<Arc<App>>, request: Request) -> Result<Re
     let answer = pipeline.augment(request).await?;
     let written = app.cpu.run(move || answer::write(answer, form)).await??;
     Ok(written.into_response(received.elapsed()))
-}
-
-/// The request off the wire, its bytes admitted before they are read.
-async fn read(app: &App, request: Request, received: Instant) -> Result<(PipelineRequest, bool), Error> {
-    let (head, body) = request.into_parts();
-    let kind = BodyKind::of(&head.headers)?;
-    let from_image = kind == BodyKind::Image;
-    let limit = usize::try_from(app.config.max_body.0).unwrap_or(usize::MAX);
-    let announced = body::announced(&head.headers, limit)?;
-    let permit = app.admission.admit(0, announced.unwrap_or(limit) as u64)?;
-    let timeout = app.config.request_timeout.0;
-    let bytes = tokio::time::timeout_at((received + timeout).into(), body::read(body, limit));
-    let bytes = bytes.await.map_err(|_| deadline_exceeded(timeout))??;
-    let Parsed { ask, tiles, references } = kind.parse(bytes, head.uri.query()).await?;
-    Ok((PipelineRequest { ask, tiles, references, received, permit }, from_image))
 }
 
 /// What is known of the answer. A request that cannot be planned anyway (no variants, far too many) is judged as if it

@@ -9,13 +9,13 @@ use bytes::Bytes;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use utoipa::{IntoParams, ToSchema};
 
 use super::accept::SAFETENSORS;
-use crate::codec::ImageFormat;
+use super::flat::{FlatEncodeRequest, FlatRequest};
+use crate::codec::TileKey;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::pipeline::TileInput;
-use crate::serve::pipeline::request::{AugmentRequest, Method, OutputRequest, Placement, Share, StyleRequest, StyleSource};
+use crate::serve::pipeline::request::{AugmentRequest, EncodeTilesRequest};
 
 /// How a body is to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,66 +28,52 @@ pub enum BodyKind {
 
 /// A body taken apart.
 #[derive(Default)]
-pub struct Parsed {
-    pub ask: AugmentRequest,
+pub struct Parsed<A> {
+    pub ask: A,
+    /// Those that came whole, then those that came as keys.
     pub tiles: Vec<TileInput>,
     pub references: Vec<TileInput>,
 }
 
-/// `application/json`.
-#[derive(Debug, Deserialize, ToSchema)]
+/// What a route asks for in its request JSON.
+pub trait Ask: Default + DeserializeOwned {
+    /// The same laid flat, as a query string has it.
+    type Flat: DeserializeOwned + Into<Self>;
+    /// Whether reference tiles may come with it.
+    const REFERENCES: bool;
+    /// `?sheet=true`, the one parameter that goes with every kind of body.
+    fn show_sheet(&mut self) {}
+}
+
+impl Ask for AugmentRequest {
+    type Flat = FlatRequest;
+    const REFERENCES: bool = true;
+    fn show_sheet(&mut self) {
+        self.output.sheet = true;
+    }
+}
+
+impl Ask for EncodeTilesRequest {
+    type Flat = FlatEncodeRequest;
+    const REFERENCES: bool = false;
+}
+
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct JsonBody {
+struct AnyJsonBody<A> {
+    #[serde(default = "none")]
+    request: Option<A>,
     #[serde(default)]
-    request: AugmentRequest,
-    /// Base64 of PNG, JPEG, WebP or TIFF files.
     tiles: Vec<String>,
-    /// The same, for `style.from: reference`.
+    #[serde(default)]
+    keys: Vec<String>,
     #[serde(default)]
     references: Vec<String>,
 }
 
-/// `multipart/form-data`.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the form, which is read part by part")]
-pub struct FormBody {
-    request: Option<AugmentRequest>,
-    /// One part of this name for each tile.
-    #[schema(value_type = Vec<String>, format = Binary)]
-    tile: Vec<Vec<u8>>,
-    /// One part of this name for each reference tile.
-    #[schema(value_type = Option<Vec<String>>, format = Binary)]
-    reference: Option<Vec<Vec<u8>>>,
-}
-
-/// The request JSON laid flat, for a body that is one picture. Lists are separated by commas.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields, default)]
-#[into_params(parameter_in = Query)]
-pub struct FlatRequest {
-    model: Option<String>,
-    variants: Option<u64>,
-    seed: Option<u64>,
-    #[param(inline)]
-    method: Method,
-    #[param(inline)]
-    from: StyleSource,
-    domains: Option<String>,
-    exclude_domains: Option<String>,
-    ids: Option<String>,
-    #[param(inline)]
-    placement: Placement,
-    #[param(inline)]
-    share: Share,
-    strength: Option<f32>,
-    resize: bool,
-    /// png, jpeg or webp
-    #[param(value_type = Option<String>)]
-    format: Option<ImageFormat>,
-    quality: Option<u32>,
-    /// One picture of all variants. The only parameter that also goes with the other kinds of body.
-    sheet: bool,
-    timeout_ms: Option<u64>,
+/// Serde would ask for `A: Default` where the derive writes `default`.
+fn none<A>() -> Option<A> {
+    None
 }
 
 #[derive(Default, Deserialize)]
@@ -123,18 +109,23 @@ impl BodyKind {
     ///
     /// # Errors
     /// `malformed_request`, with the part that cannot be read.
-    pub async fn parse(self, body: Bytes, query: Option<&str>) -> Result<Parsed, Error> {
+    pub async fn parse<A: Ask>(self, body: Bytes, query: Option<&str>) -> Result<Parsed<A>, Error> {
         if self == Self::Image {
-            let ask = from_query::<FlatRequest>(query)?.into();
+            let ask = from_query::<A::Flat>(query)?.into();
             return Ok(Parsed { ask, tiles: vec![TileInput::File(body)], references: Vec::new() });
         }
         let SheetOnly { sheet } = from_query(query)?;
-        let mut parsed = match self {
+        let mut parsed: Parsed<A> = match self {
             Self::Form { boundary } => form(body, boundary).await?,
             Self::Tensor => tensor(&body)?,
             _ => json(&body)?,
         };
-        parsed.ask.output.sheet |= sheet;
+        if sheet {
+            parsed.ask.show_sheet();
+        }
+        if !A::REFERENCES && !parsed.references.is_empty() {
+            return Err(malformed("the body holds references, and this route takes tiles and keys alone"));
+        }
         Ok(parsed)
     }
 }
@@ -187,16 +178,16 @@ fn object(json: &[u8]) -> Result<(), &'static str> {
     }
 }
 
-fn request_json(bytes: &[u8]) -> Result<AugmentRequest, Error> {
+fn request_json<A: Ask>(bytes: &[u8]) -> Result<A, Error> {
     object(bytes).map_err(|what| malformed(format!("the request JSON is {what}, and must be an object")))?;
     serde_json::from_slice(bytes).map_err(|error| malformed(format!("the request JSON: {error}")))
 }
 
-fn json(body: &[u8]) -> Result<Parsed, Error> {
+fn json<A: Ask>(body: &[u8]) -> Result<Parsed<A>, Error> {
     object(body).map_err(|what| {
         malformed(format!("the JSON body is {what}, and must be an object: {{\"tiles\": [base64, …], \"request\": {{…}}}}"))
     })?;
-    let JsonBody { request, tiles, references } =
+    let AnyJsonBody { request, tiles, keys, references } =
         serde_json::from_slice(body).map_err(|error| malformed(format!("the JSON body: {error}")))?;
     let files = |list: &'static str, items: Vec<String>| -> Result<Vec<TileInput>, Error> {
         let decode = |(index, item): (usize, String)| {
@@ -209,15 +200,23 @@ fn json(body: &[u8]) -> Result<Parsed, Error> {
         };
         items.into_iter().enumerate().map(decode).collect()
     };
-    Ok(Parsed { ask: request, tiles: files("tile", tiles)?, references: files("reference", references)? })
+    let mut tiles = files("tile", tiles)?;
+    for (index, text) in keys.iter().enumerate() {
+        tiles.push(key(index, text)?);
+    }
+    Ok(Parsed { ask: request.unwrap_or_default(), tiles, references: files("reference", references)? })
 }
 
-async fn form(body: Bytes, boundary: String) -> Result<Parsed, Error> {
+fn key(index: usize, text: &str) -> Result<TileInput, Error> {
+    text.trim().parse().map(TileInput::Key).map_err(|error| malformed(format!("key {index}: {error}")).at("key", index))
+}
+
+async fn form<A: Ask>(body: Bytes, boundary: String) -> Result<Parsed<A>, Error> {
     let unreadable = |error: multer::Error| malformed(format!("the form: {}", deepest(&error)));
     let stream = futures_util::stream::once(std::future::ready(Ok::<_, std::convert::Infallible>(body)));
     let mut parts = multer::Multipart::new(stream, boundary);
     let mut parsed = Parsed::default();
-    let mut asked = false;
+    let (mut keys, mut asked) = (Vec::new(), false);
     while let Some(part) = parts.next_field().await.map_err(unreadable)? {
         let name = part.name().unwrap_or_default().to_owned();
         let bytes = part.bytes().await.map_err(unreadable)?;
@@ -225,16 +224,20 @@ async fn form(body: Bytes, boundary: String) -> Result<Parsed, Error> {
             "request" if asked => return Err(malformed("the form has two parts named `request`")),
             "request" => (parsed.ask, asked) = (request_json(&bytes)?, true),
             "tile" => parsed.tiles.push(TileInput::File(bytes)),
+            "key" => keys.push(key(keys.len(), &String::from_utf8_lossy(&bytes))?),
             "reference" => parsed.references.push(TileInput::File(bytes)),
             other => {
-                return Err(malformed(format!("the form has a part named `{other}`, and parts are named request, tile and reference")));
+                return Err(malformed(format!(
+                    "the form has a part named `{other}`, and parts are named request, tile, key and reference"
+                )));
             }
         }
     }
+    parsed.tiles.append(&mut keys);
     Ok(parsed)
 }
 
-fn tensor(body: &Bytes) -> Result<Parsed, Error> {
+fn tensor<A: Ask>(body: &Bytes) -> Result<Parsed<A>, Error> {
     let unreadable = |error| malformed(format!("the safetensors body: {error}"));
     let (_, header) = SafeTensors::read_metadata(body).map_err(unreadable)?;
     let file = SafeTensors::deserialize(body).map_err(unreadable)?;
@@ -242,18 +245,23 @@ fn tensor(body: &Bytes) -> Result<Parsed, Error> {
     if let Some(request) = header.metadata().as_ref().and_then(|metadata| metadata.get("request")) {
         parsed.ask = request_json(request.as_bytes())?;
     }
+    let mut keys = Vec::new();
     for (name, view) in file.tensors() {
+        if view.dtype() != Dtype::U8 {
+            return Err(malformed(format!("{name} is {:?}, and must be U8", view.dtype())));
+        }
         let list = match name.as_str() {
             "tiles" => &mut parsed.tiles,
             "references" => &mut parsed.references,
-            other => return Err(malformed(format!("the body has a tensor `{other}`, and tensors are named tiles and references"))),
+            "keys" => {
+                keys = tensor_keys(view.shape(), view.data())?;
+                continue;
+            }
+            other => return Err(malformed(format!("the body has a tensor `{other}`, and tensors are named tiles, keys and references"))),
         };
         let &[count, height @ (1..), width @ (1..), 3] = view.shape() else {
             return Err(malformed(format!("{name} is {:?}, and must be [n, height, width, 3]", view.shape())));
         };
-        if view.dtype() != Dtype::U8 {
-            return Err(malformed(format!("{name} is {:?}, and must be U8", view.dtype())));
-        }
         // No tiles of any size are no bytes: only where there are some does the body vouch for their size.
         if count == 0 {
             continue;
@@ -261,30 +269,13 @@ fn tensor(body: &Bytes) -> Result<Parsed, Error> {
         let tiles = view.data().chunks_exact(height * width * 3);
         list.extend(tiles.map(|pixels| TileInput::Pixels { width, height, pixels: body.slice_ref(pixels) }));
     }
+    parsed.tiles.append(&mut keys);
     Ok(parsed)
 }
 
-impl From<FlatRequest> for AugmentRequest {
-    fn from(flat: FlatRequest) -> Self {
-        let items = |text: &str| text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect();
-        let list = |text: Option<String>| text.as_deref().map(items);
-        Self {
-            model: flat.model,
-            variants: flat.variants,
-            seed: flat.seed,
-            method: flat.method,
-            style: StyleRequest {
-                from: flat.from,
-                domains: list(flat.domains),
-                exclude_domains: list(flat.exclude_domains),
-                ids: list(flat.ids),
-                placement: flat.placement,
-                share: flat.share,
-            },
-            strength: flat.strength,
-            resize: flat.resize,
-            output: OutputRequest { format: flat.format, quality: flat.quality, sheet: flat.sheet },
-            timeout_ms: flat.timeout_ms,
-        }
-    }
+fn tensor_keys(shape: &[usize], data: &[u8]) -> Result<Vec<TileInput>, Error> {
+    let &[_, TileKey::BYTES] = shape else {
+        return Err(malformed(format!("keys is {shape:?}, and must be [m, {}]", TileKey::BYTES)));
+    };
+    Ok(data.as_chunks().0.iter().map(|bytes| TileInput::Key(TileKey::from_bytes(*bytes))).collect())
 }

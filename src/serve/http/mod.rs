@@ -3,10 +3,16 @@
 mod accept;
 mod answer;
 mod augment;
+mod bodies;
 mod body;
+mod encode;
+mod flat;
+mod held;
 mod info;
 mod openapi;
 mod problem;
+mod read;
+mod tensors;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,6 +36,7 @@ const QUIET: &[&str] = &["/health/live", "/health/ready", "/metrics"];
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/augment", post(augment::augment))
+        .route("/v1/encode", post(encode::encode))
         .route("/v1/styles", get(info::styles))
         .route("/v1/models", get(info::models))
         .route("/health/live", get(info::live))

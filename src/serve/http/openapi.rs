@@ -7,13 +7,13 @@ use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder, Schema};
 use utoipa::{Modify, OpenApi};
 
-use super::{augment, info, problem};
+use super::{augment, encode, info, problem};
 use crate::serve::error::{Error, ErrorKind};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "restain", description = "Domain-shifted histopathology tiles on tap: tiles in, the same tiles in other stains out."),
-    paths(augment::augment, info::styles, info::models, info::live, info::ready, info::metrics),
+    paths(augment::augment, encode::encode, info::styles, info::models, info::live, info::ready, info::metrics),
     components(schemas(problem::Problem)),
     tags(
         (name = "augment", description = "Tiles in, variants out"),
@@ -59,9 +59,23 @@ fn object(components: &mut utoipa::openapi::Components) -> Option<&mut Schema> {
 
 /// Which kinds a route can give. What can happen on any path or with any method stands with the first route.
 fn can_give(path: &str, kind: ErrorKind) -> bool {
-    use ErrorKind::{Draining, Internal, MalformedRequest, ModelNotFound, NotReady};
+    use ErrorKind::*;
     match path {
         "/v1/augment" => true,
+        "/v1/encode" => !matches!(
+            kind,
+            NotAcceptable
+                | MixedSizes
+                | PixelsNeeded
+                | VariantsOutOfRange
+                | StrengthOutOfRange
+                | SeedOutOfRange
+                | QualityOutOfRange
+                | UnknownDomain
+                | UnknownStyle
+                | NoStyles
+                | StyleConflict
+        ),
         "/v1/styles" => matches!(kind, MalformedRequest | ModelNotFound | NotReady | Draining | Internal),
         "/v1/models" | "/health/ready" => matches!(kind, NotReady | Draining | Internal),
         "/health/live" => false,

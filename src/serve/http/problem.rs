@@ -21,12 +21,15 @@ pub struct Problem {
     detail: String,
     /// For programs: it never changes.
     code: &'static str,
-    /// The list at fault, `tile` or `reference`, when one of its items is.
+    /// The list at fault, `tile`, `key` or `reference`, when one of its items is.
     #[serde(skip_serializing_if = "Option::is_none")]
     list: Option<&'static str>,
     /// The item at fault, counted from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<usize>,
+    /// All items at fault, when the code is `tile_not_held`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    indices: Vec<usize>,
 }
 
 impl From<Error> for Problem {
@@ -40,6 +43,7 @@ impl From<Error> for Problem {
             code: row.code,
             list: error.at.map(|fault| fault.list),
             index: error.at.map(|fault| fault.index),
+            indices: error.indices,
         }
     }
 }

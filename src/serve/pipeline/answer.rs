@@ -1,21 +1,29 @@
 //! What a caller gets, before a transport gives it a form.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::plan::Output;
 use super::request::Method;
-use crate::codec::{RgbImage, TileKey};
+use crate::codec::TileKey;
+use crate::method::PixelOrder;
+use crate::method::geometry::Geometry;
+use crate::method::normalise::Normalisation;
 use crate::serve::admission::Permit;
+use crate::serve::batch::TileEncoding;
 
 /// The variants of every tile, in the order of the request.
 pub struct Answer {
     pub about: About,
     pub output: Output,
     pub tiles: Vec<AnsweredTile>,
+    /// The pixels of all variants, tile by tile; each `[height, width, 3] u8` of its tile.
+    pub pixels: Bytes,
     pub timings: Timings,
     /// Held until the answer has been sent: its memory counts until then.
     pub permits: Vec<Arc<Permit>>,
@@ -34,13 +42,17 @@ pub struct About {
 
 pub struct AnsweredTile {
     pub key: TileKey,
-    pub picture: Arc<RgbImage>,
+    pub width: usize,
+    pub height: usize,
+    /// The tile's own pixels; nothing when only its key came.
+    pub original: Option<Bytes>,
     pub variants: Vec<MadeVariant>,
 }
 
 pub struct MadeVariant {
-    pub picture: RgbImage,
     pub origin: Origin,
+    /// Its place in the pixels of the answer.
+    pub pixels: Range<usize>,
 }
 
 /// Where one variant's look comes from.
@@ -84,7 +96,32 @@ impl Answer {
         self.tiles.iter().flat_map(|tile| tile.variants.iter().map(each(tile))).collect()
     }
 
-    pub fn pictures(&self) -> usize {
-        self.tiles.iter().map(|tile| tile.variants.len()).sum()
+    /// `[height, width, 3] u8` of the variant's tile.
+    pub fn pixels_of(&self, variant: &MadeVariant) -> &[u8] {
+        &self.pixels[variant.pixels.clone()]
     }
+}
+
+/// The encodings of every tile, for a caller who makes variants himself.
+pub struct EncodeAnswer {
+    pub about: EncoderAbout,
+    pub tiles: Vec<(TileKey, Arc<TileEncoding>)>,
+    pub timings: Timings,
+    pub permits: Vec<Arc<Permit>>,
+}
+
+/// What the product needs to know of the model.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct EncoderAbout {
+    pub model: String,
+    pub version: String,
+    /// The bundle's digest.
+    pub bundle: String,
+    #[schema(value_type = Object)]
+    pub geometry: Geometry,
+    #[schema(value_type = String)]
+    pub pixel_order: PixelOrder,
+    /// `mean` and `std` of pixels in 0..1.
+    #[schema(value_type = Object)]
+    pub normalisation: Normalisation,
 }

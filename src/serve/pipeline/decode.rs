@@ -1,12 +1,11 @@
 //! From what a caller sent to pixels: sizes off the headers first, then the pixels themselves.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
+use half::f16;
 use rayon::prelude::*;
 
-use super::plan::Plan;
 use crate::codec::{self, DecodeError, Limits, RgbImage, TileKey};
+use crate::method::Geometry;
 use crate::method::geometry::CHANNELS;
 use crate::serve::error::{Error, ErrorKind};
 
@@ -16,20 +15,30 @@ pub enum TileInput {
     File(Bytes),
     /// Pixels, `[height, width, 3] u8`.
     Pixels { width: usize, height: usize, pixels: Bytes },
+    /// A tile that was sent before.
+    Key(TileKey),
 }
 
-/// A tile's pixels.
+/// A tile, as far as it is here.
 pub struct Decoded {
     pub key: TileKey,
-    pub picture: Arc<RgbImage>,
-    /// The same at the model's size, for the encoder; absent when the method does not need it.
-    pub model_pixels: Option<Arc<[u8]>>,
+    /// Nothing when only the key came.
+    pub pixels: Option<TilePixels>,
 }
 
-/// What the headers say: enough to refuse and to account, before a pixel is decoded.
+pub struct TilePixels {
+    pub width: usize,
+    pub height: usize,
+    /// `[height, width, 3] u8`
+    pub bytes: Bytes,
+    /// The same at the model's size, for the encoder; absent when the method does not need it.
+    pub for_model: Option<Bytes>,
+}
+
+/// What the headers say: enough to refuse and to account, before a pixel is decoded. Of a key they say nothing.
 pub struct Sizes {
-    tiles: Vec<(usize, usize)>,
-    references: Vec<(usize, usize)>,
+    tiles: Vec<Option<(usize, usize)>>,
+    references: Vec<Option<(usize, usize)>>,
 }
 
 impl Sizes {
@@ -43,36 +52,55 @@ impl Sizes {
     /// The first tile that is not `side` pixels square.
     pub fn check(&self, side: usize) -> Result<(), Error> {
         for (list, sizes) in [("tile", &self.tiles), ("reference", &self.references)] {
-            if let Some(index) = sizes.iter().position(|size| *size != (side, side)) {
-                let (width, height) = sizes[index];
-                let detail = format!(
-                    "{list} {index} is {width}×{height} pixels, and the model works on {side}×{side}: \
-                     send tiles of that size, or set resize to true"
-                );
-                return Err(Error::new(ErrorKind::TileSize, detail).at(list, index));
+            for (index, size) in sizes.iter().enumerate() {
+                check_size(list, index, size.unwrap_or((side, side)), side)?;
             }
         }
         Ok(())
     }
 
-    /// Memory for the pixels, the latents and the answer.
-    pub fn bytes(&self, plan: &Plan) -> u64 {
-        let geometry = &plan.model.bundle.manifest.geometry;
-        let pixels = |(width, height): &(usize, usize)| (width * height * CHANNELS) as u64;
+    /// Memory for the pixels and the latents, and for `variants` of each tile. A key is taken for a tile of the model's
+    /// size; what it is beyond that is accounted for once it is known.
+    pub fn bytes(&self, geometry: &Geometry, encodes: bool, variants: usize) -> u64 {
+        let side = geometry.image_size();
+        let pixels = |size: &Option<(usize, usize)>| picture_bytes(size.unwrap_or((side, side)));
         let all = self.tiles.iter().chain(&self.references);
-        let decoded: u64 = all.map(pixels).sum::<u64>() * 2;
-        let for_model = if plan.encodes() { geometry.tile_bytes() + 2 * geometry.tile_latent() * size_of::<f32>() } else { 0 };
+        let decoded: u64 = all.map(pixels).sum();
+        let for_model = if encodes { geometry.tile_bytes() + 2 * geometry.tile_latent() * size_of::<f16>() } else { 0 };
         let encoded = (for_model * (self.tiles.len() + self.references.len())) as u64;
-        // A variant is held as pixels and then as the bytes of a picture, which for noise are as many.
-        let made = self.tiles.iter().map(pixels).sum::<u64>() * 2 * plan.variants as u64;
+        let made: u64 = self.tiles.iter().map(|size| answer_bytes(pixels(size), variants)).sum();
         decoded + encoded + made
     }
 }
 
-fn probe_all(list: &'static str, inputs: &[TileInput], limits: &Limits) -> Result<Vec<(usize, usize)>, Error> {
+/// Bytes of a picture's pixels.
+pub fn picture_bytes((width, height): (usize, usize)) -> u64 {
+    (width * height * CHANNELS) as u64
+}
+
+/// A variant is held as pixels and then as the bytes of a picture, which for noise are as many.
+pub fn answer_bytes(picture: u64, variants: usize) -> u64 {
+    2 * picture * variants as u64
+}
+
+/// # Errors
+/// `tile_size`, when the size is not `side` × `side`.
+pub fn check_size(list: &'static str, index: usize, (width, height): (usize, usize), side: usize) -> Result<(), Error> {
+    if (width, height) == (side, side) {
+        return Ok(());
+    }
+    let detail = format!(
+        "{list} {index} is {width}×{height} pixels, and the model works on {side}×{side}: \
+         send tiles of that size, or set resize to true"
+    );
+    Err(Error::new(ErrorKind::TileSize, detail).at(list, index))
+}
+
+fn probe_all(list: &'static str, inputs: &[TileInput], limits: &Limits) -> Result<Vec<Option<(usize, usize)>>, Error> {
     let probe = |(index, input): (usize, &TileInput)| match input {
-        TileInput::Pixels { width, height, .. } => Ok((*width, *height)),
-        TileInput::File(bytes) => codec::probe(bytes, limits).map_err(|error| refused(&error, list, index)),
+        TileInput::Key(_) => Ok(None),
+        TileInput::Pixels { width, height, .. } => Ok(Some((*width, *height))),
+        TileInput::File(bytes) => codec::probe(bytes, limits).map(Some).map_err(|error| refused(&error, list, index)),
     };
     inputs.iter().enumerate().map(probe).collect()
 }
@@ -81,21 +109,31 @@ fn probe_all(list: &'static str, inputs: &[TileInput], limits: &Limits) -> Resul
 ///
 /// # Errors
 /// The first picture that cannot be decoded, with its index.
-pub fn all(list: &'static str, inputs: &[TileInput], side: Option<usize>, limits: &Limits) -> Result<Vec<Decoded>, Error> {
-    let decoded: Vec<Result<Decoded, Error>> = inputs
-        .par_iter()
-        .enumerate()
-        .map(|(index, input)| {
-            let picture = match input {
-                TileInput::File(bytes) => codec::decode(bytes, limits).map_err(|error| refused(&error, list, index))?,
-                TileInput::Pixels { width, height, pixels } => RgbImage { width: *width, height: *height, pixels: pixels.to_vec() },
-            };
-            let model_pixels = side.map(|side| codec::resize(&picture, side, side).pixels.into());
-            Ok(Decoded { key: TileKey::of(&picture), picture: Arc::new(picture), model_pixels })
-        })
-        .collect();
+pub fn all(list: &'static str, inputs: Vec<TileInput>, side: Option<usize>, limits: &Limits) -> Result<Vec<Decoded>, Error> {
+    let decode = |(index, input): (usize, TileInput)| {
+        let (width, height, bytes) = match input {
+            TileInput::Key(key) => return Ok(Decoded { key, pixels: None }),
+            TileInput::Pixels { width, height, pixels } => (width, height, pixels),
+            TileInput::File(file) => {
+                let RgbImage { width, height, pixels } = codec::decode(&file, limits).map_err(|error| refused(&error, list, index))?;
+                (width, height, Bytes::from(pixels))
+            }
+        };
+        let key = TileKey::of_pixels(width, height, &bytes);
+        let for_model = side.map(|side| at_side((width, height), &bytes, side));
+        Ok(Decoded { key, pixels: Some(TilePixels { width, height, bytes, for_model }) })
+    };
+    let decoded: Vec<Result<Decoded, Error>> = inputs.into_par_iter().enumerate().map(decode).collect();
     // In order, so that of several bad tiles the first is named, whichever thread was faster.
     decoded.into_iter().collect()
+}
+
+/// The pixels at the model's size: the same memory, where they have it.
+fn at_side((width, height): (usize, usize), bytes: &Bytes, side: usize) -> Bytes {
+    if (width, height) == (side, side) {
+        return bytes.clone();
+    }
+    codec::resize(&RgbImage { width, height, pixels: bytes.to_vec() }, side, side).pixels.into()
 }
 
 fn refused(error: &DecodeError, list: &'static str, index: usize) -> Error {

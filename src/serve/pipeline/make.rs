@@ -1,12 +1,16 @@
-//! One variant: the method's product, or a baseline, on pixels that are already decoded and encoded. Pure computing,
+//! One variant: the method's product, or a baseline, on tiles that are already decoded and encoded. Pure computing,
 //! on a CPU thread.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use half::f16;
+use half::slice::HalfFloatSliceExt as _;
 use rand_chacha::ChaCha8Rng;
 
-use super::answer::{MadeVariant, Origin};
+use super::answer::Origin;
 use super::choose::{Choice, Of, Variant, choose};
+use super::decode::{Decoded, TilePixels};
 use super::plan::{Counts, Plan};
 use super::request::Method;
 use crate::codec::{RgbImage, TileKey, resize};
@@ -17,11 +21,39 @@ use crate::serve::batch::TileEncoding;
 /// HED-light of Tellez et al. at strength 1.
 const HED_SIGMA: f32 = 0.05;
 
-/// A decoded tile and, when the method needs it, what the encoder made of it.
+/// A tile, with what its variants are made from.
 pub struct Prepared {
     pub key: TileKey,
-    pub picture: Arc<RgbImage>,
+    pub width: usize,
+    pub height: usize,
+    /// Whether it came as a key.
+    pub by_key: bool,
+    /// `[height, width, 3] u8`, when the method or the form of the answer needs them.
+    pub original: Option<Bytes>,
+    /// What the encoder made of it, when the method needs that.
     pub encoding: Option<Arc<TileEncoding>>,
+}
+
+impl Prepared {
+    /// Puts tiles and their encodings together; without encodings the method works on pixels. `keep` keeps the pixels
+    /// all the same.
+    pub fn all(tiles: Vec<Decoded>, encodings: Vec<Arc<TileEncoding>>, keep: bool) -> Vec<Self> {
+        let mut encodings = encodings.into_iter();
+        let mut prepare = |tile: Decoded| {
+            let encoding = encodings.next();
+            let by_key = tile.pixels.is_none();
+            let of_encoding = encoding.as_ref().map_or((0, 0), |encoding| (encoding.size.0 as usize, encoding.size.1 as usize));
+            let (width, height) = tile.pixels.as_ref().map_or(of_encoding, |TilePixels { width, height, .. }| (*width, *height));
+            let original = tile.pixels.map(|pixels| pixels.bytes).filter(|_| keep || encoding.is_none());
+            Self { key: tile.key, width, height, by_key, original, encoding }
+        };
+        tiles.into_iter().map(&mut prepare).collect()
+    }
+
+    /// Of a plan that works on pixels.
+    fn pixels(&self) -> &[u8] {
+        self.original.as_ref().expect("the pipeline keeps the pixels that a plan needs")
+    }
 }
 
 /// Everything that the variants of a request are made from.
@@ -34,61 +66,85 @@ pub struct Materials {
 /// Buffers of one thread.
 pub struct Workspace {
     scratch: Scratch,
+    /// `[h]`: a style, widened.
+    style: Vec<f32>,
     /// `[N, h]`: characteristics mixed with the tile's own.
     mixed: Vec<f32>,
+    /// `[H, W, 3] u8` of the model, for a tile of another size.
+    pixels: Vec<u8>,
 }
 
 impl Materials {
     pub fn workspace(&self) -> Workspace {
         let synthesiser = &self.plan.model.synthesiser;
-        Workspace { scratch: synthesiser.scratch(), mixed: vec![0.0; synthesiser.geometry().tile_latent()] }
+        let geometry = synthesiser.geometry();
+        let mixes = self.plan.strength < 1.0;
+        Workspace {
+            scratch: synthesiser.scratch(),
+            style: vec![0.0; geometry.half()],
+            mixed: vec![0.0; if mixes { geometry.tile_latent() } else { 0 }],
+            pixels: Vec::new(),
+        }
     }
 
-    /// The `index`-th variant of the `tile`-th tile.
-    pub fn make(&self, tile: usize, index: usize, workspace: &mut Workspace) -> MadeVariant {
+    /// Writes the `index`-th variant of the `tile`-th tile to `out`, `[height, width, 3] u8` of that tile.
+    pub fn make(&self, tile: usize, index: usize, workspace: &mut Workspace, out: &mut [u8]) -> Origin {
         let prepared = &self.tiles[tile];
         let counts = Counts { tiles: self.tiles.len(), references: self.references.len() };
         let (choice, mut generator) = choose(&self.plan, counts, Variant { key: &prepared.key, tile, index });
-        let picture = match self.plan.method {
-            Method::Vit => self.vit(prepared, choice, workspace),
-            Method::ColorMatch => self.color_match(&prepared.picture, choice),
-            Method::HedJitter => self.hed_jitter(&prepared.picture, &mut generator),
-            Method::Identity => (*prepared.picture).clone(),
-        };
-        MadeVariant { picture, origin: self.origin(choice, index) }
+        match self.plan.method {
+            Method::Vit => self.vit(prepared, choice, workspace, out),
+            Method::ColorMatch => self.color_match(prepared.pixels(), choice, out),
+            Method::HedJitter => self.hed_jitter(prepared.pixels(), &mut generator, out),
+            Method::Identity => out.copy_from_slice(prepared.pixels()),
+        }
+        self.origin(choice, index)
     }
 
-    fn vit(&self, tile: &Prepared, choice: Choice, workspace: &mut Workspace) -> RgbImage {
+    fn vit(&self, tile: &Prepared, choice: Choice, workspace: &mut Workspace, out: &mut [u8]) {
+        let side = self.plan.model.synthesiser.geometry().image_size();
+        if (tile.width, tile.height) == (side, side) {
+            return self.product(encoding(tile), choice, workspace, out);
+        }
+        let mut pixels = std::mem::take(&mut workspace.pixels);
+        pixels.resize(self.plan.model.synthesiser.geometry().tile_bytes(), 0);
+        self.product(encoding(tile), choice, workspace, &mut pixels);
+        let made = RgbImage { width: side, height: side, pixels };
+        out.copy_from_slice(&resize(&made, tile.width, tile.height).pixels);
+        workspace.pixels = made.pixels;
+    }
+
+    /// The product, at the model's size.
+    fn product(&self, own: &TileEncoding, choice: Choice, workspace: &mut Workspace, out: &mut [u8]) {
         let Plan { model, strength, .. } = &self.plan;
         let synthesiser = &model.synthesiser;
-        let side = synthesiser.geometry().image_size();
-        let mut pixels = vec![0; synthesiser.geometry().tile_bytes()];
-        let own = encoding(tile);
-        let Workspace { scratch, mixed } = workspace;
-        match (self.style(choice), *strength >= 1.0) {
-            (Style::One(style), true) => synthesiser.broadcast(&own.anatomy, style, scratch, &mut pixels),
+        let Workspace { scratch, mixed, style: wide, .. } = workspace;
+        match (self.style(choice, wide), *strength >= 1.0) {
+            (Style::One(style), true) => synthesiser.broadcast(own.anatomy(), style, scratch, out),
             (Style::One(style), false) => {
-                synthesiser.blend_into(&own.characteristics, style, *strength, mixed);
-                synthesiser.aligned(&own.anatomy, mixed, scratch, &mut pixels);
+                synthesiser.blend_into(own.characteristics(), style, *strength, mixed);
+                synthesiser.aligned(own.anatomy(), mixed, scratch, out);
             }
-            (Style::Each(styles), true) => synthesiser.aligned(&own.anatomy, styles, scratch, &mut pixels),
+            (Style::Each(styles), true) => synthesiser.aligned(own.anatomy(), styles, scratch, out),
             (Style::Each(styles), false) => {
-                for ((out, own), style) in mixed.iter_mut().zip(&own.characteristics).zip(styles) {
-                    *out = own * (1.0 - strength) + style * strength;
+                for ((out, own), style) in mixed.iter_mut().zip(own.characteristics()).zip(styles) {
+                    *out = own.to_f32() * (1.0 - strength) + style.to_f32() * strength;
                 }
-                synthesiser.aligned(&own.anatomy, mixed, scratch, &mut pixels);
+                synthesiser.aligned(own.anatomy(), mixed, scratch, out);
             }
         }
-        let made = RgbImage { width: side, height: side, pixels };
-        resize(&made, tile.picture.width, tile.picture.height)
     }
 
-    fn style(&self, choice: Choice) -> Style<'_> {
+    /// `wide` `[h]` holds the style where it has to be widened.
+    fn style<'a>(&'a self, choice: Choice, wide: &'a mut [f32]) -> Style<'a> {
         let half = self.plan.model.bundle.manifest.geometry.half();
         match choice {
             Choice::Bank(entry) => Style::One(&self.plan.model.bundle.styles.entries[entry].style.0),
-            Choice::Patch(of, patch) => Style::One(&encoding(self.of(of)).characteristics[patch * half..][..half]),
-            Choice::Whole(of) => Style::Each(&encoding(self.of(of)).characteristics),
+            Choice::Patch(of, patch) => {
+                encoding(self.of(of)).characteristics()[patch * half..][..half].convert_to_f32_slice(wide);
+                Style::One(wide)
+            }
+            Choice::Whole(of) => Style::Each(encoding(self.of(of)).characteristics()),
             Choice::None => unreachable!("the plan gives the method vit a style"),
         }
     }
@@ -100,27 +156,23 @@ impl Materials {
         }
     }
 
-    fn color_match(&self, tile: &RgbImage, choice: Choice) -> RgbImage {
+    fn color_match(&self, tile: &[u8], choice: Choice, out: &mut [u8]) {
         let target = match choice {
             Choice::Bank(entry) => self.plan.model.bundle.styles.entries[entry].source,
-            Choice::Patch(of, _) | Choice::Whole(of) => ChannelStats::from_tile(&self.of(of).picture.pixels),
+            Choice::Patch(of, _) | Choice::Whole(of) => ChannelStats::from_tile(self.of(of).pixels()),
             Choice::None => unreachable!("the plan gives the method color-match a style"),
         };
-        let mut pixels = vec![0; tile.pixels.len()];
-        color_match(&tile.pixels, &ChannelStats::from_tile(&tile.pixels), &target, &mut pixels);
+        color_match(tile, &ChannelStats::from_tile(tile), &target, out);
         if self.plan.strength < 1.0 {
-            for (out, &own) in pixels.iter_mut().zip(&tile.pixels) {
+            for (out, &own) in out.iter_mut().zip(tile) {
                 let mixed = f32::from(own) * (1.0 - self.plan.strength) + f32::from(*out) * self.plan.strength;
                 *out = mixed.round() as u8;
             }
         }
-        RgbImage { pixels, ..*tile }
     }
 
-    fn hed_jitter(&self, tile: &RgbImage, generator: &mut ChaCha8Rng) -> RgbImage {
-        let mut pixels = vec![0; tile.pixels.len()];
-        hed_jitter(&tile.pixels, HED_SIGMA * self.plan.strength, generator, &mut pixels);
-        RgbImage { pixels, ..*tile }
+    fn hed_jitter(&self, tile: &[u8], generator: &mut ChaCha8Rng, out: &mut [u8]) {
+        hed_jitter(tile, HED_SIGMA * self.plan.strength, generator, out);
     }
 
     fn origin(&self, choice: Choice, index: usize) -> Origin {
@@ -147,7 +199,7 @@ enum Style<'a> {
     /// `[h]`, for every patch.
     One(&'a [f32]),
     /// `[N, h]`, patch by patch.
-    Each(&'a [f32]),
+    Each(&'a [f16]),
 }
 
 fn encoding(prepared: &Prepared) -> &TileEncoding {

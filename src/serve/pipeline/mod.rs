@@ -1,35 +1,37 @@
 //! From a request to its answer, whatever transport it came by.
 //!
-//! plan → probe the headers → admission → decode → encode (through the model's batch) → synthesise. Transports turn
+//! plan → probe the headers → admission → decode → encode (what the cache does not hold, through the model's batch) →
+//! synthesise. Transports turn
 //! their wire into a [`Request`] and an [`Answer`] into their wire, and do nothing else. The whole request succeeds or
 //! fails. Dropping the future of [`Pipeline::augment`] is leaving: what has not begun will not.
 
 pub mod answer;
 pub mod choose;
 mod decode;
+mod encode;
 mod make;
 pub mod plan;
+mod produce;
 pub mod render;
 pub mod request;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rayon::prelude::*;
-
 pub use answer::Answer;
+use answer::{EncodeAnswer, EncoderAbout, Timings};
 pub use decode::TileInput;
 use decode::{Decoded, Sizes};
+use encode::{Asking, EncodedTiles};
 use make::{Materials, Prepared};
 use plan::{Counts, Plan};
-use request::AugmentRequest;
+use request::{AugmentRequest, EncodeTilesRequest};
 
 use super::admission::{Admission, Permit};
-use super::batch::{BatchError, EncodeAnswer, EncodeRequest};
 use super::cpu::Cpu;
 use super::error::{Error, ErrorKind};
 use super::metrics::Metrics;
-use super::models::Models;
+use super::models::{Model, Models};
 use crate::codec;
 
 /// What one request may ask for.
@@ -50,8 +52,9 @@ pub struct Pipeline {
 }
 
 /// A request, read off its wire.
-pub struct Request {
-    pub ask: AugmentRequest,
+pub struct Request<A = AugmentRequest> {
+    pub ask: A,
+    /// Tiles, and after them those that came as keys.
     pub tiles: Vec<TileInput>,
     pub references: Vec<TileInput>,
     /// When its first byte came.
@@ -67,50 +70,100 @@ struct Admitted {
     permit: Arc<Permit>,
 }
 
+/// What is to be done with tiles, as far as their memory goes.
+#[derive(Clone, Copy)]
+struct Work<'a> {
+    model: &'a Model,
+    resize: bool,
+    encodes: bool,
+    variants: usize,
+}
+
 impl Pipeline {
+    /// Tiles in, variants out.
+    ///
     /// # Errors
     /// One of the table's kinds, with the sentence for the caller.
     pub async fn augment(&self, request: Request) -> Result<Answer, Error> {
-        let timeout = self.timeout(&request.ask)?;
-        let deadline = request.received + timeout;
-        match tokio::time::timeout_at(deadline.into(), self.work(request, deadline)).await {
+        let (timeout, received) = (request.ask.timeout_ms, request.received);
+        self.in_time(timeout, received, async |deadline| self.variants(request, deadline).await).await
+    }
+
+    /// Tiles in, encodings out.
+    ///
+    /// # Errors
+    /// One of the table's kinds, with the sentence for the caller.
+    pub async fn encode(&self, request: Request<EncodeTilesRequest>) -> Result<EncodeAnswer, Error> {
+        let (timeout, received) = (request.ask.timeout_ms, request.received);
+        self.in_time(timeout, received, async |deadline| self.encodings(request, deadline).await).await
+    }
+
+    /// Does `work` until the deadline: what the caller asked for, or the server's own.
+    async fn in_time<T>(
+        &self,
+        timeout_ms: Option<u64>,
+        received: Instant,
+        work: impl AsyncFnOnce(Instant) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let timeout = match timeout_ms {
+            Some(0) => return Err(Error::new(ErrorKind::TimeoutOutOfRange, "timeout_ms is 0, and must be at least 1")),
+            Some(asked) => Duration::from_millis(asked).min(self.limits.timeout),
+            None => self.limits.timeout,
+        };
+        let deadline = received + timeout;
+        match tokio::time::timeout_at(deadline.into(), work(deadline)).await {
             Ok(Err(error)) if error.kind == ErrorKind::DeadlineExceeded => Err(deadline_exceeded(timeout)),
             Ok(answer) => answer,
             Err(_) => Err(deadline_exceeded(timeout)),
         }
     }
 
-    fn timeout(&self, ask: &AugmentRequest) -> Result<Duration, Error> {
-        match ask.timeout_ms {
-            Some(0) => Err(Error::new(ErrorKind::TimeoutOutOfRange, "timeout_ms is 0, and must be at least 1")),
-            Some(asked) => Ok(Duration::from_millis(asked).min(self.limits.timeout)),
-            None => Ok(self.limits.timeout),
-        }
-    }
-
-    async fn work(&self, request: Request, deadline: Instant) -> Result<Answer, Error> {
+    async fn variants(&self, request: Request, deadline: Instant) -> Result<Answer, Error> {
         let Request { ask, tiles, references, permit: body, .. } = request;
         let counts = Counts { tiles: tiles.len(), references: references.len() };
         self.check_counts(counts)?;
         let model = Arc::clone(self.models.find(ask.model.as_deref())?);
         let plan = Plan::new(model, &ask, counts, self.limits.max_variants)?;
-        let Admitted { tiles, references, permit } = self.decode(&plan, tiles, references).await?;
-
-        let mut timings = answer::Timings::default();
-        let mut encodings = Vec::new();
-        if plan.encodes() {
-            let all = tiles.iter().chain(&references).filter_map(|tile| tile.model_pixels.clone()).collect();
-            let request = EncodeRequest { tiles: all, deadline, permit: Arc::clone(&permit) };
-            let encoded = plan.model.batch.encode(request).await.map_err(batch_error)?;
-            let EncodeAnswer { queue, encode, .. } = encoded;
-            (timings.queue, timings.encode, encodings) = (queue, encode, encoded.encodings);
+        if !plan.encodes() || plan.output.sheet {
+            check_pixels(&tiles, &ask)?;
         }
-        let mut encodings = encodings.into_iter();
-        let mut prepare = |tiles: Vec<Decoded>| -> Vec<Prepared> {
-            tiles.into_iter().map(|tile| Prepared { key: tile.key, picture: tile.picture, encoding: encodings.next() }).collect()
+        let work = Work { model: &plan.model, resize: plan.resize, encodes: plan.encodes(), variants: plan.variants };
+        let Admitted { tiles, references, permit } = self.decode(work, tiles, references).await?;
+
+        let mut timings = Timings::default();
+        let (mut encodings, mut styles) = (Vec::new(), Vec::new());
+        if plan.encodes() {
+            let asking = Asking { deadline, priority: ask.priority, permit: Arc::clone(&permit), resize: plan.resize };
+            let encoded = encode::encode(&plan.model, &tiles, &references, asking).await?;
+            (timings.queue, timings.encode) = (encoded.queue, encoded.encode);
+            (encodings, styles) = (encoded.tiles, encoded.references);
+        }
+        let tiles = Prepared::all(tiles, encodings, plan.output.sheet);
+        let references = Prepared::all(references, styles, false);
+        let mut permits = vec![body, permit];
+        permits.extend(self.admit_beyond(&plan, &tiles)?);
+        self.synthesise(Materials { plan, tiles, references }, timings, permits).await
+    }
+
+    async fn encodings(&self, request: Request<EncodeTilesRequest>, deadline: Instant) -> Result<EncodeAnswer, Error> {
+        let Request { ask, tiles, permit: body, .. } = request;
+        self.check_counts(Counts { tiles: tiles.len(), references: 0 })?;
+        let model = Arc::clone(self.models.find(ask.model.as_deref())?);
+        let work = Work { model: &model, resize: ask.resize, encodes: true, variants: 0 };
+        let Admitted { tiles, permit, .. } = self.decode(work, tiles, Vec::new()).await?;
+        let asking = Asking { deadline, priority: ask.priority, permit: Arc::clone(&permit), resize: ask.resize };
+        let EncodedTiles { tiles: encodings, queue, encode, .. } = encode::encode(&model, &tiles, &[], asking).await?;
+        let manifest = &model.bundle.manifest;
+        let about = EncoderAbout {
+            model: model.name().to_owned(),
+            version: model.version().to_owned(),
+            bundle: model.bundle.digest.clone(),
+            geometry: manifest.geometry,
+            pixel_order: manifest.pixel_order,
+            normalisation: manifest.normalisation,
         };
-        let (tiles, references) = (prepare(tiles), prepare(references));
-        self.synthesise(Materials { plan, tiles, references }, timings, vec![body, permit]).await
+        let tiles = tiles.iter().map(|tile| tile.key).zip(encodings).collect();
+        Ok(EncodeAnswer { about, tiles, timings: Timings { queue, encode, ..Timings::default() }, permits: vec![body, permit] })
     }
 
     fn check_counts(&self, counts: Counts) -> Result<(), Error> {
@@ -126,65 +179,49 @@ impl Pipeline {
     }
 
     /// Headers first, then a place in the house, then the pixels.
-    async fn decode(&self, plan: &Plan, tiles: Vec<TileInput>, references: Vec<TileInput>) -> Result<Admitted, Error> {
+    async fn decode(&self, work: Work<'_>, tiles: Vec<TileInput>, references: Vec<TileInput>) -> Result<Admitted, Error> {
         let limits = self.limits.codec;
         let probe = move || {
             let sizes = Sizes::probe(&tiles, &references, &limits);
             sizes.map(|sizes| (sizes, tiles, references))
         };
         let (sizes, tiles, references) = self.cpu.run(probe).await??;
-        let geometry = plan.model.bundle.manifest.geometry;
-        if !plan.resize {
+        let geometry = work.model.bundle.manifest.geometry;
+        if !work.resize {
             sizes.check(geometry.image_size())?;
         }
-        let permit = self.admission.admit(tiles.len() + references.len(), sizes.bytes(plan))?;
-        let side = plan.encodes().then(|| geometry.image_size());
+        let bytes = sizes.bytes(&geometry, work.encodes, work.variants);
+        let permit = self.admission.admit(tiles.len() + references.len(), bytes)?;
+        let side = work.encodes.then(|| geometry.image_size());
         let held = Arc::clone(&permit);
         let (tiles, references) = self
             .cpu
             .run(move || {
                 let _held = held;
-                let tiles = decode::all("tile", &tiles, side, &limits)?;
-                Ok((tiles, decode::all("reference", &references, side, &limits)?))
+                let tiles = decode::all("tile", tiles, side, &limits)?;
+                Ok((tiles, decode::all("reference", references, side, &limits)?))
             })
             .await??;
         Ok(Admitted { tiles, references, permit })
     }
 
-    async fn synthesise(&self, materials: Materials, timings: answer::Timings, permits: Vec<Arc<Permit>>) -> Result<Answer, Error> {
-        let started = Instant::now();
-        let held = permits.clone();
-        let work = move || {
-            let _held = held;
-            let variants = materials.plan.variants;
-            let made: Vec<_> = (0..materials.tiles.len() * variants)
-                .into_par_iter()
-                .map_init(|| materials.workspace(), |workspace, n| materials.make(n / variants, n % variants, workspace))
-                .collect();
-            (materials, made)
-        };
-        let (materials, made) = self.cpu.run(work).await?;
-        let Materials { plan, tiles, .. } = materials;
-        let synthesise = started.elapsed();
-        self.metrics.synthesised(made.len(), synthesise);
-        let mut made = made.into_iter();
-        let tiles = tiles
-            .into_iter()
-            .map(|tile| answer::AnsweredTile {
-                key: tile.key,
-                picture: tile.picture,
-                variants: made.by_ref().take(plan.variants).collect(),
-            })
-            .collect();
-        let about = answer::About {
-            model: plan.model.name().to_owned(),
-            version: plan.model.version().to_owned(),
-            bundle: plan.model.bundle.digest.clone(),
-            seed: plan.seed,
-            method: plan.method,
-        };
-        Ok(Answer { about, output: plan.output, tiles, timings: answer::Timings { synthesise, ..timings }, permits })
+    /// A tile that came as a key was admitted as one of the model's size: what its variants need beyond that.
+    fn admit_beyond(&self, plan: &Plan, tiles: &[Prepared]) -> Result<Option<Arc<Permit>>, Error> {
+        let assumed = plan.model.bundle.manifest.geometry.tile_bytes() as u64;
+        let beyond = |tile: &Prepared| decode::picture_bytes((tile.width, tile.height)).saturating_sub(assumed);
+        let keys = tiles.iter().filter(|tile| tile.by_key);
+        let bytes: u64 = keys.map(|tile| decode::answer_bytes(beyond(tile), plan.variants)).sum();
+        if bytes == 0 { Ok(None) } else { self.admission.admit(0, bytes).map(Some) }
     }
+}
+
+/// # Errors
+/// `pixels_needed`, when a tile came as a key.
+fn check_pixels(tiles: &[TileInput], ask: &AugmentRequest) -> Result<(), Error> {
+    let Some(place) = tiles.iter().position(|tile| matches!(tile, TileInput::Key(_))) else { return Ok(()) };
+    let needs = if ask.output.sheet { "a sheet shows the tile itself" } else { "this method works on the tile's pixels" };
+    let index = tiles[..place].iter().filter(|tile| matches!(tile, TileInput::Key(_))).count();
+    Err(Error::new(ErrorKind::PixelsNeeded, format!("{needs}, and key {index} stands for an encoding: send the tile")).at("key", index))
 }
 
 /// The error of a deadline that passed.
@@ -193,14 +230,4 @@ pub fn deadline_exceeded(timeout: Duration) -> Error {
         ErrorKind::DeadlineExceeded,
         format!("no answer within {} ms: ask for less, or allow more with timeout_ms", timeout.as_millis()),
     )
-}
-
-fn batch_error(error: BatchError) -> Error {
-    match error {
-        BatchError::Late => Error::new(ErrorKind::DeadlineExceeded, error.to_string()),
-        // Only what callers who left still occupy can fill the queue past what admission lends.
-        BatchError::Full => Error::new(ErrorKind::Overloaded, error.to_string()).retry_after(Duration::from_secs(1)),
-        BatchError::Closed => Error::new(ErrorKind::Draining, error.to_string()),
-        BatchError::Failed(_) => Error::internal(&error),
-    }
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::answer::{Answer, AnsweredTile};
+use super::answer::{Answer, AnsweredTile, MadeVariant};
 use crate::codec::{self, EncodeError, ImageFormat, RgbImage};
 
 /// Every variant as a picture, `[tile][variant]`.
@@ -11,7 +11,8 @@ use crate::codec::{self, EncodeError, ImageFormat, RgbImage};
 /// When a picture cannot be written.
 pub fn pictures(answer: &Answer, format: ImageFormat) -> Result<Vec<Vec<Vec<u8>>>, EncodeError> {
     let of_tile = |tile: &AnsweredTile| -> Result<Vec<_>, EncodeError> {
-        tile.variants.par_iter().map(|variant| codec::encode(format, answer.output.quality, &variant.picture)).collect()
+        let encode = |variant| codec::encode(format, answer.output.quality, &picture(answer, tile, variant));
+        tile.variants.par_iter().map(encode).collect()
     };
     answer.tiles.par_iter().map(of_tile).collect()
 }
@@ -21,10 +22,15 @@ pub fn pictures(answer: &Answer, format: ImageFormat) -> Result<Vec<Vec<Vec<u8>>
 /// # Errors
 /// When the picture cannot be written.
 pub fn sheet(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, EncodeError> {
-    let rows: Vec<Vec<&RgbImage>> = answer
-        .tiles
-        .iter()
-        .map(|tile| std::iter::once(&*tile.picture).chain(tile.variants.iter().map(|variant| &variant.picture)).collect())
-        .collect();
+    let row = |tile: &AnsweredTile| -> Vec<RgbImage> {
+        let original = tile.original.iter().map(|pixels| RgbImage { width: tile.width, height: tile.height, pixels: pixels.to_vec() });
+        original.chain(tile.variants.iter().map(|variant| picture(answer, tile, variant))).collect()
+    };
+    let rows: Vec<Vec<RgbImage>> = answer.tiles.iter().map(row).collect();
+    let rows: Vec<Vec<&RgbImage>> = rows.iter().map(|row| row.iter().collect()).collect();
     codec::encode(format, answer.output.quality, &codec::sheet(&rows))
+}
+
+fn picture(answer: &Answer, tile: &AnsweredTile, variant: &MadeVariant) -> RgbImage {
+    RgbImage { width: tile.width, height: tile.height, pixels: answer.pixels_of(variant).to_vec() }
 }

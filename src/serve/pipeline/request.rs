@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::codec::ImageFormat;
+pub use crate::serve::batch::Priority;
 
 /// What is wanted of the tiles. Every field may be left out; unknown ones are refused.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -26,6 +27,21 @@ pub struct AugmentRequest {
     /// Resize a tile of another size to the model's and its variants back, instead of refusing it.
     pub resize: bool,
     pub output: OutputRequest,
+    pub priority: Priority,
+    /// Less than the server's own limit, when given.
+    #[schema(minimum = 1)]
+    pub timeout_ms: Option<u64>,
+}
+
+/// What is wanted of tiles whose encodings the caller takes home. Every field may be left out; unknown ones are refused.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EncodeTilesRequest {
+    /// NAME or NAME/VERSION; a name alone is its highest version. Left out: the server's default.
+    pub model: Option<String>,
+    /// Resize a tile of another size to the model's, instead of refusing it.
+    pub resize: bool,
+    pub priority: Priority,
     /// Less than the server's own limit, when given.
     #[schema(minimum = 1)]
     pub timeout_ms: Option<u64>,

@@ -130,7 +130,7 @@ impl Trial<'_> {
         let graph = EncoderGraph { geometry, normalisation, weights, spans: &self.spans, int8 };
         writer.add(precision.file_name(), &graph.build())?;
         let path = writer.path(precision.file_name())?;
-        let mut encoder = Encoder::open(&self.runtime, &path, geometry, &EncoderOptions { intra_threads: 0 })?;
+        let mut encoder = Encoder::open(&self.runtime, &path, geometry, &EncoderOptions::cpu(0))?;
         Ok(encoder.encode(&self.tiles, TILES)?)
     }
 

@@ -51,7 +51,7 @@ fn request<'a>(weights: &'a Weights, geometry: Geometry, out: &'a Path, referenc
 
 fn open(bundle: &Bundle, precision: Precision) -> Encoder {
     let path = bundle.encoder_path(precision).unwrap();
-    let options = EncoderOptions { intra_threads: 1 };
+    let options = EncoderOptions::cpu(1);
     Encoder::open(&Runtime::load().unwrap(), &path, &bundle.manifest.geometry, &options).unwrap()
 }
 

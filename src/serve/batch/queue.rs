@@ -1,0 +1,218 @@
+//! What waits for one bundle's encoders, and who takes what when: a state machine without a clock, a thread or a lock of
+//! its own. Time is an argument, so every rule below is tested by saying what time it is.
+//!
+//! - A tile is in here once, however many wait for it (a *flight*), from the first who asks until its answer.
+//! - An idle worker takes what there is (after `max_delay`, when there is less than a full batch). A busy one is given a
+//!   further batch only when that is full: what is not full stays open to who comes while the last batch runs.
+//! - A tile that nobody waits for any more is dropped when its turn comes.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::message::{Priority, WaitedFor, Waiter, WantedTile};
+use crate::codec::TileKey;
+
+/// While both lines wait, so many interactive tiles are taken for one of bulk.
+const INTERACTIVE_SHARE: usize = 3;
+/// One batch in work, one assembled ahead.
+const MOST_OUTSTANDING: usize = 2;
+
+/// One line for each priority.
+const LINES: [Priority; 2] = [Priority::Interactive, Priority::Bulk];
+
+pub struct Queue {
+    max_batch: usize,
+    max_delay: Duration,
+    flights: HashMap<TileKey, Flight>,
+    /// Keys in the order of arrival, by [`Priority`]. A key may be stale: its flight gone, taken, or in the other line.
+    lines: [VecDeque<TileKey>; 2],
+    /// Flights that nobody has taken yet, by line.
+    waiting: [usize; 2],
+    /// Interactive tiles since bulk last had its turn.
+    since_bulk: usize,
+    /// For each worker, the batches that it was given and has not finished.
+    outstanding: Vec<usize>,
+    closed: bool,
+}
+
+/// A tile on its way, and everybody who waits for it.
+struct Flight {
+    tile: WantedTile,
+    line: usize,
+    queued: Instant,
+    taken: bool,
+    waiters: Vec<Waiter>,
+}
+
+/// What a worker is to do.
+#[derive(Debug, PartialEq)]
+pub enum Next<T> {
+    /// Encode these, at least one, in the order of their turn.
+    Take(T),
+    /// Ask again when something changes, or at this time.
+    Wait(Option<Instant>),
+    /// Nothing will come any more.
+    End,
+}
+
+impl Queue {
+    pub fn new(max_batch: usize, max_delay: Duration, workers: usize) -> Self {
+        Self {
+            max_batch,
+            max_delay,
+            flights: HashMap::new(),
+            lines: Default::default(),
+            waiting: [0; 2],
+            since_bulk: 0,
+            outstanding: vec![0; workers],
+            closed: false,
+        }
+    }
+
+    /// No more will come; what is in here is still done.
+    pub fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// Tiles that stand before one that comes now.
+    pub fn ahead_of(&self, priority: Priority) -> usize {
+        let [interactive, bulk] = self.waiting;
+        match priority {
+            Priority::Interactive => interactive + bulk.min(interactive / INTERACTIVE_SHARE),
+            Priority::Bulk => interactive + bulk,
+        }
+    }
+
+    /// Tiles in work or assembled for it.
+    #[cfg(test)]
+    pub fn under_way(&self) -> usize {
+        self.flights.len() - self.waiting.iter().sum::<usize>()
+    }
+
+    /// Joins the tile's flight, if there is one.
+    ///
+    /// # Errors
+    /// The waiter back, when there is none.
+    pub fn join(&mut self, key: &TileKey, priority: Priority, waiter: Waiter) -> Result<(), Waiter> {
+        let Some(flight) = self.flights.get_mut(key) else { return Err(waiter) };
+        flight.waiters.push(waiter);
+        let line = priority as usize;
+        if !flight.taken && line < flight.line {
+            self.waiting[flight.line] -= 1;
+            self.waiting[line] += 1;
+            flight.line = line;
+            self.lines[line].push_back(*key);
+        }
+        Ok(())
+    }
+
+    /// A new flight.
+    pub fn push(&mut self, tile: WantedTile, priority: Priority, waiter: Waiter) {
+        let (key, line, queued) = (tile.key, priority as usize, waiter.queued);
+        let flight = Flight { tile, line, queued, taken: false, waiters: vec![waiter] };
+        let before = self.flights.insert(key, flight);
+        debug_assert!(before.is_none(), "who finds a flight joins it");
+        self.lines[line].push_back(key);
+        self.waiting[line] += 1;
+    }
+
+    /// What `worker` is to do at `now`.
+    pub fn next(&mut self, worker: usize, now: Instant) -> Next<Vec<WantedTile>> {
+        let full = self.waiting.iter().sum::<usize>() >= self.max_batch;
+        match self.outstanding[worker] {
+            0 if full || self.closed => {}
+            0 => {
+                let due = self.oldest().map(|queued| queued + self.max_delay);
+                if let Some(due) = due.filter(|due| *due > now) {
+                    return Next::Wait(Some(due));
+                }
+            }
+            outstanding if outstanding < MOST_OUTSTANDING && full => {}
+            _ if self.closed && self.waiting == [0, 0] => return Next::End,
+            _ => return Next::Wait(None),
+        }
+        let mut batch = Vec::new();
+        while batch.len() < self.max_batch
+            && let Some(tile) = self.take(now)
+        {
+            batch.push(tile);
+        }
+        match batch.is_empty() {
+            false => {
+                self.outstanding[worker] += 1;
+                Next::Take(batch)
+            }
+            true if self.closed => Next::End,
+            true => Next::Wait(None),
+        }
+    }
+
+    /// Of tiles that were taken, those that somebody still waits for; the others are given up.
+    pub fn still_wanted(&mut self, keys: &[TileKey], now: Instant) -> Vec<bool> {
+        let mut wanted = |key: &TileKey| {
+            let flight = self.flights.get_mut(key);
+            let waits = flight.is_some_and(|flight| flight.waiters.iter().any(|waiter| waiter.waits(now)));
+            if !waits {
+                self.flights.remove(key);
+            }
+            waits
+        };
+        keys.iter().map(&mut wanted).collect()
+    }
+
+    /// Ends a batch of `worker`, and hands out who waited, tile by tile.
+    pub fn finish(&mut self, worker: usize, keys: &[TileKey]) -> Vec<WaitedFor> {
+        self.outstanding[worker] -= 1;
+        keys.iter().filter_map(|key| self.flights.remove(key)).map(|flight| flight.waiters).collect()
+    }
+
+    /// When the tile that has waited longest came.
+    fn oldest(&mut self) -> Option<Instant> {
+        LINES.iter().filter_map(|line| self.front(*line as usize)).min()
+    }
+
+    /// When the first tile of a line came; takes stale keys away on the way.
+    fn front(&mut self, line: usize) -> Option<Instant> {
+        while let Some(key) = self.lines[line].front() {
+            match self.flights.get(key) {
+                Some(flight) if !flight.taken && flight.line == line => return Some(flight.queued),
+                _ => self.lines[line].pop_front(),
+            };
+        }
+        None
+    }
+
+    /// The tile whose turn it is.
+    fn take(&mut self, now: Instant) -> Option<WantedTile> {
+        loop {
+            let line = self.turn()?;
+            let key = self.lines[line].pop_front()?;
+            let flight = self.flights.get_mut(&key)?;
+            self.waiting[line] -= 1;
+            flight.waiters.retain(|waiter| waiter.waits(now));
+            if flight.waiters.is_empty() {
+                self.flights.remove(&key);
+                continue;
+            }
+            flight.taken = true;
+            self.since_bulk = if line == Priority::Bulk as usize { 0 } else { self.since_bulk + 1 };
+            return Some(flight.tile.clone());
+        }
+    }
+
+    /// Whose turn it is: a line with a tile at its front.
+    fn turn(&mut self) -> Option<usize> {
+        let waits = LINES.map(|line| self.front(line as usize).is_some());
+        let [interactive, bulk] = LINES.map(|line| line as usize);
+        match waits {
+            [true, true] if self.since_bulk >= INTERACTIVE_SHARE => Some(bulk),
+            [true, _] => Some(interactive),
+            [false, true] => Some(bulk),
+            [false, false] => None,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

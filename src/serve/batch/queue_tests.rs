@@ -1,0 +1,190 @@
+//! Who takes what when, with a clock that only moves when it is told to.
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::super::message::Encoded;
+use super::*;
+use crate::serve::admission::Admission;
+use crate::serve::batch::BatchError;
+use crate::serve::metrics::Metrics;
+
+use std::sync::Arc;
+
+type Reply = oneshot::Receiver<Result<Encoded, BatchError>>;
+
+struct Scene {
+    queue: Queue,
+    start: Instant,
+    permit: Arc<crate::serve::admission::Permit>,
+}
+
+impl Scene {
+    fn new(max_batch: usize, max_delay_ms: u64, workers: usize) -> Self {
+        let admission = Admission::new(1, 1, Arc::new(Metrics::new().unwrap()));
+        let queue = Queue::new(max_batch, Duration::from_millis(max_delay_ms), workers);
+        Self { queue, start: Instant::now(), permit: admission.admit(0, 0).unwrap() }
+    }
+
+    fn at(&self, ms: u64) -> Instant {
+        self.start + Duration::from_millis(ms)
+    }
+
+    /// A tile that comes at `ms` and is wanted for an hour.
+    fn comes(&mut self, value: u8, priority: Priority, ms: u64) -> Reply {
+        self.comes_until(value, priority, ms, ms + 3_600_000)
+    }
+
+    fn comes_until(&mut self, value: u8, priority: Priority, ms: u64, deadline_ms: u64) -> Reply {
+        let (reply, answer) = oneshot::channel();
+        let waiter = Waiter { deadline: self.at(deadline_ms), queued: self.at(ms), _permit: Arc::clone(&self.permit), reply };
+        if let Err(waiter) = self.queue.join(&key(value), priority, waiter) {
+            let tile = WantedTile { key: key(value), size: (1, 1), pixels: Bytes::new() };
+            self.queue.push(tile, priority, waiter);
+        }
+        answer
+    }
+
+    fn next(&mut self, worker: usize, ms: u64) -> Next<Vec<u8>> {
+        let now = self.at(ms);
+        match self.queue.next(worker, now) {
+            Next::Take(batch) => Next::Take(batch.iter().map(|tile| tile.key.as_bytes()[0]).collect()),
+            Next::Wait(until) => Next::Wait(until),
+            Next::End => Next::End,
+        }
+    }
+
+    fn finish(&mut self, worker: usize, values: &[u8]) -> usize {
+        let keys: Vec<TileKey> = values.iter().copied().map(key).collect();
+        self.queue.finish(worker, &keys).into_iter().flatten().count()
+    }
+}
+
+fn key(value: u8) -> TileKey {
+    TileKey::from_bytes([value; 32])
+}
+
+use Priority::{Bulk, Interactive};
+
+#[test]
+fn an_idle_worker_takes_what_there_is_at_once() {
+    let mut scene = Scene::new(4, 0, 1);
+    assert_eq!(scene.next(0, 0), Next::Wait(None));
+    let _waits = scene.comes(1, Interactive, 5);
+    assert_eq!(scene.next(0, 5), Next::Take(vec![1]));
+}
+
+#[test]
+fn a_delay_lets_a_batch_fill_and_no_longer() {
+    let mut scene = Scene::new(3, 10, 1);
+    let mut waits = vec![scene.comes(1, Interactive, 0)];
+    assert_eq!(scene.next(0, 1), Next::Wait(Some(scene.at(10))));
+    waits.push(scene.comes(2, Bulk, 4));
+    assert_eq!(scene.next(0, 9), Next::Wait(Some(scene.at(10))), "the first to come decides");
+    assert_eq!(scene.next(0, 10), Next::Take(vec![1, 2]));
+    scene.finish(0, &[1, 2]);
+    waits.extend([3, 4, 5].map(|value| scene.comes(value, Interactive, 20)));
+    assert_eq!(scene.next(0, 20), Next::Take(vec![3, 4, 5]), "a full batch does not wait");
+}
+
+#[test]
+fn a_busy_worker_is_given_only_a_full_batch_ahead_and_only_one() {
+    let mut scene = Scene::new(2, 0, 1);
+    let mut waits = vec![scene.comes(1, Interactive, 0)];
+    assert_eq!(scene.next(0, 0), Next::Take(vec![1]));
+    waits.push(scene.comes(2, Interactive, 1));
+    assert_eq!(scene.next(0, 1), Next::Wait(None), "open to who comes");
+    waits.extend([3, 4, 5].map(|value| scene.comes(value, Interactive, 2)));
+    assert_eq!(scene.next(0, 2), Next::Take(vec![2, 3]));
+    assert_eq!(scene.next(0, 2), Next::Wait(None), "one runs, one is assembled");
+    assert_eq!(scene.finish(0, &[1]), 1);
+    assert_eq!(scene.next(0, 3), Next::Take(vec![4, 5]));
+}
+
+#[test]
+fn two_workers_share_the_line() {
+    let mut scene = Scene::new(2, 0, 2);
+    let _waits = [1, 2, 3].map(|value| scene.comes(value, Interactive, 0));
+    assert_eq!(scene.next(0, 0), Next::Take(vec![1, 2]));
+    assert_eq!(scene.next(1, 0), Next::Take(vec![3]));
+}
+
+#[test]
+fn bulk_gets_every_fourth_turn_and_all_of_them_when_nobody_else_waits() {
+    let mut scene = Scene::new(8, 0, 1);
+    let _bulk: Vec<Reply> = (100..110).map(|value| scene.comes(value, Bulk, 0)).collect();
+    let _interactive: Vec<Reply> = (0..9).map(|value| scene.comes(value, Interactive, 1)).collect();
+    assert_eq!(scene.next(0, 1), Next::Take(vec![0, 1, 2, 100, 3, 4, 5, 101]));
+    assert_eq!(scene.next(0, 1), Next::Take(vec![6, 7, 8, 102, 103, 104, 105, 106]));
+}
+
+#[test]
+fn bulk_moves_on_under_endless_interactive_load() {
+    let mut scene = Scene::new(1, 0, 1);
+    let _bulk = scene.comes(200, Bulk, 0);
+    let mut waits = Vec::new();
+    let turns = (0..8u8).map(|value| {
+        waits.push(scene.comes(value, Interactive, 0));
+        waits.push(scene.comes(value + 100, Interactive, 0));
+        let Next::Take(batch) = scene.next(0, 0) else { panic!("there is work") };
+        scene.finish(0, &batch);
+        batch[0]
+    });
+    assert!(turns.collect::<Vec<u8>>().contains(&200));
+}
+
+#[test]
+fn a_tile_of_bulk_that_somebody_waits_for_moves_up() {
+    let mut scene = Scene::new(1, 0, 1);
+    let _bulk = [1, 2].map(|value| scene.comes(value, Bulk, 0));
+    let _interactive = scene.comes(2, Interactive, 1);
+    assert_eq!((scene.queue.ahead_of(Bulk), scene.queue.ahead_of(Interactive)), (2, 1));
+    assert_eq!(scene.next(0, 1), Next::Take(vec![2]));
+    assert_eq!(scene.finish(0, &[2]), 2, "both hear of it");
+    assert_eq!(scene.next(0, 2), Next::Take(vec![1]));
+    scene.finish(0, &[1]);
+    assert_eq!(scene.next(0, 3), Next::Wait(None), "its old place in the line is empty");
+}
+
+#[test]
+fn a_deadline_that_passes_in_the_line_ends_the_wait() {
+    let mut scene = Scene::new(2, 0, 1);
+    let mut late = scene.comes_until(1, Interactive, 0, 50);
+    let _stays = scene.comes(2, Interactive, 0);
+    assert_eq!(scene.next(0, 50), Next::Take(vec![2]));
+    assert!(matches!(late.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
+}
+
+#[test]
+fn a_deadline_that_passes_after_assembly_counts_as_well() {
+    let mut scene = Scene::new(2, 0, 1);
+    let _late = scene.comes_until(1, Interactive, 0, 50);
+    let _stays = scene.comes(2, Interactive, 0);
+    assert_eq!(scene.next(0, 0), Next::Take(vec![1, 2]));
+    let now = scene.at(60);
+    assert_eq!(scene.queue.still_wanted(&[key(1), key(2)], now), [false, true]);
+    assert_eq!(scene.finish(0, &[2]), 1);
+    let _again = scene.comes(1, Interactive, 61);
+    assert_eq!(scene.next(0, 61), Next::Take(vec![1]), "who asks again starts anew");
+}
+
+#[test]
+fn when_all_in_line_have_left_there_is_nothing_to_do() {
+    let mut scene = Scene::new(4, 0, 1);
+    drop([1, 2, 3].map(|value| scene.comes(value, Bulk, 0)));
+    assert_eq!(scene.next(0, 1), Next::Wait(None));
+    assert_eq!((scene.queue.ahead_of(Bulk), scene.queue.under_way()), (0, 0));
+}
+
+#[test]
+fn a_closed_queue_is_emptied_and_then_ends() {
+    let mut scene = Scene::new(2, 1000, 1);
+    let _waits = [1, 2, 3].map(|value| scene.comes(value, Interactive, 0));
+    scene.queue.close();
+    assert_eq!(scene.next(0, 0), Next::Take(vec![1, 2]));
+    assert_eq!(scene.next(0, 0), Next::Wait(None));
+    scene.finish(0, &[1, 2]);
+    assert_eq!(scene.next(0, 0), Next::Take(vec![3]), "and no delay holds it up");
+    scene.finish(0, &[3]);
+    assert_eq!(scene.next(0, 0), Next::End);
+}

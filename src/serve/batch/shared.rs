@@ -1,0 +1,126 @@
+//! The queue behind a lock, and a bell that rings when it changes.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use super::message::{BatchError, Encoded, Priority, Shelf, WaitedFor, Waiter, WantedTile};
+use super::queue::{Next, Queue};
+use super::{EncodeRequest, QueueOptions};
+use crate::codec::TileKey;
+use crate::serve::admission::DrainRate;
+use tokio::sync::oneshot;
+
+pub struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    workers: usize,
+    max_wait: Duration,
+}
+
+struct State {
+    queue: Queue,
+    /// Of one worker.
+    rate: DrainRate,
+}
+
+/// Where the answer for one tile will come.
+pub enum Place {
+    Here(Arc<super::TileEncoding>),
+    Coming(oneshot::Receiver<Result<Encoded, BatchError>>),
+}
+
+impl Shared {
+    pub fn new(options: &QueueOptions) -> Self {
+        let queue = Queue::new(options.max_batch, options.max_delay, options.workers);
+        let state = Mutex::new(State { queue, rate: DrainRate::default() });
+        Self { state, changed: Condvar::new(), workers: options.workers, max_wait: options.max_wait }
+    }
+
+    /// Takes a whole request or nothing of it: what is on the shelf, what is under way already, and flights for the rest.
+    ///
+    /// # Errors
+    /// `Overloaded` when what stands before it would outlast the deadline, or the longest wait that is worth it.
+    pub fn submit(&self, request: EncodeRequest, shelf: &dyn Shelf) -> Result<Vec<Place>, BatchError> {
+        let queued = Instant::now();
+        let EncodeRequest { tiles, deadline, priority, permit } = request;
+        let mut state = self.lock();
+        self.check_wait(&state, priority, deadline.saturating_duration_since(queued))?;
+        let mut place = |tile: WantedTile| {
+            let (reply, answer) = oneshot::channel();
+            let waiter = Waiter { deadline, queued, _permit: Arc::clone(&permit), reply };
+            match state.queue.join(&tile.key, priority, waiter) {
+                Ok(()) => Place::Coming(answer),
+                Err(waiter) => match shelf.peek(&tile.key) {
+                    Some(encoding) => Place::Here(encoding),
+                    None => {
+                        state.queue.push(tile, priority, waiter);
+                        Place::Coming(answer)
+                    }
+                },
+            }
+        };
+        let places = tiles.into_iter().map(&mut place).collect();
+        drop(state);
+        self.changed.notify_all();
+        Ok(places)
+    }
+
+    fn check_wait(&self, state: &State, priority: Priority, left: Duration) -> Result<(), BatchError> {
+        let ahead = state.queue.ahead_of(priority);
+        let wait = state.rate.time_for(ahead) / self.workers as u32;
+        if ahead > 0 && wait > left.min(self.max_wait) { Err(BatchError::Overloaded { wait }) } else { Ok(()) }
+    }
+
+    /// Blocks until there is a batch for `worker`; nothing when there will be none any more.
+    pub fn next(&self, worker: usize) -> Option<Vec<WantedTile>> {
+        let mut state = self.lock();
+        loop {
+            let now = Instant::now();
+            state = match state.queue.next(worker, now) {
+                Next::Take(batch) => return Some(batch),
+                Next::End => return None,
+                Next::Wait(None) => self.changed.wait(state).expect("no code panics while it holds this lock"),
+                Next::Wait(Some(until)) => {
+                    let waited = self.changed.wait_timeout(state, until - now);
+                    waited.expect("no code panics while it holds this lock").0
+                }
+            };
+        }
+    }
+
+    pub fn still_wanted(&self, keys: &[TileKey]) -> Vec<bool> {
+        self.lock().queue.still_wanted(keys, Instant::now())
+    }
+
+    /// Ends a batch, notes how fast it was, and hands out who waited.
+    pub fn finish(&self, worker: usize, keys: &[TileKey], took: Option<Duration>) -> Vec<WaitedFor> {
+        let mut state = self.lock();
+        if let Some(took) = took {
+            state.rate.record(keys.len(), took);
+        }
+        let waited_for = state.queue.finish(worker, keys);
+        drop(state);
+        self.changed.notify_all();
+        waited_for
+    }
+
+    /// A first measure of the rate, from warming up.
+    pub fn expect_rate(&self, tiles: usize, took: Duration) {
+        self.lock().rate.record(tiles, took);
+    }
+
+    /// Tiles in work or assembled for it.
+    #[cfg(test)]
+    pub fn under_way(&self) -> usize {
+        self.lock().queue.under_way()
+    }
+
+    pub fn close(&self) {
+        self.lock().queue.close();
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no code panics while it holds this lock")
+    }
+}

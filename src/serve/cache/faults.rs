@@ -1,0 +1,48 @@
+//! What goes wrong with the disk behind the cache's back. foyer writes in the background and tells of a failure in its
+//! log and nowhere else, so this listens to its log: counts the errors and keeps the repetitions out of ours.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Filter, Layer};
+
+static FAULTS: AtomicU64 = AtomicU64::new(0);
+
+/// Errors so far.
+pub fn count() -> u64 {
+    FAULTS.load(Ordering::Relaxed)
+}
+
+/// Whether an event is foyer's own.
+fn is_foyers(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with("foyer")
+}
+
+/// Counts foyer's errors.
+pub struct CountFaults;
+
+impl<S: Subscriber> Layer<S> for CountFaults {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if is_foyers(event.metadata()) && *event.metadata().level() == Level::ERROR {
+            FAULTS.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Only foyer's errors: nothing else costs the layer above a call.
+pub struct OnlyFaults;
+
+impl<S> Filter<S> for OnlyFaults {
+    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        is_foyers(metadata) && *metadata.level() == Level::ERROR
+    }
+}
+
+/// Everything but what foyer says of its disk: once is said by the cache itself, and a thousand times helps nobody.
+pub struct WithoutFaults;
+
+impl<S> Filter<S> for WithoutFaults {
+    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        !is_foyers(metadata)
+    }
+}

@@ -1,0 +1,87 @@
+//! The encoders of one bundle: one session for each device, opened, warmed, and put to work behind one queue.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::batch::{self, Batch, Buckets, Encode, QueueOptions, WorkerOptions};
+use super::cache::{EncodingsCache, Scope};
+use super::config::Config;
+use super::metrics::Metrics;
+use crate::bundle::Bundle;
+use crate::engine::{Device, Encoder, EncoderOptions, EngineError, Runtime};
+
+/// A bundle's queue, its workers, and its part of the cache.
+pub struct Encoders {
+    pub batch: Batch,
+    pub scope: Scope,
+    pub threads: Vec<JoinHandle<()>>,
+}
+
+/// What encoders are started with.
+pub struct EncodersContext<'a> {
+    pub runtime: &'a Runtime,
+    pub config: &'a Config,
+    pub cache: &'a Arc<EncodingsCache>,
+    pub metrics: &'a Arc<Metrics>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum EncodersError {
+    #[error("the encoder is refused on {device}: {source}")]
+    Encoder { device: Device, source: EngineError },
+    #[error("the encoder fails on grey tiles on {device}: {source}")]
+    Warm { device: Device, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("its threads cannot be started: {0}")]
+    Thread(std::io::Error),
+}
+
+impl Encoders {
+    /// Opens `onnx`, a graph of `bundle`, on every device.
+    ///
+    /// # Errors
+    /// When one of them refuses it, or fails on grey tiles.
+    pub fn start(bundle: &Bundle, onnx: &Path, context: &EncodersContext<'_>) -> Result<Self, EncodersError> {
+        let EncodersContext { config, metrics, .. } = context;
+        let (manifest, devices) = (&bundle.manifest, &config.devices.0);
+        let buckets = Buckets::up_to(config.max_batch.get());
+        let mut encoders: Vec<Box<dyn Encode>> = Vec::new();
+        let mut warmed = Duration::ZERO;
+        for &device in devices {
+            let options = EncoderOptions { device, intra_threads: intra_threads(config) };
+            let opened = Encoder::open(context.runtime, onnx, &manifest.geometry, &options);
+            let mut encoder = opened.map_err(|source| EncodersError::Encoder { device, source })?;
+            let took = batch::warm(&mut encoder, &manifest.geometry, &buckets);
+            warmed = warmed.max(took.map_err(|source| EncodersError::Warm { device, source })?);
+            encoders.push(Box::new(encoder));
+        }
+        let numbers = 2 * manifest.geometry.tile_latent();
+        let provider = devices.first().map_or("", |device| device.provider());
+        let scope = context.cache.scope(&[&bundle.digest, &config.precision.to_string(), provider], numbers);
+        let queue = QueueOptions {
+            max_batch: config.max_batch.get(),
+            max_delay: config.max_delay.0,
+            max_wait: config.max_queue_wait.0,
+            workers: devices.len(),
+        };
+        let worker = WorkerOptions {
+            name: manifest.name.clone(),
+            buckets,
+            geometry: manifest.geometry,
+            shelf: Arc::new(scope.clone()),
+            metrics: Arc::clone(metrics),
+        };
+        let (batch, threads) = Batch::start(&queue, &worker, encoders, warmed).map_err(EncodersError::Thread)?;
+        Ok(Self { batch, scope, threads })
+    }
+}
+
+/// Of one CPU encoder: what was asked for, or an equal share.
+fn intra_threads(config: &Config) -> usize {
+    let on_cpu = config.devices.0.iter().filter(|device| **device == Device::Cpu).count();
+    match config.encoder_threads {
+        0 => (config.threads.get() / on_cpu.max(1)).max(1),
+        asked => asked,
+    }
+}

@@ -1,0 +1,47 @@
+//! POST /v1/encode.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+
+use super::answer;
+use super::bodies::{EncodeFormBody, EncodeJsonBody};
+use super::flat::FlatEncodeRequest;
+use super::read::read;
+use crate::serve::app::App;
+use crate::serve::error::Error;
+
+/// Tiles in, encodings out
+///
+/// For a client that makes the variants itself: any number of them for one tile's traffic. The answer is
+/// `application/vnd.restain.safetensors`: `anatomy` and `characteristics` F16 [n, N, h], the tiles' keys as a JSON list
+/// under `keys` in the metadata, and under `model` what the product needs to know: geometry, pixel order, normalisation.
+/// `docs/encode.md` has the product in ten lines of numpy. Bodies are those of `/v1/augment`, without references.
+#[utoipa::path(
+    post,
+    path = "/v1/encode",
+    tag = "augment",
+    operation_id = "encode",
+    params(FlatEncodeRequest),
+    request_body(content(
+        (EncodeJsonBody = "application/json"),
+        (EncodeFormBody = "multipart/form-data"),
+        (Vec<u8> = "application/vnd.restain.safetensors"),
+        (Vec<u8> = "image/*"),
+    )),
+    responses((
+        status = 200,
+        description = "The encodings, in the order of the tiles",
+        headers(("Server-Timing" = String, description = "queue, encode, synthesise (always 0) and total, in milliseconds")),
+        content((Vec<u8> = "application/vnd.restain.safetensors")),
+    )),
+)]
+pub async fn encode(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {
+    let received = Instant::now();
+    let pipeline = app.pipeline()?;
+    let (request, _) = read(&app, request, received).await?;
+    let answer = pipeline.encode(request).await?;
+    Ok(answer::write_encodings(answer).into_response(received.elapsed()))
+}

@@ -1,0 +1,28 @@
+//! A request off the wire, its bytes admitted before they are read.
+
+use std::time::Instant;
+
+use axum::extract::Request;
+
+use super::body::{self, Ask, BodyKind, Parsed};
+use crate::serve::app::App;
+use crate::serve::error::Error;
+use crate::serve::pipeline::{Request as PipelineRequest, deadline_exceeded};
+
+/// The request, and whether its body was one picture.
+///
+/// # Errors
+/// When it cannot be read, is too large, or comes too slowly.
+pub async fn read<A: Ask>(app: &App, request: Request, received: Instant) -> Result<(PipelineRequest<A>, bool), Error> {
+    let (head, body) = request.into_parts();
+    let kind = BodyKind::of(&head.headers)?;
+    let from_image = kind == BodyKind::Image;
+    let limit = usize::try_from(app.config.max_body.0).unwrap_or(usize::MAX);
+    let announced = body::announced(&head.headers, limit)?;
+    let permit = app.admission.admit_body(announced.unwrap_or(limit) as u64)?;
+    let timeout = app.config.request_timeout.0;
+    let bytes = tokio::time::timeout_at((received + timeout).into(), body::read(body, limit));
+    let bytes = bytes.await.map_err(|_| deadline_exceeded(timeout))??;
+    let Parsed { ask, tiles, references } = kind.parse(bytes, head.uri.query()).await?;
+    Ok((PipelineRequest { ask, tiles, references, received, permit }, from_image))
+}

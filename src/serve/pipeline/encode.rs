@@ -1,0 +1,102 @@
+//! From tiles to their encodings: what the cache holds, and for the rest the model's batch.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+
+use super::decode::{self, Decoded};
+use crate::codec::TileKey;
+use crate::serve::admission::{Permit, advised};
+use crate::serve::batch::{BatchError, EncodeRequest, Priority, TileEncoding, WantedTile};
+use crate::serve::error::{Error, ErrorKind};
+use crate::serve::models::Model;
+
+/// How the encoder is asked.
+pub struct Asking {
+    pub deadline: Instant,
+    pub priority: Priority,
+    pub permit: Arc<Permit>,
+    /// Whether tiles may have another size than the model's.
+    pub resize: bool,
+}
+
+/// The encodings of a request, its tiles and then its references, and what they waited for.
+pub struct EncodedTiles {
+    pub tiles: Vec<Arc<TileEncoding>>,
+    pub references: Vec<Arc<TileEncoding>>,
+    pub queue: Duration,
+    pub encode: Duration,
+}
+
+/// Encodes what is not held. Tiles that came with their pixels are encoded even when a key beside them is not held, so
+/// that the caller has only the missing ones to send again.
+///
+/// # Errors
+/// `tile_not_held` with the places of the keys that are not, among the keys of the request.
+pub async fn encode(model: &Model, tiles: &[Decoded], references: &[Decoded], asking: Asking) -> Result<EncodedTiles, Error> {
+    let all: Vec<&Decoded> = tiles.iter().chain(references).collect();
+    let mut found = join_all(all.iter().map(|tile| model.scope.get(&tile.key))).await;
+    let (wanted, places): (Vec<WantedTile>, Vec<usize>) = all
+        .iter()
+        .enumerate()
+        .filter(|(place, _)| found[*place].is_none())
+        .filter_map(|(place, tile)| Some((wanted(tile)?, place)))
+        .unzip();
+    let Asking { deadline, priority, permit, resize } = asking;
+    let (mut queue, mut took) = (Duration::ZERO, Duration::ZERO);
+    if !wanted.is_empty() {
+        let request = EncodeRequest { tiles: wanted, deadline, priority, permit };
+        let answer = model.batch.encode(request).await.map_err(batch_error)?;
+        (queue, took) = (answer.queue, answer.encode);
+        for (place, encoding) in places.into_iter().zip(answer.encodings) {
+            found[place] = Some(encoding);
+        }
+    }
+    check_held(&all, &found)?;
+    let mut encodings: Vec<Arc<TileEncoding>> = found.into_iter().flatten().collect();
+    if !resize {
+        check_sizes(model, &encodings[..tiles.len()])?;
+    }
+    let references = encodings.split_off(tiles.len());
+    Ok(EncodedTiles { tiles: encodings, references, queue, encode: took })
+}
+
+fn wanted(tile: &Decoded) -> Option<WantedTile> {
+    let pixels = tile.pixels.as_ref()?;
+    let size = (pixels.width as u32, pixels.height as u32);
+    Some(WantedTile { key: tile.key, size, pixels: pixels.for_model.clone()? })
+}
+
+fn check_held(all: &[&Decoded], found: &[Option<Arc<TileEncoding>>]) -> Result<(), Error> {
+    let keys = all.iter().zip(found).filter(|(tile, _)| tile.pixels.is_none());
+    let missing: Vec<(usize, TileKey)> =
+        keys.enumerate().filter(|(_, (_, found))| found.is_none()).map(|(index, (tile, _))| (index, tile.key)).collect();
+    let Some((first, key)) = missing.first() else { return Ok(()) };
+    let detail = format!(
+        "{} of the keys are not held, the first of them key {first}, {key}: send these tiles, and the others by key as before",
+        missing.len()
+    );
+    Err(Error::new(ErrorKind::TileNotHeld, detail).at_all("key", missing.into_iter().map(|(index, _)| index).collect()))
+}
+
+/// Of a tile that came as a key the size is known only now.
+fn check_sizes(model: &Model, tiles: &[Arc<TileEncoding>]) -> Result<(), Error> {
+    let side = model.bundle.manifest.geometry.image_size();
+    let check =
+        |(index, tile): (usize, &Arc<TileEncoding>)| decode::check_size("tile", index, (tile.size.0 as usize, tile.size.1 as usize), side);
+    tiles.iter().enumerate().try_for_each(check)
+}
+
+fn batch_error(error: BatchError) -> Error {
+    match error {
+        BatchError::Late => Error::new(ErrorKind::DeadlineExceeded, error.to_string()),
+        BatchError::Overloaded { wait } => {
+            let wait = advised(wait);
+            let detail = format!("{error}, which is longer than a request may wait: come back in {} s", wait.as_secs());
+            Error::new(ErrorKind::Overloaded, detail).retry_after(wait)
+        }
+        BatchError::Closed => Error::new(ErrorKind::Draining, error.to_string()),
+        BatchError::Failed(_) => Error::internal(&error),
+    }
+}

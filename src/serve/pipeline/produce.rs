@@ -1,0 +1,78 @@
+//! All variants of a request, into one piece of memory: computing, on the CPU threads.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use rayon::prelude::*;
+
+use super::answer::{About, Answer, AnsweredTile, MadeVariant, Origin, Timings};
+use super::make::Materials;
+use super::{Pipeline, decode};
+use crate::serve::admission::Permit;
+use crate::serve::error::Error;
+
+/// A variant to make: of which tile, the how-manieth, and where its pixels go.
+struct Slot<'a> {
+    tile: usize,
+    index: usize,
+    pixels: &'a mut [u8],
+}
+
+impl Pipeline {
+    pub(super) async fn synthesise(&self, materials: Materials, timings: Timings, permits: Vec<Arc<Permit>>) -> Result<Answer, Error> {
+        let started = Instant::now();
+        let held = permits.clone();
+        let work = move || {
+            let _held = held;
+            let (pixels, origins) = make_all(&materials);
+            (materials, pixels, origins)
+        };
+        let (materials, pixels, origins) = self.cpu.run(work).await?;
+        let synthesise = started.elapsed();
+        self.metrics.synthesised(origins.len(), synthesise);
+        let Materials { plan, tiles, .. } = materials;
+        let (mut origins, mut end) = (origins.into_iter(), 0);
+        let tiles = tiles.into_iter().map(|tile| {
+            let size = decode::picture_bytes((tile.width, tile.height)) as usize;
+            let made = origins.by_ref().take(plan.variants).map(|origin| MadeVariant { origin, pixels: next(&mut end, size) });
+            let variants = made.collect();
+            AnsweredTile { key: tile.key, width: tile.width, height: tile.height, original: tile.original, variants }
+        });
+        let tiles = tiles.collect();
+        let about = About {
+            model: plan.model.name().to_owned(),
+            version: plan.model.version().to_owned(),
+            bundle: plan.model.bundle.digest.clone(),
+            seed: plan.seed,
+            method: plan.method,
+        };
+        Ok(Answer { about, output: plan.output, tiles, pixels, timings: Timings { synthesise, ..timings }, permits })
+    }
+}
+
+/// The next `size` places.
+fn next(end: &mut usize, size: usize) -> Range<usize> {
+    let start = std::mem::replace(end, *end + size);
+    start..*end
+}
+
+/// The pixels of all variants, tile by tile, and where each comes from.
+fn make_all(materials: &Materials) -> (Bytes, Vec<Origin>) {
+    let variants = materials.plan.variants;
+    let sizes: Vec<usize> = materials.tiles.iter().map(|tile| decode::picture_bytes((tile.width, tile.height)) as usize).collect();
+    let mut pixels = vec![0; sizes.iter().sum::<usize>() * variants];
+    let mut slots = Vec::with_capacity(sizes.len() * variants);
+    let mut rest = &mut pixels[..];
+    for (tile, size) in sizes.into_iter().enumerate() {
+        for index in 0..variants {
+            let (slot, after) = rest.split_at_mut(size);
+            slots.push(Slot { tile, index, pixels: slot });
+            rest = after;
+        }
+    }
+    let make = |workspace: &mut _, slot: Slot<'_>| materials.make(slot.tile, slot.index, workspace, slot.pixels);
+    let origins = slots.into_par_iter().map_init(|| materials.workspace(), make).collect();
+    (pixels.into(), origins)
+}
