@@ -74,6 +74,9 @@ impl Disk {
             let path = entry.map_err(no_room)?.path();
             let file = File::options().read(true).write(true).open(&path).map_err(no_room)?;
             let bytes = file.metadata().map_err(no_room)?.len();
+            if bytes == 0 {
+                continue;
+            }
             match fs4::fs_std::FileExt::allocate(&file, bytes) {
                 Ok(()) => {}
                 // Some file systems cannot; there the space is taken as it is used.
