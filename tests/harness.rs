@@ -95,11 +95,27 @@ impl Server {
         read_tensor(&bytes)
     }
 
+    /// Tiles by key as one tensor: the status and the body.
+    pub fn by_key(&self, keys: &[String], request: &Value) -> (u16, Vec<u8>) {
+        let response = self.post("").header("content-type", SAFETENSORS).header("accept", SAFETENSORS).body(key_body(keys, request));
+        let response = response.send().unwrap();
+        (response.status().as_u16(), response.bytes().unwrap().to_vec())
+    }
+
     /// One value of /metrics.
     pub fn metric(&self, name: &str) -> f64 {
-        let text = self.get("/metrics").text().unwrap();
-        let line = text.lines().find(|line| line.split([' ', '{']).next() == Some(name));
-        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
+        self.try_metric(name).unwrap_or_else(|| panic!("no {name} at /metrics"))
+    }
+
+    /// Nothing when the server does not answer, or not with this.
+    pub fn try_metric(&self, name: &str) -> Option<f64> {
+        let text = self.client.get(self.url("/metrics")).send().ok()?.text().ok()?;
+        let line = text.lines().find(|line| line.split([' ', '{']).next() == Some(name))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.models.path().join("log")).unwrap()
     }
 
     pub fn signal(&self, signal: &str) {
@@ -166,6 +182,14 @@ pub fn tensor_body(tiles: &[RgbImage], references: &[RgbImage], request: &Value)
     if !references.is_empty() {
         tensors.push(("references", TensorView::new(Dtype::U8, shape(references), &references_flat).unwrap()));
     }
+    safetensors::serialize(tensors, Some([("request".to_owned(), request.to_string())].into())).unwrap()
+}
+
+/// Keys alone, as one tensor.
+pub fn key_body(keys: &[String], request: &Value) -> Vec<u8> {
+    use safetensors::{Dtype, tensor::TensorView};
+    let bytes: Vec<u8> = keys.iter().flat_map(|key| *key.parse::<codec::TileKey>().unwrap().as_bytes()).collect();
+    let tensors = [("keys", TensorView::new(Dtype::U8, vec![keys.len(), 32], &bytes).unwrap())];
     safetensors::serialize(tensors, Some([("request".to_owned(), request.to_string())].into())).unwrap()
 }
 

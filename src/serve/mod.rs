@@ -24,7 +24,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -60,8 +59,6 @@ pub enum ServeError {
     CutOff(usize),
     #[error("a task of the server panicked: {0}")]
     Panicked(#[from] tokio::task::JoinError),
-    #[error("the HTTP server failed: {0}")]
-    Http(std::io::Error),
 }
 
 /// Serves on `listener` until `shutdown` says otherwise, and ends with what it said once the last request is done.
@@ -75,17 +72,16 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: impl Future<Ou
 
     // Listening before the models are there: a probe is told `not_ready` rather than refused.
     let (close, closed) = oneshot::channel::<()>();
-    let listener = listener.tap_io(|stream| {
-        // Answers are written whole; waiting for more would only delay the last packet.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "no TCP_NODELAY");
-        }
-    });
-    let server = axum::serve(listener, http::router(Arc::clone(&app))).with_graceful_shutdown(async {
+    let options = http::listen::ListenOptions {
+        max_connections: config.max_connections.get(),
+        idle_timeout: config.idle_timeout.0,
+        write_timeout: config.write_timeout.0,
+    };
+    let router = http::router(Arc::clone(&app));
+    let server = tokio::spawn(http::listen::serve(listener, router, options, async {
         // A dropped sender closes as well as one that sent.
         let _ = closed.await;
-    });
-    let server = tokio::spawn(server.into_future());
+    }));
 
     let (cache, workers) = tokio::select! {
         loaded = load(&app) => loaded?,
@@ -103,9 +99,13 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: impl Future<Ou
     app.lifecycle.enter(Stage::Closed);
     drop(close);
     match tokio::time::timeout(config.drain_timeout.0, server).await {
-        Ok(ended) => ended?.map_err(ServeError::Http)?,
-        // Connections that nobody asks anything over are no work that was cut off.
-        Err(_) if app.lifecycle.guests() == 0 => {}
+        Ok(ended) => ended?,
+        // Connections that nobody asks anything over are no work that was cut off. They hold what the workers wait for,
+        // which the end of the process takes from them.
+        Err(_) if app.lifecycle.guests() == 0 => {
+            cache.close().await;
+            return Ok(stop);
+        }
         Err(_) => return Err(ServeError::CutOff(app.lifecycle.guests())),
     }
     end(app, workers).await?;

@@ -158,6 +158,8 @@ fn builder(memory: u64, metrics: &Arc<Metrics>) -> Builder {
         .memory(usize::try_from(memory).unwrap_or(usize::MAX))
         .with_shards(shards)
         .with_weighter(|_: &CacheKey, kept: &Kept| kept.bytes())
+        // Otherwise the newest would be held however small the cache is.
+        .with_filter(move |_: &CacheKey, kept: &Kept| kept.bytes() as u64 <= memory)
 }
 
 struct CountEvictions(Arc<Metrics>);

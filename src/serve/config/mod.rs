@@ -108,6 +108,12 @@ options! {
     max_pixels("RESTAIN_MAX_PIXELS"): u64 = 4096 * 4096;
     /// Longest time for one request; a request may ask for less with timeout_ms [default: 1m]
     request_timeout("RESTAIN_REQUEST_TIMEOUT"): Span = Span(std::time::Duration::from_secs(60));
+    /// Most connections at once; further ones wait to be accepted [default: 4096]
+    max_connections("RESTAIN_MAX_CONNECTIONS"): NonZeroUsize = at_least_one(4096);
+    /// Longest silence of a connection between two requests, and longest time for the head of one [default: 75s]
+    idle_timeout("RESTAIN_IDLE_TIMEOUT"): Span = Span(std::time::Duration::from_secs(75));
+    /// Longest time for which a caller may leave its answer unread [default: 30s]
+    write_timeout("RESTAIN_WRITE_TIMEOUT"): Span = Span(std::time::Duration::from_secs(30));
     /// How long the server still takes requests after SIGTERM, while telling the load balancer that it is not ready [default: 5s]
     drain_delay("RESTAIN_DRAIN_DELAY"): Span = Span(std::time::Duration::from_secs(5));
     /// How long work in flight may then take to finish [default: 30s]

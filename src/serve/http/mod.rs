@@ -9,6 +9,7 @@ mod encode;
 mod flat;
 mod held;
 mod info;
+pub mod listen;
 mod openapi;
 mod problem;
 mod read;

@@ -1,0 +1,74 @@
+//! What connections may do: be slow, be silent, be many.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use serde_json::json;
+
+use crate::harness::{SAFETENSORS, Server, png, tensor_body, tile, until};
+
+#[test]
+fn who_says_nothing_is_hung_up_on() {
+    let server = Server::start(&["--idle-timeout", "200ms"]);
+    let mut silent = TcpStream::connect(&server.address).unwrap();
+    let mut slow = TcpStream::connect(&server.address).unwrap();
+    slow.write_all(b"POST /v1/augment HTTP/1.1\r\nhost: x\r\n").unwrap();
+    let mut rest = Vec::new();
+    for stream in [&mut silent, &mut slow] {
+        // Closed, with or without a word.
+        let _ = stream.read_to_end(&mut rest);
+    }
+    assert_eq!(server.get("/health/live").status(), 200);
+}
+
+#[test]
+fn who_does_not_read_its_answer_gives_its_memory_back() {
+    let server = Server::start(&["--write-timeout", "200ms"]);
+    let tiles: Vec<_> = (0..64).map(tile).collect();
+    let body = tensor_body(&tiles, &[], &json!({"variants": 64}));
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    let head = format!("POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: {SAFETENSORS}\r\naccept: {SAFETENSORS}\r\n");
+    write!(stream, "{head}content-length: {}\r\n\r\n", body.len()).unwrap();
+    stream.write_all(&body).unwrap();
+    until("the answer is made", || server.metric("restain_variants_total") >= 64.0 * 64.0);
+    until("the reader that does not read is gone", || server.metric("restain_inflight_bytes") == 0.0);
+    drop(stream);
+}
+
+#[test]
+fn connections_past_the_limit_wait_their_turn() {
+    let server = Server::start(&["--max-connections", "3"]);
+    let mut first: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(&server.address).unwrap()).collect();
+    for stream in &mut first {
+        stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+    }
+    let mut waiting = TcpStream::connect(&server.address).unwrap();
+    waiting.write_all(b"GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    waiting.set_nonblocking(true).unwrap();
+    assert_eq!(waiting.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    waiting.set_nonblocking(false).unwrap();
+    drop(first);
+    let mut answer = Vec::new();
+    waiting.read_to_end(&mut answer).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"));
+}
+
+#[test]
+fn a_half_closed_caller_is_still_answered() {
+    let server = Server::start(&[]);
+    let body = png(&tile(0));
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    write!(
+        stream,
+        "POST /v1/augment HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: image/png\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    )
+    .unwrap();
+    stream.write_all(&body).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..answer.len().min(200)]));
+}
