@@ -6,6 +6,7 @@
 pub mod admission;
 mod app;
 pub mod batch;
+mod buffers;
 pub mod cache;
 pub mod check;
 pub mod config;
@@ -28,6 +29,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use app::App;
+use buffers::Buffers;
 use cache::{CacheError, CacheOptions, DiskOptions, EncodingsCache};
 pub use config::{Config, ServeArgs};
 use cpu::Cpu;
@@ -39,6 +41,8 @@ use signal::Stop;
 
 /// A procedural tile that the repository holds.
 const EXAMPLE_TILE: &str = "docs/tile.png";
+/// Memory for answers that is kept at hand while nobody needs it.
+const IDLE_BUFFERS: usize = 128 << 20;
 
 /// Why a server could not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -130,7 +134,8 @@ async fn load(app: &Arc<App>) -> Result<(Arc<EncodingsCache>, Vec<JoinHandle<()>
         timeout: config.request_timeout.0,
     };
     let (admission, cpu, metrics) = (Arc::clone(&app.admission), Arc::clone(&app.cpu), Arc::clone(&app.metrics));
-    app.open(Pipeline { models, admission, cpu, metrics, limits });
+    let buffers = Buffers::new(IDLE_BUFFERS);
+    app.open(Pipeline { models, admission, cpu, metrics, limits, buffers });
     Ok((cache, workers))
 }
 

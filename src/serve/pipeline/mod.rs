@@ -28,6 +28,7 @@ use plan::{Counts, Plan};
 use request::{AugmentRequest, EncodeTilesRequest};
 
 use super::admission::{Admission, Permit};
+use super::buffers::Buffers;
 use super::cpu::Cpu;
 use super::error::{Error, ErrorKind};
 use super::metrics::Metrics;
@@ -49,6 +50,7 @@ pub struct Pipeline {
     pub cpu: Arc<Cpu>,
     pub metrics: Arc<Metrics>,
     pub limits: Limits,
+    pub buffers: Arc<Buffers>,
 }
 
 /// A request, read off its wire.

@@ -11,6 +11,7 @@ use super::answer::{About, Answer, AnsweredTile, MadeVariant, Origin, Timings};
 use super::make::Materials;
 use super::{Pipeline, decode};
 use crate::serve::admission::Permit;
+use crate::serve::buffers::Buffers;
 use crate::serve::error::Error;
 
 /// A variant to make: of which tile, the how-manieth, and where its pixels go.
@@ -23,10 +24,10 @@ struct Slot<'a> {
 impl Pipeline {
     pub(super) async fn synthesise(&self, materials: Materials, timings: Timings, permits: Vec<Arc<Permit>>) -> Result<Answer, Error> {
         let started = Instant::now();
-        let held = permits.clone();
+        let (held, buffers) = (permits.clone(), Arc::clone(&self.buffers));
         let work = move || {
             let _held = held;
-            let (pixels, origins) = make_all(&materials);
+            let (pixels, origins) = make_all(&materials, &buffers);
             (materials, pixels, origins)
         };
         let (materials, pixels, origins) = self.cpu.run(work).await?;
@@ -59,10 +60,10 @@ fn next(end: &mut usize, size: usize) -> Range<usize> {
 }
 
 /// The pixels of all variants, tile by tile, and where each comes from.
-fn make_all(materials: &Materials) -> (Bytes, Vec<Origin>) {
+fn make_all(materials: &Materials, buffers: &Arc<Buffers>) -> (Bytes, Vec<Origin>) {
     let variants = materials.plan.variants;
     let sizes: Vec<usize> = materials.tiles.iter().map(|tile| decode::picture_bytes((tile.width, tile.height)) as usize).collect();
-    let mut pixels = vec![0; sizes.iter().sum::<usize>() * variants];
+    let mut pixels = buffers.take(sizes.iter().sum::<usize>() * variants);
     let mut slots = Vec::with_capacity(sizes.len() * variants);
     let mut rest = &mut pixels[..];
     for (tile, size) in sizes.into_iter().enumerate() {
@@ -74,5 +75,5 @@ fn make_all(materials: &Materials) -> (Bytes, Vec<Origin>) {
     }
     let make = |workspace: &mut _, slot: Slot<'_>| materials.make(slot.tile, slot.index, workspace, slot.pixels);
     let origins = slots.into_par_iter().map_init(|| materials.workspace(), make).collect();
-    (pixels.into(), origins)
+    (Bytes::from_owner(pixels), origins)
 }
