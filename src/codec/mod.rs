@@ -6,6 +6,7 @@
 mod decode;
 mod encode;
 mod picture;
+mod webp;
 
 pub use decode::{DecodeError, Limits, decode, probe};
 pub use encode::{EncodeError, ImageFormat, encode};
