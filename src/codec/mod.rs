@@ -5,6 +5,8 @@
 
 mod decode;
 mod encode;
+#[cfg(test)]
+mod hostile;
 mod picture;
 mod webp;
 
