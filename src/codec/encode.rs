@@ -1,6 +1,5 @@
 //! RGB pixels to the bytes of a PNG, JPEG or WebP. The same pixels give the same bytes.
 
-use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::codecs::webp::WebPEncoder;
 use image::error::{EncodingError, ImageFormatHint};
@@ -55,25 +54,41 @@ pub struct EncodeError {
 /// When the encoder refuses the size (WebP and JPEG have bounds of 16 thousand and 65 thousand a side).
 pub fn encode(format: ImageFormat, quality: u8, picture: &RgbImage) -> Result<Vec<u8>, EncodeError> {
     let quality = quality.clamp(1, 100);
-    let failed = |source| EncodeError { format, source };
-    if format == ImageFormat::Webp && quality < 100 {
-        let hint = ImageFormatHint::Exact(image::ImageFormat::WebP);
-        return webp::lossy(quality, picture).map_err(|error| failed(ImageError::Encoding(EncodingError::new(hint, error))));
-    }
+    let encoding = |kind, error: Refusal| ImageError::Encoding(EncodingError::new(ImageFormatHint::Exact(kind), error));
+    let written = match format {
+        ImageFormat::Jpeg => jpeg(quality, picture).map_err(|error| encoding(image::ImageFormat::Jpeg, error)),
+        ImageFormat::Webp if quality < 100 => {
+            webp::lossy(quality, picture).map_err(|error| encoding(image::ImageFormat::WebP, error.into()))
+        }
+        ImageFormat::Png | ImageFormat::Webp => lossless(format, picture),
+    };
+    written.map_err(|source| EncodeError { format, source })
+}
+
+type Refusal = Box<dyn std::error::Error + Send + Sync>;
+
+/// PNG or WebP.
+fn lossless(format: ImageFormat, picture: &RgbImage) -> Result<Vec<u8>, ImageError> {
     let mut out = Vec::with_capacity(picture.pixels.len() / 2 + 1024);
     let (pixels, width, height) = (&picture.pixels, picture.width as u32, picture.height as u32);
-    let color = ExtendedColorType::Rgb8;
-    let written = match format {
-        // Avg costs what Up costs and leaves 5 to 9 % fewer bytes. Paeth leaves 7 to 12 % fewer still, for a tenth of the
-        // speed here and two fifths of the reader's; no compression is ten times as fast and half as large again.
-        ImageFormat::Png => {
-            let encoder = PngEncoder::new_with_quality(&mut out, CompressionType::Fast, FilterType::Avg);
-            encoder.write_image(pixels, width, height, color)
-        }
-        ImageFormat::Jpeg => JpegEncoder::new_with_quality(&mut out, quality).write_image(pixels, width, height, color),
-        ImageFormat::Webp => WebPEncoder::new_lossless(&mut out).write_image(pixels, width, height, color),
-    };
-    written.map_err(failed)?;
+    if format == ImageFormat::Webp {
+        WebPEncoder::new_lossless(&mut out).write_image(pixels, width, height, ExtendedColorType::Rgb8)?;
+        return Ok(out);
+    }
+    // Avg costs what Up costs and leaves 5 to 9 % fewer bytes. Paeth leaves 7 to 12 % fewer still, for a tenth of the
+    // speed here and two fifths of the reader's; no compression is ten times as fast and half as large again.
+    let encoder = PngEncoder::new_with_quality(&mut out, CompressionType::Fast, FilterType::Avg);
+    encoder.write_image(pixels, width, height, ExtendedColorType::Rgb8)?;
+    Ok(out)
+}
+
+/// Twice as fast as the encoder of `image`, at its sizes and likeness.
+fn jpeg(quality: u8, picture: &RgbImage) -> Result<Vec<u8>, Refusal> {
+    let (width, height) = (u16::try_from(picture.width)?, u16::try_from(picture.height)?);
+    let mut out = Vec::with_capacity(picture.pixels.len() / 2 + 1024);
+    let mut encoder = jpeg_encoder::Encoder::new(&mut out, quality);
+    encoder.set_sampling_factor(jpeg_encoder::SamplingFactor::R_4_4_4);
+    encoder.encode(&picture.pixels, width, height, jpeg_encoder::ColorType::Rgb)?;
     Ok(out)
 }
 
