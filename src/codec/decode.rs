@@ -5,7 +5,8 @@
 
 use std::io::Cursor;
 
-use image::{DynamicImage, ImageDecoder, ImageReader};
+use image::error::{DecodingError, ImageFormatHint};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageReader};
 
 use super::RgbImage;
 
@@ -31,8 +32,8 @@ pub enum DecodeError {
 
 /// Bytes that a decoder may hold for one pixel: 16-bit RGBA, and as much again for its own working memory.
 const DECODER_BYTES_A_PIXEL: u64 = 16;
-/// Working memory that does not depend on the picture (tables, windows).
-const DECODER_BYTES: u64 = 1 << 20;
+/// Memory that does not depend on the picture: tables, a colour profile, a TIFF's tile that is larger than the picture.
+const DECODER_BYTES: u64 = 4 << 20;
 
 /// The width and height that the header promises.
 ///
@@ -57,19 +58,69 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, DecodeError> {
     Ok(RgbImage { width: width as usize, height: height as usize, pixels })
 }
 
-/// A decoder that has read the header and nothing else, of a picture within the limits.
+/// A decoder that has read the header and nothing else, of a picture within the limits. What it may allocate follows the
+/// size of this picture, not the limit: otherwise a colour profile that unpacks to megabytes costs a tile's sender nothing.
 fn open<'a>(bytes: &'a [u8], limits: &Limits) -> Result<(impl ImageDecoder + 'a, image::ImageFormat), DecodeError> {
     let kind = kind_of(bytes).ok_or(DecodeError::UnknownKind)?;
+    let undecodable = |source| DecodeError::Undecodable { kind: name(kind), source };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), kind);
-    let mut allowed = image::Limits::default();
-    allowed.max_alloc = Some(limits.max_pixels.saturating_mul(DECODER_BYTES_A_PIXEL).saturating_add(DECODER_BYTES));
-    reader.limits(allowed);
-    let decoder = reader.into_decoder().map_err(|source| DecodeError::Undecodable { kind: name(kind), source })?;
+    // Only of PNG does the decoder unpack anything before it tells the size.
+    reader.limits(allowance(png_size(bytes, kind).map_or(Ok(0), |(width, height)| limits.check(width, height))?));
+    let mut decoder = reader.into_decoder().map_err(undecodable)?;
     let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > limits.max_pixels {
-        return Err(DecodeError::TooLarge { width, height, max_pixels: limits.max_pixels });
+    decoder.set_limits(allowance(limits.check(width, height)?)).map_err(undecodable)?;
+    if kind == image::ImageFormat::WebP {
+        one_still_webp(bytes, (width, height)).map_err(undecodable)?;
     }
     Ok((decoder, kind))
+}
+
+impl Limits {
+    /// The number of pixels.
+    fn check(&self, width: u32, height: u32) -> Result<u64, DecodeError> {
+        let pixels = u64::from(width) * u64::from(height);
+        if pixels > self.max_pixels {
+            return Err(DecodeError::TooLarge { width, height, max_pixels: self.max_pixels });
+        }
+        Ok(pixels)
+    }
+}
+
+fn allowance(pixels: u64) -> image::Limits {
+    let mut allowed = image::Limits::default();
+    allowed.max_alloc = Some(pixels.saturating_mul(DECODER_BYTES_A_PIXEL).saturating_add(DECODER_BYTES));
+    allowed
+}
+
+/// Width and height off a PNG's first chunk, which stands at a fixed place.
+fn png_size(bytes: &[u8], kind: image::ImageFormat) -> Option<(u32, u32)> {
+    let number = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes);
+    let is_header = kind == image::ImageFormat::Png && bytes.get(12..16) == Some(b"IHDR".as_slice());
+    is_header.then(|| Some((number(16)?, number(20)?))).flatten()
+}
+
+/// Refuses animations, and a lossy bitstream whose size is not the file's: the decoder takes memory for the bitstream's
+/// own size, up to 16,383 × 16,383, before it compares the two.
+fn one_still_webp(bytes: &[u8], size: (u32, u32)) -> Result<(), ImageError> {
+    let refused = |reason: &str| {
+        let hint = ImageFormatHint::Exact(image::ImageFormat::WebP);
+        Err(ImageError::Decoding(DecodingError::new(hint, reason.to_owned())))
+    };
+    let mut rest = bytes.get(12..).unwrap_or_default();
+    while let Some((header, body)) = rest.split_first_chunk::<8>() {
+        let (name, length) = header.split_at(4);
+        let side = |at: usize| body.get(at..at + 2).map(|pair| u32::from(u16::from_le_bytes([pair[0], pair[1]]) & 0x3FFF));
+        match name {
+            b"ANIM" | b"ANMF" => return refused("it is an animation, and a tile is one picture"),
+            b"VP8 " if (side(6), side(8)) != (Some(size.0), Some(size.1)) => {
+                return refused("its bitstream has another size than its header");
+            }
+            _ => {}
+        }
+        let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
+        rest = body.get(length + length % 2..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 fn kind_of(bytes: &[u8]) -> Option<image::ImageFormat> {
@@ -88,13 +139,10 @@ fn name(kind: image::ImageFormat) -> &'static str {
 
 /// Whether the last scan of a JPEG is followed by the end marker. The decoder fills what is missing with grey, and a
 /// half-grey tile would be augmented without a word. In a scan FF is always followed by 00 or a restart marker, so
-/// neither of the two markers can occur in it by chance.
+/// neither of the two markers can occur in it by chance. Looked for from the end, where a whole file has its marker.
 fn jpeg_ends(bytes: &[u8]) -> bool {
-    let last = |second: u8| bytes.windows(2).rposition(|pair| pair == [0xFF, second]);
-    match (last(0xDA), last(0xD9)) {
-        (Some(scan), Some(end)) => end > scan,
-        _ => false,
-    }
+    let last_end = bytes.windows(2).rposition(|pair| pair == [0xFF, 0xD9]);
+    last_end.is_some_and(|end| !bytes[end..].windows(2).any(|pair| pair == [0xFF, 0xDA]))
 }
 
 #[cfg(test)]
@@ -112,7 +160,7 @@ mod tests {
     #[test]
     fn lossless_kinds_come_back_as_they_went() {
         for format in [ImageFormat::Png, ImageFormat::Webp] {
-            let bytes = encode(format, 90, &picture()).unwrap();
+            let bytes = encode(format, 100, &picture()).unwrap();
             assert_eq!(decode(&bytes, &LIMITS).unwrap(), picture());
         }
     }

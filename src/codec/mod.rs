@@ -6,7 +6,10 @@
 mod decode;
 mod encode;
 mod key;
+#[cfg(test)]
+mod hostile;
 mod picture;
+mod webp;
 
 pub use decode::{DecodeError, Limits, decode, probe};
 pub use encode::{EncodeError, ImageFormat, encode};

@@ -24,6 +24,13 @@ pub fn resize(picture: &RgbImage, width: usize, height: usize) -> RgbImage {
     RgbImage { width, height, pixels }
 }
 
+impl RgbImage {
+    /// [`resize`] without a copy when the size is the same: for a picture that nobody needs any more at its old one.
+    pub fn into_size(self, width: usize, height: usize) -> Self {
+        if (self.width, self.height) == (width, height) { self } else { resize(&self, width, height) }
+    }
+}
+
 /// A contact sheet: one row of pictures for each item of `rows`, on white. Cells are as large as the largest picture.
 pub fn sheet(rows: &[Vec<&RgbImage>]) -> RgbImage {
     let cells = || rows.iter().flatten();
@@ -65,5 +72,13 @@ mod tests {
         let flat = RgbImage { width: 5, height: 7, pixels: vec![90; 105] };
         assert_eq!(resize(&flat, 16, 9), RgbImage { width: 16, height: 9, pixels: vec![90; 16 * 9 * 3] });
         assert_eq!(resize(&flat, 5, 7), flat);
+        assert_eq!(flat.clone().into_size(16, 9), resize(&flat, 16, 9));
+    }
+
+    #[test]
+    fn a_picture_that_has_the_size_keeps_its_memory() {
+        let flat = RgbImage { width: 5, height: 7, pixels: vec![90; 105] };
+        let place = flat.pixels.as_ptr();
+        assert_eq!(flat.into_size(5, 7).pixels.as_ptr(), place);
     }
 }

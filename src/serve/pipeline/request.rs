@@ -115,10 +115,10 @@ pub enum Share {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutputRequest {
-    /// `png`, `jpeg` or `webp` (lossless); png when left out.
+    /// `png`, `jpeg` or `webp`; png when left out.
     #[schema(value_type = Option<String>)]
     pub format: Option<ImageFormat>,
-    /// Of JPEG, 90 when left out.
+    /// Of JPEG and WebP, 90 when left out; at 100 WebP is lossless.
     #[schema(minimum = 1, maximum = 100, default = 90)]
     pub quality: Option<u32>,
     /// One picture: a row for each tile, the original and then its variants.
