@@ -20,7 +20,6 @@ pub mod signal;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
@@ -31,7 +30,7 @@ pub use config::{Config, ServeArgs};
 use cpu::Cpu;
 use lifecycle::Stage;
 use metrics::Metrics;
-use models::{LoadContext, LoadError, Models};
+use models::{LoadContext, LoadError, Registry};
 use pipeline::{Limits, Pipeline};
 use signal::Stop;
 
@@ -82,12 +81,14 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: impl Future<Ou
     });
     let server = tokio::spawn(server.into_future());
 
-    let workers = tokio::select! {
+    let registry = tokio::select! {
         loaded = load(&app) => loaded?,
         stop = &mut shutdown => return Ok(stop),
     };
     app.lifecycle.enter(Stage::Ready);
     announce(&app, address)?;
+    let every = config.poll_models.0;
+    let polling = (!every.is_zero()).then(|| tokio::spawn(Arc::clone(&registry).poll(every)));
 
     let stop = shutdown.await;
     tracing::info!(?stop, "asked to stop: not ready from now on");
@@ -97,22 +98,25 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: impl Future<Ou
     }
     app.lifecycle.enter(Stage::Closed);
     drop(close);
+    if let Some(polling) = polling {
+        polling.abort();
+    }
     match tokio::time::timeout(config.drain_timeout.0, server).await {
         Ok(ended) => ended?.map_err(ServeError::Http)?,
         // Connections that nobody asks anything over are no work that was cut off.
         Err(_) if app.lifecycle.guests() == 0 => {}
         Err(_) => return Err(ServeError::CutOff(app.lifecycle.guests())),
     }
-    end(app, workers).await?;
+    end(&registry).await?;
     Ok(stop)
 }
 
 /// Loads the models on a thread that may block, and opens the pipeline.
-async fn load(app: &Arc<App>) -> Result<Vec<JoinHandle<()>>, ServeError> {
-    let loading = Arc::clone(app);
-    let load = move || Models::load(&LoadContext { config: &loading.config, admission: &loading.admission, metrics: &loading.metrics });
-    let (models, workers) = tokio::task::spawn_blocking(load).await??;
+async fn load(app: &Arc<App>) -> Result<Arc<Registry>, ServeError> {
     let config = &app.config;
+    let context = LoadContext { config: config.clone(), admission: Arc::clone(&app.admission), metrics: Arc::clone(&app.metrics) };
+    let models = tokio::task::spawn_blocking(move || Registry::open(context)).await??;
+    let registry = Arc::clone(&models);
     let limits = Limits {
         max_tiles: config.max_tiles.get(),
         max_variants: config.max_variants.get(),
@@ -121,7 +125,7 @@ async fn load(app: &Arc<App>) -> Result<Vec<JoinHandle<()>>, ServeError> {
     };
     let (admission, cpu, metrics) = (Arc::clone(&app.admission), Arc::clone(&app.cpu), Arc::clone(&app.metrics));
     app.open(Pipeline { models, admission, cpu, metrics, limits });
-    Ok(workers)
+    Ok(registry)
 }
 
 /// Tells people on standard output, and programs through the address file, that the server is ready.
@@ -136,9 +140,9 @@ fn announce(app: &App, address: SocketAddr) -> Result<(), ServeError> {
     std::fs::write(path, format!("{address}\n")).map_err(|source| ServeError::AddressFile { path: path.clone(), source })
 }
 
-/// Lets the workers end: their queues close with the last handle.
-async fn end(app: Arc<App>, workers: Vec<JoinHandle<()>>) -> Result<(), ServeError> {
-    drop(app);
+/// Lets the workers end: their queues close with the last handle, and nobody holds one any more.
+async fn end(registry: &Registry) -> Result<(), ServeError> {
+    let workers = registry.close().await;
     tokio::task::spawn_blocking(move || {
         for worker in workers {
             if worker.join().is_err() {

@@ -1,6 +1,7 @@
 //! The server over its socket.
 
 mod augment;
+mod bundles;
 mod forms;
 mod lifecycle;
 mod program;

@@ -66,6 +66,8 @@ options! {
     models("RESTAIN_MODELS"): PathBuf = PathBuf::from("models");
     /// The address to listen on; port 0 picks a free one [default: 127.0.0.1:8080]
     http("RESTAIN_HTTP"): SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080));
+    /// How often the models directory is looked through for bundles that are new, changed or gone; 0s is never [default: 0ms]
+    poll_models("RESTAIN_POLL_MODELS"): Span = Span(std::time::Duration::ZERO);
     /// Which of a bundle's encoders runs: fp32, fp16 or int8 [default: fp32]
     precision("RESTAIN_PRECISION"): Precision = Precision::Fp32;
     /// CPU threads for the encoder, and as many for decoding, synthesis and compression [default: all]

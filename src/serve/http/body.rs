@@ -15,7 +15,7 @@ use super::accept::SAFETENSORS;
 use crate::codec::ImageFormat;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::pipeline::TileInput;
-use crate::serve::pipeline::request::{AugmentRequest, Method, OutputRequest, Placement, Share, StyleRequest, StyleSource};
+use crate::serve::pipeline::request::{AugmentRequest, Method, OutputRequest, Placement, Priority, Share, StyleRequest, StyleSource};
 
 /// How a body is to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +87,8 @@ pub struct FlatRequest {
     quality: Option<u32>,
     /// One picture of all variants. The only parameter that also goes with the other kinds of body.
     sheet: bool,
+    #[param(inline)]
+    priority: Priority,
     timeout_ms: Option<u64>,
 }
 
@@ -284,6 +286,7 @@ impl From<FlatRequest> for AugmentRequest {
             strength: flat.strength,
             resize: flat.resize,
             output: OutputRequest { format: flat.format, quality: flat.quality, sheet: flat.sheet },
+            priority: flat.priority,
             timeout_ms: flat.timeout_ms,
         }
     }

@@ -4,9 +4,11 @@ mod accept;
 mod answer;
 mod augment;
 mod body;
-mod info;
+mod health;
+mod models;
 mod openapi;
 mod problem;
+mod styles;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,11 +32,14 @@ const QUIET: &[&str] = &["/health/live", "/health/ready", "/metrics"];
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/augment", post(augment::augment))
-        .route("/v1/styles", get(info::styles))
-        .route("/v1/models", get(info::models))
-        .route("/health/live", get(info::live))
-        .route("/health/ready", get(info::ready))
-        .route("/metrics", get(info::metrics))
+        .route("/v1/styles", get(styles::list))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{name}", get(models::one))
+        .route("/v1/models/{name}/load", post(models::load))
+        .route("/v1/models/{name}/unload", post(models::unload))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/metrics", get(health::metrics))
         .route("/", get(page))
         .merge(utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", openapi()))
         .fallback(problem::route_not_found)

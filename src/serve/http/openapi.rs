@@ -7,13 +7,16 @@ use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder, Schema};
 use utoipa::{Modify, OpenApi};
 
-use super::{augment, info, problem};
+use super::{augment, health, models, problem, styles};
 use crate::serve::error::{Error, ErrorKind};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "restain", description = "Domain-shifted histopathology tiles on tap: tiles in, the same tiles in other stains out."),
-    paths(augment::augment, info::styles, info::models, info::live, info::ready, info::metrics),
+    paths(
+        augment::augment, styles::list, models::list, models::one, models::load, models::unload, health::live, health::ready,
+        health::metrics
+    ),
     components(schemas(problem::Problem)),
     tags(
         (name = "augment", description = "Tiles in, variants out"),
@@ -59,11 +62,21 @@ fn object(components: &mut utoipa::openapi::Components) -> Option<&mut Schema> {
 
 /// Which kinds a route can give. What can happen on any path or with any method stands with the first route.
 fn can_give(path: &str, kind: ErrorKind) -> bool {
-    use ErrorKind::{Draining, Internal, MalformedRequest, ModelNotFound, NotReady};
+    use ErrorKind::{
+        BodyTooLarge, BundleRefused, Draining, Internal, MalformedRequest, ModelIsDefault, ModelName, ModelNotFound, NotReady,
+    };
+    let is_of_all = matches!(kind, NotReady | Draining | Internal);
     match path {
-        "/v1/augment" => true,
-        "/v1/styles" => matches!(kind, MalformedRequest | ModelNotFound | NotReady | Draining | Internal),
-        "/v1/models" | "/health/ready" => matches!(kind, NotReady | Draining | Internal),
+        "/v1/augment" => !matches!(kind, BundleRefused | ModelIsDefault | ModelName),
+        "/v1/styles" => is_of_all || matches!(kind, MalformedRequest | ModelNotFound),
+        "/v1/models" | "/health/ready" => is_of_all,
+        "/v1/models/{name}" => is_of_all || kind == ModelNotFound,
+        "/v1/models/{name}/load" => {
+            is_of_all || matches!(kind, MalformedRequest | BodyTooLarge | ModelName | ModelNotFound | BundleRefused)
+        }
+        "/v1/models/{name}/unload" => {
+            is_of_all || matches!(kind, MalformedRequest | BodyTooLarge | ModelName | ModelNotFound | ModelIsDefault)
+        }
         "/health/live" => false,
         _ => kind == Internal,
     }

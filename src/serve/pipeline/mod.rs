@@ -29,7 +29,7 @@ use super::batch::{BatchError, EncodeAnswer, EncodeRequest};
 use super::cpu::Cpu;
 use super::error::{Error, ErrorKind};
 use super::metrics::Metrics;
-use super::models::Models;
+use super::models::Registry;
 use crate::codec;
 
 /// What one request may ask for.
@@ -42,7 +42,7 @@ pub struct Limits {
 }
 
 pub struct Pipeline {
-    pub models: Models,
+    pub models: Arc<Registry>,
     pub admission: Arc<Admission>,
     pub cpu: Arc<Cpu>,
     pub metrics: Arc<Metrics>,
@@ -92,7 +92,7 @@ impl Pipeline {
         let Request { ask, tiles, references, permit: body, .. } = request;
         let counts = Counts { tiles: tiles.len(), references: references.len() };
         self.check_counts(counts)?;
-        let model = Arc::clone(self.models.find(ask.model.as_deref())?);
+        let model = self.models.find(ask.model.as_deref())?;
         let plan = Plan::new(model, &ask, counts, self.limits.max_variants)?;
         let Admitted { tiles, references, permit } = self.decode(&plan, tiles, references).await?;
 

@@ -26,9 +26,21 @@ pub struct AugmentRequest {
     /// Resize a tile of another size to the model's and its variants back, instead of refusing it.
     pub resize: bool,
     pub output: OutputRequest,
+    pub priority: Priority,
     /// Less than the server's own limit, when given.
     #[schema(minimum = 1)]
     pub timeout_ms: Option<u64>,
+}
+
+/// Who waits for the answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// A person, or a training step: its tiles go before those of `bulk`.
+    #[default]
+    Interactive,
+    /// Nobody at the moment. It has a share of every encoder all the same, so that it always gets on.
+    Bulk,
 }
 
 /// How a variant is made: the trained model, or one of the baselines that need no training.
