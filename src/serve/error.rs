@@ -42,6 +42,7 @@ macro_rules! table {
 const INVALID_ARGUMENT: i32 = 3;
 const DEADLINE_EXCEEDED: i32 = 4;
 const NOT_FOUND: i32 = 5;
+const ALREADY_EXISTS: i32 = 6;
 const RESOURCE_EXHAUSTED: i32 = 8;
 const FAILED_PRECONDITION: i32 = 9;
 const UNIMPLEMENTED: i32 = 12;
@@ -52,9 +53,13 @@ table! {
     MalformedRequest = 400, INVALID_ARGUMENT, "malformed_request", "The request cannot be read";
     RouteNotFound = 404, UNIMPLEMENTED, "route_not_found", "Nothing is served under this path";
     ModelNotFound = 404, NOT_FOUND, "model_not_found", "No such model is served";
+    DomainNotFound = 404, NOT_FOUND, "domain_not_found", "No such domain was added";
     MethodNotAllowed = 405, UNIMPLEMENTED, "method_not_allowed", "The path exists, and not for this method";
     NotAcceptable = 406, INVALID_ARGUMENT, "not_acceptable", "The answer cannot be given in the form asked for";
     ModelIsDefault = 409, FAILED_PRECONDITION, "model_is_default", "Requests that name no model mean this one";
+    DomainExists = 409, ALREADY_EXISTS, "domain_exists", "There is a domain of this name already";
+    DomainOfBundle = 409, FAILED_PRECONDITION, "domain_of_bundle", "The domain is the bundle's own, and cannot be removed";
+    BankFull = 409, RESOURCE_EXHAUSTED, "bank_full", "No more domains are kept for this model";
     BodyTooLarge = 413, RESOURCE_EXHAUSTED, "body_too_large", "The body is larger than this server takes";
     ImageTooLarge = 413, RESOURCE_EXHAUSTED, "image_too_large", "A picture has more pixels than this server decodes";
     TooManyTiles = 413, RESOURCE_EXHAUSTED, "too_many_tiles", "One request has more tiles than this server takes";
@@ -73,10 +78,15 @@ table! {
     TimeoutOutOfRange = 422, INVALID_ARGUMENT, "timeout_out_of_range", "The timeout is not above zero";
     UnknownDomain = 422, INVALID_ARGUMENT, "unknown_domain", "The style bank has no such domain";
     UnknownStyle = 422, INVALID_ARGUMENT, "unknown_style", "The style bank has no such style";
+    DomainForbidden = 422, FAILED_PRECONDITION, "domain_forbidden", "The server never uses the styles of this domain";
+    DomainName = 422, INVALID_ARGUMENT, "domain_name", "This can be no added domain's name";
+    StylesOutOfRange = 422, INVALID_ARGUMENT, "styles_out_of_range", "The number of styles is out of range";
+    BlendOutOfRange = 422, INVALID_ARGUMENT, "blend_out_of_range", "A blend has too many parts, or a weight that is not above 0";
     NoStyles = 422, INVALID_ARGUMENT, "no_styles", "No style is left to choose from";
     StyleConflict = 422, INVALID_ARGUMENT, "style_conflict", "The parts of the style do not go together";
     Overloaded = 429, RESOURCE_EXHAUSTED, "overloaded", "The queue is full";
     Internal = 500, INTERNAL, "internal", "The server failed; its log says how";
+    StateNotWritten = 500, INTERNAL, "state_not_written", "The change could not be kept, and was not made";
     NotReady = 503, UNAVAILABLE, "not_ready", "The server is still loading its models";
     Draining = 503, UNAVAILABLE, "draining", "The server is shutting down";
     DeadlineExceeded = 504, DEADLINE_EXCEEDED, "deadline_exceeded", "The answer was not ready in time";

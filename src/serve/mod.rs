@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod models;
 pub mod pipeline;
 pub mod signal;
+pub mod styles;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -33,6 +34,7 @@ use metrics::Metrics;
 use models::{LoadContext, LoadError, Registry};
 use pipeline::{Limits, Pipeline};
 use signal::Stop;
+use styles::Store;
 
 /// A procedural tile that the repository holds.
 const EXAMPLE_TILE: &str = "docs/tile.png";
@@ -42,6 +44,8 @@ const EXAMPLE_TILE: &str = "docs/tile.png";
 pub enum ServeError {
     #[error(transparent)]
     Load(#[from] LoadError),
+    #[error("the state directory {} cannot be used: {source}", .path.display())]
+    StateDir { path: std::path::PathBuf, source: std::io::Error },
     #[error("the metrics cannot be set up: {0}")]
     Metrics(#[from] prometheus::Error),
     #[error("the CPU threads cannot be started: {0}")]
@@ -113,10 +117,15 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: impl Future<Ou
 
 /// Loads the models on a thread that may block, and opens the pipeline.
 async fn load(app: &Arc<App>) -> Result<Arc<Registry>, ServeError> {
-    let config = &app.config;
-    let context = LoadContext { config: config.clone(), admission: Arc::clone(&app.admission), metrics: Arc::clone(&app.metrics) };
-    let models = tokio::task::spawn_blocking(move || Registry::open(context)).await??;
+    let (config, admission, metrics) = (app.config.clone(), Arc::clone(&app.admission), Arc::clone(&app.metrics));
+    let open = move || -> Result<_, ServeError> {
+        let unusable = |source| ServeError::StateDir { path: config.state_dir.clone().unwrap_or_default(), source };
+        let styles = Store::open(config.state_dir.as_deref(), &config.forbid_domain).map_err(unusable)?;
+        Ok(Registry::open(LoadContext { config, admission, metrics, styles })?)
+    };
+    let models = tokio::task::spawn_blocking(open).await??;
     let registry = Arc::clone(&models);
+    let config = &app.config;
     let limits = Limits {
         max_tiles: config.max_tiles.get(),
         max_variants: config.max_variants.get(),

@@ -8,6 +8,7 @@ use restain::serve::ServeArgs;
 use restain::serve::admission::Admission;
 use restain::serve::metrics::Metrics;
 use restain::serve::models::{LoadAsk, LoadContext, Registry};
+use restain::serve::styles::Store;
 use serde_json::{Value, json};
 
 use crate::harness::{Server, edit_manifest, install, models, tile, until};
@@ -229,7 +230,7 @@ fn an_unloaded_model_gives_back_its_memory_when_the_last_request_lets_go() {
     let config = ServeArgs::from_arg_matches(&command.get_matches_from(flags)).unwrap().resolve().unwrap();
     let metrics = Arc::new(Metrics::new().unwrap());
     let admission = Admission::new(8, 1 << 20, Arc::clone(&metrics));
-    let registry = Registry::open(LoadContext { config, admission, metrics }).unwrap();
+    let registry = Registry::open(LoadContext { config, admission, metrics, styles: Store::open(None, &[]).unwrap() }).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     assert_eq!(runtime.block_on(registry.workers()), 2);
 

@@ -6,3 +6,4 @@ mod forms;
 mod lifecycle;
 mod program;
 mod refusals;
+mod styles;

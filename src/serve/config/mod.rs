@@ -33,6 +33,14 @@ macro_rules! options {
             /// when one name is served
             #[arg(long, env = "RESTAIN_DEFAULT_MODEL")]
             default_model: Option<String>,
+            /// Keeps the domains that are added while the server runs in this directory, which is this server's alone;
+            /// without one they are forgotten when it ends
+            #[arg(long, env = "RESTAIN_STATE_DIR")]
+            state_dir: Option<PathBuf>,
+            /// Never uses nor lists styles of this domain, whatever a request says, for training data that must not have
+            /// seen it. May be given several times, or as a list with commas
+            #[arg(long, env = "RESTAIN_FORBID_DOMAIN", value_name = "DOMAIN", value_delimiter = ',')]
+            forbid_domain: Option<Vec<String>>,
             /// Writes the bound address to this file once the server is ready
             #[arg(long, env = "RESTAIN_ADDRESS_FILE")]
             address_file: Option<PathBuf>,
@@ -47,6 +55,10 @@ macro_rules! options {
             pub default_model: Option<String>,
             #[serde(skip_serializing_if = "Option::is_none")]
             pub address_file: Option<PathBuf>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub state_dir: Option<PathBuf>,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            pub forbid_domain: Vec<String>,
         }
 
         impl Options {
@@ -55,6 +67,8 @@ macro_rules! options {
                     $($name: self.$name.or(file.$name).unwrap_or_else(|| $default),)*
                     default_model: self.default_model.or(file.default_model),
                     address_file: self.address_file.or(file.address_file),
+                    state_dir: self.state_dir.or(file.state_dir),
+                    forbid_domain: self.forbid_domain.or(file.forbid_domain).unwrap_or_default(),
                 }
             }
         }

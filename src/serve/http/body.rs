@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -165,7 +166,7 @@ fn too_large(limit: usize) -> Error {
     Error::new(ErrorKind::BodyTooLarge, format!("the body is larger than the {limit} bytes that are taken: send fewer tiles at once"))
 }
 
-fn malformed(detail: impl Into<String>) -> Error {
+pub fn malformed(detail: impl Into<String>) -> Error {
     Error::new(ErrorKind::MalformedRequest, detail)
 }
 
@@ -214,15 +215,26 @@ fn json(body: &[u8]) -> Result<Parsed, Error> {
     Ok(Parsed { ask: request, tiles: files("tile", tiles)?, references: files("reference", references)? })
 }
 
-async fn form(body: Bytes, boundary: String) -> Result<Parsed, Error> {
+/// The parts of a form by their names, in their order.
+///
+/// # Errors
+/// `malformed_request`, when it is no form.
+pub async fn form_parts(body: Bytes, boundary: String) -> Result<Vec<(String, Bytes)>, Error> {
     let unreadable = |error: multer::Error| malformed(format!("the form: {}", deepest(&error)));
     let stream = futures_util::stream::once(std::future::ready(Ok::<_, std::convert::Infallible>(body)));
-    let mut parts = multer::Multipart::new(stream, boundary);
+    let mut form = multer::Multipart::new(stream, boundary);
+    let mut parts = Vec::new();
+    while let Some(part) = form.next_field().await.map_err(unreadable)? {
+        let name = part.name().unwrap_or_default().to_owned();
+        parts.push((name, part.bytes().await.map_err(unreadable)?));
+    }
+    Ok(parts)
+}
+
+async fn form(body: Bytes, boundary: String) -> Result<Parsed, Error> {
     let mut parsed = Parsed::default();
     let mut asked = false;
-    while let Some(part) = parts.next_field().await.map_err(unreadable)? {
-        let name = part.name().unwrap_or_default().to_owned();
-        let bytes = part.bytes().await.map_err(unreadable)?;
+    for (name, bytes) in form_parts(body, boundary).await? {
         match name.as_str() {
             "request" if asked => return Err(malformed("the form has two parts named `request`")),
             "request" => (parsed.ask, asked) = (request_json(&bytes)?, true),
@@ -250,20 +262,28 @@ fn tensor(body: &Bytes) -> Result<Parsed, Error> {
             "references" => &mut parsed.references,
             other => return Err(malformed(format!("the body has a tensor `{other}`, and tensors are named tiles and references"))),
         };
-        let &[count, height @ (1..), width @ (1..), 3] = view.shape() else {
-            return Err(malformed(format!("{name} is {:?}, and must be [n, height, width, 3]", view.shape())));
-        };
-        if view.dtype() != Dtype::U8 {
-            return Err(malformed(format!("{name} is {:?}, and must be U8", view.dtype())));
-        }
-        // No tiles of any size are no bytes: only where there are some does the body vouch for their size.
-        if count == 0 {
-            continue;
-        }
-        let tiles = view.data().chunks_exact(height * width * 3);
-        list.extend(tiles.map(|pixels| TileInput::Pixels { width, height, pixels: body.slice_ref(pixels) }));
+        *list = tensor_tiles(body, &name, &view)?;
     }
     Ok(parsed)
+}
+
+/// The tiles of a tensor of the body.
+///
+/// # Errors
+/// `malformed_request`, when it is not U8 [n, height, width, 3].
+pub fn tensor_tiles(body: &Bytes, name: &str, view: &TensorView<'_>) -> Result<Vec<TileInput>, Error> {
+    let &[count, height @ (1..), width @ (1..), 3] = view.shape() else {
+        return Err(malformed(format!("{name} is {:?}, and must be [n, height, width, 3]", view.shape())));
+    };
+    if view.dtype() != Dtype::U8 {
+        return Err(malformed(format!("{name} is {:?}, and must be U8", view.dtype())));
+    }
+    // No tiles of any size are no bytes: only where there are some does the body vouch for their size.
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    let tiles = view.data().chunks_exact(height * width * 3);
+    Ok(tiles.map(|pixels| TileInput::Pixels { width, height, pixels: body.slice_ref(pixels) }).collect())
 }
 
 impl From<FlatRequest> for AugmentRequest {
@@ -280,6 +300,7 @@ impl From<FlatRequest> for AugmentRequest {
                 domains: list(flat.domains),
                 exclude_domains: list(flat.exclude_domains),
                 ids: list(flat.ids),
+                blend: None,
                 placement: flat.placement,
                 share: flat.share,
             },

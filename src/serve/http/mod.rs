@@ -1,6 +1,7 @@
 //! HTTP: every route in one list, and what is around all of them. Handlers translate; the work is the pipeline's.
 
 mod accept;
+mod add_body;
 mod answer;
 mod augment;
 mod body;
@@ -17,7 +18,7 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 
@@ -32,7 +33,8 @@ const QUIET: &[&str] = &["/health/live", "/health/ready", "/metrics"];
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/augment", post(augment::augment))
-        .route("/v1/styles", get(styles::list))
+        .route("/v1/styles", get(styles::list).post(styles::add))
+        .route("/v1/styles/{domain}", delete(styles::remove))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{name}", get(models::one))
         .route("/v1/models/{name}/load", post(models::load))

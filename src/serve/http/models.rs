@@ -162,13 +162,14 @@ fn describe_all(registry: &Registry) -> Vec<ModelInfo> {
 
 fn describe(registry: &Registry, model: &Arc<Model>) -> ModelInfo {
     let manifest = &model.bundle.manifest;
+    let offer = model.styles.offer();
     let ready = ReadyModel {
         bundle: model.bundle.digest.clone(),
         precision: model.precision.to_string(),
         provider: model.provider(),
         geometry: serde_json::to_value(manifest.geometry).expect("a geometry is numbers"),
-        domains: model.bundle.styles.domains.clone(),
-        styles: model.bundle.styles.entries.len(),
+        domains: offer.domains().map(|(name, _)| name.to_owned()).collect(),
+        styles: offer.styles(),
         quality: manifest.quality.clone(),
     };
     ModelInfo {

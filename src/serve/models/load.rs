@@ -14,6 +14,7 @@ use crate::serve::admission::Admission;
 use crate::serve::batch::{self, Batch, Worker, WorkerOptions};
 use crate::serve::config::Config;
 use crate::serve::metrics::Metrics;
+use crate::serve::styles::Store;
 
 /// What models are loaded with.
 #[derive(Clone)]
@@ -21,6 +22,7 @@ pub struct LoadContext {
     pub config: Config,
     pub admission: Arc<Admission>,
     pub metrics: Arc<Metrics>,
+    pub styles: Arc<Store>,
 }
 
 /// A model, and the threads that work for it until its last handle is gone.
@@ -63,7 +65,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 pub fn open(context: &LoadContext, path: &Path) -> Result<Opened, LoadError> {
     let started = Instant::now();
     let refused = |source| LoadError::Bundle { path: path.to_owned(), source };
-    let bundle = Bundle::open(path).map_err(refused)?;
+    let mut bundle = Bundle::open(path).map_err(refused)?;
+    let own = std::mem::take(&mut bundle.styles);
     let manifest = &bundle.manifest;
     if !path.ends_with(Path::new(&manifest.name).join(&manifest.version)) {
         return Err(LoadError::Misplaced { path: path.to_owned(), name: manifest.name.clone(), version: manifest.version.clone() });
@@ -89,9 +92,10 @@ pub fn open(context: &LoadContext, path: &Path) -> Result<Opened, LoadError> {
 
     let took = started.elapsed();
     context.metrics.model_loaded(took);
-    tracing::info!(model = manifest.name, version = manifest.version, styles = bundle.styles.entries.len(), ?took, "model ready");
+    let styles = context.styles.bank(&bundle.digest, manifest.geometry.half(), own);
+    tracing::info!(model = manifest.name, version = manifest.version, styles = styles.offer().styles(), ?took, "model ready");
     let synthesiser = Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);
-    Ok(Opened { model: Model { bundle, precision: config.precision, synthesiser, batch }, workers: vec![thread] })
+    Ok(Opened { model: Model { bundle, styles, precision: config.precision, synthesiser, batch }, workers: vec![thread] })
 }
 
 /// Every NAME/VERSION with a manifest under `models`, names in order and each name's versions from the highest down.

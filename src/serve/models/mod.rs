@@ -20,6 +20,7 @@ pub use registry::{LoadAsk, Registry, State};
 pub use served::Models;
 
 use super::batch::Batch;
+use super::styles::Bank;
 use crate::bundle::{Bundle, Precision};
 use crate::method::synth::Synthesiser;
 
@@ -28,7 +29,9 @@ const PROVIDER: &str = "cpu";
 
 /// One bundle, ready to work.
 pub struct Model {
+    /// Without its styles, which are in `styles`.
     pub bundle: Bundle,
+    pub styles: Bank,
     pub precision: Precision,
     pub synthesiser: Synthesiser,
     pub batch: Batch,

@@ -162,8 +162,9 @@ impl Registry {
             for model in self.models().all() {
                 let Key { name, version } = model.key();
                 offered.models.insert([name, version, model.precision.to_string(), model.provider().to_owned()]);
-                for entry in &model.bundle.styles.entries {
-                    *offered.domains.entry(model.bundle.styles.domains[entry.domain].clone()).or_default() += 1;
+                let offer = model.styles.offer();
+                for style in 0..offer.styles() {
+                    *offered.domains.entry(offer.domain_name(offer.domain_of(style)).to_owned()).or_default() += 1;
                 }
             }
             offered

@@ -4,6 +4,7 @@
 //! their wire into a [`Request`] and an [`Answer`] into their wire, and do nothing else. The whole request succeeds or
 //! fails. Dropping the future of [`Pipeline::augment`] is leaving: what has not begun will not.
 
+mod add;
 pub mod answer;
 pub mod choose;
 mod decode;
@@ -11,12 +12,14 @@ mod make;
 pub mod plan;
 pub mod render;
 pub mod request;
+mod source;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
+pub use add::AddStyles;
 pub use answer::Answer;
 pub use decode::TileInput;
 use decode::{Decoded, Sizes};
