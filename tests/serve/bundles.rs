@@ -130,6 +130,24 @@ fn what_is_loaded_again_is_loaded_only_when_it_has_changed() {
 }
 
 #[test]
+fn loads_asked_for_at_once_wait_for_each_other_and_are_made_once() {
+    let server = Server::start(&[]);
+    install(server.models(), "tiny", "2");
+    install(server.models(), "tiny", "3");
+    let loads = server.metric("restain_model_load_duration_seconds_count");
+    std::thread::scope(|scope| {
+        let server = &server;
+        let load = |version: &'static str| scope.spawn(move || server.post_json("/v1/models/tiny/load", &json!({"version": version})));
+        let all: Vec<_> = ["2", "3", "2", "3", "2"].into_iter().map(load).collect();
+        for load in all {
+            assert_eq!(load.join().unwrap().0, 200);
+        }
+    });
+    assert_eq!(server.metric("restain_model_load_duration_seconds_count"), loads + 2.0);
+    assert_eq!(states(&server), ["tiny/3 ready", "tiny/2 ready", "tiny/1 ready"]);
+}
+
+#[test]
 fn what_is_unloaded_is_not_found_and_the_rest_is_named() {
     let server = Server::start(&[]);
     install(server.models(), "other", "1");
@@ -214,7 +232,8 @@ fn polling_loads_what_is_new_and_unloads_what_is_gone() {
     until("the broken one is refused", || states(&server).contains(&"broken/1 failed".to_owned()));
     std::fs::remove_dir_all(&second).unwrap();
     until("the second is gone", || !states(&server).iter().any(|state| state.starts_with("tiny/2")));
-    assert!(server.log().matches("a bundle was refused").count() <= 3, "once for each state it was seen in: {}", server.log());
+    // Each of the two files is written in two steps, and may be seen between them.
+    assert!(server.log().matches("a bundle was refused").count() <= 4, "once for each state it was seen in: {}", server.log());
 
     // The default: its name lives on in the first version, so it may go.
     std::fs::remove_dir_all(&third).unwrap();

@@ -181,7 +181,7 @@ fn at_least_one(value: usize) -> NonZeroUsize {
 
 #[cfg(test)]
 mod tests {
-    use clap::Args;
+    use clap::{Args, FromArgMatches};
 
     use super::*;
 
@@ -218,6 +218,18 @@ mod tests {
     fn an_unknown_option_in_the_file_is_named() {
         let error = toml::from_str::<Options>("max-bach = 4").unwrap_err().to_string();
         assert!(error.contains("max-bach") && error.contains("max-batch"), "{error}");
+    }
+
+    #[test]
+    fn forbidden_domains_are_a_list_in_every_place() {
+        let command = ServeArgs::augment_args(clap::Command::new("serve"));
+        let flags = command.get_matches_from(["serve", "--forbid-domain", "a,b", "--forbid-domain", "c"]);
+        let given = ServeArgs::from_arg_matches(&flags).unwrap().options;
+        let file = "forbid-domain = [\"d\", \"e, f\"]\nstate-dir = \"state\"";
+        assert_eq!(given.over(options(file)).forbid_domain, ["a", "b", "c"]);
+        let printed = options(file).over(Options::default()).to_toml();
+        let again = options(&printed).over(Options::default());
+        assert_eq!((again.forbid_domain, again.state_dir), (vec!["d".to_owned(), "e, f".to_owned()], Some(PathBuf::from("state"))));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::accept::SAFETENSORS;
-use super::body::{BodyKind, form_parts, malformed, tensor_tiles};
+use super::body::{BodyKind, form_parts, json_object, malformed, tensor_tiles};
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::pipeline::TileInput;
 
@@ -100,7 +100,7 @@ fn tensor(body: &Bytes) -> Result<(AddAsk, Vec<TileInput>), Error> {
     let file = SafeTensors::deserialize(body).map_err(unreadable)?;
     let request = header.metadata().as_ref().and_then(|metadata| metadata.get("request"));
     let request = request.ok_or_else(|| malformed("the metadata has no `request`, which names the domain"))?;
-    let ask = serde_json::from_str(request).map_err(|error| malformed(format!("the request JSON: {error}")))?;
+    let ask = json_object("the request JSON", request.as_bytes())?;
     let mut tiles = Vec::new();
     for (name, view) in file.tensors() {
         if name != "tiles" {

@@ -190,9 +190,17 @@ fn object(json: &[u8]) -> Result<(), &'static str> {
     }
 }
 
+/// An object of JSON; `what` it is stands in the error.
+///
+/// # Errors
+/// `malformed_request`, with the field at fault.
+pub fn json_object<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Error> {
+    object(bytes).map_err(|found| malformed(format!("{what} is {found}, and must be an object")))?;
+    serde_json::from_slice(bytes).map_err(|error| malformed(format!("{what}: {error}")))
+}
+
 fn request_json(bytes: &[u8]) -> Result<AugmentRequest, Error> {
-    object(bytes).map_err(|what| malformed(format!("the request JSON is {what}, and must be an object")))?;
-    serde_json::from_slice(bytes).map_err(|error| malformed(format!("the request JSON: {error}")))
+    json_object("the request JSON", bytes)
 }
 
 fn json(body: &[u8]) -> Result<Parsed, Error> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -140,12 +141,9 @@ pub async fn unload(State(app): State<Arc<App>>, Path(name): Path<String>, body:
 }
 
 /// An object of JSON, or nothing at all.
-async fn read<T: Default + for<'a> Deserialize<'a>>(body: Body) -> Result<T, Error> {
+async fn read<T: Default + DeserializeOwned>(body: Body) -> Result<T, Error> {
     let bytes = body::read(body, MAX_BODY).await?;
-    if bytes.is_empty() {
-        return Ok(T::default());
-    }
-    serde_json::from_slice(&bytes).map_err(|error| Error::new(ErrorKind::MalformedRequest, format!("the JSON body: {error}")))
+    if bytes.is_empty() { Ok(T::default()) } else { body::json_object("the JSON body", &bytes) }
 }
 
 fn describe_all(registry: &Registry) -> Vec<ModelInfo> {

@@ -62,6 +62,7 @@ impl Registry {
         }
         let is_gone = |key: &Key| !found.contains(key);
         seen.refused.retain(|key, _| !is_gone(key));
+        desk.withdrawn.retain(|key, _| !is_gone(key));
         self.states().keys().filter(|key| is_gone(key)).for_each(|key| self.forget(key));
         let gone: BTreeSet<Key> = self.models().all().iter().map(|model| model.key()).filter(is_gone).collect();
         for key in gone.intersection(&seen.missing) {

@@ -4,8 +4,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use rayon::prelude::*;
-
 use super::decode::{Decoded, TileInput};
 use super::plan::{Counts, Plan};
 use super::request::{AugmentRequest, StyleRequest, StyleSource};
@@ -69,13 +67,17 @@ impl Pipeline {
         let tiles = self.cpu.run(move || choose(&chosen_for, &tiles, wanted)).await??;
         let request = EncodeRequest { tiles: tiles.clone(), deadline, permit: Arc::clone(&permit) };
         let encodings = model.batch.encode(request).await.map_err(batch_error)?.encodings;
-        let of = Arc::clone(&model);
-        let held = Arc::clone(&permit);
-        let work = move || {
-            let _held = held;
-            tiles.par_iter().zip(&encodings).map(|(tile, encoding)| style(&of, tile, encoding)).collect::<Vec<_>>()
-        };
-        let styles = self.cpu.run(work).await?;
+        let mut styles = Vec::with_capacity(tiles.len());
+        for (tile, encoding) in tiles.into_iter().zip(encodings) {
+            // One after the other: this is hundreds of products a tile, and those who wait for a variant go in between.
+            // A caller who leaves costs no more than the tile in work.
+            let (of, held) = (Arc::clone(&model), Arc::clone(&permit));
+            let work = move || {
+                let _held = held;
+                style(&of, &tile, &encoding)
+            };
+            styles.push(self.cpu.run(work).await?);
+        }
         if styles.iter().any(|(style, _)| style.0.iter().any(|value| !value.is_finite())) {
             return Err(Error::internal(&"a style has values that are not finite"));
         }

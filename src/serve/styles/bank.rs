@@ -206,3 +206,55 @@ fn forbidden(field: &str, domain: &str) -> Error {
 fn is_in(names: &[String], name: &str) -> bool {
     names.iter().any(|known| known == name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Store;
+    use super::*;
+
+    fn style(value: f32) -> (Style, ChannelStats) {
+        (Style(vec![value]), ChannelStats { mean: [0.5; 3], std: [0.1; 3] })
+    }
+
+    fn bank() -> Bank {
+        let mut own = StyleBank::default();
+        own.push("own", style(0.0).0, style(0.0).1);
+        own.push("hidden", style(1.0).0, style(1.0).1);
+        Store::open(None, &["hidden".to_owned(), "secret".to_owned()]).unwrap().bank("digest", 1, own)
+    }
+
+    #[test]
+    fn an_offer_stays_as_it_is_while_the_bank_changes() {
+        let bank = bank();
+        bank.add("z", vec![style(2.0), style(3.0)]).unwrap();
+        let before = bank.offer();
+        bank.add("a", vec![style(4.0)]).unwrap();
+        bank.remove("z").unwrap();
+        let z = before.find_style("ids", "z/1").unwrap();
+        assert_eq!((&before.style(z).style.0[..], before.domain_name(before.domain_of(z))), (&[3.0][..], "z"));
+        assert_eq!(before.domains().map(|(name, _)| name).collect::<Vec<_>>(), ["own", "z"]);
+        assert_eq!(bank.offer().domains().collect::<Vec<_>>(), [("own", DomainOrigin::Bundle), ("a", DomainOrigin::Added)]);
+        assert_eq!(before.own_styles(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_added_is_told_why() {
+        let bank = bank();
+        for n in 0..MAX_ADDED_DOMAINS {
+            bank.add(&format!("d{n}"), vec![style(0.0)]).unwrap();
+        }
+        for (domain, kind) in [
+            ("d0", ErrorKind::DomainExists),
+            ("own", ErrorKind::DomainExists),
+            ("hidden", ErrorKind::DomainForbidden),
+            ("secret", ErrorKind::DomainForbidden),
+            (".x", ErrorKind::DomainName),
+            ("one-more", ErrorKind::BankFull),
+        ] {
+            assert_eq!(bank.add(domain, vec![style(0.0)]).unwrap_err().kind, kind, "{domain}");
+        }
+        assert_eq!(bank.remove("own").unwrap_err().kind, ErrorKind::DomainOfBundle);
+        assert_eq!(bank.remove("hidden").unwrap_err().kind, ErrorKind::DomainOfBundle);
+        assert_eq!(bank.remove("never").unwrap_err().kind, ErrorKind::DomainNotFound);
+    }
+}
