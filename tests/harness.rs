@@ -32,14 +32,32 @@ pub fn restain() -> Command {
 /// A models directory that holds the fixture.
 pub fn models() -> tempfile::TempDir {
     let models = tempfile::tempdir().unwrap();
-    let bundle = Bundle::open(&fixture()).unwrap();
-    let home = models.path().join(&bundle.manifest.name).join(&bundle.manifest.version);
-    std::fs::create_dir_all(&home).unwrap();
+    install(models.path(), "tiny", "1");
+    models
+}
+
+/// Puts the fixture into a models directory under a name and version, whole at once; returns where it is.
+pub fn install(models: &Path, name: &str, version: &str) -> PathBuf {
+    let (staging, home) = (models.join(".staging"), models.join(name).join(version));
+    std::fs::create_dir_all(&staging).unwrap();
+    std::fs::create_dir_all(models.join(name)).unwrap();
     for entry in std::fs::read_dir(fixture()).unwrap() {
         let path = entry.unwrap().path();
-        std::fs::copy(&path, home.join(path.file_name().unwrap())).unwrap();
+        std::fs::copy(&path, staging.join(path.file_name().unwrap())).unwrap();
     }
-    models
+    edit_manifest(&staging, |manifest| {
+        (manifest["name"], manifest["version"]) = (name.into(), version.into());
+    });
+    std::fs::rename(&staging, &home).unwrap();
+    home
+}
+
+/// Changes the manifest of a bundle, and so its digest.
+pub fn edit_manifest(bundle: &Path, edit: impl FnOnce(&mut Value)) {
+    let path = bundle.join("bundle.json");
+    let mut manifest = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    edit(&mut manifest);
+    std::fs::write(path, serde_json::to_vec(&manifest).unwrap()).unwrap();
 }
 
 pub struct Server {
@@ -114,10 +132,6 @@ impl Server {
         line.rsplit(' ').next()?.parse().ok()
     }
 
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.models.path().join("log")).unwrap()
-    }
-
     pub fn signal(&self, signal: &str) {
         let done = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status().unwrap();
         assert!(done.success());
@@ -125,6 +139,21 @@ impl Server {
 
     pub fn wait(mut self) -> ExitStatus {
         self.child.wait().unwrap()
+    }
+
+    /// Its models directory, and its log in it.
+    pub fn models(&self) -> &Path {
+        self.models.path()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.models().join("log")).unwrap()
+    }
+
+    /// POST with a JSON body, the status and the JSON of the answer.
+    pub fn post_json(&self, path: &str, body: &Value) -> (u16, Value) {
+        let response = self.client.post(self.url(path)).body(body.to_string()).send().unwrap();
+        (response.status().as_u16(), response.json().unwrap())
     }
 
     /// The bundle that it serves.

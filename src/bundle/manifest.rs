@@ -127,7 +127,8 @@ pub(super) fn check_file_name(name: &str) -> Result<(), BundleError> {
     if is_plain_name(name) && name != MANIFEST_FILE { Ok(()) } else { Err(BundleError::FileName(name.to_owned())) }
 }
 
-fn is_plain_name(name: &str) -> bool {
+/// Letters, digits, `.`, `_` and `-`, not beginning with `.`: a name that is one directory or file, and leads nowhere else.
+pub fn is_plain_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('.')
         && name.len() <= 128

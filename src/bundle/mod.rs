@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 pub use error::{BundleError, StylesError, WeightsError};
-pub use manifest::{MANIFEST_FILE, Manifest, Precision, SCHEMA, UnknownPrecision};
+pub use manifest::{MANIFEST_FILE, Manifest, Precision, SCHEMA, UnknownPrecision, is_plain_name};
 pub use styles::{STYLES_FILE, StyleBank, StyleEntry};
 pub use weights::{POSITIONS, Tensor, WEIGHTS_FILE, Weights, layout};
 pub use writer::{BundleEditor, BundleWriter, rewrite};
@@ -50,6 +50,12 @@ impl Bundle {
             StyleBank::default()
         };
         Ok(Self { dir: dir.to_owned(), manifest, digest: hex(&Sha256::digest(&bytes)), styles })
+    }
+
+    /// The digest that the bundle in `dir` would have, from its manifest alone: cheap, and not verified.
+    pub fn digest_in(dir: &Path) -> Result<String, BundleError> {
+        let path = dir.join(MANIFEST_FILE);
+        Ok(hex(&Sha256::digest(std::fs::read(&path).map_err(BundleError::io("read", &path))?)))
     }
 
     /// The graph of a precision, or an error that names those the bundle has.

@@ -5,9 +5,9 @@
 
 mod decode;
 mod encode;
-mod key;
 #[cfg(test)]
 mod hostile;
+mod key;
 mod picture;
 mod webp;
 

@@ -19,6 +19,14 @@ pub struct ChannelStats {
 const FLATTEST_STD: f32 = 1.0 / 255.0;
 
 impl ChannelStats {
+    /// Σ wᵢ·statsᵢ / Σ wᵢ, of the means and of the standard deviations: what a blend of styles is for colour matching.
+    /// Weights are above 0.
+    pub fn blend(weighted: &[(f32, Self)]) -> Self {
+        let sum: f32 = weighted.iter().map(|(weight, _)| weight).sum();
+        let mean = |of: fn(&Self) -> &[f32; 3]| std::array::from_fn(|c| weighted.iter().map(|(w, stats)| w / sum * of(stats)[c]).sum());
+        Self { mean: mean(|stats| &stats.mean), std: mean(|stats| &stats.std) }
+    }
+
     /// Of `[.., 3] u8`. All zero for no pixels.
     pub fn from_tile(tile: &[u8]) -> Self {
         let (pixels, _) = tile.as_chunks::<3>();

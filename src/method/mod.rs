@@ -1,6 +1,7 @@
 //! The method of arXiv 2407.02900 as pure functions on slices: no I/O, no async, no inference engine.
 
 pub mod color;
+pub mod exemplar;
 pub mod geometry;
 pub mod latent;
 pub mod metrics;

@@ -57,8 +57,7 @@ impl Encoders {
             encoders.push(Box::new(encoder));
         }
         let numbers = 2 * manifest.geometry.tile_latent();
-        let provider = devices.first().map_or("", |device| device.provider());
-        let scope = context.cache.scope(&[&bundle.digest, &config.precision.to_string(), provider], numbers);
+        let scope = context.cache.scope(&[&bundle.digest, &config.precision.to_string(), config.devices.provider()], numbers);
         let queue = QueueOptions {
             max_batch: config.max_batch.get(),
             max_delay: config.max_delay.0,

@@ -1,6 +1,8 @@
 //! What the server counts, under the names that dashboards hold on to. No label has an unbounded set of values: routes
 //! come from the router, domains and models from the bundles that are served.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -32,6 +34,15 @@ pub struct Metrics {
     styles: IntGaugeVec,
     model_info: IntGaugeVec,
     model_load_duration: Histogram,
+    /// What the gauges of models and domains were set for, so that what is gone is taken out.
+    told: Mutex<Offered>,
+}
+
+/// What is on offer: the models, each as name, version, precision and provider, and the styles of every domain.
+#[derive(Default)]
+pub struct Offered {
+    pub models: BTreeSet<[String; 4]>,
+    pub domains: BTreeMap<String, usize>,
 }
 
 /// One request, as the transport saw it.
@@ -93,6 +104,7 @@ impl Metrics {
                 "Verifying a bundle, opening its encoder, and warming it.",
                 &exponential_buckets(0.05, 2.0, 12)?,
             )?,
+            told: Mutex::default(),
             registry,
         };
         #[cfg(target_os = "linux")]
@@ -154,13 +166,28 @@ impl Metrics {
         self.rejected.with_label_values(&[kind.row().code]).inc();
     }
 
-    pub fn domain(&self, domain: &str, styles: usize) {
-        self.styles.with_label_values(&[domain]).add(i64::try_from(styles).unwrap_or(i64::MAX));
+    pub fn model_loaded(&self, took: Duration) {
+        self.model_load_duration.observe(took.as_secs_f64());
     }
 
-    pub fn model_loaded(&self, labels: [&str; 4], took: Duration) {
-        self.model_info.with_label_values(&labels).set(1);
-        self.model_load_duration.observe(took.as_secs_f64());
+    /// Sets the gauges of models and domains to what is on offer, read under a lock so that the last word is the newest.
+    pub fn offer(&self, read: impl FnOnce() -> Offered) {
+        let mut told = self.told.lock().expect("no code panics while it holds this lock");
+        let now = read();
+        for gone in told.models.difference(&now.models) {
+            // It was set, so it is there to be removed.
+            let _ = self.model_info.remove_label_values(&gone.each_ref().map(String::as_str));
+        }
+        for gone in told.domains.keys().filter(|domain| !now.domains.contains_key(*domain)) {
+            let _ = self.styles.remove_label_values(&[gone]);
+        }
+        for labels in &now.models {
+            self.model_info.with_label_values(labels).set(1);
+        }
+        for (domain, styles) in &now.domains {
+            self.styles.with_label_values(&[domain]).set(i64::try_from(*styles).unwrap_or(i64::MAX));
+        }
+        *told = now;
     }
 }
 

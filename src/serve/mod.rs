@@ -19,11 +19,11 @@ pub mod metrics;
 pub mod models;
 pub mod pipeline;
 pub mod signal;
+pub mod styles;
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -35,9 +35,10 @@ pub use config::{Config, ServeArgs};
 use cpu::Cpu;
 use lifecycle::Stage;
 use metrics::Metrics;
-use models::{LoadContext, LoadError, Models};
+use models::{LoadContext, LoadError, Registry};
 use pipeline::{Limits, Pipeline};
 use signal::Stop;
+use styles::Store;
 
 /// A procedural tile that the repository holds.
 const EXAMPLE_TILE: &str = "docs/tile.png";
@@ -51,6 +52,8 @@ pub enum ServeError {
     Load(#[from] LoadError),
     #[error(transparent)]
     Cache(#[from] CacheError),
+    #[error("the state directory {} cannot be used: {source}", .path.display())]
+    StateDir { path: std::path::PathBuf, source: std::io::Error },
     #[error("the metrics cannot be set up: {0}")]
     Metrics(#[from] prometheus::Error),
     #[error("the CPU threads cannot be started: {0}")]
@@ -87,12 +90,14 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: impl Future<Ou
         let _ = closed.await;
     }));
 
-    let (cache, workers) = tokio::select! {
+    let (cache, registry) = tokio::select! {
         loaded = load(&app) => loaded?,
         stop = &mut shutdown => return Ok(stop),
     };
     app.lifecycle.enter(Stage::Ready);
     announce(&app, address)?;
+    let every = config.poll_models.0;
+    let polling = (!every.is_zero()).then(|| tokio::spawn(Arc::clone(&registry).poll(every)));
 
     let stop = shutdown.await;
     tracing::info!(?stop, "asked to stop: not ready from now on");
@@ -102,6 +107,9 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: impl Future<Ou
     }
     app.lifecycle.enter(Stage::Closed);
     drop(close);
+    if let Some(polling) = polling {
+        polling.abort();
+    }
     match tokio::time::timeout(config.drain_timeout.0, server).await {
         Ok(ended) => ended?,
         // Connections that nobody asks anything over are no work that was cut off. They hold what the workers wait for,
@@ -112,21 +120,27 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: impl Future<Ou
         }
         Err(_) => return Err(ServeError::CutOff(app.lifecycle.guests())),
     }
-    end(app, workers).await?;
+    end(&registry).await?;
     cache.close().await;
     tracing::info!("ended");
     Ok(stop)
 }
 
 /// Loads the models on a thread that may block, and opens the pipeline.
-async fn load(app: &Arc<App>) -> Result<(Arc<EncodingsCache>, Vec<JoinHandle<()>>), ServeError> {
-    let config = &app.config;
+async fn load(app: &Arc<App>) -> Result<(Arc<EncodingsCache>, Arc<Registry>), ServeError> {
+    let config = app.config.clone();
     let disk = config.cache_dir.clone().map(|dir| DiskOptions { dir, bytes: config.cache_disk.0 });
     let options = CacheOptions { memory_bytes: config.cache_memory.0, disk };
     let cache = EncodingsCache::open(&options, Arc::clone(&app.metrics)).await?;
-    let (loading, kept) = (Arc::clone(app), Arc::clone(&cache));
-    let load = move || Models::load(&LoadContext { config: &loading.config, cache: &kept, metrics: &loading.metrics });
-    let (models, workers) = tokio::task::spawn_blocking(load).await??;
+    let (kept, metrics) = (Arc::clone(&cache), Arc::clone(&app.metrics));
+    let open = move || -> Result<_, ServeError> {
+        let unusable = |source| ServeError::StateDir { path: config.state_dir.clone().unwrap_or_default(), source };
+        let styles = Store::open(config.state_dir.as_deref(), &config.forbid_domain).map_err(unusable)?;
+        Ok(Registry::open(LoadContext { config, cache: kept, metrics, styles })?)
+    };
+    let models = tokio::task::spawn_blocking(open).await??;
+    let registry = Arc::clone(&models);
+    let config = &app.config;
     let limits = Limits {
         max_tiles: config.max_tiles.get(),
         max_variants: config.max_variants.get(),
@@ -136,7 +150,7 @@ async fn load(app: &Arc<App>) -> Result<(Arc<EncodingsCache>, Vec<JoinHandle<()>
     let (admission, cpu, metrics) = (Arc::clone(&app.admission), Arc::clone(&app.cpu), Arc::clone(&app.metrics));
     let buffers = Buffers::new(IDLE_BUFFERS);
     app.open(Pipeline { models, admission, cpu, metrics, limits, buffers });
-    Ok((cache, workers))
+    Ok((cache, registry))
 }
 
 /// Tells people on standard output, and programs through the address file, that the server is ready.
@@ -151,9 +165,9 @@ fn announce(app: &App, address: SocketAddr) -> Result<(), ServeError> {
     std::fs::write(path, format!("{address}\n")).map_err(|source| ServeError::AddressFile { path: path.clone(), source })
 }
 
-/// Lets the workers end: their queues close with the last handle.
-async fn end(app: Arc<App>, workers: Vec<JoinHandle<()>>) -> Result<(), ServeError> {
-    drop(app);
+/// Lets the workers end: their queues close with the last handle, and nobody holds one any more.
+async fn end(registry: &Registry) -> Result<(), ServeError> {
+    let workers = registry.close().await;
     tokio::task::spawn_blocking(move || {
         for worker in workers {
             if worker.join().is_err() {

@@ -8,13 +8,12 @@ use rand_chacha::rand_core::SeedableRng;
 
 use crate::bundle::{Bundle, Precision};
 use crate::engine::{Encoder, EncoderOptions, Runtime};
+use crate::method::exemplar;
 use crate::method::synth::Synthesiser;
 use crate::train::dataset::{Dataset, below};
 
 /// Tiles encoded in one run of the graph.
 const BATCH: usize = 8;
-/// A patch is tissue when its mean optical density, −ln(pixel/255), is at least this: the usual threshold for white.
-const TISSUE_DENSITY: f64 = 0.15;
 
 /// A bundle opened for use: its encoder and its synthesiser.
 pub struct Model {
@@ -62,14 +61,7 @@ impl Model {
 
     /// Which patches of a tile hold tissue, row by row.
     pub fn tissue(&self, tile: &[u8]) -> Vec<bool> {
-        let geometry = self.synth.geometry();
-        let (grid, patch, width) = (geometry.grid(), geometry.patch_size(), geometry.image_size() * 3);
-        let density = |value: u8| -((value as f64 + 1.0) / 256.0).ln();
-        let mean = |row: usize, column: usize| {
-            let rows = (row * patch..(row + 1) * patch).map(|y| &tile[y * width + column * patch * 3..][..patch * 3]);
-            rows.flatten().map(|&value| density(value)).sum::<f64>() / (patch * patch * 3) as f64
-        };
-        (0..grid * grid).map(|i| mean(i / grid, i % grid) >= TISSUE_DENSITY).collect()
+        exemplar::tissue(self.synth.geometry(), tile)
     }
 }
 
@@ -88,10 +80,7 @@ pub fn sample_tiles(model: &Model, dataset: &Dataset, domain: usize, count: usiz
         shuffle(&mut tiles, &mut rng);
         queues.push(tiles);
     }
-    let enough = |tile: &[u8]| {
-        let patches = model.tissue(tile);
-        patches.iter().filter(|&&t| t).count() as f64 >= tissue * patches.len() as f64
-    };
+    let enough = |tile: &[u8]| exemplar::is_tissue(model.synth.geometry(), tile, tissue);
     let mut chosen = Vec::new();
     while chosen.len() < count && queues.iter().any(|queue| !queue.is_empty()) {
         for queue in &mut queues {

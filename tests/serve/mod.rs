@@ -1,6 +1,7 @@
 //! The server over its socket.
 
 mod augment;
+mod bundles;
 mod connections;
 mod encode;
 mod forms;
@@ -8,3 +9,4 @@ mod keys;
 mod lifecycle;
 mod program;
 mod refusals;
+mod styles;

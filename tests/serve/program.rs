@@ -27,10 +27,18 @@ fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
         .arg(&file)
         .env("RESTAIN_MAX_BATCH", "3")
         .env("RESTAIN_MAX_TILES", "3")
+        .env("RESTAIN_FORBID_DOMAIN", "a,b")
         .output()
         .unwrap();
     let printed = text(&output.stdout);
-    for line in ["max-batch = 4", "max-tiles = 3", "max-variants = 2", "max-queue-tiles = 1024", "http = \"127.0.0.1:8080\""] {
+    for line in [
+        "forbid-domain = [\"a\", \"b\"]",
+        "max-batch = 4",
+        "max-tiles = 3",
+        "max-variants = 2",
+        "max-queue-tiles = 1024",
+        "http = \"127.0.0.1:8080\"",
+    ] {
         assert!(printed.lines().any(|printed| printed == line), "{line}: {printed}");
     }
 }

@@ -13,6 +13,13 @@ use crate::engine::Device;
 #[serde(try_from = "String", into = "String")]
 pub struct Devices(pub Vec<Device>);
 
+impl Devices {
+    /// Of all of them: at least one, all of one kind.
+    pub fn provider(&self) -> &'static str {
+        self.0[0].provider()
+    }
+}
+
 impl FromStr for Devices {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {

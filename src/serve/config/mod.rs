@@ -37,6 +37,14 @@ macro_rules! options {
             /// when one name is served
             #[arg(long, env = "RESTAIN_DEFAULT_MODEL")]
             default_model: Option<String>,
+            /// Keeps the domains that are added while the server runs in this directory, which is this server's alone;
+            /// without one they are forgotten when it ends
+            #[arg(long, env = "RESTAIN_STATE_DIR")]
+            state_dir: Option<PathBuf>,
+            /// Never uses nor lists styles of this domain, whatever a request says, for training data that must not have
+            /// seen it. May be given several times, or as a list with commas
+            #[arg(long, env = "RESTAIN_FORBID_DOMAIN", value_name = "DOMAIN", value_delimiter = ',')]
+            forbid_domain: Option<Vec<String>>,
             /// Writes the bound address to this file once the server is ready
             #[arg(long, env = "RESTAIN_ADDRESS_FILE")]
             address_file: Option<PathBuf>,
@@ -56,6 +64,10 @@ macro_rules! options {
             pub address_file: Option<PathBuf>,
             #[serde(skip_serializing_if = "Option::is_none")]
             pub cache_dir: Option<PathBuf>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub state_dir: Option<PathBuf>,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            pub forbid_domain: Vec<String>,
         }
 
         impl Options {
@@ -65,6 +77,8 @@ macro_rules! options {
                     default_model: self.default_model.or(file.default_model),
                     address_file: self.address_file.or(file.address_file),
                     cache_dir: self.cache_dir.or(file.cache_dir),
+                    state_dir: self.state_dir.or(file.state_dir),
+                    forbid_domain: self.forbid_domain.or(file.forbid_domain).unwrap_or_default(),
                 }
             }
         }
@@ -76,6 +90,8 @@ options! {
     models("RESTAIN_MODELS"): PathBuf = PathBuf::from("models");
     /// The address to listen on; port 0 picks a free one [default: 127.0.0.1:8080]
     http("RESTAIN_HTTP"): SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080));
+    /// How often the models directory is looked through for bundles that are new, changed or gone; 0s is never [default: 0ms]
+    poll_models("RESTAIN_POLL_MODELS"): Span = Span(std::time::Duration::ZERO);
     /// Which of a bundle's encoders runs: fp32, fp16 or int8 [default: fp32]
     precision("RESTAIN_PRECISION"): Precision = Precision::Fp32;
     /// Where encoders run, one worker for each: cpu, cuda:0 or a list such as cuda:0,cuda:1 [default: cpu]
@@ -198,7 +214,7 @@ fn at_least_one(value: usize) -> NonZeroUsize {
 
 #[cfg(test)]
 mod tests {
-    use clap::Args;
+    use clap::{Args, FromArgMatches};
 
     use super::*;
 
@@ -235,6 +251,18 @@ mod tests {
     fn an_unknown_option_in_the_file_is_named() {
         let error = toml::from_str::<Options>("max-bach = 4").unwrap_err().to_string();
         assert!(error.contains("max-bach") && error.contains("max-batch"), "{error}");
+    }
+
+    #[test]
+    fn forbidden_domains_are_a_list_in_every_place() {
+        let command = ServeArgs::augment_args(clap::Command::new("serve"));
+        let flags = command.get_matches_from(["serve", "--forbid-domain", "a,b", "--forbid-domain", "c"]);
+        let given = ServeArgs::from_arg_matches(&flags).unwrap().options;
+        let file = "forbid-domain = [\"d\", \"e, f\"]\nstate-dir = \"state\"";
+        assert_eq!(given.over(options(file)).forbid_domain, ["a", "b", "c"]);
+        let printed = options(file).over(Options::default()).to_toml();
+        let again = options(&printed).over(Options::default());
+        assert_eq!((again.forbid_domain, again.state_dir), (vec!["d".to_owned(), "e, f".to_owned()], Some(PathBuf::from("state"))));
     }
 
     #[test]

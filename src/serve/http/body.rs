@@ -6,12 +6,14 @@ use axum::http::{HeaderMap, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::accept::SAFETENSORS;
 use super::flat::{FlatEncodeRequest, FlatRequest};
+use super::parts::{deepest, form_parts, json_object, malformed, object, tensor_tiles};
 use crate::codec::TileKey;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::pipeline::TileInput;
@@ -154,10 +156,6 @@ fn too_large(limit: usize) -> Error {
     Error::new(ErrorKind::BodyTooLarge, format!("the body is larger than the {limit} bytes that are taken: send fewer tiles at once"))
 }
 
-fn malformed(detail: impl Into<String>) -> Error {
-    Error::new(ErrorKind::MalformedRequest, detail)
-}
-
 fn from_query<T: DeserializeOwned>(query: Option<&str>) -> Result<T, Error> {
     let uri = format!("/?{}", query.unwrap_or_default()).parse().map_err(|_| malformed("the query string is no query string"))?;
     axum::extract::Query::try_from_uri(&uri)
@@ -165,22 +163,8 @@ fn from_query<T: DeserializeOwned>(query: Option<&str>) -> Result<T, Error> {
         .map_err(|error| malformed(format!("the query string: {}", deepest(&error))))
 }
 
-fn deepest(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), deepest)
-}
-
-/// Serde would take the fields of an object from a list too, in their order.
-fn object(json: &[u8]) -> Result<(), &'static str> {
-    match json.trim_ascii_start().first() {
-        Some(b'[') => Err("a list"),
-        None => Err("empty"),
-        _ => Ok(()),
-    }
-}
-
 fn request_json<A: Ask>(bytes: &[u8]) -> Result<A, Error> {
-    object(bytes).map_err(|what| malformed(format!("the request JSON is {what}, and must be an object")))?;
-    serde_json::from_slice(bytes).map_err(|error| malformed(format!("the request JSON: {error}")))
+    json_object("the request JSON", bytes)
 }
 
 fn json<A: Ask>(body: &[u8]) -> Result<Parsed<A>, Error> {
@@ -212,14 +196,9 @@ fn key(index: usize, text: &str) -> Result<TileInput, Error> {
 }
 
 async fn form<A: Ask>(body: Bytes, boundary: String) -> Result<Parsed<A>, Error> {
-    let unreadable = |error: multer::Error| malformed(format!("the form: {}", deepest(&error)));
-    let stream = futures_util::stream::once(std::future::ready(Ok::<_, std::convert::Infallible>(body)));
-    let mut parts = multer::Multipart::new(stream, boundary);
     let mut parsed = Parsed::default();
     let (mut keys, mut asked) = (Vec::new(), false);
-    while let Some(part) = parts.next_field().await.map_err(unreadable)? {
-        let name = part.name().unwrap_or_default().to_owned();
-        let bytes = part.bytes().await.map_err(unreadable)?;
+    for (name, bytes) in form_parts(body, boundary).await? {
         match name.as_str() {
             "request" if asked => return Err(malformed("the form has two parts named `request`")),
             "request" => (parsed.ask, asked) = (request_json(&bytes)?, true),
@@ -247,35 +226,25 @@ fn tensor<A: Ask>(body: &Bytes) -> Result<Parsed<A>, Error> {
     }
     let mut keys = Vec::new();
     for (name, view) in file.tensors() {
-        if view.dtype() != Dtype::U8 {
-            return Err(malformed(format!("{name} is {:?}, and must be U8", view.dtype())));
-        }
         let list = match name.as_str() {
             "tiles" => &mut parsed.tiles,
             "references" => &mut parsed.references,
             "keys" => {
-                keys = tensor_keys(view.shape(), view.data())?;
+                keys = tensor_keys(&view)?;
                 continue;
             }
             other => return Err(malformed(format!("the body has a tensor `{other}`, and tensors are named tiles, keys and references"))),
         };
-        let &[count, height @ (1..), width @ (1..), 3] = view.shape() else {
-            return Err(malformed(format!("{name} is {:?}, and must be [n, height, width, 3]", view.shape())));
-        };
-        // No tiles of any size are no bytes: only where there are some does the body vouch for their size.
-        if count == 0 {
-            continue;
-        }
-        let tiles = view.data().chunks_exact(height * width * 3);
-        list.extend(tiles.map(|pixels| TileInput::Pixels { width, height, pixels: body.slice_ref(pixels) }));
+        *list = tensor_tiles(body, &name, &view)?;
     }
     parsed.tiles.append(&mut keys);
     Ok(parsed)
 }
 
-fn tensor_keys(shape: &[usize], data: &[u8]) -> Result<Vec<TileInput>, Error> {
-    let &[_, TileKey::BYTES] = shape else {
-        return Err(malformed(format!("keys is {shape:?}, and must be [m, {}]", TileKey::BYTES)));
+fn tensor_keys(view: &TensorView<'_>) -> Result<Vec<TileInput>, Error> {
+    let (&[_, TileKey::BYTES], Dtype::U8) = (view.shape(), view.dtype()) else {
+        let (dtype, shape) = (view.dtype(), view.shape());
+        return Err(malformed(format!("keys is {dtype:?} {shape:?}, and must be U8 [m, {}]", TileKey::BYTES)));
     };
-    Ok(data.as_chunks().0.iter().map(|bytes| TileInput::Key(TileKey::from_bytes(*bytes))).collect())
+    Ok(view.data().as_chunks().0.iter().map(|bytes| TileInput::Key(TileKey::from_bytes(*bytes))).collect())
 }

@@ -72,6 +72,7 @@ impl From<FlatRequest> for AugmentRequest {
                 domains: list(flat.domains),
                 exclude_domains: list(flat.exclude_domains),
                 ids: list(flat.ids),
+                blend: None,
                 placement: flat.placement,
                 share: flat.share,
             },

@@ -1,18 +1,22 @@
 //! HTTP: every route in one list, and what is around all of them. Handlers translate; the work is the pipeline's.
 
 mod accept;
+mod add_body;
 mod answer;
 mod augment;
 mod bodies;
 mod body;
 mod encode;
 mod flat;
+mod health;
 mod held;
-mod info;
 pub mod listen;
+mod models;
 mod openapi;
+mod parts;
 mod problem;
 mod read;
+mod styles;
 mod tensors;
 
 use std::sync::Arc;
@@ -22,7 +26,7 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 
@@ -38,11 +42,15 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/augment", post(augment::augment))
         .route("/v1/encode", post(encode::encode))
-        .route("/v1/styles", get(info::styles))
-        .route("/v1/models", get(info::models))
-        .route("/health/live", get(info::live))
-        .route("/health/ready", get(info::ready))
-        .route("/metrics", get(info::metrics))
+        .route("/v1/styles", get(styles::list).post(styles::add))
+        .route("/v1/styles/{domain}", delete(styles::remove))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{name}", get(models::one))
+        .route("/v1/models/{name}/load", post(models::load))
+        .route("/v1/models/{name}/unload", post(models::unload))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/metrics", get(health::metrics))
         .route("/", get(page))
         .merge(utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", openapi()))
         .fallback(problem::route_not_found)

@@ -60,9 +60,10 @@ pub struct MadeVariant {
 pub struct Origin {
     /// Place among the variants of its tile.
     pub index: usize,
-    /// The bank's id of the style; `reference/0#17` is patch 17 of the first reference; null when the method takes none.
+    /// The bank's id of the style; `a/3*0.25+b/7*0.75` is a blend of two, with their shares; `reference/0#17` is patch 17
+    /// of the first reference; null when the method takes none.
     pub style: Option<String>,
-    /// The style's domain, when it is the bank's.
+    /// The style's domain, when it is the bank's and, of a blend, the only one.
     pub domain: Option<String>,
 }
 

@@ -4,15 +4,18 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use super::plan::{Counts, Plan, Source};
+use super::plan::{Counts, Plan};
 use super::request::{Placement, Share};
+use super::source::{Part, PartFrom, Source};
 use crate::codec::TileKey;
 
 /// The style of one variant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// An entry of the bank.
+    /// A style of the bank.
     Bank(usize),
+    /// One for each part of the plan's blend.
+    Blend(Vec<usize>),
     /// One patch of a tile of the request.
     Patch(Of, usize),
     /// A whole tile, patch by patch.
@@ -59,6 +62,15 @@ pub fn choose(plan: &Plan, counts: Counts, variant: Variant<'_>) -> (Choice, Cha
             let group = &groups[below(&mut generator, groups.len())];
             let entry = group[below(&mut generator, group.len())];
             return (Choice::Bank(entry), generator);
+        }
+        Source::Blend(parts) => {
+            // Part by part; one that is fixed draws nothing.
+            let draw = |part: &Part| match &part.from {
+                PartFrom::Style(style) => *style,
+                PartFrom::Domain(styles) => styles[below(&mut generator, styles.len())],
+            };
+            let styles = parts.iter().map(draw).collect();
+            return (Choice::Blend(styles), generator);
         }
         Source::Own => Of::Tile(variant.tile),
         Source::Reference => Of::Reference(below(&mut generator, counts.references)),

@@ -13,7 +13,10 @@ use super::choose::{Choice, Of, Variant, choose};
 use super::decode::{Decoded, TilePixels};
 use super::plan::{Counts, Plan};
 use super::request::Method;
+use super::source::{Part, Source};
+use crate::bundle::StyleEntry;
 use crate::codec::{RgbImage, TileKey, resize};
+use crate::method;
 use crate::method::color::{ChannelStats, color_match, hed_jitter};
 use crate::method::synth::Scratch;
 use crate::serve::batch::TileEncoding;
@@ -93,15 +96,15 @@ impl Materials {
         let counts = Counts { tiles: self.tiles.len(), references: self.references.len() };
         let (choice, mut generator) = choose(&self.plan, counts, Variant { key: &prepared.key, tile, index });
         match self.plan.method {
-            Method::Vit => self.vit(prepared, choice, workspace, out),
-            Method::ColorMatch => self.color_match(prepared.pixels(), choice, out),
+            Method::Vit => self.vit(prepared, &choice, workspace, out),
+            Method::ColorMatch => self.color_match(prepared.pixels(), &choice, out),
             Method::HedJitter => self.hed_jitter(prepared.pixels(), &mut generator, out),
             Method::Identity => out.copy_from_slice(prepared.pixels()),
         }
-        self.origin(choice, index)
+        self.origin(&choice, index)
     }
 
-    fn vit(&self, tile: &Prepared, choice: Choice, workspace: &mut Workspace, out: &mut [u8]) {
+    fn vit(&self, tile: &Prepared, choice: &Choice, workspace: &mut Workspace, out: &mut [u8]) {
         let side = self.plan.model.synthesiser.geometry().image_size();
         if (tile.width, tile.height) == (side, side) {
             return self.product(encoding(tile), choice, workspace, out);
@@ -115,7 +118,7 @@ impl Materials {
     }
 
     /// The product, at the model's size.
-    fn product(&self, own: &TileEncoding, choice: Choice, workspace: &mut Workspace, out: &mut [u8]) {
+    fn product(&self, own: &TileEncoding, choice: &Choice, workspace: &mut Workspace, out: &mut [u8]) {
         let Plan { model, strength, .. } = &self.plan;
         let synthesiser = &model.synthesiser;
         let Workspace { scratch, mixed, style: wide, .. } = workspace;
@@ -135,11 +138,17 @@ impl Materials {
         }
     }
 
-    /// `wide` `[h]` holds the style where it has to be widened.
-    fn style<'a>(&'a self, choice: Choice, wide: &'a mut [f32]) -> Style<'a> {
+    /// `wide` `[h]` holds the style where it does not lie ready.
+    fn style<'a>(&'a self, choice: &Choice, wide: &'a mut [f32]) -> Style<'a> {
         let half = self.plan.model.bundle.manifest.geometry.half();
-        match choice {
-            Choice::Bank(entry) => Style::One(&self.plan.model.bundle.styles.entries[entry].style.0),
+        match *choice {
+            Choice::Bank(style) => Style::One(&self.plan.bank.style(style).style.0),
+            Choice::Blend(ref styles) => {
+                let weighted: Vec<_> = self.weighted(styles).map(|(weight, style)| (weight, &style.style)).collect();
+                let blended = method::Style::blend(&weighted).expect("the plan checked the weights, and one model's styles are as long");
+                wide.copy_from_slice(&blended.0);
+                Style::One(wide)
+            }
             Choice::Patch(of, patch) => {
                 encoding(self.of(of)).characteristics()[patch * half..][..half].convert_to_f32_slice(wide);
                 Style::One(wide)
@@ -149,6 +158,12 @@ impl Materials {
         }
     }
 
+    /// The styles of a blend with their weights as asked.
+    fn weighted(&self, styles: &[usize]) -> impl Iterator<Item = (f32, &StyleEntry)> {
+        let parts: &[Part] = if let Source::Blend(parts) = &self.plan.style.source { parts } else { &[] };
+        parts.iter().zip(styles).map(|(part, &style)| (part.weight, self.plan.bank.style(style)))
+    }
+
     fn of(&self, of: Of) -> &Prepared {
         match of {
             Of::Tile(index) => &self.tiles[index],
@@ -156,9 +171,12 @@ impl Materials {
         }
     }
 
-    fn color_match(&self, tile: &[u8], choice: Choice, out: &mut [u8]) {
-        let target = match choice {
-            Choice::Bank(entry) => self.plan.model.bundle.styles.entries[entry].source,
+    fn color_match(&self, tile: &[u8], choice: &Choice, out: &mut [u8]) {
+        let target = match *choice {
+            Choice::Bank(style) => self.plan.bank.style(style).source,
+            Choice::Blend(ref styles) => {
+                ChannelStats::blend(&self.weighted(styles).map(|(weight, style)| (weight, style.source)).collect::<Vec<_>>())
+            }
             Choice::Patch(of, _) | Choice::Whole(of) => ChannelStats::from_tile(self.of(of).pixels()),
             Choice::None => unreachable!("the plan gives the method color-match a style"),
         };
@@ -175,16 +193,20 @@ impl Materials {
         hed_jitter(tile, HED_SIGMA * self.plan.strength, generator, out);
     }
 
-    fn origin(&self, choice: Choice, index: usize) -> Origin {
+    fn origin(&self, choice: &Choice, index: usize) -> Origin {
         let name = |of| match of {
             Of::Tile(tile) => format!("tile/{tile}"),
             Of::Reference(reference) => format!("reference/{reference}"),
         };
-        let bank = &self.plan.model.bundle.styles;
-        let (style, domain) = match choice {
-            Choice::Bank(entry) => {
-                let entry = &bank.entries[entry];
-                (Some(entry.id.clone()), Some(bank.domains[entry.domain].clone()))
+        let bank = &self.plan.bank;
+        let domain = |style: usize| Some(bank.domain_name(bank.domain_of(style)).to_owned());
+        let (style, domain) = match *choice {
+            Choice::Bank(style) => (Some(bank.style(style).id.clone()), domain(style)),
+            Choice::Blend(ref styles) => {
+                let sum: f32 = self.weighted(styles).map(|(weight, _)| weight).sum();
+                let parts: Vec<String> = self.weighted(styles).map(|(weight, style)| format!("{}*{}", style.id, weight / sum)).collect();
+                let is_one = styles.iter().all(|&style| bank.domain_of(style) == bank.domain_of(styles[0]));
+                (Some(parts.join("+")), if is_one { domain(styles[0]) } else { None })
             }
             // Colour matching takes the whole tile's statistics; which patch was drawn says nothing.
             Choice::Patch(of, patch) if self.plan.method == Method::Vit => (Some(format!("{}#{patch}", name(of))), None),

@@ -5,6 +5,7 @@
 //! their wire into a [`Request`] and an [`Answer`] into their wire, and do nothing else. The whole request succeeds or
 //! fails. Dropping the future of [`Pipeline::augment`] is leaving: what has not begun will not.
 
+mod add;
 pub mod answer;
 pub mod choose;
 mod decode;
@@ -14,10 +15,12 @@ pub mod plan;
 mod produce;
 pub mod render;
 pub mod request;
+mod source;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use add::AddStyles;
 pub use answer::Answer;
 use answer::{EncodeAnswer, EncoderAbout, Timings};
 pub use decode::TileInput;
@@ -32,7 +35,7 @@ use super::buffers::Buffers;
 use super::cpu::Cpu;
 use super::error::{Error, ErrorKind};
 use super::metrics::Metrics;
-use super::models::{Model, Models};
+use super::models::{Model, Registry};
 use crate::codec;
 
 /// What one request may ask for.
@@ -45,7 +48,7 @@ pub struct Limits {
 }
 
 pub struct Pipeline {
-    pub models: Models,
+    pub models: Arc<Registry>,
     pub admission: Arc<Admission>,
     pub cpu: Arc<Cpu>,
     pub metrics: Arc<Metrics>,
@@ -124,7 +127,7 @@ impl Pipeline {
         let Request { ask, tiles, references, permit: body, .. } = request;
         let counts = Counts { tiles: tiles.len(), references: references.len() };
         self.check_counts(counts)?;
-        let model = Arc::clone(self.models.find(ask.model.as_deref())?);
+        let model = self.models.find(ask.model.as_deref())?;
         let plan = Plan::new(model, &ask, counts, self.limits.max_variants)?;
         if !plan.encodes() || plan.output.sheet {
             check_pixels(&tiles, &ask)?;
@@ -150,7 +153,7 @@ impl Pipeline {
     async fn encodings(&self, request: Request<EncodeTilesRequest>, deadline: Instant) -> Result<EncodeAnswer, Error> {
         let Request { ask, tiles, permit: body, .. } = request;
         self.check_counts(Counts { tiles: tiles.len(), references: 0 })?;
-        let model = Arc::clone(self.models.find(ask.model.as_deref())?);
+        let model = self.models.find(ask.model.as_deref())?;
         let work = Work { model: &model, resize: ask.resize, encodes: true, variants: 0 };
         let Admitted { tiles, permit, .. } = self.decode(work, tiles, Vec::new()).await?;
         let asking = Asking { deadline, priority: ask.priority, permit: Arc::clone(&permit), resize: ask.resize };

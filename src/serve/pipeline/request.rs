@@ -67,14 +67,27 @@ pub enum Method {
 #[serde(deny_unknown_fields, default)]
 pub struct StyleRequest {
     pub from: StyleSource,
-    /// Only styles of these domains of the bank.
+    /// Only styles of these domains of the bank. Domains that were added to the bundle are used only when they are named
+    /// here, in `ids` or in `blend`, so that what other requests give never changes.
     pub domains: Option<Vec<String>>,
     /// No styles of these domains of the bank.
     pub exclude_domains: Option<Vec<String>>,
     /// Only these styles of the bank.
     pub ids: Option<Vec<String>>,
+    /// A mixture of styles of the bank, at most 16, instead of one of them.
+    pub blend: Option<Vec<BlendPart>>,
     pub placement: Placement,
     pub share: Share,
+}
+
+/// A style of a blend: either one of the bank by its `id`, or one of a `domain` of the bank that each variant draws.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BlendPart {
+    pub id: Option<String>,
+    pub domain: Option<String>,
+    /// Above 0. Its share is this over the sum of all.
+    pub weight: f32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

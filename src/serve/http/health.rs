@@ -1,0 +1,41 @@
+//! Whether the server is well: for load balancers, and what Prometheus scrapes.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::serve::app::App;
+use crate::serve::error::Error;
+
+#[derive(Serialize, ToSchema)]
+pub struct Health {
+    status: &'static str,
+}
+
+/// Whether the process runs
+#[utoipa::path(get, path = "/health/live", tag = "health", operation_id = "live",
+    responses((status = 200, description = "It runs", body = Health)))]
+pub async fn live() -> Json<Health> {
+    Json(Health { status: "live" })
+}
+
+/// Whether to send requests here
+#[utoipa::path(get, path = "/health/ready", tag = "health", operation_id = "ready",
+    responses((status = 200, description = "The models are loaded and warm, and nobody has asked the server to stop", body = Health)))]
+pub async fn ready(State(app): State<Arc<App>>) -> Result<Json<Health>, Error> {
+    app.lifecycle.is_ready()?;
+    Ok(Json(Health { status: "ready" }))
+}
+
+/// What Prometheus scrapes
+#[utoipa::path(get, path = "/metrics", tag = "health", operation_id = "metrics",
+    responses((status = 200, description = "Prometheus text", body = String, content_type = "text/plain")))]
+pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Error> {
+    let text = app.metrics.text().map_err(|error| Error::internal(&error))?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}

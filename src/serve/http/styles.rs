@@ -1,0 +1,142 @@
+//! The style bank: what it holds, adding a domain to it, and removing one.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::add_body::{AddBody, AddForm};
+use super::read::whole;
+use crate::serve::app::App;
+use crate::serve::error::{Error, ErrorKind};
+use crate::serve::models::Model;
+use crate::serve::pipeline::AddStyles;
+use crate::serve::styles::{DomainOrigin, Offer};
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct StylesQuery {
+    /// NAME or NAME/VERSION; the default model when left out.
+    model: Option<String>,
+}
+
+/// The style bank of one model.
+#[derive(Serialize, ToSchema)]
+pub struct Styles {
+    #[serde(flatten)]
+    of: BankInfo,
+    /// The bundle's own first.
+    domains: Vec<DomainStyles>,
+}
+
+/// A domain that was added.
+#[derive(Serialize, ToSchema)]
+pub struct AddedStyles {
+    #[serde(flatten)]
+    of: BankInfo,
+    #[serde(flatten)]
+    added: DomainStyles,
+}
+
+#[derive(Serialize, ToSchema)]
+struct BankInfo {
+    model: String,
+    version: String,
+    /// Whether domains that are added outlive the server's process.
+    persistent: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+struct DomainStyles {
+    domain: String,
+    #[schema(inline)]
+    origin: DomainOrigin,
+    styles: Vec<StyleInfo>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct StyleInfo {
+    id: String,
+    /// Per channel, of the tile that the style was taken from, pixels in 0..1.
+    source_mean: [f32; 3],
+    source_std: [f32; 3],
+}
+
+/// The style bank, by domain
+#[utoipa::path(get, path = "/v1/styles", tag = "styles", operation_id = "list_styles", params(StylesQuery),
+    responses((status = 200, description = "The styles on offer", body = Styles)))]
+pub async fn list(State(app): State<Arc<App>>, query: Result<Query<StylesQuery>, QueryRejection>) -> Result<Json<Styles>, Error> {
+    let model = app.pipeline()?.models.find(read(query)?.model.as_deref())?;
+    let offer = model.styles.offer();
+    let domains = (0..offer.domains().count()).map(|place| describe(&offer, place)).collect();
+    Ok(Json(Styles { of: bank(&model), domains }))
+}
+
+/// Add a domain from reference tiles
+///
+/// The tiles are encoded by the model, and one style is taken from each of the most typical ones that are at least half
+/// tissue: the patch whose style gives its own tile back best. Send a quarter more tiles than styles are wanted, so that
+/// those of unusual colour can be left out. Once this is answered the domain is kept: with `--state-dir` on the disk, for
+/// this bundle and no other.
+///
+/// It is used by requests that name it, in `style.domains`, `style.ids` or `style.blend`, and by no others: what they give
+/// never changes. A request that names it can be repeated as long as it is there.
+///
+/// `application/vnd.restain.safetensors`: tensor `tiles` U8 [n, H, W, 3], and under `request` in the metadata an object of
+/// `domain`, `model`, `styles` and `resize`.
+#[utoipa::path(post, path = "/v1/styles", tag = "styles", operation_id = "add_styles",
+    request_body(content((AddForm = "multipart/form-data"), (Vec<u8> = "application/vnd.restain.safetensors"))),
+    responses((status = 201, description = "It is there, and kept", body = AddedStyles)))]
+pub async fn add(State(app): State<Arc<App>>, request: Request) -> Result<(StatusCode, Json<AddedStyles>), Error> {
+    let received = Instant::now();
+    let pipeline = app.pipeline()?;
+    let (head, body) = request.into_parts();
+    let kind = AddBody::of(&head.headers)?;
+    let (bytes, permit) = whole(&app, &head.headers, body, received).await?;
+    let (ask, tiles) = kind.parse(bytes).await?;
+    let domain = ask.domain.clone();
+    let request = AddStyles { domain: ask.domain, model: ask.model, styles: ask.styles, resize: ask.resize, tiles, received, permit };
+    let model = pipeline.add_styles(request).await?;
+    let offer = model.styles.offer();
+    let place = offer.find_domain("domain", &domain)?;
+    Ok((StatusCode::CREATED, Json(AddedStyles { of: bank(&model), added: describe(&offer, place) })))
+}
+
+/// Remove a domain that was added
+///
+/// Requests under way finish with it. A bundle's own domains cannot be removed.
+#[utoipa::path(delete, path = "/v1/styles/{domain}", tag = "styles", operation_id = "remove_styles",
+    params(("domain" = String, Path, description = "The domain's name"), StylesQuery),
+    responses((status = 204, description = "It is gone, from the disk as well")))]
+pub async fn remove(
+    State(app): State<Arc<App>>,
+    Path(domain): Path<String>,
+    query: Result<Query<StylesQuery>, QueryRejection>,
+) -> Result<StatusCode, Error> {
+    app.pipeline()?.remove_styles(domain, read(query)?.model.as_deref()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn read(query: Result<Query<StylesQuery>, QueryRejection>) -> Result<StylesQuery, Error> {
+    let malformed = |error: QueryRejection| Error::new(ErrorKind::MalformedRequest, format!("the query string: {}", error.body_text()));
+    query.map(|query| query.0).map_err(malformed)
+}
+
+fn bank(model: &Model) -> BankInfo {
+    BankInfo { model: model.name().to_owned(), version: model.version().to_owned(), persistent: model.styles.is_persistent() }
+}
+
+fn describe(offer: &Offer, place: usize) -> DomainStyles {
+    let info = |style: usize| {
+        let entry = offer.style(style);
+        StyleInfo { id: entry.id.clone(), source_mean: entry.source.mean, source_std: entry.source.std }
+    };
+    let styles = (0..offer.styles()).filter(|&style| offer.domain_of(style) == place).map(info).collect();
+    DomainStyles { domain: offer.domain_name(place).to_owned(), origin: offer.origin(place), styles }
+}

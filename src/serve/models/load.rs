@@ -1,0 +1,113 @@
+//! From a directory to a model that is warm, and what there is to load.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use super::version::by_version;
+use super::{Key, Model};
+use crate::bundle::{Bundle, BundleError, MANIFEST_FILE};
+use crate::engine::{EngineError, Runtime};
+use crate::method::synth::Synthesiser;
+use crate::serve::cache::EncodingsCache;
+use crate::serve::config::Config;
+use crate::serve::encoders::{Encoders, EncodersContext, EncodersError};
+use crate::serve::metrics::Metrics;
+use crate::serve::styles::Store;
+
+/// What models are loaded with.
+#[derive(Clone)]
+pub struct LoadContext {
+    pub config: Config,
+    pub cache: Arc<EncodingsCache>,
+    pub metrics: Arc<Metrics>,
+    pub styles: Arc<Store>,
+}
+
+/// A model, and the threads that work for it until its last handle is gone.
+pub struct Opened {
+    pub model: Model,
+    pub workers: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("the models directory {} cannot be read: {source}", .path.display())]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("no bundle under {}: it must hold NAME/VERSION/{MANIFEST_FILE}", .0.display())]
+    Empty(PathBuf),
+    #[error("the bundle {} is refused: {}", .path.display(), chain(.source))]
+    Bundle { path: PathBuf, source: BundleError },
+    #[error("the bundle {} says that it is {name}/{version}, and must lie under that path", .path.display())]
+    Misplaced { path: PathBuf, name: String, version: String },
+    #[error(transparent)]
+    Runtime(EngineError),
+    #[error("the bundle {} is refused: {}", .path.display(), chain(.source))]
+    Encoders { path: PathBuf, source: EncodersError },
+    #[error("default-model is {asked}, and served are: {served}")]
+    Default { asked: String, served: String },
+}
+
+/// An error with what it came from: who asks for a load over HTTP sees one sentence, and no log.
+fn chain(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {}", chain(source)))
+}
+
+/// Verifies the bundle in `path`, opens its encoder, runs every batch size once, and starts its worker.
+///
+/// # Errors
+/// With the reason, and nothing left running.
+pub fn open(context: &LoadContext, path: &Path) -> Result<Opened, LoadError> {
+    let started = Instant::now();
+    let refused = |source| LoadError::Bundle { path: path.to_owned(), source };
+    let mut bundle = Bundle::open(path).map_err(refused)?;
+    let own = std::mem::take(&mut bundle.styles);
+    let manifest = &bundle.manifest;
+    if !path.ends_with(Path::new(&manifest.name).join(&manifest.version)) {
+        return Err(LoadError::Misplaced { path: path.to_owned(), name: manifest.name.clone(), version: manifest.version.clone() });
+    }
+    let config = &context.config;
+    let onnx = bundle.encoder_path(config.precision).map_err(refused)?;
+    let runtime = Runtime::load().map_err(LoadError::Runtime)?;
+    let encoders = EncodersContext { runtime: &runtime, config, cache: &context.cache, metrics: &context.metrics };
+    let Encoders { batch, scope, threads: workers } =
+        Encoders::start(&bundle, &onnx, &encoders).map_err(|source| LoadError::Encoders { path: path.to_owned(), source })?;
+
+    let took = started.elapsed();
+    context.metrics.model_loaded(took);
+    let styles = context.styles.bank(&bundle.digest, manifest.geometry.half(), own);
+    tracing::info!(model = manifest.name, version = manifest.version, styles = styles.offer().styles(), ?took, "model ready");
+    let synthesiser = Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);
+    let provider = config.devices.provider();
+    Ok(Opened { model: Model { bundle, styles, precision: config.precision, provider, synthesiser, batch, scope }, workers })
+}
+
+/// Every NAME/VERSION with a manifest under `models`, names in order and each name's versions from the highest down.
+///
+/// # Errors
+/// When a directory cannot be listed.
+pub fn on_disk(models: &Path) -> Result<Vec<Key>, LoadError> {
+    let mut keys = Vec::new();
+    for name in directories(models)? {
+        let versions = directories(&models.join(&name))?;
+        let whole = versions.into_iter().filter(|version| models.join(&name).join(version).join(MANIFEST_FILE).is_file());
+        keys.extend(whole.map(|version| Key { name: name.clone(), version }));
+    }
+    keys.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| by_version(&b.version, &a.version)));
+    Ok(keys)
+}
+
+/// The names of the directories in `path`. What no bundle can be called, such as one that is being written, is none.
+fn directories(path: &Path) -> Result<Vec<String>, LoadError> {
+    let unreadable = |source| LoadError::Unreadable { path: path.to_owned(), source };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if crate::bundle::is_plain_name(&name) && entry.path().is_dir() {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}

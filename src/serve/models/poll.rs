@@ -1,0 +1,107 @@
+//! Looking through the models directory now and then: what is new is loaded, what is gone unloaded, what has changed
+//! loaded anew. Off unless asked for.
+//!
+//! It is careful: a directory must be gone twice in a row, since replacing one takes two renames; the default is never
+//! unloaded by it; what cannot be listed changes nothing; and a bundle that was refused is tried again only when one of
+//! its files has changed, which a copy that is still being made does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::registry::{Desk, path};
+use super::{Key, Registry, load};
+use crate::bundle::Bundle;
+use crate::serve::error::Error;
+
+/// What was seen before.
+#[derive(Default)]
+struct Seen {
+    /// Refused bundles, as their files were.
+    refused: BTreeMap<Key, Files>,
+    missing: BTreeSet<Key>,
+    /// Whether the directory could not be listed.
+    unreadable: bool,
+}
+
+/// Name, size and time of every file of a directory.
+type Files = BTreeMap<OsString, (u64, Option<SystemTime>)>;
+
+impl Registry {
+    /// Looks every `every`, until dropped.
+    pub async fn poll(self: Arc<Self>, every: Duration) {
+        let mut seen = Seen::default();
+        loop {
+            tokio::time::sleep(every).await;
+            let look = move |registry: &Self, desk: &mut Desk| {
+                let mut seen = seen;
+                registry.look(desk, &mut seen);
+                Ok(seen)
+            };
+            // An error is a bug that is logged, or the server's end.
+            seen = self.at_the_desk(look).await.unwrap_or_default();
+        }
+    }
+
+    fn look(&self, desk: &mut Desk, seen: &mut Seen) {
+        let found = match load::on_disk(&self.context.config.models) {
+            Ok(found) => found,
+            Err(error) => {
+                if !seen.unreadable {
+                    tracing::warn!(%error, "the models directory is left as it was last seen");
+                }
+                seen.unreadable = true;
+                return;
+            }
+        };
+        seen.unreadable = false;
+        for key in &found {
+            self.look_at(desk, seen, key);
+        }
+        let is_gone = |key: &Key| !found.contains(key);
+        seen.refused.retain(|key, _| !is_gone(key));
+        desk.withdrawn.retain(|key, _| !is_gone(key));
+        self.states().keys().filter(|key| is_gone(key)).for_each(|key| self.forget(key));
+        let gone: BTreeSet<Key> = self.models().all().iter().map(|model| model.key()).filter(is_gone).collect();
+        for key in gone.intersection(&seen.missing) {
+            match self.unload_now(desk, |other| other == key, false) {
+                Ok(_) => _ = desk.withdrawn.remove(key),
+                Err(error) => tracing::debug!(%error, model = %key, "its directory is gone, and it is kept"),
+            }
+        }
+        for key in gone.difference(&seen.missing) {
+            tracing::info!(model = %key, "its directory is gone");
+        }
+        seen.missing = gone;
+    }
+
+    fn look_at(&self, desk: &mut Desk, seen: &mut Seen, key: &Key) {
+        let path = path(&self.context, key);
+        let digest = Bundle::digest_in(&path).ok();
+        let is_served = self.models().named(&key.to_string()).is_some_and(|model| Some(&model.bundle.digest) == digest.as_ref());
+        if is_served || (digest.is_some() && desk.withdrawn.get(key) == digest.as_ref()) {
+            return;
+        }
+        let files = files(&path);
+        if seen.refused.get(key) == Some(&files) {
+            return;
+        }
+        let loaded: Result<_, Error> = self.load_now(desk, key);
+        match loaded {
+            Ok(_) => _ = seen.refused.remove(key),
+            // The refusal itself is logged where it is made.
+            Err(_) => _ = seen.refused.insert(key.clone(), files),
+        }
+    }
+}
+
+fn files(dir: &Path) -> Files {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let about = entries.filter_map(|entry| {
+        let data = entry.metadata().ok()?;
+        Some((entry.file_name(), (data.len(), data.modified().ok())))
+    });
+    about.collect()
+}

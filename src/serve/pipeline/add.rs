@@ -1,0 +1,128 @@
+//! A domain out of reference tiles: decoded, admitted and encoded as any tile is, and then one style from each, chosen as
+//! the trainer chooses them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::decode::{Decoded, TileInput};
+use super::encode::{Asking, encode};
+use super::plan::Counts;
+use super::{Admitted, Pipeline, Work};
+use crate::method::Style;
+use crate::method::color::ChannelStats;
+use crate::method::exemplar::{self, ENOUGH_TISSUE};
+use crate::serve::admission::Permit;
+use crate::serve::batch::{Priority, TileEncoding};
+use crate::serve::error::{Error, ErrorKind};
+use crate::serve::models::Model;
+use crate::serve::styles::MAX_ADDED_STYLES;
+
+/// Styles taken when a request does not say how many.
+const DEFAULT_STYLES: u64 = 16;
+
+/// A domain to be added, read off its wire.
+pub struct AddStyles {
+    pub domain: String,
+    pub model: Option<String>,
+    pub styles: Option<u64>,
+    pub resize: bool,
+    pub tiles: Vec<TileInput>,
+    /// When its first byte came.
+    pub received: Instant,
+    /// For the bytes of its body.
+    pub permit: Arc<Permit>,
+}
+
+impl Pipeline {
+    /// Adds the domain; when this returns, it is kept. Gives the model it was added to.
+    ///
+    /// # Errors
+    /// One of the table's kinds, with the sentence for the caller.
+    pub async fn add_styles(&self, request: AddStyles) -> Result<Arc<Model>, Error> {
+        let received = request.received;
+        self.in_time(None, received, async |deadline| self.add(request, deadline).await).await
+    }
+
+    async fn add(&self, request: AddStyles, deadline: Instant) -> Result<Arc<Model>, Error> {
+        let AddStyles { domain, model, styles, resize, tiles, permit: _body, .. } = request;
+        let model = self.models.find(model.as_deref())?;
+        let wanted = styles.unwrap_or(DEFAULT_STYLES);
+        let wanted = usize::try_from(wanted).ok().filter(|wanted| (1..=MAX_ADDED_STYLES).contains(wanted)).ok_or_else(|| {
+            Error::new(ErrorKind::StylesOutOfRange, format!("styles is {wanted}, and must be from 1 to {MAX_ADDED_STYLES}"))
+        })?;
+        model.styles.check_new(&domain)?;
+        self.check_counts(Counts { tiles: tiles.len(), references: 0 })?;
+        let work = Work { model: &model, resize, encodes: true, variants: 1 };
+        let Admitted { tiles, permit, .. } = self.decode(work, tiles, Vec::new()).await?;
+
+        let chosen_for = Arc::clone(&model);
+        let tiles = self.cpu.run(move || choose(&chosen_for, tiles, wanted)).await??;
+        let asking = Asking { deadline, priority: Priority::Interactive, permit: Arc::clone(&permit), resize };
+        let encodings = encode(&model, &tiles, &[], asking).await?.tiles;
+        let mut styles = Vec::with_capacity(tiles.len());
+        for (tile, encoding) in tiles.into_iter().zip(encodings) {
+            // One after the other: this is hundreds of products a tile, and those who wait for a variant go in between.
+            // A caller who leaves costs no more than the tile in work.
+            let (of, held) = (Arc::clone(&model), Arc::clone(&permit));
+            let work = move || {
+                let _held = held;
+                style(&of, model_pixels(&tile), &encoding)
+            };
+            styles.push(self.cpu.run(work).await?);
+        }
+        if styles.iter().any(|(style, _)| style.0.iter().any(|value| !value.is_finite())) {
+            return Err(Error::internal(&"a style has values that are not finite"));
+        }
+        // Once the file is being written it is written to the end, whatever becomes of the caller.
+        let (models, kept_by) = (Arc::clone(&self.models), Arc::clone(&model));
+        let keep = move || {
+            kept_by.styles.add(&domain, styles)?;
+            tracing::info!(domain, model = kept_by.name(), version = kept_by.version(), "a domain was added");
+            models.tell();
+            Ok(())
+        };
+        tokio::task::spawn_blocking(keep).await.map_err(|panicked| Error::internal(&panicked))??;
+        Ok(model)
+    }
+
+    /// Removes a domain that was added.
+    ///
+    /// # Errors
+    /// As [`Bank::remove`](crate::serve::styles::Bank::remove), and `model_not_found`.
+    pub async fn remove_styles(&self, domain: String, model: Option<&str>) -> Result<(), Error> {
+        let (models, model) = (Arc::clone(&self.models), self.models.find(model)?);
+        let remove = move || {
+            model.styles.remove(&domain)?;
+            tracing::info!(domain, model = model.name(), version = model.version(), "a domain was removed");
+            models.tell();
+            Ok(())
+        };
+        tokio::task::spawn_blocking(remove).await.map_err(|panicked| Error::internal(&panicked))?
+    }
+}
+
+/// The tiles that styles are taken from, in their order.
+fn choose(model: &Model, tiles: Vec<Decoded>, wanted: usize) -> Result<Vec<Decoded>, Error> {
+    let (geometry, sent) = (&model.bundle.manifest.geometry, tiles.len());
+    let mut tissue = tiles;
+    tissue.retain(|tile| exemplar::is_tissue(geometry, model_pixels(tile), ENOUGH_TISSUE));
+    if tissue.is_empty() {
+        let detail = format!("none of the {sent} tiles is half tissue or more, and background has no stain to give");
+        return Err(Error::new(ErrorKind::NoStyles, detail));
+    }
+    let typical = exemplar::typical(&tissue.iter().map(model_pixels).collect::<Vec<_>>(), wanted);
+    let mut index = 0..;
+    tissue.retain(|_| index.next().is_some_and(|index| typical.contains(&index)));
+    Ok(tissue)
+}
+
+/// The pixels that the encoder sees.
+fn model_pixels(tile: &Decoded) -> &[u8] {
+    let pixels = tile.pixels.as_ref().and_then(|pixels| pixels.for_model.as_ref());
+    pixels.expect("reference tiles come whole, and are decoded for the model")
+}
+
+fn style(model: &Model, tile: &[u8], encoding: &TileEncoding) -> (Style, ChannelStats) {
+    let patch = exemplar::representative(&model.synthesiser, tile, encoding.anatomy(), encoding.characteristics());
+    (exemplar::style_of(model.synthesiser.geometry(), encoding.characteristics(), patch), ChannelStats::from_tile(tile))
+}

@@ -1,0 +1,260 @@
+//! The styles of one model, and a snapshot of them.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::MAX_ADDED_DOMAINS;
+use super::store::{Added, only};
+use crate::bundle::{StyleBank, StyleEntry, is_plain_name};
+use crate::method::Style;
+use crate::method::color::ChannelStats;
+use crate::serve::error::{Error, ErrorKind};
+
+/// The styles of one model.
+pub struct Bank {
+    own: Arc<StyleBank>,
+    added: Arc<Added>,
+    /// Every domain that the bundle has, whether it may be used or not: none of these can be added.
+    of_bundle: Vec<String>,
+    forbidden: Arc<[String]>,
+}
+
+/// What there is to choose from, for the length of a request. Styles of forbidden domains are not in it. They are
+/// counted through: the bundle's own first, then those that were added.
+#[derive(Clone)]
+pub struct Offer {
+    own: Arc<StyleBank>,
+    added: Arc<StyleBank>,
+    forbidden: Arc<[String]>,
+}
+
+/// Where a domain comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DomainOrigin {
+    /// The bundle was made with it.
+    Bundle,
+    /// Somebody added it from reference tiles; it is used only by requests that name it.
+    Added,
+}
+
+impl Bank {
+    pub(super) fn new(bundle: StyleBank, added: Arc<Added>, forbidden: Arc<[String]>) -> Self {
+        let own = Arc::new(only(&bundle, |domain| !is_in(&forbidden, domain)));
+        Self { own, added, of_bundle: bundle.domains, forbidden }
+    }
+
+    pub fn offer(&self) -> Offer {
+        Offer { own: Arc::clone(&self.own), added: self.added.offered(), forbidden: Arc::clone(&self.forbidden) }
+    }
+
+    /// Whether what is added outlives the process.
+    pub fn is_persistent(&self) -> bool {
+        self.added.is_persistent()
+    }
+
+    /// # Errors
+    /// `domain_name`, `domain_forbidden`, `domain_exists` or `bank_full`: why `domain` cannot be added.
+    pub fn check_new(&self, domain: &str) -> Result<(), Error> {
+        if !is_plain_name(domain) {
+            let detail = format!("domain is {domain:?}, and must be letters, digits, '.', '_' or '-', and not begin with '.'");
+            return Err(Error::new(ErrorKind::DomainName, detail));
+        }
+        if is_in(&self.forbidden, domain) {
+            return Err(forbidden("domain", domain));
+        }
+        if is_in(&self.of_bundle, domain) {
+            return Err(Error::new(ErrorKind::DomainExists, format!("the bundle itself has a domain `{domain}`: choose another name")));
+        }
+        self.check_added(domain, &self.added.kept())
+    }
+
+    fn check_added(&self, domain: &str, kept: &StyleBank) -> Result<(), Error> {
+        if is_in(&kept.domains, domain) {
+            let detail = format!("the domain `{domain}` was added already: remove it first, with DELETE /v1/styles/{domain}");
+            return Err(Error::new(ErrorKind::DomainExists, detail));
+        }
+        if kept.domains.len() >= MAX_ADDED_DOMAINS {
+            let detail = format!("{MAX_ADDED_DOMAINS} domains were added to this model, and no more are kept: remove one first");
+            return Err(Error::new(ErrorKind::BankFull, detail));
+        }
+        Ok(())
+    }
+
+    /// Adds a domain; when this returns, it is kept. Blocks.
+    ///
+    /// # Errors
+    /// As [`Bank::check_new`], and `state_not_written`.
+    pub fn add(&self, domain: &str, styles: Vec<(Style, ChannelStats)>) -> Result<(), Error> {
+        self.check_new(domain)?;
+        self.added.change(|kept| {
+            // Another caller may have been faster.
+            self.check_added(domain, kept)?;
+            let mut next = kept.clone();
+            styles.into_iter().for_each(|(style, source)| next.push(domain, style, source));
+            Ok(next)
+        })
+    }
+
+    /// Removes a domain that was added; when this returns, it is gone. Blocks.
+    ///
+    /// # Errors
+    /// `domain_of_bundle`, `domain_not_found`, `state_not_written`.
+    pub fn remove(&self, domain: &str) -> Result<(), Error> {
+        if is_in(&self.of_bundle, domain) {
+            let detail = format!(
+                "`{domain}` is a domain of the bundle itself, which never changes: leave it out with style.exclude_domains, \
+                 or for everybody with --forbid-domain"
+            );
+            return Err(Error::new(ErrorKind::DomainOfBundle, detail));
+        }
+        self.added.change(|kept| {
+            if !is_in(&kept.domains, domain) {
+                let known = if kept.domains.is_empty() { "none".to_owned() } else { kept.domains.join(", ") };
+                return Err(Error::new(ErrorKind::DomainNotFound, format!("no domain `{domain}` was added, and added were: {known}")));
+            }
+            Ok(only(kept, |other| other != domain))
+        })
+    }
+}
+
+impl Offer {
+    /// A bank to which nothing was added.
+    #[cfg(test)]
+    pub fn of(bank: StyleBank) -> Self {
+        Self { own: Arc::new(bank), added: Arc::default(), forbidden: Arc::default() }
+    }
+
+    /// Every domain, the bundle's own first.
+    pub fn domains(&self) -> impl Iterator<Item = (&str, DomainOrigin)> {
+        let own = self.own.domains.iter().map(|name| (name.as_str(), DomainOrigin::Bundle));
+        own.chain(self.added.domains.iter().map(|name| (name.as_str(), DomainOrigin::Added)))
+    }
+
+    pub fn styles(&self) -> usize {
+        self.own.entries.len() + self.added.entries.len()
+    }
+
+    /// Where the domain at a place comes from.
+    pub fn origin(&self, domain: usize) -> DomainOrigin {
+        if domain < self.own.domains.len() { DomainOrigin::Bundle } else { DomainOrigin::Added }
+    }
+
+    /// Styles of the bundle itself: those of the indices below.
+    pub fn own_styles(&self) -> usize {
+        self.own.entries.len()
+    }
+
+    /// # Panics
+    /// When there is no such style.
+    pub fn style(&self, index: usize) -> &StyleEntry {
+        self.own.entries.get(index).unwrap_or_else(|| &self.added.entries[index - self.own.entries.len()])
+    }
+
+    /// A style's domain, as its place in [`Offer::domains`].
+    pub fn domain_of(&self, index: usize) -> usize {
+        self.style(index).domain + if index < self.own.entries.len() { 0 } else { self.own.domains.len() }
+    }
+
+    pub fn domain_name(&self, domain: usize) -> &str {
+        self.own.domains.get(domain).unwrap_or_else(|| &self.added.domains[domain - self.own.domains.len()])
+    }
+
+    /// The place of a domain, which a request names in `field`.
+    ///
+    /// # Errors
+    /// `domain_forbidden`, or `unknown_domain` with those that are known.
+    pub fn find_domain(&self, field: &str, domain: &str) -> Result<usize, Error> {
+        self.check_allowed(field, domain)?;
+        self.domains().position(|(known, _)| known == domain).ok_or_else(|| {
+            let known: Vec<&str> = self.domains().map(|(name, _)| name).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            Error::new(ErrorKind::UnknownDomain, format!("{field} names `{domain}`, and the domains of this model are: {known}"))
+        })
+    }
+
+    /// The place of a style, which a request names in `field`.
+    ///
+    /// # Errors
+    /// `domain_forbidden` or `unknown_style`.
+    pub fn find_style(&self, field: &str, id: &str) -> Result<usize, Error> {
+        if let Some((domain, _)) = id.rsplit_once('/') {
+            self.check_allowed(field, domain)?;
+        }
+        (0..self.styles()).find(|&index| self.style(index).id == id).ok_or_else(|| {
+            let detail = format!("{field} names `{id}`, which the bank does not hold; GET /v1/styles lists what it holds");
+            Error::new(ErrorKind::UnknownStyle, detail)
+        })
+    }
+
+    pub fn is_forbidden(&self, domain: &str) -> bool {
+        is_in(&self.forbidden, domain)
+    }
+
+    fn check_allowed(&self, field: &str, domain: &str) -> Result<(), Error> {
+        if self.is_forbidden(domain) { Err(forbidden(field, domain)) } else { Ok(()) }
+    }
+}
+
+fn forbidden(field: &str, domain: &str) -> Error {
+    let detail = format!("{field} names the domain `{domain}`, whose styles this server was told never to use");
+    Error::new(ErrorKind::DomainForbidden, detail)
+}
+
+fn is_in(names: &[String], name: &str) -> bool {
+    names.iter().any(|known| known == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Store;
+    use super::*;
+
+    fn style(value: f32) -> (Style, ChannelStats) {
+        (Style(vec![value]), ChannelStats { mean: [0.5; 3], std: [0.1; 3] })
+    }
+
+    fn bank() -> Bank {
+        let mut own = StyleBank::default();
+        own.push("own", style(0.0).0, style(0.0).1);
+        own.push("hidden", style(1.0).0, style(1.0).1);
+        Store::open(None, &["hidden".to_owned(), "secret".to_owned()]).unwrap().bank("digest", 1, own)
+    }
+
+    #[test]
+    fn an_offer_stays_as_it_is_while_the_bank_changes() {
+        let bank = bank();
+        bank.add("z", vec![style(2.0), style(3.0)]).unwrap();
+        let before = bank.offer();
+        bank.add("a", vec![style(4.0)]).unwrap();
+        bank.remove("z").unwrap();
+        let z = before.find_style("ids", "z/1").unwrap();
+        assert_eq!((&before.style(z).style.0[..], before.domain_name(before.domain_of(z))), (&[3.0][..], "z"));
+        assert_eq!(before.domains().map(|(name, _)| name).collect::<Vec<_>>(), ["own", "z"]);
+        assert_eq!(bank.offer().domains().collect::<Vec<_>>(), [("own", DomainOrigin::Bundle), ("a", DomainOrigin::Added)]);
+        assert_eq!(before.own_styles(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_added_is_told_why() {
+        let bank = bank();
+        for n in 0..MAX_ADDED_DOMAINS {
+            bank.add(&format!("d{n}"), vec![style(0.0)]).unwrap();
+        }
+        for (domain, kind) in [
+            ("d0", ErrorKind::DomainExists),
+            ("own", ErrorKind::DomainExists),
+            ("hidden", ErrorKind::DomainForbidden),
+            ("secret", ErrorKind::DomainForbidden),
+            (".x", ErrorKind::DomainName),
+            ("one-more", ErrorKind::BankFull),
+        ] {
+            assert_eq!(bank.add(domain, vec![style(0.0)]).unwrap_err().kind, kind, "{domain}");
+        }
+        assert_eq!(bank.remove("own").unwrap_err().kind, ErrorKind::DomainOfBundle);
+        assert_eq!(bank.remove("hidden").unwrap_err().kind, ErrorKind::DomainOfBundle);
+        assert_eq!(bank.remove("never").unwrap_err().kind, ErrorKind::DomainNotFound);
+    }
+}
