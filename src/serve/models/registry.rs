@@ -182,7 +182,13 @@ impl Registry {
             desk.reap();
             if desk.closed { Err(Error::new(ErrorKind::Draining, "the server is shutting down")) } else { change(&registry, &mut desk) }
         };
-        tokio::task::spawn_blocking(work).await.map_err(|panicked| Error::internal(&panicked))?
+        let panicked = |panicked| {
+            self.lock_states().values_mut().filter(|state| **state == State::Loading).for_each(|state| {
+                *state = State::Failed { reason: "the server failed on it; its log says how".to_owned() };
+            });
+            Error::internal(&panicked)
+        };
+        tokio::task::spawn_blocking(work).await.map_err(panicked)?
     }
 
     pub(super) fn load_now(&self, desk: &mut Desk, key: &Key) -> Result<Arc<Model>, Error> {
