@@ -12,6 +12,8 @@
 pub mod bundle;
 pub mod codec;
 pub mod engine;
+#[cfg(feature = "serve")]
+pub mod load;
 pub mod method;
 #[cfg(feature = "serve")]
 pub mod serve;

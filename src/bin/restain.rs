@@ -1,4 +1,4 @@
-//! `restain`: serve tiles, describe the API, check a bundle.
+//! `restain`: serve tiles, load a server, describe the API, check a bundle.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use restain::load::{self, LoadArgs};
 use restain::serve::{self, ServeArgs, config::LogFormat};
 
 #[derive(Parser)]
@@ -19,6 +20,8 @@ struct Cli {
 enum Command {
     /// Serve the bundles of a models directory over HTTP
     Serve(Box<ServeArgs>),
+    /// Load a server with requests and report throughput, latencies and errors
+    Load(Box<LoadArgs>),
     /// Print the OpenAPI description, as YAML
     Openapi,
     /// Verify a bundle: every digest, every shape, and every encoder on a grey tile
@@ -28,6 +31,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(args) => serve(*args),
+        Command::Load(args) => load(*args),
         Command::Openapi => openapi(),
         Command::Check { bundle } => check(&bundle),
     };
@@ -71,6 +75,23 @@ fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     // Whatever still loads or computes is of no use to anyone.
     runtime.shutdown_background();
     Ok(ExitCode::from(stop?.exit_status()))
+}
+
+fn load(args: LoadArgs) -> anyhow::Result<ExitCode> {
+    let args = match args.resolve() {
+        Ok(args) => args,
+        Err(said) => {
+            eprintln!("restain: {said}");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    tracing_subscriber::fmt().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).with_target(false).init();
+    let (report, ending) = load::run(&args)?;
+    Ok(match ending {
+        load::Ending::Interrupted => ExitCode::from(130),
+        load::Ending::Done if args.report.fail_on_error && report.has_errors() => ExitCode::FAILURE,
+        load::Ending::Done => ExitCode::SUCCESS,
+    })
 }
 
 fn log(config: &serve::Config) -> anyhow::Result<()> {
