@@ -59,7 +59,7 @@ pub enum LoadError {
     Threads(std::io::Error),
     #[error("Ctrl-C cannot be listened for: {0}")]
     Signal(std::io::Error),
-    #[error("the report cannot be written to {}: {source}", .path.display())]
+    #[error("the report cannot be written to {}", .path.display())]
     Report { path: PathBuf, source: std::io::Error },
 }
 

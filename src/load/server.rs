@@ -15,15 +15,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    #[error("nobody answers at {target}: {source}")]
+    #[error("nobody answers at {target}")]
     Absent { target: Target, source: std::io::Error },
     #[error("{target} does not answer within {PATIENCE:?}")]
     Silent { target: Target },
-    #[error("{target} broke off: {source}")]
+    #[error("{target} broke off")]
     Broken { target: Target, source: hyper::Error },
     #[error("{target} answers /v1/models with {status}: {said}")]
     Refused { target: Target, status: hyper::StatusCode, said: String },
-    #[error("{target} is no restain server: {source}")]
+    #[error("{target} is no restain server")]
     Other { target: Target, source: serde_json::Error },
     #[error("{target} serves no model {asked}; it serves {served}")]
     NoModel { target: Target, asked: String, served: String },

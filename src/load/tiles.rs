@@ -26,9 +26,9 @@ pub type Stamp = [u8; 16];
 
 #[derive(Debug, thiserror::Error)]
 pub enum TilesError {
-    #[error("{} cannot be read: {source}", .path.display())]
+    #[error("{} cannot be read", .path.display())]
     Unreadable { path: PathBuf, source: std::io::Error },
-    #[error("{}: {source}", .path.display())]
+    #[error("{} is no tile", .path.display())]
     Undecodable { path: PathBuf, source: DecodeError },
     #[error("{} holds no PNG, JPEG, WebP or TIFF", .0.display())]
     Empty(PathBuf),

@@ -3,5 +3,6 @@
 mod augment;
 mod forms;
 mod lifecycle;
+mod load;
 mod program;
 mod refusals;

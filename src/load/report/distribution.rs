@@ -43,7 +43,7 @@ pub struct Bin {
 }
 
 /// Bins for each doubling.
-const BINS_PER_OCTAVE: f64 = 4.0;
+const BINS_PER_OCTAVE: f64 = 8.0;
 
 /// The smallest value that at least that share of all values do not exceed: one that was measured, and none between two.
 pub fn percentile(sorted: &[u32], share: f64) -> Option<u32> {

@@ -37,6 +37,7 @@ impl Report {
         let rate = &self.throughput;
         let ms = |value: Option<f64>| value.map_or("–".to_owned(), |ms| format!("{} ms", number(ms)));
         let errors = self.requests.errored;
+        let of = format!("errors of {}", self.requests.begun);
         let figures = [
             ("requests/s", number(rate.requests_per_s), ""),
             ("tiles/s", number(rate.tiles_per_s), ""),
@@ -44,7 +45,7 @@ impl Report {
             ("goodput/s", number(rate.goodput_per_s), ""),
             ("latency p50", ms(self.latency_ms.p50), ""),
             ("latency p99", ms(self.latency_ms.p99), ""),
-            ("errors", format!("{errors} of {}", self.requests.begun), if errors > 0 { " bad" } else { "" }),
+            (of.as_str(), errors.to_string(), if errors > 0 { " bad" } else { "" }),
         ];
         figures
             .iter()

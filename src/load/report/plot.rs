@@ -31,8 +31,11 @@ impl Scale {
     fn ticks(&self) -> Vec<f64> {
         if self.logarithmic {
             let decades = self.low.log10().floor() as i32..=self.high.log10().ceil() as i32;
-            let several = (self.high / self.low).log10() > 3.0;
-            let digits: &[f64] = if several { &[1.0] } else { &[1.0, 2.0, 5.0] };
+            let digits: &[f64] = match self.high / self.low {
+                ratio if ratio > 1_000.0 => &[1.0],
+                ratio if ratio > 12.0 => &[1.0, 2.0, 5.0],
+                _ => &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0],
+            };
             let all = decades.flat_map(|decade| digits.iter().map(move |digit| digit * 10f64.powi(decade)));
             return all.filter(|tick| (self.low..=self.high).contains(tick)).collect();
         }

@@ -60,12 +60,14 @@ impl Report {
         let (ask, tiles) = (&self.options.ask, &self.options.tiles);
         let list = |numbers: &[usize]| numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(" or ");
         let named = match tiles.by {
-            By::Key => "keys",
-            By::Tile if tiles.unique => "new tiles",
-            By::Tile => "tiles",
+            By::Key => "key",
+            By::Tile if tiles.unique => "new tile",
+            By::Tile => "tile",
         };
-        let (count, variants) = (list(&ask.tiles_per_request), list(&ask.variants));
-        format!("{count} {named} × {variants} variants, {} in, {} out, seed {}", typed(&ask.form), typed(&ask.accept), self.options.seed())
+        let counted = |numbers: &[usize], name: &str| format!("{} {name}{}", list(numbers), if numbers == [1] { "" } else { "s" });
+        let (count, variants) = (counted(&ask.tiles_per_request, named), counted(&ask.variants, "variant"));
+        let (form, accept, method) = (typed(&ask.form), typed(&ask.accept), typed(&ask.method));
+        format!("{count} × {variants}, {method}, {form} in, {accept} out, seed {}", self.options.seed())
     }
 }
 
