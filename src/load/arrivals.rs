@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::options::Arrivals;
+use super::choices::Arrivals;
 
 /// The stream of the seed that arrivals are drawn from; requests count up from 0 and never reach it.
 const STREAM: u64 = u64::MAX;

@@ -5,8 +5,9 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::choices::{Accept, By, Form, Method, Priority};
 use super::mix::{Draw, Mix};
-use super::options::{Accept, AskArgs, By, Form, Method, Priority, TilesArgs};
+use super::options::{AskArgs, TilesArgs};
 use super::tiles::{Key, Pool, Stamp};
 use crate::codec::EncodeError;
 
@@ -199,21 +200,13 @@ fn escape(text: &str) -> String {
 mod tests {
     use std::collections::BTreeSet;
 
-    use clap::Parser;
     use safetensors::SafeTensors;
 
     use super::super::options::LoadArgs;
     use super::*;
 
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        args: LoadArgs,
-    }
-
     fn writer(flags: &str) -> Writer {
-        let words = ["load", "127.0.0.1:1", "--seed", "5"].into_iter().chain(flags.split_whitespace());
-        let args = Cli::try_parse_from(words).unwrap().args.resolve().unwrap();
+        let args = LoadArgs::told(&format!("--seed 5 {flags}")).unwrap();
         let pool = Pool::open(&args.tiles, args.ask.form, 16, args.ask.resize, args.seed()).unwrap();
         Writer::new(pool, &args.tiles, &args.ask, args.seed())
     }

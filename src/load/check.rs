@@ -8,7 +8,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
 use super::body::Prepared;
-use super::options::Accept;
+use super::choices::Accept;
 use super::tiles::Key;
 use crate::codec::{self, Limits};
 

@@ -9,6 +9,7 @@
 mod arrivals;
 mod body;
 mod check;
+mod choices;
 mod connection;
 mod drawn;
 mod drive;
@@ -34,9 +35,9 @@ pub use report::Report;
 
 use arrivals::{Extent, Schedule};
 use body::{Prepared, Writer};
+use choices::By;
 use drive::{Driver, Pace};
 use exchange::{Failure, Terms, exchange};
-use options::By;
 use progress::Progress;
 use tally::{Tally, Window};
 use tiles::Pool;

@@ -7,8 +7,9 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 
+use super::choices::Form;
 use super::drawn;
-use super::options::{Form, TilesArgs};
+use super::options::TilesArgs;
 use crate::codec::{self, DecodeError, EncodeError, ImageFormat, Limits, RgbImage};
 
 /// Most tiles, and most bytes of pixels, of a pool whose size was not asked for.
@@ -175,7 +176,7 @@ fn spread(files: Vec<PathBuf>, most: usize) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::options::By;
+    use super::super::choices::By;
     use super::*;
 
     fn args(tiles: Vec<PathBuf>, distinct: usize) -> TilesArgs {

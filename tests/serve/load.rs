@@ -186,6 +186,20 @@ fn errors_are_counted_by_the_code_that_the_server_gave() {
 }
 
 #[test]
+fn a_variable_is_a_flag_and_a_flag_beats_it() {
+    let server = Server::start(&[]);
+    let begun = |flags: &[&str]| {
+        let mut command = restain();
+        command.args(["load", &server.url(""), "--json", "-"]).args(flags);
+        let output = command.env("RESTAIN_LOAD_REQUESTS", "7").env("RESTAIN_LOAD_TILES_PER_REQUEST", "1,2").output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (count(&report["requests"]["begun"]), report["options"]["tiles_per_request"].clone())
+    };
+    assert_eq!(begun(&[]), (7, json!([1, 2])));
+    assert_eq!(begun(&["--requests", "3"]), (3, json!([1, 2])));
+}
+
+#[test]
 fn the_page_holds_its_plots_and_asks_nobody() {
     let server = Server::start(&[]);
     let page = tempfile::NamedTempFile::new().unwrap();

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::Report;
 use super::distribution::Percentiles;
-use crate::load::options::By;
+use crate::load::choices::By;
 
 impl Report {
     pub(super) fn to_text(&self) -> String {
