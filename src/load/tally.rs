@@ -1,8 +1,9 @@
 //! What is counted while a run goes on.
 //!
-//! Two sets of requests, and no figure mixes them. Those *begun* in the measured window are waited for, however long
-//! they take: their latencies, errors and timings are reported, so that the slow ones at the end are not forgotten.
-//! Those that *ended* in the window, whenever begun, make the throughput, so that neither edge of the window bends it.
+//! Two views of the requests, and no figure mixes them. Those *begun* in the measured window are waited for, however
+//! long they take: their latencies, errors and timings are reported, so that the slow ones at the end are not forgotten.
+//! Throughput is of all that went on *within* the window: a request that lies in it by half counts half. Neither edge
+//! bends it then, and a window of a few long requests is measured as finely as one of many short ones.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -22,6 +23,16 @@ impl Window {
     pub fn holds(&self, at: Instant) -> bool {
         at >= self.start && self.end.is_none_or(|end| at < end)
     }
+
+    /// The part of a span that lies within, 0 to 1.
+    fn share(&self, from: Instant, to: Instant) -> f64 {
+        let length = to.saturating_duration_since(from);
+        if length.is_zero() {
+            return f64::from(u8::from(self.holds(to)));
+        }
+        let (first, last) = (from.max(self.start), self.end.map_or(to, |end| to.min(end)));
+        last.saturating_duration_since(first).as_secs_f64() / length.as_secs_f64()
+    }
 }
 
 /// A request as it was meant and as it was.
@@ -37,7 +48,7 @@ pub struct Tally {
     /// An answer later than that is no goodput.
     in_time: Duration,
     pub begun: Begun,
-    pub ended: Ended,
+    pub within: Within,
     pub seconds: Vec<Second>,
     /// When the last answer came.
     pub last: Instant,
@@ -65,16 +76,16 @@ pub struct Errors {
     pub first: String,
 }
 
-/// Of the requests that ended in the window.
+/// Of all requests, by the part of each that lies in the window.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Ended {
-    pub ok: u64,
-    pub in_time: u64,
-    pub errored: u64,
-    pub tiles: u64,
-    pub variants: u64,
-    pub bytes_out: u64,
-    pub bytes_in: u64,
+pub struct Within {
+    pub ok: f64,
+    pub in_time: f64,
+    pub errored: f64,
+    pub tiles: f64,
+    pub variants: f64,
+    pub bytes_out: f64,
+    pub bytes_in: f64,
 }
 
 /// Of the requests that ended in one second after the start of the window; those after its end are listed as well.
@@ -91,7 +102,7 @@ pub struct Second {
 impl Tally {
     pub fn new(window: Window, in_time: Option<Duration>) -> Self {
         let in_time = in_time.unwrap_or(Duration::MAX);
-        Self { window, in_time, begun: Begun::default(), ended: Ended::default(), seconds: Vec::new(), last: window.start }
+        Self { window, in_time, begun: Begun::default(), within: Within::default(), seconds: Vec::new(), last: window.start }
     }
 
     pub fn record(&mut self, landed: Landed) {
@@ -102,9 +113,7 @@ impl Tally {
             self.begun.lateness.push(micros(began.saturating_duration_since(intended)));
             self.begun.count(&outcome.result, took, in_time);
         }
-        if self.window.holds(outcome.ended) {
-            self.ended.count(&outcome, in_time);
-        }
+        self.within.count(&outcome, in_time, self.window.share(began, outcome.ended));
         self.last = self.last.max(outcome.ended);
         if let Some(second) = self.second(outcome.ended) {
             match &outcome.result {
@@ -126,7 +135,7 @@ impl Tally {
             second.errored += 1;
         }
         if self.window.holds(due) {
-            self.ended.errored += 1;
+            self.within.errored += 1.0;
             self.begun.count(&Err(failure), Duration::ZERO, 0);
         }
     }
@@ -167,18 +176,19 @@ impl Begun {
     }
 }
 
-impl Ended {
-    fn count(&mut self, outcome: &Outcome, in_time: u64) {
-        self.bytes_out += outcome.bytes_out;
-        self.bytes_in += outcome.bytes_in;
-        self.in_time += in_time;
+impl Within {
+    fn count(&mut self, outcome: &Outcome, in_time: u64, share: f64) {
+        let part = |whole: u64| whole as f64 * share;
+        self.bytes_out += part(outcome.bytes_out);
+        self.bytes_in += part(outcome.bytes_in);
+        self.in_time += part(in_time);
         match &outcome.result {
             Ok(done) => {
-                self.ok += 1;
-                self.tiles += done.tiles as u64;
-                self.variants += done.variants as u64;
+                self.ok += share;
+                self.tiles += part(done.tiles as u64);
+                self.variants += part(done.variants as u64);
             }
-            Err(_) => self.errored += 1,
+            Err(_) => self.errored += share,
         }
     }
 }
@@ -193,13 +203,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_began_and_what_ended_in_the_window_are_two_sets() {
+    fn what_began_in_the_window_is_waited_for_and_what_lies_in_it_by_half_counts_half() {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
         let mut tally = Tally::new(Window { start: at(1_000), end: Some(at(3_000)) }, Some(Duration::from_millis(900)));
         let mut land = |began: u64, ended: u64, result: Result<Done, Failure>| {
             let outcome = Outcome { ended: at(ended), bytes_out: 10, bytes_in: 100, result };
-            tally.record(Landed { intended: at(began), began: at(began + 1), outcome });
+            tally.record(Landed { intended: at(began), began: at(began), outcome });
         };
         let done = Done { tiles: 2, variants: 6, timing: None };
         land(0, 500, Ok(done));
@@ -209,10 +219,11 @@ mod tests {
         land(2_500, 3_500, Ok(done));
         tally.unsent(at(2_900), Failure::new("outstanding", "full"));
 
-        let (begun, ended) = (&tally.begun, &tally.ended);
+        let (begun, within) = (&tally.begun, &tally.within);
         assert_eq!((begun.ok, begun.in_time, begun.errored(), begun.latencies.as_slice()), (2, 1, 2, [500_000, 1_000_000].as_slice()));
-        assert_eq!((begun.errors["overloaded"].first.as_str(), begun.lateness.as_slice()), ("later", [1_000; 3].as_slice()));
-        assert_eq!((ended.ok, ended.errored, ended.tiles, ended.variants, ended.bytes_in), (2, 2, 4, 12, 300));
+        assert_eq!((begun.errors["overloaded"].first.as_str(), begun.lateness.as_slice()), ("later", [0; 3].as_slice()));
+        assert_eq!((within.ok, within.in_time, within.errored), (2.0, 1.0, 2.0));
+        assert_eq!((within.tiles, within.variants, within.bytes_in), (4.0, 12.0, 300.0));
         assert_eq!(tally.seconds.iter().map(|second| (second.ok, second.errored)).collect::<Vec<_>>(), [(1, 0), (1, 2), (1, 0)]);
     }
 }

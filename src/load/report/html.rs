@@ -35,17 +35,16 @@ impl Report {
 
     fn figures(&self) -> String {
         let rate = &self.throughput;
-        let ms = |value: Option<f64>| value.map_or("–".to_owned(), |ms| format!("{} ms", number(ms)));
+        let ms = |value: Option<f64>| value.map_or("–".to_owned(), number);
         let errors = self.requests.errored;
-        let of = format!("errors of {}", self.requests.begun);
         let figures = [
             ("requests/s", number(rate.requests_per_s), ""),
             ("tiles/s", number(rate.tiles_per_s), ""),
             ("variants/s", number(rate.variants_per_s), ""),
             ("goodput/s", number(rate.goodput_per_s), ""),
-            ("latency p50", ms(self.latency_ms.p50), ""),
-            ("latency p99", ms(self.latency_ms.p99), ""),
-            (of.as_str(), errors.to_string(), if errors > 0 { " bad" } else { "" }),
+            ("ms, p50", ms(self.latency_ms.p50), ""),
+            ("ms, p99", ms(self.latency_ms.p99), ""),
+            ("errors", errors.to_string(), if errors > 0 { " bad" } else { "" }),
         ];
         figures
             .iter()

@@ -61,7 +61,7 @@ struct Requests {
     errored: u64,
 }
 
-/// What ended in the window, whenever it was begun, divided by its length.
+/// What went on in the window, divided by its length: of a request that lies in it by half, half.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Throughput {
     requests_per_s: f64,
@@ -99,10 +99,10 @@ impl Report {
         let interrupted = ending == Ending::Interrupted;
         let whole = tally.window.end.filter(|_| !interrupted);
         let window_s = whole.unwrap_or(tally.last).saturating_duration_since(tally.window.start).as_secs_f64();
-        let (begun, ended) = (&tally.begun, &tally.ended);
+        let (begun, within) = (&tally.begun, &tally.within);
         let errored = begun.errored();
         let latencies = sorted(&begun.latencies);
-        let rate = |count: u64| if window_s > 0.0 { count as f64 / window_s } else { 0.0 };
+        let rate = |count: f64| if window_s > 0.0 { count / window_s } else { 0.0 };
         let mean = |sum: f64| sum / begun.timings as f64;
         let timing = &begun.timing_sum;
         Self {
@@ -116,13 +116,13 @@ impl Report {
             requests: Requests { begun: begun.ok + errored, ok: begun.ok, in_time: begun.in_time, errored },
             errors: begun.errors.clone(),
             throughput: Throughput {
-                requests_per_s: rate(ended.ok),
-                tiles_per_s: rate(ended.tiles),
-                variants_per_s: rate(ended.variants),
-                goodput_per_s: rate(ended.in_time),
-                errors_per_s: rate(ended.errored),
-                bytes_out_per_s: rate(ended.bytes_out),
-                bytes_in_per_s: rate(ended.bytes_in),
+                requests_per_s: rate(within.ok),
+                tiles_per_s: rate(within.tiles),
+                variants_per_s: rate(within.variants),
+                goodput_per_s: rate(within.in_time),
+                errors_per_s: rate(within.errored),
+                bytes_out_per_s: rate(within.bytes_out),
+                bytes_in_per_s: rate(within.bytes_in),
             },
             latency_ms: Percentiles::of(&latencies),
             lateness_ms: Percentiles::of(&sorted(&begun.lateness)),
