@@ -1,6 +1,8 @@
 //! `restain load` against the real server: what it reports is what happened.
 
 use std::collections::HashSet;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::process::Output;
 use std::sync::{Arc, Mutex};
 
@@ -173,6 +175,36 @@ fn by_key_every_tile_is_sent_once_and_then_named() {
     assert!(missing > 0 && missing + count(&report["requests"]["ok"]) == 60, "{report}");
 }
 
+/// Somebody who says that they serve tiles, and then takes requests without a word: hangs up at once, or never answers.
+fn mute(hangs_up: bool) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let (mut first, _) = listener.accept().unwrap();
+        let mut asked = BufReader::new(first.try_clone().unwrap()).lines().map_while(Result::ok);
+        assert!(asked.any(|line| line.is_empty()), "the head of a request has an end");
+        let models = r#"{"models": [{"name": "m", "version": "1", "default": true, "geometry": {"image_size": 16}}]}"#;
+        write!(first, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{models}", models.len()).unwrap();
+        let mut kept = vec![first];
+        for stream in listener.incoming() {
+            // Closing with the request unread breaks the connection.
+            kept.extend(stream.ok().filter(|_| !hangs_up));
+        }
+    });
+    address
+}
+
+#[test]
+fn who_hangs_up_and_who_never_answers_are_told_apart() {
+    for (hangs_up, kind) in [(true, "broken"), (false, "timeout")] {
+        let flags = ["--requests", "6", "--tiles-per-request", "1", "--give-up-after", "200ms", "--json", "-"];
+        let output = restain().args(["load", &mute(hangs_up)]).args(flags).output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        assert_eq!(count(&report["errors"][kind]["count"]), 6, "{report}");
+        assert_eq!((count(&report["requests"]["begun"]), count(&report["requests"]["errored"])), (6, 6));
+    }
+}
+
 #[test]
 fn errors_are_counted_by_the_code_that_the_server_gave() {
     let server = Server::start(&[]);
@@ -244,7 +276,7 @@ fn wrong_use_ends_with_two_and_what_is_not_there_with_one() {
         assert!(code == Some(2) && stderr.contains(said), "{args:?}: {stderr}");
     }
     // A port that was free a moment ago.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let (code, stderr) = ended(&[&free]);
     assert!(code == Some(1) && stderr.lines().count() == 1 && stderr.contains("nobody answers"), "{stderr}");
 

@@ -97,8 +97,9 @@ struct SecondReport {
 impl Report {
     pub(super) fn new(args: &LoadArgs, model: Model, tiles_drawn_from: usize, tally: &Tally, ending: Ending) -> Self {
         let interrupted = ending == Ending::Interrupted;
-        let whole = tally.window.end.filter(|_| !interrupted);
-        let window_s = whole.unwrap_or(tally.last).saturating_duration_since(tally.window.start).as_secs_f64();
+        // Up to the last answer where nothing else ends it.
+        let end = tally.window.end.map_or(tally.last, |end| if interrupted { end.min(tally.last) } else { end });
+        let window_s = end.saturating_duration_since(tally.window.start).as_secs_f64();
         let (begun, within) = (&tally.begun, &tally.within);
         let errored = begun.errored();
         let latencies = sorted(&begun.latencies);
