@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use restain::load::{self, LoadArgs};
 use restain::serve::{self, ServeArgs, config::LogFormat};
 
@@ -29,7 +29,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let done = match told().command {
         Command::Serve(args) => serve(*args),
         Command::Load(args) => load(*args),
         Command::Openapi => openapi(),
@@ -39,6 +39,19 @@ fn main() -> ExitCode {
         eprintln!("restain: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// The command line, and what a file given on it adds.
+fn told() -> Cli {
+    let matches = Cli::command().get_matches();
+    let more = matches.subcommand_matches("load").map_or(Ok(Vec::new()), load::flags_from_file);
+    match more {
+        Ok(more) => Cli::parse_from(std::env::args_os().chain(more.into_iter().map(Into::into))),
+        Err(error) => {
+            eprintln!("restain: {error}");
+            std::process::exit(2);
+        }
+    }
 }
 
 fn openapi() -> anyhow::Result<ExitCode> {
@@ -85,6 +98,10 @@ fn load(args: LoadArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
+    if args.print_config {
+        print!("{}", args.to_toml()?);
+        return Ok(ExitCode::SUCCESS);
+    }
     tracing_subscriber::fmt().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).with_target(false).init();
     let (report, ending) = load::run(&args)?;
     Ok(match ending {

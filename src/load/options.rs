@@ -1,4 +1,4 @@
-//! What `restain load` is told: by flag, or by a `RESTAIN_LOAD_…` variable. What contradicts itself is refused here,
+//! What `restain load` is told: by flag, by a `RESTAIN_LOAD_…` variable, or in a file. What contradicts itself is refused here,
 //! before anything is sent.
 
 use std::hash::{BuildHasher, RandomState};
@@ -25,8 +25,16 @@ pub struct LoadArgs {
     #[serde(flatten)]
     pub ask: AskArgs,
     #[command(flatten)]
-    #[serde(skip)]
+    #[serde(flatten)]
     pub report: ReportArgs,
+    /// A TOML file of the same options
+    #[arg(long, env = "RESTAIN_LOAD_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Print the options as they are resolved, as TOML, and end
+    #[arg(long)]
+    #[serde(skip)]
+    pub print_config: bool,
 }
 
 /// How fast, and how long.
@@ -112,7 +120,7 @@ pub struct AskArgs {
     #[arg(long, env = "RESTAIN_LOAD_RESIZE")]
     pub resize: bool,
     /// Makes the requests of a run those of another, arrivals included [default: drawn]
-    #[arg(long, env = "RESTAIN_LOAD_SEED")]
+    #[arg(long, env = "RESTAIN_LOAD_SEED", value_parser = clap::value_parser!(u64).range(..1 << 53))]
     pub seed: Option<u64>,
     /// Verify every answer: its kind, and that it holds what was asked for. Costs the generator time
     #[arg(long, env = "RESTAIN_LOAD_CHECK")]
@@ -120,7 +128,7 @@ pub struct AskArgs {
 }
 
 /// What becomes of the figures.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Serialize, clap::Args)]
 #[command(next_help_heading = "Report")]
 pub struct ReportArgs {
     /// Write the report as JSON; `-` is standard output, and the summary then goes to standard error

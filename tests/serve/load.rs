@@ -218,17 +218,16 @@ fn errors_are_counted_by_the_code_that_the_server_gave() {
 }
 
 #[test]
-fn a_variable_is_a_flag_and_a_flag_beats_it() {
-    let server = Server::start(&[]);
-    let begun = |flags: &[&str]| {
-        let mut command = restain();
-        command.args(["load", &server.url(""), "--json", "-"]).args(flags);
-        let output = command.env("RESTAIN_LOAD_REQUESTS", "7").env("RESTAIN_LOAD_TILES_PER_REQUEST", "1,2").output().unwrap();
-        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-        (count(&report["requests"]["begun"]), report["options"]["tiles_per_request"].clone())
-    };
-    assert_eq!(begun(&[]), (7, json!([1, 2])));
-    assert_eq!(begun(&["--requests", "3"]), (3, json!([1, 2])));
+fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "requests = 5\nconcurrency = 5\nvariants = [5, 6]\nunique = true\n").unwrap();
+    let mut command = restain();
+    command.args(["load", "127.0.0.1:1", "--print-config", "--requests", "3", "--config"]).arg(file.path());
+    let output = command.env("RESTAIN_LOAD_REQUESTS", "4").env("RESTAIN_LOAD_CONCURRENCY", "4").output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    for line in ["requests = 3", "concurrency = 4", "variants = [5, 6]", "unique = true", "warmup = \"0s\"", "form = \"safetensors\""] {
+        assert!(printed.lines().any(|printed| printed == line), "{line}: {printed}{}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 #[test]
@@ -269,6 +268,7 @@ fn wrong_use_ends_with_two_and_what_is_not_there_with_one() {
         (vec!["127.0.0.1:1", "--by", "key", "--unique"], "--unique"),
         (vec!["127.0.0.1:1", "--duration", "30"], "30s"),
         (vec!["https://127.0.0.1:1"], "TLS"),
+        (vec!["127.0.0.1:1", "--config", "/nowhere/at/all.toml"], "/nowhere/at/all.toml"),
         (vec!["127.0.0.1:1", "--form", "image", "--tiles-per-request", "4"], "--tiles-per-request 1"),
         (vec![], "<URL>"),
     ] {
