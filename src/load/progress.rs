@@ -28,7 +28,7 @@ impl Progress {
                 Extent::Requests(requests) => (requests, "{bar:30} {pos}/{len}  {msg}"),
             };
             let style = ProgressStyle::with_template(template).expect("a valid template");
-            ProgressBar::new(length).with_style(style).with_message("warming up")
+            ProgressBar::new(length).with_style(style)
         });
         Self { bar, extent, shown: Instant::now(), before: [0; 3] }
     }
@@ -38,6 +38,8 @@ impl Progress {
             if let Some(bar) = &self.bar {
                 bar.tick();
             }
+            // Rates begin with the window.
+            self.shown = tally.window.start;
             return;
         };
         let begun = tally.begun.ok + tally.begun.errored();
