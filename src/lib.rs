@@ -12,8 +12,12 @@
 pub mod bundle;
 pub mod codec;
 pub mod engine;
+#[cfg(feature = "serve")]
+pub mod load;
 pub mod method;
 #[cfg(feature = "serve")]
 pub mod serve;
 #[cfg(feature = "train")]
 pub mod train;
+#[cfg(feature = "serve")]
+pub mod units;

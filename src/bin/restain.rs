@@ -1,11 +1,12 @@
-//! `restain`: serve tiles, describe the API, check a bundle.
+//! `restain`: serve tiles, load a server, describe the API, check a bundle.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use restain::load::{self, LoadArgs};
 use restain::serve::cache::faults::{CountFaults, OnlyFaults, WithoutFaults};
 use restain::serve::{self, ServeArgs, config::LogFormat};
 use tracing_subscriber::filter::{EnvFilter, FilterExt};
@@ -23,6 +24,8 @@ struct Cli {
 enum Command {
     /// Serve the bundles of a models directory over HTTP
     Serve(Box<ServeArgs>),
+    /// Load a server with requests and report throughput, latencies and errors
+    Load(Box<LoadArgs>),
     /// Print the OpenAPI description, as YAML
     Openapi,
     /// Verify a bundle: every digest, every shape, and every encoder on a grey tile
@@ -30,8 +33,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let done = match told().command {
         Command::Serve(args) => serve(*args),
+        Command::Load(args) => load(*args),
         Command::Openapi => openapi(),
         Command::Check { bundle } => check(&bundle),
     };
@@ -39,6 +43,19 @@ fn main() -> ExitCode {
         eprintln!("restain: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// The command line, and what a file given on it adds.
+fn told() -> Cli {
+    let matches = Cli::command().get_matches();
+    let more = matches.subcommand_matches("load").map_or(Ok(Vec::new()), load::flags_from_file);
+    match more {
+        Ok(more) => Cli::parse_from(std::env::args_os().chain(more.into_iter().map(Into::into))),
+        Err(error) => {
+            eprintln!("restain: {error}");
+            std::process::exit(2);
+        }
+    }
 }
 
 fn openapi() -> anyhow::Result<ExitCode> {
@@ -75,6 +92,27 @@ fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     // Whatever still loads or computes is of no use to anyone.
     runtime.shutdown_background();
     Ok(ExitCode::from(stop?.exit_status()))
+}
+
+fn load(args: LoadArgs) -> anyhow::Result<ExitCode> {
+    let args = match args.resolve() {
+        Ok(args) => args,
+        Err(said) => {
+            eprintln!("restain: {said}");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    if args.print_config {
+        print!("{}", args.to_toml()?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    tracing_subscriber::fmt().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).with_target(false).init();
+    let (report, ending) = load::run(&args)?;
+    Ok(match ending {
+        load::Ending::Interrupted => ExitCode::from(130),
+        load::Ending::Done if args.report.fail_on_error && report.has_errors() => ExitCode::FAILURE,
+        load::Ending::Done => ExitCode::SUCCESS,
+    })
 }
 
 fn log(config: &serve::Config) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ mod encode;
 mod forms;
 mod keys;
 mod lifecycle;
+mod load;
 mod program;
 mod refusals;
 mod styles;

@@ -2,7 +2,6 @@
 //! default. The only place of the server that reads any of them; everything else is handed a [`Config`].
 
 mod devices;
-mod units;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -13,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::cache::LEAST_DISK_BYTES;
 pub use crate::bundle::Precision;
 use crate::engine::Device;
+pub use crate::units::{ByteSize, Span};
 pub use devices::Devices;
-pub use units::{ByteSize, Span};
 
 /// How log lines are written, to standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]

@@ -1,0 +1,82 @@
+//! What options are chosen from: the words of the server's API. They are written here again, as a
+//! client has to; a word that the server does not know is its to refuse.
+
+use serde::Serialize;
+
+/// The body of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    Safetensors,
+    Multipart,
+    Json,
+    Image,
+}
+
+/// The body of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Accept {
+    Safetensors,
+    Multipart,
+    Tar,
+    Json,
+    Png,
+    Jpeg,
+    Webp,
+}
+
+impl Accept {
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Safetensors => super::body::SAFETENSORS,
+            Self::Multipart => "multipart/mixed",
+            Self::Tar => "application/x-tar",
+            Self::Json => "application/json",
+            Self::Png => "image/png",
+            Self::Jpeg => "image/jpeg",
+            Self::Webp => "image/webp",
+        }
+    }
+
+    /// Whether it holds one variant and no more.
+    pub fn is_picture(self) -> bool {
+        matches!(self, Self::Png | Self::Jpeg | Self::Webp)
+    }
+}
+
+/// What a request names its tiles by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum By {
+    /// Their pixels
+    Tile,
+    /// The keys of tiles that were sent before the measurement
+    Key,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    Vit,
+    ColorMatch,
+    HedJitter,
+    Identity,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Priority {
+    Interactive,
+    Bulk,
+}
+
+/// When requests of an open loop begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arrivals {
+    /// At random, independent of each other, as many callers together do
+    Poisson,
+    /// Evenly
+    Constant,
+}
