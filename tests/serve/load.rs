@@ -225,7 +225,7 @@ fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
     command.args(["load", "127.0.0.1:1", "--print-config", "--requests", "3", "--config"]).arg(file.path());
     let output = command.env("RESTAIN_LOAD_REQUESTS", "4").env("RESTAIN_LOAD_CONCURRENCY", "4").output().unwrap();
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    for line in ["requests = 3", "concurrency = 4", "variants = [5, 6]", "unique = true", "warmup = \"0s\"", "form = \"safetensors\""] {
+    for line in ["requests = 3", "concurrency = 4", "variants = [5, 6]", "unique = true", "warmup = \"0ms\"", "form = \"safetensors\""] {
         assert!(printed.lines().any(|printed| printed == line), "{line}: {printed}{}", String::from_utf8_lossy(&output.stderr));
     }
 }

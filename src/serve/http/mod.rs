@@ -9,7 +9,7 @@ mod body;
 mod encode;
 mod flat;
 mod health;
-mod held;
+pub mod held;
 pub mod listen;
 mod models;
 mod openapi;

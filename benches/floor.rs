@@ -1,0 +1,73 @@
+//! What a server is compared with: its encoder in a bare loop, and its own HTTP sending a constant body.
+//!
+//! `floor bare BUNDLE PRECISION THREADS` prints the tiles a second of every batch size, best of several rounds.
+//! `floor constant ADDRESS BYTES` answers every request with the same bytes, through the server's own loop of connections
+//! and its own kind of body, so that what is left of a ratio is what the server itself spends. `benches/serve.sh` runs both.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use bytes::Bytes;
+use restain::bundle::{Bundle, Precision};
+use restain::engine::{Encoder, EncoderOptions, Runtime};
+use restain::serve::http::held::HeldBody;
+use restain::serve::http::listen::{ListenOptions, serve};
+
+const BATCHES: [usize; 7] = [1, 2, 4, 8, 16, 24, 32];
+const ROUNDS: usize = 5;
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["bare", bundle, precision, threads] => bare(Path::new(bundle), precision.parse()?, threads.parse()?),
+        ["constant", address, bytes] => constant(address, bytes.parse()?),
+        _ => bail!("floor bare BUNDLE PRECISION THREADS, or floor constant ADDRESS BYTES"),
+    }
+}
+
+fn bare(dir: &Path, precision: Precision, threads: usize) -> anyhow::Result<()> {
+    let bundle = Bundle::open(dir)?;
+    let geometry = bundle.manifest.geometry;
+    let mut encoder = Encoder::open(&Runtime::load()?, &bundle.encoder_path(precision)?, &geometry, &EncoderOptions::cpu(threads))?;
+    let mut best = 0f64;
+    for batch in BATCHES {
+        let tiles: Vec<u8> = (0..batch * geometry.tile_bytes()).map(|at| (at * 7919 % 251) as u8).collect();
+        encoder.encode_halves(&tiles, batch, batch)?;
+        let mut shortest = Duration::MAX;
+        for _ in 0..ROUNDS {
+            let started = Instant::now();
+            encoder.encode_halves(&tiles, batch, batch)?;
+            shortest = shortest.min(started.elapsed());
+        }
+        let rate = batch as f64 / shortest.as_secs_f64();
+        best = best.max(rate);
+        println!("{precision} batch {batch:>2}: {rate:>8.2} tiles/s, {:.4} s a batch", shortest.as_secs_f64());
+    }
+    println!("{precision} best: {best:.3} tiles/s");
+    Ok(())
+}
+
+fn constant(address: &str, bytes: usize) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind(address).await.with_context(|| address.to_owned())?;
+        let body = Bytes::from(vec![7; bytes]);
+        let answer = move |request: Request| {
+            let body = body.clone();
+            async move {
+                let asked = to_bytes(request.into_body(), usize::MAX).await.map_err(|error| error.to_string())?;
+                drop(asked);
+                Ok::<_, String>(axum::response::Response::new(Body::new(HeldBody::new([body], Vec::new()))))
+            }
+        };
+        let router = axum::Router::new().fallback(answer);
+        let options =
+            ListenOptions { max_connections: 64, idle_timeout: Duration::from_secs(75), write_timeout: Duration::from_secs(30) };
+        println!("ready on http://{}", listener.local_addr()?);
+        serve(listener, router, options, std::future::pending()).await;
+        Ok(())
+    })
+}
