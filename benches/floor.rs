@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
+use axum::routing::get;
 use bytes::Bytes;
 use restain::bundle::{Bundle, Precision};
 use restain::engine::{Encoder, EncoderOptions, Runtime};
 use restain::serve::http::held::HeldBody;
 use restain::serve::http::listen::{ListenOptions, serve};
+use serde_json::json;
 
 const BATCHES: [usize; 7] = [1, 2, 4, 8, 16, 24, 32];
 const ROUNDS: usize = 5;
@@ -63,9 +65,12 @@ fn constant(address: &str, bytes: usize) -> anyhow::Result<()> {
                 Ok::<_, String>(axum::response::Response::new(Body::new(HeldBody::new([body], Vec::new()))))
             }
         };
-        let router = axum::Router::new().fallback(answer);
-        let options =
-            ListenOptions { max_connections: 64, idle_timeout: Duration::from_secs(75), write_timeout: Duration::from_secs(30) };
+        // What `restain load` asks first.
+        let models = json!({"models": [{
+            "name": "floor", "version": "1", "default": true, "state": "ready", "geometry": {"image_size": 224},
+        }]});
+        let router = axum::Router::new().route("/v1/models", get(async move || axum::Json(models))).fallback(answer);
+        let options = ListenOptions { max_connections: 64, idle_timeout: Duration::from_secs(75), write_timeout: Duration::from_secs(30) };
         println!("ready on http://{}", listener.local_addr()?);
         serve(listener, router, options, std::future::pending()).await;
         Ok(())

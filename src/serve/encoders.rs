@@ -45,11 +45,11 @@ impl Encoders {
     pub fn start(bundle: &Bundle, onnx: &Path, context: &EncodersContext<'_>) -> Result<Self, EncodersError> {
         let EncodersContext { config, metrics, .. } = context;
         let (manifest, devices) = (&bundle.manifest, &config.devices.0);
-        let buckets = Buckets::up_to(config.max_batch.get());
+        let buckets = Buckets::up_to(config.largest_batch());
         let mut encoders: Vec<Box<dyn Encode>> = Vec::new();
         let mut warmed = Duration::ZERO;
         for &device in devices {
-            let options = EncoderOptions { device, intra_threads: intra_threads(config) };
+            let options = EncoderOptions { device, intra_threads: config.threads_of_encoder() };
             let opened = Encoder::open(context.runtime, onnx, &manifest.geometry, &options);
             let mut encoder = opened.map_err(|source| EncodersError::Encoder { device, source })?;
             let took = batch::warm(&mut encoder, &manifest.geometry, &buckets);
@@ -59,7 +59,7 @@ impl Encoders {
         let numbers = 2 * manifest.geometry.tile_latent();
         let scope = context.cache.scope(&[&bundle.digest, &config.precision.to_string(), config.devices.provider()], numbers);
         let queue = QueueOptions {
-            max_batch: config.max_batch.get(),
+            max_batch: config.largest_batch(),
             max_delay: config.max_delay.0,
             max_wait: config.max_queue_wait.0,
             workers: devices.len(),
@@ -73,14 +73,5 @@ impl Encoders {
         };
         let (batch, threads) = Batch::start(&queue, &worker, encoders, warmed).map_err(EncodersError::Thread)?;
         Ok(Self { batch, scope, threads })
-    }
-}
-
-/// Of one CPU encoder: what was asked for, or an equal share.
-fn intra_threads(config: &Config) -> usize {
-    let on_cpu = config.devices.0.iter().filter(|device| **device == Device::Cpu).count();
-    match config.encoder_threads {
-        0 => (config.threads.get() / on_cpu.max(1)).max(1),
-        asked => asked,
     }
 }

@@ -98,11 +98,26 @@ impl Synthesiser {
     /// # Panics
     /// When a length is not the geometry's, or `scratch` was made for another one.
     pub fn broadcast<T: Element>(&self, anatomy: &[T], style: &[f32], scratch: &mut Scratch, out: &mut [u8]) {
-        assert_eq!(style.len(), self.geometry.half(), "style is [h]");
-        self.check(anatomy.len(), scratch, out);
-        for (anatomy, out) in self.bands(anatomy).zip(self.out_bands(out)) {
+        self.broadcast_each(anatomy, &[style], scratch, &mut [out]);
+    }
+
+    /// Several styles, each for every patch of a tile of its own in `outs`: as [`Synthesiser::broadcast`] for each of
+    /// them, with the anatomy widened once. `anatomy` `[N, h]`, `styles` `[h]` each, `outs` `[H, W, 3] u8` each.
+    ///
+    /// # Panics
+    /// When a length is not the geometry's, `scratch` was made for another one, or there are not as many styles as tiles.
+    pub fn broadcast_each<T: Element>(&self, anatomy: &[T], styles: &[&[f32]], scratch: &mut Scratch, outs: &mut [&mut [u8]]) {
+        assert_eq!(styles.len(), outs.len(), "a style for each tile");
+        for (style, out) in styles.iter().zip(outs.iter()) {
+            assert_eq!(style.len(), self.geometry.half(), "style is [h]");
+            self.check(anatomy.len(), scratch, out);
+        }
+        let band_bytes = self.geometry.patch_size() * self.geometry.image_size() * CHANNELS;
+        for (band, anatomy) in self.bands(anatomy).enumerate() {
             let anatomy = T::widen(anatomy, &mut scratch.anatomy);
-            kernel::synthesise(&self.band(anatomy, style, 0), &mut scratch.planes, out);
+            for (style, out) in styles.iter().zip(outs.iter_mut()) {
+                kernel::synthesise(&self.band(anatomy, style, 0), &mut scratch.planes, &mut out[band * band_bytes..][..band_bytes]);
+            }
         }
     }
 

@@ -61,6 +61,25 @@ fn geometries() -> impl Iterator<Item = Geometry> {
 }
 
 #[test]
+fn several_styles_at_once_are_the_same_as_one_after_the_other() {
+    for order in ORDERS {
+        let geometry = geometry(48, 16, 8);
+        let synthesiser = Synthesiser::new(geometry, order, normalisation());
+        let anatomy: Vec<f16> = latents(geometry.tile_latent(), 8, 1).into_iter().map(f16::from_f32).collect();
+        let styles: Vec<Vec<f32>> = (2..5).map(|seed| latents(geometry.half(), 8, seed)).collect();
+        let (mut alone, mut together) = (vec![vec![0; geometry.tile_bytes()]; 3], vec![vec![1; geometry.tile_bytes()]; 3]);
+        let mut scratch = synthesiser.scratch();
+        for (style, out) in styles.iter().zip(&mut alone) {
+            synthesiser.broadcast(&anatomy, style, &mut scratch, out);
+        }
+        let styles: Vec<&[f32]> = styles.iter().map(Vec::as_slice).collect();
+        let mut outs: Vec<&mut [u8]> = together.iter_mut().map(Vec::as_mut_slice).collect();
+        synthesiser.broadcast_each(&anatomy, &styles, &mut scratch, &mut outs);
+        assert!(alone == together && alone[0] != alone[1]);
+    }
+}
+
+#[test]
 fn a_broadcast_variant_is_the_plain_product_within_a_level() {
     for (geometry, order) in geometries().flat_map(|geometry| ORDERS.map(|order| (geometry, order))) {
         let anatomy: Vec<f16> = latents(geometry.tile_latent(), geometry.rank(), 1).into_iter().map(f16::from_f32).collect();

@@ -1,4 +1,4 @@
-//! One variant: the method's product, or a baseline, on tiles that are already decoded and encoded. Pure computing,
+//! Variants of a tile: the method's product, or a baseline, on tiles that are already decoded and encoded. Pure computing,
 //! on a CPU thread.
 
 use std::sync::Arc;
@@ -90,18 +90,41 @@ impl Materials {
         }
     }
 
-    /// Writes the `index`-th variant of the `tile`-th tile to `out`, `[height, width, 3] u8` of that tile.
-    pub fn make(&self, tile: usize, index: usize, workspace: &mut Workspace, out: &mut [u8]) -> Origin {
+    /// Writes the variants of the `tile`-th tile from the `first` on, one to each of `outs`, `[height, width, 3] u8` of that
+    /// tile.
+    pub fn make(&self, tile: usize, first: usize, workspace: &mut Workspace, outs: &mut [&mut [u8]]) -> Vec<Origin> {
         let prepared = &self.tiles[tile];
         let counts = Counts { tiles: self.tiles.len(), references: self.references.len() };
-        let (choice, mut generator) = choose(&self.plan, counts, Variant { key: &prepared.key, tile, index });
-        match self.plan.method {
-            Method::Vit => self.vit(prepared, &choice, workspace, out),
-            Method::ColorMatch => self.color_match(prepared.pixels(), &choice, out),
-            Method::HedJitter => self.hed_jitter(prepared.pixels(), &mut generator, out),
-            Method::Identity => out.copy_from_slice(prepared.pixels()),
+        let chosen = (0..outs.len()).map(|n| choose(&self.plan, counts, Variant { key: &prepared.key, tile, index: first + n }));
+        let mut chosen: Vec<(Choice, ChaCha8Rng)> = chosen.collect();
+        if !self.at_once(prepared, &chosen, workspace, outs) {
+            for ((choice, generator), out) in chosen.iter_mut().zip(outs) {
+                match self.plan.method {
+                    Method::Vit => self.vit(prepared, choice, workspace, out),
+                    Method::ColorMatch => self.color_match(prepared.pixels(), choice, out),
+                    Method::HedJitter => self.hed_jitter(prepared.pixels(), generator, out),
+                    Method::Identity => out.copy_from_slice(prepared.pixels()),
+                }
+            }
         }
-        self.origin(&choice, index)
+        chosen.iter().enumerate().map(|(n, (choice, _))| self.origin(choice, first + n)).collect()
+    }
+
+    /// The common case, all variants of a tile in one go over its anatomy: styles of the bank, whole, at the model's size.
+    /// Says whether it was that case.
+    fn at_once(&self, tile: &Prepared, chosen: &[(Choice, ChaCha8Rng)], workspace: &mut Workspace, outs: &mut [&mut [u8]]) -> bool {
+        let Plan { model, strength, bank, method, .. } = &self.plan;
+        let side = model.synthesiser.geometry().image_size();
+        if *method != Method::Vit || *strength < 1.0 || (tile.width, tile.height) != (side, side) {
+            return false;
+        }
+        let style = |(choice, _): &(Choice, ChaCha8Rng)| match choice {
+            Choice::Bank(style) => Some(&bank.style(*style).style.0[..]),
+            _ => None,
+        };
+        let Some(styles) = chosen.iter().map(style).collect::<Option<Vec<&[f32]>>>() else { return false };
+        model.synthesiser.broadcast_each(encoding(tile).anatomy(), &styles, &mut workspace.scratch, outs);
+        true
     }
 
     fn vit(&self, tile: &Prepared, choice: &Choice, workspace: &mut Workspace, out: &mut [u8]) {

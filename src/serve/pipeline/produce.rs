@@ -14,12 +14,16 @@ use crate::serve::admission::Permit;
 use crate::serve::buffers::Buffers;
 use crate::serve::error::Error;
 
-/// A variant to make: of which tile, the how-manieth, and where its pixels go.
-struct Slot<'a> {
+/// Variants of one tile to make on one thread: the first of them, and where their pixels go.
+struct Group<'a> {
     tile: usize,
-    index: usize,
-    pixels: &'a mut [u8],
+    first: usize,
+    pixels: Vec<&'a mut [u8]>,
 }
+
+/// Groups for each thread: few enough that a group goes over its tile's anatomy once, enough that no thread waits long
+/// for another.
+const GROUPS_A_THREAD: usize = 4;
 
 impl Pipeline {
     pub(super) async fn synthesise(&self, materials: Materials, timings: Timings, permits: Vec<Arc<Permit>>) -> Result<Answer, Error> {
@@ -64,16 +68,17 @@ fn make_all(materials: &Materials, buffers: &Arc<Buffers>) -> (Bytes, Vec<Origin
     let variants = materials.plan.variants;
     let sizes: Vec<usize> = materials.tiles.iter().map(|tile| decode::picture_bytes((tile.width, tile.height)) as usize).collect();
     let mut pixels = buffers.take(sizes.iter().sum::<usize>() * variants);
-    let mut slots = Vec::with_capacity(sizes.len() * variants);
+    let most = (sizes.len() * variants).div_ceil(GROUPS_A_THREAD * rayon::current_num_threads()).clamp(1, variants);
+    let mut groups = Vec::new();
     let mut rest = &mut pixels[..];
     for (tile, size) in sizes.into_iter().enumerate() {
-        for index in 0..variants {
-            let (slot, after) = rest.split_at_mut(size);
-            slots.push(Slot { tile, index, pixels: slot });
+        for first in (0..variants).step_by(most) {
+            let (of_group, after) = rest.split_at_mut(size * most.min(variants - first));
+            groups.push(Group { tile, first, pixels: of_group.chunks_exact_mut(size).collect() });
             rest = after;
         }
     }
-    let make = |workspace: &mut _, slot: Slot<'_>| materials.make(slot.tile, slot.index, workspace, slot.pixels);
-    let origins = slots.into_par_iter().map_init(|| materials.workspace(), make).collect();
-    (Bytes::from_owner(pixels), origins)
+    let make = |workspace: &mut _, mut group: Group<'_>| materials.make(group.tile, group.first, workspace, &mut group.pixels);
+    let origins: Vec<Vec<Origin>> = groups.into_par_iter().map_init(|| materials.workspace(), make).collect();
+    (Bytes::from_owner(pixels), origins.into_iter().flatten().collect())
 }
