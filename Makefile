@@ -8,10 +8,10 @@ CARGO_FLAGS ?= --locked
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test check fmt doc bench onnxruntime libtorch clean
+.PHONY: help serve train test check fmt doc bench bench-serve onnxruntime libtorch clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 serve: onnxruntime ## Build the server and run it on the bundles in models/
 	@tools/need.sh cargo gcc
@@ -40,6 +40,11 @@ doc: libtorch ## Build the API documentation
 bench: ## Measure the synthesiser
 	@tools/need.sh cargo gcc
 	cargo bench $(CARGO_FLAGS) --bench synth
+
+bench-serve: train ## Measure the server against its encoder, its wire and itself
+	cargo build --release $(CARGO_FLAGS) --bin restain
+	@[ -d runs/models/base/1 ] || $(TARGET)/release/restain-train init --preset base --out runs/models/base/1
+	python3 benches/serve.py
 
 onnxruntime: ## Fetch ONNX Runtime, which the server loads
 	@tools/need.sh cargo gcc

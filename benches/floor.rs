@@ -1,6 +1,6 @@
 //! What a server is compared with: its encoder in a bare loop, and its own HTTP sending a constant body.
 //!
-//! `floor bare BUNDLE PRECISION THREADS` prints the tiles a second of every batch size, best of several rounds.
+//! `floor bare BUNDLE PRECISION THREADS [LARGEST]` prints the tiles a second of every batch size, best of several rounds.
 //! `floor constant ADDRESS BYTES` answers every request with the same bytes, through the server's own loop of connections
 //! and its own kind of body, so that what is left of a ratio is what the server itself spends. `benches/serve.sh` runs both.
 
@@ -18,24 +18,29 @@ use restain::serve::http::held::HeldBody;
 use restain::serve::http::listen::{ListenOptions, serve};
 use serde_json::json;
 
-const BATCHES: [usize; 7] = [1, 2, 4, 8, 16, 24, 32];
+const BATCHES: [usize; 6] = [1, 2, 4, 8, 16, 32];
 const ROUNDS: usize = 5;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["bare", bundle, precision, threads] => bare(Path::new(bundle), precision.parse()?, threads.parse()?),
+        ["bare", bundle, precision, threads] => bare(Path::new(bundle), precision.parse()?, threads.parse()?, &BATCHES),
+        ["bare", bundle, precision, threads, largest] => {
+            let largest: usize = largest.parse()?;
+            let batches: Vec<usize> = BATCHES.into_iter().filter(|batch| *batch <= largest).collect();
+            bare(Path::new(bundle), precision.parse()?, threads.parse()?, &batches)
+        }
         ["constant", address, bytes] => constant(address, bytes.parse()?),
-        _ => bail!("floor bare BUNDLE PRECISION THREADS, or floor constant ADDRESS BYTES"),
+        _ => bail!("floor bare BUNDLE PRECISION THREADS [LARGEST], or floor constant ADDRESS BYTES"),
     }
 }
 
-fn bare(dir: &Path, precision: Precision, threads: usize) -> anyhow::Result<()> {
+fn bare(dir: &Path, precision: Precision, threads: usize, batches: &[usize]) -> anyhow::Result<()> {
     let bundle = Bundle::open(dir)?;
     let geometry = bundle.manifest.geometry;
     let mut encoder = Encoder::open(&Runtime::load()?, &bundle.encoder_path(precision)?, &geometry, &EncoderOptions::cpu(threads))?;
     let mut best = 0f64;
-    for batch in BATCHES {
+    for &batch in batches {
         let tiles: Vec<u8> = (0..batch * geometry.tile_bytes()).map(|at| (at * 7919 % 251) as u8).collect();
         encoder.encode_halves(&tiles, batch, batch)?;
         let mut shortest = Duration::MAX;
