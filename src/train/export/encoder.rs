@@ -111,6 +111,10 @@ impl EncoderGraph<'_> {
         let (count, heads) = (self.geometry.patches() as i64 + 1, self.geometry.num_heads() as i64);
         let width = self.geometry.embed_dim() as i64 / heads;
         let qkv = self.linear(graph, tokens, &format!("{name}.qkv"));
+        if !self.int8.is_empty() {
+            let mixed = fused_attention(graph, &qkv, name, [count, heads, width]);
+            return self.linear(graph, &mixed, &format!("{name}.proj"));
+        }
         let qkv = graph.reshape(&qkv, &[-1, count, 3, heads, width]);
         // [3, batch, heads, tokens, width]: each third is one contiguous piece.
         let qkv = graph.transpose(&qkv, &[2, 0, 3, 1, 4]);
@@ -165,6 +169,19 @@ impl EncoderGraph<'_> {
     fn parameter(&self, graph: &mut Graph, name: &str, dims: &[usize]) -> String {
         graph.external(name, dims, &self.spans[name])
     }
+}
+
+/// Attention as ONNX Runtime's one operator, which moves the numbers about less. An int8 graph is for ONNX Runtime anyway;
+/// the fp32 graph keeps to the standard, for whoever reads it elsewhere. `qkv` [rows, 3·E] → [rows, E].
+fn fused_attention(graph: &mut Graph, qkv: &str, name: &str, [count, heads, width]: [i64; 3]) -> String {
+    let parts = ["query", "key", "value"].map(|part| format!("{name}.{part}"));
+    let outputs = parts.each_ref().map(String::as_str);
+    let thirds = vec![AttributeProto::int("axis", 1), AttributeProto::int("num_outputs", 3)];
+    graph.node_into("Split", &[qkv], &outputs, thirds);
+    let [query, key, value] = outputs.map(|part| graph.reshape(part, &[-1, count, heads * width]));
+    let heads_of = vec![AttributeProto::int("num_heads", heads)];
+    let mixed = graph.runtime_node("MultiHeadAttention", &[&query, &key, &value], heads_of);
+    graph.reshape(&mixed, &[-1, heads * width])
 }
 
 /// input · weightᵀ + bias, as PyTorch lays weights out.

@@ -11,6 +11,8 @@ use super::onnx::{
 
 /// The standard's operators as of this version; 20 is the first with `Gelu`.
 const OPSET: i64 = 20;
+/// Where ONNX Runtime's own operators are.
+const RUNTIME_DOMAIN: &str = "com.microsoft";
 /// The IR version that goes with it.
 const IR_VERSION: i64 = 9;
 
@@ -39,6 +41,14 @@ impl Graph {
         output
     }
 
+    /// A node with one output, of the operators that ONNX Runtime adds to the standard's.
+    pub fn runtime_node(&mut self, op: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
+        let output = self.node(op, inputs, attributes);
+        let node = self.graph.node.last_mut().expect("it was just added");
+        node.domain = RUNTIME_DOMAIN.to_owned();
+        output
+    }
+
     /// A node whose outputs are named here: the graph's own outputs, or several at once.
     pub fn node_into(&mut self, op: &str, inputs: &[&str], outputs: &[&str], attributes: Vec<AttributeProto>) {
         let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
@@ -48,6 +58,7 @@ impl Graph {
             name: format!("{}:{op}", self.graph.node.len()),
             op_type: op.to_owned(),
             attribute: attributes,
+            domain: String::new(),
         });
     }
 
@@ -111,12 +122,15 @@ impl Graph {
 
     /// The bytes of the `.onnx` file.
     pub fn into_bytes(self) -> Vec<u8> {
+        let standard = OperatorSetIdProto { domain: String::new(), version: OPSET };
+        let runtime = OperatorSetIdProto { domain: RUNTIME_DOMAIN.to_owned(), version: 1 };
+        let uses_runtime = self.graph.node.iter().any(|node| node.domain == RUNTIME_DOMAIN);
         ModelProto {
             ir_version: IR_VERSION,
             producer_name: "restain".to_owned(),
             producer_version: env!("CARGO_PKG_VERSION").to_owned(),
             graph: Some(self.graph),
-            opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
+            opset_import: std::iter::once(standard).chain(uses_runtime.then_some(runtime)).collect(),
         }
         .encode_to_vec()
     }

@@ -14,7 +14,7 @@ const ZERO: u8 = 128;
 /// Largest magnitude on either side, of activations and weights.
 const LEVELS: f32 = 127.0;
 
-/// A weight matrix in int8, transposed for `MatMulInteger`.
+/// A weight matrix in int8, transposed for the product.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantisedWeight {
     /// [in, out] row-major.
@@ -50,11 +50,12 @@ pub fn linear(graph: &mut Graph, input: &str, name: &str, weights: &Tensor, bias
 
     let (rows, row_scales) = quantise_rows(graph, input);
     let zero = graph.uint8(ZERO);
-    let sums = graph.node("MatMulInteger", &[&rows, &weight, &zero], Vec::new());
-    let sums = graph.cast(&sums, element::FLOAT);
+    let one = graph.float32s(&format!("{name}.one"), &[], &[1.0]);
+    // ONNX Runtime's own operator: MatMulInteger, Cast and Mul by the outputs' scales, while the sums are in the cache.
+    // Its scale of the rows is one number for all of them, so that of each row is left for the Mul that follows.
+    let scaled = graph.runtime_node("MatMulIntegerToFloat", &[&rows, &weight, &one, &scales, &zero], Vec::new());
     let columns = graph.int64s(&[-1, 1]);
     let row_scales = graph.node("Reshape", &[&row_scales, &columns], Vec::new());
-    let scaled = graph.node("Mul", &[&sums, &scales], Vec::new());
     let scaled = graph.node("Mul", &[&scaled, &row_scales], Vec::new());
     graph.node("Add", &[&scaled, bias], Vec::new())
 }
