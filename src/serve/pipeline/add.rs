@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::decode::{Decoded, TileInput};
-use super::encode::{Asking, encode};
+use super::encode::Asking;
 use super::plan::Counts;
 use super::{Admitted, Pipeline, Work};
 use crate::method::Style;
@@ -58,7 +58,7 @@ impl Pipeline {
         let chosen_for = Arc::clone(&model);
         let tiles = self.cpu.run(move || choose(&chosen_for, tiles, wanted)).await??;
         let asking = Asking { deadline, priority: Priority::Interactive, permit: Arc::clone(&permit), resize };
-        let encodings = encode(&model, &tiles, &[], asking).await?.tiles;
+        let encodings = self.encoded(&model, &tiles, &[], asking).await?.tiles;
         let mut styles = Vec::with_capacity(tiles.len());
         for (tile, encoding) in tiles.into_iter().zip(encodings) {
             // One after the other: this is hundreds of products a tile, and those who wait for a variant go in between.

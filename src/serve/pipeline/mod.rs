@@ -139,7 +139,7 @@ impl Pipeline {
         let (mut encodings, mut styles) = (Vec::new(), Vec::new());
         if plan.encodes() {
             let asking = Asking { deadline, priority: ask.priority, permit: Arc::clone(&permit), resize: plan.resize };
-            let encoded = encode::encode(&plan.model, &tiles, &references, asking).await?;
+            let encoded = self.encoded(&plan.model, &tiles, &references, asking).await?;
             (timings.queue, timings.encode) = (encoded.queue, encoded.encode);
             (encodings, styles) = (encoded.tiles, encoded.references);
         }
@@ -157,7 +157,7 @@ impl Pipeline {
         let work = Work { model: &model, resize: ask.resize, encodes: true, variants: 0 };
         let Admitted { tiles, permit, .. } = self.decode(work, tiles, Vec::new()).await?;
         let asking = Asking { deadline, priority: ask.priority, permit: Arc::clone(&permit), resize: ask.resize };
-        let EncodedTiles { tiles: encodings, queue, encode, .. } = encode::encode(&model, &tiles, &[], asking).await?;
+        let EncodedTiles { tiles: encodings, queue, encode, .. } = self.encoded(&model, &tiles, &[], asking).await?;
         let manifest = &model.bundle.manifest;
         let about = EncoderAbout {
             model: model.name().to_owned(),
@@ -169,6 +169,12 @@ impl Pipeline {
         };
         let tiles = tiles.iter().map(|tile| tile.key).zip(encodings).collect();
         Ok(EncodeAnswer { about, tiles, timings: Timings { queue, encode, ..Timings::default() }, permits: vec![body, permit] })
+    }
+
+    /// The encodings of tiles and references, held or made; what the model's queue refuses is counted as refused.
+    async fn encoded(&self, model: &Model, tiles: &[Decoded], references: &[Decoded], asking: Asking) -> Result<EncodedTiles, Error> {
+        let refused = |error: Error| if error.kind == ErrorKind::Overloaded { self.admission.refuse(error) } else { error };
+        encode::encode(model, tiles, references, asking).await.map_err(refused)
     }
 
     fn check_counts(&self, counts: Counts) -> Result<(), Error> {
