@@ -1,6 +1,7 @@
 //! What a server is compared with: its encoder in a bare loop, and its own HTTP sending a constant body.
 //!
-//! `floor bare BUNDLE PRECISION THREADS [LARGEST]` prints the tiles a second of every batch size, best of several rounds.
+//! `floor bare BUNDLE PRECISION THREADS [LARGEST]` prints, for every batch size, the tiles a second of a loop and the
+//! median time of a batch.
 //! `floor constant ADDRESS BYTES` answers every request with the same bytes, through the server's own loop of connections
 //! and its own kind of body, so that what is left of a ratio is what the server itself spends. `benches/serve.sh` runs both.
 
@@ -19,7 +20,8 @@ use restain::serve::http::listen::{ListenOptions, serve};
 use serde_json::json;
 
 const BATCHES: [usize; 6] = [1, 2, 4, 8, 16, 32];
-const ROUNDS: usize = 5;
+/// How long each size of batch is repeated.
+const LOOP: Duration = Duration::from_secs(3);
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -43,15 +45,17 @@ fn bare(dir: &Path, precision: Precision, threads: usize, batches: &[usize]) -> 
     for &batch in batches {
         let tiles: Vec<u8> = (0..batch * geometry.tile_bytes()).map(|at| (at * 7919 % 251) as u8).collect();
         encoder.encode_halves(&tiles, batch, batch)?;
-        let mut shortest = Duration::MAX;
-        for _ in 0..ROUNDS {
-            let started = Instant::now();
+        let started = Instant::now();
+        let mut times = Vec::new();
+        while started.elapsed() < LOOP {
+            let began = Instant::now();
             encoder.encode_halves(&tiles, batch, batch)?;
-            shortest = shortest.min(started.elapsed());
+            times.push(began.elapsed());
         }
-        let rate = batch as f64 / shortest.as_secs_f64();
+        let rate = (batch * times.len()) as f64 / started.elapsed().as_secs_f64();
         best = best.max(rate);
-        println!("{precision} batch {batch:>2}: {rate:>8.2} tiles/s, {:.4} s a batch", shortest.as_secs_f64());
+        times.sort();
+        println!("{precision} batch {batch:>2}: {rate:>8.2} tiles/s, {:.4} s a batch", times[times.len() / 2].as_secs_f64());
     }
     println!("{precision} best: {best:.3} tiles/s");
     Ok(())
