@@ -3,7 +3,7 @@
 //! `floor bare BUNDLE PRECISION THREADS [LARGEST]` prints, for every batch size, the tiles a second of a loop and the
 //! median time of a batch.
 //! `floor constant ADDRESS BYTES` answers every request with the same bytes, through the server's own loop of connections
-//! and its own kind of body, so that what is left of a ratio is what the server itself spends. `benches/serve.sh` runs both.
+//! and its own kind of body, so that what is left of a ratio is what the server itself spends. `benches/serve.py` runs both.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! A tile that was sent before comes as its key: not uploaded again, not encoded again, and the same bytes.
 
+use std::process::Command;
+
 use reqwest::blocking::multipart::{Form, Part};
 use restain::codec::{RgbImage, TileKey};
 use serde_json::{Value, json};
@@ -76,18 +78,18 @@ fn a_key_that_is_not_held_is_named_and_what_came_with_it_is_kept() {
 #[test]
 fn a_key_stands_for_an_encoding_and_not_for_pixels() {
     let server = Server::start(&[]);
-    let other = picture(5, 20, 24);
+    let other = [picture(5, 20, 24)];
     server.tensor(&[tile(0)], &[], &json!({}));
-    server.tensor(&[other.clone()], &[], &json!({"resize": true}));
+    server.tensor(&other, &[], &json!({"resize": true}));
     for method in ["color-match", "hed-jitter", "identity"] {
         let (status, body) = server.by_key(&keys(&[tile(0)]), &json!({"method": method}));
         assert_eq!((status, &problem(&body)["code"]), (422, &json!("pixels_needed")), "{method}");
     }
-    let (status, body) = server.by_key(&keys(&[other.clone()]), &json!({}));
+    let (status, body) = server.by_key(&keys(&other), &json!({}));
     assert_eq!((status, &problem(&body)["code"]), (422, &json!("tile_size")), "it is of another size, and nobody said resize");
     let request = json!({"resize": true, "seed": 2, "variants": 2});
-    let (sent, _) = server.tensor(&[other.clone()], &[], &request);
-    let (status, body) = server.by_key(&keys(&[other]), &request);
+    let (sent, _) = server.tensor(&other, &[], &request);
+    let (status, body) = server.by_key(&keys(&other), &request);
     assert!(status == 200 && read_tensor(&body).0 == sent);
 }
 
@@ -206,4 +208,24 @@ fn a_disk_that_fails_under_a_running_server_leaves_the_memory_one_warning_and_a_
     let log = server.log();
     let warnings: Vec<&str> = log.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).collect();
     assert!(warnings.len() == 1 && warnings[0].contains("kept in memory alone"), "{warnings:?}");
+}
+
+#[test]
+fn a_disk_without_room_leaves_the_memory_one_warning_and_a_count() {
+    let dir = tempfile::tempdir().unwrap();
+    // A file system of half the size that is asked for. Mounting one takes rights that not everyone has.
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=32m", "tmpfs"]).arg(dir.path()).output();
+    if !mounted.is_ok_and(|mounted| mounted.status.success()) {
+        eprintln!("SKIPPED: no file system can be mounted here");
+        return;
+    }
+    let server = Server::start(&["--cache-dir", dir.path().to_str().unwrap(), "--cache-disk", "64MiB"]);
+    server.tensor(&[tile(0)], &[], &json!({}));
+    assert_eq!(server.by_key(&keys(&[tile(0)]), &json!({})).0, 200, "held in memory");
+    assert_eq!(server.metric("restain_encodings_cache_disk_errors_total"), 1.0);
+    assert_eq!(server.log().matches("kept in memory alone").count(), 1);
+    let left = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum::<u64>();
+    drop(server);
+    assert!(Command::new("umount").arg("-l").arg(dir.path()).status().unwrap().success());
+    assert_eq!(left, 0, "what could not be had whole is left to others");
 }

@@ -13,6 +13,8 @@ pub const LEAST_BYTES: u64 = 64 << 20;
 /// The unit that is written, recovered and evicted; an entry may not be larger.
 const LEAST_BLOCK: u64 = 8 << 20;
 const MOST_BLOCKS: u64 = 4096;
+/// What foyer calls its files.
+const BLOCK_PREFIX: &str = "foyer-storage-";
 /// Encodings that wait to be written. What comes faster than the disk takes it is kept in memory alone.
 const WRITE_BUFFER: usize = 32 << 20;
 
@@ -64,27 +66,39 @@ impl Disk {
             .with_submit_queue_size_threshold(2 * WRITE_BUFFER))
     }
 
-    /// Takes the space that the files promise, so that a disk which fills up later cannot take it away.
+    /// Takes the space that the files promise, so that a disk which fills up later cannot take it away. Where there is not
+    /// enough, none of it is kept from others.
     ///
     /// # Errors
     /// `NoRoom`.
     pub fn take_space(&self) -> Result<(), DiskError> {
         let no_room = |source| DiskError::NoRoom { path: self.dir.clone(), bytes: self.bytes, source };
-        for entry in std::fs::read_dir(&self.dir).map_err(no_room)? {
-            let path = entry.map_err(no_room)?.path();
-            let file = File::options().read(true).write(true).open(&path).map_err(no_room)?;
-            let bytes = file.metadata().map_err(no_room)?.len();
-            if bytes == 0 {
-                continue;
+        let blocks = self.blocks().map_err(no_room)?;
+        let taken = blocks.iter().try_for_each(|path| {
+            let file = File::options().read(true).write(true).open(path)?;
+            fs4::fs_std::FileExt::allocate(&file, file.metadata()?.len())
+        });
+        match taken {
+            // Some file systems cannot; there the space is taken as it is used.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+            Err(error) => {
+                for path in &blocks {
+                    if let Err(error) = std::fs::remove_file(path) {
+                        tracing::debug!(path = %path.display(), %error, "a block of the cache stays");
+                    }
+                }
+                Err(no_room(error))
             }
-            match fs4::fs_std::FileExt::allocate(&file, bytes) {
-                Ok(()) => {}
-                // Some file systems cannot; there the space is taken as it is used.
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(()),
-                Err(error) => return Err(no_room(error)),
-            }
+            Ok(()) => Ok(()),
         }
-        Ok(())
+    }
+
+    /// The files that foyer made, by its name for them: the directory may hold somebody's own.
+    pub(super) fn blocks(&self) -> io::Result<Vec<PathBuf>> {
+        let entries = std::fs::read_dir(&self.dir)?.collect::<io::Result<Vec<_>>>()?;
+        let mut blocks: Vec<PathBuf> = entries.iter().map(|entry| entry.path()).collect();
+        blocks.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(BLOCK_PREFIX)));
+        Ok(blocks)
     }
 
     pub fn failed(&self, source: foyer::Error) -> DiskError {

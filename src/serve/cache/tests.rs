@@ -124,3 +124,13 @@ async fn a_directory_in_use_or_of_no_use_leaves_the_memory() {
         assert_eq!(scope.get(&key(1)).await, Some(encoding(1)));
     }
 }
+
+#[tokio::test]
+async fn what_else_lies_in_the_directory_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let somebodys = dir.path().join("slides.txt");
+    std::fs::write(&somebodys, "mine").unwrap();
+    open(&disk(dir.path())).await.close().await;
+    assert_eq!(Disk::open(dir.path(), LEAST_DISK_BYTES).unwrap().blocks().unwrap().len(), 8);
+    assert_eq!(std::fs::read_to_string(somebodys).unwrap(), "mine");
+}
