@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         Command::Check { bundle } => check(&bundle),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("restain: {error:#}");
+        eprintln!("restain: {}", serve::error::with_causes(error.as_ref()));
         ExitCode::FAILURE
     })
 }

@@ -146,6 +146,16 @@ impl Error {
     }
 }
 
+/// An error and what it came from, in one sentence: a cause that the text has told already is not told again.
+pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+    causes.fold(String::new(), |told, cause| match told.as_str() {
+        "" => cause,
+        _ if told.contains(&cause) => told,
+        _ => format!("{told}: {cause}"),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,5 +166,23 @@ mod tests {
         assert_eq!(codes.len(), ErrorKind::ALL.len());
         assert!(ErrorKind::ALL.iter().all(|kind| (400..600).contains(&kind.row().http_status)));
         assert!(ErrorKind::ALL.iter().all(|kind| (1..=16).contains(&kind.row().grpc_code)));
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("it is refused: {source}")]
+    struct Refused {
+        source: Opened,
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the file does not open")]
+    struct Opened {
+        source: std::fmt::Error,
+    }
+
+    #[test]
+    fn every_cause_is_told_once() {
+        let told = with_causes(&Refused { source: Opened { source: std::fmt::Error } });
+        assert_eq!(told, format!("it is refused: the file does not open: {}", std::fmt::Error));
     }
 }

@@ -13,6 +13,7 @@ use crate::method::synth::Synthesiser;
 use crate::serve::cache::EncodingsCache;
 use crate::serve::config::Config;
 use crate::serve::encoders::{Encoders, EncodersContext, EncodersError};
+use crate::serve::error::with_causes;
 use crate::serve::metrics::Metrics;
 use crate::serve::styles::Store;
 
@@ -37,21 +38,16 @@ pub enum LoadError {
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("no bundle under {}: it must hold NAME/VERSION/{MANIFEST_FILE}", .0.display())]
     Empty(PathBuf),
-    #[error("the bundle {} is refused: {}", .path.display(), chain(.source))]
+    #[error("the bundle {} is refused: {}", .path.display(), with_causes(.source))]
     Bundle { path: PathBuf, source: BundleError },
     #[error("the bundle {} says that it is {name}/{version}, and must lie under that path", .path.display())]
     Misplaced { path: PathBuf, name: String, version: String },
     #[error(transparent)]
     Runtime(EngineError),
-    #[error("the bundle {} is refused: {}", .path.display(), chain(.source))]
+    #[error("the bundle {} is refused: {}", .path.display(), with_causes(.source))]
     Encoders { path: PathBuf, source: EncodersError },
     #[error("default-model is {asked}, and served are: {served}")]
     Default { asked: String, served: String },
-}
-
-/// An error with what it came from: who asks for a load over HTTP sees one sentence, and no log.
-fn chain(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {}", chain(source)))
 }
 
 /// Verifies the bundle in `path`, opens its encoder, runs every batch size once, and starts its worker.
