@@ -1,11 +1,30 @@
-//! Lets `restain-train` find libtorch where it was linked from, without LD_LIBRARY_PATH.
+//! Generates the gRPC services from `proto/`, and lets `restain-train` find libtorch where it was linked from, without
+//! LD_LIBRARY_PATH.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=LIBTORCH");
+    #[cfg(feature = "serve")]
+    services();
     if std::env::var_os("CARGO_FEATURE_TRAIN").is_some()
         && let Ok(libtorch) = std::env::var("LIBTORCH")
     {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}/lib");
     }
+}
+
+/// Messages, servers and clients in Rust, and `descriptors.bin` for reflection. In Rust alone: no protoc is needed.
+#[cfg(feature = "serve")]
+fn services() {
+    const FILES: [&str; 1] = ["proto/restain/v1/restain.proto"];
+    println!("cargo:rerun-if-changed=proto");
+    let mut compiler = protox::Compiler::new(["proto"]).expect("the directory proto is there");
+    compiler.include_source_info(true).include_imports(true);
+    if let Err(error) = compiler.open_files(FILES) {
+        panic!("{error:?}");
+    }
+    let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    std::fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set()).expect("OUT_DIR can be written to");
+    let code = tonic_prost_build::configure().bytes(".").build_transport(false);
+    code.compile_fds(compiler.file_descriptor_set()).expect("OUT_DIR can be written to");
 }

@@ -55,7 +55,7 @@ class Program:
 
 
 def server(models, *flags):
-    return Program(RESTAIN, "serve", "--models", models, "--http", "127.0.0.1:0", "--log", "error", *flags)
+    return Program(RESTAIN, "serve", "--models", models, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--log", "error", *flags)
 
 
 def load(url, *flags):

@@ -72,7 +72,7 @@ impl Server {
         let models = models();
         let log = std::fs::File::create(models.path().join("log")).unwrap();
         let mut child = restain()
-            .args(["serve", "--http", "127.0.0.1:0", "--threads", "1", "--models"])
+            .args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--threads", "1", "--models"])
             .arg(models.path())
             .args(flags)
             .stdout(Stdio::piped())

@@ -8,7 +8,8 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use restain::load::{self, LoadArgs};
 use restain::serve::cache::faults::{CountFaults, OnlyFaults, WithoutFaults};
-use restain::serve::{self, ServeArgs, config::LogFormat};
+use restain::serve::{self, Listeners, ServeArgs, config::LogFormat};
+use tokio::net::TcpListener;
 use tracing_subscriber::filter::{EnvFilter, FilterExt};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
@@ -85,9 +86,9 @@ fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let stop = runtime.block_on(async {
         let signals = serve::signal::Signals::new().context("signals cannot be listened for")?;
-        let listener = tokio::net::TcpListener::bind(config.http).await;
-        let listener = listener.with_context(|| format!("cannot listen on {}", config.http))?;
-        anyhow::Ok(serve::run(config, listener, signals.asked_to_stop()).await?)
+        let bind = async |address| TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"));
+        let listeners = Listeners { http: bind(config.http).await?, grpc: bind(config.grpc).await? };
+        anyhow::Ok(serve::run(config, listeners, signals.asked_to_stop()).await?)
     });
     // Whatever still loads or computes is of no use to anyone.
     runtime.shutdown_background();

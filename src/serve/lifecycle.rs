@@ -1,6 +1,9 @@
 //! Where a server is in its life, and how many requests are in it.
 
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::watch;
 
 use super::error::{Error, ErrorKind};
 
@@ -16,24 +19,36 @@ pub enum Stage {
     Closed,
 }
 
-const STAGES: [Stage; 4] = [Stage::Loading, Stage::Ready, Stage::Draining, Stage::Closed];
-
-#[derive(Default)]
 pub struct Lifecycle {
-    stage: AtomicU8,
-    requests: AtomicUsize,
+    stage: watch::Sender<Stage>,
+    requests: Arc<AtomicUsize>,
 }
 
 /// A request in the server, until dropped.
-pub struct Guest<'a>(&'a Lifecycle);
+pub struct Guest(Arc<AtomicUsize>);
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self { stage: watch::Sender::new(Stage::Loading), requests: Arc::default() }
+    }
+}
 
 impl Lifecycle {
     pub fn enter(&self, stage: Stage) {
-        self.stage.fetch_max(stage as u8, Ordering::SeqCst);
+        self.stage.send_if_modified(|now| {
+            let later = stage > *now;
+            *now = stage.max(*now);
+            later
+        });
     }
 
     pub fn stage(&self) -> Stage {
-        STAGES[usize::from(self.stage.load(Ordering::SeqCst))]
+        *self.stage.borrow()
+    }
+
+    /// The stage now and every later one, as they come.
+    pub fn stages(&self) -> watch::Receiver<Stage> {
+        self.stage.subscribe()
     }
 
     /// # Errors
@@ -54,9 +69,9 @@ impl Lifecycle {
         if self.stage() == Stage::Draining { Err(draining()) } else { self.takes_work() }
     }
 
-    pub fn guest(&self) -> Guest<'_> {
+    pub fn guest(&self) -> Guest {
         self.requests.fetch_add(1, Ordering::SeqCst);
-        Guest(self)
+        Guest(Arc::clone(&self.requests))
     }
 
     pub fn guests(&self) -> usize {
@@ -64,9 +79,9 @@ impl Lifecycle {
     }
 }
 
-impl Drop for Guest<'_> {
+impl Drop for Guest {
     fn drop(&mut self) {
-        self.0.requests.fetch_sub(1, Ordering::SeqCst);
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -48,8 +48,10 @@ pub struct Offered {
 /// One request, as the transport saw it.
 pub struct Served<'a> {
     pub route: &'a str,
+    /// Of HTTP, or `GRPC`.
     pub method: &'a str,
-    pub status: u16,
+    /// The status of HTTP, or the name of gRPC's.
+    pub code: &'a str,
     pub took: Duration,
 }
 
@@ -121,8 +123,7 @@ impl Metrics {
     }
 
     pub fn served(&self, served: &Served<'_>) {
-        let code = served.status.to_string();
-        self.requests.with_label_values(&[served.route, code.as_str(), served.method]).inc();
+        self.requests.with_label_values(&[served.route, served.code, served.method]).inc();
         self.request_duration.with_label_values(&[served.route]).observe(served.took.as_secs_f64());
     }
 
@@ -203,7 +204,7 @@ mod tests {
     #[test]
     fn every_name_starts_with_restain() {
         let metrics = Metrics::new().unwrap();
-        metrics.served(&Served { route: "/v1/augment", method: "POST", status: 200, took: Duration::from_millis(3) });
+        metrics.served(&Served { route: "/v1/augment", method: "POST", code: "200", took: Duration::from_millis(3) });
         let text = metrics.text().unwrap();
         assert!(text.contains("restain_requests_total{code=\"200\",method=\"POST\",route=\"/v1/augment\"} 1"), "{text}");
         assert!(text.lines().all(|line| line.starts_with('#') || line.starts_with("restain_")), "{text}");

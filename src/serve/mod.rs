@@ -1,7 +1,7 @@
-//! The server: tiles in over HTTP, variants out.
+//! The server: tiles in over HTTP and gRPC, variants out.
 //!
-//! `http → admission → pipeline → cache → batch → engine`, each floor calling only those below it. [`run`] is the whole life
-//! of a server, given a listener and what ends it; everything it needs to know is in its [`Config`].
+//! `http | grpc → admission → pipeline → cache → batch → engine`, each floor calling only those below it. [`run`] is the whole life
+//! of a server, given its listeners and what ends it; everything it needs to know is in its [`Config`].
 
 pub mod admission;
 mod app;
@@ -13,11 +13,14 @@ pub mod config;
 mod cpu;
 mod encoders;
 pub mod error;
+pub mod grpc;
 pub mod http;
 mod lifecycle;
+mod listen;
 pub mod metrics;
 pub mod models;
 pub mod pipeline;
+mod rpc;
 pub mod signal;
 pub mod styles;
 
@@ -26,7 +29,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use app::App;
 use buffers::Buffers;
@@ -34,9 +37,11 @@ use cache::{CacheError, CacheOptions, DiskOptions, EncodingsCache};
 pub use config::{Config, ServeArgs};
 use cpu::Cpu;
 use lifecycle::Stage;
+use listen::{ListenOptions, Protocol};
 use metrics::Metrics;
 use models::{LoadContext, LoadError, Registry};
 use pipeline::{Limits, Pipeline};
+use rpc::Services;
 use signal::Stop;
 use styles::Store;
 
@@ -44,6 +49,18 @@ use styles::Store;
 const EXAMPLE_TILE: &str = "docs/tile.png";
 /// Memory for answers that is kept at hand while nobody needs it.
 const IDLE_BUFFERS: usize = 128 << 20;
+
+/// Where a server is asked.
+pub struct Listeners {
+    pub http: TcpListener,
+    pub grpc: TcpListener,
+}
+
+#[derive(Clone, Copy)]
+struct Addresses {
+    http: SocketAddr,
+    grpc: SocketAddr,
+}
 
 /// Why a server could not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +75,7 @@ pub enum ServeError {
     Metrics(#[from] prometheus::Error),
     #[error("the CPU threads cannot be started: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
-    #[error("the listener has no address: {0}")]
+    #[error("a listener has no address: {0}")]
     Listener(std::io::Error),
     #[error("the address file {} cannot be written: {source}", .path.display())]
     AddressFile { path: std::path::PathBuf, source: std::io::Error },
@@ -68,34 +85,26 @@ pub enum ServeError {
     Panicked(#[from] tokio::task::JoinError),
 }
 
-/// Serves on `listener` until `shutdown` says otherwise, and ends with what it said once the last request is done.
+/// Serves on `listeners` until `shutdown` says otherwise, and ends with what it said once the last request is done.
 ///
 /// # Errors
 /// When the server cannot start, or requests had to be cut off at the end.
-pub async fn run(config: Config, listener: TcpListener, shutdown: impl Future<Output = Stop>) -> Result<Stop, ServeError> {
-    let address = listener.local_addr().map_err(ServeError::Listener)?;
+pub async fn run(config: Config, listeners: Listeners, shutdown: impl Future<Output = Stop>) -> Result<Stop, ServeError> {
+    let address = |listener: &TcpListener| listener.local_addr().map_err(ServeError::Listener);
+    let addresses = Addresses { http: address(&listeners.http)?, grpc: address(&listeners.grpc)? };
     let app = Arc::new(App::new(config.clone(), Arc::new(Metrics::new()?), Cpu::new(config.threads.get())?));
     tokio::pin!(shutdown);
 
     // Listening before the models are there: a probe is told `not_ready` rather than refused.
-    let (close, closed) = oneshot::channel::<()>();
-    let options = http::listen::ListenOptions {
-        max_connections: config.max_connections.get(),
-        idle_timeout: config.idle_timeout.0,
-        write_timeout: config.write_timeout.0,
-    };
-    let router = http::router(Arc::clone(&app));
-    let server = tokio::spawn(http::listen::serve(listener, router, options, async {
-        // A dropped sender closes as well as one that sent.
-        let _ = closed.await;
-    }));
+    let (close, closed) = watch::channel(());
+    let server = tokio::spawn(listen(Arc::clone(&app), listeners, closed));
 
     let (cache, registry) = tokio::select! {
         loaded = load(&app) => loaded?,
         stop = &mut shutdown => return Ok(stop),
     };
     app.lifecycle.enter(Stage::Ready);
-    announce(&app, address)?;
+    announce(&app, addresses)?;
     let every = config.poll_models.0;
     let polling = (!every.is_zero()).then(|| tokio::spawn(Arc::clone(&registry).poll(every)));
 
@@ -126,6 +135,23 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: impl Future<Ou
     Ok(stop)
 }
 
+/// Both ports, until the sender of `closed` is dropped and the last request is answered.
+async fn listen(app: Arc<App>, listeners: Listeners, closed: watch::Receiver<()>) {
+    let options = ListenOptions {
+        max_connections: app.config.max_connections.get(),
+        idle_timeout: app.config.idle_timeout.0,
+        write_timeout: app.config.write_timeout.0,
+    };
+    let mut services = Services::default();
+    grpc::add_to(&mut services, Arc::clone(&app));
+    let rpc = rpc::router(Arc::clone(&app), services);
+    let ended = |mut closed: watch::Receiver<()>| async move { while closed.changed().await.is_ok() {} };
+    tokio::join!(
+        listen::serve(listeners.http, http::router(app), Protocol::Http1, options, ended(closed.clone())),
+        listen::serve(listeners.grpc, rpc, Protocol::Http2, options, ended(closed)),
+    );
+}
+
 /// Loads the models on a thread that may block, and opens the pipeline.
 async fn load(app: &Arc<App>) -> Result<(Arc<EncodingsCache>, Arc<Registry>), ServeError> {
     let config = app.config.clone();
@@ -154,15 +180,16 @@ async fn load(app: &Arc<App>) -> Result<(Arc<EncodingsCache>, Arc<Registry>), Se
 }
 
 /// Tells people on standard output, and programs through the address file, that the server is ready.
-fn announce(app: &App, address: SocketAddr) -> Result<(), ServeError> {
-    tracing::info!(%address, "ready");
+fn announce(app: &App, addresses: Addresses) -> Result<(), ServeError> {
+    let Addresses { http: address, grpc } = addresses;
+    tracing::info!(%address, %grpc, "ready");
     // In a checkout there is a tile to try it with; elsewhere the user has one.
     let tile = if std::path::Path::new(EXAMPLE_TILE).exists() { EXAMPLE_TILE } else { "tile.png" };
     let curl = format!("curl --data-binary @{tile} -H 'content-type: image/png' 'http://{address}/v1/augment?resize=true' -o variant.png");
     // Whoever started the server may have closed its end; that is no reason not to serve.
-    let _ = writeln!(std::io::stdout(), "ready on http://{address} (page: /, API: /docs)\ntry: {curl}");
+    let _ = writeln!(std::io::stdout(), "ready on http://{address} (page: /, API: /docs)\ngRPC on {grpc}\ntry: {curl}");
     let Some(path) = &app.config.address_file else { return Ok(()) };
-    std::fs::write(path, format!("{address}\n")).map_err(|source| ServeError::AddressFile { path: path.clone(), source })
+    std::fs::write(path, format!("{address}\n{grpc}\n")).map_err(|source| ServeError::AddressFile { path: path.clone(), source })
 }
 
 /// Lets the workers end: their queues close with the last handle, and nobody holds one any more.

@@ -75,7 +75,8 @@ fn check_tells_a_whole_bundle_from_a_broken_one() {
     let output = restain().arg("check").arg(&broken).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("styles.safetensors"), "{}", text(&output.stderr));
-    let output = restain().args(["serve", "--http", "127.0.0.1:0", "--models"]).arg(models.path()).output().unwrap();
+    let output =
+        restain().args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--models"]).arg(models.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("styles.safetensors"), "{}", text(&output.stderr));
 }
@@ -83,7 +84,8 @@ fn check_tells_a_whole_bundle_from_a_broken_one() {
 #[test]
 fn a_server_without_models_says_where_they_belong() {
     let empty = tempfile::tempdir().unwrap();
-    let output = restain().args(["serve", "--http", "127.0.0.1:0", "--models"]).arg(empty.path()).output().unwrap();
+    let output =
+        restain().args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--models"]).arg(empty.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("NAME/VERSION/bundle.json"), "{}", text(&output.stderr));
 }

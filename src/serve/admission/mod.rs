@@ -55,6 +55,14 @@ impl Admission {
     /// # Errors
     /// As [`Admission::admit`].
     pub fn admit_body(self: &Arc<Self>, bytes: u64) -> Result<Arc<Permit>, Error> {
+        self.body_if_free(bytes).map_err(|error| self.refuse(error))
+    }
+
+    /// As [`Admission::admit_body`], for one who waits and asks again: not counted as a refusal.
+    ///
+    /// # Errors
+    /// As [`Admission::admit`].
+    pub fn body_if_free(self: &Arc<Self>, bytes: u64) -> Result<Arc<Permit>, Error> {
         self.lend(Held { tiles: 0, bytes }, 1)
     }
 
@@ -63,7 +71,7 @@ impl Admission {
     /// # Errors
     /// `request_too_large` when the share would never fit, `overloaded` with the time to wait when it does not fit now.
     pub fn admit(self: &Arc<Self>, tiles: usize, bytes: u64) -> Result<Arc<Permit>, Error> {
-        self.lend(Held { tiles, bytes }, tiles)
+        self.lend(Held { tiles, bytes }, tiles).map_err(|error| self.refuse(error))
     }
 
     /// Lends `share` when there is room for it and, in all, for `room` tiles.
@@ -75,7 +83,7 @@ impl Admission {
                 "{} tiles and {} bytes are lent in all: send fewer tiles or ask for fewer variants",
                 self.max_tiles, self.max_bytes
             );
-            return Err(self.refuse(Error::new(ErrorKind::RequestTooLarge, format!("{needs}; {lends}"))));
+            return Err(Error::new(ErrorKind::RequestTooLarge, format!("{needs}; {lends}")));
         }
         let mut house = self.house.lock().expect("no code panics while it holds this lock");
         let held = house.held;
@@ -90,7 +98,7 @@ impl Admission {
                 self.max_bytes,
                 wait.as_secs()
             );
-            return Err(self.refuse(Error::new(ErrorKind::Overloaded, detail).retry_after(wait)));
+            return Err(Error::new(ErrorKind::Overloaded, detail).retry_after(wait));
         }
         if held.tiles == 0 && tiles > 0 {
             house.since = Some(Instant::now());

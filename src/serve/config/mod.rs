@@ -44,7 +44,7 @@ macro_rules! options {
             /// seen it. May be given several times, or as a list with commas
             #[arg(long, env = "RESTAIN_FORBID_DOMAIN", value_name = "DOMAIN", value_delimiter = ',')]
             forbid_domain: Option<Vec<String>>,
-            /// Writes the bound address to this file once the server is ready
+            /// Writes the bound addresses to this file once the server is ready, that of HTTP and then that of gRPC, a line each
             #[arg(long, env = "RESTAIN_ADDRESS_FILE")]
             address_file: Option<PathBuf>,
             /// Keeps encodings in this directory as well, where they survive a restart; one server a directory
@@ -87,8 +87,10 @@ macro_rules! options {
 options! {
     /// The directory of models, laid out as NAME/VERSION/bundle.json [default: models]
     models("RESTAIN_MODELS"): PathBuf = PathBuf::from("models");
-    /// The address to listen on; port 0 picks a free one [default: 127.0.0.1:8080]
+    /// The address to listen on for HTTP; port 0 picks a free one [default: 127.0.0.1:8080]
     http("RESTAIN_HTTP"): SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080));
+    /// The address to listen on for gRPC; port 0 picks a free one [default: 127.0.0.1:8081]
+    grpc("RESTAIN_GRPC"): SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8081));
     /// How often the models directory is looked through for bundles that are new, changed or gone; 0s is never [default: 0ms]
     poll_models("RESTAIN_POLL_MODELS"): Span = Span(std::time::Duration::ZERO);
     /// Which of a bundle's encoders runs: fp32, fp16 or int8 [default: fp32]

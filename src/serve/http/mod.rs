@@ -10,7 +10,6 @@ mod encode;
 mod flat;
 mod health;
 pub mod held;
-pub mod listen;
 mod models;
 mod openapi;
 mod parts;
@@ -80,8 +79,9 @@ async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     };
     let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
     let response = next.run(request).await;
-    let (status, took) = (response.status().as_u16(), started.elapsed());
-    app.metrics.served(&Served { route: &route, method: &method, status, took });
+    let (status, took) = (response.status(), started.elapsed());
+    app.metrics.served(&Served { route: &route, method: &method, code: status.as_str(), took });
+    let status = status.as_u16();
     if QUIET.contains(&route.as_str()) {
         tracing::debug!(method, route, status, ?took, request_id = id, "answered");
     } else {

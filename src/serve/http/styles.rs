@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::add_body::{AddBody, AddForm};
+use super::add_body::{AddAsk, AddBody, AddForm};
 use super::read::whole;
 use crate::serve::app::App;
 use crate::serve::error::{Error, ErrorKind};
@@ -101,7 +101,8 @@ pub async fn add(State(app): State<Arc<App>>, request: Request) -> Result<(Statu
     let (bytes, permit) = whole(&app, &head.headers, body, received).await?;
     let (ask, tiles) = kind.parse(bytes).await?;
     let domain = ask.domain.clone();
-    let request = AddStyles { domain: ask.domain, model: ask.model, styles: ask.styles, resize: ask.resize, tiles, received, permit };
+    let AddAsk { domain: new, model, styles, resize } = ask;
+    let request = AddStyles { domain: new, model, styles, resize, tiles, received, permit, timeout_ms: None };
     let model = pipeline.add_styles(request).await?;
     let offer = model.styles.offer();
     let place = offer.find_domain("domain", &domain)?;

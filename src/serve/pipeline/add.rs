@@ -31,6 +31,8 @@ pub struct AddStyles {
     pub received: Instant,
     /// For the bytes of its body.
     pub permit: Arc<Permit>,
+    /// Less than the server's own limit, when the call has a deadline.
+    pub timeout_ms: Option<u64>,
 }
 
 impl Pipeline {
@@ -39,8 +41,8 @@ impl Pipeline {
     /// # Errors
     /// One of the table's kinds, with the sentence for the caller.
     pub async fn add_styles(&self, request: AddStyles) -> Result<Arc<Model>, Error> {
-        let received = request.received;
-        self.in_time(None, received, async |deadline| self.add(request, deadline).await).await
+        let (timeout, received) = (request.timeout_ms, request.received);
+        self.in_time(timeout, received, async |deadline| self.add(request, deadline).await).await
     }
 
     async fn add(&self, request: AddStyles, deadline: Instant) -> Result<Arc<Model>, Error> {

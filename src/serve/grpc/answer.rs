@@ -1,0 +1,142 @@
+//! What the pipeline answers, as messages.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::proto;
+use crate::codec::{EncodeError, ImageFormat};
+use crate::method::PixelOrder;
+use crate::serve::batch::TileEncoding;
+use crate::serve::error::Error;
+use crate::serve::models::Model;
+use crate::serve::pipeline::answer::{Answer, AnsweredTile, EncodeAnswer, EncoderAbout, Timings};
+use crate::serve::pipeline::render;
+use crate::serve::pipeline::request::Method;
+use crate::serve::styles::{DomainOrigin, Offer};
+
+/// Writes the message: compresses pictures where they were asked for, so it belongs on a CPU thread.
+///
+/// # Errors
+/// `internal`, when a picture cannot be written.
+pub fn augmented(answer: &Answer, total: Duration) -> Result<proto::AugmentResponse, Error> {
+    let failed = |error: EncodeError| Error::internal(&error);
+    let pictures = |format: ImageFormat| render::pictures(answer, format).map_err(failed);
+    let mut pictures = answer.output.format.map(pictures).transpose()?;
+    let tile = |(index, tile): (usize, &AnsweredTile)| {
+        let mut pictures = pictures.as_mut().map(|pictures| std::mem::take(&mut pictures[index]).into_iter());
+        let variants = tile.variants.iter().map(|variant| proto::Variant {
+            index: number(variant.origin.index),
+            style: variant.origin.style.clone().unwrap_or_default(),
+            domain: variant.origin.domain.clone().unwrap_or_default(),
+            image: pictures.as_mut().and_then(Iterator::next).map(Bytes::from).unwrap_or_default(),
+        });
+        proto::AugmentedTile {
+            key: Bytes::copy_from_slice(tile.key.as_bytes()),
+            height: number(tile.height),
+            width: number(tile.width),
+            variants: variants.collect(),
+        }
+    };
+    let about = &answer.about;
+    Ok(proto::AugmentResponse {
+        model: about.model.clone(),
+        version: about.version.clone(),
+        bundle: about.bundle.clone(),
+        seed: about.seed,
+        method: method(about.method).into(),
+        tiles: answer.tiles.iter().enumerate().map(tile).collect(),
+        pixels: if answer.output.format.is_none() { answer.pixels.clone() } else { Bytes::new() },
+        timings: Some(timings(&answer.timings, total)),
+    })
+}
+
+pub fn encoded(answer: &EncodeAnswer, total: Duration) -> proto::EncodeResponse {
+    let joined = |half: fn(&TileEncoding) -> &[half::f16]| {
+        let pieces: Vec<&[u8]> = answer.tiles.iter().map(|(_, encoding)| bytemuck::cast_slice(half(encoding))).collect();
+        Bytes::from(pieces.concat())
+    };
+    proto::EncodeResponse {
+        encoder: Some(encoder(&answer.about)),
+        keys: answer.tiles.iter().map(|(key, _)| Bytes::copy_from_slice(key.as_bytes())).collect(),
+        anatomy: joined(TileEncoding::anatomy),
+        characteristics: joined(TileEncoding::characteristics),
+        timings: Some(timings(&answer.timings, total)),
+    }
+}
+
+fn encoder(about: &EncoderAbout) -> proto::EncoderInfo {
+    let geometry = &about.geometry;
+    proto::EncoderInfo {
+        model: about.model.clone(),
+        version: about.version.clone(),
+        bundle: about.bundle.clone(),
+        patches: number(geometry.patches()),
+        half: number(geometry.half()),
+        image_size: number(geometry.image_size()),
+        patch_size: number(geometry.patch_size()),
+        pixel_order: match about.pixel_order {
+            PixelOrder::Planar => "planar".to_owned(),
+            PixelOrder::Interleaved => "interleaved".to_owned(),
+        },
+        mean: about.normalisation.mean.to_vec(),
+        std: about.normalisation.std.to_vec(),
+    }
+}
+
+pub fn styles(model: &Model, offer: &Offer) -> proto::ListStylesResponse {
+    proto::ListStylesResponse {
+        model: model.name().to_owned(),
+        version: model.version().to_owned(),
+        persistent: model.styles.is_persistent(),
+        domains: (0..offer.domains().count()).map(|place| domain(offer, place)).collect(),
+    }
+}
+
+/// The domain at a place of the offer.
+pub fn domain(offer: &Offer, place: usize) -> proto::Domain {
+    let info = |style: usize| {
+        let entry = offer.style(style);
+        proto::StyleInfo { id: entry.id.clone(), source_mean: entry.source.mean.to_vec(), source_std: entry.source.std.to_vec() }
+    };
+    let origin = match offer.origin(place) {
+        DomainOrigin::Bundle => proto::DomainOrigin::Bundle,
+        DomainOrigin::Added => proto::DomainOrigin::Added,
+    };
+    let styles = (0..offer.styles()).filter(|&style| offer.domain_of(style) == place).map(info).collect();
+    proto::Domain { name: offer.domain_name(place).to_owned(), origin: origin.into(), styles }
+}
+
+/// What `Augment` would have ended with, as part of a stream.
+pub fn problem(error: Error) -> proto::Problem {
+    let row = error.kind.row();
+    let indices = if error.indices.is_empty() { error.at.iter().map(|fault| fault.index).collect() } else { error.indices };
+    proto::Problem {
+        status: row.grpc_code,
+        code: row.code.to_owned(),
+        detail: error.detail,
+        list: error.at.map(|fault| fault.list.to_owned()).unwrap_or_default(),
+        indices: indices.into_iter().map(number).collect(),
+        retry_after_s: error.retry_after.map_or(0, |wait| wait.as_secs()),
+    }
+}
+
+fn method(method: Method) -> proto::Method {
+    match method {
+        Method::Vit => proto::Method::Vit,
+        Method::ColorMatch => proto::Method::ColorMatch,
+        Method::HedJitter => proto::Method::HedJitter,
+        Method::Identity => proto::Method::Identity,
+    }
+}
+
+fn timings(timings: &Timings, total: Duration) -> proto::Timings {
+    let ms = |span: Duration| span.as_secs_f64() * 1e3;
+    let Timings { queue, encode, synthesise } = *timings;
+    proto::Timings { queue_ms: ms(queue), encode_ms: ms(encode), synthesise_ms: ms(synthesise), total_ms: ms(total) }
+}
+
+/// Sizes and places in a request, all bounded by the server's limits.
+fn number(size: usize) -> u32 {
+    u32::try_from(size).unwrap_or(u32::MAX)
+}

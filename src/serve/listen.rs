@@ -1,0 +1,120 @@
+//! Connections: how many, how long one may be silent, and how they end. axum's and tonic's own loops limit none of it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_io_timeout::TimeoutStream;
+
+/// Pause after an accept that failed for want of file descriptors or memory: at once it would fail again.
+const BREATHER: Duration = Duration::from_millis(100);
+/// Calls at once of one HTTP/2 connection.
+const MAX_STREAMS: u32 = 128;
+/// What a caller may send ahead of our reading, on one HTTP/2 stream and on all of a connection together. Several times
+/// what a loopback or a data centre has under way, so that large tensors do not wait for window updates.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Largest HTTP/2 frame taken; the protocol's default of 16 KiB would cut a tensor into hundreds.
+const MAX_FRAME: u32 = 256 << 10;
+/// Largest head of a call.
+const MAX_HEAD: u32 = 64 << 10;
+
+/// What is spoken on a port.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    Http1,
+    /// Without TLS and without an upgrade, as gRPC has it.
+    Http2,
+}
+
+#[derive(Clone, Copy)]
+pub struct ListenOptions {
+    /// Connections at once; further ones wait in the system's backlog.
+    pub max_connections: usize,
+    /// How long a connection may take over the head of a request, or be silent between two. Over HTTP/2, where a
+    /// connection without calls is a channel somebody keeps, it must answer pings within this time.
+    pub idle_timeout: Duration,
+    /// How long an answer may wait for its reader to take some more of it.
+    pub write_timeout: Duration,
+}
+
+/// Serves until `shutdown`, then lets no one in any more and ends when the last request is answered.
+pub async fn serve(listener: TcpListener, router: Router, protocol: Protocol, options: ListenOptions, shutdown: impl Future<Output = ()>) {
+    let mut http1 = http1::Builder::new();
+    http1.timer(TokioTimer::new()).header_read_timeout(options.idle_timeout).half_close(true);
+    let mut http2 = http2::Builder::new(TokioExecutor::new());
+    http2
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(options.idle_timeout / 2))
+        .keep_alive_timeout(options.idle_timeout / 2)
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(MAX_FRAME)
+        .max_header_list_size(MAX_HEAD);
+    let service = TowerToHyperService::new(router);
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(options.max_connections));
+    tokio::pin!(shutdown);
+    loop {
+        let (stream, place) = tokio::select! {
+            accepted = accept(&listener, &places) => accepted,
+            () = &mut shutdown => break,
+        };
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(options.write_timeout));
+        if protocol == Protocol::Http2 {
+            // Pings have answers: a peer that is there is never silent for so long.
+            stream.set_read_timeout(Some(options.idle_timeout));
+        }
+        let (stream, service) = (TokioIo::new(Box::pin(stream)), service.clone());
+        let connection = match protocol {
+            Protocol::Http1 => tokio::spawn(ended(graceful.watch(http1.serve_connection(stream, service)), place)),
+            Protocol::Http2 => tokio::spawn(ended(graceful.watch(http2.serve_connection(stream, service)), place)),
+        };
+        // It goes on by itself, and ends before the loop does by way of `graceful`.
+        drop(connection);
+    }
+    drop(listener);
+    graceful.shutdown().await;
+}
+
+/// A connection to its end, and its place with it.
+async fn ended(connection: impl Future<Output = hyper::Result<()>>, place: OwnedSemaphorePermit) {
+    let _place = place;
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+    let place = Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed");
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // Answers are written whole; waiting for more would only delay the last packet.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "no TCP_NODELAY");
+                }
+                return (stream, place);
+            }
+            Err(error) if is_the_peers(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(BREATHER).await;
+            }
+        }
+    }
+}
+
+/// The peer gave up before it was let in.
+fn is_the_peers(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused)
+}

@@ -1,0 +1,74 @@
+//! One call, from its head to its last byte: counted, logged, its memory accounted for.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+use tonic::Code;
+
+use super::metered::{Messages, Metered};
+use super::paced::{Held, Paced};
+use crate::serve::app::App;
+use crate::serve::metrics::Served;
+
+/// Who asks about health or services: not worth a log line each.
+const QUIET: &[&str] = &["/grpc.health.", "/grpc.reflection."];
+
+/// `waits`: whether its messages wait for memory when none is free, or are refused.
+pub async fn around(app: Arc<App>, waits: bool, request: Request, next: Next) -> Response {
+    let guest = app.lifecycle.guest();
+    let started = Instant::now();
+    let (mut head, body) = request.into_parts();
+    let path = head.uri.path().to_owned();
+    let id = head.headers.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+    let messages = Messages::default();
+    head.extensions.insert(messages.clone());
+    let body = Body::new(Metered::new(body, Arc::clone(&app), waits, messages));
+
+    let mut response = next.run(Request::from_parts(head, body)).await;
+    let code = code(&response);
+    // A caller may make up paths; labels may not grow with them.
+    let route = if code == Code::Unimplemented { "unmatched" } else { path.as_str() };
+    let took = started.elapsed();
+    let name = name(code);
+    app.metrics.served(&Served { route, method: "GRPC", code: name, took });
+    if QUIET.iter().any(|quiet| path.starts_with(quiet)) {
+        tracing::debug!(route, status = name, ?took, request_id = id, "answered");
+    } else {
+        tracing::info!(route, status = name, ?took, request_id = id, "answered");
+    }
+    let held = response.extensions_mut().remove::<Held>().unwrap_or_default();
+    let timeout = app.config.write_timeout.0;
+    response.map(|body| Body::new(Paced::new(body, held, guest, timeout)))
+}
+
+/// An error stands in the head; what succeeds, or begins to, says so only in its trailers.
+fn code(response: &Response) -> Code {
+    response.headers().get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
+}
+
+/// As the specification of gRPC writes it.
+fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

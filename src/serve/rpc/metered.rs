@@ -1,0 +1,167 @@
+//! The body of a call, its memory lent before a message is gathered. A gRPC message says how long it is in its first five
+//! bytes; tonic would gather as much as it is allowed to, for every caller at once.
+//!
+//! When no memory is free a call is refused, as over HTTP; a stream waits, and with it, by flow control, its caller.
+//! Each message has to be complete within the server's longest time for a request. Between two messages of a stream no
+//! clock runs: a stream may be kept.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use http_body::Frame;
+use tokio::time::Sleep;
+use tonic::Status;
+
+use super::status::status;
+use crate::serve::admission::Permit;
+use crate::serve::app::App;
+use crate::serve::error::{Error, ErrorKind};
+use crate::serve::pipeline::deadline_exceeded;
+
+/// A flag for compression, and the length in four bytes, big-endian.
+const PREFIX: usize = 5;
+/// How soon a stream that waits for memory asks again.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// What was lent for the messages of a call that nobody has taken yet, in their order. A handler finds it among the
+/// extensions of its request.
+#[derive(Clone, Default)]
+pub struct Messages(Arc<Mutex<VecDeque<Message>>>);
+
+/// One message: the share of the house that its bytes have, and when the first of them came.
+pub struct Message {
+    pub permit: Arc<Permit>,
+    pub received: Instant,
+}
+
+impl Messages {
+    /// Of the next message that the handler has been given.
+    ///
+    /// # Panics
+    /// When more messages are taken than were given.
+    pub fn take(&self) -> Message {
+        self.lock().pop_front().expect("a message is handed on only after its memory was lent")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Message>> {
+        self.0.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+pub struct Metered {
+    body: Body,
+    app: Arc<App>,
+    waits: bool,
+    messages: Messages,
+    /// What came and has not been looked at.
+    rest: Bytes,
+    /// The first bytes of the message to come.
+    prefix: Vec<u8>,
+    /// Of the present message.
+    missing: usize,
+    /// When to ask for its memory again.
+    again: Option<Pin<Box<Sleep>>>,
+    /// When the present message began, and how long it may take.
+    clock: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl Metered {
+    /// The clock of the first message runs from now on.
+    pub fn new(body: Body, app: Arc<App>, waits: bool, messages: Messages) -> Self {
+        let (rest, prefix) = (Bytes::new(), Vec::with_capacity(PREFIX));
+        let mut metered = Self { body, app, waits, messages, rest, prefix, missing: 0, again: None, clock: None };
+        metered.start();
+        metered
+    }
+
+    fn start(&mut self) {
+        let now = Instant::now();
+        let limit = self.app.config.request_timeout.0;
+        self.clock.get_or_insert_with(|| (now, Box::pin(tokio::time::sleep_until((now + limit).into()))));
+    }
+
+    /// Looks at what came, up to the end of a prefix, of a message or of the bytes. Nothing when memory has to be waited for.
+    fn look(&mut self) -> Result<Option<Bytes>, Error> {
+        if self.missing > 0 {
+            let piece = self.rest.split_to(self.missing.min(self.rest.len()));
+            self.missing -= piece.len();
+            self.clock.take_if(|_| self.missing == 0);
+            return Ok(Some(piece));
+        }
+        self.start();
+        let wanted = (PREFIX - self.prefix.len()).min(self.rest.len());
+        self.prefix.extend_from_slice(&self.rest[..wanted]);
+        if let &[_, a, b, c, d] = &self.prefix[..] {
+            let bytes = u32::from_be_bytes([a, b, c, d]) as usize;
+            let Some(permit) = self.lend(bytes)? else {
+                self.prefix.truncate(PREFIX - wanted);
+                return Ok(None);
+            };
+            self.prefix.clear();
+            self.missing = bytes;
+            let received = self.clock.as_ref().map_or_else(Instant::now, |(began, _)| *began);
+            self.clock.take_if(|_| bytes == 0);
+            self.messages.lock().push_back(Message { permit, received });
+        }
+        Ok(Some(self.rest.split_to(wanted)))
+    }
+
+    fn lend(&self, bytes: usize) -> Result<Option<Arc<Permit>>, Error> {
+        let limit = self.app.config.max_body.0;
+        if bytes as u64 > limit {
+            let detail = format!("the message has {bytes} bytes, and {limit} are taken: send fewer tiles at once");
+            return Err(Error::new(ErrorKind::BodyTooLarge, detail));
+        }
+        let admission = &self.app.admission;
+        if !self.waits {
+            return admission.admit_body(bytes as u64).map(Some);
+        }
+        match admission.body_if_free(bytes as u64) {
+            Err(error) if error.kind == ErrorKind::Overloaded => Ok(None),
+            lent => lent.map(Some),
+        }
+    }
+}
+
+impl HttpBody for Metered {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some((_, sleep)) = &mut self.clock
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Some(Err(status(deadline_exceeded(self.app.config.request_timeout.0)))));
+        }
+        if self.rest.is_empty() {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => return Poll::Ready(Some(Err(Status::cancelled(format!("the call broke off: {error}"))))),
+                None => return Poll::Ready(None),
+            };
+            match frame.into_data() {
+                Ok(data) => self.rest = data,
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            }
+        }
+        loop {
+            if let Some(again) = &mut self.again {
+                ready!(again.as_mut().poll(cx));
+                self.again = None;
+            }
+            match self.look().transpose() {
+                Some(piece) => return Poll::Ready(Some(piece.map(Frame::data).map_err(status))),
+                None => self.again = Some(Box::pin(tokio::time::sleep(AGAIN))),
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+}

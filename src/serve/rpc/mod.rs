@@ -1,0 +1,80 @@
+//! What is around every gRPC service: memory lent for what comes in, a watch on who does not take what goes out, errors as
+//! statuses, health, reflection, metrics and log. The services themselves are transports (`grpc`, `oip`); what they have
+//! in common stands here, because transports do not know each other.
+
+mod around;
+mod deadline;
+mod metered;
+mod paced;
+mod status;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+
+pub use deadline::timeout_ms;
+pub use metered::{Message, Messages};
+pub use paced::Held;
+pub use status::status;
+
+use super::app::App;
+use super::lifecycle::Stage;
+
+/// Every file of `proto/`, for reflection.
+const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The services of the transports.
+#[derive(Default)]
+pub struct Services {
+    pub routes: Routes,
+    /// Theirs, as `package.Service`: health is told by name.
+    pub names: Vec<&'static str>,
+    /// Paths of calls with a stream of requests: when the house is full they wait, and others are refused.
+    pub streams: Vec<&'static str>,
+}
+
+/// A router of `services`, health and reflection. The task that tells health ends with the server.
+pub fn router(app: Arc<App>, services: Services) -> Router {
+    let Services { routes, names, streams } = services;
+    let (health, service) = tonic_health::server::health_reporter();
+    let mut stages = app.lifecycle.stages();
+    tokio::spawn(async move {
+        loop {
+            let status = match *stages.borrow_and_update() {
+                Stage::Ready => ServingStatus::Serving,
+                Stage::Loading | Stage::Draining | Stage::Closed => ServingStatus::NotServing,
+            };
+            for name in names.iter().chain(&[""]) {
+                health.set_service_status(*name, status).await;
+            }
+            if stages.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    let reflection = || {
+        let all = tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
+        all.register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let built = "the descriptors were made by the build of this very program";
+    let around = move |State(app): State<Arc<App>>, request: Request, next: Next| {
+        let waits = streams.contains(&request.uri().path());
+        around::around(app, waits, request, next)
+    };
+    routes
+        .add_service(service)
+        .add_service(reflection().build_v1().expect(built))
+        // What grpcurl and others of its age ask for.
+        .add_service(reflection().build_v1alpha().expect(built))
+        .into_axum_router()
+        .layer(CatchPanicLayer::custom(status::from_panic))
+        .layer(PropagateRequestIdLayer::x_request_id())
+        .layer(from_fn_with_state(app, around))
+        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+}
