@@ -38,7 +38,7 @@ function explain(problem, actions = []) {
   const buttons = actions.map(([label, action]) => make("button", { type: "button", textContent: label, onclick: action }));
   return [
     make("strong", { textContent: problem.title ?? "Something went wrong" }),
-    make("span", {}, `${problem.detail ?? problem.message} `, problem.code ? make("code", { textContent: problem.code }) : null),
+    make("span", {}, `${problem.detail ?? problem.message}`, problem.code ? make("code", { textContent: problem.code }) : null),
     buttons.length ? make("div", { class: "buttons" }, ...buttons) : null,
   ].filter(Boolean);
 }

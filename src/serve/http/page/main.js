@@ -12,6 +12,7 @@ async function start() {
     tell(null);
     await putFirst();
   } catch (problem) {
+    busy(false);
     tell(problem);
   }
 }
@@ -36,7 +37,8 @@ async function putFirst() {
   const there = new Set(tiles.map((tile) => tile.sample));
   untouched = state.samples === null && !tiles.some((tile) => !tile.sample);
   const missing = samples.filter((sample) => wanted.includes(sample.name) && !there.has(sample.name));
-  if (state.samples !== null || untouched) await putSamples(missing);
+  const unasked = untouched;
+  if (state.samples !== null || unasked) await putSamples(missing, () => untouched === unasked);
   layOut([]);
   await checkAll();
 }

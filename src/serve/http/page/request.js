@@ -56,9 +56,15 @@ function formOf(job) {
 
 let running = null, soon = 0;
 
+/** Whether what the table shows is about to change; what is shown of older choices is faint until then. */
+function busy(is) {
+  $("grid").setAttribute("aria-busy", is);
+}
+
 /** Shortly: a slider on the move asks at most some times a second, and what it made obsolete is given up. */
 function runSoon() {
   clearTimeout(retry);
+  busy(true);
   soon ||= setTimeout(run, 90);
 }
 
@@ -69,21 +75,25 @@ async function run() {
   const mine = running = new AbortController();
   const wrong = incomplete();
   const jobs = wrong ? [] : planJobs();
-  layOut(jobs);
-  if (wrong) return tell(wrong);
-  if (!jobs.length) return tell(null);
+  layOut(wrong ? shownJobs : jobs);
+  busy(jobs.length > 0);
+  if (wrong) $("grid").classList.add("stale");
+  tell(wrong);
+  if (!jobs.length) return;
   const started = performance.now();
   $("grid").classList.add("stale");
   try {
     await Promise.all(jobs.map((job) => runJob(job, mine.signal)));
-    if (mine !== running) return;
+    if (mine.signal.aborted) return;
     tell(null);
     $("grid").classList.remove("stale");
     summarise(jobs, performance.now() - started);
+    busy(false);
   } catch (problem) {
-    if (mine !== running || problem.name === "AbortError") return;
+    if (mine.signal.aborted) return;
     mine.abort();
     $("told").textContent = "";
+    busy(false);
     tell(problem);
   }
 }

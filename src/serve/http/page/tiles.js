@@ -51,12 +51,16 @@ function remove(tile, render = true) {
 /** Asks the server about every tile that it was not asked about under the present model and options. */
 async function checkAll() {
   if (!server.model) return;
+  // What is under way would show tiles as they were.
+  running?.abort();
+  busy(true);
   const under = `${state.model} ${state.resize}`;
   const asked = tiles.filter((tile) => tile.checked !== under);
   try {
     await Promise.all(asked.map((tile) => check(tile, under)));
   } catch (problem) {
     layOut();
+    busy(false);
     return tell(problem);
   }
   run();
@@ -108,12 +112,15 @@ async function toggleSample(sample) {
   const there = tiles.find((tile) => tile.sample === sample.name);
   untouched = false;
   if (there) return remove(there);
+  busy(true);
   await putSamples([sample]);
   await checkAll();
 }
 
-async function putSamples(chosen) {
+/** `wanted` is asked once they are cut: meanwhile a visitor may have brought tiles in their stead. */
+async function putSamples(chosen, wanted = () => true) {
   const files = await Promise.all(chosen.map(sampleFile));
+  if (!wanted()) return;
   files.forEach((file, place) => tiles.push({ id: nextTile++, name: nameFor(file.name), file, sample: chosen[place].name }));
   noteSamples();
 }

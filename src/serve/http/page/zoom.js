@@ -17,6 +17,7 @@ function openZoom(cell) {
   $("before").disabled = !zoomNeighbour(-1);
   $("after").disabled = !zoomNeighbour(1);
   draw(Number($("curtain").value));
+  $("zoom-difference").checked = state.view === "difference";
   if (!$("zoom").open) {
     $("zoom").showModal();
     $("curtain").focus();
@@ -48,6 +49,13 @@ function draw(percent) {
   $("curtain-shown").value = `${percent} : ${100 - percent}`;
 }
 
+/** The view is one for the whole page. */
+function look(view) {
+  state.view = view;
+  showState();
+  writeAddress();
+}
+
 function listenToZoom() {
   const stage = document.querySelector(".stage");
   const toNeighbour = (step) => { const cell = zoomNeighbour(step); if (cell) openZoom(cell); };
@@ -58,6 +66,7 @@ function listenToZoom() {
   };
   $("curtain").oninput = () => draw(Number($("curtain").value));
   stage.onpointermove = (event) => { if (event.pointerType === "mouse" || event.buttons) toPointer(event); };
+  $("zoom-difference").onchange = () => look($("zoom-difference").checked ? "difference" : "picture");
   $("before").onclick = () => toNeighbour(-1);
   $("after").onclick = () => toNeighbour(1);
   $("pick").onclick = () => {
