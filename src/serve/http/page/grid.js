@@ -19,7 +19,7 @@ function groupsOf(jobs) {
 }
 
 /** The smallest and the largest side of a picture. */
-const SIDE = "minmax(88px, 176px)";
+const SIDE = "minmax(84px, 212px)";
 
 function layOut(jobs = planJobs()) {
   shownJobs = jobs;
@@ -39,8 +39,8 @@ function layOut(jobs = planJobs()) {
   const rows = tiles.map((tile) => make("div", { role: "row", class: "row" }, originalCell(tile), ...variantCells(tile, groups, before)));
   const head = make("div", { role: "row", class: "row head" }, make("div", { role: "columnheader", textContent: "Original" }), ...groups.map(groupHead));
   const count = groups.reduce((sum, group) => sum + group.count, 0);
-  const tracks = ["minmax(96px, 184px)", ...groups.map((group) => `2px repeat(${group.count}, ${SIDE})`)];
-  const least = `${104 + groups.length * 8 + count * 94}px`;
+  const tracks = ["minmax(92px, 220px)", ...groups.map((group) => `2px repeat(${group.count}, ${SIDE})`)];
+  const least = `${100 + groups.length * 8 + count * 90}px`;
   styled($("grid"), { tracks: groups.length ? tracks.join(" ") : `${tracks} 2px minmax(0, 1fr)`, least: groups.length ? least : "0" });
   $("grid").replaceChildren(...(tiles.length ? [head, ...rows] : []));
   if (!at?.isConnected) at = cells.values().next().value ?? null;
@@ -55,7 +55,7 @@ function originalCell(tile) {
   // What was uploaded is on the visitor's disk already; a sample is not.
   if (!tile.sample) name.removeAttribute("href");
   const size = tile.width ? `, ${tile.width} × ${tile.height}` : "";
-  const gone = make("button", { type: "button", class: "link", textContent: "remove", "aria-label": `Remove ${tile.name}`, onclick: () => remove(tile) });
+  const gone = make("button", { type: "button", class: "link", textContent: "×", title: `Remove ${tile.name}`, "aria-label": `Remove ${tile.name}`, onclick: () => remove(tile) });
   name.title = `${tile.name}${size}`;
   return make("div", { role: "rowheader", class: "cell original" }, picture, make("div", { class: "caption" }, make("span", {}, name), gone));
 }
