@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
+from served import SIDE, tiles
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 # The sandbox needs what containers do not lend; the rest keeps the browser itself from asking anybody.
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+DOMAINS = ["north", "south", "west"]
+# One domain: with one tile, one variant.
+ONE = "#seed=7&domains=south"
 # Whoever waits for a picture on a busy machine waits for it this long at most.
 expect.set_options(timeout=20_000)
 
@@ -115,6 +119,11 @@ def visit(browser, server):
     yield visit
     for page in opened:
         page.close()
+
+
+def tile(seed=1, side=SIDE):
+    """uint8 [side, side, 3]: a tile of the model's size, or of another."""
+    return tiles(1, side, seed)[0]
 
 
 def png(tile):

@@ -1,26 +1,13 @@
 """The page at /, as a visitor with a browser meets it."""
 
 import io
-import json
-import subprocess
-import sys
-import tarfile
 
 import numpy as np
 import pytest
-from browser import browser, decode, differ, png, visit  # noqa: F401, of which two are fixtures
+from browser import DOMAINS, ONE, browser, decode, differ, png, tile, visit  # noqa: F401, of which two are fixtures
 from PIL import Image
 from playwright.sync_api import expect
-from served import SIDE, tiles
-
-DOMAINS = ["north", "south", "west"]
-# One tile and one domain: one variant, which is the picture that is looked at.
-ONE = "#seed=7&domains=south"
-
-
-def tile(seed=1, side=SIDE):
-    return tiles(1, side, seed)[0]
-
+from served import SIDE, install
 
 # Tiles come in
 
@@ -154,9 +141,8 @@ def test_an_obsolete_request_is_given_up(visit):
     # The next one is left without an answer.
     page.page.route("**/v1/augment", lambda route: None, times=1)
     with page.page.expect_event("requestfailed") as failed:
-        with page.page.expect_request("**/v1/augment") as held:
+        with page.page.expect_request("**/v1/augment"):
             page.slide(0.9)
-        held.value
         page.slide(0.4)
     assert failed.value.url.endswith("/v1/augment")
     page.shows(variants=1, tiles=1)
@@ -227,129 +213,24 @@ def test_all_of_it_is_used_by_keyboard_alone(visit):
     expect(page.page.locator("#map [aria-selected=true]")).to_have_count(1)
 
 
-# Taking it along
-
-
-def test_the_copied_curl_command_gives_the_picture_that_is_shown(visit, tmp_path):
-    page = visit(ONE + "&strength=0.5")
-    page.drop(**{"a tile's, of ours; old": png(tile())})
-    page.shows(variants=1, tiles=1)
+def test_another_model_makes_other_variants_and_is_named_in_what_is_copied(visit, serve, tmp_path):
+    for name in ["tiny", "other"]:
+        install(tmp_path, name)
+    server = serve("--default-model", "tiny", models=tmp_path)
+    page = visit("#seed=7&samples=hospital_0_normal", at=server)
+    page.shows(variants=3, tiles=1)
+    assert "model" not in page.page.url
+    page.page.get_by_label("Model").select_option("other/1")
+    page.shows(variants=3, tiles=1)
+    assert "model=other/1" in page.page.url
+    page.variants.first.press("Enter")
+    expect(page.page.locator("#zoom dl")).to_contain_text("other/1, ")
+    page.page.get_by_role("button", name="Close").click()
     page.page.get_by_role("button", name="curl").click()
-    expect(page.page.locator("#code-title")).to_have_text("curl, copied")
-    (tmp_path / "a tile's, of ours; old.png").write_bytes(png(tile()))
-    subprocess.run(page.clipboard(), shell=True, cwd=tmp_path, check=True)
-    assert differ(decode((tmp_path / "south.png").read_bytes()), page.picture(0)) == 0
+    expect(page.page.locator("#code-text")).to_contain_text('"model":"other/1"')
 
 
-def test_the_copied_curl_commands_give_all_pictures_of_the_table(visit, tmp_path):
-    page = visit("#seed=7&compare=1")
-    page.drop(a=png(tile(1)), b=png(tile(2, side=SIDE + 8)))
-    page.page.get_by_role("button", name="Resize it").click()
-    page.shows(variants=12, tiles=2)
-    page.page.get_by_role("button", name="curl").click()
-    for name, content in [("a", png(tile(1))), ("b", png(tile(2, side=SIDE + 8)))]:
-        (tmp_path / f"{name}.png").write_bytes(content)
-    subprocess.run(page.clipboard(), shell=True, cwd=tmp_path, check=True)
-    for place, domain in enumerate(DOMAINS):
-        for beside, method in enumerate(["vit", "color-match"]):
-            with tarfile.open(tmp_path / f"{domain}-{method}.tar") as archive:
-                for row in range(2):
-                    made = decode(archive.extractfile(f"{row:06}_000.png").read())
-                    assert differ(made, page.picture(row * 6 + place * 2 + beside)) == 0
-
-
-@pytest.mark.parametrize("chosen", ["from=bank", "from=reference"])
-def test_the_copied_python_gives_the_pictures_that_are_shown(visit, tmp_path, chosen):
-    page = visit(f"#seed=7&variants=2&{chosen}")
-    page.drop(a=png(tile(1)), b=png(tile(2)))
-    columns = DOMAINS if chosen == "from=bank" else ["a.png", "b.png"]
-    page.shows(variants=2 * 2 * len(columns), tiles=2)
-    page.page.get_by_role("button", name="Python").click()
-    for seed, name in enumerate("ab", start=1):
-        (tmp_path / f"{name}.png").write_bytes(png(tile(seed)))
-    expect(page.page.locator("#code-title")).to_have_text("Python, copied")
-    (tmp_path / "augment.py").write_text(page.clipboard())
-    subprocess.run([sys.executable, "augment.py"], cwd=tmp_path, check=True, capture_output=True)
-    for row, name in enumerate("ab"):
-        for place, column in enumerate(columns):
-            for index in range(2):
-                made = decode((tmp_path / f"{name}-{column}-{index}.png").read_bytes())
-                assert differ(made, page.picture((row * len(columns) + place) * 2 + index)) == 0
-
-
-# When something is wrong
-
-
-def test_a_file_that_is_no_picture_is_explained_and_the_others_remain_usable(visit):
-    page = visit()
-    page.drop(good=png(tile()), bad=b"not a picture")
-    page.shows(variants=3, tiles=1)
-    row = page.page.locator(".row", has_text="bad.png")
-    expect(row).to_contain_text("A picture cannot be decoded")
-    expect(row).to_contain_text("PNG, JPEG, WebP or TIFF")
-    expect(row).to_contain_text("undecodable_image")
-    page.slide(0.5)
-    page.shows(variants=3, tiles=1)
-    row.get_by_role("button", name="Remove bad.png").click()
-    expect(page.page.locator(".row .problem")).to_have_count(0)
-    page.shows(variants=3, tiles=1)
-
-
-def test_a_tile_of_another_size_is_explained_and_one_press_resizes_it(visit):
-    page = visit(ONE)
-    page.drop(large=png(tile(side=SIDE + 8)))
-    problem = page.page.locator(".row .problem")
-    expect(problem).to_contain_text(f"This tile is {SIDE + 8}×{SIDE + 8} pixels, and the model works on {SIDE}×{SIDE}")
-    problem.get_by_role("button", name="Resize it").click()
-    page.shows(variants=1, tiles=1)
-    expect(page.page.get_by_label("Resize tiles of another size")).to_be_checked()
-    assert page.picture(0).shape == (SIDE + 8, SIDE + 8, 3), "and back"
-
-
-def test_a_choice_that_cannot_be_made_is_explained(visit):
-    page = visit(ONE + "&samples=hospital_0_normal")
-    page.shows(variants=1, tiles=1)
-    problem = page.page.get_by_role("alert")
-    page.page.get_by_role("button", name="none").click()
-    expect(problem).to_contain_text("No domain is chosen")
-    page.page.get_by_role("button", name="all").click()
-    page.shows(variants=3, tiles=1)
-    expect(problem).to_be_hidden()
-    page.page.get_by_role("spinbutton", name="Variants").fill("0")
-    expect(problem).to_contain_text("Variants")
-    # The server's own words, with its code.
-    page.page.get_by_role("spinbutton", name="Variants").fill("1")
-    page.page.get_by_label("Styles from").select_option("batch")
-    expect(problem).to_contain_text("no_styles")
-
-
-def test_an_overloaded_server_is_asked_again_when_it_said(visit):
-    page = visit(ONE + "&samples=hospital_0_normal")
-    page.shows(variants=1, tiles=1)
-    refusal = {"type": "urn:restain:overloaded", "title": "The queue is full", "status": 429, "detail": "come back", "code": "overloaded"}
-    head = {"content-type": "application/problem+json", "retry-after": "2"}
-    page.page.route("**/v1/augment", lambda route: route.fulfill(status=429, headers=head, body=json.dumps(refusal)), times=1)
-    page.slide(0.5)
-    expect(page.page.get_by_role("alert")).to_contain_text("The queue is full")
-    expect(page.page.get_by_role("button", name="by itself in")).to_be_visible()
-    page.shows(variants=1, tiles=1)
-    expect(page.page.get_by_role("alert")).to_be_hidden()
-
-
-def test_a_server_that_is_gone_is_told_of_and_taken_up_again(visit, serve):
-    server = serve()
-    page = visit(ONE + "&samples=hospital_0_normal", at=server)
-    page.shows(variants=1, tiles=1)
-    server.kill()
-    page.slide(0.5)
-    expect(page.page.get_by_role("alert")).to_contain_text("The server does not answer")
-    expect(page.page.locator("#live")).to_have_class("gone")
-    server.start()
-    page.shows(variants=1, tiles=1)
-    expect(page.page.get_by_role("alert")).to_be_hidden()
-
-
-# What the server is doing, and how all of it looks
+# What the server is doing, and what the page is
 
 
 def test_the_figures_of_the_server_move(visit):
@@ -365,61 +246,6 @@ def test_the_figures_of_the_server_move(visit):
     expect(page.page.locator(".group small").first).to_contain_text("ms")
     parts = page.page.locator(".group .bar").first.locator("i").evaluate_all("parts => parts.map(part => part.getBoundingClientRect().width)")
     assert sum(parts) > 1
-
-
-SCREENS = {"wide": (1360, 900), "phone": (390, 844), "narrow": (360, 740)}
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("screen", SCREENS)
-def test_it_fits_every_screen_and_can_be_read_in_both_schemes(visit, screen, scheme):
-    width, height = SCREENS[screen]
-    page = visit("#seed=7&ids=north/0,west/1", viewport={"width": width, "height": height}, color_scheme=scheme, has_touch=screen != "wide")
-    page.shows(variants=9, tiles=3)
-    page.drop(bad=b"no picture", good=png(tile()))
-    page.shows(variants=3, tiles=1)
-    page.page.get_by_role("radio", name="Difference").check(force=True)
-    page.page.locator("#more").evaluate("more => { more.open = true; }")
-    assert page.page.evaluate("document.documentElement.scrollWidth") <= width
-    faint = page.page.evaluate(CONTRASTS)
-    assert not faint, f"too little contrast: {faint}"
-    page.variants.locator(".picture").first.click()
-    expect(page.page.locator("#zoom")).to_be_visible()
-    expect(page.page.locator("#zoom").get_by_label("Difference")).to_be_checked()
-    assert page.page.locator("#zoom").evaluate("zoom => zoom.scrollWidth <= zoom.clientWidth")
-
-
-# Every text that is seen whose colour has less contrast to what is behind it than WCAG 2.2 asks for, 4.5 to 1.
-CONTRASTS = """() => {
-    const pen = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
-    const rgba = (colour) => {
-        pen.clearRect(0, 0, 1, 1);
-        pen.fillStyle = colour;
-        pen.fillRect(0, 0, 1, 1);
-        return pen.getImageData(0, 0, 1, 1).data;
-    };
-    const luminance = (rgb) => {
-        const linear = [...rgb].slice(0, 3).map((value) => value / 255).map((value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
-    };
-    const behind = (element) => {
-        for (let at = element; at; at = at.parentElement) {
-            const colour = rgba(getComputedStyle(at).backgroundColor);
-            if (colour[3] > 200) return colour;
-        }
-        return [255, 255, 255, 255];
-    };
-    const seen = (element) => element.checkVisibility({ visibilityProperty: true, opacityProperty: true }) && element.getClientRects().length;
-    const texts = [...document.querySelectorAll("body *")].filter((element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
-    const faint = [];
-    for (const element of texts.filter((element) => seen(element) && !element.closest("script, :disabled, dialog, .overruled, option"))) {
-        const style = getComputedStyle(element), drawn = element instanceof SVGElement ? style.fill : style.color;
-        const [a, b] = [luminance(rgba(drawn)), luminance(behind(element))].sort((a, b) => b - a);
-        const contrast = (a + 0.05) / (b + 0.05);
-        if (contrast < 4.5) faint.push([element.textContent.slice(0, 30), contrast.toFixed(2)]);
-    }
-    return faint;
-}"""
 
 
 def test_the_page_is_one_file_that_lets_in_nothing_from_elsewhere(server, visit):

@@ -10,7 +10,7 @@ function asCurl(jobs) {
   return jobs.map(({ column, method, tiles }) => {
     const one = tiles.length * column.variants === 1, to = outputName(column, method, jobs);
     const parts = [
-      `curl -sS --fail-with-body ${location.origin}/v1/augment`,
+      `curl -sS --fail-with-body ${quoted(`${location.origin}/v1/augment`)}`,
       `-H 'accept: ${one ? "image/png" : "application/x-tar"}' -o ${quoted(`${to}.${one ? "png" : "tar"}`)}`,
       `--form-string ${quoted(`request=${JSON.stringify(requestOf(column, method))}`)}`,
       ...tiles.map(upload("tile")),

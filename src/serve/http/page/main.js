@@ -44,6 +44,8 @@ async function putFirst() {
 }
 
 async function changeModel() {
+  running?.abort();
+  busy(true);
   state.model = $("model").value;
   try {
     await useModel();
@@ -51,6 +53,7 @@ async function changeModel() {
     writeAddress();
     await checkAll();
   } catch (problem) {
+    busy(false);
     tell(problem);
   }
 }
