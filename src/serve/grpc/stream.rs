@@ -58,7 +58,7 @@ async fn work(
     let mut stages = app.lifecycle.stages();
     let mut in_work = FuturesUnordered::new();
     let mut more = true;
-    loop {
+    while more || !in_work.is_empty() {
         let answered = tokio::select! {
             () = answers.closed() => return,
             request = requests.message(), if more && in_work.len() < IN_WORK => {
@@ -78,7 +78,6 @@ async fn work(
                 more = changed.is_ok() && *stages.borrow_and_update() != Stage::Closed;
                 continue;
             }
-            else => return,
         };
         // Waiting for the reader; what is in work goes on when he has taken this.
         if answers.send(Ok(answered)).await.is_err() {
