@@ -32,7 +32,8 @@ class Restain(ImageOnlyTransform):  # type: ignore[misc]
         return {"seed": int(self.py_random.randint(0, MAX_SEED))}
 
     def apply(self, img: NDArray[np.uint8], seed: int, **params: Any) -> NDArray[np.uint8]:
-        return self.apply_to_images(img[None], seed)[0]
+        made: NDArray[np.uint8] = self.apply_to_images(img[None], seed)[0]
+        return made
 
     def apply_to_images(self, images: NDArray[np.uint8], seed: int, **params: Any) -> NDArray[np.uint8]:
         variants = self.client.augment(images, seed=seed, **self.options).variants

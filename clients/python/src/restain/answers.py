@@ -29,15 +29,13 @@ class Provenance:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Provenance:
-        fields = dict.fromkeys(cls.__dataclass_fields__) | {
-            k: v for k, v in record.items() if k in cls.__dataclass_fields__
-        }
+        fields: dict[str, Any] = {name: record.get(name) for name in cls.__dataclass_fields__}
         return cls(**fields)
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Where the server's time went, in milliseconds, and how often the client asked."""
+    """Where the server's time went, in milliseconds."""
 
     queue_ms: float = 0.0
     encode_ms: float = 0.0
@@ -65,9 +63,7 @@ class Augmented:
         for part in self.records:
             records.extend(json.loads(part) if isinstance(part, str) else [part])
         count = self.variants.shape[1]
-        made = [
-            Provenance(**{name: record.get(name) for name in Provenance.__dataclass_fields__}) for record in records
-        ]
+        made = [Provenance.from_json(record) for record in records]
         return [made[start : start + count] for start in range(0, len(made), count)]
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .answers import EncoderModel
+
 
 @dataclass(frozen=True)
 class BankStyle:
@@ -32,11 +34,14 @@ class StyleBank:
 
     characteristics: NDArray[np.float32]
     styles: tuple[BankStyle, ...]
+    model: EncoderModel
+    """Whose styles these are: they mean nothing to encodings of another `bundle`."""
 
     @classmethod
     def of(cls, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> StyleBank:
         entries = json.loads(metadata["styles"])
-        return cls(tensors["characteristics"], tuple(BankStyle.from_json(entry) for entry in entries))
+        styles = tuple(BankStyle.from_json(entry) for entry in entries)
+        return cls(tensors["characteristics"], styles, EncoderModel.from_json(metadata["model"]))
 
     @cached_property
     def _places(self) -> dict[str, int]:

@@ -10,8 +10,8 @@ import torch
 from torch.utils.data import default_collate
 
 from ..client import Client
-from . import images
 from ..options import AugmentOptions
+from . import images
 from .seeds import EpochSeed
 
 if TYPE_CHECKING:

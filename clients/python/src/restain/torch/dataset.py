@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ..client import Client
-from .batches import RestainCollate, Then
 from ..options import AugmentOptions
+from .batches import RestainCollate, Then
 from .seeds import EpochSeed
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ class Samples(Protocol):
 class RestainDataset(IterableDataset[Any]):
     """The samples of `dataset` in batches of originals and variants, laid out as `RestainCollate` says.
 
-    For `DataLoader(restained, batch_size=None, num_workers=...)`: the batches are made here, of `batch_size` samples, so
-    that a worker asks for the next ones while it waits: `in_flight` of them. The order of the batches and every byte of
-    them depend on the seed and the epoch, and not on the number of workers. With a `seed`, call `set_epoch` before each
-    epoch. Of several training processes, `replica` of `replicas` takes its share, equally many batches each.
+    For `DataLoader(restained, batch_size=None, num_workers=...)`: the batches are made here, of `batch_size` samples,
+    so that a worker asks for the next ones while it waits: `in_flight` of them. The order of the batches and every byte
+    of them depend on the seed and the epoch, and not on the number of workers. With a `seed`, call `set_epoch` before
+    each epoch. Of several training processes, `replica` of `replicas` takes its share, equally many batches each.
     """
 
     def __init__(

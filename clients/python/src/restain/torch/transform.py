@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..client import Client
-from . import images
 from ..options import AugmentOptions
+from . import images
 from .seeds import EpochSeed
 
 if TYPE_CHECKING:
