@@ -14,7 +14,9 @@ mod cpu;
 mod encoders;
 pub mod error;
 pub mod grpc;
+pub mod held;
 pub mod http;
+mod intake;
 mod lifecycle;
 mod listen;
 pub mod metrics;
@@ -147,7 +149,7 @@ async fn listen(app: Arc<App>, listeners: Listeners, closed: watch::Receiver<()>
     let rpc = rpc::router(Arc::clone(&app), services);
     let ended = |mut closed: watch::Receiver<()>| async move { while closed.changed().await.is_ok() {} };
     tokio::join!(
-        listen::serve(listeners.http, http::router(app), Protocol::Http1, options, ended(closed.clone())),
+        listen::serve(listeners.http, http::router(app, axum::Router::new()), Protocol::Http1, options, ended(closed.clone())),
         listen::serve(listeners.grpc, rpc, Protocol::Http2, options, ended(closed)),
     );
 }
