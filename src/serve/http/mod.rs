@@ -11,6 +11,7 @@ mod flat;
 mod health;
 mod models;
 mod openapi;
+mod page;
 mod parts;
 mod problem;
 mod read;
@@ -23,7 +24,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{delete, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
@@ -50,7 +51,7 @@ pub fn router(app: Arc<App>, further: Router<Arc<App>>) -> Router {
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .route("/metrics", get(health::metrics))
-        .route("/", get(page))
+        .route("/", get(page::page))
         .merge(utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", openapi()))
         .fallback(problem::route_not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
@@ -60,12 +61,6 @@ pub fn router(app: Arc<App>, further: Router<Arc<App>>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&app), observe))
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
         .with_state(app)
-}
-
-/// The page is one file that asks nobody but this server.
-async fn page() -> Response {
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:; connect-src 'self'";
-    ([("content-security-policy", policy)], Html(include_str!("page.html"))).into_response()
 }
 
 /// Counts and logs every request, whatever becomes of it.

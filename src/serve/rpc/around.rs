@@ -19,8 +19,8 @@ use crate::serve::metrics::Served;
 /// Who asks about health or services: not worth a log line each.
 const QUIET: &[&str] = &["/grpc.health.", "/grpc.reflection."];
 
-/// `waits`: whether its messages wait for memory when none is free, or are refused.
-pub async fn around(app: Arc<App>, waits: bool, request: Request, next: Next) -> Response {
+/// `stream`: whether it may have many messages.
+pub async fn around(app: Arc<App>, stream: bool, request: Request, next: Next) -> Response {
     let guest = app.lifecycle.guest();
     let started = Instant::now();
     let (mut head, body) = request.into_parts();
@@ -28,7 +28,7 @@ pub async fn around(app: Arc<App>, waits: bool, request: Request, next: Next) ->
     let id = head.headers.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
     let messages = Messages::default();
     head.extensions.insert(messages.clone());
-    let body = Body::new(Metered::new(body, Arc::clone(&app), waits, messages));
+    let body = Body::new(Metered::new(body, Arc::clone(&app), stream, messages));
 
     let mut response = next.run(Request::from_parts(head, body)).await;
     let code = code(&response);

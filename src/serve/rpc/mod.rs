@@ -66,8 +66,8 @@ pub fn router(app: Arc<App>, services: Services) -> Router {
     };
     let built = "the descriptors were made by the build of this very program";
     let around = move |State(app): State<Arc<App>>, request: Request, next: Next| {
-        let waits = streams.contains(&request.uri().path());
-        around::around(app, waits, request, next)
+        let stream = streams.contains(&request.uri().path());
+        around::around(app, stream, request, next)
     };
     routes
         .add_service(service)
