@@ -15,7 +15,7 @@ use axum::routing::get;
 use bytes::Bytes;
 use restain::bundle::{Bundle, Precision};
 use restain::engine::{Encoder, EncoderOptions, Runtime};
-use restain::serve::http::held::HeldBody;
+use restain::serve::held::HeldBody;
 use restain::serve::http::listen::{ListenOptions, serve};
 use serde_json::json;
 

@@ -14,11 +14,14 @@ mod cpu;
 mod encoders;
 pub mod error;
 pub mod grpc;
+pub mod held;
 pub mod http;
+mod intake;
 mod lifecycle;
 mod listen;
 pub mod metrics;
 pub mod models;
+pub mod oip;
 pub mod pipeline;
 mod rpc;
 pub mod signal;
@@ -144,10 +147,11 @@ async fn listen(app: Arc<App>, listeners: Listeners, closed: watch::Receiver<()>
     };
     let mut services = Services::default();
     grpc::add_to(&mut services, Arc::clone(&app));
+    oip::add_to(&mut services, Arc::clone(&app));
     let rpc = rpc::router(Arc::clone(&app), services);
     let ended = |mut closed: watch::Receiver<()>| async move { while closed.changed().await.is_ok() {} };
     tokio::join!(
-        listen::serve(listeners.http, http::router(app), Protocol::Http1, options, ended(closed.clone())),
+        listen::serve(listeners.http, http::router(app, oip::router()), Protocol::Http1, options, ended(closed.clone())),
         listen::serve(listeners.grpc, rpc, Protocol::Http2, options, ended(closed)),
     );
 }

@@ -9,7 +9,6 @@ mod body;
 mod encode;
 mod flat;
 mod health;
-pub mod held;
 mod models;
 mod openapi;
 mod page;
@@ -36,9 +35,10 @@ use super::app::App;
 use super::metrics::Served;
 
 /// Where probes and scrapers go: not worth a log line each.
-const QUIET: &[&str] = &["/health/live", "/health/ready", "/metrics"];
+const QUIET: &[&str] = &["/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"];
 
-pub fn router(app: Arc<App>) -> Router {
+/// Every route of this API, and `further` ones; what is around them is around all.
+pub fn router(app: Arc<App>, further: Router<Arc<App>>) -> Router {
     Router::new()
         .route("/v1/augment", post(augment::augment))
         .route("/v1/encode", post(encode::encode))
@@ -55,6 +55,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", openapi()))
         .fallback(problem::route_not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
+        .merge(further)
         .layer(CatchPanicLayer::custom(problem::from_panic))
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(from_fn_with_state(Arc::clone(&app), observe))

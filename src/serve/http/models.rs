@@ -9,10 +9,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::body;
-use super::parts::json_object;
 use crate::serve::app::App;
 use crate::serve::error::{Error, ErrorKind};
+use crate::serve::intake::{self, json_object};
 use crate::serve::models::{Key, LoadAsk, Model, Registry, State as LoadState};
 
 /// Bodies here are a field or two.
@@ -143,7 +142,7 @@ pub async fn unload(State(app): State<Arc<App>>, Path(name): Path<String>, body:
 
 /// An object of JSON, or nothing at all.
 async fn read<T: Default + DeserializeOwned>(body: Body) -> Result<T, Error> {
-    let bytes = body::read(body, MAX_BODY).await?;
+    let bytes = intake::read(body, MAX_BODY).await?;
     if bytes.is_empty() { Ok(T::default()) } else { json_object("the JSON body", &bytes) }
 }
 

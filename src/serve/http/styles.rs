@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::add_body::{AddAsk, AddBody, AddForm};
-use super::read::whole;
 use crate::serve::app::App;
 use crate::serve::error::{Error, ErrorKind};
+use crate::serve::intake::whole;
 use crate::serve::models::Model;
 use crate::serve::pipeline::AddStyles;
 use crate::serve::styles::{DomainOrigin, Offer};

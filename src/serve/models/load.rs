@@ -76,7 +76,8 @@ pub fn open(context: &LoadContext, path: &Path) -> Result<Opened, LoadError> {
     tracing::info!(model = manifest.name, version = manifest.version, styles = styles.offer().styles(), ?took, "model ready");
     let synthesiser = Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);
     let provider = config.devices.provider();
-    Ok(Opened { model: Model { bundle, styles, precision: config.precision, provider, synthesiser, batch, scope }, workers })
+    let (precision, statistics) = (config.precision, Arc::default());
+    Ok(Opened { model: Model { bundle, styles, precision, provider, synthesiser, batch, scope, statistics }, workers })
 }
 
 /// Every NAME/VERSION with a manifest under `models`, names in order and each name's versions from the highest down.

@@ -97,6 +97,14 @@ impl Registry {
         self.lock_states().clone()
     }
 
+    /// Every bundle of the models directory. Blocks.
+    ///
+    /// # Errors
+    /// `internal`, when the directory cannot be read.
+    pub fn on_disk(&self) -> Result<Vec<Key>, Error> {
+        load::on_disk(&self.context.config.models).map_err(|error| Error::internal(&error))
+    }
+
     /// Loads a bundle, once those asked for before are done. The bundle that is served already is not loaded again
     /// while its digest on disk is the same; with another digest the new one takes its place, and the old one finishes
     /// what it has begun. It is done to the end even when the caller leaves.
@@ -245,8 +253,7 @@ impl Registry {
 
     /// The version that a load means.
     fn wanted(&self, ask: &LoadAsk) -> Result<Key, Error> {
-        let unreadable = |error: LoadError| Error::internal(&error);
-        let on_disk = load::on_disk(&self.context.config.models).map_err(unreadable)?;
+        let on_disk = self.on_disk()?;
         let of_name = |key: &&Key| key.name == ask.name && ask.version.as_ref().is_none_or(|version| key.version == *version);
         // Versions stand from the highest down.
         on_disk.iter().find(of_name).cloned().ok_or_else(|| {

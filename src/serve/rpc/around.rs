@@ -11,7 +11,9 @@ use tonic::Code;
 
 use super::metered::{Messages, Metered};
 use super::paced::{Held, Paced};
+use super::status::status;
 use crate::serve::app::App;
+use crate::serve::error::{Error, ErrorKind};
 use crate::serve::metrics::Served;
 
 /// Who asks about health or services: not worth a log line each.
@@ -30,6 +32,10 @@ pub async fn around(app: Arc<App>, stream: bool, request: Request, next: Next) -
 
     let mut response = next.run(Request::from_parts(head, body)).await;
     let code = code(&response);
+    // Of calls that no service has, tonic says the number alone.
+    if code == Code::Unimplemented && !response.headers().contains_key("grpc-message") {
+        response = status(Error::new(ErrorKind::RouteNotFound, format!("nothing is served under {path}"))).into_http();
+    }
     // A caller may make up paths; labels may not grow with them.
     let route = if code == Code::Unimplemented { "unmatched" } else { path.as_str() };
     let took = started.elapsed();

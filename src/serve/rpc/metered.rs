@@ -15,7 +15,7 @@ use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use http_body::Frame;
 use tokio::time::Sleep;
-use tonic::Status;
+use tonic::{Request, Status};
 
 use super::status::status;
 use crate::serve::admission::Permit;
@@ -40,6 +40,11 @@ pub struct Message {
 }
 
 impl Messages {
+    /// Those of a call.
+    pub fn of<T>(request: &Request<T>) -> Self {
+        request.extensions().get().cloned().expect("every call comes through `rpc::router`, which puts them there")
+    }
+
     /// Of the next message that the handler has been given.
     ///
     /// # Panics

@@ -7,6 +7,7 @@ mod deadline;
 mod metered;
 mod paced;
 mod status;
+mod stream;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ pub use deadline::timeout_ms;
 pub use metered::{Message, Messages};
 pub use paced::Held;
 pub use status::status;
+pub use stream::{Calls, answers};
 
 use super::app::App;
 use super::lifecycle::Stage;
