@@ -15,7 +15,7 @@ mod version;
 
 use std::fmt;
 
-pub use load::{LoadContext, LoadError};
+pub use load::{LoadContext, LoadError, pick};
 pub use registry::{LoadAsk, Registry, State};
 pub use served::Models;
 
