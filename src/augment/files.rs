@@ -107,7 +107,7 @@ pub async fn run(
         tokio::task::spawn_blocking(write).await.map_err(AugmentError::from)??;
         Ok(())
     };
-    let begun = stream::iter(tiles).take_until(stop).map(read).buffered(READ_AHEAD).then(lend);
+    let begun = stream::iter(tiles).map(read).buffered(READ_AHEAD).take_until(stop).then(lend);
     let mut ended = pin!(begun.map(make).buffer_unordered(maker.in_flight));
     while let Some(tile) = ended.next().await {
         left -= 1;

@@ -130,7 +130,7 @@ pub struct AskArgs {
     pub share: Share,
     /// 0 keeps the tile's own look, 1 takes the style whole
     #[arg(long, env = "RESTAIN_AUGMENT_STRENGTH", default_value_t = 1.0)]
-    pub strength: f32,
+    pub strength: f64,
     /// Resize tiles of another size to the model's and their variants back, instead of refusing them
     #[arg(long, env = "RESTAIN_AUGMENT_RESIZE")]
     pub resize: bool,
@@ -230,7 +230,7 @@ impl AskArgs {
             seed: self.seed,
             method: self.method,
             style,
-            strength: Some(self.strength),
+            strength: Some(self.strength as f32),
             resize: self.resize,
             output: OutputRequest { format: Some(self.format), quality: Some(self.quality), sheet: false },
             priority: Priority::Bulk,

@@ -17,7 +17,7 @@ use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
 
-use futures_util::stream::StreamExt;
+use futures_util::stream::{Stream, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{Sender, channel};
 use tokio_stream::wrappers::ReceiverStream;
@@ -99,10 +99,24 @@ pub fn left(home: &Home, tars: Vec<Tar>) -> Result<(Vec<Tar>, Done), AugmentErro
 /// # Errors
 /// The first thing that ends the job.
 pub async fn run(samples: &Samples, maker: &Arc<Maker>, tars: Vec<Tar>, progress: &mut Progress, stop: Stop) -> Result<bool, AugmentError> {
-    let mut left = tars.len();
+    let all = tars.len();
     let (send, events) = channel(READ_AHEAD);
     let reading = samples.clone();
-    tokio::task::spawn_blocking(move || reading.read_all(tars, &send));
+    let reader = tokio::task::spawn_blocking(move || reading.read_all(tars, &send));
+    let done = write_all(samples, maker, ReceiverStream::new(events).take_until(stop), progress).await?;
+    // It has ended by now: nobody listens to it any more.
+    reader.await?;
+    Ok(done == all)
+}
+
+/// Makes and writes what the reader tells, and says how many tars are done.
+async fn write_all(
+    samples: &Samples,
+    maker: &Arc<Maker>,
+    events: impl Stream<Item = Event>,
+    progress: &mut Progress,
+) -> Result<usize, AugmentError> {
+    let mut done = 0;
     let lend = |event: Event| async {
         let room = match &event {
             Event::Item { item: Item::Sample(sample), .. } => {
@@ -113,8 +127,7 @@ pub async fn run(samples: &Samples, maker: &Arc<Maker>, tars: Vec<Tar>, progress
         };
         (event, room)
     };
-    let events = ReceiverStream::new(events).take_until(stop).then(lend);
-    let mut steps = pin!(events.map(|(event, room)| samples.step(maker, event, room)).buffered(maker.in_flight));
+    let mut steps = pin!(events.then(lend).map(|(event, room)| samples.step(maker, event, room)).buffered(maker.in_flight));
     let mut growing: Option<Box<Unfinished>> = None;
     while let Some(step) = steps.next().await {
         let tar = growing.as_mut();
@@ -138,11 +151,11 @@ pub async fn run(samples: &Samples, maker: &Arc<Maker>, tars: Vec<Tar>, progress
             Step::End => {
                 let tar = growing.take().expect("a tar ends after its beginning");
                 tokio::task::block_in_place(|| tar.finish(&samples.home))?;
-                left -= 1;
+                done += 1;
             }
         }
     }
-    Ok(left == 0)
+    Ok(done)
 }
 
 impl Samples {
