@@ -9,12 +9,14 @@ use serde::Serialize;
 
 use super::choices::{Accept, Arrivals, By, Form, Method, Priority};
 use super::target::Target;
+use crate::options_file;
 use crate::units::Span;
 
 /// Loads a restain server and reports what it did
 #[derive(Clone, Debug, Serialize, clap::Args)]
 pub struct LoadArgs {
     /// The server: http://HOST:PORT
+    #[serde(skip)]
     pub url: Target,
     #[command(flatten)]
     #[serde(flatten)]
@@ -173,6 +175,14 @@ impl LoadArgs {
         wrong(!rate_ok, "--rate is not above 0")?;
         wrong(pace.requests == Some(0) || pace.duration.0.is_zero(), "--requests or --duration is 0, and nothing would be measured")?;
         Ok(self)
+    }
+
+    /// The options as a TOML file that gives them again. The URL is none of them.
+    ///
+    /// # Errors
+    /// When a number is larger than TOML can hold.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        options_file::to_toml(self)
     }
 
     pub fn seed(&self) -> u64 {
