@@ -19,7 +19,7 @@ pub mod house;
 pub mod http;
 mod intake;
 mod lifecycle;
-mod listen;
+pub mod listen;
 pub mod metrics;
 pub mod models;
 pub mod oip;
