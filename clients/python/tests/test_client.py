@@ -234,6 +234,14 @@ def test_threads_share_a_client(client):
         assert np.array_equal(made[place], client.augment(several[place], seed=place).variants)
 
 
+def test_a_client_that_was_closed_opens_again(server):
+    client = restain.Client(server.url)
+    before = client.augment(tiles(1), seed=1)
+    client.close()
+    with client:
+        assert np.array_equal(client.augment(tiles(1), seed=1).variants, before.variants)
+
+
 async def test_the_asynchronous_client_does_the_same(client):
     async with restain.AsyncClient(client.url) as other:
         batches = [tiles(3, seed=seed) for seed in range(20, 26)]

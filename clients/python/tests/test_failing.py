@@ -35,6 +35,7 @@ class Answers:
 
     def __init__(self, *answers):
         self.requests = 0
+        self.first_line = b""
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
         self._thread = threading.Thread(target=self._serve, args=(answers,))
@@ -44,7 +45,7 @@ class Answers:
         for answer in answers:
             connection, _ = self._listening.accept()
             with connection, connection.makefile("rb") as request:
-                length = 0
+                length, self.first_line = 0, request.readline().strip()
                 while (line := request.readline().strip()) != b"":
                     if line.lower().startswith(b"content-length:"):
                         length = int(line.split(b":")[1])
@@ -132,6 +133,12 @@ def test_what_a_proxy_says_is_an_error_too():
         with pytest.raises(restain.AccessDenied, match="403 <html>no") as error:
             client.models()
         assert error.value.code == ""
+
+
+def test_a_server_may_live_under_a_path():
+    with Answers(MODELS) as server, restain.Client(f"{server.url}/pathology/") as client:
+        client.models()
+    assert server.first_line == b"GET /pathology/v1/models HTTP/1.1"
 
 
 def test_nobody_there_is_unavailable_in_time(nobody):

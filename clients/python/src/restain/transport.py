@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 # What is read at once: little enough to stay in the cache on its way to where it belongs.
 _PIECE = 1 << 18
+# What is sent in one piece: copying it costs less than sending it in several.
+_SMALL = 1 << 16
 # How much longer than the server the client waits, so that the server's own word on a deadline arrives.
 _GRACE = 0.5
 
@@ -73,10 +75,17 @@ class Transport:
         self, url: str, connections: int, connect_timeout: float, headers: Mapping[str, str], ca_certs: str | None
     ):
         self._url = url.rstrip("/")
+        self._prefix = urllib3.util.parse_url(self._url).path or ""
         self._connect_timeout = connect_timeout
         self._headers = dict(headers)
-        more = {"ca_certs": ca_certs} if ca_certs else {}
-        self._pool = urllib3.PoolManager(num_pools=1, maxsize=connections, block=False, **more)  # type: ignore[arg-type]
+        self._options: dict[str, Any] = {"maxsize": connections, "block": False}
+        if ca_certs:
+            self._options["ca_certs"] = ca_certs
+        self._pool = self._new_pool()
+
+    def _new_pool(self) -> urllib3.HTTPConnectionPool:
+        # One pool of one server: a PoolManager would look for it at every request.
+        return urllib3.connection_from_url(self._url, **self._options)
 
     def send(
         self,
@@ -96,13 +105,14 @@ class Transport:
         timeout = urllib3.Timeout(connect=min(self._connect_timeout, left), read=left + _GRACE)
         response = None
         try:
-            response = self._pool.request(
+            response = self._pool.urlopen(
                 method,
-                self._url + path,
-                body=list(body) if body else None,  # type: ignore[arg-type]
+                self._prefix + path,
+                body=_pieces(body),
                 headers=sent,
                 timeout=timeout,
                 retries=False,
+                redirect=False,
                 preload_content=False,
             )
             answer = Body(response, deadline)
@@ -129,4 +139,10 @@ class Transport:
                 response.close()
 
     def close(self) -> None:
-        self._pool.clear()
+        closed, self._pool = self._pool, self._new_pool()
+        closed.close()
+
+
+def _pieces(body: Sequence[wire.Piece]) -> Any:
+    """A small body in one piece, as every piece costs a call of the system; a large one from where it lies."""
+    return b"".join(body) or None if wire.size(body) <= _SMALL else list(body)

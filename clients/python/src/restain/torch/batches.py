@@ -60,57 +60,70 @@ class RestainCollate:
         self._seed.set_epoch(epoch)
 
     def __call__(self, samples: Sequence[Any]) -> Any:
-        return self.batch(samples, self._seed())
+        batch = self.begin(samples)
+        batch.ask(self._seed())
+        return batch.finish()
 
-    def batch(self, samples: Sequence[Any], seed: int) -> Any:
-        """The batch of these samples with the request's own seed."""
+    def begin(self, samples: Sequence[Any]) -> Batch:
+        """A batch whose variants have yet to be asked for."""
+        return Batch(self, samples)
+
+
+class Batch:
+    """A batch in the making, in three steps. The second waits for the server and may be done in any thread: it leaves
+    torch alone, whose operations start threads of their own in every thread that they are called from."""
+
+    def __init__(self, of: RestainCollate, samples: Sequence[Any]) -> None:
+        self._of = of
+        self._samples = samples
         pictures = [self._image(sample) for sample in samples]
-        made = self._images(pictures, seed)
-        first = samples[0]
+        tiles = [images.pixels(picture) for picture in pictures]
+        count, (height, width) = len(tiles), tiles[0].shape[:2]
+        kept = count if of.originals else 0
+        self._first = pictures[0]
+        self._memory = images.memory(kept + count * of.variants, height, width)
+        room = self._memory.numpy()
+        self._tiles = room[:kept] if of.originals else np.empty((count, height, width, 3), np.uint8)
+        np.stack(tiles, out=self._tiles)
+        self._out = room[kept:].reshape(count, of.variants, height, width, 3)
+
+    def ask(self, seed: int) -> None:
+        """Gets the variants, with the request's own seed."""
+        of = self._of
+        of.client.augment(self._tiles, variants=of.variants, seed=seed, out=self._out, **of.options)
+
+    def finish(self) -> Any:
+        """What the training loop gets."""
+        of, first = self._of, self._samples[0]
+        made = self._images()
         if isinstance(first, Mapping):
-            rest = default_collate([{k: v for k, v in sample.items() if k != self.image} for sample in samples])
-            return {**self._repeated(rest), self.image: made}
+            rest = [{name: value for name, value in sample.items() if name != of.image} for sample in self._repeated()]
+            return {**default_collate(rest), of.image: made}
         if not isinstance(first, tuple | list):
             return made
         place = self._place(first)
-        rest = [self._repeated(default_collate(list(column))) for column in zip(*samples, strict=True) if column]
-        rest[place] = made
-        return tuple(rest) if isinstance(first, tuple) else rest
+        columns = enumerate(zip(*self._repeated(), strict=True))
+        batch = [made if n == place else default_collate(list(column)) for n, column in columns]
+        return tuple(batch) if isinstance(first, tuple) else batch
 
-    def _images(self, pictures: Sequence[Any], seed: int) -> torch.Tensor:
-        tiles = [images.pixels(picture) for picture in pictures]
-        count, (height, width) = len(tiles), tiles[0].shape[:2]
-        kept = count if self.originals else 0
-        memory = images.memory(kept + count * self.variants, height, width)
-        room = memory.numpy()
-        stack = room[:kept] if self.originals else np.empty((count, height, width, 3), np.uint8)
-        np.stack(tiles, out=stack)
-        out = room[kept:].reshape(count, self.variants, height, width, 3)
-        self.client.augment(stack, variants=self.variants, seed=seed, out=out, **self.options)
-        batch = memory.permute(0, 3, 1, 2)
-        first = pictures[0]
-        if isinstance(first, torch.Tensor) and first.is_floating_point():
-            batch = batch.to(first.dtype) / 255
-        return batch if self.then is None else self.then(batch)
+    def _images(self) -> torch.Tensor:
+        batch = self._memory.permute(0, 3, 1, 2)
+        if isinstance(self._first, torch.Tensor) and self._first.is_floating_point():
+            batch = batch.to(self._first.dtype) / 255
+        return batch if self._of.then is None else self._of.then(batch)
 
-    def _place(self, sample: Sequence[Any]) -> int:
-        if not isinstance(self.image, int):
-            raise TypeError(f"image is {self.image!r}, and samples are tuples: say at which place of them the image is")
-        return range(len(sample))[self.image]
+    def _repeated(self) -> list[Any]:
+        """The samples of the originals, if they are there, and for each of their variants."""
+        each = [sample for sample in self._samples for _ in range(self._of.variants)]
+        return [*self._samples, *each] if self._of.originals else each
 
     def _image(self, sample: Any) -> Any:
         if isinstance(sample, Mapping):
-            return sample[self.image]
+            return sample[self._of.image]
         return sample[self._place(sample)] if isinstance(sample, tuple | list) else sample
 
-    def _repeated(self, rest: Any) -> Any:
-        """Of n samples what belongs to the n originals, if they are there, and to n · K variants."""
-        if isinstance(rest, torch.Tensor):
-            each = rest.repeat_interleave(self.variants, dim=0)
-            return torch.cat([rest, each]) if self.originals else each
-        if isinstance(rest, Mapping):
-            return {name: self._repeated(value) for name, value in rest.items()}
-        if rest and not isinstance(rest[0], str | bytes):
-            return [self._repeated(value) for value in rest]
-        each_text = [value for value in rest for _ in range(self.variants)]
-        return [*rest, *each_text] if self.originals else each_text
+    def _place(self, sample: Sequence[Any]) -> int:
+        image = self._of.image
+        if not isinstance(image, int):
+            raise TypeError(f"image is {image!r}, and samples are tuples: say at which place of them the image is")
+        return range(len(sample))[image]

@@ -12,7 +12,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from ..client import Client
 from ..options import AugmentOptions
-from .batches import RestainCollate, Then
+from .batches import Batch, RestainCollate, Then
 from .seeds import EpochSeed
 
 if TYPE_CHECKING:
@@ -88,17 +88,17 @@ class RestainDataset(IterableDataset[Any]):
         worker = get_worker_info()
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
         order = self._order(seed)
-        waiting: deque[Future[Any]] = deque()
+        waiting: deque[tuple[Batch, Future[None]]] = deque()
         threads = ThreadPoolExecutor(self.in_flight, thread_name_prefix="restain-batch")
         try:
             for number in range(first, len(self), step):
                 if len(waiting) == self.in_flight:
-                    yield waiting.popleft().result()
+                    yield _finished(*waiting.popleft())
                 places = order[number * self.batch_size : (number + 1) * self.batch_size]
-                samples = [self.dataset[place] for place in places]
-                waiting.append(threads.submit(self._collate.batch, samples, seed))
+                batch = self._collate.begin([self.dataset[place] for place in places])
+                waiting.append((batch, threads.submit(batch.ask, seed)))
             while waiting:
-                yield waiting.popleft().result()
+                yield _finished(*waiting.popleft())
         finally:
             # The loop may have been left in the middle of an epoch: what has not begun is not begun.
             threads.shutdown(wait=True, cancel_futures=True)
@@ -111,3 +111,8 @@ class RestainDataset(IterableDataset[Any]):
         each = count // self.replicas
         mine: list[int] = order[self.replica :: self.replicas][: each if self.replicas > 1 else count].tolist()
         return mine
+
+
+def _finished(batch: Batch, asking: Future[None]) -> Any:
+    asking.result()
+    return batch.finish()
