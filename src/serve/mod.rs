@@ -18,7 +18,7 @@ pub mod held;
 pub mod http;
 mod intake;
 mod lifecycle;
-mod listen;
+pub mod listen;
 pub mod metrics;
 pub mod models;
 pub mod oip;
