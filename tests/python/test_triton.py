@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import threading
+import time
 import urllib.error
 import urllib.request
 
@@ -328,6 +329,7 @@ def test_a_body_that_is_compressed_or_lies_about_its_length_is_refused(server):
         ("models/tiny/infer", {"Inference-Header-Content-Length": "9" * 30}, 400),
         ("repository/models/../load", {}, 422),
         ("nothing", {}, 404),
+        ("models/%FF/infer", {}, 400),
         ("health/live", {}, 405),
     ]:
         asked = urllib.request.Request(f"{server.url}/v2/{path}", b"{}", headers)
@@ -350,7 +352,7 @@ def test_a_deadline_that_passes_is_told(server):
     client.close()
 
 
-def test_a_call_can_be_cancelled(serve):
+def test_a_caller_who_has_gone_costs_no_encoding(serve):
     # Nothing is encoded for so long: there is no race to be cancelled in.
     server = serve("--max-delay", "60s", "--request-timeout", "60s")
     client = triton_grpc.InferenceServerClient(server.grpc)
@@ -360,10 +362,23 @@ def test_a_call_can_be_cancelled(serve):
         told.append(error)
         ended.set()
 
+    def statistics():
+        return client.get_inference_statistics("tiny").model_stats[0]
+
     call = client.async_infer("tiny", [tensor(triton_grpc, "TILES", tiles(1))], callback)
+    until(lambda: statistics().last_inference > 0)
     call.cancel()
     assert ended.wait(30) and told[0].status() == "StatusCode.CANCELLED"
+    until(lambda: statistics().inference_stats.fail.count == 1)
+    assert statistics().execution_count == 0
     client.close()
+
+
+def until(so):
+    """Asks again until it is so. What never becomes so is a failure, not a hang."""
+    stuck = time.monotonic() + 60
+    while not so():
+        assert time.monotonic() < stuck
 
 
 def test_statistics_move(wire):
@@ -417,10 +432,10 @@ def test_versions_are_loaded_and_unloaded(serve, name):
     wire.client.load_model("tiny/2")
     wire.client.load_model("other")
     assert index() == {"tiny/1": "READY", "tiny/2": "READY", "other/1": "READY"}
-    wire.client.unload_model("other")
-    assert not wire.client.is_model_ready("other")
     with refused(wire, (409, "FAILED_PRECONDITION", "model_is_default"), "tiny/2"):
         wire.client.unload_model("tiny")
+    wire.client.unload_model("other")
+    assert not wire.client.is_model_ready("other")
     with refused(wire, NOT_FOUND, "huge"):
         wire.client.load_model("huge")
     with refused(wire, MALFORMED, "config"):

@@ -2,9 +2,10 @@
 //! and gRPC: whoever has a client of theirs has one of ours. Bodies and messages become one `infer::Infer`, what is said of
 //! a model is one message of `proto/inference` that HTTP writes as JSON, and the work is the pipeline's.
 //!
-//! Input `TILES` UINT8 [n, H, W, 3], or BYTES [n] with a PNG, JPEG, WebP or TIFF in each element; `KEYS` of tiles that were
-//! sent before; `REFERENCES`. Output `VARIANTS` UINT8 [n, K, H, W, 3], `STYLE_IDS` BYTES [n, K], `TILE_KEYS` UINT8 [n, 32].
-//! The request JSON of POST /v1/augment comes as request parameters, by the names of its query string.
+//! Inputs: `TILES`, `UINT8 [n, H, W, 3]`, or `BYTES [n]` with a PNG, JPEG, WebP or TIFF in each element; `KEYS`, `UINT8 [m, 32]`,
+//! of tiles that were sent before, which stand behind the others; `REFERENCES`, as `TILES`. Outputs: `VARIANTS`,
+//! `UINT8 [n, K, H, W, 3]`; `STYLE_IDS`, `BYTES [n, K]`; `TILE_KEYS`, `UINT8 [n, 32]`. The request JSON of POST /v1/augment comes
+//! as request parameters, by the names of its query string.
 //!
 //! Not here: shared memory, which would let a caller name memory of this machine; traces and log settings; sequences.
 //! They are refused by name. The routes stand in no OpenAPI document of ours: their specification is the protocol's.

@@ -12,12 +12,12 @@ use crate::serve::pipeline::Answer;
 /// What a model gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// UINT8 [n, K, height, width, 3]
+    /// `UINT8 [n, K, height, width, 3]`
     Variants,
-    /// BYTES [n, K]: the bank's id of each variant's style, as in the provenance of the other transports; empty where there
+    /// `BYTES [n, K]`: the bank's id of each variant's style, as in the provenance of the other transports; empty where there
     /// is none.
     StyleIds,
-    /// UINT8 [n, 32]: what each tile can be named by from now on.
+    /// `UINT8 [n, 32]`: what each tile can be named by from now on.
     TileKeys,
 }
 

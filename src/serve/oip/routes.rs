@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{FromRequestParts, Path, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
@@ -24,7 +25,7 @@ use super::{model, proto, repository};
 use crate::serve::app::App;
 use crate::serve::error::Error;
 use crate::serve::held::HeldBody;
-use crate::serve::intake::{self, json_object};
+use crate::serve::intake::{self, json_object, malformed};
 use crate::serve::pipeline::Answer;
 
 /// Bodies but those of an inference are a field or two.
@@ -88,26 +89,20 @@ async fn ready(State(app): State<Arc<App>>) -> Answers<Value> {
     Ok(Json(json!({"ready": true})))
 }
 
-async fn model_ready(State(app): State<Arc<App>>, Path(ModelPath { name, version }): Path<ModelPath>) -> Answers<Value> {
+async fn model_ready(State(app): State<Arc<App>>, ModelPath { name, version }: ModelPath) -> Answers<Value> {
     model::is_ready(&app, &name, &version)?;
     Ok(Json(json!({"name": name, "ready": true})))
 }
 
-async fn metadata(
-    State(app): State<Arc<App>>,
-    Path(ModelPath { name, version }): Path<ModelPath>,
-) -> Answers<proto::ModelMetadataResponse> {
+async fn metadata(State(app): State<Arc<App>>, ModelPath { name, version }: ModelPath) -> Answers<proto::ModelMetadataResponse> {
     Ok(Json(model::metadata(&app, &name, &version)?))
 }
 
-async fn config(State(app): State<Arc<App>>, Path(ModelPath { name, version }): Path<ModelPath>) -> Answers<proto::ModelConfig> {
+async fn config(State(app): State<Arc<App>>, ModelPath { name, version }: ModelPath) -> Answers<proto::ModelConfig> {
     Ok(Json(model::config(&app, &name, &version)?))
 }
 
-async fn statistics(
-    State(app): State<Arc<App>>,
-    Path(ModelPath { name, version }): Path<ModelPath>,
-) -> Answers<proto::ModelStatisticsResponse> {
+async fn statistics(State(app): State<Arc<App>>, ModelPath { name, version }: ModelPath) -> Answers<proto::ModelStatisticsResponse> {
     Ok(Json(model::statistics(&app, &name, &version)?))
 }
 
@@ -116,23 +111,19 @@ async fn index(State(app): State<Arc<App>>, body: Body) -> Answers<Vec<proto::re
     Ok(Json(repository::index(&app, ready).await?))
 }
 
-async fn load(State(app): State<Arc<App>>, Path(path): Path<ModelPath>, body: Body) -> Answers<Value> {
+async fn load(State(app): State<Arc<App>>, path: ModelPath, body: Body) -> Answers<Value> {
     let LoadBody { parameters } = read(body).await?;
     repository::load(&app, &path.whole(), parameters.keys().map(String::as_str)).await?;
     Ok(Json(json!({})))
 }
 
-async fn unload(State(app): State<Arc<App>>, Path(path): Path<ModelPath>, body: Body) -> Answers<Value> {
+async fn unload(State(app): State<Arc<App>>, path: ModelPath, body: Body) -> Answers<Value> {
     let LoadBody { parameters } = read(body).await?;
     repository::unload(&app, &path.whole(), parameters.keys().map(String::as_str)).await?;
     Ok(Json(json!({})))
 }
 
-async fn infer(
-    State(app): State<Arc<App>>,
-    Path(ModelPath { name, version }): Path<ModelPath>,
-    request: Request,
-) -> Result<Response, Refusal> {
+async fn infer(State(app): State<Arc<App>>, ModelPath { name, version }: ModelPath, request: Request) -> Result<Response, Refusal> {
     let received = Instant::now();
     app.pipeline()?;
     let (head, body) = request.into_parts();
@@ -191,6 +182,15 @@ fn numbers_as_json(tensors: &[(Tensor, bool)]) -> u64 {
 async fn read<T: Default + for<'de> Deserialize<'de>>(body: Body) -> Result<T, Error> {
     let bytes = intake::read(body, MAX_BODY).await?;
     if bytes.is_empty() { Ok(T::default()) } else { json_object("the JSON body", &bytes) }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ModelPath {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let path = Path::<Self>::from_request_parts(parts, state).await;
+        path.map(|path| path.0).map_err(|error| malformed(format!("the path: {}", error.body_text())).into())
+    }
 }
 
 impl ModelPath {
