@@ -114,7 +114,7 @@ pub async fn run(
         match tile {
             Ok(()) => progress.tile(writing.variants as u64),
             Err(Unmade::Bad(bad)) => progress.bad(bad)?,
-            Err(Unmade::Failed(error)) => return Err(error),
+            Err(Unmade::Failed(error)) => return Err(*error),
         }
     }
     Ok(left == 0)

@@ -61,12 +61,12 @@ pub struct Variant {
 /// Why a tile has no variants.
 pub enum Unmade {
     Bad(Bad),
-    Failed(AugmentError),
+    Failed(Box<AugmentError>),
 }
 
 impl From<AugmentError> for Unmade {
     fn from(error: AugmentError) -> Self {
-        Self::Failed(error)
+        Self::Failed(Box::new(error))
     }
 }
 
@@ -143,7 +143,7 @@ impl Maker {
     /// When nothing can be made of the file, or the engine fails.
     pub async fn make(&self, name: &str, file: Bytes) -> Result<Made, Unmade> {
         let pipeline = &self.house.pipeline;
-        let failed = |source| Unmade::Failed(AugmentError::Tile { name: name.to_owned(), source });
+        let failed = |source| Unmade::from(AugmentError::Tile { name: name.to_owned(), source });
         let bad = |reason: String| Unmade::Bad(Bad { name: name.to_owned(), reason });
         let limits = pipeline.limits.codec;
         let decoded = pipeline.cpu.run(move || codec::decode(&file, &limits)).await.map_err(failed)?;

@@ -105,7 +105,6 @@ impl Progress {
     }
 
     fn too_many(&self, bad: Bad) -> AugmentError {
-        self.end();
         AugmentError::Bad { bad, allowed: self.max_bad }
     }
 
@@ -138,5 +137,12 @@ impl Progress {
             }
         }
         (self.shown, self.tiles_shown) = (Instant::now(), self.tiles_of_this_run());
+    }
+}
+
+/// However the job ends, what is told of it stands on a line of its own.
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.end();
     }
 }

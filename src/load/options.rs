@@ -237,4 +237,12 @@ mod tests {
             assert!(error.contains(said), "{flags}: {error}");
         }
     }
+    #[test]
+    fn what_is_printed_is_the_same_options_again() {
+        let command = <LoadArgs as clap::Args>::augment_args(clap::Command::new("load"));
+        let printed = LoadArgs::told("--variants 1,4 --seed 5 --unique --rate 3 --duration 1500ms").unwrap().to_toml().unwrap();
+        assert!(printed.contains("duration = \"1500ms\"") && printed.contains("tiles-per-request = [32]"), "{printed}");
+        let flags = options_file::flags_in(&command, std::path::Path::new("load.toml"), &printed, |_| false).unwrap();
+        assert_eq!(LoadArgs::told(&flags.join(" ")).unwrap().to_toml().unwrap(), printed);
+    }
 }

@@ -252,7 +252,7 @@ impl Samples {
         let made = match maker.make(&format!("{within}.{}", tile.name), tile.bytes.clone()).await {
             Ok(made) => made,
             Err(Unmade::Bad(bad)) => return Ok(Step::LeaveOut { bad, bytes }),
-            Err(Unmade::Failed(error)) => return Err(error),
+            Err(Unmade::Failed(error)) => return Err(*error),
         };
         if self.originals {
             sample.append_to(&mut entries).map_err(untold)?;
