@@ -4,6 +4,11 @@
 `restain.albumentations` put them into data pipelines, and are imported by name, as they need those packages.
 """
 
+from pkgutil import extend_path
+
+# gRPC stubs made from proto/restain/v1 are `restain.v1`, wherever they lie: both are found side by side.
+__path__ = extend_path(__path__, __name__)
+
 from .aio import AsyncClient
 from .answers import Augmented, Domain, EncoderModel, Encodings, ModelInfo, Provenance, StyleInfo, Styles, Timings
 from .bank import BankStyle, StyleBank
