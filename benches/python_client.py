@@ -6,7 +6,8 @@
 Needs the server's program, the package of clients/python with torch, and a bundle (the demo model, unless `--models`). Nothing
 else may run on the machine, which generator or loader share with the server. In turns, since the speed of a shared machine
 drifts; each line is the median of its turns. *unique*: every tile is new, and the encoder decides. *key*: tiles that were
-sent before, which costs the server a product and both clients their own work.
+sent before, which costs the server a product and both clients their own work. *bare*: a DataLoader of the same workers and
+batches of the same size with nothing in them and no server, beside *key*: the most that a DataLoader hands over here.
 """
 
 import argparse
@@ -24,10 +25,11 @@ sys.path.insert(0, str(ROOT / "clients/python/src"))
 import numpy as np  # noqa: E402
 import restain  # noqa: E402
 from restain.torch import RestainDataset  # noqa: E402
-from torch.utils.data import DataLoader, Dataset  # noqa: E402
+import torch  # noqa: E402
+from torch.utils.data import DataLoader, Dataset, IterableDataset  # noqa: E402
 
 TILES = 32
-DISTINCT = 256
+DISTINCT = 128
 
 
 class Drawn(Dataset):
@@ -48,8 +50,34 @@ class Drawn(Dataset):
         return tile, index
 
 
+class Bare(IterableDataset):
+    """Batches of the size of the real ones, and their labels."""
+
+    def __init__(self, side, options):
+        self.count, self.side = TILES * (options.variants + (not options.variants_only)), side
+
+    def __iter__(self):
+        while True:
+            yield torch.zeros((self.count, self.side, self.side, 3), dtype=torch.uint8), torch.zeros(self.count)
+
+
+def bare(side, seconds, options):
+    """Tiles a second."""
+    return timed(iter(DataLoader(Bare(side, options), batch_size=None, num_workers=options.workers)), 8, seconds)
+
+
+def timed(arriving, warm, seconds):
+    for _ in range(warm):
+        next(arriving)
+    started, count = time.monotonic(), 0
+    while time.monotonic() - started < seconds:
+        next(arriving)
+        count += TILES
+    return count / (time.monotonic() - started)
+
+
 def loader(client, side, is_unique, seconds, options, salt):
-    """Tiles a second, from when all workers are at work."""
+    """Tiles a second, once all workers are at work."""
     drawn = Drawn(side, 1 << 22, is_unique, salt)
     batches = RestainDataset(
         drawn, client, batch_size=TILES, variants=options.variants, originals=not options.variants_only, shuffle=False,
@@ -57,13 +85,7 @@ def loader(client, side, is_unique, seconds, options, salt):
     arriving = iter(DataLoader(batches, batch_size=None, num_workers=options.workers))
     # Everything is sent once, and nothing is counted that was made before the clock ran.
     warm = 0 if is_unique else DISTINCT // TILES
-    for _ in range(max(warm, 2 * options.workers) + options.workers * (options.in_flight + 2)):
-        next(arriving)
-    started, count = time.monotonic(), 0
-    while time.monotonic() - started < seconds:
-        next(arriving)
-        count += TILES
-    return count / (time.monotonic() - started)
+    return timed(arriving, max(warm, 2 * options.workers) + options.workers * (options.in_flight + 2), seconds)
 
 
 def generator(program, url, is_unique, seconds, options):
@@ -98,13 +120,15 @@ def main():
         print("| | DataLoader ÷ restain load | target | tiles/s, in turns |\n|---|---|---|---|")
         for kind in options.kinds:
             is_unique = kind == "unique"
-            turns = []
+            turns, floor = [], []
             for turn in range(options.turns):
-                reached = loader(client, side, is_unique, options.seconds, options, turn)
+                reached = loader(client, side, is_unique, options.seconds, options, turn if is_unique else 0)
                 turns.append((reached, generator(options.program, url, is_unique, options.seconds, options)))
+                floor.append(0 if is_unique else bare(side, options.seconds, options))
             ratio = sorted(reached / compared for reached, compared in turns)[len(turns) // 2]
             said = ", ".join(f"{reached:,.0f} of {compared:,.0f}" for reached, compared in turns)
-            print(f"| {kind} | {ratio:.3f} | ≥ 0.9 | {said} |", flush=True)
+            alone = "" if is_unique else f"; bare {sorted(floor)[len(floor) // 2]:,.0f}"
+            print(f"| {kind} | {ratio:.3f} | ≥ 0.9 | {said}{alone} |", flush=True)
     finally:
         server.kill()
         server.wait()
