@@ -75,7 +75,7 @@ fn can_give(method: &str, path: &str, kind: ErrorKind) -> bool {
                 || is_of_tiles(kind)
                 || matches!(kind, Kind::ModelNotFound | Kind::TileNotHeld | Kind::TimeoutOutOfRange)
         }
-        ("get", "/v1/styles") => is_of_all || matches!(kind, Kind::MalformedRequest | Kind::ModelNotFound),
+        ("get", "/v1/styles") => is_of_all || matches!(kind, Kind::MalformedRequest | Kind::ModelNotFound | Kind::NotAcceptable),
         ("post", "/v1/styles") => {
             let is_of_removal = matches!(kind, Kind::DomainNotFound | Kind::DomainOfBundle);
             let is_of_adding = (is_of_added_styles(kind) && !is_of_removal) || kind == Kind::DomainForbidden;

@@ -16,6 +16,7 @@ use crate::method::geometry::Geometry;
 use crate::method::normalise::Normalisation;
 use crate::serve::admission::Permit;
 use crate::serve::batch::TileEncoding;
+use crate::serve::models::Model;
 
 /// The variants of every tile, in the order of the request.
 pub struct Answer {
@@ -125,4 +126,18 @@ pub struct EncoderAbout {
     /// `mean` and `std` of pixels in 0..1.
     #[schema(value_type = Object)]
     pub normalisation: Normalisation,
+}
+
+impl EncoderAbout {
+    pub fn of(model: &Model) -> Self {
+        let manifest = &model.bundle.manifest;
+        Self {
+            model: model.name().to_owned(),
+            version: model.version().to_owned(),
+            bundle: model.bundle.digest.clone(),
+            geometry: manifest.geometry,
+            pixel_order: manifest.pixel_order,
+            normalisation: manifest.normalisation,
+        }
+    }
 }
