@@ -23,6 +23,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::header;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -38,6 +39,10 @@ use super::metrics::Served;
 const QUIET: &[&str] = &["/health/live", "/health/ready", "/metrics"];
 
 pub fn router(app: Arc<App>) -> Router {
+    // What the examples of the API's description name.
+    let files = openapi::FILES.into_iter().fold(Router::new(), |files, (path, media_type, bytes)| {
+        files.route(path, get(move || async move { ([(header::CONTENT_TYPE, media_type)], bytes) }))
+    });
     Router::new()
         .route("/v1/augment", post(augment::augment))
         .route("/v1/encode", post(encode::encode))
@@ -51,6 +56,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/health/ready", get(health::ready))
         .route("/metrics", get(health::metrics))
         .route("/", get(page))
+        .merge(files)
         .merge(utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", openapi()))
         .fallback(problem::route_not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)

@@ -14,8 +14,12 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 pub struct Problem {
     /// `urn:restain:` and the code.
     #[serde(rename = "type")]
+    #[schema(pattern = "^urn:restain:[a-z_]+$")]
     problem_type: String,
+    /// What the code means, whatever the request.
     title: &'static str,
+    /// As in the status line.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
     /// Which field, which value, and what would be right.
     detail: String,
@@ -23,12 +27,15 @@ pub struct Problem {
     code: &'static str,
     /// The list at fault, `tile`, `key` or `reference`, when one of its items is.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, pattern = "^(tile|key|reference)$")]
     list: Option<&'static str>,
     /// The item at fault, counted from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     index: Option<usize>,
     /// All items at fault, when the code is `tile_not_held`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     indices: Vec<usize>,
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use safetensors::Dtype;
@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::accept::{JSON, SAFETENSORS, choose};
-use super::add_body::{AddAsk, AddBody, AddForm};
-use super::read::whole;
+use super::add_body::{AddAsk, AddBody};
+use super::bodies::{AddForm, AddTensors, StyleTensors};
+use super::read::{PathPart, whole};
 use super::tensors::{self, TensorHead};
 use crate::serve::app::App;
 use crate::serve::error::{Error, ErrorKind};
@@ -29,6 +30,7 @@ use crate::serve::styles::{DomainOrigin, Offer};
 #[into_params(parameter_in = Query)]
 pub struct StylesQuery {
     /// NAME or NAME/VERSION; the default model when left out.
+    #[param(pattern = r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$")]
     model: Option<String>,
 }
 
@@ -70,14 +72,17 @@ struct DomainStyles {
 struct StyleInfo {
     id: String,
     /// Per channel, of the tile that the style was taken from, pixels in 0..1.
+    #[schema(min_items = 3, max_items = 3)]
     source_mean: [f32; 3],
+    #[schema(min_items = 3, max_items = 3)]
     source_std: [f32; 3],
 }
 
 /// A line of the `styles` of the tensor form.
-#[derive(Serialize)]
-struct PlacedStyle {
+#[derive(Serialize, ToSchema)]
+pub struct PlacedStyle {
     domain: String,
+    #[schema(inline)]
     origin: DomainOrigin,
     #[serde(flatten)]
     info: StyleInfo,
@@ -91,7 +96,7 @@ struct PlacedStyle {
 /// this server was told never to use are in neither.
 #[utoipa::path(get, path = "/v1/styles", tag = "styles", operation_id = "list_styles", params(StylesQuery),
     responses((status = 200, description = "The styles on offer",
-        content((Styles = "application/json"), (Vec<u8> = "application/vnd.restain.safetensors")))))]
+        content((Styles = "application/json"), (StyleTensors = "application/vnd.restain.safetensors")))))]
 pub async fn list(
     State(app): State<Arc<App>>,
     query: Result<Query<StylesQuery>, QueryRejection>,
@@ -120,7 +125,7 @@ pub async fn list(
 /// `application/vnd.restain.safetensors`: tensor `tiles` U8 [n, H, W, 3], and under `request` in the metadata an object of
 /// `domain`, `model`, `styles` and `resize`.
 #[utoipa::path(post, path = "/v1/styles", tag = "styles", operation_id = "add_styles",
-    request_body(content((AddForm = "multipart/form-data"), (Vec<u8> = "application/vnd.restain.safetensors"))),
+    request_body(content((AddForm = "multipart/form-data"), (AddTensors = "application/vnd.restain.safetensors"))),
     responses((status = 201, description = "It is there, and kept", body = AddedStyles)))]
 pub async fn add(State(app): State<Arc<App>>, request: Request) -> Result<(StatusCode, Json<AddedStyles>), Error> {
     let received = Instant::now();
@@ -142,11 +147,11 @@ pub async fn add(State(app): State<Arc<App>>, request: Request) -> Result<(Statu
 ///
 /// Requests under way finish with it. A bundle's own domains cannot be removed.
 #[utoipa::path(delete, path = "/v1/styles/{domain}", tag = "styles", operation_id = "remove_styles",
-    params(("domain" = String, Path, description = "The domain's name"), StylesQuery),
+    params(("domain" = String, Path, description = "The domain's name", min_length = 1), StylesQuery),
     responses((status = 204, description = "It is gone, from the disk as well")))]
 pub async fn remove(
     State(app): State<Arc<App>>,
-    Path(domain): Path<String>,
+    PathPart(domain): PathPart,
     query: Result<Query<StylesQuery>, QueryRejection>,
 ) -> Result<StatusCode, Error> {
     app.pipeline()?.remove_styles(domain, read(query)?.model.as_deref()).await?;
