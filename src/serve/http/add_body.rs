@@ -11,6 +11,7 @@ use super::body::BodyKind;
 use super::parts::{form_parts, json_object, malformed, tensor_tiles};
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::pipeline::TileInput;
+use crate::serve::pipeline::request::whole;
 
 /// How a body is to be read.
 pub enum AddBody {
@@ -31,6 +32,7 @@ pub struct AddAsk {
     pub model: Option<String>,
     /// Most styles to be taken.
     #[schema(minimum = 1, maximum = 256, default = 16)]
+    #[serde(default, deserialize_with = "whole")]
     pub styles: Option<u64>,
     /// Resize tiles of another size to the model's, instead of refusing them.
     #[serde(default)]
@@ -79,7 +81,7 @@ async fn form(body: Bytes, boundary: String) -> Result<(AddAsk, Vec<TileInput>),
             "domain" => ask.domain = text.to_owned(),
             "model" => ask.model = Some(text.to_owned()),
             "styles" => ask.styles = Some(text.parse().map_err(|_| wrong("a number"))?),
-            "resize" => ask.resize = text.parse().map_err(|_| wrong("true or false"))?,
+            "resize" => ask.resize = text.to_ascii_lowercase().parse().map_err(|_| wrong("true or false"))?,
             other => {
                 let names = "domain, model, styles, resize and tile";
                 return Err(malformed(format!("the form has a part named `{other}`, and parts are named {names}")));

@@ -24,7 +24,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header;
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -43,6 +43,8 @@ pub fn router(app: Arc<App>) -> Router {
     let files = openapi::FILES.into_iter().fold(Router::new(), |files, (path, media_type, bytes)| {
         files.route(path, get(move || async move { ([(header::CONTENT_TYPE, media_type)], bytes) }))
     });
+    let docs = Router::from(utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", openapi()));
+    let docs = docs.layer(from_fn(problem::instead_of_text));
     Router::new()
         .route("/v1/augment", post(augment::augment))
         .route("/v1/encode", post(encode::encode))
@@ -57,7 +59,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(health::metrics))
         .route("/", get(page))
         .merge(files)
-        .merge(utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", openapi()))
+        .merge(docs)
         .fallback(problem::route_not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(CatchPanicLayer::custom(problem::from_panic))

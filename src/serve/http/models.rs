@@ -8,6 +8,7 @@ use axum::extract::State;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use super::body;
 use super::parts::json_object;
@@ -20,6 +21,10 @@ use crate::serve::pipeline::deadline_exceeded;
 /// Bodies here are a field or two.
 const MAX_BODY: usize = 16 << 10;
 
+const READY: &str = "ready";
+const LOADING: &str = "loading";
+const FAILED: &str = "failed";
+
 /// The models that are served, and loads that gave none, or not yet.
 #[derive(Serialize, ToSchema)]
 pub struct ModelList {
@@ -28,7 +33,12 @@ pub struct ModelList {
 
 /// A version of a model, told apart by its `state`.
 #[derive(Serialize, ToSchema)]
-#[serde(tag = "state", rename_all = "lowercase")]
+#[serde(untagged)]
+#[schema(discriminator(property_name = "state", mapping(
+    ("ready" = "#/components/schemas/ReadyModel"),
+    ("loading" = "#/components/schemas/LoadingModel"),
+    ("failed" = "#/components/schemas/FailedModel"),
+)))]
 pub enum ModelInfo {
     /// It takes work.
     Ready(ReadyModel),
@@ -41,6 +51,8 @@ pub enum ModelInfo {
 /// A model that takes work.
 #[derive(Serialize, ToSchema)]
 pub struct ReadyModel {
+    #[schema(schema_with = ready)]
+    state: &'static str,
     name: String,
     version: String,
     /// Whether a request that names no model means this one.
@@ -64,6 +76,8 @@ pub struct ReadyModel {
 /// A bundle that is being verified and warmed.
 #[derive(Serialize, ToSchema)]
 pub struct LoadingModel {
+    #[schema(schema_with = loading)]
+    state: &'static str,
     name: String,
     version: String,
     /// Never before it is ready.
@@ -73,12 +87,31 @@ pub struct LoadingModel {
 /// A bundle whose last load was refused.
 #[derive(Serialize, ToSchema)]
 pub struct FailedModel {
+    #[schema(schema_with = failed)]
+    state: &'static str,
     name: String,
     version: String,
     /// Never.
     default: bool,
     /// Why it was refused.
     reason: String,
+}
+
+fn ready() -> Object {
+    only(READY)
+}
+
+fn loading() -> Object {
+    only(LOADING)
+}
+
+fn failed() -> Object {
+    only(FAILED)
+}
+
+/// The one word that a state is told apart by.
+fn only(state: &str) -> Object {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some([state])).build()
 }
 
 /// The sizes of an encoder.
@@ -148,7 +181,7 @@ pub async fn list(State(app): State<Arc<App>>) -> Result<Json<ModelList>, Error>
 
 /// The versions of one model
 #[utoipa::path(get, path = "/v1/models/{name}", tag = "models", operation_id = "get_model",
-    params(("name" = String, Path, description = "The model's name", min_length = 1)),
+    params(("name" = String, Path, description = "The model's name", min_length = 1, example = "demo")),
     responses((status = 200, description = "Its versions, the highest first", body = ModelList)))]
 pub async fn one(State(app): State<Arc<App>>, PathPart(name): PathPart) -> Result<Json<ModelList>, Error> {
     let registry = &app.pipeline()?.models;
@@ -167,7 +200,7 @@ pub async fn one(State(app): State<Arc<App>>, PathPart(name): PathPart) -> Resul
 /// notice. A bundle that is served already is loaded anew only when it has changed on disk. Loads are made one at a
 /// time, in the order in which they came.
 #[utoipa::path(post, path = "/v1/models/{name}/load", tag = "models", operation_id = "load_model",
-    params(("name" = String, Path, description = "The model's name", min_length = 1)), request_body = Option<LoadBody>,
+    params(("name" = String, Path, description = "The model's name", min_length = 1, example = "demo")), request_body = LoadBody,
     responses((status = 200, description = "It is served", body = ModelInfo)))]
 pub async fn load(State(app): State<Arc<App>>, PathPart(name): PathPart, body: Body) -> Result<Json<ModelInfo>, Error> {
     let registry = Arc::clone(&app.pipeline()?.models);
@@ -181,7 +214,7 @@ pub async fn load(State(app): State<Arc<App>>, PathPart(name): PathPart, body: B
 /// Requests that it has begun are finished with it; then its memory is given back. The default is not unloaded while
 /// another model could be the default: load that one with `default: true` first.
 #[utoipa::path(post, path = "/v1/models/{name}/unload", tag = "models", operation_id = "unload_model",
-    params(("name" = String, Path, description = "The model's name", min_length = 1)), request_body = Option<UnloadBody>,
+    params(("name" = String, Path, description = "The model's name", min_length = 1, example = "demo")), request_body = UnloadBody,
     responses((status = 200, description = "It is served no longer", body = Unloaded)))]
 pub async fn unload(State(app): State<Arc<App>>, PathPart(name): PathPart, body: Body) -> Result<Json<Unloaded>, Error> {
     let registry = &app.pipeline()?.models;
@@ -200,8 +233,8 @@ async fn read<T: Default + DeserializeOwned>(app: &App, body: Body) -> Result<T,
 fn describe_all(registry: &Registry) -> Vec<ModelInfo> {
     let mut all: Vec<ModelInfo> = registry.models().all().iter().map(|model| describe(registry, model)).collect();
     all.extend(registry.states().into_iter().map(|(Key { name, version }, state)| match state {
-        LoadState::Loading => ModelInfo::Loading(LoadingModel { name, version, default: false }),
-        LoadState::Failed { reason } => ModelInfo::Failed(FailedModel { name, version, default: false, reason }),
+        LoadState::Loading => ModelInfo::Loading(LoadingModel { state: LOADING, name, version, default: false }),
+        LoadState::Failed { reason } => ModelInfo::Failed(FailedModel { state: FAILED, name, version, default: false, reason }),
     }));
     all
 }
@@ -210,6 +243,7 @@ fn describe(registry: &Registry, model: &Arc<Model>) -> ModelInfo {
     let manifest = &model.bundle.manifest;
     let offer = model.styles.offer();
     ModelInfo::Ready(ReadyModel {
+        state: READY,
         name: manifest.name.clone(),
         version: manifest.version.clone(),
         default: registry.models().default_model().is_some_and(|default| Arc::ptr_eq(default, model)),

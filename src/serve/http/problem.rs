@@ -1,6 +1,8 @@
 //! An [`Error`] as `application/problem+json` (RFC 9457). Status, code and title come from the one table.
 
+use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -76,6 +78,13 @@ pub fn from_panic(_: Box<dyn std::any::Any + Send>) -> Response {
 /// No such path.
 pub async fn route_not_found(uri: axum::http::Uri) -> Error {
     Error::new(ErrorKind::RouteNotFound, format!("nothing is served under {}; /docs lists what is", uri.path()))
+}
+
+/// Around routes that are not ours: they have no page of this name, and say so in a form of their own.
+pub async fn instead_of_text(request: Request, next: Next) -> Response {
+    let uri = request.uri().clone();
+    let response = next.run(request).await;
+    if response.status() == StatusCode::NOT_FOUND { route_not_found(uri).await.into_response() } else { response }
 }
 
 /// The path exists, the method does not.

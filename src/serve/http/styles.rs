@@ -147,7 +147,7 @@ pub async fn add(State(app): State<Arc<App>>, request: Request) -> Result<(Statu
 ///
 /// Requests under way finish with it. A bundle's own domains cannot be removed.
 #[utoipa::path(delete, path = "/v1/styles/{domain}", tag = "styles", operation_id = "remove_styles",
-    params(("domain" = String, Path, description = "The domain's name", min_length = 1), StylesQuery),
+    params(("domain" = String, Path, description = "The domain's name", min_length = 1, example = "ours"), StylesQuery),
     responses((status = 204, description = "It is gone, from the disk as well")))]
 pub async fn remove(
     State(app): State<Arc<App>>,

@@ -2,12 +2,14 @@
 //! done is [`super::plan`]'s question.
 
 mod described;
+mod whole;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::codec::ImageFormat;
 pub use crate::serve::batch::Priority;
+pub use whole::whole;
 
 /// What is wanted of the tiles. Every field may be left out; unknown ones are refused.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -18,9 +20,11 @@ pub struct AugmentRequest {
     pub model: Option<String>,
     /// Variants of each tile, 1 when left out. The server sets the most, 64 unless `--max-variants` says otherwise.
     #[schema(minimum = 1, maximum = 9_007_199_254_740_991_u64, default = 1)]
+    #[serde(deserialize_with = "whole")]
     pub variants: Option<u64>,
     /// The same seed gives the same bytes. Drawn, and named in the provenance, when left out.
     #[schema(minimum = 0, maximum = 9_007_199_254_740_991_u64)]
+    #[serde(deserialize_with = "whole")]
     pub seed: Option<u64>,
     pub method: Method,
     pub style: StyleRequest,
@@ -33,6 +37,7 @@ pub struct AugmentRequest {
     pub priority: Priority,
     /// Less than the server's own limit, when given.
     #[schema(minimum = 1, maximum = 9_007_199_254_740_991_u64)]
+    #[serde(deserialize_with = "whole")]
     pub timeout_ms: Option<u64>,
 }
 
@@ -48,6 +53,7 @@ pub struct EncodeTilesRequest {
     pub priority: Priority,
     /// Less than the server's own limit, when given.
     #[schema(minimum = 1, maximum = 9_007_199_254_740_991_u64)]
+    #[serde(deserialize_with = "whole")]
     pub timeout_ms: Option<u64>,
 }
 
@@ -139,6 +145,7 @@ pub struct OutputRequest {
     pub format: Option<ImageFormat>,
     /// Of JPEG and WebP, 90 when left out; at 100 WebP is lossless.
     #[schema(minimum = 1, maximum = 100, default = 90)]
+    #[serde(deserialize_with = "whole")]
     pub quality: Option<u32>,
     /// One picture: a row for each tile, the original and then its variants.
     pub sheet: bool,

@@ -89,7 +89,7 @@ fn requests() -> Vec<(Place, &'static str, ExampleBuilder)> {
         ),
         (
             ("augment", None, JSON),
-            "key",
+            "tile_again",
             value(
                 "Eight more of it: it was sent before, and only its key is sent again",
                 json!({"keys": [key], "request": {"variants": 8, "seed": 8, "resize": true}}),
@@ -127,15 +127,16 @@ fn requests() -> Vec<(Place, &'static str, ExampleBuilder)> {
             )
             .description(files),
         ),
-        (("augment", None, SAFETENSORS), "tensor", file("Two tiles as one tensor, four variants of each", "docs/tiles.safetensors")),
+        (("augment", None, SAFETENSORS), "tensor", file("Two tiles as one tensor", "docs/tiles.safetensors")),
         (("augment", None, "image/*"), "picture", file("A PNG; what is wanted stands in the query string", "docs/tile.png")),
         (("encode", None, JSON), "tile", value("A tile", json!({"tiles": [TILE], "request": {"resize": true}}))),
-        (("encode", None, JSON), "key", value("A tile that was sent before", json!({"keys": [key], "request": {"resize": true}}))),
+        (("encode", None, JSON), "tile_again", value("A tile that was sent before", json!({"keys": [key], "request": {"resize": true}}))),
         (
             ("encode", None, FORM),
             "form",
             value("A file", json!({"request": {"resize": true, "priority": "bulk"}, "tile": ["docs/tile.png"]})).description(files),
         ),
+        (("encode", None, SAFETENSORS), "tensor", file("Two tiles as one tensor", "docs/tiles.safetensors")),
         (("encode", None, "image/*"), "picture", file("A PNG", "docs/tile.png")),
         (
             ("add_styles", None, FORM),

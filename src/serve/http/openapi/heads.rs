@@ -41,11 +41,15 @@ impl Modify for Heads {
     }
 }
 
-/// What a parameter with a fixed set of values means when it is left out: the first of them, in all of them.
+/// What a parameter means when it is left out, in words: generated clients send what stands as a `default`, and with most
+/// bodies no parameter may go. Of a fixed set of values it is the first, in all of them.
 fn tell_default(parameter: &mut RefOr<Parameter>) {
-    let RefOr::T(Parameter { schema: Some(RefOr::T(Schema::Object(schema))), .. }) = parameter else { return };
+    let RefOr::T(Parameter { schema: Some(RefOr::T(Schema::Object(schema))), description, .. }) = parameter else { return };
     let first = schema.enum_values.as_ref().and_then(|values| values.first()).cloned();
-    schema.default = schema.default.take().or(first);
+    let Some(default) = schema.default.take().or(first) else { return };
+    let default = default.as_str().map_or_else(|| default.to_string(), str::to_owned);
+    let said = description.take().or(schema.description.take()).map(|said| format!("{}; ", said.trim_end_matches('.'))).unwrap_or_default();
+    *description = Some(format!("{said}`{default}` when left out"));
 }
 
 fn tell(headers: &mut std::collections::BTreeMap<String, RefOr<Header>>, names: &[&str]) {
