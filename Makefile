@@ -5,12 +5,12 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 CARGO_FLAGS ?= --locked
 # For the tests in Python; in it stands what tests/python/requirements.txt pins.
-PYTHON := .deps/python/bin/python
+PYTHON ?= .deps/python/bin/python
 # Further options of the server: make serve ARGS="--http 127.0.0.1:9000"
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test test-python check fmt doc bench bench-serve bench-clients onnxruntime libtorch python clean
+.PHONY: help serve train test test-python check fmt doc fuzz-api bench bench-serve bench-clients onnxruntime libtorch python clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -43,6 +43,10 @@ fmt: ## Format the sources
 doc: libtorch ## Build the API documentation
 	@tools/need.sh cargo gcc g++
 	cargo doc $(CARGO_FLAGS) --no-deps --all-features
+
+fuzz-api: ## Send the server what is made up from its API description, for ten minutes or so
+	RESTAIN_FUZZ_EXAMPLES=$(or $(EXAMPLES),1500) RESTAIN_FUZZ_SEED=$(or $(SEED),$$(date +%s)) \
+	    $(PYTHON) -m pytest -c tests/python/pytest.ini tests/python/test_openapi_fuzz.py -rA
 
 bench: ## Measure the synthesiser
 	@tools/need.sh cargo gcc

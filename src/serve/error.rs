@@ -94,6 +94,9 @@ table! {
     DeadlineExceeded = 504, DEADLINE_EXCEEDED, "deadline_exceeded", "The answer was not ready in time";
 }
 
+/// Longest detail, in bytes.
+const MAX_DETAIL: usize = 4000;
+
 /// What a caller is told.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}: {detail}", .kind.row().code)]
@@ -116,7 +119,7 @@ pub struct Fault {
 
 impl Error {
     pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), at: None, indices: Vec::new(), retry_after: None }
+        Self { kind, detail: clipped(detail.into()), at: None, indices: Vec::new(), retry_after: None }
     }
 
     /// Logs what happened, and tells the caller only that it did.
@@ -146,6 +149,15 @@ impl Error {
     }
 }
 
+/// Details quote what the caller sent: a name of a megabyte need not travel back, and would fit into no gRPC head.
+fn clipped(mut detail: String) -> String {
+    if detail.len() > MAX_DETAIL {
+        detail.truncate(detail.floor_char_boundary(MAX_DETAIL));
+        detail.push('…');
+    }
+    detail
+}
+
 /// An error and what it came from, in one sentence: a cause that the text has told already is not told again.
 pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
@@ -166,6 +178,13 @@ mod tests {
         assert_eq!(codes.len(), ErrorKind::ALL.len());
         assert!(ErrorKind::ALL.iter().all(|kind| (400..600).contains(&kind.row().http_status)));
         assert!(ErrorKind::ALL.iter().all(|kind| (1..=16).contains(&kind.row().grpc_code)));
+    }
+
+    #[test]
+    fn a_detail_does_not_grow_with_what_it_quotes() {
+        let detail = Error::new(ErrorKind::MalformedRequest, "ä".repeat(1 << 20)).detail;
+        assert!(detail.len() <= MAX_DETAIL + "…".len() && detail.ends_with("ä…"));
+        assert_eq!(Error::new(ErrorKind::MalformedRequest, "ä".repeat(2000)).detail, "ä".repeat(2000));
     }
 
     #[derive(Debug, thiserror::Error)]

@@ -7,6 +7,7 @@ use restain::bundle::StyleBank;
 use restain::codec::RgbImage;
 use restain::method::color::{ChannelStats, color_match};
 use restain::method::{Style, exemplar};
+use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
 use crate::harness::{Parts, SAFETENSORS, Server, edit_manifest, picture, png, tensor_body, tile};
@@ -310,4 +311,48 @@ fn a_blend_of_styles_is_the_blend_of_their_numbers() {
     }
     assert!(seen.len() > 1, "{seen:?}");
     assert!(ask(3).0 == variants[..3], "a variant depends on its index, not on how many there are");
+}
+
+#[test]
+fn the_bank_as_a_tensor_holds_the_numbers_that_variants_are_made_of() {
+    let server = Server::start(&["--forbid-domain", "south"]);
+    assert_eq!(add(&server, &[("domain", "night")], &[reference(0), reference(1)]).0, 201);
+    let get = |accept: &str| server.client.get(server.url("/v1/styles")).header("accept", accept).send().unwrap();
+    let response = get(SAFETENSORS);
+    assert_eq!((response.status().as_u16(), response.headers()["content-type"].to_str().unwrap()), (200, SAFETENSORS));
+    let body = response.bytes().unwrap();
+    let (_, head) = SafeTensors::read_metadata(&body).unwrap();
+    let said = |name: &str| serde_json::from_str::<Value>(&head.metadata().as_ref().unwrap()[name]).unwrap();
+    let (styles, model) = (said("styles"), said("model"));
+
+    // Both forms tell the same of the same styles, in the same order.
+    let bank: Value = get("application/json").json().unwrap();
+    let of = |domain: &Value| {
+        let placed = |mut style: Value| {
+            (style["domain"], style["origin"]) = (domain["domain"].clone(), domain["origin"].clone());
+            style
+        };
+        domain["styles"].as_array().unwrap().iter().cloned().map(placed).collect::<Vec<_>>()
+    };
+    let listed: Vec<Value> = bank["domains"].as_array().unwrap().iter().flat_map(of).collect();
+    assert_eq!(styles, json!(listed));
+    assert!(styles.to_string().contains(r#""id":"night/1""#) && !styles.to_string().contains("south"), "{styles}");
+    let encoding = server.client.post(server.url("/v1/encode")).header("content-type", "image/png").body(png(&tile(0))).send().unwrap();
+    let (_, encoding) = SafeTensors::read_metadata(&encoding.bytes().unwrap()).unwrap();
+    assert_eq!(model, serde_json::from_str::<Value>(&encoding.metadata().as_ref().unwrap()["model"]).unwrap());
+
+    let mut parts = Parts::of(server.bundle());
+    let file = SafeTensors::deserialize(&body).unwrap();
+    let view = file.tensor("characteristics").unwrap();
+    let half = parts.synthesiser.geometry().half();
+    assert_eq!((view.dtype(), view.shape()), (Dtype::F32, &[listed.len(), half][..]));
+    let numbers: Vec<f32> = view.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    let encodings = parts.encode(&tile(0));
+    for (style, numbers) in listed.iter().zip(numbers.chunks_exact(half)) {
+        let (variants, _) = server.tensor(&[tile(0)], &[], &json!({"style": {"ids": [style["id"]]}}));
+        assert!(variants[0] == parts.broadcast(&encodings, numbers), "{style}");
+    }
+
+    let refusal = get("image/png");
+    refused((refusal.status().as_u16(), refusal.json().unwrap()), 406, "not_acceptable", SAFETENSORS);
 }

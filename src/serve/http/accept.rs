@@ -4,6 +4,7 @@
 use crate::codec::ImageFormat;
 use crate::serve::error::{Error, ErrorKind};
 
+pub const JSON: &str = "application/json";
 pub const SAFETENSORS: &str = "application/vnd.restain.safetensors";
 pub const TAR: &str = "application/x-tar";
 
@@ -92,6 +93,24 @@ impl Expected {
     }
 }
 
+/// Of the media types that `offered` names, the one that is wanted most; the first, where it is all the same.
+///
+/// # Errors
+/// `not_acceptable`, with what is offered.
+pub fn choose(accept: Option<&str>, offered: &[&'static str]) -> Result<&'static str, Error> {
+    let fits = |range: &str, offer: &str| match range.strip_suffix("/*") {
+        Some("*") => true,
+        Some(kind) => offer.split('/').next() == Some(kind),
+        None => range == offer,
+    };
+    let ranges = ranges(accept.unwrap_or("*/*"));
+    let chosen = ranges.iter().find_map(|range| offered.iter().find(|offer| fits(range, offer)));
+    chosen.copied().ok_or_else(|| {
+        let detail = format!("Accept is `{}`, and given are {}", accept.unwrap_or_default(), offered.join(" and "));
+        Error::new(ErrorKind::NotAcceptable, detail)
+    })
+}
+
 /// The media ranges, the most wanted first; those of weight 0 are not wanted at all. Parameters other than the weight
 /// are passed over.
 fn ranges(accept: &str) -> Vec<String> {
@@ -133,6 +152,14 @@ mod tests {
         assert_eq!(form("image/png;q=0.1, application/json", &ONE), Some(Form::Json(ImageFormat::Png)));
         assert_eq!(form("image/webp, image/png", &ONE), Some(Form::Image(ImageFormat::Webp)));
         assert_eq!(form("text/html, application/json;q=0", &ONE), None);
+    }
+
+    #[test]
+    fn of_what_is_offered_the_most_wanted_is_given() {
+        let chosen = |accept| choose(accept, &[JSON, SAFETENSORS]).ok();
+        assert_eq!([chosen(None), chosen(Some("*/*")), chosen(Some("application/*;q=0.1"))], [Some(JSON); 3]);
+        assert_eq!(chosen(Some("application/json;q=0.5, application/vnd.restain.safetensors")), Some(SAFETENSORS));
+        assert_eq!([chosen(Some("image/*")), chosen(Some("application/json;q=0"))], [None; 2]);
     }
 
     #[test]

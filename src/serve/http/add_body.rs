@@ -12,6 +12,7 @@ use super::parts::{form_parts, tensor_tiles};
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::intake::{json_object, malformed};
 use crate::serve::pipeline::TileInput;
+use crate::serve::pipeline::request::whole;
 
 /// How a body is to be read.
 pub enum AddBody {
@@ -20,32 +21,23 @@ pub enum AddBody {
 }
 
 /// What is asked for, besides the tiles.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = AddRequest)]
 pub struct AddAsk {
+    /// Letters, digits, `.`, `_` and `-`; not beginning with `.`.
+    #[schema(pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length = 128)]
     pub domain: String,
-    pub model: Option<String>,
-    pub styles: Option<u64>,
-    pub resize: bool,
-}
-
-/// `multipart/form-data`.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the form, which is read part by part")]
-pub struct AddForm {
-    /// Letters, digits, `.`, `_` and `-`.
-    domain: String,
     /// NAME or NAME/VERSION; the default model when left out.
-    model: Option<String>,
+    #[schema(pattern = r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$")]
+    pub model: Option<String>,
     /// Most styles to be taken.
     #[schema(minimum = 1, maximum = 256, default = 16)]
-    styles: Option<u64>,
+    #[serde(default, deserialize_with = "whole")]
+    pub styles: Option<u64>,
     /// Resize tiles of another size to the model's, instead of refusing them.
-    #[schema(default = false)]
-    resize: Option<bool>,
-    /// One part of this name for each reference tile.
-    #[schema(value_type = Vec<String>, format = Binary)]
-    tile: Vec<Vec<u8>>,
+    #[serde(default)]
+    pub resize: bool,
 }
 
 impl AddBody {
@@ -75,10 +67,14 @@ impl AddBody {
 
 async fn form(body: Bytes, boundary: String) -> Result<(AddAsk, Vec<TileInput>), Error> {
     let (mut ask, mut tiles) = (AddAsk::default(), Vec::new());
+    let mut said = Vec::new();
     for (name, bytes) in form_parts(body, boundary).await? {
         if name == "tile" {
             tiles.push(TileInput::File(bytes));
             continue;
+        }
+        if said.contains(&name) {
+            return Err(malformed(format!("the form has two parts named `{name}`")));
         }
         let text = std::str::from_utf8(&bytes).map_err(|_| malformed(format!("the part `{name}` is no text")))?.trim();
         let wrong = |what: &str| malformed(format!("{name} is `{text}`, and must be {what}"));
@@ -86,12 +82,13 @@ async fn form(body: Bytes, boundary: String) -> Result<(AddAsk, Vec<TileInput>),
             "domain" => ask.domain = text.to_owned(),
             "model" => ask.model = Some(text.to_owned()),
             "styles" => ask.styles = Some(text.parse().map_err(|_| wrong("a number"))?),
-            "resize" => ask.resize = text.parse().map_err(|_| wrong("true or false"))?,
+            "resize" => ask.resize = text.to_ascii_lowercase().parse().map_err(|_| wrong("true or false"))?,
             other => {
                 let names = "domain, model, styles, resize and tile";
                 return Err(malformed(format!("the form has a part named `{other}`, and parts are named {names}")));
             }
         }
+        said.push(name);
     }
     Ok((ask, tiles))
 }

@@ -38,6 +38,7 @@ pub struct JsonAnswer {
 #[derive(Serialize, ToSchema)]
 struct JsonTile {
     /// BLAKE3 of the tile's size and decoded pixels.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
     tile_key: String,
     variants: Vec<JsonVariant>,
 }
@@ -46,9 +47,11 @@ struct JsonTile {
 struct JsonVariant {
     #[serde(flatten)]
     origin: Origin,
+    #[schema(pattern = "^image/(png|jpeg|webp)$")]
     media_type: &'static str,
     /// Base64 of the picture; left out where the pictures are parts of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, content_encoding = "base64", content_media_type = "image/*")]
     image: Option<String>,
 }
 

@@ -9,7 +9,7 @@ use axum::response::Response;
 
 use super::accept::{Expected, Form};
 use super::answer::{self, JsonAnswer};
-use super::bodies::{FormBody, JsonBody};
+use super::bodies::{AnswerPicture, AugmentTensors, FormBody, JsonBody, MixedParts, Picture, VariantTensors, WebDatasetTar};
 use super::flat::FlatRequest;
 use super::read::read;
 use crate::serve::app::App;
@@ -27,9 +27,10 @@ use crate::serve::pipeline::{Pipeline, Request as PipelineRequest};
 /// not encoded again. Keys stand behind the tiles of a request, and so do their answers. When some are not held the
 /// answer is 404 `tile_not_held`, which names them; the request's own tiles are held from then on.
 ///
-/// `application/vnd.restain.safetensors`: tensor `tiles` U8 [n, H, W, 3], `keys` U8 [m, 32] or both and, if wanted,
-/// `references` U8 [r, H, W, 3]; the request JSON under `request` in the metadata. Its answer: `variants` U8 [n, K, H, W, 3], with the records of all variants, tile by
-/// tile, under `provenance` in the metadata.
+/// JSON is the slow form, in both directions: every tile and every variant of it goes through a picture's codec and through
+/// base64, and is a third larger on the wire. It is for a few pictures, and for trying things out. The fast form is
+/// `application/vnd.restain.safetensors` in `Content-Type` and `Accept`: pixels as they lie in memory, and nothing to
+/// compress or to parse on either side. Its tensors are told with its bodies below.
 #[utoipa::path(
     post,
     path = "/v1/augment",
@@ -39,24 +40,20 @@ use crate::serve::pipeline::{Pipeline, Request as PipelineRequest};
     request_body(content(
         (JsonBody = "application/json"),
         (FormBody = "multipart/form-data"),
-        (Vec<u8> = "application/vnd.restain.safetensors"),
-        (Vec<u8> = "image/*"),
+        (AugmentTensors = "application/vnd.restain.safetensors"),
+        (Picture = "image/*"),
     )),
     responses((
         status = 200,
         description = "The variants, in the order of the tiles",
-        headers(
-            ("Server-Timing" = String, description = "queue, encode, synthesise and total, in milliseconds"),
-            ("Restain-Provenance" = String, description = "JSON: how the picture came to be; with one picture only"),
-        ),
         content(
             (JsonAnswer = "application/json"),
-            (Vec<u8> = "multipart/mixed"),
-            (Vec<u8> = "application/x-tar"),
-            (Vec<u8> = "application/vnd.restain.safetensors"),
-            (Vec<u8> = "image/png"),
-            (Vec<u8> = "image/jpeg"),
-            (Vec<u8> = "image/webp"),
+            (MixedParts = "multipart/mixed"),
+            (WebDatasetTar = "application/x-tar"),
+            (VariantTensors = "application/vnd.restain.safetensors"),
+            (AnswerPicture = "image/png"),
+            (AnswerPicture = "image/jpeg"),
+            (AnswerPicture = "image/webp"),
         ),
     )),
 )]

@@ -1,56 +1,161 @@
-//! What bodies look like, for the description of the API. They are read by `body`, part by part.
+//! What bodies look like, for the description of the API. They are read by `body` and `add_body`, part by part.
 
+use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::serve::pipeline::request::{AugmentRequest, EncodeTilesRequest};
 
-/// `application/json`.
-#[derive(ToSchema)]
+/// Base64 of a PNG, JPEG, WebP or TIFF file. A data URL of one is taken too.
+#[derive(Deserialize, ToSchema)]
+#[schema(value_type = String, format = Byte, content_encoding = "base64", content_media_type = "image/*")]
+pub struct Base64Picture(#[expect(dead_code, reason = "it describes what the body reader reads")] String);
+
+/// The key of a tile: BLAKE3 of its size and decoded pixels, 64 hex digits.
+#[derive(Deserialize, ToSchema)]
+#[schema(value_type = String, pattern = "^[0-9a-fA-F]{64}$")]
+pub struct Key(#[expect(dead_code, reason = "it describes what the body reader reads")] String);
+
+/// A PNG, JPEG, WebP or TIFF file; by its bytes, whatever the media type says.
+#[derive(Deserialize, ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub struct Picture(#[expect(dead_code, reason = "it describes what the body reader reads")] Vec<u8>);
+
+/// Tiles, keys or both; at least one.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes what the body reader reads")]
 pub struct JsonBody {
     request: Option<AugmentRequest>,
-    /// Base64 of PNG, JPEG, WebP or TIFF files.
-    tiles: Option<Vec<String>>,
-    /// Keys of tiles that were sent before, 64 hex digits each.
-    keys: Option<Vec<String>>,
-    /// Base64 as in `tiles`, for `style.from: reference`.
-    references: Option<Vec<String>>,
+    #[schema(required = false)]
+    tiles: Vec<Base64Picture>,
+    /// Of tiles that were sent before. They stand behind the tiles of the request, and so do their answers.
+    #[schema(required = false)]
+    keys: Vec<Key>,
+    /// For `style.from: reference`.
+    #[schema(required = false)]
+    references: Vec<Base64Picture>,
 }
 
-/// `application/json`.
-#[derive(ToSchema)]
+/// Tiles, keys or both; at least one.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes what the body reader reads")]
 pub struct EncodeJsonBody {
     request: Option<EncodeTilesRequest>,
-    /// Base64 of PNG, JPEG, WebP or TIFF files.
-    tiles: Option<Vec<String>>,
-    /// Keys of tiles that were sent before, 64 hex digits each.
-    keys: Option<Vec<String>>,
+    #[schema(required = false)]
+    tiles: Vec<Base64Picture>,
+    /// Of tiles that were sent before.
+    #[schema(required = false)]
+    keys: Vec<Key>,
 }
 
-/// `multipart/form-data`.
-#[derive(ToSchema)]
+/// Parts of a form: tiles, keys or both; at least one.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes the form, which is read part by part")]
 pub struct FormBody {
-    request: Option<AugmentRequest>,
+    /// At most one part of this name, of JSON.
+    #[schema(required = false)]
+    request: AugmentRequest,
     /// One part of this name for each tile.
-    #[schema(value_type = Option<Vec<String>>, format = Binary)]
-    tile: Option<Vec<Vec<u8>>>,
+    #[schema(required = false)]
+    tile: Vec<Picture>,
     /// One part of this name for the key of each tile that was sent before.
-    key: Option<Vec<String>>,
+    #[schema(required = false)]
+    key: Vec<Key>,
     /// One part of this name for each reference tile.
-    #[schema(value_type = Option<Vec<String>>, format = Binary)]
-    reference: Option<Vec<Vec<u8>>>,
+    #[schema(required = false)]
+    reference: Vec<Picture>,
 }
 
-/// `multipart/form-data`.
-#[derive(ToSchema)]
+/// Parts of a form: tiles, keys or both; at least one.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes the form, which is read part by part")]
 pub struct EncodeFormBody {
-    request: Option<EncodeTilesRequest>,
+    /// At most one part of this name, of JSON.
+    #[schema(required = false)]
+    request: EncodeTilesRequest,
     /// One part of this name for each tile.
-    #[schema(value_type = Option<Vec<String>>, format = Binary)]
-    tile: Option<Vec<Vec<u8>>>,
+    #[schema(required = false)]
+    tile: Vec<Picture>,
     /// One part of this name for the key of each tile that was sent before.
-    key: Option<Vec<String>>,
+    #[schema(required = false)]
+    key: Vec<Key>,
 }
+
+/// Parts of a form that add a domain.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "it describes the form, which is read part by part")]
+pub struct AddForm {
+    /// Letters, digits, `.`, `_` and `-`; not beginning with `.`.
+    #[schema(pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length = 128)]
+    domain: String,
+    /// NAME or NAME/VERSION; the default model when left out.
+    #[schema(required = false, pattern = r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$")]
+    model: String,
+    /// Most styles to be taken.
+    #[schema(required = false, minimum = 1, maximum = 256, default = 16)]
+    styles: u64,
+    /// Resize tiles of another size to the model's, instead of refusing them.
+    #[schema(required = false, default = false)]
+    resize: bool,
+    /// One part of this name for each reference tile.
+    #[schema(min_items = 1)]
+    tile: Vec<Picture>,
+}
+
+/// A safetensors file. Tensors `tiles` U8 [n, H, W, 3], `keys` U8 [m, 32] (the bytes of keys, not their hex digits) or both
+/// and, for `style.from: reference`, `references` U8 [r, H, W, 3]. In the metadata, if wanted, `request`: the JSON of an
+/// `AugmentRequest`.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub struct AugmentTensors(#[expect(dead_code, reason = "it describes what the body reader reads")] Vec<u8>);
+
+/// A safetensors file. Tensors `tiles` U8 [n, H, W, 3], `keys` U8 [m, 32] (the bytes of keys, not their hex digits) or
+/// both. In the metadata, if wanted, `request`: the JSON of an `EncodeTilesRequest`.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub struct EncodeTensors(#[expect(dead_code, reason = "it describes what the body reader reads")] Vec<u8>);
+
+/// A safetensors file. One tensor `tiles` U8 [n, H, W, 3], the references; in the metadata `request`: the JSON of an
+/// `AddRequest`.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub struct AddTensors(#[expect(dead_code, reason = "it describes what the body reader reads")] Vec<u8>);
+
+/// A safetensors file. Tensor `variants` U8 [n, K, H, W, 3]; in the metadata `provenance`: a JSON list of `Provenance`, one
+/// for each variant, tile by tile.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub struct VariantTensors(#[expect(dead_code, reason = "it describes what is written from where it lies")] Vec<u8>);
+
+/// A safetensors file. Tensors `anatomy` and `characteristics` F16 [n, N, h]; in the metadata `keys`: a JSON list of the
+/// tiles' keys, and `model`: the JSON of an `EncoderAbout`.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub struct EncodingTensors(#[expect(dead_code, reason = "it describes what is written from where it lies")] Vec<u8>);
+
+/// A safetensors file. Tensor `characteristics` F32 [S, h]; in the metadata `styles`: a JSON list of `PlacedStyle` in the
+/// same order, and `model`: the JSON of an `EncoderAbout`.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub struct StyleTensors(#[expect(dead_code, reason = "it describes what is written from where it lies")] Vec<u8>);
+
+/// First a part of JSON, a `JsonAnswer` whose variants have no `image`; then a part for each picture, with its name and,
+/// under `Restain-Provenance`, the JSON of its `Provenance`.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub struct MixedParts(#[expect(dead_code, reason = "it describes what is written part by part")] Vec<u8>);
+
+/// A tar with the names of WebDataset: for each variant a picture `TILE_VARIANT.png` (or `.jpg`, `.webp`) and
+/// `TILE_VARIANT.json`, its `Provenance`.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub struct WebDatasetTar(#[expect(dead_code, reason = "it describes what is written part by part")] Vec<u8>);
+
+/// A picture: the one variant, or with `sheet` all of them. `Restain-Provenance` says how it came to be.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub struct AnswerPicture(#[expect(dead_code, reason = "it describes what is written from where it lies")] Vec<u8>);

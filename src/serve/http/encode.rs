@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 
 use super::answer;
-use super::bodies::{EncodeFormBody, EncodeJsonBody};
+use super::bodies::{EncodeFormBody, EncodeJsonBody, EncodeTensors, EncodingTensors, Picture};
 use super::flat::FlatEncodeRequest;
 use super::read::read;
 use crate::serve::app::App;
@@ -28,14 +28,13 @@ use crate::serve::error::Error;
     request_body(content(
         (EncodeJsonBody = "application/json"),
         (EncodeFormBody = "multipart/form-data"),
-        (Vec<u8> = "application/vnd.restain.safetensors"),
-        (Vec<u8> = "image/*"),
+        (EncodeTensors = "application/vnd.restain.safetensors"),
+        (Picture = "image/*"),
     )),
     responses((
         status = 200,
         description = "The encodings, in the order of the tiles",
-        headers(("Server-Timing" = String, description = "queue, encode, synthesise (always 0) and total, in milliseconds")),
-        content((Vec<u8> = "application/vnd.restain.safetensors")),
+        content((EncodingTensors = "application/vnd.restain.safetensors")),
     )),
 )]
 pub async fn encode(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use utoipa::IntoParams;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use crate::codec::ImageFormat;
 use crate::serve::pipeline::request::{
@@ -13,30 +14,54 @@ use crate::serve::pipeline::request::{
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct FlatRequest {
+    /// NAME or NAME/VERSION; the server's default when left out.
+    #[param(pattern = r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$")]
     model: Option<String>,
+    /// Variants of the tile.
+    #[param(minimum = 1, maximum = 9_007_199_254_740_991_u64, default = 1)]
     variants: Option<u64>,
+    /// The same seed gives the same bytes; drawn when left out.
+    #[param(minimum = 0, maximum = 9_007_199_254_740_991_u64)]
     seed: Option<u64>,
     #[param(inline)]
     method: Method,
+    /// `style.from`
     #[param(inline)]
     from: StyleSource,
+    /// `style.domains`
+    #[param(style = Form, explode = false, value_type = Option<Vec<String>>)]
     domains: Option<String>,
+    /// `style.exclude_domains`
+    #[param(style = Form, explode = false, value_type = Option<Vec<String>>)]
     exclude_domains: Option<String>,
+    /// `style.ids`
+    #[param(style = Form, explode = false, value_type = Option<Vec<String>>)]
     ids: Option<String>,
+    /// `style.placement`
     #[param(inline)]
     placement: Placement,
+    /// `style.share`
     #[param(inline)]
     share: Share,
+    /// 0 keeps the tile's own look, 1 takes the style whole.
+    #[param(minimum = 0, maximum = 1, default = 1.0)]
     strength: Option<f32>,
+    /// Resize a tile of another size to the model's and its variants back, instead of refusing it.
+    #[param(default = false)]
     resize: bool,
-    /// png, jpeg or webp
-    #[param(value_type = Option<String>)]
+    /// `output.format`
+    #[param(schema_with = picture_format)]
     format: Option<ImageFormat>,
+    /// `output.quality`, of JPEG and WebP
+    #[param(minimum = 1, maximum = 100, default = 90)]
     quality: Option<u32>,
     /// One picture of all variants. The only parameter that also goes with the other kinds of body.
+    #[param(default = false)]
     sheet: bool,
     #[param(inline)]
     priority: Priority,
+    /// Less than the server's own limit, when given.
+    #[param(minimum = 1, maximum = 9_007_199_254_740_991_u64)]
     timeout_ms: Option<u64>,
 }
 
@@ -45,11 +70,23 @@ pub struct FlatRequest {
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct FlatEncodeRequest {
+    /// NAME or NAME/VERSION; the server's default when left out.
+    #[param(pattern = r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$")]
     model: Option<String>,
+    /// Resize a tile of another size to the model's, instead of refusing it.
+    #[param(default = false)]
     resize: bool,
     #[param(inline)]
     priority: Priority,
+    /// Less than the server's own limit, when given.
+    #[param(minimum = 1, maximum = 9_007_199_254_740_991_u64)]
     timeout_ms: Option<u64>,
+}
+
+/// How a picture is written.
+fn picture_format() -> Object {
+    let names = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Webp].map(|format| serde_json::json!(format));
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).default(Some("png".into())).build()
 }
 
 impl From<FlatEncodeRequest> for EncodeTilesRequest {

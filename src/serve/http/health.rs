@@ -14,6 +14,8 @@ use crate::serve::error::Error;
 
 #[derive(Serialize, ToSchema)]
 pub struct Health {
+    /// `live` or `ready`.
+    #[schema(pattern = "^(live|ready)$")]
     status: &'static str,
 }
 

@@ -23,7 +23,8 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::http::header;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -39,6 +40,12 @@ const QUIET: &[&str] = &["/health/live", "/health/ready", "/metrics", "/v2/healt
 
 /// Every route of this API, and `further` ones; what is around them is around all.
 pub fn router(app: Arc<App>, further: Router<Arc<App>>) -> Router {
+    // What the examples of the API's description name.
+    let files = openapi::FILES.into_iter().fold(Router::new(), |files, (path, media_type, bytes)| {
+        files.route(path, get(move || async move { ([(header::CONTENT_TYPE, media_type)], bytes) }))
+    });
+    let docs = Router::from(utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", openapi()));
+    let docs = docs.layer(from_fn(problem::instead_of_text));
     Router::new()
         .route("/v1/augment", post(augment::augment))
         .route("/v1/encode", post(encode::encode))
@@ -52,7 +59,8 @@ pub fn router(app: Arc<App>, further: Router<Arc<App>>) -> Router {
         .route("/health/ready", get(health::ready))
         .route("/metrics", get(health::metrics))
         .route("/", get(page::page))
-        .merge(utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", openapi()))
+        .merge(files)
+        .merge(docs)
         .fallback(problem::route_not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .merge(further)

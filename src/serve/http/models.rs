@@ -4,18 +4,25 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
+use super::read::PathPart;
 use crate::serve::app::App;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::intake::{self, json_object};
 use crate::serve::models::{Key, LoadAsk, Model, Registry, State as LoadState};
+use crate::serve::pipeline::deadline_exceeded;
 
 /// Bodies here are a field or two.
 const MAX_BODY: usize = 16 << 10;
+
+const READY: &str = "ready";
+const LOADING: &str = "loading";
+const FAILED: &str = "failed";
 
 /// The models that are served, and loads that gave none, or not yet.
 #[derive(Serialize, ToSchema)]
@@ -23,45 +30,120 @@ pub struct ModelList {
     models: Vec<ModelInfo>,
 }
 
+/// A version of a model, told apart by its `state`.
 #[derive(Serialize, ToSchema)]
-pub struct ModelInfo {
+#[serde(untagged)]
+#[schema(discriminator(property_name = "state", mapping(
+    ("ready" = "#/components/schemas/ReadyModel"),
+    ("loading" = "#/components/schemas/LoadingModel"),
+    ("failed" = "#/components/schemas/FailedModel"),
+)))]
+pub enum ModelInfo {
+    /// It takes work.
+    Ready(ReadyModel),
+    /// It is being verified and warmed; an older bundle of this name and version serves meanwhile.
+    Loading(LoadingModel),
+    /// The last load was refused; an older bundle of this name and version still serves.
+    Failed(FailedModel),
+}
+
+/// A model that takes work.
+#[derive(Serialize, ToSchema)]
+pub struct ReadyModel {
+    #[schema(schema_with = ready)]
+    state: &'static str,
     name: String,
     version: String,
     /// Whether a request that names no model means this one.
     default: bool,
-    state: ModelState,
-    /// Why it `failed`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-    /// What is known of a model that is `ready`.
-    #[serde(flatten)]
-    ready: Option<ReadyModel>,
-}
-
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-enum ModelState {
-    /// It takes work.
-    Ready,
-    /// It is being verified and warmed; an older bundle of this name and version serves meanwhile.
-    Loading,
-    /// The last load was refused; an older bundle of this name and version still serves.
-    Failed,
-}
-
-#[derive(Serialize, ToSchema)]
-struct ReadyModel {
     /// The bundle's digest.
     bundle: String,
+    #[schema(pattern = "^(fp32|fp16|int8)$")]
     precision: String,
     provider: &'static str,
-    #[schema(value_type = Object)]
+    #[schema(value_type = GeometryInfo)]
     geometry: serde_json::Value,
+    /// In the order of `GET /v1/styles`.
     domains: Vec<String>,
+    /// How many there are, of all domains.
     styles: usize,
     /// As the bundle has it: what was measured of this model.
     #[schema(value_type = Object)]
     quality: serde_json::Value,
+}
+
+/// A bundle that is being verified and warmed.
+#[derive(Serialize, ToSchema)]
+pub struct LoadingModel {
+    #[schema(schema_with = loading)]
+    state: &'static str,
+    name: String,
+    version: String,
+    /// Never before it is ready.
+    default: bool,
+}
+
+/// A bundle whose last load was refused.
+#[derive(Serialize, ToSchema)]
+pub struct FailedModel {
+    #[schema(schema_with = failed)]
+    state: &'static str,
+    name: String,
+    version: String,
+    /// Never.
+    default: bool,
+    /// Why it was refused.
+    reason: String,
+}
+
+fn ready() -> Object {
+    only(READY)
+}
+
+fn loading() -> Object {
+    only(LOADING)
+}
+
+fn failed() -> Object {
+    only(FAILED)
+}
+
+/// The one word that a state is told apart by.
+fn only(state: &str) -> Object {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some([state])).build()
+}
+
+/// The sizes of an encoder.
+#[derive(ToSchema)]
+#[schema(as = Geometry)]
+#[expect(dead_code, reason = "it describes `method::geometry::Geometry`, which knows nothing of the API")]
+pub struct GeometryInfo {
+    /// Side of a tile, in pixels.
+    #[schema(minimum = 1)]
+    image_size: u32,
+    #[schema(minimum = 3, maximum = 3)]
+    in_channels: u32,
+    /// Side of a patch, in pixels.
+    #[schema(minimum = 1)]
+    patch_size: u32,
+    /// Numbers in a token: half of them anatomy, half characteristics.
+    #[schema(minimum = 1)]
+    embed_dim: u32,
+    #[schema(minimum = 1)]
+    depth: u32,
+    #[schema(minimum = 1)]
+    num_heads: u32,
+    mlp_ratio: f32,
+}
+
+impl ModelInfo {
+    fn name(&self) -> &str {
+        match self {
+            Self::Ready(ReadyModel { name, .. }) | Self::Loading(LoadingModel { name, .. }) | Self::Failed(FailedModel { name, .. }) => {
+                name
+            }
+        }
+    }
 }
 
 /// What is to be loaded. May be left out.
@@ -98,12 +180,12 @@ pub async fn list(State(app): State<Arc<App>>) -> Result<Json<ModelList>, Error>
 
 /// The versions of one model
 #[utoipa::path(get, path = "/v1/models/{name}", tag = "models", operation_id = "get_model",
-    params(("name" = String, Path, description = "The model's name")),
+    params(("name" = String, Path, description = "The model's name", min_length = 1, example = "demo")),
     responses((status = 200, description = "Its versions, the highest first", body = ModelList)))]
-pub async fn one(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<ModelList>, Error> {
+pub async fn one(State(app): State<Arc<App>>, PathPart(name): PathPart) -> Result<Json<ModelList>, Error> {
     let registry = &app.pipeline()?.models;
     let mut models = describe_all(registry);
-    models.retain(|model| model.name == name);
+    models.retain(|model| model.name() == name);
     if models.is_empty() {
         let served = registry.models().names();
         return Err(Error::new(ErrorKind::ModelNotFound, format!("there is no model `{name}`, and served are: {served}")));
@@ -117,11 +199,11 @@ pub async fn one(State(app): State<Arc<App>>, Path(name): Path<String>) -> Resul
 /// notice. A bundle that is served already is loaded anew only when it has changed on disk. Loads are made one at a
 /// time, in the order in which they came.
 #[utoipa::path(post, path = "/v1/models/{name}/load", tag = "models", operation_id = "load_model",
-    params(("name" = String, Path, description = "The model's name")), request_body = Option<LoadBody>,
+    params(("name" = String, Path, description = "The model's name", min_length = 1, example = "demo")), request_body = LoadBody,
     responses((status = 200, description = "It is served", body = ModelInfo)))]
-pub async fn load(State(app): State<Arc<App>>, Path(name): Path<String>, body: Body) -> Result<Json<ModelInfo>, Error> {
+pub async fn load(State(app): State<Arc<App>>, PathPart(name): PathPart, body: Body) -> Result<Json<ModelInfo>, Error> {
     let registry = Arc::clone(&app.pipeline()?.models);
-    let LoadBody { version, default } = read(body).await?;
+    let LoadBody { version, default } = read(&app, body).await?;
     let model = registry.load(LoadAsk { name, version, default }).await?;
     Ok(Json(describe(&registry, &model)))
 }
@@ -131,29 +213,27 @@ pub async fn load(State(app): State<Arc<App>>, Path(name): Path<String>, body: B
 /// Requests that it has begun are finished with it; then its memory is given back. The default is not unloaded while
 /// another model could be the default: load that one with `default: true` first.
 #[utoipa::path(post, path = "/v1/models/{name}/unload", tag = "models", operation_id = "unload_model",
-    params(("name" = String, Path, description = "The model's name")), request_body = Option<UnloadBody>,
+    params(("name" = String, Path, description = "The model's name", min_length = 1, example = "demo")), request_body = UnloadBody,
     responses((status = 200, description = "It is served no longer", body = Unloaded)))]
-pub async fn unload(State(app): State<Arc<App>>, Path(name): Path<String>, body: Body) -> Result<Json<Unloaded>, Error> {
+pub async fn unload(State(app): State<Arc<App>>, PathPart(name): PathPart, body: Body) -> Result<Json<Unloaded>, Error> {
     let registry = &app.pipeline()?.models;
-    let UnloadBody { version } = read(body).await?;
+    let UnloadBody { version } = read(&app, body).await?;
     let unloaded = registry.unload(&name, version.as_deref()).await?;
     Ok(Json(Unloaded { unloaded: unloaded.iter().map(Key::to_string).collect() }))
 }
 
 /// An object of JSON, or nothing at all.
-async fn read<T: Default + DeserializeOwned>(body: Body) -> Result<T, Error> {
-    let bytes = intake::read(body, MAX_BODY).await?;
+async fn read<T: Default + DeserializeOwned>(app: &App, body: Body) -> Result<T, Error> {
+    let timeout = app.config.request_timeout.0;
+    let bytes = tokio::time::timeout(timeout, intake::read(body, MAX_BODY)).await.map_err(|_| deadline_exceeded(timeout))??;
     if bytes.is_empty() { Ok(T::default()) } else { json_object("the JSON body", &bytes) }
 }
 
 fn describe_all(registry: &Registry) -> Vec<ModelInfo> {
     let mut all: Vec<ModelInfo> = registry.models().all().iter().map(|model| describe(registry, model)).collect();
-    all.extend(registry.states().into_iter().map(|(Key { name, version }, state)| {
-        let (state, reason) = match state {
-            LoadState::Loading => (ModelState::Loading, None),
-            LoadState::Failed { reason } => (ModelState::Failed, Some(reason)),
-        };
-        ModelInfo { name, version, default: false, state, reason, ready: None }
+    all.extend(registry.states().into_iter().map(|(Key { name, version }, state)| match state {
+        LoadState::Loading => ModelInfo::Loading(LoadingModel { state: LOADING, name, version, default: false }),
+        LoadState::Failed { reason } => ModelInfo::Failed(FailedModel { state: FAILED, name, version, default: false, reason }),
     }));
     all
 }
@@ -161,7 +241,11 @@ fn describe_all(registry: &Registry) -> Vec<ModelInfo> {
 fn describe(registry: &Registry, model: &Arc<Model>) -> ModelInfo {
     let manifest = &model.bundle.manifest;
     let offer = model.styles.offer();
-    let ready = ReadyModel {
+    ModelInfo::Ready(ReadyModel {
+        state: READY,
+        name: manifest.name.clone(),
+        version: manifest.version.clone(),
+        default: registry.models().default_model().is_some_and(|default| Arc::ptr_eq(default, model)),
         bundle: model.bundle.digest.clone(),
         precision: model.precision.to_string(),
         provider: model.provider,
@@ -169,13 +253,5 @@ fn describe(registry: &Registry, model: &Arc<Model>) -> ModelInfo {
         domains: offer.domains().map(|(name, _)| name.to_owned()).collect(),
         styles: offer.styles(),
         quality: manifest.quality.clone(),
-    };
-    ModelInfo {
-        name: manifest.name.clone(),
-        version: manifest.version.clone(),
-        default: registry.models().default_model().is_some_and(|default| Arc::ptr_eq(default, model)),
-        state: ModelState::Ready,
-        reason: None,
-        ready: Some(ready),
-    }
+    })
 }

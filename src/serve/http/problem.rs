@@ -1,6 +1,8 @@
 //! An [`Error`] as `application/problem+json` (RFC 9457). Status, code and title come from the one table.
 
+use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -14,8 +16,12 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 pub struct Problem {
     /// `urn:restain:` and the code.
     #[serde(rename = "type")]
+    #[schema(pattern = "^urn:restain:[a-z_]+$")]
     problem_type: String,
+    /// What the code means, whatever the request.
     title: &'static str,
+    /// As in the status line.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
     /// Which field, which value, and what would be right.
     detail: String,
@@ -23,12 +29,15 @@ pub struct Problem {
     code: &'static str,
     /// The list at fault, `tile`, `key` or `reference`, when one of its items is.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, pattern = "^(tile|key|reference)$")]
     list: Option<&'static str>,
     /// The item at fault, counted from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     index: Option<usize>,
     /// All items at fault, when the code is `tile_not_held`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     indices: Vec<usize>,
 }
 
@@ -69,6 +78,13 @@ pub fn from_panic(_: Box<dyn std::any::Any + Send>) -> Response {
 /// No such path.
 pub async fn route_not_found(uri: axum::http::Uri) -> Error {
     Error::new(ErrorKind::RouteNotFound, format!("nothing is served under {}; /docs lists what is", uri.path()))
+}
+
+/// Around routes that are not ours: they have no page of this name, and say so in a form of their own.
+pub async fn instead_of_text(request: Request, next: Next) -> Response {
+    let uri = request.uri().clone();
+    let response = next.run(request).await;
+    if response.status() == StatusCode::NOT_FOUND { route_not_found(uri).await.into_response() } else { response }
 }
 
 /// The path exists, the method does not.

@@ -2,13 +2,27 @@
 
 use std::time::Instant;
 
-use axum::extract::Request;
+use axum::extract::{FromRequestParts, Path, Request};
+use axum::http::request::Parts;
 
 use super::body::{Ask, BodyKind, Parsed};
+
 use crate::serve::app::App;
 use crate::serve::error::Error;
-use crate::serve::intake::whole;
+use crate::serve::intake::{malformed, whole};
 use crate::serve::pipeline::Request as PipelineRequest;
+
+/// The one part of the path that a caller chooses. axum's own extractor would refuse it in plain text.
+pub struct PathPart(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathPart {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let part = Path::from_request_parts(parts, state).await;
+        part.map(|Path(part)| Self(part)).map_err(|rejection| malformed(format!("the path: {}", rejection.body_text())))
+    }
+}
 
 /// The request, and whether its body was one picture.
 ///

@@ -1,21 +1,29 @@
 //! The style bank: what it holds, adding a domain to it, and removing one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, Request, State};
-use axum::http::StatusCode;
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::add_body::{AddAsk, AddBody, AddForm};
+use super::accept::{JSON, SAFETENSORS, choose};
+use super::add_body::{AddAsk, AddBody};
+use super::bodies::{AddForm, AddTensors, StyleTensors};
+use super::read::PathPart;
+use super::tensors::{self, TensorHead};
 use crate::serve::app::App;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::intake::whole;
 use crate::serve::models::Model;
 use crate::serve::pipeline::AddStyles;
+use crate::serve::pipeline::answer::EncoderAbout;
 use crate::serve::styles::{DomainOrigin, Offer};
 
 #[derive(Deserialize, IntoParams)]
@@ -23,6 +31,7 @@ use crate::serve::styles::{DomainOrigin, Offer};
 #[into_params(parameter_in = Query)]
 pub struct StylesQuery {
     /// NAME or NAME/VERSION; the default model when left out.
+    #[param(pattern = r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$")]
     model: Option<String>,
 }
 
@@ -64,18 +73,44 @@ struct DomainStyles {
 struct StyleInfo {
     id: String,
     /// Per channel, of the tile that the style was taken from, pixels in 0..1.
+    #[schema(min_items = 3, max_items = 3)]
     source_mean: [f32; 3],
+    #[schema(min_items = 3, max_items = 3)]
     source_std: [f32; 3],
 }
 
+/// A line of the `styles` of the tensor form.
+#[derive(Serialize, ToSchema)]
+pub struct PlacedStyle {
+    domain: String,
+    #[schema(inline)]
+    origin: DomainOrigin,
+    #[serde(flatten)]
+    info: StyleInfo,
+}
+
 /// The style bank, by domain
+///
+/// As JSON, or as `application/vnd.restain.safetensors` for a client that makes the product itself: `characteristics`
+/// F32 [S, h], the very numbers that the server multiplies with; in the metadata `styles`, a JSON list in the same order of
+/// `id`, `domain`, `origin`, `source_mean` and `source_std`, and `model` as `/v1/encode` gives it. Styles of domains that
+/// this server was told never to use are in neither.
 #[utoipa::path(get, path = "/v1/styles", tag = "styles", operation_id = "list_styles", params(StylesQuery),
-    responses((status = 200, description = "The styles on offer", body = Styles)))]
-pub async fn list(State(app): State<Arc<App>>, query: Result<Query<StylesQuery>, QueryRejection>) -> Result<Json<Styles>, Error> {
+    responses((status = 200, description = "The styles on offer",
+        content((Styles = "application/json"), (StyleTensors = "application/vnd.restain.safetensors")))))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    query: Result<Query<StylesQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
     let model = app.pipeline()?.models.find(read(query)?.model.as_deref())?;
+    let accept = headers.get(header::ACCEPT).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let offer = model.styles.offer();
+    if choose(accept.as_deref(), &[JSON, SAFETENSORS])? == SAFETENSORS {
+        return Ok(([(header::CONTENT_TYPE, SAFETENSORS)], as_tensor(&model, &offer)).into_response());
+    }
     let domains = (0..offer.domains().count()).map(|place| describe(&offer, place)).collect();
-    Ok(Json(Styles { of: bank(&model), domains }))
+    Ok(Json(Styles { of: bank(&model), domains }).into_response())
 }
 
 /// Add a domain from reference tiles
@@ -91,7 +126,7 @@ pub async fn list(State(app): State<Arc<App>>, query: Result<Query<StylesQuery>,
 /// `application/vnd.restain.safetensors`: tensor `tiles` U8 [n, H, W, 3], and under `request` in the metadata an object of
 /// `domain`, `model`, `styles` and `resize`.
 #[utoipa::path(post, path = "/v1/styles", tag = "styles", operation_id = "add_styles",
-    request_body(content((AddForm = "multipart/form-data"), (Vec<u8> = "application/vnd.restain.safetensors"))),
+    request_body(content((AddForm = "multipart/form-data"), (AddTensors = "application/vnd.restain.safetensors"))),
     responses((status = 201, description = "It is there, and kept", body = AddedStyles)))]
 pub async fn add(State(app): State<Arc<App>>, request: Request) -> Result<(StatusCode, Json<AddedStyles>), Error> {
     let received = Instant::now();
@@ -113,11 +148,11 @@ pub async fn add(State(app): State<Arc<App>>, request: Request) -> Result<(Statu
 ///
 /// Requests under way finish with it. A bundle's own domains cannot be removed.
 #[utoipa::path(delete, path = "/v1/styles/{domain}", tag = "styles", operation_id = "remove_styles",
-    params(("domain" = String, Path, description = "The domain's name"), StylesQuery),
+    params(("domain" = String, Path, description = "The domain's name", min_length = 1, example = "ours"), StylesQuery),
     responses((status = 204, description = "It is gone, from the disk as well")))]
 pub async fn remove(
     State(app): State<Arc<App>>,
-    Path(domain): Path<String>,
+    PathPart(domain): PathPart,
     query: Result<Query<StylesQuery>, QueryRejection>,
 ) -> Result<StatusCode, Error> {
     app.pipeline()?.remove_styles(domain, read(query)?.model.as_deref()).await?;
@@ -134,10 +169,28 @@ fn bank(model: &Model) -> BankInfo {
 }
 
 fn describe(offer: &Offer, place: usize) -> DomainStyles {
-    let info = |style: usize| {
-        let entry = offer.style(style);
-        StyleInfo { id: entry.id.clone(), source_mean: entry.source.mean, source_std: entry.source.std }
-    };
-    let styles = (0..offer.styles()).filter(|&style| offer.domain_of(style) == place).map(info).collect();
+    let styles = (0..offer.styles()).filter(|&style| offer.domain_of(style) == place).map(|style| info(offer, style)).collect();
     DomainStyles { domain: offer.domain_name(place).to_owned(), origin: offer.origin(place), styles }
+}
+
+fn info(offer: &Offer, style: usize) -> StyleInfo {
+    let entry = offer.style(style);
+    StyleInfo { id: entry.id.clone(), source_mean: entry.source.mean, source_std: entry.source.std }
+}
+
+/// `characteristics` F32 [S, h], with what they are of in the metadata.
+fn as_tensor(model: &Model, offer: &Offer) -> Vec<u8> {
+    let about = EncoderAbout::of(model);
+    let placed = |style: usize| {
+        let place = offer.domain_of(style);
+        PlacedStyle { domain: offer.domain_name(place).to_owned(), origin: offer.origin(place), info: info(offer, style) }
+    };
+    let styles: Vec<PlacedStyle> = (0..offer.styles()).map(placed).collect();
+    let text = |json: serde_json::Result<String>| json.expect("a bank is strings and numbers");
+    let metadata = BTreeMap::from([("styles", text(serde_json::to_string(&styles))), ("model", text(serde_json::to_string(&about)))]);
+    let shape = vec![styles.len(), about.geometry.half()];
+    let mut bytes = tensors::head(&[TensorHead { name: "characteristics", dtype: Dtype::F32, shape }], metadata);
+    // Little-endian, as on every machine this is built for.
+    (0..offer.styles()).for_each(|style| bytes.extend_from_slice(bytemuck::cast_slice(&offer.style(style).style.0)));
+    bytes
 }

@@ -17,6 +17,7 @@ use crate::method::normalise::Normalisation;
 use crate::serve::admission::Permit;
 use crate::serve::batch::TileEncoding;
 use crate::serve::error::{Error, ErrorKind};
+use crate::serve::models::Model;
 
 /// The variants of every tile, in the order of the request.
 pub struct Answer {
@@ -37,6 +38,8 @@ pub struct About {
     pub version: String,
     /// The bundle's digest: what, with a tile's key, the seed and the index, makes a variant again.
     pub bundle: String,
+    /// As asked for, or as drawn.
+    #[schema(maximum = 9_007_199_254_740_991_u64)]
     pub seed: u64,
     pub method: Method,
 }
@@ -63,8 +66,10 @@ pub struct Origin {
     pub index: usize,
     /// The bank's id of the style; `a/3*0.25+b/7*0.75` is a blend of two, with their shares; `reference/0#17` is patch 17
     /// of the first reference; null when the method takes none.
+    #[schema(required)]
     pub style: Option<String>,
     /// The style's domain, when it is the bank's and, of a blend, the only one.
+    #[schema(required)]
     pub domain: Option<String>,
 }
 
@@ -74,6 +79,7 @@ pub struct Provenance {
     #[serde(flatten)]
     pub about: About,
     /// BLAKE3 of the tile's size and decoded pixels.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
     pub tile_key: String,
     #[serde(flatten)]
     pub origin: Origin,
@@ -153,11 +159,30 @@ pub struct EncoderAbout {
     pub version: String,
     /// The bundle's digest.
     pub bundle: String,
-    #[schema(value_type = Object)]
+    #[schema(schema_with = geometry)]
     pub geometry: Geometry,
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^(planar|interleaved)$")]
     pub pixel_order: PixelOrder,
     /// `mean` and `std` of pixels in 0..1.
     #[schema(value_type = Object)]
     pub normalisation: Normalisation,
+}
+
+/// Described where models are listed.
+fn geometry() -> utoipa::openapi::Ref {
+    utoipa::openapi::Ref::from_schema_name("Geometry")
+}
+
+impl EncoderAbout {
+    pub fn of(model: &Model) -> Self {
+        let manifest = &model.bundle.manifest;
+        Self {
+            model: model.name().to_owned(),
+            version: model.version().to_owned(),
+            bundle: model.bundle.digest.clone(),
+            geometry: manifest.geometry,
+            pixel_order: manifest.pixel_order,
+            normalisation: manifest.normalisation,
+        }
+    }
 }

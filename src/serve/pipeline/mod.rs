@@ -166,15 +166,7 @@ impl Pipeline {
         let asking = Asking { deadline, priority: ask.priority, permit: Arc::clone(&permit), resize: ask.resize };
         let EncodedTiles { tiles: encodings, queue, encode, .. } = self.encoded(&model, &tiles, &[], asking).await?;
         asked.answered(tiles.len(), &Phases { queue, decode, encode, synthesise: Duration::ZERO });
-        let manifest = &model.bundle.manifest;
-        let about = EncoderAbout {
-            model: model.name().to_owned(),
-            version: model.version().to_owned(),
-            bundle: model.bundle.digest.clone(),
-            geometry: manifest.geometry,
-            pixel_order: manifest.pixel_order,
-            normalisation: manifest.normalisation,
-        };
+        let about = EncoderAbout::of(&model);
         let tiles = tiles.iter().map(|tile| tile.key).zip(encodings).collect();
         Ok(EncodeAnswer { about, tiles, timings: Timings { queue, encode, ..Timings::default() }, permits: vec![body, permit] })
     }

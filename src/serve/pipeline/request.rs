@@ -1,23 +1,30 @@
 //! What a caller may ask for: the request JSON, the same on every transport. Names and types only; whether it can be
 //! done is [`super::plan`]'s question.
 
+mod described;
+mod whole;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::codec::ImageFormat;
 pub use crate::serve::batch::Priority;
+pub use whole::whole;
 
 /// What is wanted of the tiles. Every field may be left out; unknown ones are refused.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AugmentRequest {
     /// NAME or NAME/VERSION; a name alone is its highest version. Left out: the server's default.
+    #[schema(pattern = r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$", example = "demo/1")]
     pub model: Option<String>,
-    /// Variants of each tile, 1 when left out.
-    #[schema(minimum = 1, default = 1)]
+    /// Variants of each tile, 1 when left out. The server sets the most, 64 unless `--max-variants` says otherwise.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_u64, default = 1)]
+    #[serde(deserialize_with = "whole")]
     pub variants: Option<u64>,
     /// The same seed gives the same bytes. Drawn, and named in the provenance, when left out.
     #[schema(minimum = 0, maximum = 9_007_199_254_740_991_u64)]
+    #[serde(deserialize_with = "whole")]
     pub seed: Option<u64>,
     pub method: Method,
     pub style: StyleRequest,
@@ -29,7 +36,8 @@ pub struct AugmentRequest {
     pub output: OutputRequest,
     pub priority: Priority,
     /// Less than the server's own limit, when given.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_u64)]
+    #[serde(deserialize_with = "whole")]
     pub timeout_ms: Option<u64>,
 }
 
@@ -38,12 +46,14 @@ pub struct AugmentRequest {
 #[serde(deny_unknown_fields, default)]
 pub struct EncodeTilesRequest {
     /// NAME or NAME/VERSION; a name alone is its highest version. Left out: the server's default.
+    #[schema(pattern = r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$", example = "demo/1")]
     pub model: Option<String>,
     /// Resize a tile of another size to the model's, instead of refusing it.
     pub resize: bool,
     pub priority: Priority,
     /// Less than the server's own limit, when given.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_u64)]
+    #[serde(deserialize_with = "whole")]
     pub timeout_ms: Option<u64>,
 }
 
@@ -72,16 +82,18 @@ pub struct StyleRequest {
     pub domains: Option<Vec<String>>,
     /// No styles of these domains of the bank.
     pub exclude_domains: Option<Vec<String>>,
-    /// Only these styles of the bank.
+    /// Only these styles of the bank, by the ids that `GET /v1/styles` lists.
     pub ids: Option<Vec<String>>,
-    /// A mixture of styles of the bank, at most 16, instead of one of them.
+    /// A mixture of styles of the bank, at most 16, instead of one of them. It goes with none of `domains`,
+    /// `exclude_domains` and `ids`.
+    #[schema(min_items = 1, max_items = 16)]
     pub blend: Option<Vec<BlendPart>>,
     pub placement: Placement,
     pub share: Share,
 }
 
 /// A style of a blend: either one of the bank by its `id`, or one of a `domain` of the bank that each variant draws.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BlendPart {
     pub id: Option<String>,
@@ -128,11 +140,12 @@ pub enum Share {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutputRequest {
-    /// `png`, `jpeg` or `webp`; png when left out.
-    #[schema(value_type = Option<String>)]
+    /// png when left out.
+    #[schema(schema_with = described::format)]
     pub format: Option<ImageFormat>,
     /// Of JPEG and WebP, 90 when left out; at 100 WebP is lossless.
     #[schema(minimum = 1, maximum = 100, default = 90)]
+    #[serde(deserialize_with = "whole")]
     pub quality: Option<u32>,
     /// One picture: a row for each tile, the original and then its variants.
     pub sheet: bool,
