@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import call as calls
-from . import errors, wire
-from .answers import Augmented, Domain, EncoderModel, Encodings, ModelInfo, Styles, Timings
+from . import errors, rows, wire
+from .answers import Augmented, Domain, Encodings, ModelInfo, Styles, Timings
 from .bank import StyleBank
 from .call import Answer, Ask, Call
 from .retry import Retry
@@ -161,14 +161,19 @@ class Client:
         def one(call: Call, start: int, stop: int) -> list[tuple[int, list[Mapping[str, Any] | str], Timings | None]]:
             room = made[start:stop]
             try:
-                return [(start, *_variants(*self._portion_of(call, ask, pixels[start:stop], {"variants": room}), room))]
+                return [
+                    (
+                        start,
+                        *rows.variants_of(*self._portion_of(call, ask, pixels[start:stop], {"variants": room}), room),
+                    )
+                ]
             except errors.ServerError as error:
                 if self.on_error != "original":
                     raise
                 self._warn(error)
                 room[:] = pixels[start:stop, None]
                 failed[start:stop] = True
-                return [(start, _originals(pixels[start:stop], variants, seed), None)]
+                return [(start, rows.originals_of(pixels[start:stop], variants, seed), None)]
 
         answer_bytes = variants * pixels[0].nbytes
         for _, record, timing in sorted(
@@ -193,7 +198,7 @@ class Client:
         ask = Ask("/v1/encode", {name: value for name, value in request.items() if value is not None}, True, False)
 
         def one(call: Call, start: int, stop: int) -> list[tuple[int, Encodings]]:
-            return [(start, _encodings(*self._portion_of(call, ask, pixels[start:stop], {})))]
+            return [(start, rows.encodings_of(*self._portion_of(call, ask, pixels[start:stop], {})))]
 
         # An encoding is twice a tile's pixels, and of f16: four times their bytes.
         parts = sorted(self._portions(ask, pixels, 4 * pixels[0].nbytes, timeout, one), key=lambda part: part[0])
@@ -379,60 +384,6 @@ def _room(out: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
     if out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
         raise ValueError(f"out is {out.dtype} {list(out.shape)}, and must be uint8 {list(shape)} and C-contiguous")
     return out
-
-
-def _rows(answer: Answer, tiles: Distinct) -> NDArray[np.intp] | None:
-    """For each tile of the call its row of the answer; None when they are the same."""
-    if answer.order is None:
-        return tiles.places
-    order = np.array(answer.order)
-    return order if tiles.places is None else order[tiles.places]
-
-
-def _variants(
-    answer: Answer, tiles: Distinct, room: NDArray[np.uint8]
-) -> tuple[list[Mapping[str, Any] | str], Timings]:
-    rows, made = _rows(answer, tiles), answer.tensors["variants"]
-    records: list[Mapping[str, Any] | str] = [answer.metadata["provenance"]]
-    if rows is not None:
-        np.take(made, rows, axis=0, out=room)
-        told, count = json.loads(answer.metadata["provenance"]), made.shape[1]
-        records = [told[row * count + k] for row in rows for k in range(count)]
-    elif made is not room:
-        room[:] = made
-    return records, _timings(answer.headers.get("server-timing", ""))
-
-
-def _encodings(answer: Answer, tiles: Distinct) -> Encodings:
-    rows, keys = _rows(answer, tiles), json.loads(answer.metadata["keys"])
-    anatomy, characteristics = answer.tensors["anatomy"], answer.tensors["characteristics"]
-    if rows is not None:
-        anatomy, characteristics, keys = anatomy[rows], characteristics[rows], [keys[row] for row in rows]
-    return Encodings(anatomy, characteristics, tuple(keys), EncoderModel.from_json(answer.metadata["model"]))
-
-
-def _originals(pixels: NDArray[np.uint8], variants: int, seed: int) -> list[Mapping[str, Any] | str]:
-    keys = [key.hex() for key in Distinct.as_given(pixels).keys]
-    same: dict[str, Any] = {
-        "model": "",
-        "version": "",
-        "bundle": "",
-        "seed": seed,
-        "method": "original",
-        "style": None,
-        "domain": None,
-    }
-    return [{**same, "tile_key": key, "index": k} for key in keys for k in range(variants)]
-
-
-def _timings(header: str) -> Timings:
-    """Of `queue;dur=0.1, encode;dur=2.0`."""
-    told: dict[str, float] = {}
-    for entry in header.split(","):
-        name, _, duration = entry.strip().partition(";dur=")
-        if name in ("queue", "encode", "synthesise", "total") and duration:
-            told[f"{name}_ms"] = float(duration)
-    return Timings(**told)
 
 
 def _after_fork() -> None:

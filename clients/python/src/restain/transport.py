@@ -124,6 +124,8 @@ class Transport:
             response.release_conn()
             return result
         except (NewConnectionError, ConnectTimeoutError) as error:
+            if deadline.left() <= 0:
+                raise deadline.error() from error
             raise NotSent(f"{self._url} takes no connection: {error}", code="connection") from error
         except ReadTimeoutError as error:
             raise deadline.error() from error
