@@ -17,7 +17,7 @@ mod version;
 use std::fmt;
 use std::sync::Arc;
 
-pub use load::{LoadContext, LoadError};
+pub use load::{LoadContext, LoadError, pick};
 pub use registry::{LoadAsk, Registry, State};
 pub use served::Models;
 pub use statistics::{Asked, Phases, Statistics};

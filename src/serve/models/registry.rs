@@ -52,13 +52,13 @@ pub struct LoadAsk {
 }
 
 impl Registry {
-    /// Loads every bundle of the models directory, or fails: a server that lacks a model it was given is not the server
+    /// Loads every bundle of the models directory, or the one that the context names, or fails: a server that lacks a model it was given is not the server
     /// that was asked for. Blocks.
     ///
     /// # Errors
     /// With the bundle at fault and the reason.
     pub fn open(context: LoadContext) -> Result<Arc<Self>, LoadError> {
-        let keys = load::on_disk(&context.config.models)?;
+        let keys = context.only.clone().map_or_else(|| load::on_disk(&context.config.models), |key| Ok(vec![key]))?;
         if keys.is_empty() {
             return Err(LoadError::Empty(context.config.models.clone()));
         }
