@@ -75,7 +75,7 @@ fn tiles(list: &'static str, tiles: Option<proto::Tiles>) -> Result<Vec<TileInpu
 fn split(list: &str, pixels: proto::Pixels, tiles: &mut Vec<TileInput>) -> Result<(), Error> {
     let proto::Pixels { height, width, mut data } = pixels;
     let size = u64::from(height) * u64::from(width) * 3;
-    if size == 0 || data.len() as u64 % size != 0 {
+    if size == 0 || !(data.len() as u64).is_multiple_of(size) {
         let bytes = data.len();
         return Err(malformed(format!(
             "{list}s.pixels has {bytes} bytes of data for tiles of {width}×{height} pixels, and needs {size} for each of them, and more than none"

@@ -12,6 +12,7 @@ use super::proto::grpc_inference_service_server::GrpcInferenceService;
 use super::{message, model, proto, repository};
 use crate::serve::app::App;
 use crate::serve::error::Error;
+use crate::serve::pipeline::answer::Timings;
 use crate::serve::rpc::{self, Calls, Held, Message, Messages, status, timeout_ms};
 
 pub struct Service {
@@ -123,7 +124,7 @@ impl GrpcInferenceService for Service {
 struct Made {
     response: proto::ModelInferResponse,
     held: Held,
-    timings: crate::serve::pipeline::answer::Timings,
+    timings: Timings,
 }
 
 async fn infer(

@@ -16,6 +16,8 @@ pub const TILES: &str = "TILES";
 pub const KEYS: &str = "KEYS";
 pub const REFERENCES: &str = "REFERENCES";
 
+const KEY_BYTES: i64 = TileKey::BYTES as i64;
+
 /// A tensor as it came.
 pub struct Input {
     pub name: String,
@@ -44,14 +46,15 @@ pub struct Pictures {
 pub fn pictures(inputs: Vec<Input>) -> Result<Pictures, Error> {
     let (mut tiles, mut keys, mut references) = (None, None, None);
     for input in inputs {
-        let (list, read) = match input.name.as_str() {
+        let name = input.name.clone();
+        let (list, read) = match name.as_str() {
             TILES => (&mut tiles, tiles_of("tile", input)?),
             KEYS => (&mut keys, keys_of(input)?),
             REFERENCES => (&mut references, tiles_of("reference", input)?),
-            name => return Err(malformed(format!("there is no input `{name}`, and inputs are {TILES}, {KEYS} and {REFERENCES}"))),
+            _ => return Err(malformed(format!("there is no input `{name}`, and inputs are {TILES}, {KEYS} and {REFERENCES}"))),
         };
         if list.replace(read).is_some() {
-            return Err(malformed("an input is given twice"));
+            return Err(malformed(format!("the input {name} is given twice")));
         }
     }
     let mut tiles = tiles.unwrap_or_default();
@@ -89,29 +92,32 @@ fn pixels(input: Input) -> Result<Vec<TileInput>, Error> {
 }
 
 fn keys_of(input: Input) -> Result<Vec<TileInput>, Error> {
-    if input.datatype == "BYTES" {
-        let of_hex = |index: usize, text: &str| {
-            text.trim().parse::<TileKey>().map_err(|error| malformed(format!("key {index}: {error}")).at("key", index))
-        };
-        let key = |(index, bytes): (usize, &Bytes)| {
-            let of_bytes = <[u8; TileKey::BYTES]>::try_from(&bytes[..]).ok().map(TileKey::from_bytes);
-            of_bytes.map_or_else(|| of_hex(index, &String::from_utf8_lossy(bytes)), Ok)
-        };
-        let hex = |index: usize, text: &str| of_hex(index, text).map(|key| Bytes::copy_from_slice(key.as_bytes()));
-        let elements = elements(input, hex)?;
-        return elements.iter().enumerate().map(|element| key(element).map(TileInput::Key)).collect();
+    match input.datatype.as_str() {
+        "UINT8" => {
+            let &[count @ (0..), KEY_BYTES] = &input.shape[..] else {
+                return Err(malformed(format!("{KEYS} is UINT8 {:?}, and must be [m, {KEY_BYTES}]", input.shape)));
+            };
+            let data = input.raw()?;
+            if !fits(&[count, KEY_BYTES], data.len()) {
+                return Err(input.wrong_size(data.len()));
+            }
+            Ok(data.as_chunks().0.iter().map(|bytes| TileInput::Key(TileKey::from_bytes(*bytes))).collect())
+        }
+        "BYTES" => {
+            let elements = elements(input, |_, text| Ok(Bytes::copy_from_slice(text.as_bytes())))?;
+            elements.iter().enumerate().map(|(index, bytes)| key(index, bytes).map(TileInput::Key)).collect()
+        }
+        _ => Err(input.wrong_type()),
     }
-    let &[count @ (0..), 32] = &input.shape[..] else {
-        return Err(malformed(format!("{KEYS} is {} {:?}, and must be UINT8 [m, 32] or BYTES [m]", input.datatype, input.shape)));
-    };
-    if input.datatype != "UINT8" {
-        return Err(input.wrong_type());
+}
+
+/// Its bytes, or the hex of them.
+fn key(index: usize, bytes: &[u8]) -> Result<TileKey, Error> {
+    if let Ok(bytes) = bytes.try_into() {
+        return Ok(TileKey::from_bytes(bytes));
     }
-    let data = input.raw()?;
-    if !fits(&[count, TileKey::BYTES as i64], data.len()) {
-        return Err(input.wrong_size(data.len()));
-    }
-    Ok(data.as_chunks().0.iter().map(|bytes| TileInput::Key(TileKey::from_bytes(*bytes))).collect())
+    let text = String::from_utf8_lossy(bytes);
+    text.trim().parse().map_err(|error| malformed(format!("key {index}: {error}")).at("key", index))
 }
 
 /// The elements of a BYTES tensor; `read` makes one of its text in JSON.
@@ -211,7 +217,7 @@ mod tests {
             (TILES, "BYTES", &[-1, -1], Data::Elements(vec![Bytes::new()]), "has 1 elements"),
             (TILES, "BYTES", &[], Data::Elements(vec![Bytes::new()]), "has 1 elements"),
             (TILES, "BYTES", &[1], Data::Texts(vec!["?".to_owned()]), "tile 0 is not base64"),
-            (KEYS, "UINT8", &[1, 31], raw(31), "UINT8 [m, 32]"),
+            (KEYS, "UINT8", &[1, 31], raw(31), "must be [m, 32]"),
             (KEYS, "UINT8", &[2, 32], raw(32), "has 32 bytes"),
             (KEYS, "BYTES", &[1], Data::Texts(vec!["7".to_owned()]), "key 0"),
             ("MASK", "UINT8", &[1], raw(1), "no input `MASK`"),
@@ -220,6 +226,6 @@ mod tests {
             assert!(error.detail.contains(said), "{said}: {error}");
         }
         let twice = || input(TILES, "UINT8", &[0, 1, 1, 3], raw(0));
-        assert!(pictures(vec![twice(), twice()]).err().unwrap().detail.contains("twice"));
+        assert!(pictures(vec![twice(), twice()]).err().unwrap().detail.contains("TILES is given twice"));
     }
 }

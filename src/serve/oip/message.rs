@@ -30,9 +30,8 @@ pub struct Asked {
 /// `malformed_request`, with the part that cannot be read.
 pub fn read(request: proto::ModelInferRequest, in_stream: bool) -> Result<Asked, Error> {
     let proto::ModelInferRequest { model_name, model_version, parameters, inputs, outputs, raw_input_contents, .. } = request;
-    let mut parameters = parameters.into_iter().map(|(name, parameter)| Ok((value(&name, parameter)?, name)));
-    let mut parameters: Parameters =
-        parameters.by_ref().map(|read| read.map(|(value, name)| (name, value))).collect::<Result<_, Error>>()?;
+    let value = |(name, parameter): (String, proto::InferParameter)| value(&name, parameter).map(|value| (name, value));
+    let mut parameters: Parameters = parameters.into_iter().map(value).collect::<Result<_, Error>>()?;
     if in_stream {
         parameters.remove(ASKS_FOR_FINAL);
     }
