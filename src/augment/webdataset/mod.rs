@@ -190,11 +190,11 @@ impl Samples {
             if let Err(said) = self.check_key(&item, &mut keys) {
                 return ControlFlow::Break(Some(AugmentError::Tar { path: tar.path.clone(), said }));
             }
-            let bytes = at - std::mem::replace(&mut read, at);
             if skip > 0 {
                 skip -= 1;
                 return ControlFlow::Continue(());
             }
+            let bytes = at - std::mem::replace(&mut read, at);
             tell(Event::Item { tar: Arc::clone(tar), item, bytes })
         });
         match ended {
