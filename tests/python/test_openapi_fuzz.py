@@ -5,6 +5,7 @@ type, head or body that is not in it, nothing refused as malformed that is of it
 
 import os
 from base64 import b64encode
+from urllib.parse import quote
 
 import bodies
 import hypothesis
@@ -98,6 +99,11 @@ def not_for(case):
 
 def test_operations_one_after_the_other_are_answered_as_described(fuzzed):
     class Machine(DESCRIBED.as_state_machine()):
+        def setup(self):
+            # Each round finds the server as the one before it did: what was made up can be made up again.
+            super().setup()
+            reset(fuzzed)
+
         def get_call_kwargs(self, case):
             return {"base_url": fuzzed.url}
 
@@ -105,6 +111,16 @@ def test_operations_one_after_the_other_are_answered_as_described(fuzzed):
             case.validate_response(response, additional_checks=[code_is_described], excluded_checks=not_for(case))
 
     Machine.run(settings=hypothesis.settings(SETTINGS, max_examples=max(EXAMPLES // 4, 1), stateful_step_count=8, derandomize=not SEED))
+
+
+def reset(server):
+    for version in ("1", "2"):
+        loaded = requests.post(f"{server.url}/v1/models/demo/load", json={"version": version, "default": version == "2"}, timeout=60)
+        assert loaded.status_code == 200, loaded.text
+        for domain in requests.get(f"{server.url}/v1/styles", params={"model": f"demo/{version}"}, timeout=60).json()["domains"]:
+            if domain["origin"] == "added":
+                gone = requests.delete(f"{server.url}/v1/styles/{quote(domain['domain'])}", params={"model": f"demo/{version}"}, timeout=60)
+                assert gone.status_code == 204, gone.text
 
 
 @pytest.mark.parametrize(("kind", "made_up"), [(SAFETENSORS, bodies.tensors), ("image/png", bodies.pictures)])
