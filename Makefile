@@ -4,13 +4,13 @@
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 CARGO_FLAGS ?= --locked
+# For the tests in Python; in it stands what tests/python/requirements.txt pins.
+PYTHON := .deps/python/bin/python
 # Further options of the server: make serve ARGS="--http 127.0.0.1:9000"
 ARGS ?=
-# A Python that has what tests/python/requirements.txt lists.
-PYTHON ?= .deps/python/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test check fmt doc fuzz-api bench bench-serve onnxruntime libtorch clean
+.PHONY: help serve train test test-python check fmt doc fuzz-api bench bench-serve bench-clients onnxruntime libtorch python clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -24,9 +24,14 @@ train: libtorch onnxruntime ## Build the trainer, restain-train
 	@tools/need.sh cargo gcc g++
 	cargo build --release $(CARGO_FLAGS) --no-default-features --features train --bin restain-train
 
-test: libtorch onnxruntime ## Run every test
+test: libtorch onnxruntime python ## Run every test
 	@tools/need.sh cargo gcc g++
 	cargo test $(CARGO_FLAGS) --all-features
+	@$(MAKE) --no-print-directory test-python
+
+test-python: python ## Run the tests in Python, on the program that `cargo build` or `cargo test` has built
+	cd clients/python && ../../$(PYTHON) -m mypy && ../../$(PYTHON) -m ruff check && ../../$(PYTHON) -m ruff format --check
+	$(PYTHON) -m pytest -c tests/python/pytest.ini tests/python clients/python/tests
 
 check: ## Everything that CI checks, tests included
 	@.ci/run
@@ -39,7 +44,8 @@ doc: libtorch ## Build the API documentation
 	@tools/need.sh cargo gcc g++
 	cargo doc $(CARGO_FLAGS) --no-deps --all-features
 
-fuzz-api: ## Send the server what is made up from its API description, for ten minutes or so
+fuzz-api: onnxruntime python ## Send the server what is made up from its API description, for ten minutes or so
+	cargo build $(CARGO_FLAGS) --bin restain
 	RESTAIN_FUZZ_EXAMPLES=$(or $(EXAMPLES),1500) RESTAIN_FUZZ_SEED=$(or $(SEED),$$(date +%s)) \
 	    $(PYTHON) -m pytest -c tests/python/pytest.ini tests/python/test_openapi_fuzz.py -rA
 
@@ -52,6 +58,11 @@ bench-serve: train ## Measure the server against its encoder, its wire and itsel
 	@[ -d runs/models/base/1 ] || $(TARGET)/release/restain-train init --preset base --out runs/models/base/1
 	python3 benches/serve.py
 
+bench-clients: onnxruntime python ## Measure every other way in against /v1/augment, and the Python client against `restain load`
+	cargo bench $(CARGO_FLAGS) --bench transports
+	cargo build --release $(CARGO_FLAGS) --bin restain
+	$(PYTHON) benches/python_client.py $(TARGET)/release/restain
+
 onnxruntime: ## Fetch ONNX Runtime, which the server loads
 	@tools/need.sh cargo gcc
 	@[ -n "$$ORT_DYLIB_PATH" ] || { tools/need.sh python3 pip && python3 tools/fetch.py onnxruntime; }
@@ -59,6 +70,10 @@ onnxruntime: ## Fetch ONNX Runtime, which the server loads
 libtorch: ## Fetch libtorch, which the trainer is built with
 	@tools/need.sh cargo gcc g++
 	@[ -n "$$LIBTORCH" ] || { tools/need.sh python3 pip && python3 tools/fetch.py libtorch; }
+
+python: ## Make the environment of the tests in Python
+	@tools/need.sh python3 pip
+	@tools/python.sh
 
 clean: ## Remove what was built and fetched
 	cargo clean

@@ -16,7 +16,22 @@ fn main() {
 /// Messages, servers and clients in Rust, and `descriptors.bin` for reflection. In Rust alone: no protoc is needed.
 #[cfg(feature = "serve")]
 fn services() {
-    const FILES: [&str; 1] = ["proto/restain/v1/restain.proto"];
+    const FILES: [&str; 2] = ["proto/restain/v1/restain.proto", "proto/inference/grpc_service.proto"];
+    // Messages that the Open Inference Protocol has as JSON too, under the same names.
+    const JSON: [&str; 12] = [
+        "ServerMetadataResponse",
+        "ModelMetadataResponse",
+        "ModelConfig",
+        "ModelInput",
+        "ModelOutput",
+        "ModelParameter",
+        "ModelStatisticsResponse",
+        "ModelStatistics",
+        "InferStatistics",
+        "InferBatchStatistics",
+        "StatisticDuration",
+        "RepositoryIndexResponse.ModelIndex",
+    ];
     println!("cargo:rerun-if-changed=proto");
     let mut compiler = protox::Compiler::new(["proto"]).expect("the directory proto is there");
     compiler.include_source_info(true).include_imports(true);
@@ -25,6 +40,13 @@ fn services() {
     }
     let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     std::fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set()).expect("OUT_DIR can be written to");
-    let code = tonic_prost_build::configure().bytes(".").build_transport(false);
+    let mut code = tonic_prost_build::configure().bytes(".").btree_map(".inference").build_transport(false);
+    for message in JSON {
+        code = code.type_attribute(format!(".inference.{message}"), "#[derive(serde::Serialize)]");
+    }
+    for tensor in ["ModelInput", "ModelOutput"] {
+        let named = r#"#[serde(serialize_with = "crate::serve::oip::data_type")]"#;
+        code = code.field_attribute(format!(".inference.{tensor}.data_type"), named);
+    }
     code.compile_fds(compiler.file_descriptor_set()).expect("OUT_DIR can be written to");
 }

@@ -15,8 +15,8 @@ use axum::routing::get;
 use bytes::Bytes;
 use restain::bundle::{Bundle, Precision};
 use restain::engine::{Encoder, EncoderOptions, Runtime};
-use restain::serve::http::held::HeldBody;
-use restain::serve::http::listen::{ListenOptions, serve};
+use restain::serve::held::HeldBody;
+use restain::serve::listen::{ListenOptions, Protocol, serve};
 use serde_json::json;
 
 const BATCHES: [usize; 6] = [1, 2, 4, 8, 16, 32];
@@ -81,7 +81,7 @@ fn constant(address: &str, bytes: usize) -> anyhow::Result<()> {
         let router = axum::Router::new().route("/v1/models", get(async move || axum::Json(models))).fallback(answer);
         let options = ListenOptions { max_connections: 64, idle_timeout: Duration::from_secs(75), write_timeout: Duration::from_secs(30) };
         println!("ready on http://{}", listener.local_addr()?);
-        serve(listener, router, options, std::future::pending()).await;
+        serve(listener, router, Protocol::Http1, options, std::future::pending()).await;
         Ok(())
     })
 }

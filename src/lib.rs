@@ -9,12 +9,16 @@
 //! train::run → train::{trainer, export, …} → …   ├→ engine, codec, bundle → method
 //! ```
 
+#[cfg(feature = "serve")]
+pub mod augment;
 pub mod bundle;
 pub mod codec;
 pub mod engine;
 #[cfg(feature = "serve")]
 pub mod load;
 pub mod method;
+#[cfg(feature = "serve")]
+pub mod options_file;
 #[cfg(feature = "serve")]
 pub mod serve;
 #[cfg(feature = "train")]

@@ -18,8 +18,9 @@ const SECRETS: [(&str, &[&str]); 3] =
 /// Who may read the environment: configuration, the programs, and the lookup of the library to load.
 const ENVIRONMENT: [&str; 6] = ["src/bin", "src/serve/config", "src/serve/cli", "src/train/cli", "src/train/options", "src/engine/runtime"];
 /// Who may declare flags: configuration, the programs, and the trainer's commands, each beside its own code.
-const FLAGS: [&str; 15] = [
+const FLAGS: [&str; 16] = [
     "src/bin",
+    "src/augment/options",
     "src/load/options",
     "src/serve/config",
     "src/serve/cli",
@@ -46,7 +47,7 @@ fn floor(module: &str) -> Option<u8> {
         "serve::batch" | "serve::cache" | "serve::admission" => 2,
         "train::dataset" | "train::augment" | "train::vit" | "train::losses" | "train::adamw" | "train::checkpoint" => 2,
         "serve::pipeline" | "train::trainer" | "train::export" | "train::styles" | "train::evaluate" => 3,
-        "load" | "train::cli" => 4,
+        "augment" | "load" | "train::cli" => 4,
         _ if TRANSPORTS.contains(&module) => 4,
         _ if module.starts_with("bin") => 5,
         _ => return None,

@@ -63,6 +63,8 @@ pub fn edit_manifest(bundle: &Path, edit: impl FnOnce(&mut Value)) {
 pub struct Server {
     child: Child,
     pub address: String,
+    /// Where it speaks gRPC.
+    pub grpc: String,
     pub client: Client,
     models: tempfile::TempDir,
 }
@@ -79,12 +81,13 @@ impl Server {
             .stderr(log)
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let address = lines.filter_map(|line| Some(line.strip_prefix("ready on http://")?.split(' ').next()?.to_owned())).next();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let mut told = |what: &str| lines.find_map(|line| Some(line.strip_prefix(what)?.split(' ').next()?.to_owned()));
+        let (address, grpc) = (told("ready on http://"), told("gRPC on "));
         let client = Client::builder().timeout(STUCK).build().unwrap();
         let log = || std::fs::read_to_string(models.path().join("log")).unwrap();
         let address = address.unwrap_or_else(|| panic!("the server did not start: {}", log()));
-        Self { child, address, client, models }
+        Self { child, address, grpc: grpc.expect("the second line of a ready server"), client, models }
     }
 
     pub fn url(&self, path: &str) -> String {

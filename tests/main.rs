@@ -1,6 +1,8 @@
 //! One crate of integration tests: facts about behaviour, on real parts.
 
 mod architecture;
+#[cfg(feature = "serve")]
+mod augment;
 mod demo;
 #[cfg(feature = "serve")]
 mod harness;

@@ -1,4 +1,4 @@
-//! `restain`: serve tiles, load a server, describe the API, check a bundle.
+//! `restain`: serve tiles, augment a data set, load a server, describe the API, check a bundle.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
+use restain::augment::{self, AugmentArgs};
 use restain::load::{self, LoadArgs};
+use restain::options_file;
 use restain::serve::cache::faults::{CountFaults, OnlyFaults, WithoutFaults};
 use restain::serve::{self, Listeners, ServeArgs, config::LogFormat};
 use tokio::net::TcpListener;
@@ -25,6 +27,8 @@ struct Cli {
 enum Command {
     /// Serve the bundles of a models directory over HTTP
     Serve(Box<ServeArgs>),
+    /// Write variants of a whole data set, without a server: a folder, a WILDS root or WebDataset tars
+    Augment(Box<AugmentArgs>),
     /// Load a server with requests and report throughput, latencies and errors
     Load(Box<LoadArgs>),
     /// Print the OpenAPI description, as YAML
@@ -36,6 +40,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match told().command {
         Command::Serve(args) => serve(*args),
+        Command::Augment(args) => augment(*args),
         Command::Load(args) => load(*args),
         Command::Openapi => openapi(),
         Command::Check { bundle } => check(&bundle),
@@ -48,8 +53,11 @@ fn main() -> ExitCode {
 
 /// The command line, and what a file given on it adds.
 fn told() -> Cli {
-    let matches = Cli::command().get_matches();
-    let more = matches.subcommand_matches("load").map_or(Ok(Vec::new()), load::flags_from_file);
+    let cli = Cli::command();
+    let matches = cli.clone().get_matches();
+    let with_file = matches.subcommand().filter(|(name, _)| ["augment", "load"].contains(name));
+    let more =
+        with_file.map_or(Ok(Vec::new()), |(name, given)| options_file::flags(cli.find_subcommand(name).expect("it was given"), given));
     match more {
         Ok(more) => Cli::parse_from(std::env::args_os().chain(more.into_iter().map(Into::into))),
         Err(error) => {
@@ -82,7 +90,7 @@ fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         print!("{}", config.to_toml());
         return Ok(ExitCode::SUCCESS);
     }
-    log(&config)?;
+    log(&config.log, config.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let stop = runtime.block_on(async {
         let signals = serve::signal::Signals::new().context("signals cannot be listened for")?;
@@ -93,6 +101,43 @@ fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     // Whatever still loads or computes is of no use to anyone.
     runtime.shutdown_background();
     Ok(ExitCode::from(stop?.exit_status()))
+}
+
+fn augment(args: AugmentArgs) -> anyhow::Result<ExitCode> {
+    let args = match args.resolve() {
+        Ok(args) => args,
+        Err(said) => {
+            eprintln!("restain: {said}");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    if args.print_config {
+        print!("{}", args.to_toml()?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    log(&args.log, args.log_format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(async {
+        let signals = serve::signal::Signals::new().context("signals cannot be listened for")?;
+        let stop = async move { _ = signals.asked_to_stop().await };
+        anyhow::Ok(augment::run(args, stop).await)
+    })?;
+    // Whatever is still under way is of no use to anyone.
+    runtime.shutdown_background();
+    match ended {
+        Ok(augment::Ending::Done(summary)) => println!("{summary}"),
+        Ok(augment::Ending::Told(told)) => println!("{told}"),
+        Ok(augment::Ending::Interrupted(summary)) => {
+            eprintln!("restain: stopped; the same command goes on with it\n{summary}");
+            return Ok(ExitCode::from(130));
+        }
+        Err(error) if error.is_wrong_use() => {
+            eprintln!("restain: {error}");
+            return Ok(ExitCode::from(2));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn load(args: LoadArgs) -> anyhow::Result<ExitCode> {
@@ -116,10 +161,10 @@ fn load(args: LoadArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn log(config: &serve::Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.log).with_context(|| format!("log is `{}`", config.log))?;
+fn log(levels: &str, format: LogFormat) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(levels).with_context(|| format!("log is `{levels}`"))?;
     let lines = tracing_subscriber::fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
-    let lines = match config.log_format {
+    let lines = match format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().boxed(),
     };

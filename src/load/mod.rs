@@ -14,7 +14,6 @@ mod connection;
 mod drawn;
 mod drive;
 mod exchange;
-mod file;
 mod mix;
 mod options;
 mod progress;
@@ -31,7 +30,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 pub use drive::Ending;
-pub use file::flags_from_file;
 pub use options::LoadArgs;
 pub use report::Report;
 

@@ -9,12 +9,14 @@ use serde::Serialize;
 
 use super::choices::{Accept, Arrivals, By, Form, Method, Priority};
 use super::target::Target;
+use crate::options_file;
 use crate::units::Span;
 
 /// Loads a restain server and reports what it did
 #[derive(Clone, Debug, Serialize, clap::Args)]
 pub struct LoadArgs {
     /// The server: http://HOST:PORT
+    #[serde(skip)]
     pub url: Target,
     #[command(flatten)]
     #[serde(flatten)]
@@ -175,6 +177,14 @@ impl LoadArgs {
         Ok(self)
     }
 
+    /// The options as a TOML file that gives them again. The URL is none of them.
+    ///
+    /// # Errors
+    /// When a number is larger than TOML can hold.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        options_file::to_toml(self)
+    }
+
     pub fn seed(&self) -> u64 {
         self.ask.seed.expect("resolve has drawn one")
     }
@@ -226,5 +236,13 @@ mod tests {
             let error = LoadArgs::told(flags).unwrap_err();
             assert!(error.contains(said), "{flags}: {error}");
         }
+    }
+    #[test]
+    fn what_is_printed_is_the_same_options_again() {
+        let command = <LoadArgs as clap::Args>::augment_args(clap::Command::new("load"));
+        let printed = LoadArgs::told("--variants 1,4 --seed 5 --unique --rate 3 --duration 1500ms").unwrap().to_toml().unwrap();
+        assert!(printed.contains("duration = \"1500ms\"") && printed.contains("tiles-per-request = [32]"), "{printed}");
+        let flags = options_file::flags_in(&command, std::path::Path::new("load.toml"), &printed, |_| false).unwrap();
+        assert_eq!(LoadArgs::told(&flags.join(" ")).unwrap().to_toml().unwrap(), printed);
     }
 }

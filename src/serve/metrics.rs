@@ -137,6 +137,11 @@ impl Metrics {
         self.tiles.inc_by(tiles as u64);
     }
 
+    /// Time that encoders have worked so far, all of them together.
+    pub fn time_encoding(&self) -> Duration {
+        Duration::from_secs_f64(self.encode_duration.get_sample_sum())
+    }
+
     pub fn synthesised(&self, variants: usize, took: Duration) {
         self.synthesise_duration.observe(took.as_secs_f64());
         self.variants.inc_by(variants as u64);

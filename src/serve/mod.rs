@@ -14,11 +14,15 @@ mod cpu;
 mod encoders;
 pub mod error;
 pub mod grpc;
+pub mod held;
+pub mod house;
 pub mod http;
+mod intake;
 mod lifecycle;
-mod listen;
+pub mod listen;
 pub mod metrics;
 pub mod models;
+pub mod oip;
 pub mod pipeline;
 mod rpc;
 pub mod signal;
@@ -32,23 +36,19 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use app::App;
-use buffers::Buffers;
-use cache::{CacheError, CacheOptions, DiskOptions, EncodingsCache};
+use cache::{CacheError, EncodingsCache};
 pub use config::{Config, ServeArgs};
 use cpu::Cpu;
+use house::{Ground, House};
 use lifecycle::Stage;
 use listen::{ListenOptions, Protocol};
 use metrics::Metrics;
-use models::{LoadContext, LoadError, Registry};
-use pipeline::{Limits, Pipeline};
+use models::{LoadError, Registry};
 use rpc::Services;
 use signal::Stop;
-use styles::Store;
 
 /// A procedural tile that the repository holds.
 const EXAMPLE_TILE: &str = "docs/tile.png";
-/// Memory for answers that is kept at hand while nobody needs it.
-const IDLE_BUFFERS: usize = 128 << 20;
 
 /// Where a server is asked.
 pub struct Listeners {
@@ -144,38 +144,21 @@ async fn listen(app: Arc<App>, listeners: Listeners, closed: watch::Receiver<()>
     };
     let mut services = Services::default();
     grpc::add_to(&mut services, Arc::clone(&app));
+    oip::add_to(&mut services, Arc::clone(&app));
     let rpc = rpc::router(Arc::clone(&app), services);
     let ended = |mut closed: watch::Receiver<()>| async move { while closed.changed().await.is_ok() {} };
     tokio::join!(
-        listen::serve(listeners.http, http::router(app), Protocol::Http1, options, ended(closed.clone())),
+        listen::serve(listeners.http, http::router(app, oip::router()), Protocol::Http1, options, ended(closed.clone())),
         listen::serve(listeners.grpc, rpc, Protocol::Http2, options, ended(closed)),
     );
 }
 
-/// Loads the models on a thread that may block, and opens the pipeline.
+/// Opens the pipeline.
 async fn load(app: &Arc<App>) -> Result<(Arc<EncodingsCache>, Arc<Registry>), ServeError> {
-    let config = app.config.clone();
-    let disk = config.cache_dir.clone().map(|dir| DiskOptions { dir, bytes: config.cache_disk.0 });
-    let options = CacheOptions { memory_bytes: config.cache_memory.0, disk };
-    let cache = EncodingsCache::open(&options, Arc::clone(&app.metrics)).await?;
-    let (kept, metrics) = (Arc::clone(&cache), Arc::clone(&app.metrics));
-    let open = move || -> Result<_, ServeError> {
-        let unusable = |source| ServeError::StateDir { path: config.state_dir.clone().unwrap_or_default(), source };
-        let styles = Store::open(config.state_dir.as_deref(), &config.forbid_domain).map_err(unusable)?;
-        Ok(Registry::open(LoadContext { config, cache: kept, metrics, styles })?)
-    };
-    let models = tokio::task::spawn_blocking(open).await??;
-    let registry = Arc::clone(&models);
-    let config = &app.config;
-    let limits = Limits {
-        max_tiles: config.max_tiles.get(),
-        max_variants: config.max_variants.get(),
-        codec: crate::codec::Limits { max_pixels: config.max_pixels },
-        timeout: config.request_timeout.0,
-    };
     let (admission, cpu, metrics) = (Arc::clone(&app.admission), Arc::clone(&app.cpu), Arc::clone(&app.metrics));
-    let buffers = Buffers::new(IDLE_BUFFERS);
-    app.open(Pipeline { models, admission, cpu, metrics, limits, buffers });
+    let House { pipeline, cache } = House::open(&app.config, Ground { admission, cpu, metrics }).await?;
+    let registry = Arc::clone(&pipeline.models);
+    app.open(pipeline);
     Ok((cache, registry))
 }
 

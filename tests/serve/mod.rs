@@ -5,6 +5,8 @@ mod bundles;
 mod connections;
 mod encode;
 mod forms;
+mod grpc;
+mod grpc_streams;
 mod keys;
 mod lifecycle;
 mod load;

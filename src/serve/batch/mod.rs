@@ -13,8 +13,10 @@ mod buckets;
 mod message;
 mod queue;
 mod shared;
+mod tally;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -22,6 +24,7 @@ use std::time::{Duration, Instant};
 pub use buckets::Buckets;
 pub use message::{BatchError, Encode, Encoded, Priority, Shelf, TileEncoding, WantedTile};
 use shared::{Place, Shared};
+pub use tally::Tally;
 pub use worker::{WorkerOptions, warm};
 
 use super::admission::Permit;
@@ -90,6 +93,11 @@ impl Batch {
             threads.extend(worker::start(Arc::clone(&shared), index, encoder, worker)?);
         }
         Ok((batch, threads))
+    }
+
+    /// Batches that were encoded, by their tiles, and how long the encoder took over them.
+    pub fn batches(&self) -> BTreeMap<usize, Tally> {
+        self.0.shared.batches()
     }
 
     /// Dropping the future is leaving: what is not yet encoded will not be, unless somebody else waits for it.

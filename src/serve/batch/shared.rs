@@ -1,10 +1,12 @@
 //! The queue behind a lock, and a bell that rings when it changes.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::message::{BatchError, Encoded, Priority, Shelf, WaitedFor, Waiter, WantedTile};
 use super::queue::{Next, Queue};
+use super::tally::Tally;
 use super::{EncodeRequest, QueueOptions};
 use crate::codec::TileKey;
 use crate::serve::admission::DrainRate;
@@ -21,6 +23,8 @@ struct State {
     queue: Queue,
     /// Of one worker.
     rate: DrainRate,
+    /// By the tiles of the batch.
+    batches: BTreeMap<usize, Tally>,
 }
 
 /// Where the answer for one tile will come.
@@ -32,7 +36,7 @@ pub enum Place {
 impl Shared {
     pub fn new(options: &QueueOptions) -> Self {
         let queue = Queue::new(options.max_batch, options.max_delay, options.workers);
-        let state = Mutex::new(State { queue, rate: DrainRate::default() });
+        let state = Mutex::new(State { queue, rate: DrainRate::default(), batches: BTreeMap::new() });
         Self { state, changed: Condvar::new(), workers: options.workers, max_wait: options.max_wait }
     }
 
@@ -97,11 +101,16 @@ impl Shared {
         let mut state = self.lock();
         if let Some(took) = took {
             state.rate.record(keys.len(), took);
+            state.batches.entry(keys.len()).or_default().add(took);
         }
         let waited_for = state.queue.finish(worker, keys);
         drop(state);
         self.changed.notify_all();
         waited_for
+    }
+
+    pub fn batches(&self) -> BTreeMap<usize, Tally> {
+        self.lock().batches.clone()
     }
 
     /// A first measure of the rate, from warming up.

@@ -180,6 +180,13 @@ impl ServeArgs {
     }
 }
 
+/// Every option at its default, whatever the environment says.
+impl Default for Config {
+    fn default() -> Self {
+        Options::default().over(Options::default())
+    }
+}
+
 impl Config {
     /// The options as a TOML file that gives them again.
     pub fn to_toml(&self) -> String {

@@ -11,7 +11,7 @@ use super::{answer, ask, proto, stream};
 use crate::serve::app::App;
 use crate::serve::error::Error;
 use crate::serve::pipeline::{AddStyles, Request as PipelineRequest};
-use crate::serve::rpc::{Held, Message, Messages, status, timeout_ms};
+use crate::serve::rpc::{Calls, Held, Message, Messages, status, timeout_ms};
 
 pub struct Service {
     app: Arc<App>,
@@ -30,7 +30,7 @@ impl Restain for Service {
     async fn augment(&self, request: Request<proto::AugmentRequest>) -> Result<Response<proto::AugmentResponse>, Status> {
         let (metadata, message, request) = parts(request);
         let (answer, held) = augment(&self.app, request, timeout_ms(&metadata, None), message).await.map_err(status)?;
-        Ok(with(answer, held))
+        Ok(held.with(answer))
     }
 
     async fn augment_stream(
@@ -38,11 +38,12 @@ impl Restain for Service {
         request: Request<tonic::Streaming<proto::AugmentStreamRequest>>,
     ) -> Result<Response<Self::AugmentStreamStream>, Status> {
         self.app.pipeline().map_err(status)?;
-        let messages = messages(&request);
+        let messages = Messages::of(&request);
         let held = Held::default();
         let deadline = timeout_ms(request.metadata(), None);
-        let answers = stream::answers(Arc::clone(&self.app), request.into_inner(), messages, held.clone(), deadline);
-        Ok(with(Box::pin(answers), held))
+        let calls = Calls { app: Arc::clone(&self.app), requests: request.into_inner(), messages, held: held.clone() };
+        let answers = stream::answers(calls, deadline);
+        Ok(held.with(Box::pin(answers)))
     }
 
     async fn encode(&self, request: Request<proto::EncodeRequest>) -> Result<Response<proto::EncodeResponse>, Status> {
@@ -55,7 +56,7 @@ impl Restain for Service {
         let mut encodings = pipeline.encode(request).await.map_err(status)?;
         let held = Held::new(std::mem::take(&mut encodings.permits));
         let answer = self.app.cpu.run(move || answer::encoded(&encodings, received.elapsed())).await.map_err(status)?;
-        Ok(with(answer, held))
+        Ok(held.with(answer))
     }
 
     async fn list_styles(&self, request: Request<proto::ListStylesRequest>) -> Result<Response<proto::ListStylesResponse>, Status> {
@@ -110,17 +111,7 @@ pub async fn augment(
 }
 
 fn parts<T>(request: Request<T>) -> (tonic::metadata::MetadataMap, Message, T) {
-    let message = messages(&request).take();
+    let message = Messages::of(&request).take();
     let (metadata, _, request) = request.into_parts();
     (metadata, message, request)
-}
-
-fn messages<T>(request: &Request<T>) -> Messages {
-    request.extensions().get().cloned().expect("every call comes through `rpc::router`, which puts them there")
-}
-
-fn with<T>(message: T, held: Held) -> Response<T> {
-    let mut response = Response::new(message);
-    response.extensions_mut().insert(held);
-    response
 }

@@ -8,8 +8,9 @@ use utoipa::ToSchema;
 
 use super::accept::SAFETENSORS;
 use super::body::BodyKind;
-use super::parts::{form_parts, json_object, malformed, tensor_tiles};
+use super::parts::{form_parts, tensor_tiles};
 use crate::serve::error::{Error, ErrorKind};
+use crate::serve::intake::{json_object, malformed};
 use crate::serve::pipeline::TileInput;
 use crate::serve::pipeline::request::whole;
 

@@ -17,12 +17,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::accept::{Form, SAFETENSORS, TAR};
-use super::held::HeldBody;
 use super::tensors::{self, TensorHead};
 use crate::codec::{EncodeError, ImageFormat};
 use crate::serve::admission::Permit;
 use crate::serve::batch::TileEncoding;
-use crate::serve::error::{Error, ErrorKind};
+use crate::serve::error::Error;
+use crate::serve::held::HeldBody;
 use crate::serve::pipeline::answer::{About, Answer, AnsweredTile, EncodeAnswer, Origin, Timings};
 use crate::serve::pipeline::render;
 
@@ -116,18 +116,12 @@ impl Written {
         let headers = response.headers_mut();
         let ascii = |text: String| HeaderValue::try_from(text).expect("media types and numbers are ASCII");
         headers.insert(header::CONTENT_TYPE, ascii(self.content_type));
-        headers.insert("server-timing", ascii(server_timing(&self.timings, total)));
+        headers.insert("server-timing", ascii(self.timings.server_timing(total)));
         if let Some(provenance) = self.provenance {
             headers.insert("restain-provenance", provenance);
         }
         response
     }
-}
-
-fn server_timing(timings: &Timings, total: Duration) -> String {
-    let ms = |span: Duration| span.as_secs_f64() * 1e3;
-    let Timings { queue, encode, synthesise } = *timings;
-    format!("queue;dur={:.3}, encode;dur={:.3}, synthesise;dur={:.3}, total;dur={:.3}", ms(queue), ms(encode), ms(synthesise), ms(total))
 }
 
 fn failed(error: EncodeError) -> Error {
@@ -211,15 +205,7 @@ fn tar(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, Error> {
 
 /// What goes before the pixels: `variants` U8 [n, K, H, W, 3].
 fn tensor_head(answer: &Answer) -> Result<Vec<u8>, Error> {
-    let size = |tile: &AnsweredTile| (tile.height, tile.width);
-    let (height, width) = size(&answer.tiles[0]);
-    if let Some(other) = answer.tiles.iter().position(|tile| size(tile) != (height, width)) {
-        let (other_height, other_width) = size(&answer.tiles[other]);
-        let detail =
-            format!("tile {other} is {other_width}×{other_height} pixels and tile 0 {width}×{height}: accept another form than one tensor");
-        return Err(Error::new(ErrorKind::MixedSizes, detail).at("tile", other));
-    }
-    let shape = vec![answer.tiles.len(), answer.tiles[0].variants.len(), height, width, 3];
+    let shape = answer.tensor_shape()?.to_vec();
     let provenance = String::from_utf8(to_json(&answer.provenances())).expect("JSON is UTF-8");
     Ok(tensors::head(&[TensorHead { name: "variants", dtype: Dtype::U8, shape }], BTreeMap::from([("provenance", provenance)])))
 }

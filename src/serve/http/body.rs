@@ -1,7 +1,6 @@
 //! What came in, by `Content-Type`: one picture, parts of a form, a tensor, or JSON. Read whole into memory that
 //! admission has lent, then taken apart; nothing is decoded here.
 
-use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -13,9 +12,10 @@ use serde::de::DeserializeOwned;
 
 use super::accept::SAFETENSORS;
 use super::flat::{FlatEncodeRequest, FlatRequest};
-use super::parts::{deepest, form_parts, json_object, malformed, object, tensor_tiles};
+use super::parts::{deepest, form_parts, tensor_tiles};
 use crate::codec::TileKey;
 use crate::serve::error::{Error, ErrorKind};
+use crate::serve::intake::{json_object, malformed, object};
 use crate::serve::pipeline::TileInput;
 use crate::serve::pipeline::request::{AugmentRequest, EncodeTilesRequest};
 
@@ -130,30 +130,6 @@ impl BodyKind {
         }
         Ok(parsed)
     }
-}
-
-/// The whole body, of at most `limit` bytes.
-///
-/// # Errors
-/// `body_too_large`, or `malformed_request` when the caller broke off.
-pub async fn read(body: Body, limit: usize) -> Result<Bytes, Error> {
-    to_bytes(body, limit).await.map_err(|error| {
-        let past_limit = std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("length limit"));
-        if past_limit { too_large(limit) } else { malformed(format!("the body broke off: {error}")) }
-    })
-}
-
-/// How large the body says it is, if it does.
-///
-/// # Errors
-/// `body_too_large`, before a byte of it is read.
-pub fn announced(headers: &HeaderMap, limit: usize) -> Result<Option<usize>, Error> {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<usize>().ok());
-    if length.is_some_and(|length| length > limit) { Err(too_large(limit)) } else { Ok(length) }
-}
-
-fn too_large(limit: usize) -> Error {
-    Error::new(ErrorKind::BodyTooLarge, format!("the body is larger than the {limit} bytes that are taken: send fewer tiles at once"))
 }
 
 fn from_query<T: DeserializeOwned>(query: Option<&str>) -> Result<T, Error> {

@@ -9,9 +9,9 @@ mod body;
 mod encode;
 mod flat;
 mod health;
-pub mod held;
 mod models;
 mod openapi;
+mod page;
 mod parts;
 mod problem;
 mod read;
@@ -25,7 +25,7 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{delete, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
@@ -36,9 +36,10 @@ use super::app::App;
 use super::metrics::Served;
 
 /// Where probes and scrapers go: not worth a log line each.
-const QUIET: &[&str] = &["/health/live", "/health/ready", "/metrics"];
+const QUIET: &[&str] = &["/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"];
 
-pub fn router(app: Arc<App>) -> Router {
+/// Every route of this API, and `further` ones; what is around them is around all.
+pub fn router(app: Arc<App>, further: Router<Arc<App>>) -> Router {
     // What the examples of the API's description name.
     let files = openapi::FILES.into_iter().fold(Router::new(), |files, (path, media_type, bytes)| {
         files.route(path, get(move || async move { ([(header::CONTENT_TYPE, media_type)], bytes) }))
@@ -57,22 +58,17 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .route("/metrics", get(health::metrics))
-        .route("/", get(page))
+        .route("/", get(page::page))
         .merge(files)
         .merge(docs)
         .fallback(problem::route_not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
+        .merge(further)
         .layer(CatchPanicLayer::custom(problem::from_panic))
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(from_fn_with_state(Arc::clone(&app), observe))
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
         .with_state(app)
-}
-
-/// The page is one file that asks nobody but this server.
-async fn page() -> Response {
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:; connect-src 'self'";
-    ([("content-security-policy", policy)], Html(include_str!("page.html"))).into_response()
 }
 
 /// Counts and logs every request, whatever becomes of it.

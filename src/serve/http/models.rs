@@ -10,11 +10,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
-use super::body;
-use super::parts::json_object;
 use super::read::PathPart;
 use crate::serve::app::App;
 use crate::serve::error::{Error, ErrorKind};
+use crate::serve::intake::{self, json_object};
 use crate::serve::models::{Key, LoadAsk, Model, Registry, State as LoadState};
 use crate::serve::pipeline::deadline_exceeded;
 
@@ -226,7 +225,7 @@ pub async fn unload(State(app): State<Arc<App>>, PathPart(name): PathPart, body:
 /// An object of JSON, or nothing at all.
 async fn read<T: Default + DeserializeOwned>(app: &App, body: Body) -> Result<T, Error> {
     let timeout = app.config.request_timeout.0;
-    let bytes = tokio::time::timeout(timeout, body::read(body, MAX_BODY)).await.map_err(|_| deadline_exceeded(timeout))??;
+    let bytes = tokio::time::timeout(timeout, intake::read(body, MAX_BODY)).await.map_err(|_| deadline_exceeded(timeout))??;
     if bytes.is_empty() { Ok(T::default()) } else { json_object("the JSON body", &bytes) }
 }
 

@@ -1,38 +1,16 @@
-//! The pieces that bodies are made of: parts of a form, objects of JSON, tensors of tiles.
+//! The pieces that bodies are made of: parts of a form, tensors of tiles.
 
 use bytes::Bytes;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use serde::de::DeserializeOwned;
 
-use crate::serve::error::{Error, ErrorKind};
+use crate::serve::error::Error;
+use crate::serve::intake::malformed;
 use crate::serve::pipeline::TileInput;
-
-pub fn malformed(detail: impl Into<String>) -> Error {
-    Error::new(ErrorKind::MalformedRequest, detail)
-}
 
 /// What an error comes from in the end: the layers above it say nothing that a caller could use.
 pub fn deepest(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), deepest)
-}
-
-/// Serde would take the fields of an object from a list too, in their order.
-pub fn object(json: &[u8]) -> Result<(), &'static str> {
-    match json.trim_ascii_start().first() {
-        Some(b'[') => Err("a list"),
-        None => Err("empty"),
-        _ => Ok(()),
-    }
-}
-
-/// An object of JSON; `what` it is stands in the error.
-///
-/// # Errors
-/// `malformed_request`, with the field at fault.
-pub fn json_object<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Error> {
-    object(bytes).map_err(|found| malformed(format!("{what} is {found}, and must be an object")))?;
-    serde_json::from_slice(bytes).map_err(|error| malformed(format!("{what}: {error}")))
 }
 
 /// The parts of a form by their names, in their order.

@@ -24,6 +24,8 @@ pub struct LoadContext {
     pub cache: Arc<EncodingsCache>,
     pub metrics: Arc<Metrics>,
     pub styles: Arc<Store>,
+    /// Only this one, rather than all of the models directory.
+    pub only: Option<Key>,
 }
 
 /// A model, and the threads that work for it until its last handle is gone.
@@ -48,6 +50,10 @@ pub enum LoadError {
     Encoders { path: PathBuf, source: EncodersError },
     #[error("default-model is {asked}, and served are: {served}")]
     Default { asked: String, served: String },
+    #[error("model is `{asked}`, and {} holds: {known}", .models.display())]
+    NoSuch { asked: String, models: PathBuf, known: String },
+    #[error("model must be given, since {} holds several: {known}", .models.display())]
+    Several { models: PathBuf, known: String },
 }
 
 /// Verifies the bundle in `path`, opens its encoder, runs every batch size once, and starts its worker.
@@ -76,7 +82,8 @@ pub fn open(context: &LoadContext, path: &Path) -> Result<Opened, LoadError> {
     tracing::info!(model = manifest.name, version = manifest.version, styles = styles.offer().styles(), ?took, "model ready");
     let synthesiser = Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);
     let provider = config.devices.provider();
-    Ok(Opened { model: Model { bundle, styles, precision: config.precision, provider, synthesiser, batch, scope }, workers })
+    let (precision, statistics) = (config.precision, Arc::default());
+    Ok(Opened { model: Model { bundle, styles, precision, provider, synthesiser, batch, scope, statistics }, workers })
 }
 
 /// Every NAME/VERSION with a manifest under `models`, names in order and each name's versions from the highest down.
@@ -92,6 +99,26 @@ pub fn on_disk(models: &Path) -> Result<Vec<Key>, LoadError> {
     }
     keys.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| by_version(&b.version, &a.version)));
     Ok(keys)
+}
+
+/// The one bundle of `models` that is `asked` for: NAME/VERSION, or the highest version of NAME, or of the only name.
+///
+/// # Errors
+/// When there is none, or nothing was asked for and there are several names.
+pub fn pick(models: &Path, asked: Option<&str>) -> Result<Key, LoadError> {
+    let keys = on_disk(models)?;
+    let known = || keys.iter().map(Key::to_string).collect::<Vec<_>>().join(", ");
+    let first = keys.first().ok_or_else(|| LoadError::Empty(models.to_owned()))?;
+    match asked {
+        // Versions stand from the highest down.
+        Some(asked) => keys.iter().find(|key| key.name == asked || key.to_string() == asked).cloned().ok_or_else(|| LoadError::NoSuch {
+            asked: asked.to_owned(),
+            models: models.to_owned(),
+            known: known(),
+        }),
+        None if keys.iter().any(|key| key.name != first.name) => Err(LoadError::Several { models: models.to_owned(), known: known() }),
+        None => Ok(first.clone()),
+    }
 }
 
 /// The names of the directories in `path`. What no bundle can be called, such as one that is being written, is none.

@@ -11,13 +11,16 @@ mod load;
 mod poll;
 mod registry;
 mod served;
+mod statistics;
 mod version;
 
 use std::fmt;
+use std::sync::Arc;
 
-pub use load::{LoadContext, LoadError};
+pub use load::{LoadContext, LoadError, pick};
 pub use registry::{LoadAsk, Registry, State};
 pub use served::Models;
+pub use statistics::{Asked, Phases, Statistics};
 
 use super::batch::Batch;
 use super::cache::Scope;
@@ -36,6 +39,7 @@ pub struct Model {
     /// Its part of the encodings cache.
     pub scope: Scope,
     pub provider: &'static str,
+    pub statistics: Arc<Statistics>,
 }
 
 /// Which model: NAME/VERSION.

@@ -52,13 +52,13 @@ pub struct LoadAsk {
 }
 
 impl Registry {
-    /// Loads every bundle of the models directory, or fails: a server that lacks a model it was given is not the server
+    /// Loads every bundle of the models directory, or the one that the context names, or fails: a server that lacks a model it was given is not the server
     /// that was asked for. Blocks.
     ///
     /// # Errors
     /// With the bundle at fault and the reason.
     pub fn open(context: LoadContext) -> Result<Arc<Self>, LoadError> {
-        let keys = load::on_disk(&context.config.models)?;
+        let keys = context.only.clone().map_or_else(|| load::on_disk(&context.config.models), |key| Ok(vec![key]))?;
         if keys.is_empty() {
             return Err(LoadError::Empty(context.config.models.clone()));
         }
@@ -95,6 +95,14 @@ impl Registry {
     /// Loads under way and loads that failed.
     pub fn states(&self) -> BTreeMap<Key, State> {
         self.lock_states().clone()
+    }
+
+    /// Every bundle of the models directory. Blocks.
+    ///
+    /// # Errors
+    /// `internal`, when the directory cannot be read.
+    pub fn on_disk(&self) -> Result<Vec<Key>, Error> {
+        load::on_disk(&self.context.config.models).map_err(|error| Error::internal(&error))
     }
 
     /// Loads a bundle, once those asked for before are done. The bundle that is served already is not loaded again
@@ -245,8 +253,7 @@ impl Registry {
 
     /// The version that a load means.
     fn wanted(&self, ask: &LoadAsk) -> Result<Key, Error> {
-        let unreadable = |error: LoadError| Error::internal(&error);
-        let on_disk = load::on_disk(&self.context.config.models).map_err(unreadable)?;
+        let on_disk = self.on_disk()?;
         let of_name = |key: &&Key| key.name == ask.name && ask.version.as_ref().is_none_or(|version| key.version == *version);
         // Versions stand from the highest down.
         on_disk.iter().find(of_name).cloned().ok_or_else(|| {

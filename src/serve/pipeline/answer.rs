@@ -16,6 +16,7 @@ use crate::method::geometry::Geometry;
 use crate::method::normalise::Normalisation;
 use crate::serve::admission::Permit;
 use crate::serve::batch::TileEncoding;
+use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
 
 /// The variants of every tile, in the order of the request.
@@ -92,6 +93,21 @@ pub struct Timings {
     pub synthesise: Duration,
 }
 
+impl Timings {
+    /// As the header `Server-Timing`; `total` is what the caller waited for so far.
+    pub fn server_timing(&self, total: Duration) -> String {
+        let ms = |span: Duration| span.as_secs_f64() * 1e3;
+        let Self { queue, encode, synthesise } = *self;
+        format!(
+            "queue;dur={:.3}, encode;dur={:.3}, synthesise;dur={:.3}, total;dur={:.3}",
+            ms(queue),
+            ms(encode),
+            ms(synthesise),
+            ms(total)
+        )
+    }
+}
+
 impl Answer {
     pub fn provenance(&self, tile: &AnsweredTile, variant: &MadeVariant) -> Provenance {
         Provenance { about: self.about.clone(), tile_key: tile.key.to_string(), origin: variant.origin.clone() }
@@ -101,6 +117,25 @@ impl Answer {
     pub fn provenances(&self) -> Vec<Provenance> {
         let each = |tile| move |variant| self.provenance(tile, variant);
         self.tiles.iter().flat_map(|tile| tile.variants.iter().map(each(tile))).collect()
+    }
+
+    /// `[n, K, height, width, 3]`: what `pixels` is, when all tiles have one size.
+    ///
+    /// # Errors
+    /// `mixed_sizes`, when they do not.
+    pub fn tensor_shape(&self) -> Result<[usize; 5], Error> {
+        let size = |tile: &AnsweredTile| (tile.height, tile.width);
+        let first = &self.tiles[0];
+        let (height, width) = size(first);
+        if let Some(other) = self.tiles.iter().position(|tile| size(tile) != (height, width)) {
+            let (other_height, other_width) = size(&self.tiles[other]);
+            let detail = format!(
+                "tile {other} is {other_width}×{other_height} pixels and tile 0 {width}×{height}, and one tensor holds tiles of one size: \
+                 send them apart, or accept another form of answer"
+            );
+            return Err(Error::new(ErrorKind::MixedSizes, detail).at("tile", other));
+        }
+        Ok([self.tiles.len(), first.variants.len(), height, width, 3])
     }
 
     /// `[height, width, 3] u8` of the variant's tile.

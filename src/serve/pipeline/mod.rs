@@ -35,7 +35,7 @@ use super::buffers::Buffers;
 use super::cpu::Cpu;
 use super::error::{Error, ErrorKind};
 use super::metrics::Metrics;
-use super::models::{Model, Registry};
+use super::models::{Model, Phases, Registry};
 use crate::codec;
 
 /// What one request may ask for.
@@ -73,6 +73,8 @@ struct Admitted {
     tiles: Vec<Decoded>,
     references: Vec<Decoded>,
     permit: Arc<Permit>,
+    /// What it took to decode them.
+    decode: Duration,
 }
 
 /// What is to be done with tiles, as far as their memory goes.
@@ -124,16 +126,17 @@ impl Pipeline {
     }
 
     async fn variants(&self, request: Request, deadline: Instant) -> Result<Answer, Error> {
-        let Request { ask, tiles, references, permit: body, .. } = request;
+        let Request { ask, tiles, references, permit: body, received } = request;
         let counts = Counts { tiles: tiles.len(), references: references.len() };
-        self.check_counts(counts)?;
         let model = self.models.find(ask.model.as_deref())?;
+        let asked = model.statistics.asked(received);
+        self.check_counts(counts)?;
         let plan = Plan::new(model, &ask, counts, self.limits.max_variants)?;
         if !plan.encodes() || plan.output.sheet {
             check_pixels(&tiles, &ask)?;
         }
         let work = Work { model: &plan.model, resize: plan.resize, encodes: plan.encodes(), variants: plan.variants };
-        let Admitted { tiles, references, permit } = self.decode(work, tiles, references).await?;
+        let Admitted { tiles, references, permit, decode } = self.decode(work, tiles, references).await?;
 
         let mut timings = Timings::default();
         let (mut encodings, mut styles) = (Vec::new(), Vec::new());
@@ -147,17 +150,22 @@ impl Pipeline {
         let references = Prepared::all(references, styles, false);
         let mut permits = vec![body, permit];
         permits.extend(self.admit_beyond(&plan, &tiles)?);
-        self.synthesise(Materials { plan, tiles, references }, timings, permits).await
+        let answer = self.synthesise(Materials { plan, tiles, references }, timings, permits).await?;
+        let Timings { queue, encode, synthesise } = answer.timings;
+        asked.answered(counts.tiles, &Phases { queue, decode, encode, synthesise });
+        Ok(answer)
     }
 
     async fn encodings(&self, request: Request<EncodeTilesRequest>, deadline: Instant) -> Result<EncodeAnswer, Error> {
-        let Request { ask, tiles, permit: body, .. } = request;
-        self.check_counts(Counts { tiles: tiles.len(), references: 0 })?;
+        let Request { ask, tiles, permit: body, received, .. } = request;
         let model = self.models.find(ask.model.as_deref())?;
+        let asked = model.statistics.asked(received);
+        self.check_counts(Counts { tiles: tiles.len(), references: 0 })?;
         let work = Work { model: &model, resize: ask.resize, encodes: true, variants: 0 };
-        let Admitted { tiles, permit, .. } = self.decode(work, tiles, Vec::new()).await?;
+        let Admitted { tiles, permit, decode, .. } = self.decode(work, tiles, Vec::new()).await?;
         let asking = Asking { deadline, priority: ask.priority, permit: Arc::clone(&permit), resize: ask.resize };
         let EncodedTiles { tiles: encodings, queue, encode, .. } = self.encoded(&model, &tiles, &[], asking).await?;
+        asked.answered(tiles.len(), &Phases { queue, decode, encode, synthesise: Duration::ZERO });
         let about = EncoderAbout::of(&model);
         let tiles = tiles.iter().map(|tile| tile.key).zip(encodings).collect();
         Ok(EncodeAnswer { about, tiles, timings: Timings { queue, encode, ..Timings::default() }, permits: vec![body, permit] })
@@ -183,6 +191,7 @@ impl Pipeline {
 
     /// Headers first, then a place in the house, then the pixels.
     async fn decode(&self, work: Work<'_>, tiles: Vec<TileInput>, references: Vec<TileInput>) -> Result<Admitted, Error> {
+        let started = Instant::now();
         let limits = self.limits.codec;
         let probe = move || {
             let sizes = Sizes::probe(&tiles, &references, &limits);
@@ -205,7 +214,7 @@ impl Pipeline {
                 Ok((tiles, decode::all("reference", references, side, &limits)?))
             })
             .await??;
-        Ok(Admitted { tiles, references, permit })
+        Ok(Admitted { tiles, references, permit, decode: started.elapsed() })
     }
 
     /// A tile that came as a key was admitted as one of the model's size: what its variants need beyond that.

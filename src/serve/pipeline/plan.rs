@@ -90,7 +90,7 @@ fn output(request: &AugmentRequest) -> Result<Output, Error> {
 }
 
 /// 53 random bits. `RandomState` is keyed by the operating system and differs from call to call.
-fn draw_seed() -> u64 {
+pub fn draw_seed() -> u64 {
     RandomState::new().hash_one("seed") & MAX_SEED
 }
 

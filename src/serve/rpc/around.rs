@@ -11,14 +11,16 @@ use tonic::Code;
 
 use super::metered::{Messages, Metered};
 use super::paced::{Held, Paced};
+use super::status::status;
 use crate::serve::app::App;
+use crate::serve::error::{Error, ErrorKind};
 use crate::serve::metrics::Served;
 
 /// Who asks about health or services: not worth a log line each.
 const QUIET: &[&str] = &["/grpc.health.", "/grpc.reflection."];
 
-/// `waits`: whether its messages wait for memory when none is free, or are refused.
-pub async fn around(app: Arc<App>, waits: bool, request: Request, next: Next) -> Response {
+/// `stream`: whether it may have many messages.
+pub async fn around(app: Arc<App>, stream: bool, request: Request, next: Next) -> Response {
     let guest = app.lifecycle.guest();
     let started = Instant::now();
     let (mut head, body) = request.into_parts();
@@ -26,10 +28,14 @@ pub async fn around(app: Arc<App>, waits: bool, request: Request, next: Next) ->
     let id = head.headers.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
     let messages = Messages::default();
     head.extensions.insert(messages.clone());
-    let body = Body::new(Metered::new(body, Arc::clone(&app), waits, messages));
+    let body = Body::new(Metered::new(body, Arc::clone(&app), stream, messages));
 
     let mut response = next.run(Request::from_parts(head, body)).await;
     let code = code(&response);
+    // Of calls that no service has, tonic says the number alone.
+    if code == Code::Unimplemented && !response.headers().contains_key("grpc-message") {
+        response = status(Error::new(ErrorKind::RouteNotFound, format!("nothing is served under {path}"))).into_http();
+    }
     // A caller may make up paths; labels may not grow with them.
     let route = if code == Code::Unimplemented { "unmatched" } else { path.as_str() };
     let took = started.elapsed();

@@ -2,8 +2,8 @@
 //! bytes; tonic would gather as much as it is allowed to, for every caller at once.
 //!
 //! When no memory is free a call is refused, as over HTTP; a stream waits, and with it, by flow control, its caller.
-//! Each message has to be complete within the server's longest time for a request. Between two messages of a stream no
-//! clock runs: a stream may be kept.
+//! Each message, and with it a call that has only one, has to be complete within the server's longest time for a request.
+//! Between two messages of a stream no clock runs: a stream may be kept.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use http_body::Frame;
 use tokio::time::Sleep;
-use tonic::Status;
+use tonic::{Request, Status};
 
 use super::status::status;
 use crate::serve::admission::Permit;
@@ -40,6 +40,11 @@ pub struct Message {
 }
 
 impl Messages {
+    /// Those of a call.
+    pub fn of<T>(request: &Request<T>) -> Self {
+        request.extensions().get().cloned().expect("every call comes through `rpc::router`, which puts them there")
+    }
+
     /// Of the next message that the handler has been given.
     ///
     /// # Panics
@@ -56,7 +61,8 @@ impl Messages {
 pub struct Metered {
     body: Body,
     app: Arc<App>,
-    waits: bool,
+    /// Whether many messages may come, and wait for memory.
+    stream: bool,
     messages: Messages,
     /// What came and has not been looked at.
     rest: Bytes,
@@ -72,9 +78,9 @@ pub struct Metered {
 
 impl Metered {
     /// The clock of the first message runs from now on.
-    pub fn new(body: Body, app: Arc<App>, waits: bool, messages: Messages) -> Self {
+    pub fn new(body: Body, app: Arc<App>, stream: bool, messages: Messages) -> Self {
         let (rest, prefix) = (Bytes::new(), Vec::with_capacity(PREFIX));
-        let mut metered = Self { body, app, waits, messages, rest, prefix, missing: 0, again: None, clock: None };
+        let mut metered = Self { body, app, stream, messages, rest, prefix, missing: 0, again: None, clock: None };
         metered.start();
         metered
     }
@@ -90,7 +96,7 @@ impl Metered {
         if self.missing > 0 {
             let piece = self.rest.split_to(self.missing.min(self.rest.len()));
             self.missing -= piece.len();
-            self.clock.take_if(|_| self.missing == 0);
+            self.clock.take_if(|_| self.stream && self.missing == 0);
             return Ok(Some(piece));
         }
         self.start();
@@ -105,7 +111,7 @@ impl Metered {
             self.prefix.clear();
             self.missing = bytes;
             let received = self.clock.as_ref().map_or_else(Instant::now, |(began, _)| *began);
-            self.clock.take_if(|_| bytes == 0);
+            self.clock.take_if(|_| self.stream && bytes == 0);
             self.messages.lock().push_back(Message { permit, received });
         }
         Ok(Some(self.rest.split_to(wanted)))
@@ -118,7 +124,7 @@ impl Metered {
             return Err(Error::new(ErrorKind::BodyTooLarge, detail));
         }
         let admission = &self.app.admission;
-        if !self.waits {
+        if !self.stream {
             return admission.admit_body(bytes as u64).map(Some);
         }
         match admission.body_if_free(bytes as u64) {

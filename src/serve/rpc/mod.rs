@@ -7,6 +7,7 @@ mod deadline;
 mod metered;
 mod paced;
 mod status;
+mod stream;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ pub use deadline::timeout_ms;
 pub use metered::{Message, Messages};
 pub use paced::Held;
 pub use status::status;
+pub use stream::{Calls, answers};
 
 use super::app::App;
 use super::lifecycle::Stage;
@@ -64,8 +66,8 @@ pub fn router(app: Arc<App>, services: Services) -> Router {
     };
     let built = "the descriptors were made by the build of this very program";
     let around = move |State(app): State<Arc<App>>, request: Request, next: Next| {
-        let waits = streams.contains(&request.uri().path());
-        around::around(app, waits, request, next)
+        let stream = streams.contains(&request.uri().path());
+        around::around(app, stream, request, next)
     };
     routes
         .add_service(service)

@@ -10,7 +10,7 @@ use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use http_body::Frame;
 use tokio::task::JoinHandle;
-use tonic::Status;
+use tonic::{Response, Status};
 
 use crate::serve::admission::Permit;
 use crate::serve::lifecycle::Guest;
@@ -26,6 +26,13 @@ pub struct Held(Arc<Mutex<Vec<Arc<Permit>>>>);
 impl Held {
     pub fn new(permits: Vec<Arc<Permit>>) -> Self {
         Self(Arc::new(Mutex::new(permits)))
+    }
+
+    /// The answer `message`, which needs them.
+    pub fn with<T>(self, message: T) -> Response<T> {
+        let mut response = Response::new(message);
+        response.extensions_mut().insert(self);
+        response
     }
 
     /// Holds what `next` holds, and no longer what was held before.

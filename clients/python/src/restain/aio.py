@@ -1,0 +1,75 @@
+"""The same client for asyncio.
+
+Its calls run on threads of its own: the work is bytes moving through sockets with the interpreter's lock released, and
+an HTTP client written in Python on the event loop would hold that lock for several times as long (see `transport`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from .client import Client, run_cancellable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _on_thread(
+    method: Callable[Concatenate[Client, P], T],
+) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
+    @functools.wraps(method)
+    async def call(self: AsyncClient, /, *arguments: P.args, **options: P.kwargs) -> T:
+        cancelled = threading.Event()
+
+        def work() -> T:
+            return run_cancellable(cancelled, lambda: method(self.client, *arguments, **options))
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    return call
+
+
+class AsyncClient:
+    """`Client` with methods to be awaited, of the same names and options.
+
+    `connections` calls are under way at once; more wait. A call that is cancelled tries nothing more.
+    """
+
+    def __init__(self, url: str = "http://127.0.0.1:8080", **options: Any) -> None:
+        """Takes what `Client` takes."""
+        self.client = Client(url, **options)
+        self._threads = ThreadPoolExecutor(self.client.connections, thread_name_prefix="restain-async")
+
+    augment = _on_thread(Client.augment)
+    encode = _on_thread(Client.encode)
+    styles = _on_thread(Client.styles)
+    style_bank = _on_thread(Client.style_bank)
+    add_styles = _on_thread(Client.add_styles)
+    remove_styles = _on_thread(Client.remove_styles)
+    models = _on_thread(Client.models)
+    load_model = _on_thread(Client.load_model)
+    unload_model = _on_thread(Client.unload_model)
+    ready = _on_thread(Client.ready)
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Waits for what is under way, and closes the connections."""
+        await asyncio.to_thread(self._threads.shutdown)
+        self.client.close()

@@ -1,0 +1,176 @@
+"""What a caller gets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How one variant came to be: the same bundle, tile, seed and index make it again."""
+
+    model: str
+    version: str
+    bundle: str
+    seed: int
+    method: str
+    """`original` for a copy of the tile that stands in for a variant, after `on_error="original"`."""
+    tile_key: str
+    index: int
+    style: str | None
+    domain: str | None
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Provenance:
+        fields: dict[str, Any] = {name: record.get(name) for name in cls.__dataclass_fields__}
+        return cls(**fields)
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Where the server's time went, in milliseconds."""
+
+    queue_ms: float = 0.0
+    encode_ms: float = 0.0
+    synthesise_ms: float = 0.0
+    total_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """The variants of all tiles, in the order of the tiles."""
+
+    variants: NDArray[np.uint8]
+    """uint8 [n, K, H, W, 3]"""
+    seed: int
+    failed: NDArray[np.bool_]
+    """bool [n]: the tiles whose variants are copies of the original, after `on_error="original"`."""
+    timings: tuple[Timings, ...]
+    """One for each request that was answered: one, unless the tiles were more than the server takes at once."""
+    records: tuple[Mapping[str, Any] | str, ...] = field(repr=False)
+
+    @cached_property
+    def provenance(self) -> list[list[Provenance]]:
+        """[n][K]; read only when it is asked for, because a training loop mostly does not."""
+        records: list[Mapping[str, Any]] = []
+        for part in self.records:
+            records.extend(json.loads(part) if isinstance(part, str) else [part])
+        count = self.variants.shape[1]
+        made = [Provenance.from_json(record) for record in records]
+        return [made[start : start + count] for start in range(0, len(made), count)]
+
+
+@dataclass(frozen=True)
+class EncoderModel:
+    """What the product needs to know of the model."""
+
+    model: str
+    version: str
+    bundle: str
+    image_size: int
+    patch_size: int
+    rank: int
+    pixel_order: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @classmethod
+    def from_json(cls, text: str) -> EncoderModel:
+        about = json.loads(text)
+        geometry, normalisation = about["geometry"], about["normalisation"]
+        patch = int(geometry["patch_size"])
+        return cls(
+            model=about["model"],
+            version=about["version"],
+            bundle=about["bundle"],
+            image_size=int(geometry["image_size"]),
+            patch_size=patch,
+            rank=int(geometry["embed_dim"]) // 2 // (3 * patch),
+            pixel_order=about["pixel_order"],
+            mean=tuple(normalisation["mean"]),
+            std=tuple(normalisation["std"]),
+        )
+
+    @property
+    def patches(self) -> int:
+        return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def half(self) -> int:
+        """h: numbers of a patch in each half of the latent."""
+        return 3 * self.patch_size * self.rank
+
+
+@dataclass(frozen=True)
+class Encodings:
+    """Tiles as the encoder sees them, for `synthesise`."""
+
+    anatomy: NDArray[np.float16]
+    """float16 [n, N, h]"""
+    characteristics: NDArray[np.float16]
+    """float16 [n, N, h]"""
+    keys: tuple[str, ...]
+    model: EncoderModel
+
+
+@dataclass(frozen=True)
+class StyleInfo:
+    id: str
+    source_mean: tuple[float, ...]
+    """Per channel, of the tile that the style was taken from, pixels in 0..1."""
+    source_std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Domain:
+    domain: str
+    origin: str
+    """`bundle` or `added`"""
+    styles: tuple[StyleInfo, ...]
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> Domain:
+        styles = (StyleInfo(s["id"], tuple(s["source_mean"]), tuple(s["source_std"])) for s in entry["styles"])
+        return cls(entry["domain"], entry["origin"], tuple(styles))
+
+
+@dataclass(frozen=True)
+class Styles:
+    """The style bank of one model, by domain."""
+
+    model: str
+    version: str
+    persistent: bool
+    domains: tuple[Domain, ...]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that is served, is loading or could not be loaded. What only a ready model has is None until then."""
+
+    name: str
+    version: str
+    default: bool
+    state: str
+    reason: str | None = None
+    bundle: str | None = None
+    precision: str | None = None
+    provider: str | None = None
+    geometry: Mapping[str, Any] | None = None
+    domains: tuple[str, ...] | None = None
+    styles: int | None = None
+    quality: Mapping[str, Any] | None = None
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> ModelInfo:
+        known = {name: entry[name] for name in cls.__dataclass_fields__ if name in entry}
+        if known.get("domains") is not None:
+            known["domains"] = tuple(known["domains"])
+        return cls(**known)

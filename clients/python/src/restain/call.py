@@ -1,0 +1,135 @@
+"""One call on its way: tiles by key where the server has them, tried again while there is time."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import errors, wire
+from .retry import Retry
+from .tiles import Distinct, keys_array
+from .transport import Body, Deadline, Transport
+
+T = TypeVar("T")
+
+# The server's codes for a request that would be taken in smaller portions.
+_DIVISIBLE = ("too_many_tiles", "body_too_large", "request_too_large")
+
+
+class Cancelled(Exception):
+    """Whoever called does not wait any more."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """What all requests of a call have in common."""
+
+    transport: Transport
+    retry: Retry
+    deadline: Deadline
+    cancelled: threading.Event
+
+    def exchange(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[Body], T],
+        body: Callable[[], list[wire.Piece]] = list,
+        headers: Mapping[str, str] | None = None,
+        repeatable: bool = True,
+    ) -> T:
+        """Tries until there is an answer, or no time. `repeatable`: doing it twice is as good as doing it once."""
+        attempt = 0
+        while True:
+            attempt += 1
+            if self.cancelled.is_set():
+                raise Cancelled
+            try:
+                return self.transport.send(method, path, body(), headers or {}, self.deadline, read)
+            except errors.ServerError as error:
+                wait = self.retry.wait(error, attempt, repeatable)
+                if wait is None or wait >= self.deadline.left():
+                    raise
+                self.cancelled.wait(wait)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What is wanted of tiles, and of which route."""
+
+    path: str
+    request: Mapping[str, Any]
+    by_key: bool
+    """Whether the answer needs no pixels of a tile that the server has seen."""
+    is_whole: bool
+    """Whether tiles must stay together and in their order, because the answer depends on that."""
+    references: NDArray[np.uint8] | None = None
+
+    def body(self, tiles: Distinct, sent: list[int], named: list[int], deadline: Deadline) -> list[wire.Piece]:
+        """The tiles at `sent` as pixels, and after them those at `named` as keys."""
+        tensors: dict[str, NDArray[np.uint8]] = {}
+        if sent:
+            tensors["tiles"] = tiles.pixels if len(sent) == len(tiles.pixels) else tiles.pixels[sent]
+        if named:
+            tensors["keys"] = keys_array([tiles.keys[place] for place in named])
+        if self.references is not None:
+            tensors["references"] = self.references
+        # So that the server drops what nobody waits for any more.
+        request = {**self.request, "timeout_ms": max(1, int(deadline.left() * 1e3))}
+        return wire.pack(tensors, {"request": json.dumps(request)})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A good answer, its rows in the order of the tiles asked for."""
+
+    tensors: Mapping[str, NDArray[Any]]
+    metadata: Mapping[str, str]
+    headers: Mapping[str, str]
+    order: list[int] | None
+    """The place in the answer of each tile; None when it is its own."""
+
+
+HEADERS = {"Content-Type": wire.SAFETENSORS, "Accept": wire.SAFETENSORS}
+
+
+def ask(call: Call, ask: Ask, tiles: Distinct, into: Mapping[str, NDArray[Any]]) -> Answer:
+    """Names tiles by key, and sends those that the server says it does not hold."""
+    every = list(range(len(tiles.keys)))
+    missing: set[int] = set() if ask.by_key else set(every)
+    rounds = 0
+    while True:
+        if missing and ask.is_whole:
+            missing = set(every)
+        sent, named = sorted(missing), [place for place in every if place not in missing]
+        try:
+            return _answer(call, ask, tiles, sent, named, into)
+        except errors.TileNotHeld as error:
+            rounds += 1
+            lost = [named[index] for index in error.indices if index < len(named)]
+            # Several servers behind one address may each lack something else: at the third time everything is sent.
+            missing = missing | set(lost) if lost and rounds < 3 else set(every)
+
+
+def _answer(
+    call: Call, ask: Ask, tiles: Distinct, sent: list[int], named: list[int], into: Mapping[str, NDArray[Any]]
+) -> Answer:
+    order = sent + named
+    is_ordered = order == sorted(order)
+
+    def read(body: Body) -> Answer:
+        tensors, metadata = wire.unpack(body, into if is_ordered else None)
+        places = None if is_ordered else [int(place) for place in np.argsort(order)]
+        return Answer(tensors, metadata, dict(body.headers), places)
+
+    return call.exchange("POST", ask.path, read, lambda: ask.body(tiles, sent, named, call.deadline), HEADERS)
+
+
+def is_divisible(error: errors.TooLarge) -> bool:
+    return error.code in _DIVISIBLE

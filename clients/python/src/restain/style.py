@@ -1,0 +1,68 @@
+"""Which styles a request takes, in the words of the server's `style` object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Source = Literal["bank", "batch", "reference", "own"]
+Placement = Literal["broadcast", "aligned"]
+Share = Literal["tile", "request"]
+Method = Literal["vit", "color-match", "hed-jitter", "identity"]
+Priority = Literal["interactive", "bulk"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a blend: one style by its `id`, or one of a `domain` that each variant draws."""
+
+    weight: float
+    id: str | None = None
+    domain: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return _given(weight=self.weight, id=self.id, domain=self.domain)
+
+
+@dataclass(frozen=True)
+class Style:
+    """Where styles come from and how they are put on. What is None is left to the server."""
+
+    source: Source | None = None
+    domains: Sequence[str] | None = None
+    exclude_domains: Sequence[str] | None = None
+    ids: Sequence[str] | None = None
+    blend: Sequence[Part] | None = None
+    placement: Placement | None = None
+    share: Share | None = None
+    references: NDArray[np.uint8] | None = None
+    """uint8 [r, H, W, 3]; they make `source` "reference"."""
+
+    @property
+    def is_of_batch(self) -> bool:
+        """Whether a variant depends on which tiles share the request, and on their order."""
+        return self.source == "batch"
+
+    def to_json(self) -> dict[str, Any]:
+        source = "reference" if self.source is None and self.references is not None else self.source
+        return _given(
+            **{"from": source},
+            domains=_list(self.domains),
+            exclude_domains=_list(self.exclude_domains),
+            ids=_list(self.ids),
+            blend=None if self.blend is None else [part.to_json() for part in self.blend],
+            placement=self.placement,
+            share=self.share,
+        )
+
+
+def _list(names: Sequence[str] | None) -> list[str] | None:
+    return None if names is None else [names] if isinstance(names, str) else list(names)
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,0 +1,65 @@
+"""Images of a pipeline as tiles, and variants as images of the same kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+def pixels(image: Any) -> NDArray[np.uint8]:
+    """uint8 [.., H, W, 3] of a PIL image, an array uint8 [.., H, W, 3], or a tensor [.., 3, H, W].
+
+    Tensors of floating point are pixels in 0..1, as `ToImage` and `ToDtype(scale=True)` leave them.
+    """
+    if isinstance(image, torch.Tensor):
+        return _of_tensor(image)
+    array = np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
+    if array.dtype != np.uint8 or array.ndim < 3 or array.shape[-1] != 3:
+        raise ValueError(f"an array is uint8 [.., H, W, 3], and this is {array.dtype} {list(array.shape)}")
+    return array
+
+
+def _of_tensor(image: torch.Tensor) -> NDArray[np.uint8]:
+    if image.ndim < 3 or image.shape[-3] != 3:
+        raise ValueError(f"a tensor is [.., 3, H, W], and this is {list(image.shape)}")
+    plain = image.detach().as_subclass(torch.Tensor).cpu()
+    if plain.is_floating_point():
+        low, high = (float(bound) for bound in torch.aminmax(plain))
+        if not (low >= 0.0 and high <= 1.0):
+            raise ValueError(f"pixels reach from {low:g} to {high:g}, and lie in 0..1: normalise after restaining")
+        plain = (plain * 255).round().to(torch.uint8)
+    elif plain.dtype != torch.uint8:
+        raise ValueError(f"a tensor is uint8 or of floating point, and this is {plain.dtype}")
+    return plain.movedim(-3, -1).numpy()
+
+
+def like(made: NDArray[np.uint8], image: Any) -> Any:
+    """uint8 [.., H, W, 3] as an image of the kind that `image` is."""
+    if isinstance(image, torch.Tensor):
+        tensor = torch.from_numpy(made).movedim(-1, -3)
+        if image.is_floating_point():
+            tensor = tensor.to(image.dtype) / 255
+        tensor = tensor.to(image.device)
+        if type(image) is torch.Tensor:
+            return tensor
+        from torchvision import tv_tensors
+
+        return tv_tensors.wrap(tensor, like=image)
+    if hasattr(image, "convert"):
+        from PIL import Image
+
+        return Image.fromarray(made)
+    return made
+
+
+def memory(count: int, height: int, width: int) -> torch.Tensor:
+    """uint8 [count, H, W, 3], uninitialised; in a worker it is shared with the training process, so that a batch
+    which is made in it crosses without a copy."""
+    size = count * height * width * 3
+    if torch.utils.data.get_worker_info() is None:
+        return torch.empty((count, height, width, 3), dtype=torch.uint8)
+    storage = torch.UntypedStorage._new_shared(size, device="cpu")  # type: ignore[no-untyped-call]
+    return torch.empty(0, dtype=torch.uint8).set_(storage, 0, (count, height, width, 3))  # type: ignore[call-overload, no-any-return]

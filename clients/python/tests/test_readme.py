@@ -1,0 +1,25 @@
+"""What the README shows works: its blocks, one after the other, against the real server."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_the_readmes_python_runs(server, capsys):
+    pytest.importorskip("torch")
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    names = {}
+    for block in blocks:
+        assert block.count("\n") <= 11
+        exec(compile(block.replace("http://127.0.0.1:8080", server.url), str(README), "exec"), names)
+    names["client"].close()
+    said = capsys.readouterr().out
+    assert "(8, 4, 32, 32, 3)" in said
+    assert said.count("torch.Size([8, 3, 32, 32])") == 4
+    assert names["variants"].shape == (8, 16, 3, 32, 32)

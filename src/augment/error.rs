@@ -1,0 +1,61 @@
+//! Why a job ends before its end.
+
+use std::path::PathBuf;
+
+use crate::serve::ServeError;
+use crate::serve::error::Error;
+
+#[derive(Debug, thiserror::Error)]
+pub enum AugmentError {
+    /// Wrong use: nothing was begun.
+    #[error("{0}")]
+    Use(String),
+    #[error("{} cannot be read: {source}", .path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{} cannot be written: {source}", .path.display())]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error("{} is wrong: {source}", .path.display())]
+    Table { path: PathBuf, source: csv::Error },
+    #[error("{}: {said}", .path.display())]
+    Tar { path: PathBuf, said: String },
+    #[error(transparent)]
+    Engine(#[from] ServeError),
+    #[error("{name}: {source}")]
+    Tile { name: String, source: Error },
+    #[error("{bad}{}", more(.allowed))]
+    Bad { bad: Bad, allowed: u64 },
+    #[error("a task of the job panicked: {0}")]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+/// A tile that nothing can be made of, by the name it has in the data set.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{name} {reason}")]
+pub struct Bad {
+    pub name: String,
+    /// Goes on after the name.
+    pub reason: String,
+}
+
+fn more(allowed: &u64) -> String {
+    match allowed {
+        0 => "; --max-bad N leaves out up to N such tiles".to_owned(),
+        allowed => format!("; that is one more than --max-bad {allowed}"),
+    }
+}
+
+impl AugmentError {
+    pub fn is_wrong_use(&self) -> bool {
+        matches!(self, Self::Use(_))
+    }
+}
+
+pub fn unreadable(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> AugmentError {
+    let path = path.into();
+    move |source| AugmentError::Read { path, source }
+}
+
+pub fn unwritable(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> AugmentError {
+    let path = path.into();
+    move |source| AugmentError::Write { path, source }
+}

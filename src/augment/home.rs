@@ -1,0 +1,279 @@
+//! OUT, as a job keeps it. Data lies where users look for it; what the job has to remember lies in OUT/.restain:
+//!
+//! ```text
+//! job.json                   what the job was begun with; nothing else may go on in its place
+//! done/00003-of-00016.json   a part that is done, and what it left out
+//! work/00003-of-00016/       a part at work: its lock, files that are not whole, tars that are not finished
+//! tars/NAME.tar.jsonl        what became of every sample of a tar
+//! ```
+//!
+//! A file is there whole or not at all: it is written in `work` and renamed. That outlives the end of the process at any
+//! moment; after a loss of power files may be empty, and an empty file counts as not there.
+
+use std::fs::{self, File, Permissions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tempfile::NamedTempFile;
+
+use super::error::{AugmentError, unreadable, unwritable};
+use super::shard::Shard;
+use crate::serve::pipeline::plan::draw_seed;
+use crate::serve::pipeline::request::AugmentRequest;
+
+const HIDDEN: &str = ".restain";
+
+/// OUT, locked for one part of the job.
+pub struct Home {
+    pub out: PathBuf,
+    shard: Shard,
+    work: PathBuf,
+    /// Held for its lock, which the end of the process gives back, whatever ends it.
+    _lock: File,
+}
+
+/// All that decides what files hold.
+#[derive(Debug, Serialize)]
+pub struct Terms {
+    pub input: Vec<PathBuf>,
+    pub layout: &'static str,
+    pub originals: bool,
+    pub image_field: Option<String>,
+    pub bundle: String,
+    pub precision: String,
+    pub provider: &'static str,
+    /// Keys of the reference tiles.
+    pub references: Vec<String>,
+    #[serde(flatten)]
+    pub ask: AugmentRequest,
+}
+
+#[derive(Serialize, Deserialize)]
+struct JobFile {
+    /// For people who wonder, later.
+    written_by: String,
+    terms: Value,
+}
+
+/// What a part did, over all of its runs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Done {
+    pub tiles: u64,
+    pub variants: u64,
+    pub bad: Vec<BadTile>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BadTile {
+    pub name: String,
+    pub reason: String,
+}
+
+impl Home {
+    /// Takes OUT for a part of the job, making it if need be. Says nothing of its terms yet: see [`Home::settle`].
+    ///
+    /// # Errors
+    /// When OUT holds something else, lies within IN, or another process works on this part.
+    pub fn open(out: &Path, inputs: &[PathBuf], shard: Shard) -> Result<Self, AugmentError> {
+        check_apart(out, inputs)?;
+        let foreign = out.exists() && holds_data(out)?;
+        if foreign && !out.join(HIDDEN).join("job.json").exists() {
+            let out = out.display();
+            return Err(AugmentError::Use(format!("OUT is {out}, which holds files and is no job's: name a new folder")));
+        }
+        let work = out.join(HIDDEN).join("work").join(shard.file_name());
+        let scratch = work.join("scratch");
+        fs::create_dir_all(&work).map_err(unwritable(&work))?;
+        let path = work.join("lock");
+        let lock = File::create(&path).map_err(unwritable(&path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                let out = out.display();
+                return Err(AugmentError::Use(format!(
+                    "another process works on part {shard} of the job in {out}: wait for it, or end it"
+                )));
+            }
+            // Some network file systems have no locks. Whoever uses one knows how many processes were started.
+            Err(fs::TryLockError::Error(error)) => tracing::warn!(%error, "OUT cannot be locked: start only one process for a part"),
+        }
+        // What a run that was killed left half written.
+        if scratch.exists() {
+            fs::remove_dir_all(&scratch).map_err(unwritable(&scratch))?;
+        }
+        fs::create_dir_all(&scratch).map_err(unwritable(&scratch))?;
+        Ok(Self { out: out.to_owned(), shard, work, _lock: lock })
+    }
+
+    /// Writes down what the job is, or checks that it still is that. Whoever comes first, of parts that begin together,
+    /// draws the seed for all when none was given. Returns the seed, and whether the job was begun before.
+    ///
+    /// # Errors
+    /// When the job in OUT is another one, with the differences named.
+    pub fn settle(&self, terms: &mut Terms) -> Result<bool, AugmentError> {
+        let path = self.out.join(HIDDEN).join("job.json");
+        let given = terms.ask.seed;
+        if !path.exists() {
+            terms.ask.seed = given.or_else(|| Some(draw_seed()));
+            if self.begin(&path, terms)? {
+                return Ok(false);
+            }
+        }
+        let text = fs::read(&path).map_err(unreadable(&path))?;
+        let job: JobFile = serde_json::from_slice(&text).map_err(|error| unreadable(&path)(error.into()))?;
+        terms.ask.seed = given.or_else(|| job.terms["seed"].as_u64());
+        let mut different = Vec::new();
+        differences(&job.terms, &serde_json::json!(terms), "", &mut different);
+        if different.is_empty() {
+            return Ok(true);
+        }
+        let said = different.join("; ");
+        let out = self.out.display();
+        Err(AugmentError::Use(format!("the job in {out} was begun with other options: {said}. Give those again, or name another OUT")))
+    }
+
+    /// Says whether it was the first.
+    fn begin(&self, path: &Path, terms: &Terms) -> Result<bool, AugmentError> {
+        let job = JobFile { written_by: concat!("restain ", env!("CARGO_PKG_VERSION")).to_owned(), terms: serde_json::json!(terms) };
+        let mut file = self.scratch_file()?;
+        let text = serde_json::to_vec_pretty(&job).expect("terms are strings, numbers and lists");
+        file.write_all(&text).and_then(|()| file.as_file().sync_all()).map_err(unwritable(path))?;
+        match file.persist_noclobber(path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(unwritable(path)(error.error)),
+        }
+    }
+
+    /// A file below OUT, whole.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn put(&self, target: &Path, bytes: &[u8]) -> Result<(), AugmentError> {
+        let path = self.out.join(target);
+        let mut file = self.scratch_file()?;
+        file.write_all(bytes).map_err(unwritable(&path))?;
+        self.place(file, &path)
+    }
+
+    /// Moves a scratch file to its place.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    pub fn place(&self, file: NamedTempFile, path: &Path) -> Result<(), AugmentError> {
+        let file = match file.persist(path) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.error.kind() == ErrorKind::NotFound => error.file,
+            Err(error) => return Err(unwritable(path)(error.error)),
+        };
+        let folder = path.parent().expect("a file below OUT has a folder");
+        fs::create_dir_all(folder).map_err(unwritable(folder))?;
+        file.persist(path).map(drop).map_err(|error| unwritable(path)(error.error))
+    }
+
+    /// A file to write to before it has its name; gone unless it is placed.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn scratch_file(&self) -> Result<NamedTempFile, AugmentError> {
+        let scratch = self.work.join("scratch");
+        // As any file of this user's, rather than for his eyes alone.
+        let made = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(&scratch);
+        made.map_err(unwritable(&scratch))
+    }
+
+    /// Where an unfinished tar grows.
+    pub fn unfinished(&self, tar: &Path) -> PathBuf {
+        self.work.join("tars").join(tar)
+    }
+
+    /// Where it is kept what became of the samples of a tar.
+    pub fn kept(&self, tar: &Path) -> PathBuf {
+        self.out.join(HIDDEN).join("tars").join(super::tile::suffixed(tar, ".jsonl"))
+    }
+
+    /// Notes that this part is done, and says whether all parts are.
+    ///
+    /// # Errors
+    /// When it cannot be noted.
+    pub fn finish(&self, done: &Done) -> Result<bool, AugmentError> {
+        let note = |shard: Shard| Path::new(HIDDEN).join("done").join(format!("{}.json", shard.file_name()));
+        self.put(&note(self.shard), &serde_json::to_vec_pretty(done).expect("counts and names"))?;
+        Ok(self.shard.all().all(|shard| self.out.join(note(shard)).exists()))
+    }
+}
+
+/// Neither of IN and OUT may lie within the other: a job must not find its own files, nor write over its tiles.
+fn check_apart(out: &Path, inputs: &[PathBuf]) -> Result<(), AugmentError> {
+    let real_out = real(out);
+    for input in inputs {
+        let real_in = real(input);
+        if real_out.starts_with(&real_in) || real_in.starts_with(&real_out) {
+            let (out, input) = (out.display(), input.display());
+            return Err(AugmentError::Use(format!("OUT is {out} and IN {input}: neither may lie in the other")));
+        }
+    }
+    Ok(())
+}
+
+/// The path without links and dots, as far as it exists.
+pub fn real(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let known = absolute.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    let Some((above, mut path)) = known else { return absolute };
+    for part in absolute.strip_prefix(above).expect("an ancestor is a beginning").components() {
+        match part {
+            Component::ParentDir => _ = path.pop(),
+            part => path.push(part),
+        }
+    }
+    path
+}
+
+fn holds_data(out: &Path) -> Result<bool, AugmentError> {
+    let mut entries = fs::read_dir(out).map_err(unreadable(out))?;
+    Ok(entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != HIDDEN)))
+}
+
+/// Every value that is not the same, by its path.
+fn differences(was: &Value, is: &Value, at: &str, found: &mut Vec<String>) {
+    let (Value::Object(before), Value::Object(now)) = (was, is) else {
+        if was != is {
+            found.push(format!("{at} was {was} and is {is}"));
+        }
+        return;
+    };
+    let names: std::collections::BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    for name in names {
+        let at = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
+        differences(&was[name], &is[name], &at, found);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn differences_are_named_by_their_path() {
+        let (was, is) = (json!({"a": 1, "b": {"c": [1]}, "d": null}), json!({"a": 1, "b": {"c": [1, 2]}, "e": "x"}));
+        let mut found = Vec::new();
+        differences(&was, &is, "", &mut found);
+        assert_eq!(found, ["b.c was [1] and is [1,2]", "e was null and is \"x\""]);
+    }
+
+    #[test]
+    fn in_and_out_lie_apart() {
+        let home = tempfile::tempdir().unwrap();
+        let input = home.path().join("in");
+        fs::create_dir(&input).unwrap();
+        let apart = |out: &Path| check_apart(out, std::slice::from_ref(&input)).is_ok();
+        assert!(apart(&home.path().join("out")) && apart(&home.path().join("in2/x")) && apart(&input.join("../out")));
+        assert!(!apart(&input) && !apart(&input.join("new/out")) && !apart(home.path()) && !apart(&home.path().join("x/../in/y")));
+    }
+}

@@ -1,0 +1,225 @@
+//! From a tile's file to the files of its variants, through the server's pipeline: one request for each tile, many at
+//! once, so that the encoder's batches fill as they do under a server's load.
+//!
+//! Memory is lent before a tile is decoded and in the order of the tiles: whoever holds some can always go on. A tile that
+//! needs more than there is goes alone.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use half::f16;
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::error::{AugmentError, Bad, unreadable};
+use super::options::AugmentArgs;
+use crate::codec::{self, DecodeError, ImageFormat, RgbImage, TileKey};
+use crate::method::geometry::CHANNELS;
+use crate::serve::ServeError;
+use crate::serve::error::{Error, ErrorKind};
+use crate::serve::house::House;
+use crate::serve::models::Model;
+use crate::serve::pipeline::answer::{Answer, Provenance};
+use crate::serve::pipeline::plan::{Counts, Plan};
+use crate::serve::pipeline::request::AugmentRequest;
+use crate::serve::pipeline::{Request, TileInput, render};
+
+/// Memory is lent in pieces of so many bytes.
+const PIECE: u64 = 64 << 10;
+
+pub struct Maker {
+    house: House,
+    pub ask: AugmentRequest,
+    references: Vec<Reference>,
+    format: ImageFormat,
+    memory: Arc<Semaphore>,
+    pieces: u32,
+    /// Tiles at once: enough that each encoder has a batch in work and one waiting while others are read and written.
+    pub in_flight: usize,
+    encoders: usize,
+}
+
+struct Reference {
+    width: usize,
+    height: usize,
+    pixels: Bytes,
+}
+
+/// One tile's variants, as files.
+pub struct Made {
+    pub variants: Vec<Variant>,
+}
+
+pub struct Variant {
+    pub picture: Vec<u8>,
+    /// JSON.
+    pub provenance: Vec<u8>,
+}
+
+/// Why a tile has no variants.
+pub enum Unmade {
+    Bad(Bad),
+    Failed(Box<AugmentError>),
+}
+
+impl From<AugmentError> for Unmade {
+    fn from(error: AugmentError) -> Self {
+        Self::Failed(Box::new(error))
+    }
+}
+
+/// How one variant came to be: what the server tells, and of which file.
+#[derive(Serialize)]
+struct Record<'a> {
+    source: &'a str,
+    #[serde(flatten)]
+    provenance: Provenance,
+    strength: f32,
+}
+
+impl Maker {
+    /// Loads the model, and checks that what is asked for can be done with it.
+    ///
+    /// # Errors
+    /// When it cannot be loaded, or not be asked that.
+    pub async fn open(args: &AugmentArgs) -> Result<Self, AugmentError> {
+        let config = args.engine_config();
+        let house = House::alone(&config).await.map_err(told)?;
+        let model = the_model(&house)?;
+        let mut ask = args.ask.request();
+        ask.model = Some(model.key().to_string());
+        let (batch, encoders) = (config.largest_batch(), config.devices.0.len());
+        let pieces = u32::try_from(args.engine.max_inflight_bytes.0.div_ceil(PIECE)).unwrap_or(u32::MAX).max(1);
+        let maker = Self {
+            references: args.ask.references.iter().map(|path| reference(path, args)).collect::<Result<_, _>>()?,
+            house,
+            ask,
+            format: args.ask.format,
+            memory: Arc::new(Semaphore::new(pieces as usize)),
+            pieces,
+            in_flight: 4 * (batch * encoders + config.threads.get()),
+            encoders,
+        };
+        let counts = Counts { tiles: 1, references: maker.references.len() };
+        let refused = |error: Error| AugmentError::Use(error.detail);
+        Plan::new(model, &maker.ask, counts, config.max_variants.get()).map_err(refused)?;
+        let side = maker.model().bundle.manifest.geometry.image_size();
+        for (path, reference) in args.ask.references.iter().zip(&maker.references) {
+            let (width, height) = (reference.width, reference.height);
+            if !maker.ask.resize && (width, height) != (side, side) {
+                return Err(AugmentError::Use(format!("{} {}", path.display(), of_another_size(width, height, side))));
+            }
+        }
+        Ok(maker)
+    }
+
+    pub fn model(&self) -> Arc<Model> {
+        the_model(&self.house).expect("a job's house holds one model until it is closed")
+    }
+
+    pub fn reference_keys(&self) -> Vec<String> {
+        let key = |tile: &Reference| TileKey::of_pixels(tile.width, tile.height, &tile.pixels).to_string();
+        self.references.iter().map(key).collect()
+    }
+
+    /// Waits for the memory that a tile and its variants need, and `others` bytes that go with them. To be asked for in
+    /// the order of the tiles.
+    pub async fn room(&self, file: &[u8], others: usize) -> OwnedSemaphorePermit {
+        let geometry = self.model().bundle.manifest.geometry;
+        // What is no picture needs no more than its file.
+        let pixels = codec::probe(file, &self.house.pipeline.limits.codec).map_or(0, |(width, height)| width * height * CHANNELS);
+        let latents = 2 * geometry.tile_latent() * size_of::<f16>();
+        let variants = self.ask.variants.unwrap_or(1) as usize;
+        let bytes = file.len() + others + latents + 2 * pixels * (1 + variants);
+        let pieces = u32::try_from((bytes as u64).div_ceil(PIECE)).unwrap_or(u32::MAX).min(self.pieces);
+        Arc::clone(&self.memory).acquire_many_owned(pieces).await.expect("nobody closes it")
+    }
+
+    /// The variants of the tile called `name`.
+    ///
+    /// # Errors
+    /// When nothing can be made of the file, or the engine fails.
+    pub async fn make(&self, name: &str, file: Bytes) -> Result<Made, Unmade> {
+        let pipeline = &self.house.pipeline;
+        let failed = |source| Unmade::from(AugmentError::Tile { name: name.to_owned(), source });
+        let bad = |reason: String| Unmade::Bad(Bad { name: name.to_owned(), reason });
+        let limits = pipeline.limits.codec;
+        let decoded = pipeline.cpu.run(move || codec::decode(&file, &limits)).await.map_err(failed)?;
+        let RgbImage { width, height, pixels } = decoded.map_err(|error| bad(undecodable(&error)))?;
+        let side = self.model().bundle.manifest.geometry.image_size();
+        if !self.ask.resize && (width, height) != (side, side) {
+            return Err(bad(of_another_size(width, height, side)));
+        }
+        let pixels_of = |tile: &Reference| TileInput::Pixels { width: tile.width, height: tile.height, pixels: tile.pixels.clone() };
+        let request = Request {
+            ask: self.ask.clone(),
+            tiles: vec![TileInput::Pixels { width, height, pixels: pixels.into() }],
+            references: self.references.iter().map(pixels_of).collect(),
+            received: Instant::now(),
+            permit: pipeline.admission.admit_body(0).map_err(failed)?,
+        };
+        let answer = pipeline.augment(request).await.map_err(failed)?;
+        let (format, source, strength) = (self.format, name.to_owned(), self.ask.strength.unwrap_or(1.0));
+        let written = pipeline.cpu.run(move || files(&answer, format, &source, strength)).await.map_err(failed)?;
+        written.map_err(|error| failed(Error::new(ErrorKind::Internal, error.to_string())))
+    }
+
+    /// The share of `wall` that the encoders were at work.
+    pub fn encoders_busy(&self, wall: Duration) -> f64 {
+        self.house.pipeline.metrics.time_encoding().as_secs_f64() / (wall.as_secs_f64() * self.encoders as f64).max(f64::MIN_POSITIVE)
+    }
+
+    /// # Errors
+    /// When an encoder's thread panicked.
+    pub async fn close(self) -> Result<(), ServeError> {
+        self.house.close().await
+    }
+}
+
+fn the_model(house: &House) -> Result<Arc<Model>, AugmentError> {
+    house.pipeline.models.find(None).map_err(|error| AugmentError::Use(error.detail))
+}
+
+/// A model that is not there is wrong use; one that is broken is not.
+fn told(error: ServeError) -> AugmentError {
+    use crate::serve::models::LoadError;
+    match error {
+        ServeError::Load(error @ (LoadError::NoSuch { .. } | LoadError::Several { .. } | LoadError::Empty(_))) => {
+            AugmentError::Use(error.to_string())
+        }
+        error => AugmentError::Engine(error),
+    }
+}
+
+fn reference(path: &PathBuf, args: &AugmentArgs) -> Result<Reference, AugmentError> {
+    let file = std::fs::read(path).map_err(unreadable(path))?;
+    let limits = codec::Limits { max_pixels: args.engine.max_pixels };
+    let wrong = |error: DecodeError| AugmentError::Use(format!("{} {}", path.display(), undecodable(&error)));
+    let RgbImage { width, height, pixels } = codec::decode(&file, &limits).map_err(wrong)?;
+    Ok(Reference { width, height, pixels: pixels.into() })
+}
+
+fn undecodable(error: &DecodeError) -> String {
+    match error {
+        DecodeError::TooLarge { .. } => format!("is too large: {error}; --max-pixels allows more"),
+        _ => format!("is damaged, or no picture: {error}"),
+    }
+}
+
+fn of_another_size(width: usize, height: usize, side: usize) -> String {
+    format!("is {width}×{height} pixels, and the model works on {side}×{side}: give tiles of that size, or --resize")
+}
+
+fn files(answer: &Answer, format: ImageFormat, source: &str, strength: f32) -> Result<Made, codec::EncodeError> {
+    let tile = &answer.tiles[0];
+    let pictures = render::pictures(answer, format)?.pop().expect("an answer has the tiles of its request, which was one");
+    let variant = |(variant, picture)| {
+        let record = Record { source, provenance: answer.provenance(tile, variant), strength };
+        let mut provenance = serde_json::to_vec_pretty(&record).expect("a record is strings and numbers");
+        provenance.push(b'\n');
+        Variant { picture, provenance }
+    };
+    Ok(Made { variants: tile.variants.iter().zip(pictures).map(variant).collect() })
+}

@@ -1,0 +1,57 @@
+//! The page at `/`: put together once from the files in `page/` into one that asks nobody but this server. There is no build
+//! step; what is served is what lies there. It holds no state of its own and uses the public API alone.
+
+use std::sync::LazyLock;
+
+use axum::response::{Html, IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+const FRAME: &str = include_str!("page/index.html");
+const STYLE: &str = concat!(include_str!("page/style.css"), include_str!("page/grid.css"));
+/// One module: a part uses what the parts before it define, and functions of those after it.
+const SCRIPT: &str = concat!(
+    include_str!("page/state.js"),
+    include_str!("page/ask.js"),
+    include_str!("page/tiles.js"),
+    include_str!("page/request.js"),
+    include_str!("page/difference.js"),
+    include_str!("page/grid.js"),
+    include_str!("page/zoom.js"),
+    include_str!("page/bank.js"),
+    include_str!("page/code.js"),
+    include_str!("page/live.js"),
+    include_str!("page/main.js"),
+);
+
+macro_rules! samples {
+    ($($name:literal),* $(,)?) => { [$(($name, include_bytes!(concat!("page/samples/", $name, ".jpg")).as_slice())),*] };
+}
+
+/// Drawn tiles for whoever has none at hand: name, JPEG.
+const SAMPLES: [(&str, &[u8]); 10] = samples![
+    "hospital_0_normal",
+    "hospital_0_tumour",
+    "hospital_1_normal",
+    "hospital_1_tumour",
+    "hospital_2_normal",
+    "hospital_2_tumour",
+    "hospital_3_normal",
+    "hospital_3_tumour",
+    "hospital_4_normal",
+    "hospital_4_tumour",
+];
+
+/// Nothing from elsewhere, no frames around it, and no answers but those of this server.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:; \
+                      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+static PAGE: LazyLock<String> = LazyLock::new(|| {
+    let sample = |(name, jpeg): &(&str, &[u8])| serde_json::json!({ "name": name, "image": BASE64_STANDARD.encode(jpeg) });
+    let samples = serde_json::Value::from_iter(SAMPLES.iter().map(sample));
+    FRAME.replace("{{style}}", STYLE).replace("{{samples}}", &samples.to_string()).replace("{{script}}", SCRIPT)
+});
+
+pub async fn page() -> Response {
+    ([("content-security-policy", POLICY)], Html(PAGE.as_str())).into_response()
+}

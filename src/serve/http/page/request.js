@@ -1,0 +1,136 @@
+// From the choices to requests and back: which columns the table has, what each asks for, and running them.
+// One request per column and method, with all tiles in it: so every domain is there, and timings are a column's.
+
+/** The columns: {key, label, style, references, variants}. */
+function columns() {
+  const count = state.variants;
+  if (!TAKES_STYLE.includes(state.method)) return [{ key: state.method, label: state.method, style: {}, variants: count }];
+  const placement = state.placement === "aligned" ? { placement: "aligned" } : {};
+  const common = { ...placement, ...(state.share && { share: "request" }) };
+  if (state.from === "own") return [{ key: "own", label: "own style", style: { from: "own", ...placement }, variants: count }];
+  if (state.from === "batch") return [{ key: "batch", label: "another tile", style: { from: "batch", ...placement }, variants: count }];
+  if (state.from === "reference") {
+    return usable().map((tile) => ({ key: `tile ${tile.id}`, label: tile.name, style: { from: "reference", ...common }, references: [tile], variants: count }));
+  }
+  if (state.ids.length) return styleColumns();
+  const share = state.share ? { share: "request" } : {};
+  return chosenDomains().map((domain) => ({ key: `domain ${domain}`, label: domain, style: { domains: [domain], ...share }, variants: count }));
+}
+
+/** One for each style chosen by name; of two, what lies between them stands in the middle. */
+function styleColumns() {
+  const named = state.ids.map((id) => ({ key: `style ${id}`, label: id, style: { ids: [id] }, variants: 1 }));
+  if (named.length !== 2) return named;
+  const [a, b] = state.ids, weight = Number((1 - state.mix).toFixed(2));
+  const blend = [{ id: a, weight }, { id: b, weight: Number((1 - weight).toFixed(2)) }];
+  return [named[0], { key: "mixture", label: "mixture", style: { blend }, variants: 1 }, named[1]];
+}
+
+const chosenDomains = () => {
+  const known = server.bank.map((domain) => domain.domain);
+  return state.domains === null ? known : known.filter((domain) => state.domains.includes(domain));
+};
+
+const methods = () => state.compare && state.method === "vit" ? ["vit", "color-match"] : [state.method];
+
+/** The request JSON of a column; what is the default is left out. */
+function requestOf(column, method) {
+  return {
+    ...(state.model && { model: state.model }),
+    variants: column.variants,
+    seed: state.seed,
+    ...(method !== "vit" && { method }),
+    ...(Object.keys(column.style).length && { style: column.style }),
+    ...(state.strength < 1 && { strength: state.strength }),
+    ...(state.resize && { resize: true }),
+  };
+}
+
+function formOf(job) {
+  const form = new FormData();
+  form.append("request", JSON.stringify(requestOf(job.column, job.method)));
+  for (const tile of job.tiles) form.append("tile", tile.file, tile.name);
+  for (const tile of job.column.references ?? []) form.append("reference", tile.file, tile.name);
+  return form;
+}
+
+let running = null, soon = 0;
+
+/** Whether what the table shows is about to change; what is shown of older choices is faint until then. */
+function busy(is) {
+  $("grid").setAttribute("aria-busy", is);
+}
+
+/** Shortly: a slider on the move asks at most some times a second, and what it made obsolete is given up. */
+function runSoon() {
+  clearTimeout(retry);
+  busy(true);
+  soon ||= setTimeout(run, 90);
+}
+
+async function run() {
+  clearTimeout(soon);
+  soon = 0;
+  running?.abort();
+  const mine = running = new AbortController();
+  const wrong = incomplete();
+  const jobs = wrong ? [] : planJobs();
+  layOut(wrong ? shownJobs : jobs);
+  busy(jobs.length > 0);
+  if (wrong) $("grid").classList.add("stale");
+  tell(wrong);
+  if (!jobs.length) return;
+  const started = performance.now();
+  $("grid").classList.add("stale");
+  try {
+    await Promise.all(jobs.map((job) => runJob(job, mine.signal)));
+    if (mine.signal.aborted) return;
+    tell(null);
+    $("grid").classList.remove("stale");
+    summarise(jobs, performance.now() - started);
+    busy(false);
+  } catch (problem) {
+    if (mine.signal.aborted) return;
+    mine.abort();
+    $("told").textContent = "";
+    busy(false);
+    tell(problem);
+  }
+}
+
+/** All that was not checked, and then everything, once more. */
+async function again() {
+  clearTimeout(retry);
+  if (!server.model) return start();
+  return checkAll();
+}
+
+function planJobs() {
+  const tiles = usable();
+  return tiles.length ? columns().flatMap((column) => methods().map((method) => ({ column, method, tiles }))) : [];
+}
+
+/** What the page can say without asking. */
+function incomplete() {
+  for (const input of [$("variants"), $("seed")]) {
+    if (!input.checkValidity()) {
+      return new Problem({ title: `${input.labels[0].textContent.trim()}: not a number that can be used`, detail: input.validationMessage }, 422);
+    }
+  }
+  if (usable().length && !columns().length) {
+    return new Problem({ title: "No domain is chosen", detail: "Tick at least one, or press a style of the map." }, 422);
+  }
+  return null;
+}
+
+async function runJob(job, signal) {
+  const response = await ask("/v1/augment", { method: "POST", body: formOf(job), headers: { accept: "application/json" }, signal });
+  job.timings = timings(response);
+  const answer = await response.json();
+  if (signal.aborted) return;
+  job.made = answer.tiles.map(({ tile_key, variants }) => variants.map(({ image, media_type, ...origin }) => ({
+    ...origin, src: `data:${media_type};base64,${image}`, tile_key, method: answer.method, seed: answer.seed,
+    model: `${answer.model}/${answer.version}`, bundle: answer.bundle,
+  })));
+  await paint(job, signal);
+}

@@ -1,0 +1,59 @@
+//! A BYTES tensor as bytes: before every element its length, four bytes, little-endian.
+
+use bytes::{Bytes, BytesMut};
+
+/// The elements, where they lie.
+///
+/// # Errors
+/// What is wrong with them, to stand behind the tensor's name.
+pub fn split(mut bytes: Bytes) -> Result<Vec<Bytes>, String> {
+    let mut elements = Vec::new();
+    while !bytes.is_empty() {
+        let Some(&length) = bytes.first_chunk() else {
+            return Err(format!("ends within the length of element {}", elements.len()));
+        };
+        let rest = bytes.split_off(4);
+        let length = u32::from_le_bytes(length) as usize;
+        if length > rest.len() {
+            return Err(format!("has {} bytes left for element {}, which says that it has {length}", rest.len(), elements.len()));
+        }
+        elements.push(rest.slice(..length));
+        bytes = rest.slice(length..);
+    }
+    Ok(elements)
+}
+
+pub fn join(texts: &[String]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(texts.iter().map(|text| 4 + text.len()).sum());
+    for text in texts {
+        // Ids of styles: a few letters.
+        bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(text.as_bytes());
+    }
+    bytes.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_joined_is_split() {
+        let texts = ["a/1".to_owned(), String::new(), "ä".to_owned()];
+        let elements = split(join(&texts)).unwrap();
+        assert_eq!(elements, ["a/1".as_bytes(), b"", "ä".as_bytes()]);
+        assert!(split(Bytes::new()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn lengths_that_lie_are_refused() {
+        for (bytes, said) in [
+            (&b"\x01"[..], "within the length of element 0"),
+            (b"\x05\0\0\0abc", "has 3 bytes left for element 0, which says that it has 5"),
+            (b"\x01\0\0\0a\xff\xff\xff\xff", "element 1, which says that it has 4294967295"),
+        ] {
+            let error = split(Bytes::from_static(bytes)).unwrap_err();
+            assert!(error.contains(said), "{error}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! A request and its answer between the two wires and the pipeline.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::input::{self, Input, Pictures};
+use super::parameters::{self, Parameters};
+use crate::serve::admission::Permit;
+use crate::serve::app::App;
+use crate::serve::error::Error;
+use crate::serve::pipeline::{Answer, Request};
+
+/// A request as both wires have it.
+pub struct Infer {
+    /// NAME or NAME/VERSION; nothing is the server's default.
+    pub model: Option<String>,
+    pub parameters: Parameters,
+    pub inputs: Vec<Input>,
+}
+
+/// What a request came with.
+pub struct Arrival {
+    /// For its bytes.
+    pub permit: Arc<Permit>,
+    /// When the first of them came.
+    pub received: Instant,
+    /// The call's own deadline in milliseconds, where its wire has one.
+    pub deadline_ms: Option<u64>,
+}
+
+/// # Errors
+/// One of the table's kinds, with the sentence for the caller.
+pub async fn infer(app: &App, infer: Infer, arrival: Arrival) -> Result<Answer, Error> {
+    let pipeline = app.pipeline()?;
+    let Infer { model, parameters, inputs } = infer;
+    let mut ask = parameters::ask(parameters)?;
+    let Pictures { tiles, references } = input::pictures(inputs)?;
+    let Arrival { permit, received, deadline_ms } = arrival;
+    ask.model = model;
+    ask.timeout_ms = ask.timeout_ms.into_iter().chain(deadline_ms).min();
+    pipeline.augment(Request { ask, tiles, references, received, permit }).await
+}
+
+/// A model's name and version in one; nothing when both are empty.
+pub fn model(name: &str, version: &str) -> Option<String> {
+    match (name, version) {
+        ("", "") => None,
+        (name, "") => Some(name.to_owned()),
+        (name, version) => Some(format!("{name}/{version}")),
+    }
+}

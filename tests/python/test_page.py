@@ -1,0 +1,257 @@
+"""The page at /, as a visitor with a browser meets it."""
+
+import io
+
+import numpy as np
+import pytest
+from browser import DOMAINS, ONE, browser, decode, differ, png, tile, visit  # noqa: F401, of which two are fixtures
+from PIL import Image
+from playwright.sync_api import expect
+from served import SIDE, install
+
+# Tiles come in
+
+
+def test_it_opens_with_samples_in_the_stain_of_every_domain(visit):
+    page = visit()
+    page.shows(variants=9, tiles=3)
+    expect(page.page.locator("#grid .group .label span:first-child")).to_have_text(DOMAINS)
+    expect(page.page.locator("#samples [aria-pressed=true]")).to_have_count(3)
+    assert page.picture(0).shape == (SIDE, SIDE, 3), "samples are cut to the model's size"
+
+
+def test_dropping_files_shows_their_variants_and_puts_the_samples_away(visit):
+    page = visit()
+    page.shows(variants=9, tiles=3)
+    page.drop(a=png(tile(1)), b=png(tile(2)))
+    page.shows(variants=6, tiles=2)
+    expect(page.page.locator(".original a")).to_have_text(["a.png", "b.png"])
+    assert differ(page.picture(0), page.picture(1)) > 1, "of two domains"
+    # What was brought stays when more is brought.
+    page.drop(a=png(tile(3)))
+    page.shows(variants=9, tiles=3)
+    expect(page.page.locator(".original a")).to_have_text(["a.png", "b.png", "a-2.png"])
+
+
+def test_a_sample_comes_and_goes_by_its_button(visit):
+    page = visit("#seed=7&samples=")
+    sample = page.page.get_by_role("button", name="hospital 3 tumour")
+    sample.click()
+    page.shows(variants=3, tiles=1)
+    expect(sample).to_have_attribute("aria-pressed", "true")
+    sample.click()
+    expect(page.variants).to_have_count(0)
+    expect(page.page.locator("#empty")).to_be_visible()
+
+
+def test_a_tiff_is_shown_though_the_browser_cannot_read_it(visit):
+    page = visit(ONE)
+    file = io.BytesIO()
+    Image.fromarray(tile()).save(file, "TIFF")
+    page.page.set_input_files("#file", [{"name": "slide.tif", "mimeType": "image/tiff", "buffer": file.getvalue()}])
+    page.shows(variants=1, tiles=1)
+    width = page.page.locator(".original img").evaluate("image => image.decode().then(() => image.naturalWidth)")
+    assert width == SIDE
+
+
+# Choices
+
+
+def test_the_strength_changes_the_pixels_and_at_0_the_tile_is_as_it_was(visit):
+    page = visit(ONE + "&method=color-match")
+    page.drop(a=png(tile()))
+    page.shows(variants=1, tiles=1)
+    whole = page.picture(0)
+    page.slide(0.5)
+    page.shows(variants=1, tiles=1)
+    half = page.picture(0)
+    page.slide(0)
+    page.shows(variants=1, tiles=1)
+    assert differ(page.picture(0), tile()) < 1
+    assert 1 < differ(half, tile()) < differ(whole, tile())
+    expect(page.page.locator(".delta")).to_have_text("Δ 0.0")
+
+
+def test_a_new_seed_draws_other_styles_and_the_old_one_the_old(visit):
+    page = visit("#seed=7&samples=hospital_0_normal&variants=3")
+    page.shows(variants=9, tiles=1)
+    first = [page.picture(place) for place in range(9)]
+    page.page.get_by_role("button", name="New").click()
+    page.shows(variants=9, tiles=1)
+    assert any(differ(page.picture(place), first[place]) > 0 for place in range(9))
+    page.page.get_by_label("Seed").fill("7")
+    page.shows(variants=9, tiles=1)
+    assert all(differ(page.picture(place), first[place]) == 0 for place in range(9))
+
+
+def test_color_match_stands_beside_the_model_with_the_same_style(visit):
+    page = visit("#seed=7&samples=hospital_0_normal,hospital_1_tumour")
+    page.page.get_by_label("color-match beside it").check()
+    page.shows(variants=12, tiles=2)
+    styles = page.page.locator("#grid .style").all_text_contents()
+    assert styles[0::2] == styles[1::2] and all(styles)
+    assert differ(page.picture(0), page.picture(1)) > 1
+    expect(page.page.locator(".methods").first).to_have_text("vitcolor-match")
+
+
+def test_tiles_lend_their_stain_to_each_other(visit):
+    page = visit("#seed=7&samples=hospital_0_normal,hospital_2_tumour&from=reference&placement=aligned")
+    page.shows(variants=4, tiles=2)
+    page.page.get_by_label("Styles from").select_option("own")
+    page.shows(variants=2, tiles=2)
+    expect(page.page.locator("#bank")).to_be_hidden()
+
+
+def test_styles_of_the_map_are_used_alone_and_two_are_mixed(visit):
+    page = visit("#seed=7&samples=hospital_0_normal")
+    page.shows(variants=3, tiles=1)
+    styles = page.page.get_by_role("listbox", name="Mean colours")
+    expect(styles.get_by_role("option")).to_have_count(9)
+    styles.get_by_role("option", name="south/1").dispatch_event("click")
+    page.shows(variants=1, tiles=1)
+    alone = page.picture(0)
+    styles.get_by_role("option", name="west/2").dispatch_event("click")
+    page.shows(variants=3, tiles=1)
+    expect(page.page.locator(".group .label span:first-child")).to_have_text(["south/1", "mixture", "west/2"])
+    assert differ(page.picture(0), alone) == 0
+    assert 0 < differ(page.picture(1), alone) < differ(page.picture(2), alone)
+    page.page.get_by_role("button", name="back to domains").click()
+    page.shows(variants=3, tiles=1)
+
+
+def test_what_is_chosen_stands_in_the_address(visit):
+    page = visit("#seed=7&samples=hospital_4_tumour")
+    page.slide(0.35)
+    page.only("north", "west")
+    page.page.get_by_label("color-match", exact=True).check(force=True)
+    page.page.get_by_role("spinbutton", name="Variants").fill("2")
+    page.shows(variants=4, tiles=1)
+    page.page.get_by_role("button", name="link").click()
+    expect(page.page.locator("#link")).to_have_text("copied")
+    link = page.clipboard()
+    again = visit(link.removeprefix(f"{page.server.url}/"))
+    again.shows(variants=4, tiles=1)
+    assert all(differ(again.picture(place), page.picture(place)) == 0 for place in range(4))
+
+
+def test_an_obsolete_request_is_given_up(visit):
+    page = visit("#seed=7&samples=hospital_0_normal&domains=north")
+    page.shows(variants=1, tiles=1)
+    before = page.picture(0)
+    # The next one is left without an answer.
+    page.page.route("**/v1/augment", lambda route: None, times=1)
+    with page.page.expect_event("requestfailed") as failed:
+        with page.page.expect_request("**/v1/augment"):
+            page.slide(0.9)
+        page.slide(0.4)
+    assert failed.value.url.endswith("/v1/augment")
+    page.shows(variants=1, tiles=1)
+    assert differ(page.picture(0), before) > 0
+
+
+# Looking closer
+
+
+def test_the_difference_is_drawn_and_its_mean_is_told(visit):
+    page = visit(ONE)
+    page.drop(a=png(tile()))
+    page.shows(variants=1, tiles=1)
+    page.page.get_by_role("radio", name="Difference").check(force=True)
+    expect(page.page.locator("#legend")).to_be_visible()
+    assert page.variants.locator("canvas").evaluate("canvas => getComputedStyle(canvas).visibility") == "visible"
+    told = float(page.page.locator(".delta").text_content().removeprefix("Δ "))
+    assert told == pytest.approx(differ(page.picture(0), tile()), abs=0.051)
+    drawn = decode(page.variants.locator("canvas").evaluate("canvas => canvas.toDataURL()"))
+    apart = np.abs(page.picture(0).astype(int) - tile()).max(axis=2)
+    # The scale becomes lighter from its one end to the other.
+    assert drawn[apart >= 64].sum(axis=1).min(initial=765) > 600 and drawn[apart <= 5].sum(axis=1).max(initial=0) < 150
+
+
+def test_holding_a_variant_shows_its_original(visit):
+    page = visit(ONE + "&samples=hospital_0_normal")
+    page.shows(variants=1, tiles=1)
+    was = page.variants.locator(".was")
+    page.variants.locator(".picture").hover()
+    page.page.mouse.down()
+    expect(was).to_have_css("visibility", "visible")
+    page.page.mouse.up()
+    expect(was).to_have_css("visibility", "hidden")
+    expect(page.page.locator("#zoom")).to_be_hidden()
+
+
+def test_all_of_it_is_used_by_keyboard_alone(visit):
+    page = visit("#seed=7&samples=hospital_0_normal,hospital_1_normal")
+    page.shows(variants=6, tiles=2)
+    keyboard, focused = page.page.keyboard, page.page.locator(":focus")
+    reached = []
+    while "variant" not in reached[-1:]:
+        keyboard.press("Tab")
+        reached.append(focused.evaluate("at => at.id || at.name || (at.classList.contains('variant') ? 'variant' : at.getAttribute('role') ?? at.tagName)"))
+        assert len(reached) < 60, reached
+    order = ["file", "strength", "from", "all", "listbox", "method", "variants", "seed", "draw", "resize", "view", "compare", "curl", "variant"]
+    assert [name for name in reached if name in order] == order, reached
+    expect(page.variants.nth(0)).to_be_focused()
+    for key, place in [("ArrowRight", 1), ("ArrowDown", 4), ("End", 5), ("ArrowUp", 2), ("Home", 0), ("ArrowRight", 1)]:
+        keyboard.press(key)
+        expect(page.variants.nth(place)).to_be_focused()
+    keyboard.down("Space")
+    expect(page.variants.nth(1).locator(".was")).to_have_css("visibility", "visible")
+    keyboard.up("Space")
+    expect(page.variants.nth(1).locator(".was")).to_have_css("visibility", "hidden")
+    keyboard.press("Enter")
+    expect(page.page.locator("#zoom h2")).to_have_text(f"hospital_0_normal.png as {page.variants.nth(1).locator('.style').get_attribute('title')}")
+    expect(page.page.locator("#curtain")).to_be_focused()
+    keyboard.press("ArrowRight")
+    expect(page.page.locator("#curtain-shown")).to_have_text("51 : 49")
+    keyboard.press("Escape")
+    expect(page.variants.nth(1)).to_be_focused()
+    # And the map of styles: with the arrows to one, and choose it.
+    page.page.get_by_role("listbox", name="Mean colours").focus()
+    keyboard.press("ArrowLeft")
+    keyboard.press("Enter")
+    page.shows(variants=2, tiles=2)
+    expect(page.page.locator("#map [aria-selected=true]")).to_have_count(1)
+
+
+def test_another_model_makes_other_variants_and_is_named_in_what_is_copied(visit, serve, tmp_path):
+    for name in ["tiny", "other"]:
+        install(tmp_path, name)
+    server = serve("--default-model", "tiny", models=tmp_path)
+    page = visit("#seed=7&samples=hospital_0_normal", at=server)
+    page.shows(variants=3, tiles=1)
+    assert "model" not in page.page.url
+    page.page.get_by_label("Model").select_option("other/1")
+    page.shows(variants=3, tiles=1)
+    assert "model=other/1" in page.page.url
+    page.variants.first.press("Enter")
+    expect(page.page.locator("#zoom dl")).to_contain_text("other/1, ")
+    page.page.get_by_role("button", name="Close").click()
+    page.page.get_by_role("button", name="curl").click()
+    expect(page.page.locator("#code-text")).to_contain_text('"model":"other/1"')
+
+
+# What the server is doing, and what the page is
+
+
+def test_the_figures_of_the_server_move(visit):
+    page = visit("#seed=7&samples=")
+    holds = page.page.locator("#live div", has_text="cache holds")
+    expect(holds.locator("b")).not_to_have_text("–")
+    before = holds.locator("b").text_content()
+    points = holds.locator("polyline").get_attribute("points")
+    page.drop(new=png(tile(seed=99)))
+    page.shows(variants=3, tiles=1)
+    expect(holds.locator("b")).not_to_have_text(before)
+    expect(holds.locator("polyline")).not_to_have_attribute("points", points)
+    expect(page.page.locator(".group small").first).to_contain_text("ms")
+    parts = page.page.locator(".group .bar").first.locator("i").evaluate_all("parts => parts.map(part => part.getBoundingClientRect().width)")
+    assert sum(parts) > 1
+
+
+def test_the_page_is_one_file_that_lets_in_nothing_from_elsewhere(server, visit):
+    page = visit()
+    answer = page.page.request.get(server.url)
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "connect-src 'self'" in policy and "http" not in policy
+    assert "{{" not in answer.text(), "a part was not put in"
+    page.shows(variants=9, tiles=3)

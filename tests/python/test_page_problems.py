@@ -1,0 +1,76 @@
+"""The page at / when something is wrong: it is explained where it is, and everything else goes on."""
+
+import json
+
+from browser import ONE, browser, png, tile, visit  # noqa: F401, of which two are fixtures
+from playwright.sync_api import expect
+from served import SIDE
+
+
+def test_a_file_that_is_no_picture_is_explained_and_the_others_remain_usable(visit):
+    page = visit()
+    page.drop(good=png(tile()), bad=b"not a picture")
+    page.shows(variants=3, tiles=1)
+    row = page.page.locator(".row", has_text="bad.png")
+    expect(row).to_contain_text("A picture cannot be decoded")
+    expect(row).to_contain_text("PNG, JPEG, WebP or TIFF")
+    expect(row).to_contain_text("undecodable_image")
+    page.slide(0.5)
+    page.shows(variants=3, tiles=1)
+    row.get_by_role("button", name="Remove bad.png").click()
+    expect(page.page.locator(".row .problem")).to_have_count(0)
+    page.shows(variants=3, tiles=1)
+
+
+def test_a_tile_of_another_size_is_explained_and_one_press_resizes_it(visit):
+    page = visit(ONE)
+    page.drop(large=png(tile(side=SIDE + 8)))
+    problem = page.page.locator(".row .problem")
+    expect(problem).to_contain_text(f"This tile is {SIDE + 8}×{SIDE + 8} pixels, and the model works on {SIDE}×{SIDE}")
+    problem.get_by_role("button", name="Resize it").click()
+    page.shows(variants=1, tiles=1)
+    expect(page.page.get_by_label("Resize tiles of another size")).to_be_checked()
+    assert page.picture(0).shape == (SIDE + 8, SIDE + 8, 3), "and back"
+
+
+def test_a_choice_that_cannot_be_made_is_explained(visit):
+    page = visit(ONE + "&samples=hospital_0_normal")
+    page.shows(variants=1, tiles=1)
+    problem = page.page.get_by_role("alert")
+    page.page.get_by_role("button", name="none").click()
+    expect(problem).to_contain_text("No domain is chosen")
+    page.page.get_by_role("button", name="all").click()
+    page.shows(variants=3, tiles=1)
+    expect(problem).to_be_hidden()
+    page.page.get_by_role("spinbutton", name="Variants").fill("0")
+    expect(problem).to_contain_text("Variants")
+    # The server's own words, with its code.
+    page.page.get_by_role("spinbutton", name="Variants").fill("1")
+    page.page.get_by_label("Styles from").select_option("batch")
+    expect(problem).to_contain_text("no_styles")
+
+
+def test_an_overloaded_server_is_asked_again_when_it_said(visit):
+    page = visit(ONE + "&samples=hospital_0_normal")
+    page.shows(variants=1, tiles=1)
+    refusal = {"type": "urn:restain:overloaded", "title": "The queue is full", "status": 429, "detail": "come back", "code": "overloaded"}
+    head = {"content-type": "application/problem+json", "retry-after": "2"}
+    page.page.route("**/v1/augment", lambda route: route.fulfill(status=429, headers=head, body=json.dumps(refusal)), times=1)
+    page.slide(0.5)
+    expect(page.page.get_by_role("alert")).to_contain_text("The queue is full")
+    expect(page.page.get_by_role("button", name="by itself in")).to_be_visible()
+    page.shows(variants=1, tiles=1)
+    expect(page.page.get_by_role("alert")).to_be_hidden()
+
+
+def test_a_server_that_is_gone_is_told_of_and_taken_up_again(visit, serve):
+    server = serve()
+    page = visit(ONE + "&samples=hospital_0_normal", at=server)
+    page.shows(variants=1, tiles=1)
+    server.kill()
+    page.slide(0.5)
+    expect(page.page.get_by_role("alert")).to_contain_text("The server does not answer")
+    expect(page.page.locator("#live")).to_have_class("gone")
+    server.start()
+    page.shows(variants=1, tiles=1)
+    expect(page.page.get_by_role("alert")).to_be_hidden()
