@@ -44,7 +44,8 @@ doc: libtorch ## Build the API documentation
 	@tools/need.sh cargo gcc g++
 	cargo doc $(CARGO_FLAGS) --no-deps --all-features
 
-fuzz-api: ## Send the server what is made up from its API description, for ten minutes or so
+fuzz-api: onnxruntime python ## Send the server what is made up from its API description, for ten minutes or so
+	cargo build $(CARGO_FLAGS) --bin restain
 	RESTAIN_FUZZ_EXAMPLES=$(or $(EXAMPLES),1500) RESTAIN_FUZZ_SEED=$(or $(SEED),$$(date +%s)) \
 	    $(PYTHON) -m pytest -c tests/python/pytest.ini tests/python/test_openapi_fuzz.py -rA
 
