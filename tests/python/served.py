@@ -57,6 +57,7 @@ class Served:
             if line.startswith("gRPC on "):
                 self.grpc = line.removeprefix("gRPC on ").split()[0]
                 return
+        self.kill()
         raise RuntimeError(f"the server did not start: {(self.folder / 'log').read_text()}")
 
     @property

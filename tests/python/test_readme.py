@@ -2,12 +2,14 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 
 import pytest
 from PIL import Image
-from served import ROOT, Served
+from served import PROGRAM, ROOT, Served, environment
 
 # A block that talks to a server; others build, train or stand for files that nobody has.
 ADDRESSES = ("127.0.0.1:8080", "127.0.0.1:8081")
@@ -46,8 +48,8 @@ def here(code, server):
     return code.replace("127.0.0.1:8080", server.http).replace("127.0.0.1:8081", server.grpc)
 
 
-def run(command, folder):
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+def run(command, folder, env=None):
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -79,6 +81,20 @@ def test_curl_runs_as_it_is_written(code, server, folder):
     assert pictures
     for name in pictures:
         assert (folder / name).stat().st_size > 1000
+
+
+def test_a_data_set_is_augmented_as_it_is_written(folder):
+    [code] = [block for block in blocks((ROOT / "README.md").read_text(), "sh") if "restain augment" in block]
+    (folder / "data/tiles").mkdir(parents=True)
+    shutil.copy(folder / "a.png", folder / "data/tiles")
+    (folder / "shards").mkdir()
+    for number in range(16):
+        with tarfile.open(folder / f"shards/train-{number:06}.tar", "w") as tar:
+            tar.add(folder / "b.png", f"tile{number}.png")
+    path = f"{PROGRAM.parent}:{os.environ['PATH']}"
+    run(["bash", "-euo", "pipefail", "-c", code], folder, {**environment(), "PATH": path, "RESTAIN_MODELS": str(ROOT / "models")})
+    assert len(list((folder / "data/augmented").glob("*.png"))) == 4
+    assert [tar.name for tar in (folder / "shards/out").glob("*.tar")] == ["train-000003.tar"]
 
 
 def test_no_snippet_is_longer_than_ten_lines():
