@@ -11,7 +11,10 @@ use super::{answer, ask, proto, stream};
 use crate::serve::app::App;
 use crate::serve::error::Error;
 use crate::serve::pipeline::{AddStyles, Request as PipelineRequest};
-use crate::serve::rpc::{Calls, Held, Message, Messages, status, timeout_ms};
+use crate::serve::rpc::{Calls, Held, Message, Messages, Tail, status, timeout_ms};
+
+/// The number of AugmentResponse's field `pixels`.
+const PIXELS: u32 = 7;
 
 pub struct Service {
     app: Arc<App>,
@@ -29,8 +32,9 @@ impl Restain for Service {
 
     async fn augment(&self, request: Request<proto::AugmentRequest>) -> Result<Response<proto::AugmentResponse>, Status> {
         let (metadata, message, request) = parts(request);
-        let (answer, held) = augment(&self.app, request, timeout_ms(&metadata, None), message).await.map_err(status)?;
-        Ok(held.with(answer))
+        let (mut answer, held) = augment(&self.app, request, timeout_ms(&metadata, None), message).await.map_err(status)?;
+        let pixels = std::mem::take(&mut answer.pixels);
+        Ok(held.with_tail(answer, Tail::default().field(PIXELS, pixels)))
     }
 
     async fn augment_stream(

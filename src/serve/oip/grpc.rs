@@ -13,7 +13,10 @@ use super::{message, model, proto, repository};
 use crate::serve::app::App;
 use crate::serve::error::Error;
 use crate::serve::pipeline::answer::Timings;
-use crate::serve::rpc::{self, Calls, Held, Message, Messages, status, timeout_ms};
+use crate::serve::rpc::{self, Calls, Held, Message, Messages, Tail, status, timeout_ms};
+
+/// The number of ModelInferResponse's field of that name.
+const RAW_OUTPUT_CONTENTS: u32 = 6;
 
 pub struct Service {
     app: Arc<App>,
@@ -58,8 +61,10 @@ impl GrpcInferenceService for Service {
         let (metadata, _, request) = request.into_parts();
         let deadline_ms = timeout_ms(&metadata, None);
         let received = message.received;
-        let made = infer(&self.app, request, deadline_ms, message, false).await.map_err(status)?;
-        let mut response = made.held.with(made.response);
+        let mut made = infer(&self.app, request, deadline_ms, message, false).await.map_err(status)?;
+        let raw = std::mem::take(&mut made.response.raw_output_contents);
+        let tail = raw.into_iter().fold(Tail::default(), |tail, bytes| tail.field(RAW_OUTPUT_CONTENTS, bytes));
+        let mut response = made.held.with_tail(made.response, tail);
         // As over HTTP: what differs from run to run is in the head.
         if let Ok(timing) = made.timings.server_timing(received.elapsed()).parse() {
             response.metadata_mut().insert("server-timing", timing);

@@ -12,6 +12,7 @@ use tonic::Code;
 use super::metered::{Messages, Metered};
 use super::paced::{Held, Paced};
 use super::status::status;
+use super::tail::Tail;
 use crate::serve::app::App;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::metrics::Served;
@@ -47,8 +48,9 @@ pub async fn around(app: Arc<App>, stream: bool, request: Request, next: Next) -
         tracing::info!(route, status = name, ?took, request_id = id, "answered");
     }
     let held = response.extensions_mut().remove::<Held>().unwrap_or_default();
+    let tail = response.extensions_mut().remove::<Tail>().unwrap_or_default();
     let timeout = app.config.write_timeout.0;
-    response.map(|body| Body::new(Paced::new(body, held, guest, timeout)))
+    response.map(|body| Body::new(Paced::new(body, tail, (held, guest), timeout)))
 }
 
 /// An error stands in the head; what succeeds, or begins to, says so only in its trailers.

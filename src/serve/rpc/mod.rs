@@ -8,6 +8,7 @@ mod metered;
 mod paced;
 mod status;
 mod stream;
+mod tail;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ pub use metered::{Message, Messages};
 pub use paced::Held;
 pub use status::status;
 pub use stream::{Calls, answers};
+pub use tail::Tail;
 
 use super::app::App;
 use super::lifecycle::Stage;

@@ -7,11 +7,13 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
+use axum::http::HeaderMap;
 use bytes::Bytes;
 use http_body::Frame;
 use tokio::task::JoinHandle;
 use tonic::{Response, Status};
 
+use super::tail::Tail;
 use crate::serve::admission::Permit;
 use crate::serve::lifecycle::Guest;
 
@@ -32,6 +34,13 @@ impl Held {
     pub fn with<T>(self, message: T) -> Response<T> {
         let mut response = Response::new(message);
         response.extensions_mut().insert(self);
+        response
+    }
+
+    /// The same, with the fields of `message` that were left out of it.
+    pub fn with_tail<T>(self, message: T, tail: Tail) -> Response<T> {
+        let mut response = self.with(message);
+        response.extensions_mut().insert(tail);
         response
     }
 
@@ -58,6 +67,12 @@ struct Answer {
     body: Option<Body>,
     /// What the body gave and was not handed over yet.
     rest: Bytes,
+    /// What comes behind the body's one message.
+    tail: Tail,
+    /// Whether the message has begun.
+    begun: bool,
+    /// What comes behind that.
+    trailers: Option<HeaderMap>,
     /// Since when the reader has had something to take.
     offered: Option<Instant>,
     #[expect(dead_code, reason = "it is kept, and given back when the answer goes")]
@@ -65,8 +80,8 @@ struct Answer {
 }
 
 impl Paced {
-    pub fn new(body: Body, held: Held, guest: Guest, timeout: Duration) -> Self {
-        let answer = Answer { body: Some(body), kept: Some((held, guest)), ..Answer::default() };
+    pub fn new(body: Body, tail: Tail, (held, guest): (Held, Guest), timeout: Duration) -> Self {
+        let answer = Answer { body: Some(body), tail, kept: Some((held, guest)), ..Answer::default() };
         Self { answer: Arc::new(Mutex::new(answer)), timeout, watch: None }
     }
 }
@@ -79,14 +94,10 @@ impl HttpBody for Paced {
         let shared = Arc::clone(&self.answer);
         let mut answer = lock(&shared);
         answer.offered = None;
-        if answer.rest.is_empty() {
-            let Some(body) = &mut answer.body else { return Poll::Ready(Some(Err(unread(self.timeout).into()))) };
-            match ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map(Frame::into_data)) {
-                Some(Ok(Ok(data))) => answer.rest = data,
-                Some(Ok(Err(trailers))) => return Poll::Ready(Some(Ok(trailers))),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-                None => return Poll::Ready(None),
-            }
+        match ready!(answer.poll_more(cx)) {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+            None => return Poll::Ready(answer.trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
         }
         let size = answer.rest.len().min(PIECE);
         let piece = answer.rest.split_to(size);
@@ -99,7 +110,31 @@ impl HttpBody for Paced {
 
     fn is_end_stream(&self) -> bool {
         let answer = lock(&self.answer);
-        answer.rest.is_empty() && answer.body.as_ref().is_some_and(HttpBody::is_end_stream)
+        answer.rest.is_empty() && answer.trailers.is_none() && answer.body.as_ref().is_some_and(HttpBody::is_end_stream)
+    }
+}
+
+impl Answer {
+    /// Sees to it that there is something to hand over; nothing when only trailers are left, or not even those.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), axum::BoxError>>> {
+        while self.rest.is_empty() {
+            if self.trailers.is_none() {
+                let Some(body) = &mut self.body else { return Poll::Ready(Some(Err(unread().into()))) };
+                match ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map(Frame::into_data)) {
+                    Some(Ok(Ok(data))) if self.begun => self.rest = data,
+                    Some(Ok(Ok(data))) => (self.rest, self.begun) = (self.tail.announce(data)?, true),
+                    Some(Ok(Err(frame))) => self.trailers = frame.into_trailers().ok(),
+                    Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                    None => return Poll::Ready(None),
+                }
+            } else {
+                match self.tail.next() {
+                    Some(piece) if self.begun => self.rest = piece,
+                    _ => return Poll::Ready(None),
+                }
+            }
+        }
+        Poll::Ready(Some(Ok(())))
     }
 }
 
@@ -130,6 +165,6 @@ fn lock(answer: &Mutex<Answer>) -> MutexGuard<'_, Answer> {
     answer.lock().expect("no code panics while it holds this lock")
 }
 
-fn unread(timeout: Duration) -> Status {
-    Status::cancelled(format!("the answer was not read for {} ms, and is gone", timeout.as_millis()))
+fn unread() -> Status {
+    Status::cancelled("the answer was not read in time, and is gone")
 }
