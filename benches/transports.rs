@@ -197,6 +197,7 @@ impl Caller {
 }
 
 async fn post(sender: &mut SendRequest<Full<Bytes>>, request: hyper::http::request::Builder, body: Vec<u8>) -> anyhow::Result<usize> {
+    sender.ready().await?;
     let answer = sender.send_request(request.body(Full::from(body))?).await?;
     let status = answer.status();
     let bytes = answer.into_body().collect().await?.to_bytes();
