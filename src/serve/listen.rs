@@ -9,6 +9,7 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::BufWriter;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_io_timeout::TimeoutStream;
@@ -23,6 +24,9 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 /// Largest HTTP/2 frame taken; the protocol's default of 16 KiB would cut a tensor into hundreds.
 const MAX_FRAME: u32 = 256 << 10;
+/// Bytes of frames that go to the system at once. Callers take frames of 16 KiB unless they say otherwise, and each would
+/// be a call of its own and wake the reader.
+const GATHERED: usize = 128 << 10;
 /// Largest head of a call.
 const MAX_HEAD: u32 = 64 << 10;
 
@@ -74,10 +78,17 @@ pub async fn serve(listener: TcpListener, router: Router, protocol: Protocol, op
             // Pings have answers: a peer that is there is never silent for so long.
             stream.set_read_timeout(Some(options.idle_timeout));
         }
-        let (stream, service) = (TokioIo::new(Box::pin(stream)), service.clone());
+        let (stream, service) = (Box::pin(stream), service.clone());
         let connection = match protocol {
-            Protocol::Http1 => tokio::spawn(ended(graceful.watch(http1.serve_connection(stream, service)), place)),
-            Protocol::Http2 => tokio::spawn(ended(graceful.watch(http2.serve_connection(stream, service)), place)),
+            Protocol::Http1 => {
+                let connection = http1.serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(ended(graceful.watch(connection), place))
+            }
+            Protocol::Http2 => {
+                let stream = BufWriter::with_capacity(GATHERED, stream);
+                let connection = http2.serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(ended(graceful.watch(connection), place))
+            }
         };
         // It goes on by itself, and ends before the loop does by way of `graceful`.
         drop(connection);

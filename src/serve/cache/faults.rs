@@ -3,7 +3,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Filter, Layer};
 
 static FAULTS: AtomicU64 = AtomicU64::new(0);
@@ -32,9 +34,24 @@ impl<S: Subscriber> Layer<S> for CountFaults {
 /// Only foyer's errors: nothing else costs the layer above a call.
 pub struct OnlyFaults;
 
+impl OnlyFaults {
+    fn wants(metadata: &Metadata<'_>) -> bool {
+        is_foyers(metadata) && *metadata.level() == Level::ERROR
+    }
+}
+
+/// What a filter does not say once and for all is asked again for every span, and HTTP/2 has several for every frame.
 impl<S> Filter<S> for OnlyFaults {
     fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        is_foyers(metadata) && *metadata.level() == Level::ERROR
+        Self::wants(metadata)
+    }
+
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if Self::wants(metadata) { Interest::always() } else { Interest::never() }
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::ERROR)
     }
 }
 
@@ -44,5 +61,13 @@ pub struct WithoutFaults;
 impl<S> Filter<S> for WithoutFaults {
     fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
         !is_foyers(metadata)
+    }
+
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if is_foyers(metadata) { Interest::never() } else { Interest::always() }
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::TRACE)
     }
 }

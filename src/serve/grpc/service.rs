@@ -110,7 +110,11 @@ pub async fn augment(
     let Message { permit, received } = message;
     let mut answer = pipeline.augment(PipelineRequest { ask, tiles, references, received, permit }).await?;
     let held = Held::new(std::mem::take(&mut answer.permits));
-    let written = app.cpu.run(move || answer::augmented(&answer, received.elapsed())).await??;
+    // Only pictures are work; pixels lie ready, and would wait behind other people's variants.
+    let written = match answer.output.format {
+        None => answer::augmented(&answer, received.elapsed())?,
+        Some(_) => app.cpu.run(move || answer::augmented(&answer, received.elapsed())).await??,
+    };
     Ok((written, held))
 }
 
