@@ -100,6 +100,8 @@ class Opened:
 
     def only(self, *domains):
         """Leaves these domains alone ticked."""
+        # They come with the bank, after the page itself.
+        self.page.locator("#domains input").first.wait_for()
         for box in self.page.locator("#domains input").all():
             box.set_checked(box.get_attribute("value") in domains)
 
