@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use restain::bundle::{Bundle, Precision};
 
 fn demo() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo/1")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo/3")
 }
 
 #[test]

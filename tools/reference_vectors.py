@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes tests/fixtures/vectors-tiny.safetensors: what a small model computes, according to PyTorch.
 
-    pip install torch==2.11.0 numpy safetensors
+    pip install torch==2.11.0 numpy scipy safetensors
     tools/reference_vectors.py tests/fixtures/vectors-tiny.safetensors
 
 A second reading of the paper's text, with nothing in common with the trainer but the text: attention, positions, both
@@ -11,6 +11,8 @@ pixel orders, both losses and five AdamW steps. The tests hold the trainer again
 import math
 import sys
 
+import numpy as np
+import scipy.ndimage
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
@@ -122,6 +124,52 @@ def matched(w, x, other, other_tokens, order):
     return [F.mse_loss(synthesise(za, styles.unsqueeze(1).expand_as(zc), order), target)]
 
 
+def sharp(w, x, shifted, shifted_tokens, own_tokens, other, other_tokens, mixes, order):
+    """The terms `match`, `detail` and `border` at the weights .5, .7 and .3; residuals weigh what their terms do."""
+    za, zc = halves(encode(w, x))
+    zas, zcs = halves(encode(w, shifted))
+    one = lambda z, tokens, tiles: torch.stack([z[tiles[b], tokens[b]] for b in range(len(x))]).unsqueeze(1).expand_as(zc)
+    own = list(range(len(x)))
+    zeros = torch.zeros(len(x), 3)
+    pictures = [
+        (1, synthesise(za, zc, order), x),
+        (1, synthesise(za, one(zcs, shifted_tokens, own), order), shifted),
+        (1, synthesise(zas, one(zc, own_tokens, own), order), x),
+        (1, synthesise(za, zcs, order), shifted),
+        (0.5, synthesise(za, one(zc, other_tokens, other), order), colour_shift(x, other, zeros, zeros)),
+    ]
+    detail = border = 0
+    for weight, made, target in pictures:
+        for left in (made - target, (made - target).transpose(2, 3)):
+            steps = left[..., 1:] - left[..., :-1]
+            detail = detail + weight * steps.square().mean()
+            border = border + weight * steps[..., PATCH - 1 :: PATCH].square().mean()
+    return [0.7 * detail, 0.3 * border]
+
+
+def quantile_matched(x, other):
+    """Nine quantiles onto nine quantiles by numpy.interp, straight lines of slope 2 at most beyond them."""
+    out = torch.empty_like(x)
+    for b in range(len(x)):
+        for c in range(3):
+            knots = [np.sort(x[t, c].numpy().ravel())[np.floor((np.arange(9) + 0.5) / 9 * (SIZE * SIZE - 1) + 0.5).astype(int)] for t in (b, other[b])]
+            start, end = knots[0] + 1e-3 * np.arange(9), knots[1]
+            v = x[b, c].numpy()
+            mapped = np.interp(v, start, end)
+            slope = lambda i, j: min((end[j] - end[i]) / max(start[j] - start[i], 0.02), 2)
+            mapped = np.where(v < start[0], end[0] + (v - start[0]) * slope(0, 1), mapped)
+            mapped = np.where(v > start[8], end[8] + (v - start[8]) * slope(7, 8), mapped)
+            out[b, c] = torch.from_numpy(mapped)
+    return out
+
+
+def toned(x, other, share, sigma):
+    zeros = torch.zeros(len(x), 3)
+    matched = colour_shift(x, other, zeros, zeros)
+    blurred = scipy.ndimage.gaussian_filter((quantile_matched(x, other) - matched).numpy(), (0, 0, sigma, sigma), mode="nearest", truncate=3.0)
+    return matched + share * torch.from_numpy(blurred)
+
+
 def colour_shift(x, other, gain, offset):
     """Per channel: contrast and mean of tile other[b], its gain times 1 + .15 gain, plus .2 offset."""
     out = torch.empty_like(x)
@@ -142,6 +190,7 @@ def main(path):
     shifted_tokens, own_tokens, other_tokens = torch.tensor([1, 16, 7]), torch.tensor([3, 9, 12]), torch.tensor([2, 11, 15])
     shifted = colour_shift(x, other, gain, offset).float().double()
     out = {"x": x, "gain": gain, "offset": offset, "shifted": shifted, "z": encode(w, x)}
+    out |= {"quantile_matched": quantile_matched(x, other), "toned": toned(x, other, 1.25, 1.0)}
     out |= {name: value.clone() for name, value in w.items()}
     za, zc = halves(out["z"])
     for order in ("planar", "interleaved"):
@@ -149,7 +198,12 @@ def main(path):
         out[f"{order}.variants"] = torch.stack([synthesise(za, zc[s, t].expand_as(zc), order) for s, t in mixes])
         crossed = cross(w, x, shifted, shifted_tokens, own_tokens, mixes, order)
         halfway = [0.5 * term for term in matched(w, x, other, other_tokens, order)]
-        for recipe, terms in (("published", published(w, x, mixes, order)), ("cross", crossed), ("match", crossed + halfway)):
+        for recipe, terms in (
+            ("published", published(w, x, mixes, order)),
+            ("cross", crossed),
+            ("match", crossed + halfway),
+            ("sharp", crossed + halfway + sharp(w, x, shifted, shifted_tokens, own_tokens, other, other_tokens, mixes, order)),
+        ):
             out[f"{order}.{recipe}.losses"] = torch.stack(terms)
             grads = torch.autograd.grad(sum(terms), list(w.values()), retain_graph=True)
             out |= {f"{order}.{recipe}.grad.{name}": grad for name, grad in zip(w, grads)}

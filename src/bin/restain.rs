@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use restain::augment::{self, AugmentArgs};
+use restain::health::{self, HealthArgs};
 use restain::load::{self, LoadArgs};
 use restain::options_file;
 use restain::serve::cache::faults::{CountFaults, OnlyFaults, WithoutFaults};
-use restain::serve::{self, Listeners, ServeArgs, config::LogFormat};
+use restain::serve::{self, Listeners, ServeArgs, config::KeyArgs, config::LogFormat};
 use tokio::net::TcpListener;
 use tracing_subscriber::filter::{EnvFilter, FilterExt};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -31,6 +32,10 @@ enum Command {
     Augment(Box<AugmentArgs>),
     /// Load a server with requests and report throughput, latencies and errors
     Load(Box<LoadArgs>),
+    /// Ask a running server whether it is ready; for the health checks of containers
+    Health(HealthArgs),
+    /// Make a key: its token on standard error, once and never again, and its entry for the file of keys on standard output
+    Key(KeyArgs),
     /// Print the OpenAPI description, as YAML
     Openapi,
     /// Verify a bundle: every digest, every shape, and every encoder on a grey tile
@@ -42,6 +47,8 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve(*args),
         Command::Augment(args) => augment(*args),
         Command::Load(args) => load(*args),
+        Command::Health(args) => health(&args),
+        Command::Key(args) => key(&args),
         Command::Openapi => openapi(),
         Command::Check { bundle } => check(&bundle),
     };
@@ -67,8 +74,27 @@ fn told() -> Cli {
     }
 }
 
+fn key(args: &KeyArgs) -> anyhow::Result<ExitCode> {
+    let token = serve::access::token().context("the system gives no random bytes")?;
+    let key = match args.key(&token) {
+        Ok(key) => key,
+        Err(said) => {
+            eprintln!("restain: {said}");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    eprintln!("token, which is kept nowhere: {token}");
+    print!("{}", key.to_toml());
+    Ok(ExitCode::SUCCESS)
+}
+
 fn openapi() -> anyhow::Result<ExitCode> {
     print!("{}", serve::http::openapi().to_yaml()?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn health(args: &HealthArgs) -> anyhow::Result<ExitCode> {
+    println!("{}", health::ask(args)?);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -95,7 +121,11 @@ fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let stop = runtime.block_on(async {
         let signals = serve::signal::Signals::new().context("signals cannot be listened for")?;
         let bind = async |address| TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"));
-        let listeners = Listeners { http: bind(config.http).await?, grpc: bind(config.grpc).await? };
+        let probes = match config.probes {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        let listeners = Listeners { http: bind(config.http).await?, grpc: bind(config.grpc).await?, probes };
         anyhow::Ok(serve::run(config, listeners, signals.asked_to_stop()).await?)
     });
     // Whatever still loads or computes is of no use to anyone.
@@ -166,9 +196,11 @@ fn log(levels: &str, format: LogFormat) -> anyhow::Result<()> {
     let lines = tracing_subscriber::fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
     let lines = match format {
         LogFormat::Text => lines.boxed(),
-        LogFormat::Json => lines.json().boxed(),
+        // The span of the request is the one there is.
+        LogFormat::Json => lines.json().with_span_list(false).boxed(),
     };
     let lines = lines.with_filter(filter.and(WithoutFaults));
     tracing_subscriber::registry().with(lines).with(CountFaults.with_filter(OnlyFaults)).init();
+    serve::panics::log_and_count();
     Ok(())
 }

@@ -9,9 +9,11 @@ mod encode;
 mod hostile;
 mod key;
 mod picture;
+mod webdataset;
 mod webp;
 
 pub use decode::{DecodeError, Limits, decode, probe};
 pub use encode::{EncodeError, ImageFormat, encode};
 pub use key::{NoKey, TileKey};
 pub use picture::{RgbImage, resize, sheet};
+pub use webdataset::split_name;

@@ -67,7 +67,7 @@ pub fn color_match(tile: &[u8], source: &ChannelStats, target: &ChannelStats, ou
 const RGB_FROM_HED: [[f32; 3]; 3] = [[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]];
 
 /// The inverse of [`RGB_FROM_HED`].
-const HED_FROM_RGB: [[f32; 3]; 3] =
+pub(super) const HED_FROM_RGB: [[f32; 3]; 3] =
     [[1.877_983, -1.007_678, -0.556_116], [-0.065_908, 1.134_73, -0.135_522], [-0.601_907, -0.480_414, 1.573_588]];
 
 /// HED jitter (Tellez et al. 2018): each stain's density becomes density·(1+α) + β, α and β uniform in ±sigma, one draw

@@ -64,6 +64,14 @@ pub fn typical(tiles: &[impl AsRef<[u8]>], count: usize) -> Vec<usize> {
 /// # Panics
 /// When a length is not the synthesiser's.
 pub fn representative<T: Element>(synth: &Synthesiser, tile: &[u8], anatomy: &[T], characteristics: &[T]) -> usize {
+    most_representative(synth, tile, anatomy, characteristics, 1)[0]
+}
+
+/// Up to `count` patches as [`representative`] would choose them, the best first; never none.
+///
+/// # Panics
+/// When a length is not the synthesiser's.
+pub fn most_representative<T: Element>(synth: &Synthesiser, tile: &[u8], anatomy: &[T], characteristics: &[T], count: usize) -> Vec<usize> {
     let geometry = synth.geometry();
     let (mut scratch, mut out) = (synth.scratch(), vec![0; tile.len()]);
     let tissue = tissue(geometry, tile);
@@ -73,7 +81,10 @@ pub fn representative<T: Element>(synth: &Synthesiser, tile: &[u8], anatomy: &[T
         synth.broadcast(anatomy, &style_of(geometry, characteristics, patch).0, &mut scratch, &mut out);
         out.iter().zip(tile).map(|(&a, &b)| (i64::from(a) - i64::from(b)).pow(2) as u64).sum::<u64>()
     };
-    candidates.min_by_key(|&patch| error(patch)).expect("a tile has patches")
+    let mut ranked: Vec<(u64, usize)> = candidates.map(|patch| (error(patch), patch)).collect();
+    ranked.sort_unstable();
+    ranked.truncate(count.max(1));
+    ranked.into_iter().map(|(_, patch)| patch).collect()
 }
 
 /// The style of one patch, out of `[N, h]`.
@@ -125,6 +136,8 @@ mod tests {
         let mut tile = vec![0; geometry.tile_bytes()];
         synth.broadcast(&anatomy, &row(-0.2), &mut synth.scratch(), &mut tile);
         assert_eq!(representative(&synth, &tile, &anatomy, &characteristics), 2);
+        assert_eq!(most_representative(&synth, &tile, &anatomy, &characteristics, 3)[..2], [2, 1]);
+        assert_eq!(most_representative(&synth, &tile, &anatomy, &characteristics, 99).len(), 4);
         assert_eq!(style_of(&geometry, &characteristics, 2).0, row(-0.2));
     }
 }

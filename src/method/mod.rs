@@ -4,10 +4,14 @@ pub mod color;
 pub mod exemplar;
 pub mod geometry;
 pub mod latent;
+pub mod macenko;
 pub mod metrics;
 pub mod normalise;
 pub mod patches;
 pub mod positions;
+#[cfg(test)]
+mod reference_figures;
+pub mod reinhard;
 pub mod style;
 pub mod synth;
 

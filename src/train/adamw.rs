@@ -44,12 +44,14 @@ impl AdamW {
                 if !gradient.defined() {
                     continue;
                 }
+                // All in place: the gradient has served once the first moment has it, and is room for the rest.
                 let mut parameter = parameter.shallow_clone();
                 let _ = parameter.g_mul_scalar_(1.0 - learning_rate * self.config.weight_decay);
                 let _ = first.lerp_(&gradient, 1.0 - beta1);
-                let _ = second.g_mul_scalar_(beta2).g_add_(&(gradient.square() * (1.0 - beta2)));
-                let denominator = second.sqrt() / second_scale + self.config.eps;
-                let _ = parameter.g_sub_(&(&*first / denominator * (learning_rate / first_scale)));
+                let _ = second.lerp_(&gradient.square_(), 1.0 - beta2);
+                let mut divisor = second.sqrt_out(&gradient);
+                let _ = divisor.g_div_scalar_(second_scale).g_add_scalar_(self.config.eps).reciprocal_();
+                let _ = parameter.addcmul_(first, &divisor.g_mul_scalar_(-learning_rate / first_scale));
                 let _ = gradient.zero_();
             }
         });

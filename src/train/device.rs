@@ -3,15 +3,17 @@
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
 use tch::{Cuda, Device, Kind};
 
 /// `--device`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The first CUDA device where there is one, the CPU elsewhere.
+    /// This process's CUDA device where there is one, the CPU elsewhere.
     Auto,
     Cpu,
-    Cuda(usize),
+    /// By its number; without one the process's own: the first, the second process of a machine takes the second, …
+    Cuda(Option<usize>),
 }
 
 impl FromStr for DeviceChoice {
@@ -20,29 +22,34 @@ impl FromStr for DeviceChoice {
         match (text, text.strip_prefix("cuda:").map(str::parse)) {
             ("auto", _) => Ok(Self::Auto),
             ("cpu", _) => Ok(Self::Cpu),
-            ("cuda", _) => Ok(Self::Cuda(0)),
-            (_, Some(Ok(index))) => Ok(Self::Cuda(index)),
+            ("cuda", _) => Ok(Self::Cuda(None)),
+            (_, Some(Ok(index))) => Ok(Self::Cuda(Some(index))),
             _ => Err(format!("{text:?} is not a device: use auto, cpu, cuda or cuda:N")),
         }
     }
 }
 
 impl DeviceChoice {
-    pub fn open(self) -> Result<Device> {
+    /// `local_rank`: which of the processes of this machine asks, 0 where there is one.
+    pub fn open(self, local_rank: usize) -> Result<Device> {
         if self == Self::Cpu {
             return Ok(Device::Cpu);
         }
         // The linker drops a libtorch_cuda that no symbol asks for; opened by hand, one binary serves both machines.
         let loaded = open_global("libtorch_cuda.so");
+        let index = match self {
+            Self::Cuda(Some(index)) => index,
+            _ => local_rank,
+        };
         match self {
             Self::Cuda(_) if loaded.is_err() => {
                 Err(loaded.expect_err("just checked")).context("--device cuda: libtorch_cuda.so cannot be opened")
             }
-            Self::Cuda(index) if index as i64 >= Cuda::device_count() => {
-                bail!("--device cuda:{index}: libtorch sees {} CUDA devices", Cuda::device_count())
+            Self::Auto if !Cuda::is_available() => Ok(Device::Cpu),
+            _ if index as i64 >= Cuda::device_count() => {
+                bail!("cuda:{index} is asked for (--device, LOCAL_RANK), and libtorch sees {} CUDA devices", Cuda::device_count())
             }
-            Self::Cuda(index) => Ok(Device::Cuda(index)),
-            _ => Ok(Device::cuda_if_available()),
+            _ => Ok(Device::Cuda(index)),
         }
     }
 }
@@ -57,10 +64,11 @@ fn open_global(name: &str) -> Result<()> {
 }
 
 /// `--precision`: what matrix products are computed in. Weights, optimiser and losses stay f32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum ComputePrecision {
     F32,
-    /// Several times faster on CUDA and on CPUs with AMX, slower on others.
+    /// Several times faster on CUDA and on CPUs with AMX or AVX512-BF16, slower on others.
     Bf16,
 }
 

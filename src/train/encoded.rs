@@ -65,27 +65,43 @@ impl Model {
     }
 }
 
+/// A tile of a data set and where it was cut.
+pub struct Sampled {
+    /// [H, W, 3]
+    pub tile: Vec<u8>,
+    /// Its image, by its place in [`Dataset::sources`].
+    pub source: usize,
+    /// Its cell of the image's grid, row by row.
+    pub cell: usize,
+}
+
+impl AsRef<[u8]> for Sampled {
+    fn as_ref(&self) -> &[u8] {
+        &self.tile
+    }
+}
+
 /// Up to `count` tiles of a domain, in turn from each of its images, at random places of a regular grid, of which at
 /// least `tissue` of the patches are tissue. The same seed gives the same tiles.
-pub fn sample_tiles(model: &Model, dataset: &Dataset, domain: usize, count: usize, tissue: f64, seed: u64) -> Result<Vec<Vec<u8>>> {
+pub fn sample_tiles(model: &Model, dataset: &Dataset, domain: usize, count: usize, tissue: f64, seed: u64) -> Result<Vec<Sampled>> {
     let side = model.synth.geometry().image_size();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(domain as u64);
-    let mut sources: Vec<_> = dataset.sources.iter().filter(|source| source.domain == domain).collect();
+    let mut sources: Vec<_> = dataset.sources.iter().enumerate().filter(|(_, source)| source.domain == domain).collect();
     shuffle(&mut sources, &mut rng);
     // A domain of single tiles has no need to decode more of them than it may use.
     let mut queues = Vec::new();
-    for source in sources.into_iter().take(count.saturating_mul(4)) {
-        let mut tiles = dataset.grid_tiles(source, side)?;
+    for (source, image) in sources.into_iter().take(count.saturating_mul(4)) {
+        let tiles = dataset.grid_tiles(image, side)?.into_iter().enumerate();
+        let mut tiles: Vec<Sampled> = tiles.map(|(cell, tile)| Sampled { tile: tile.into_raw(), source, cell }).collect();
         shuffle(&mut tiles, &mut rng);
         queues.push(tiles);
     }
-    let enough = |tile: &[u8]| exemplar::is_tissue(model.synth.geometry(), tile, tissue);
+    let enough = |sampled: &Sampled| exemplar::is_tissue(model.synth.geometry(), &sampled.tile, tissue);
     let mut chosen = Vec::new();
     while chosen.len() < count && queues.iter().any(|queue| !queue.is_empty()) {
         for queue in &mut queues {
-            let found = std::iter::from_fn(|| queue.pop()).map(|tile| tile.into_raw()).find(|tile| enough(tile));
-            chosen.extend(found);
+            chosen.extend(std::iter::from_fn(|| queue.pop()).find(enough));
         }
     }
     chosen.truncate(count);

@@ -4,23 +4,21 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 
 use crate::bundle::{Bundle, BundleEditor, Weights, rewrite};
-use crate::engine::Encodings;
 use crate::method::{Geometry, Normalisation, PixelOrder};
-use crate::train::adamw::{AdamW, AdamWConfig};
 use crate::train::card::{self, CARD_FILE};
 use crate::train::checkpoint::{Checkpoint, RunHeader};
-use crate::train::dataset::Dataset;
 use crate::train::encoded::Model;
 use crate::train::export::{self, ExportRequest};
 use crate::train::import::read_checkpoint;
-use crate::train::loader::standardise;
-use crate::train::mixing::halves;
+use crate::train::inference::encode;
 use crate::train::options::{Options, bundle_name, triple};
+use crate::train::parts;
 use crate::train::preset::GeometryArgs;
 use crate::train::styles;
+use crate::train::validate::Parts;
 use crate::train::vit::Vit;
 
 /// Styles that `fit` and `export` put into a bundle for each domain.
@@ -63,17 +61,6 @@ pub fn write_bundle(weights: &Weights, product: &Product<'_>) -> Result<Bundle> 
     write_card(&bundle.dir)
 }
 
-/// Tiles u8 [batch, H, W, 3] through the trainer's own encoder.
-fn encode(vit: &Vit, normalisation: &Normalisation, tiles: &[u8], batch: usize) -> Result<Encodings> {
-    let _guard = tch::no_grad_guard();
-    let tile = vit.geometry.image_size();
-    let z = vit.encode(&standardise(tiles, batch, tile, normalisation, Device::Cpu));
-    let patches = z.narrow(1, 1, vit.geometry.patches() as i64);
-    let (anatomy, characteristics) = halves(&patches, &vit.geometry);
-    let plain = |half: Tensor| Vec::<f32>::try_from(half.reshape([-1]));
-    Ok(Encodings { batch, anatomy: plain(anatomy)?, characteristics: plain(characteristics)? })
-}
-
 fn write_card(dir: &Path) -> Result<Bundle> {
     rewrite(dir, |editor: &mut BundleEditor| -> Result<()> {
         let card = card::render(&editor.manifest);
@@ -84,14 +71,18 @@ fn write_card(dir: &Path) -> Result<Bundle> {
 /// The bundle of a run: weights, graphs, and styles from the tiles that it was trained on.
 pub fn finish(vit: &Vit, header: &RunHeader, options: &Options, overwrite: bool) -> Result<Bundle> {
     let out = &options.out;
+    let Parts { training, kept_out } = parts::open(&options.data, &options.training, header.seed)?;
     let provenance = json!({
         "command": options.command,
+        "started_from": options.origin,
         "recipe": header.recipe,
         "seed": header.seed,
         "steps": header.step,
         "tiles_seen": header.step * (options.training.batch * options.training.accumulate) as u64,
         "training_seconds": header.seconds.round(),
         "device": header.device,
+        "images_kept_out": kept_out.sources.len(),
+        "validation": header.validated,
         "data": options.data.file_name().map(|name| name.to_string_lossy().into_owned()),
         "about_data": options.training.about_data,
         "excluded": options.training.selection.exclude,
@@ -108,12 +99,23 @@ pub fn finish(vit: &Vit, header: &RunHeader, options: &Options, overwrite: bool)
         trained: true,
     };
     write_bundle(&vit.weights()?, &product)?;
-    let dataset = Dataset::open(&options.data, &options.training.selection.selection())?;
     let mut model = Model::open(out, crate::bundle::Precision::Fp32)?;
-    let bank = styles::build(&mut model, &dataset, STYLES_PER_DOMAIN, header.seed)?;
+    let bank = styles::build(&mut model, &training, STYLES_PER_DOMAIN, header.seed)?;
     let bundle = rewrite(out, |editor: &mut BundleEditor| -> Result<()> { Ok(editor.set_styles(&bank)?) })?;
     tracing::info!("{} written: {} styles of {}", out.display(), bundle.styles.entries.len(), bundle.styles.domains.join(", "));
     Ok(bundle)
+}
+
+/// The bundle of the weights with the lowest validation loss.
+pub fn finish_best(state: &Path, options: &Options, overwrite: bool) -> Result<Bundle> {
+    finish_saved(&Checkpoint::open_best(state)?, options, overwrite)
+}
+
+fn finish_saved(checkpoint: &Checkpoint, options: &Options, overwrite: bool) -> Result<Bundle> {
+    let header = &checkpoint.header;
+    let vit = Vit::init(header.geometry, header.seed, Device::Cpu, Kind::Float)?;
+    checkpoint.restore_weights(&vit)?;
+    finish(&vit, header, options, overwrite)
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -123,19 +125,19 @@ pub struct ExportArgs {
     /// The bundle to write [default: the one the run was started for]
     #[arg(long)]
     pub out: Option<PathBuf>,
+    /// The weights with the lowest validation loss, in place of the last
+    #[arg(long)]
+    pub best: bool,
     /// Replace a bundle that is already there
     #[arg(long)]
     pub overwrite: bool,
 }
 
 pub fn export(args: &ExportArgs) -> Result<()> {
-    let checkpoint = Checkpoint::open(&args.state)?;
-    let header = &checkpoint.header;
-    let mut options: Options = serde_json::from_value(header.options.clone())?;
+    let checkpoint = if args.best { Checkpoint::open_best(&args.state)? } else { Checkpoint::open(&args.state)? };
+    let mut options: Options = serde_json::from_value(checkpoint.header.options.clone())?;
     options.out = args.out.clone().unwrap_or(options.out);
-    let vit = Vit::init(header.geometry, header.seed, Device::Cpu, Kind::Float)?;
-    checkpoint.restore(&vit, &mut AdamW::new(AdamWConfig::default(), vit.parameters()))?;
-    finish(&vit, header, &options, args.overwrite).map(drop)
+    finish_saved(&checkpoint, &options, args.overwrite).map(drop)
 }
 
 #[derive(Clone, Debug, clap::Args)]

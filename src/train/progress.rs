@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::train::checkpoint::RunHeader;
+use crate::train::watch::StepReport;
 
 /// Between two log lines where there is no terminal.
 const LOG_EVERY: Duration = Duration::from_secs(15);
@@ -16,6 +17,7 @@ pub struct Progress {
     smooth: Vec<(&'static str, f64)>,
     logged: Instant,
     tiles_since: usize,
+    waited_since: f64,
 }
 
 impl Progress {
@@ -26,17 +28,18 @@ impl Progress {
             bar.set_style(style);
             bar
         });
-        Self { bar, smooth: Vec::new(), logged: Instant::now(), tiles_since: 0 }
+        Self { bar, smooth: Vec::new(), logged: Instant::now(), tiles_since: 0, waited_since: 0.0 }
     }
 
-    pub fn step(&mut self, header: &RunHeader, losses: &[(&'static str, f64)], tiles: usize) {
+    pub fn step(&mut self, header: &RunHeader, report: &StepReport) {
         if self.smooth.is_empty() {
-            self.smooth = losses.to_vec();
+            self.smooth = report.losses.clone();
         }
-        for ((_, mean), (_, value)) in self.smooth.iter_mut().zip(losses) {
+        for ((_, mean), (_, value)) in self.smooth.iter_mut().zip(&report.losses) {
             *mean += 0.05 * (value - *mean);
         }
-        self.tiles_since += tiles;
+        self.tiles_since += report.tiles;
+        self.waited_since += report.waited_seconds;
         let elapsed = self.logged.elapsed();
         let due = if self.bar.is_some() { Duration::from_millis(500) } else { LOG_EVERY };
         if let Some(bar) = &self.bar {
@@ -46,14 +49,19 @@ impl Progress {
             return;
         }
         let rate = self.tiles_since as f64 / elapsed.as_secs_f64();
+        let waiting = 100.0 * self.waited_since / elapsed.as_secs_f64();
         let line = self.smooth.iter().map(|(name, value)| format!("{name} {value:.4}")).collect::<Vec<_>>().join(", ");
         match &self.bar {
-            Some(bar) => bar.set_message(format!("{rate:.0} tiles/s  {line}")),
+            Some(bar) => bar.set_message(format!("{rate:.0} tiles/s, {waiting:.0} % waiting for input  {line}")),
             None => {
-                let left = (header.total_steps - header.step) as f64 * tiles as f64 / rate.max(1e-9);
-                tracing::info!("step {}/{}, {rate:.1} tiles/s, {left:.0} s left, {line}", header.step, header.total_steps);
+                let left = (header.total_steps - header.step) as f64 * report.tiles as f64 / rate.max(1e-9);
+                tracing::info!(
+                    "step {}/{}, {rate:.1} tiles/s, {waiting:.0} % waiting for input, {left:.0} s left, {line}",
+                    header.step,
+                    header.total_steps
+                );
             }
         }
-        (self.logged, self.tiles_since) = (Instant::now(), 0);
+        (self.logged, self.tiles_since, self.waited_since) = (Instant::now(), 0, 0.0);
     }
 }

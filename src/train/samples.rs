@@ -5,7 +5,7 @@
 
 use std::io::Cursor;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use image::{ImageFormat, RgbImage, imageops};
 
 use crate::train::dataset::Dataset;
@@ -23,8 +23,11 @@ pub fn render(model: &mut Model, dataset: &Dataset, seed: u64) -> Result<RgbImag
     let mut pieces = Vec::new();
     for domain in 0..dataset.domains.len() {
         let sources: Vec<_> = dataset.sources.iter().filter(|source| source.domain == domain).collect();
-        let source = sources[seed as usize % sources.len()];
-        let piece = middle(dataset.image(source)?.as_ref(), side);
+        let from = seed as usize % sources.len();
+        let readable = |i: usize| dataset.readable(sources[(from + i) % sources.len()]).transpose();
+        let image =
+            (0..sources.len()).find_map(readable).with_context(|| format!("no image of {} can be decoded", dataset.domains[domain]))??;
+        let piece = middle(image.as_ref(), side);
         let tiles =
             (0..PIECE * PIECE).map(|i| imageops::crop_imm(&piece, i % PIECE * side, i / PIECE * side, side, side).to_image().into_raw());
         pieces.push(model.encode(tiles.collect())?);

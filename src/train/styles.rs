@@ -1,6 +1,7 @@
 //! The style bank of a bundle: one style from each of a number of tiles a domain, chosen as [`exemplar`] says.
 
 use anyhow::{Result, ensure};
+use image::RgbImage;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
@@ -42,13 +43,26 @@ pub fn build(model: &mut Model, dataset: &Dataset, per_domain: usize, seed: u64)
         let tiles = sample_tiles(model, dataset, domain, per_domain + per_domain / SPARE, ENOUGH_TISSUE, seed)?;
         ensure!(!tiles.is_empty(), "no tile of domain {name} is half tissue or more: it can give no style");
         let typical = exemplar::typical(&tiles, per_domain);
-        let tiles = typical.into_iter().map(|index| tiles[index].clone()).collect();
+        let tiles = typical.into_iter().map(|index| tiles[index].tile.clone()).collect();
         for encoded in model.encode(tiles)? {
             let token = representative(model, &encoded);
             bank.push(name, style_of(model, &encoded, token), ChannelStats::from_tile(&encoded.tile));
         }
     }
     Ok(bank)
+}
+
+/// Refuses a domain of which no tile could give a style.
+pub fn require_tissue(dataset: &Dataset, geometry: &Geometry) -> Result<()> {
+    for (domain, name) in dataset.domains.iter().enumerate() {
+        let mut sources = dataset.sources.iter().filter(|source| source.domain == domain);
+        let has_tissue = |tiles: Vec<RgbImage>| tiles.iter().any(|tile| exemplar::is_tissue(geometry, tile, ENOUGH_TISSUE));
+        let found = sources.try_fold(false, |found, source| {
+            Ok::<_, anyhow::Error>(found || has_tissue(dataset.grid_tiles(source, geometry.image_size())?))
+        });
+        ensure!(found?, "no tile of domain {name} is half tissue or more: it can give no style");
+    }
+    Ok(())
 }
 
 /// Random styles of two domains, for weights that were never trained. Characteristics come out of a LayerNorm: their
@@ -67,6 +81,20 @@ pub fn random(geometry: &Geometry, count: usize, seed: u64) -> StyleBank {
 /// The characteristics of one patch.
 pub fn style_of(model: &Model, encoded: &Encoded, patch: usize) -> Style {
     exemplar::style_of(model.synth.geometry(), &encoded.characteristics, patch)
+}
+
+/// The mean of some styles.
+///
+/// # Panics
+/// When there is none, or they are of different lengths.
+pub fn mean(styles: &[Style]) -> Style {
+    let weighted: Vec<(f32, &Style)> = styles.iter().map(|style| (1.0, style)).collect();
+    Style::blend(&weighted).expect("styles of one model, and at least one")
+}
+
+/// Up to `count` tissue patches, those whose styles give their own tile back best; any where nothing is tissue.
+pub fn representatives(model: &Model, encoded: &Encoded, count: usize) -> Vec<usize> {
+    exemplar::most_representative(&model.synth, &encoded.tile, &encoded.anatomy, &encoded.characteristics, count)
 }
 
 /// The tissue patch whose style gives its own tile back best; any patch where nothing is tissue.

@@ -2,30 +2,32 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use tch::Tensor;
 
-use crate::train::adamw::{AdamW, cosine};
+use crate::train::adamw::{AdamW, cosine, gradient_norm};
 use crate::train::checkpoint::{self, RunHeader};
 use crate::train::loader::Loader;
 use crate::train::losses::Losses;
 use crate::train::mixing::Synthesiser;
 use crate::train::progress::Progress;
-use crate::train::recipe::Mixing;
+use crate::train::recipe::{RecipeArgs, Scene};
 use crate::train::vit::Vit;
+use crate::train::watch::{StepReport, Watch};
+use crate::train::world::World;
 
 /// Set by Ctrl-C; the loop saves its state and returns at the end of the step under way.
 pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// What the loop reads but does not change.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct LoopConfig {
     pub batch: usize,
-    /// Batches whose gradients are summed into one update.
+    /// Batches of this process whose gradients are summed into one update.
     pub accumulate: usize,
-    pub mixing: Mixing,
+    pub objective: RecipeArgs,
     pub learning_rate: f64,
     /// Longest gradient allowed, Euclidean norm; 0 leaves gradients alone, as published.
     pub clip: f64,
@@ -45,24 +47,28 @@ pub struct Trainer<'a> {
     pub optimiser: AdamW,
     pub header: RunHeader,
     pub config: LoopConfig,
+    /// In the first process alone, which writes for all.
+    pub watch: Option<Watch>,
     /// Where the state goes.
     pub dir: &'a Path,
+    /// Who else takes the same steps.
+    pub world: &'a World,
 }
 
 impl Trainer<'_> {
-    /// Steps until the schedule ends or Ctrl-C, with the state on disk by then. When a step fails, the state saved last
-    /// stands.
+    /// Steps until the schedule ends, Ctrl-C, or images that cannot be read, with the state on disk by then. When a step
+    /// itself fails, the state saved last stands: what led there may be in the weights already.
     pub fn run(&mut self, loader: &Loader, progress: &mut Progress) -> Result<Ending> {
-        let started = Instant::now();
-        let before = self.header.seconds;
         while self.header.step < self.header.total_steps {
-            let losses = self.step(loader)?;
+            let started = Instant::now();
+            let mut report = self.step(loader)?;
+            report.seconds = started.elapsed().as_secs_f64();
             self.header.step += 1;
-            self.header.seconds = before + started.elapsed().as_secs_f64();
-            progress.step(&self.header, &losses, self.config.batch * self.config.accumulate);
-            let interrupted = INTERRUPTED.load(Ordering::Relaxed);
-            if interrupted || self.header.step.is_multiple_of(self.config.save_every) || self.header.step == self.header.total_steps {
-                checkpoint::save(self.dir, &self.header, self.vit, &self.optimiser)?;
+            // All stop at the same step, or those left would wait for the others' gradients.
+            let interrupted = self.world.any(INTERRUPTED.load(Ordering::Relaxed))?;
+            let due = interrupted || self.header.step.is_multiple_of(self.config.save_every) || self.header.step == self.header.total_steps;
+            if self.world.is_first() {
+                self.record(&report, started, progress, due)?;
             }
             if interrupted {
                 return Ok(Ending::Interrupted);
@@ -71,32 +77,90 @@ impl Trainer<'_> {
         Ok(Ending::Finished)
     }
 
-    /// One update. Returns the last batch's losses; a loss that is not finite ends the run before it reaches the weights.
-    fn step(&mut self, loader: &Loader) -> Result<Vec<(&'static str, f64)>> {
+    /// What the first process does after a step: shows it, validates, and writes the state when that is due.
+    fn record(&mut self, report: &StepReport, started: Instant, progress: &mut Progress, due: bool) -> Result<()> {
+        progress.step(&self.header, report);
+        let is_best = match &mut self.watch {
+            Some(watch) => watch.look(self.vit, &mut self.header, report)?,
+            None => false,
+        };
+        self.header.seconds += started.elapsed().as_secs_f64();
+        self.header.waited_seconds += report.waited_seconds;
+        if is_best {
+            checkpoint::save_best(self.dir, &self.header, self.vit)?;
+        }
+        if due {
+            self.save()?;
+        }
+        Ok(())
+    }
+
+    /// The state as it is now, with the curves that belong to it on the disk before it.
+    pub fn save(&mut self) -> Result<()> {
+        if let Some(watch) = &mut self.watch {
+            self.header.scalars_bytes = watch.sync()?;
+        }
+        checkpoint::save(self.dir, &self.header, self.vit, &self.optimiser)
+    }
+
+    /// Saves all steps that were taken, since `error` came before the next changed anything.
+    fn saved_before(&mut self, error: anyhow::Error) -> anyhow::Error {
+        if !self.world.is_first() {
+            return error;
+        }
+        let (step, dir) = (self.header.step, self.dir);
+        match self.save() {
+            Ok(()) => error.context(format!("stopped at step {step}, whose state is in {}", dir.display())),
+            Err(full) => error.context(format!("stopped at step {step}, whose state could not be saved ({full:#})")),
+        }
+    }
+
+    /// One update. Reports the last batch's losses; a loss or a gradient that is not finite ends the run before it reaches
+    /// the weights.
+    fn step(&mut self, loader: &Loader) -> Result<StepReport> {
         let synth = Synthesiser { geometry: self.header.geometry, pixel_order: self.header.pixel_order };
-        let mut values = Vec::new();
+        let (mut losses, mut waited) = (Vec::new(), Duration::ZERO);
+        let batches = (self.config.accumulate * self.world.size()) as u64;
         for part in 0..self.config.accumulate as u64 {
-            let tiles = loader.next(&self.header.normalisation, self.vit.device())?;
-            let draw = self.header.step * self.config.accumulate as u64 + part;
-            let losses: Losses = self.header.recipe.losses(self.vit, &synth, &tiles, &self.config.mixing, draw);
-            values = losses.values();
-            if let Some((term, value)) = values.iter().find(|(_, value)| !value.is_finite()) {
-                bail!("the loss term {term} is {value} at step {}, batch {draw}: the last saved state stands", self.header.step);
+            let asked = Instant::now();
+            let tiles = match loader.next(&self.header.normalisation, self.vit.device()) {
+                Ok(tiles) => tiles,
+                Err(error) => return Err(self.saved_before(error)),
+            };
+            waited += asked.elapsed();
+            let draw = self.header.step * batches + part * self.world.size() as u64 + self.world.rank() as u64;
+            let scene = Scene { vit: self.vit, synth: &synth, normalisation: &self.header.normalisation };
+            let terms: Losses = self.config.objective.losses(&scene, &tiles, self.header.seed, draw);
+            losses = terms.values();
+            if let Some((term, value)) = losses.iter().find(|(_, value)| !value.is_finite()) {
+                bail!("the loss term {term} is {value} at step {}, batch {draw}: {}", self.header.step, self.what_stands());
             }
-            (losses.total() / self.config.accumulate as f64).backward();
+            self.vit.backward(&(terms.total() / batches as f64));
         }
+        self.world.sum_gradients(self.vit.parameters())?;
+        self.limit_gradients()?;
+        let learning_rate = cosine(self.config.learning_rate, self.header.step, self.header.total_steps);
+        self.optimiser.step(self.vit.parameters(), learning_rate);
+        let tiles = self.config.batch * batches as usize;
+        Ok(StepReport { losses, learning_rate, tiles, seconds: 0.0, waited_seconds: waited.as_secs_f64() })
+    }
+
+    /// Scales all gradients together so that their joint norm is at most `clip`; a norm that is no number is refused.
+    fn limit_gradients(&self) -> Result<()> {
+        let norm = gradient_norm(self.vit.parameters());
+        let value = norm.double_value(&[]);
+        ensure!(value.is_finite(), "the gradient's norm is {value} at step {}: {}", self.header.step, self.what_stands());
         if self.config.clip > 0.0 {
-            clip(self.vit.parameters(), self.config.clip);
+            scale_gradients(self.vit.parameters(), &(self.config.clip / (norm + 1e-6)).clamp_max(1.0));
         }
-        let rate = cosine(self.config.learning_rate, self.header.step, self.header.total_steps);
-        self.optimiser.step(self.vit.parameters(), rate);
-        Ok(values)
+        Ok(())
+    }
+
+    fn what_stands(&self) -> String {
+        format!("the last saved state in {} stands; a lower --learning-rate or a --clip may help", self.dir.display())
     }
 }
 
-/// Scales all gradients together so that their joint norm is at most `longest`.
-fn clip(parameters: &[(String, Tensor)], longest: f64) {
-    let norm = crate::train::adamw::gradient_norm(parameters);
-    let scale = (longest / (norm + 1e-6)).clamp_max(1.0);
-    tch::no_grad(|| parameters.iter().for_each(|(_, p)| drop(p.grad().g_mul_(&scale))));
+fn scale_gradients(parameters: &[(String, Tensor)], scale: &Tensor) {
+    tch::no_grad(|| parameters.iter().for_each(|(_, p)| drop(p.grad().g_mul_(scale))));
 }

@@ -1,12 +1,11 @@
 //! The real `restain-train`, from phantom tiles to a bundle.
 
-use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use restain::bundle::{Bundle, Precision, Weights};
 
-fn restain_train(home: &Path, arguments: &str) -> Command {
+pub(super) fn restain_train(home: &Path, arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_restain-train"));
     let own = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("RESTAIN_"));
     own.for_each(|name| _ = command.env_remove(name));
@@ -15,13 +14,13 @@ fn restain_train(home: &Path, arguments: &str) -> Command {
     command
 }
 
-fn run(home: &Path, arguments: &str) -> Output {
+pub(super) fn run(home: &Path, arguments: &str) -> Output {
     let output = restain_train(home, arguments).output().unwrap();
     assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
     output
 }
 
-fn phantom(home: &Path) {
+pub(super) fn phantom(home: &Path) {
     run(home, "phantom --out tiles --tiles-per-domain 6 --hospitals 3 --size 48 --seed 3");
 }
 
@@ -39,7 +38,7 @@ fn phantom_tiles_become_a_bundle_with_styles_that_can_be_evaluated() {
     assert_eq!(bundle.manifest.provenance["tiles_seen"], 160);
 
     let output = run(home.path(), "evaluate --bundle models/tiny/1 --data tiles --per-domain 3 --json report.json --record");
-    assert!(String::from_utf8_lossy(&output.stdout).contains("| all pairs |"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("| vit |"));
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(home.path().join("report.json")).unwrap()).unwrap();
     assert_eq!(report["pairs"].as_array().unwrap().len(), 6);
     assert_eq!(report["reconstruction"].as_array().unwrap().len(), 3);
@@ -51,25 +50,47 @@ fn phantom_tiles_become_a_bundle_with_styles_that_can_be_evaluated() {
     assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("already a bundle"));
 }
 
+/// What the program says when it refuses, in one line.
+pub(super) fn refusal(home: &Path, arguments: &str) -> String {
+    let output = restain_train(home, arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{arguments}: {said}");
+    let lines: Vec<&str> = said.lines().filter(|line| !line.contains("INFO")).collect();
+    assert!(matches!(lines[..], [line] if line.starts_with("restain-train: ")), "{arguments}: {said}");
+    lines[0].to_owned()
+}
+
 #[test]
-fn a_run_stopped_by_ctrl_c_and_resumed_ends_with_the_weights_of_one_that_was_not() {
+fn a_warm_start_has_the_weights_and_the_normalisation_of_its_bundle_and_says_so() {
     let home = tempfile::tempdir().unwrap();
     phantom(home.path());
-    run(home.path(), &format!("{FIT} --out models/straight/1"));
+    let few = "fit --data tiles --batch 4 --mixes 1 --device cpu --steps 2";
+    run(home.path(), &format!("{few} --preset tiny --out models/cold/1 --mean .5,.6,.7 --std .2,.2,.2 --pixel-order interleaved"));
+    // At this rate no weight moves.
+    run(home.path(), &format!("{few} --from models/cold/1 --out models/warm/1 --learning-rate 1e-30"));
+    let [cold, warm] = ["cold", "warm"].map(|name| Bundle::open(&home.path().join("models").join(name).join("1")).unwrap());
+    let weights = |bundle: &Bundle| Weights::read(&bundle.dir.join("weights.safetensors")).unwrap().tensors;
+    for ((name, before), after) in weights(&cold).iter().zip(weights(&warm).values()) {
+        let moved = before.data.iter().zip(&after.data).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(moved < 1e-12, "{name} moved by {moved}");
+    }
+    assert_eq!((warm.manifest.normalisation, warm.manifest.pixel_order), (cold.manifest.normalisation, cold.manifest.pixel_order));
+    let digest = &cold.manifest.files["weights.safetensors"];
+    let origin = serde_json::json!({ "name": "cold", "version": "1", "weights_sha256": digest });
+    assert_eq!(warm.manifest.provenance["started_from"], origin);
+    assert!(cold.manifest.provenance["started_from"].is_null());
 
-    let mut child = restain_train(home.path(), &format!("{FIT} --out models/stopped/1")).stderr(Stdio::piped()).spawn().unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap());
-    let mut line = String::new();
-    log.read_line(&mut line).unwrap();
-    assert!(line.contains("state in runs/stopped-1"), "{line}");
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    log.read_to_string(&mut line).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130), "{line}");
-    assert!(!home.path().join("models/stopped/1").exists());
-
-    run(home.path(), "resume runs/stopped-1 --device cpu");
-    let weights = |name: &str| Weights::read(&home.path().join("models").join(name).join("1/weights.safetensors")).unwrap();
-    assert_eq!(weights("stopped"), weights("straight"));
+    for (contradiction, said) in [
+        ("--preset small", "geometry"),
+        ("--depth 3", "\"depth\":3"),
+        ("--pixel-order planar", "planar was asked for, and --from cold/1 was trained with interleaved"),
+        ("--mean .5,.5,.5 --std .2,.2,.2", "--mean and --std"),
+        ("--mean .5,.6,.7", "--mean is given without --std"),
+    ] {
+        let refused = refusal(home.path(), &format!("{few} --from models/cold/1 --out models/other/1 {contradiction}"));
+        assert!(refused.contains(said), "{refused}");
+    }
+    assert!(refusal(home.path(), &format!("{few} --from tiles --out models/other/1")).contains("--from tiles"));
 }
 
 #[test]
@@ -81,7 +102,7 @@ fn a_folder_without_domains_is_one_domain_and_has_no_pairs() {
     assert_eq!(Bundle::open(&home.path().join("models/one/1")).unwrap().styles.domains, ["default"]);
     let table = run(home.path(), &format!("evaluate --bundle models/one/1 {only} --per-domain 2")).stdout;
     let table = String::from_utf8_lossy(&table);
-    assert!(table.contains("| default |") && !table.contains("all pairs"), "{table}");
+    assert!(table.contains("| default |") && !table.contains("| vit |"), "{table}");
 }
 
 #[test]

@@ -1,2 +1,11 @@
+mod checkpointing;
+mod dataset;
+mod densenet;
+mod downstream;
+mod evaluate;
 mod fit;
+mod options;
 mod reference;
+mod resume;
+mod watch;
+mod world;

@@ -11,8 +11,9 @@ use restain::method::geometry::GeometrySpec;
 use restain::method::{Geometry, PixelOrder};
 use restain::train::adamw::{AdamW, AdamWConfig};
 use restain::train::import::read_checkpoint;
-use restain::train::losses::{Losses, Mix, Shift, cross, published, stain_shift};
+use restain::train::losses::{Losses, Mix, Objective, Shift, TermWeights};
 use restain::train::mixing::{Synthesiser, halves};
+use restain::train::stain::{color_matched, quantile_matched, stain_shift, toned};
 use restain::train::vit::Vit;
 use tch::{Device, Kind, Tensor};
 
@@ -76,14 +77,29 @@ impl Vectors {
         both.map(|(sample, token)| Mix { sample, token }).collect()
     }
 
-    fn shift(&self, match_weight: f64) -> Shift {
+    fn shift(&self) -> Shift {
+        let tokens = |name: &str| self.get(name).unsqueeze(-1);
         Shift {
             tiles: self.get("shifted"),
-            shifted_token: self.get("shifted_token"),
-            own_token: self.get("own_token"),
+            shifted_tokens: tokens("shifted_token"),
+            own_tokens: tokens("own_token"),
             other: self.get("other"),
-            other_token: self.get("other_token"),
-            match_weight,
+            other_tokens: tokens("other_token"),
+            matched: color_matched(&self.get("x"), &self.get("other")),
+        }
+    }
+
+    /// The published loss, or what else the fixture knows by name.
+    fn losses(&self, vit: &Vit, synth: &Synthesiser, recipe: &str) -> Losses {
+        let weights = match recipe {
+            "match" => TermWeights { match_weight: 0.5, ..TermWeights::first() },
+            "sharp" => TermWeights { match_weight: 0.5, detail_weight: 0.7, border_weight: 0.3, ..TermWeights::first() },
+            _ => TermWeights::first(),
+        };
+        let objective = Objective { vit, synth, weights: &weights, stop_gradient: false };
+        match recipe {
+            "published" => objective.published(&self.get("x"), &self.mixes()),
+            _ => objective.cross(&self.get("x"), &self.mixes(), &self.shift()),
         }
     }
 }
@@ -130,7 +146,7 @@ fn assert_losses(vit: &Vit, losses: &Losses, expected: &[f64], gradient: impl Fn
 fn assert_five_steps(vectors: &Vectors, synth: &Synthesiser, expected: &Tensor) {
     let vit = vectors.vit();
     let mut optimiser = AdamW::new(AdamWConfig::default(), vit.parameters());
-    let losses = || published(&vit, synth, &vectors.get("x"), &vectors.mixes());
+    let losses = || vectors.losses(&vit, synth, "published");
     for step in 0..5 {
         losses().total().backward();
         optimiser.step(vit.parameters(), 1e-3);
@@ -154,12 +170,9 @@ fn latents_reconstructions_and_variants_are_pytorchs() {
 fn losses_and_gradients_of_both_recipes_are_pytorchs() {
     let vectors = Vectors::own();
     for order in [PixelOrder::Planar, PixelOrder::Interleaved] {
-        for (recipe, match_weight) in [("published", 0.0), ("cross", 0.0), ("match", 0.5)] {
+        for recipe in ["published", "cross", "match", "sharp"] {
             let (vit, synth) = (vectors.vit(), vectors.synth(order));
-            let losses = match recipe {
-                "published" => published(&vit, &synth, &vectors.get("x"), &vectors.mixes()),
-                _ => cross(&vit, &synth, &vectors.get("x"), &vectors.mixes(), &vectors.shift(match_weight)),
-            };
+            let losses = vectors.losses(&vit, &synth, recipe);
             let expected = Vec::<f64>::try_from(vectors.get(&format!("{order}.{recipe}.losses")).to_kind(Kind::Double)).unwrap();
             assert_losses(&vit, &losses, &expected, |name| vectors.get(&format!("{order}.{recipe}.grad.{name}")));
         }
@@ -171,6 +184,14 @@ fn a_stain_shift_is_pytorchs() {
     let vectors = Vectors::own();
     let shifted = stain_shift(&vectors.get("x"), &vectors.get("other"), &vectors.get("gain"), &vectors.get("offset"));
     assert!(relative(&shifted, &vectors.get("shifted")) < 1e-5);
+}
+
+#[test]
+fn quantile_matched_and_toned_tiles_are_numpys() {
+    let vectors = Vectors::own();
+    let (x, other) = (vectors.get("x"), vectors.get("other"));
+    assert!(relative(&quantile_matched(&x, &other), &vectors.get("quantile_matched")) < 1e-4);
+    assert!(relative(&toned(&x, &other, 1.25, 1.0), &vectors.get("toned")) < 1e-4);
 }
 
 #[test]
@@ -190,7 +211,7 @@ fn latents_reconstruction_and_variants_are_the_published_codes() {
 fn losses_and_every_gradient_are_the_published_codes() {
     let Some(vectors) = Vectors::published_code() else { return };
     let vit = vectors.vit();
-    let losses = published(&vit, &vectors.synth(PixelOrder::Interleaved), &vectors.get("x"), &vectors.mixes());
+    let losses = vectors.losses(&vit, &vectors.synth(PixelOrder::Interleaved), "published");
     let expected = ["loss_recon", "loss_anatomy", "loss_characteristics"].map(|key| vectors.get(key).double_value(&[0]));
     assert_losses(&vit, &losses, &expected, |name| vectors.get(&format!("grad.{name}")));
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::augment::maker::Variant;
 use crate::augment::tile::{ENDINGS, number};
-use crate::codec::ImageFormat;
+use crate::codec::{ImageFormat, split_name};
 
 const PROVENANCE: &str = "restain.json";
 /// What ends a tar: two empty blocks.
@@ -66,7 +66,7 @@ pub fn read<B>(tar: impl Read, emit: &mut dyn FnMut(Item, u64) -> ControlFlow<B>
             return Err(format!("the tar is cut off: {path} has {} of {size} bytes", bytes.len()));
         }
         let bytes = Bytes::from(bytes);
-        let (key, field) = match split(&path) {
+        let (key, field) = match split_name(&path) {
             Some((key, field)) => (key.to_owned(), Some(Field { name: field.to_owned(), bytes: bytes.clone() })),
             None => (String::new(), None),
         };
@@ -96,13 +96,6 @@ pub fn read<B>(tar: impl Read, emit: &mut dyn FnMut(Item, u64) -> ControlFlow<B>
         }
     }
     Ok(open.map_or(ControlFlow::Continue(()), |last| emit(Item::Sample(last), at)))
-}
-
-/// Key and field: before and behind the first dot of the name.
-fn split(path: &str) -> Option<(&str, &str)> {
-    let name = path.rfind('/').map_or(0, |slash| slash + 1);
-    let dot = path[name..].find('.').filter(|dot| *dot > 0)?;
-    Some((&path[..name + dot], &path[name + dot + 1..]))
 }
 
 pub fn variant_key(key: &str, variant: usize) -> String {
@@ -205,13 +198,6 @@ fn renamed(field: &str, format: ImageFormat) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn keys_end_at_the_first_dot_of_the_name() {
-        assert_eq!(split("a.b/0001.input.png"), Some(("a.b/0001", "input.png")));
-        assert_eq!(split("./0001.cls"), Some(("./0001", "cls")));
-        assert_eq!((split("README"), split("a/.hidden")), (None, None));
-    }
 
     #[test]
     fn a_field_keeps_its_name_and_changes_its_ending() {

@@ -1,13 +1,20 @@
-//! How alike two tiles are: PSNR, SSIM, Wasserstein colour distance; and how alike a rank lets them be.
+//! How alike two tiles are: PSNR, SSIM, Wasserstein colour distance, agreement of nuclei; how alike a rank lets them be;
+//! how visible the grid of patches is; and how far apart two sets of features lie.
 //!
-//! All on 8-bit pixels, `[.., 3] u8`, as image viewers see them; never on standardised values.
+//! All but the last on 8-bit pixels, `[.., 3] u8`, as image viewers see them; never on standardised values.
 
 #[cfg(test)]
 mod against_scikit_image;
 mod ceiling;
+mod edges;
+mod frechet;
+mod haematoxylin;
 mod ssim;
 
 pub use ceiling::{Ceiling, rank_ceiling_psnr};
+pub use edges::BlockEdges;
+pub use frechet::{Features, frechet_distance, kernel_distance};
+pub use haematoxylin::{dice, haematoxylin_mask};
 pub use ssim::ssim;
 
 /// Peak signal-to-noise ratio in dB with peak 255: 10·log₁₀(255² / MSE). Infinite when equal.

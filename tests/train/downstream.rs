@@ -1,0 +1,129 @@
+//! `evaluate --downstream`, from phantom tiles to figures.
+
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::Value;
+
+use super::fit::{restain_train, run};
+
+const QUICK: &str = "evaluate --downstream --data tiles --train-domains hospital_0,hospital_1 --validation-domain hospital_2 \
+                     --test-domains hospital_3 --epochs 1 --batch 8 --device cpu";
+
+fn phantom(home: &Path) {
+    run(home, "phantom --out tiles --tiles-per-domain 12 --hospitals 4 --size 48 --seed 3");
+    run(home, "init --preset tiny --out models/tiny/1 --styles 4");
+}
+
+fn read(home: &Path, name: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(home.join(name)).unwrap()).unwrap()
+}
+
+/// The runs without how long they took.
+fn runs(record: &Value) -> Vec<Value> {
+    let mut runs = record["runs"].as_array().unwrap().clone();
+    runs.iter_mut().for_each(|run| _ = run.as_object_mut().unwrap().remove("seconds").unwrap());
+    runs
+}
+
+fn refused(home: &Path, arguments: &str) -> String {
+    let Output { status, stderr, .. } = restain_train(home, arguments).output().unwrap();
+    assert_eq!(status.code(), Some(1), "{arguments}");
+    let told = String::from_utf8(stderr).unwrap().lines().last().unwrap_or_default().to_owned();
+    told.strip_prefix("restain-train: ").unwrap_or_else(|| panic!("{told}")).to_owned()
+}
+
+#[test]
+fn the_same_seeds_give_the_same_figures_however_many_run_at_once() {
+    let home = tempfile::tempdir().unwrap();
+    phantom(home.path());
+    let all = format!("{QUICK} --bundle models/tiny/1 --seeds 2");
+    let table = run(home.path(), &format!("{all} --json one.json --plot runs.svg")).stdout;
+    run(home.path(), &format!("{all} --json two.json --jobs 2"));
+    let (one, two) = (read(home.path(), "one.json"), read(home.path(), "two.json"));
+    assert_eq!(runs(&one).len(), 2 * 4);
+    assert_eq!(runs(&one), runs(&two));
+    assert_eq!((&one["configuration"], &one["summary"]), (&two["configuration"], &two["summary"]));
+
+    let table = String::from_utf8(table).unwrap();
+    for method in ["none", "hed-jitter", "color-match", "vit"] {
+        assert!(table.contains(&format!("| {method} | ")), "{table}");
+    }
+    let svg = std::fs::read_to_string(home.path().join("runs.svg")).unwrap();
+    assert_eq!((svg.matches("<circle").count(), svg.matches("class=\"mean\"").count()), (8, 4));
+}
+
+#[test]
+fn an_interrupted_experiment_goes_on_without_running_again_what_is_recorded() {
+    let home = tempfile::tempdir().unwrap();
+    phantom(home.path());
+    let some = format!("{QUICK} --methods none,hed-jitter --seeds 2 --json record.json");
+    run(home.path(), &some);
+    let whole = read(home.path(), "record.json");
+    let mut part = whole.clone();
+    part["runs"].as_array_mut().unwrap().truncate(2);
+    // A figure that no run can give: it stays only where nothing is run again.
+    part["runs"][0]["tests"][0]["accuracy"] = 7.into();
+    std::fs::write(home.path().join("record.json"), part.to_string()).unwrap();
+    run(home.path(), &some);
+    let gone_on = read(home.path(), "record.json");
+    assert_eq!(gone_on["runs"][0]["tests"][0]["accuracy"], 7.0);
+    assert_eq!(runs(&gone_on)[1..], runs(&whole)[1..]);
+
+    // More seeds and methods join it; other training does not.
+    run(home.path(), &format!("{QUICK} --methods none,vit --bundle models/tiny/1 --seeds 1 --json record.json"));
+    assert_eq!(runs(&read(home.path(), "record.json")).len(), 5);
+    let told = refused(home.path(), &format!("{some} --learning-rate 0.5"));
+    assert!(told.contains("another experiment, which differs in learning_rate"), "{told}");
+}
+
+#[test]
+fn a_hospital_that_was_not_trained_on_is_harder() {
+    let home = tempfile::tempdir().unwrap();
+    run(home.path(), "phantom --out tiles --tiles-per-domain 100 --hospitals 5 --size 48 --seed 3");
+    let options = "--train-domains hospital_0 --test-domains hospital_1,hospital_2,hospital_3,hospital_4 --methods none --seeds 2";
+    run(home.path(), &format!("evaluate --downstream --data tiles {options} --epochs 8 --batch 16 --device cpu --json record.json"));
+    let row = &read(home.path(), "record.json")["summary"]["methods"][0];
+    let (own, worst) = (row["validation"]["mean"].as_f64().unwrap(), row["worst"]["mean"].as_f64().unwrap());
+    assert!(own > 0.8 && worst < own - 0.1, "{row}");
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused_in_one_line() {
+    let home = tempfile::tempdir().unwrap();
+    phantom(home.path());
+    let folders = ["bare/a", "single/b/normal", "single/c/normal"];
+    folders.iter().for_each(|folder| std::fs::create_dir_all(home.path().join(folder)).unwrap());
+    for (i, entry) in std::fs::read_dir(home.path().join("tiles/hospital_0/normal")).unwrap().take(2).enumerate() {
+        let tile = entry.unwrap().path();
+        folders.iter().for_each(|folder| _ = std::fs::copy(&tile, home.path().join(folder).join(format!("{i}.png"))).unwrap());
+    }
+    let told = |options: &str| refused(home.path(), &format!("evaluate --downstream --methods none --device cpu {options}"));
+    let cases = [
+        ("--data tiles --train-domains hospital_0 --test-domains hospital_9", "no domain \"hospital_9\" in tiles (hospital_0, hospital_1,"),
+        ("--data tiles --train-domains hospital_0 --test-domains hospital_0", "--test-domains: hospital_0 is trained on"),
+        (
+            "--data tiles --train-domains hospital_0 --validation-domain hospital_1 --test-domains hospital_1",
+            "hospital_1 chooses the epoch (--validation-domain)",
+        ),
+        ("--data tiles --train-domains hospital_0,hospital_0 --test-domains hospital_1", "--train-domains names hospital_0 twice"),
+        ("--data bare --train-domains a --test-domains b", "bare has no labels"),
+        ("--data single --train-domains b --test-domains c", "all 1 training tiles are normal"),
+        ("--data tiles --train-domains hospital_0 --test-domains hospital_1 --epochs 0", "--epochs is 0"),
+        (
+            "--data tiles --train-domains hospital_0 --test-domains hospital_1 --only hospital_0/normal/0.png",
+            "hospital_0/normal/0.png is no image of tiles",
+        ),
+        ("--data tiles --train-domains hospital_0 --test-domains hospital_1 --methods vit", "--bundle is needed for vit"),
+        (
+            "--data tiles --train-domains hospital_0 --test-domains hospital_1 --methods color-match",
+            "--bundle is needed for color-match with --styles bank",
+        ),
+    ];
+    for (options, expected) in cases {
+        let told = told(options);
+        assert!(told.contains(expected), "{options}: {told}");
+    }
+    let status = restain_train(home.path(), "evaluate --downstream --data tiles").output().unwrap().status;
+    assert_eq!(status.code(), Some(2));
+}
