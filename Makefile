@@ -6,11 +6,14 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 CARGO_FLAGS ?= --locked
 # For the tests in Python; in it stands what tests/python/requirements.txt pins.
 PYTHON ?= .deps/python/bin/python
+# What builds container images, and which: cpu, cuda or train.
+ENGINE ?= docker
+IMAGES ?= cpu
 # Further options of the server: make serve ARGS="--http 127.0.0.1:9000"
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test test-python check fmt doc fuzz-api bench bench-serve bench-clients onnxruntime libtorch python clean
+.PHONY: help serve train test test-python check fmt doc fuzz fuzz-api soak deny bench bench-serve bench-clients bench-train bench-scale image image-test sbom onnxruntime libtorch python clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,7 +34,7 @@ test: libtorch onnxruntime python ## Run every test
 
 test-python: python ## Run the tests in Python, on the program that `cargo build` or `cargo test` has built
 	cd clients/python && ../../$(PYTHON) -m mypy && ../../$(PYTHON) -m ruff check && ../../$(PYTHON) -m ruff format --check
-	$(PYTHON) -m pytest -c tests/python/pytest.ini tests/python clients/python/tests
+	$(PYTHON) -m pytest -c tests/python/pytest.ini tests/python tests/deploy clients/python/tests
 
 check: ## Everything that CI checks, tests included
 	@.ci/run
@@ -44,10 +47,25 @@ doc: libtorch ## Build the API documentation
 	@tools/need.sh cargo gcc g++
 	cargo doc $(CARGO_FLAGS) --no-deps --all-features
 
+fuzz: ## Fuzz every decoder of outside bytes for SECONDS each: make fuzz SECONDS=600 NAMES="image oip"
+	@tools/need.sh cargo gcc g++
+	SECONDS_EACH=$(or $(SECONDS),60) fuzz/run.sh $(NAMES)
+
 fuzz-api: onnxruntime python ## Send the server what is made up from its API description, for ten minutes or so
 	cargo build $(CARGO_FLAGS) --bin restain
 	RESTAIN_FUZZ_EXAMPLES=$(or $(EXAMPLES),1500) RESTAIN_FUZZ_SEED=$(or $(SEED),$$(date +%s)) \
 	    $(PYTHON) -m pytest -c tests/python/pytest.ini tests/python/test_openapi_fuzz.py -rA
+
+soak: onnxruntime python ## A mixed load for MINUTES=60 on one server, whose memory must not grow
+	cargo build --release $(CARGO_FLAGS) --bin restain
+	$(PYTHON) benches/soak.py $(TARGET)/release/restain --minutes $(or $(MINUTES),60)
+
+deny: ## Check licences, sources and bans of what is linked in, and known vulnerabilities where their list can be reached
+	@tools/need.sh cargo
+	@cargo deny --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-deny
+	cargo deny --locked check bans licenses sources
+	@if cargo deny --locked fetch db >/dev/null 2>&1; then cargo deny --locked check advisories; \
+	else echo "SKIPPED: the list of known vulnerabilities cannot be reached from here"; fi
 
 bench: ## Measure the synthesiser
 	@tools/need.sh cargo gcc
@@ -62,6 +80,29 @@ bench-clients: onnxruntime python ## Measure every other way in against /v1/augm
 	cargo bench $(CARGO_FLAGS) --bench transports
 	cargo build --release $(CARGO_FLAGS) --bin restain
 	$(PYTHON) benches/python_client.py $(TARGET)/release/restain
+
+bench-train: libtorch python ## Measure a training step against the same step in PyTorch
+	@tools/need.sh cargo gcc g++
+	$(PYTHON) benches/train_step.py $(ARGS)
+
+image: ## Build container images: IMAGES="cpu cuda train", ENGINE=docker
+	for image in $(IMAGES); do \
+	    $(ENGINE) build --target $$image --build-arg REVISION=$$(git rev-parse HEAD) --tag restain:$$image . || exit; \
+	done
+
+image-test: ## Build container images as root, without an engine or a registry, and try each
+	@deploy/image/test.sh $(IMAGES)
+
+sbom: onnxruntime ## Write what the server is made of, as CycloneDX
+	@mkdir -p $(TARGET)
+	@deploy/image/crates.sh serve \
+	    | python3 tools/sbom.py restain --crates - --wheels $(wildcard .deps/onnxruntime/pins.json) --bundles models > $(TARGET)/sbom.cdx.json
+	@echo $(TARGET)/sbom.cdx.json
+
+bench-scale: onnxruntime python ## Measure replicas behind HAProxy and by rendezvous, one of them killed and back
+	@tools/need.sh haproxy
+	cargo build --release $(CARGO_FLAGS) --bin restain
+	$(PYTHON) benches/scale.py $(ARGS)
 
 onnxruntime: ## Fetch ONNX Runtime, which the server loads
 	@tools/need.sh cargo gcc

@@ -6,6 +6,7 @@
 //! and its own kind of body, so that what is left of a ratio is what the server itself spends. `benches/serve.py` runs both.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -17,6 +18,7 @@ use restain::bundle::{Bundle, Precision};
 use restain::engine::{Encoder, EncoderOptions, Runtime};
 use restain::serve::held::HeldBody;
 use restain::serve::listen::{ListenOptions, Protocol, serve};
+use restain::serve::metrics::Metrics;
 use serde_json::json;
 
 const BATCHES: [usize; 6] = [1, 2, 4, 8, 16, 32];
@@ -79,7 +81,15 @@ fn constant(address: &str, bytes: usize) -> anyhow::Result<()> {
             "name": "floor", "version": "1", "default": true, "state": "ready", "geometry": {"image_size": 224},
         }]});
         let router = axum::Router::new().route("/v1/models", get(async move || axum::Json(models))).fallback(answer);
-        let options = ListenOptions { max_connections: 64, idle_timeout: Duration::from_secs(75), write_timeout: Duration::from_secs(30) };
+        let metrics = Arc::new(Metrics::new()?);
+        let options = ListenOptions {
+            port: "floor",
+            metrics,
+            tls: None,
+            max_connections: 64,
+            idle_timeout: Duration::from_secs(75),
+            write_timeout: Duration::from_secs(30),
+        };
         println!("ready on http://{}", listener.local_addr()?);
         serve(listener, router, Protocol::Http1, options, std::future::pending()).await;
         Ok(())

@@ -14,10 +14,15 @@ pub mod augment;
 pub mod bundle;
 pub mod codec;
 pub mod engine;
+#[cfg(all(feature = "serve", any(test, feature = "fuzz")))]
+#[doc(hidden)]
+pub mod fuzz;
+#[cfg(feature = "serve")]
+pub mod health;
 #[cfg(feature = "serve")]
 pub mod load;
 pub mod method;
-#[cfg(feature = "serve")]
+#[cfg(any(feature = "serve", feature = "train"))]
 pub mod options_file;
 #[cfg(feature = "serve")]
 pub mod serve;

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -32,7 +32,15 @@ pub fn flags(command: &Command, given: &ArgMatches) -> Result<Vec<String>, FileE
     let Some(path) = given.get_one::<std::path::PathBuf>("config") else { return Ok(Vec::new()) };
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|source| FileError::Unreadable { path: name, source })?;
-    flags_in(command, path, &text, |id| matches!(given.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable)))
+    flags_beneath(command, given, path, &text)
+}
+
+/// The flags that a `text` stands for, but for those of options that were `given`; `path` names it in errors.
+///
+/// # Errors
+/// As [`flags_in`].
+pub fn flags_beneath(command: &Command, given: &ArgMatches, path: &Path, text: &str) -> Result<Vec<String>, FileError> {
+    flags_in(command, path, text, |id| matches!(given.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable)))
 }
 
 /// The flags that the `text` of a file stands for, but for those of options that are given otherwise, by their id.
@@ -42,7 +50,7 @@ pub fn flags(command: &Command, given: &ArgMatches) -> Result<Vec<String>, FileE
 pub fn flags_in(command: &Command, path: &Path, text: &str, is_given: impl Fn(&str) -> bool) -> Result<Vec<String>, FileError> {
     let path = path.display().to_string();
     let table: toml::Table = toml::from_str(text).map_err(|source| FileError::Malformed { path: path.clone(), source })?;
-    let known = || command.get_arguments().filter(|argument| argument.get_long().is_some_and(|long| !NOT_IN_A_FILE.contains(&long)));
+    let known = || in_files(command);
     let mut flags = Vec::new();
     for (key, value) in table {
         let Some(argument) = known().find(|argument| argument.get_long() == Some(&key)) else {
@@ -63,6 +71,36 @@ pub fn flags_in(command: &Command, path: &Path, text: &str, is_given: impl Fn(&s
     Ok(flags)
 }
 
+/// The options of a command that can stand in a file.
+fn in_files(command: &Command) -> impl Iterator<Item = &Arg> {
+    command.get_arguments().filter(|argument| argument.get_long().is_some_and(|long| !NOT_IN_A_FILE.contains(&long)))
+}
+
+/// Every option that has a value, defaults too, as a TOML file that gives them again.
+pub fn in_force(command: &Command, given: &ArgMatches) -> String {
+    let line = |argument: &Arg| {
+        let id = argument.get_id().as_str();
+        let value = match argument.get_action() {
+            ArgAction::SetTrue => toml::Value::Boolean(given.get_flag(id)),
+            action => {
+                let mut values: Vec<toml::Value> = given.get_raw(id)?.map(|raw| typed(&raw.to_string_lossy())).collect();
+                let is_list = values.len() != 1 || matches!(action, ArgAction::Append);
+                if is_list { toml::Value::Array(values) } else { values.remove(0) }
+            }
+        };
+        Some(format!("{} = {value}\n", argument.get_long()?))
+    };
+    in_files(command).filter_map(line).collect()
+}
+
+/// A number where a number says the same, or a string.
+fn typed(raw: &str) -> toml::Value {
+    let integer = raw.parse().map(toml::Value::Integer).ok();
+    let float = || raw.parse().map(toml::Value::Float).ok();
+    let same = |value: &toml::Value| plain(value) == raw;
+    integer.filter(same).or_else(|| float().filter(same)).unwrap_or_else(|| raw.into())
+}
+
 fn plain(value: &toml::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
@@ -80,8 +118,6 @@ pub fn to_toml(options: &impl Serialize) -> Result<String, toml::ser::Error> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Arg;
-
     use super::*;
 
     fn read(text: &str, given: &[&str]) -> Result<Vec<String>, String> {
@@ -96,6 +132,26 @@ mod tests {
         let mut flags = read(text, &["form"]).unwrap();
         flags.sort();
         assert_eq!(flags, ["--rate=2.5", "--unique", "--variants=1,4"]);
+    }
+
+    #[test]
+    fn what_is_in_force_gives_itself_again() {
+        let options = [
+            Arg::new("name").long("name").default_value("007"),
+            Arg::new("rate").long("rate").default_value("0.5"),
+            Arg::new("seed").long("seed").default_value("18446744073709551615"),
+            Arg::new("some").long("some").value_delimiter(',').action(ArgAction::Append),
+            Arg::new("unset").long("unset"),
+            Arg::new("fast").long("fast").action(ArgAction::SetTrue),
+            Arg::new("path"),
+        ];
+        let command = Command::new("load").args(options);
+        let print = |words: Vec<String>| in_force(&command, &command.clone().get_matches_from(words));
+        let text = print(["load", "x", "--some=1,b", "--rate=1e-3"].map(str::to_owned).to_vec());
+        let all = ["name = \"007\"", "rate = \"1e-3\"", "seed = \"18446744073709551615\"", "some = [1, \"b\"]", "fast = false"];
+        assert_eq!(text.lines().collect::<Vec<_>>(), all);
+        let again = flags_in(&command, Path::new("load.toml"), &text, |_| false).unwrap();
+        assert_eq!(print(["load".to_owned()].into_iter().chain(again).collect()), text);
     }
 
     #[test]

@@ -13,14 +13,18 @@ const MAX_LINES: usize = 400;
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: [&str; 6] = ["utils", "util", "common", "helpers", "helper", "manager"];
 /// Crates that are one module's secret: crate, and where it may be named.
-const SECRETS: [(&str, &[&str]); 3] =
-    [("ort", &["src/engine"]), ("tch", &["src/train"]), ("prost", &["src/train/export", "src/serve/grpc", "src/serve/oip"])];
+const SECRETS: [(&str, &[&str]); 3] = [
+    ("ort", &["src/engine"]),
+    ("tch", &["src/train"]),
+    ("prost", &["src/train/export", "src/train/tensorboard", "src/serve/grpc", "src/serve/oip", "src/serve/trace/export", "src/fuzz"]),
+];
 /// Who may read the environment: configuration, the programs, and the lookup of the library to load.
 const ENVIRONMENT: [&str; 6] = ["src/bin", "src/serve/config", "src/serve/cli", "src/train/cli", "src/train/options", "src/engine/runtime"];
 /// Who may declare flags: configuration, the programs, and the trainer's commands, each beside its own code.
-const FLAGS: [&str; 16] = [
+const FLAGS: [&str; 22] = [
     "src/bin",
     "src/augment/options",
+    "src/health",
     "src/load/options",
     "src/serve/config",
     "src/serve/cli",
@@ -29,12 +33,17 @@ const FLAGS: [&str; 16] = [
     "src/train/produce",
     "src/train/preset",
     "src/train/fit",
+    "src/train/losses",
+    "src/train/recipe",
+    "src/train/watch",
     "src/train/init",
     "src/train/import",
     "src/train/export",
     "src/train/styles",
+    "src/train/downstream/options",
     "src/train/evaluate",
     "src/train/phantom/cli",
+    "src/train/world/options",
 ];
 /// Transports translate, side by side: none of them knows another.
 const TRANSPORTS: [&str; 4] = ["serve::http", "serve::grpc", "serve::oip", "serve::ui"];
@@ -44,9 +53,11 @@ fn floor(module: &str) -> Option<u8> {
     Some(match module {
         "method" => 0,
         "engine" | "codec" | "bundle" => 1,
-        "serve::batch" | "serve::cache" | "serve::admission" => 2,
+        "serve::access" | "serve::batch" | "serve::cache" | "serve::admission" => 2,
         "train::dataset" | "train::augment" | "train::vit" | "train::losses" | "train::adamw" | "train::checkpoint" => 2,
+        "train::world" | "train::classifier" => 2,
         "serve::pipeline" | "train::trainer" | "train::export" | "train::styles" | "train::evaluate" => 3,
+        "train::fit" | "train::watch" | "train::produce" | "train::downstream" => 3,
         "augment" | "load" | "train::cli" => 4,
         _ if TRANSPORTS.contains(&module) => 4,
         _ if module.starts_with("bin") => 5,

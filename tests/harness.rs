@@ -71,16 +71,22 @@ pub struct Server {
 
 impl Server {
     pub fn start(flags: &[&str]) -> Self {
+        Self::start_as(flags, |_| {})
+    }
+
+    /// With something changed about how the program is started.
+    pub fn start_as(flags: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let models = models();
         let log = std::fs::File::create(models.path().join("log")).unwrap();
-        let mut child = restain()
+        let mut command = restain();
+        command
             .args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--threads", "1", "--models"])
             .arg(models.path())
             .args(flags)
             .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+            .stderr(log);
+        change(&mut command);
+        let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         let mut told = |what: &str| lines.find_map(|line| Some(line.strip_prefix(what)?.split(' ').next()?.to_owned()));
         let (address, grpc) = (told("ready on http://"), told("gRPC on "));
@@ -133,6 +139,10 @@ impl Server {
         let text = self.client.get(self.url("/metrics")).send().ok()?.text().ok()?;
         let line = text.lines().find(|line| line.split([' ', '{']).next() == Some(name))?;
         line.rsplit(' ').next()?.parse().ok()
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn signal(&self, signal: &str) {

@@ -31,6 +31,7 @@ impl EngineError {
     pub(super) fn after(mut self, places: Vec<PathBuf>) -> Self {
         if let Self::Library { tried, library, .. } = &mut self {
             *tried = places.into_iter().filter(|place| place != library).collect();
+            tried.dedup();
         }
         self
     }

@@ -9,6 +9,7 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -17,6 +18,7 @@ use super::target::Target;
 
 pub struct Connection {
     sender: SendRequest<Frames>,
+    authorization: Option<HeaderValue>,
 }
 
 impl Connection {
@@ -31,14 +33,17 @@ impl Connection {
             // How it ended is told to whoever waits for an answer on it.
             let _ = connection.await;
         });
-        Ok(Self { sender })
+        Ok(Self { sender, authorization: target.authorization.clone() })
     }
 
     /// The head of the answer. The connection is free again when its body has been read.
     ///
     /// # Errors
     /// When the connection breaks.
-    pub async fn send(&mut self, request: Request<Frames>) -> hyper::Result<Response<Incoming>> {
+    pub async fn send(&mut self, mut request: Request<Frames>) -> hyper::Result<Response<Incoming>> {
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
         self.sender.send_request(request).await
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::choices::{Accept, Arrivals, By, Form, Method, Priority};
-use super::target::Target;
+use super::target::{Target, bearer};
 use crate::options_file;
 use crate::units::Span;
 
@@ -18,6 +18,10 @@ pub struct LoadArgs {
     /// The server: http://HOST:PORT
     #[serde(skip)]
     pub url: Target,
+    /// The token of a key, for a server that asks for one; better in the variable than on the command line, which others see
+    #[arg(long, env = "RESTAIN_LOAD_KEY", hide_env_values = true, value_name = "TOKEN")]
+    #[serde(skip)]
+    pub key: Option<String>,
     #[command(flatten)]
     #[serde(flatten)]
     pub pace: PaceArgs,
@@ -151,6 +155,7 @@ impl LoadArgs {
     /// # Errors
     /// In one sentence, which options contradict each other.
     pub fn resolve(mut self) -> Result<Self, String> {
+        self.url.authorization = self.key.take().map(|token| bearer(&token)).transpose()?;
         let Self { pace, tiles, ask, .. } = &mut self;
         let warmup = if pace.requests.is_some() { Duration::ZERO } else { Duration::from_secs(3) };
         pace.warmup.get_or_insert(Span(warmup));

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use hyper::Uri;
+use hyper::header::HeaderValue;
 use serde::{Serialize, Serializer};
 
 /// A host and a port that speak HTTP without TLS.
@@ -11,6 +12,19 @@ use serde::{Serialize, Serializer};
 pub struct Target {
     pub host: String,
     pub port: u16,
+    /// What every request says in `authorization`. It is printed nowhere.
+    pub authorization: Option<HeaderValue>,
+}
+
+/// The token of a server's key, as a header has it.
+///
+/// # Errors
+/// When it cannot stand in a header.
+pub fn bearer(token: &str) -> Result<HeaderValue, String> {
+    let value = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
+    let mut value = value.map_err(|_| "the key holds what no header may, such as a line break".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 impl FromStr for Target {
@@ -28,14 +42,14 @@ impl FromStr for Target {
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| format!("`{text}` names no host: write http://HOST:PORT"))?;
         // Brackets belong to the URL, and not to an address.
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { host, port: uri.port_u16().unwrap_or(80) })
+        Ok(Self { host, port: uri.port_u16().unwrap_or(80), authorization: None })
     }
 }
 
 impl Target {
     /// `HOST:PORT`, as the `Host` header has it.
     pub fn authority(&self) -> String {
-        let Self { host, port } = self;
+        let Self { host, port, .. } = self;
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 }

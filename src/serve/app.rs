@@ -2,6 +2,9 @@
 
 use std::sync::{Arc, OnceLock};
 
+use axum::http::{HeaderMap, HeaderValue, header};
+
+use super::access::Access;
 use super::admission::Admission;
 use super::config::Config;
 use super::cpu::Cpu;
@@ -9,21 +12,30 @@ use super::error::Error;
 use super::lifecycle::Lifecycle;
 use super::metrics::Metrics;
 use super::pipeline::Pipeline;
+use super::trace::Traces;
 
 pub struct App {
     pub config: Config,
     pub lifecycle: Lifecycle,
+    pub access: Access,
     pub admission: Arc<Admission>,
     pub metrics: Arc<Metrics>,
     pub cpu: Arc<Cpu>,
+    /// Nothing when there is no collector.
+    pub traces: Option<Traces>,
     /// Empty while the models load.
     pipeline: OnceLock<Pipeline>,
 }
 
 impl App {
-    pub fn new(config: Config, metrics: Arc<Metrics>, cpu: Cpu) -> Self {
+    pub fn new(config: Config, access: Access, metrics: Arc<Metrics>, cpu: Cpu, traces: Option<Traces>) -> Self {
         let admission = Admission::new(config.max_queue_tiles.get(), config.max_inflight_bytes.0, Arc::clone(&metrics));
-        Self { config, lifecycle: Lifecycle::default(), admission, metrics, cpu: Arc::new(cpu), pipeline: OnceLock::new() }
+        Self { config, access, lifecycle: Lifecycle::default(), admission, metrics, cpu: Arc::new(cpu), traces, pipeline: OnceLock::new() }
+    }
+
+    /// The head of a request of somebody who is known, whose trace is gone on with: a stranger does not decide what is traced.
+    pub fn known<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderMap> {
+        self.access.knows(headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes)).then_some(headers)
     }
 
     /// Given once, when the models are loaded.

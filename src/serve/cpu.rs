@@ -1,9 +1,11 @@
 //! The threads for work that computes: decoding, synthesis, compression. As many as configured, so that neither the
-//! async threads nor the machine drown; what may queue for them is bounded by admission.
+//! async threads nor the machine drown; what may queue for them is bounded by admission. What they log stands under the
+//! request that they work for.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use super::error::Error;
 
@@ -26,17 +28,27 @@ impl Cpu {
     /// `internal` when the work panicked, which takes no thread down.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
+        let request = Span::current();
         self.pool.spawn(move || {
             if reply.is_closed() {
                 return;
             }
             // What `work` owns is dropped by the unwinding; nothing half-changed is shared.
-            if let Ok(done) = catch_unwind(AssertUnwindSafe(work)) {
+            if let Ok(done) = request.in_scope(|| catch_unwind(AssertUnwindSafe(work))) {
                 let _ = reply.send(done);
             }
         });
-        answer.await.map_err(|_| Error::internal(&"work on a CPU thread panicked"))
+        answer.await.map_err(|_| Error::panicked())
     }
+}
+
+/// Runs what waits for a disk on a thread that may, to its end whatever becomes of the caller.
+///
+/// # Errors
+/// `internal` when the work panicked.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    let request = Span::current();
+    tokio::task::spawn_blocking(move || request.in_scope(work)).await.map_err(|_| Error::panicked())
 }
 
 #[cfg(test)]

@@ -1,16 +1,19 @@
 //! The encoders of one bundle: one session for each device, opened, warmed, and put to work behind one queue.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::batch::{self, Batch, Buckets, Encode, QueueOptions, WorkerOptions};
+use half::f16;
+
+use super::batch::{self, Batch, Buckets, Encode, Failure, QueueOptions, WorkerOptions};
 use super::cache::{EncodingsCache, Scope};
 use super::config::Config;
 use super::metrics::Metrics;
 use crate::bundle::Bundle;
 use crate::engine::{Device, Encoder, EncoderOptions, EngineError, Runtime};
+use crate::method::Geometry;
 
 /// A bundle's queue, its workers, and its part of the cache.
 pub struct Encoders {
@@ -50,8 +53,15 @@ impl Encoders {
         let mut warmed = Duration::ZERO;
         for &device in devices {
             let options = EncoderOptions { device, intra_threads: config.threads_of_encoder() };
-            let opened = Encoder::open(context.runtime, onnx, &manifest.geometry, &options);
-            let mut encoder = opened.map_err(|source| EncodersError::Encoder { device, source })?;
+            let origin = Origin {
+                runtime: context.runtime.clone(),
+                bundle: bundle.dir.clone(),
+                digest: bundle.digest.clone(),
+                onnx: onnx.to_owned(),
+                geometry: manifest.geometry,
+                options,
+            };
+            let mut encoder = origin.open().map_err(|source| EncodersError::Encoder { device, source })?;
             let took = batch::warm(&mut encoder, &manifest.geometry, &buckets);
             warmed = warmed.max(took.map_err(|source| EncodersError::Warm { device, source })?);
             encoders.push(Box::new(encoder));
@@ -73,5 +83,46 @@ impl Encoders {
         };
         let (batch, threads) = Batch::start(&queue, &worker, encoders, warmed).map_err(EncodersError::Thread)?;
         Ok(Self { batch, scope, threads })
+    }
+}
+
+/// Where an encoder comes from, so that another can be opened.
+#[derive(Clone)]
+struct Origin {
+    runtime: Runtime,
+    bundle: PathBuf,
+    digest: String,
+    onnx: PathBuf,
+    geometry: Geometry,
+    options: EncoderOptions,
+}
+
+impl Origin {
+    fn open(self) -> Result<OpenedEncoder, EngineError> {
+        let encoder = Encoder::open(&self.runtime, &self.onnx, &self.geometry, &self.options)?;
+        Ok(OpenedEncoder { encoder, origin: self })
+    }
+}
+
+struct OpenedEncoder {
+    encoder: Encoder,
+    origin: Origin,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("in {} lies another bundle by now", .0.display())]
+struct OtherBundle(PathBuf);
+
+impl Encode for OpenedEncoder {
+    fn encode(&mut self, tiles: &[u8], batch: usize, wanted: usize) -> Result<Vec<Vec<f16>>, Failure> {
+        self.encoder.encode_halves(tiles, batch, wanted).map_err(Into::into)
+    }
+
+    /// Only of the very same bundle: its directory may have been given other contents, or taken away.
+    fn another(&self) -> Result<Box<dyn Encode>, Failure> {
+        if Bundle::open(&self.origin.bundle)?.digest != self.origin.digest {
+            return Err(OtherBundle(self.origin.bundle.clone()).into());
+        }
+        Ok(Box::new(self.origin.clone().open()?))
     }
 }

@@ -43,14 +43,19 @@ const INVALID_ARGUMENT: i32 = 3;
 const DEADLINE_EXCEEDED: i32 = 4;
 const NOT_FOUND: i32 = 5;
 const ALREADY_EXISTS: i32 = 6;
+const PERMISSION_DENIED: i32 = 7;
 const RESOURCE_EXHAUSTED: i32 = 8;
 const FAILED_PRECONDITION: i32 = 9;
 const UNIMPLEMENTED: i32 = 12;
 const INTERNAL: i32 = 13;
 const UNAVAILABLE: i32 = 14;
+const UNAUTHENTICATED: i32 = 16;
 
 table! {
     MalformedRequest = 400, INVALID_ARGUMENT, "malformed_request", "The request cannot be read";
+    Unauthenticated = 401, UNAUTHENTICATED, "unauthenticated", "The request carries no key of this server";
+    Forbidden = 403, PERMISSION_DENIED, "forbidden", "The key is not for this";
+    OriginForbidden = 403, PERMISSION_DENIED, "origin_forbidden", "Pages of this origin may not ask";
     RouteNotFound = 404, UNIMPLEMENTED, "route_not_found", "Nothing is served under this path";
     ModelNotFound = 404, NOT_FOUND, "model_not_found", "No such model is served";
     TileNotHeld = 404, NOT_FOUND, "tile_not_held", "A key names a tile that this server does not hold";
@@ -87,6 +92,7 @@ table! {
     NoStyles = 422, INVALID_ARGUMENT, "no_styles", "No style is left to choose from";
     StyleConflict = 422, INVALID_ARGUMENT, "style_conflict", "The parts of the style do not go together";
     Overloaded = 429, RESOURCE_EXHAUSTED, "overloaded", "The queue is full";
+    RateLimited = 429, RESOURCE_EXHAUSTED, "rate_limited", "The key asks for more than it may";
     Internal = 500, INTERNAL, "internal", "The server failed; its log says how";
     StateNotWritten = 500, INTERNAL, "state_not_written", "The change could not be kept, and was not made";
     NotReady = 503, UNAVAILABLE, "not_ready", "The server is still loading its models";
@@ -125,6 +131,11 @@ impl Error {
     /// Logs what happened, and tells the caller only that it did.
     pub fn internal(what: &(dyn std::fmt::Display + Sync)) -> Self {
         tracing::error!(error = %what, "a request failed inside the server");
+        Self::panicked()
+    }
+
+    /// What a panic becomes: its message is in the log already, by the panic hook.
+    pub fn panicked() -> Self {
         Self::new(ErrorKind::Internal, "the server failed on this request, and goes on; its log says how")
     }
 

@@ -21,6 +21,8 @@ pub enum Stage {
 
 pub struct Lifecycle {
     stage: watch::Sender<Stage>,
+    /// What health over gRPC tells, which a task of its own passes on.
+    told: watch::Sender<Stage>,
     requests: Arc<AtomicUsize>,
 }
 
@@ -29,7 +31,7 @@ pub struct Guest(Arc<AtomicUsize>);
 
 impl Default for Lifecycle {
     fn default() -> Self {
-        Self { stage: watch::Sender::new(Stage::Loading), requests: Arc::default() }
+        Self { stage: watch::Sender::new(Stage::Loading), told: watch::Sender::new(Stage::Loading), requests: Arc::default() }
     }
 }
 
@@ -49,6 +51,16 @@ impl Lifecycle {
     /// The stage now and every later one, as they come.
     pub fn stages(&self) -> watch::Receiver<Stage> {
         self.stage.subscribe()
+    }
+
+    /// Health over gRPC tells `stage` from now on.
+    pub fn has_told(&self, stage: Stage) {
+        self.told.send_replace(stage);
+    }
+
+    /// Until health over gRPC tells `stage`, or a later one.
+    pub async fn until_told(&self, stage: Stage) {
+        self.told.subscribe().wait_for(|told| *told >= stage).await.expect("the sender is in here");
     }
 
     /// # Errors

@@ -7,12 +7,16 @@ use std::time::Duration;
 use axum::Router;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::BufWriter;
+use tokio::io::{AsyncRead, AsyncWrite, BufWriter};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_io_timeout::TimeoutStream;
+
+use super::metrics::{Connected, Metrics};
+pub use super::tls::Protocol;
+use super::tls::Tls;
 
 /// Pause after an accept that failed for want of file descriptors or memory: at once it would fail again.
 const BREATHER: Duration = Duration::from_millis(100);
@@ -30,16 +34,13 @@ const GATHERED: usize = 128 << 10;
 /// Largest head of a call.
 const MAX_HEAD: u32 = 64 << 10;
 
-/// What is spoken on a port.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    Http1,
-    /// Without TLS and without an upgrade, as gRPC has it.
-    Http2,
-}
-
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct ListenOptions {
+    /// Counts connections under this name.
+    pub port: &'static str,
+    pub metrics: Arc<Metrics>,
+    /// What is spoken lies inside of TLS.
+    pub tls: Option<Tls>,
     /// Connections at once; further ones wait in the system's backlog.
     pub max_connections: usize,
     /// How long a connection may take over the head of a request, or be silent between two. Over HTTP/2, where a
@@ -66,6 +67,8 @@ pub async fn serve(listener: TcpListener, router: Router, protocol: Protocol, op
     let service = TowerToHyperService::new(router);
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(options.max_connections));
+    // Dropped at the end: hands that are not shaken by then will not be.
+    let (close, closing) = watch::channel(());
     tokio::pin!(shutdown);
     loop {
         let (stream, place) = tokio::select! {
@@ -78,30 +81,60 @@ pub async fn serve(listener: TcpListener, router: Router, protocol: Protocol, op
             // Pings have answers: a peer that is there is never silent for so long.
             stream.set_read_timeout(Some(options.idle_timeout));
         }
-        let (stream, service) = (Box::pin(stream), service.clone());
-        let connection = match protocol {
-            Protocol::Http1 => {
-                let connection = http1.serve_connection(TokioIo::new(stream), service);
-                tokio::spawn(ended(graceful.watch(connection), place))
-            }
-            Protocol::Http2 => {
-                let stream = BufWriter::with_capacity(GATHERED, stream);
-                let connection = http2.serve_connection(TokioIo::new(stream), service);
-                tokio::spawn(ended(graceful.watch(connection), place))
-            }
+        let stream = Box::pin(stream);
+        let guest = Guest {
+            http1: http1.clone(),
+            http2: http2.clone(),
+            service: service.clone(),
+            watcher: graceful.watcher(),
+            _counted: options.metrics.connected(options.port),
+            _place: place,
         };
-        // It goes on by itself, and ends before the loop does by way of `graceful`.
-        drop(connection);
+        // They go on by themselves, and end before the loop does by way of `graceful`.
+        match options.tls.clone() {
+            None => drop(tokio::spawn(guest.serve(stream, protocol))),
+            Some(tls) => {
+                let mut closing = closing.clone();
+                drop(tokio::spawn(async move {
+                    let shaken = tokio::select! {
+                        shaken = tls.accept(stream, protocol) => shaken,
+                        _ = closing.changed() => return,
+                    };
+                    match shaken {
+                        Ok(stream) => guest.serve(stream, protocol).await,
+                        Err(error) => tracing::debug!(%error, "no TLS came about"),
+                    }
+                }));
+            }
+        }
     }
-    drop(listener);
+    drop((listener, close));
     graceful.shutdown().await;
 }
 
-/// A connection to its end, and its place with it.
-async fn ended(connection: impl Future<Output = hyper::Result<()>>, place: OwnedSemaphorePermit) {
-    let _place = place;
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "a connection ended early");
+/// One connection, and its place.
+struct Guest {
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+    service: TowerToHyperService<Router>,
+    watcher: Watcher,
+    _place: OwnedSemaphorePermit,
+    _counted: Connected,
+}
+
+impl Guest {
+    /// To its end.
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S, protocol: Protocol) {
+        let ended = match protocol {
+            Protocol::Http1 => self.watcher.watch(self.http1.serve_connection(TokioIo::new(stream), self.service)).await,
+            Protocol::Http2 => {
+                let stream = BufWriter::with_capacity(GATHERED, stream);
+                self.watcher.watch(self.http2.serve_connection(TokioIo::new(stream), self.service)).await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended early");
+        }
     }
 }
 

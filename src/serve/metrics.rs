@@ -1,5 +1,5 @@
 //! What the server counts, under the names that dashboards hold on to. No label has an unbounded set of values: routes
-//! come from the router, domains and models from the bundles that are served.
+//! come from the router, domains and models from the bundles that are served, keys from their file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -12,6 +12,7 @@ use prometheus::{
 };
 
 use super::error::ErrorKind;
+use super::{limits, panics};
 
 pub struct Metrics {
     registry: Registry,
@@ -31,6 +32,12 @@ pub struct Metrics {
     cache_bytes: IntGauge,
     cache_disk_errors: IntCounter,
     rejected: IntCounterVec,
+    key_requests: IntCounterVec,
+    ready: IntGauge,
+    connections: IntGaugeVec,
+    model_load_failures: IntCounter,
+    reload_failures: IntCounterVec,
+    reload_refused: IntGaugeVec,
     styles: IntGaugeVec,
     model_info: IntGaugeVec,
     model_load_duration: Histogram,
@@ -43,6 +50,15 @@ pub struct Metrics {
 pub struct Offered {
     pub models: BTreeSet<[String; 4]>,
     pub domains: BTreeMap<String, usize>,
+}
+
+/// How much a server may take on at once.
+pub struct Most {
+    pub queue_tiles: usize,
+    pub inflight_bytes: u64,
+    pub cache_bytes: u64,
+    /// Of one port.
+    pub connections: usize,
 }
 
 /// One request, as the transport saw it.
@@ -93,6 +109,13 @@ impl Metrics {
             cache_bytes: gauge("encodings_cache_bytes", "Memory of the encodings held.")?,
             cache_disk_errors: counter("encodings_cache_disk_errors_total", "Failures of the cache's disk.")?,
             rejected: register(&registry, IntCounterVec::new(Opts::new("rejected_total", "Requests refused for load."), &["reason"])?)?,
+            key_requests: register(
+                &registry,
+                IntCounterVec::new(
+                    Opts::new("key_requests_total", "Requests at the door, by key; without a known one, by none."),
+                    &["key", "outcome"],
+                )?,
+            )?,
             styles: register(&registry, IntGaugeVec::new(Opts::new("styles", "Styles on offer."), &["domain"])?)?,
             model_info: register(
                 &registry,
@@ -106,9 +129,29 @@ impl Metrics {
                 "Verifying a bundle, opening its encoder, and warming it.",
                 &exponential_buckets(0.05, 2.0, 12)?,
             )?,
+            ready: gauge("ready", "1 while /health/ready says so.")?,
+            connections: register(&registry, IntGaugeVec::new(Opts::new("connections", "Connections open."), &["port"])?)?,
+            model_load_failures: counter("model_load_failures_total", "Bundles that were refused.")?,
+            reload_failures: register(
+                &registry,
+                IntCounterVec::new(
+                    Opts::new("reload_failures_total", "Changed files that cannot be used; what was read before goes on."),
+                    &["file"],
+                )?,
+            )?,
+            reload_refused: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new("reload_refused", "1 while a file as it is cannot be used, and what was read before goes on."),
+                    &["file"],
+                )?,
+            )?,
             told: Mutex::default(),
             registry,
         };
+        register(&metrics.registry, panics::COUNT.clone())?;
+        let build = IntGaugeVec::new(Opts::new("build_info", "1, with the program's version."), &["version"])?;
+        register(&metrics.registry, build)?.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         #[cfg(target_os = "linux")]
         metrics.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         Ok(metrics)
@@ -120,6 +163,52 @@ impl Metrics {
     /// When a metric cannot be written as text.
     pub fn text(&self) -> prometheus::Result<String> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+
+    /// Tells what this server may at most, for dashboards to set against what it does.
+    ///
+    /// # Errors
+    /// When told twice.
+    pub fn tell_limits(&self, most: &Most) -> prometheus::Result<()> {
+        let memory = limits::memory().map(|bytes| ("process_memory_limit_bytes", "Memory that the process may use.", bytes));
+        let limits = [
+            ("queue_tiles_limit", "Tiles admitted at once, at most.", most.queue_tiles as u64),
+            ("inflight_bytes_limit", "Memory lent at once, at most.", most.inflight_bytes),
+            ("encodings_cache_bytes_limit", "Memory for encodings.", most.cache_bytes),
+            ("connections_limit", "Connections of one port at once, at most.", most.connections as u64),
+        ];
+        for (name, help, limit) in limits.into_iter().chain(memory) {
+            register(&self.registry, IntGauge::new(name, help)?)?.set(i64::try_from(limit).unwrap_or(i64::MAX));
+        }
+        Ok(())
+    }
+
+    pub fn ready(&self, ready: bool) {
+        self.ready.set(ready.into());
+    }
+
+    /// One more connection on `port`, until what is returned is dropped.
+    pub fn connected(&self, port: &'static str) -> Connected {
+        let open = self.connections.with_label_values(&[port]);
+        open.inc();
+        Connected(open)
+    }
+
+    pub fn model_refused(&self) {
+        self.model_load_failures.inc();
+    }
+
+    /// When the certificate ends that is shown: seconds since 1970. There is none without TLS.
+    pub fn certificate_expiry(&self) -> IntGauge {
+        let gauge = IntGauge::new("certificate_expiry_seconds", "When the certificate ends that is shown, in seconds since 1970.");
+        let gauge = gauge.expect("a name of letters, and a help");
+        self.registry.register(Box::new(gauge.clone())).expect("a server has one certificate");
+        gauge
+    }
+
+    /// What is told of files that are read again, `file` being what they are.
+    pub fn rereading(&self, file: &'static str) -> Rereading {
+        Rereading { failures: self.reload_failures.with_label_values(&[file]), refused: self.reload_refused.with_label_values(&[file]) }
     }
 
     pub fn served(&self, served: &Served<'_>) {
@@ -172,6 +261,11 @@ impl Metrics {
         self.rejected.with_label_values(&[kind.row().code]).inc();
     }
 
+    /// `outcome`: `let_in`, or the code of the error.
+    pub fn key_asked(&self, key: &str, outcome: &str) {
+        self.key_requests.with_label_values(&[key, outcome]).inc();
+    }
+
     pub fn model_loaded(&self, took: Duration) {
         self.model_load_duration.observe(took.as_secs_f64());
     }
@@ -194,6 +288,31 @@ impl Metrics {
             self.styles.with_label_values(&[domain]).set(i64::try_from(*styles).unwrap_or(i64::MAX));
         }
         *told = now;
+    }
+}
+
+/// How reading files again went.
+#[derive(Clone)]
+pub struct Rereading {
+    failures: IntCounter,
+    refused: IntGauge,
+}
+
+impl Rereading {
+    pub fn went_well(&self, well: bool) {
+        self.refused.set((!well).into());
+        if !well {
+            self.failures.inc();
+        }
+    }
+}
+
+/// A connection, until dropped.
+pub struct Connected(IntGauge);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

@@ -3,6 +3,7 @@
 //! `http | grpc → admission → pipeline → cache → batch → engine`, each floor calling only those below it. [`run`] is the whole life
 //! of a server, given its listeners and what ends it; everything it needs to know is in its [`Config`].
 
+pub mod access;
 pub mod admission;
 mod app;
 pub mod batch;
@@ -11,6 +12,7 @@ pub mod cache;
 pub mod check;
 pub mod config;
 mod cpu;
+mod descriptors;
 mod encoders;
 pub mod error;
 pub mod grpc;
@@ -19,47 +21,67 @@ pub mod house;
 pub mod http;
 mod intake;
 mod lifecycle;
+mod limits;
 pub mod listen;
 pub mod metrics;
 pub mod models;
 pub mod oip;
+pub mod panics;
 pub mod pipeline;
+mod request_id;
+mod reread;
 mod rpc;
 pub mod signal;
 pub mod styles;
+mod tls;
+mod trace;
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
+use access::Access;
 use app::App;
 use cache::{CacheError, EncodingsCache};
 pub use config::{Config, ServeArgs};
 use cpu::Cpu;
 use house::{Ground, House};
 use lifecycle::Stage;
-use listen::{ListenOptions, Protocol};
-use metrics::Metrics;
+use listen::ListenOptions;
+use metrics::{Metrics, Most};
 use models::{LoadError, Registry};
+use reread::RereadError;
 use rpc::Services;
 use signal::Stop;
+use tls::{Protocol, Tls};
+use trace::Traces;
 
 /// A procedural tile that the repository holds.
 const EXAMPLE_TILE: &str = "docs/tile.png";
+
+/// Connections at once on the port for probes, and how long one may be silent: it is open to all, and who is silent must
+/// keep no probe out.
+const PROBES: usize = 256;
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where a server is asked.
 pub struct Listeners {
     pub http: TcpListener,
     pub grpc: TcpListener,
+    pub probes: Option<TcpListener>,
 }
 
 #[derive(Clone, Copy)]
 struct Addresses {
     http: SocketAddr,
     grpc: SocketAddr,
+    probes: Option<SocketAddr>,
 }
 
 /// Why a server could not start, or did not end well.
@@ -69,6 +91,8 @@ pub enum ServeError {
     Load(#[from] LoadError),
     #[error(transparent)]
     Cache(#[from] CacheError),
+    #[error(transparent)]
+    Door(#[from] RereadError),
     #[error("the state directory {} cannot be used: {source}", .path.display())]
     StateDir { path: std::path::PathBuf, source: std::io::Error },
     #[error("the metrics cannot be set up: {0}")]
@@ -90,20 +114,42 @@ pub enum ServeError {
 /// # Errors
 /// When the server cannot start, or requests had to be cut off at the end.
 pub async fn run(config: Config, listeners: Listeners, shutdown: impl Future<Output = Stop>) -> Result<Stop, ServeError> {
+    // Each port has that many.
+    descriptors::raise(2 * config.max_connections.get());
     let address = |listener: &TcpListener| listener.local_addr().map_err(ServeError::Listener);
-    let addresses = Addresses { http: address(&listeners.http)?, grpc: address(&listeners.grpc)? };
-    let app = Arc::new(App::new(config.clone(), Arc::new(Metrics::new()?), Cpu::new(config.threads.get())?));
+    let probes = listeners.probes.as_ref().map(address).transpose()?;
+    let addresses = Addresses { http: address(&listeners.http)?, grpc: address(&listeners.grpc)?, probes };
+    let metrics = Arc::new(Metrics::new()?);
+    metrics.tell_limits(&Most {
+        queue_tiles: config.max_queue_tiles.get(),
+        inflight_bytes: config.max_inflight_bytes.0,
+        cache_bytes: config.cache_memory.0,
+        connections: config.max_connections.get(),
+    })?;
+    let access = Access::open(config.keys.as_deref(), Arc::clone(&metrics))?;
+    let tls = config.tls().map(|files| Tls::open(&files, &metrics)).transpose()?;
+    let traces = config.otlp.as_ref().map(|collector| Traces::to(collector, config.trace_share));
+    let app = Arc::new(App::new(config.clone(), access, metrics, Cpu::new(config.threads.get())?, traces));
+    if config.tells_tokens() {
+        tracing::warn!("keys without TLS: whoever listens to the network reads the tokens");
+    }
+    let _rereading = reread(&app, tls.clone());
     tokio::pin!(shutdown);
 
     // Listening before the models are there: a probe is told `not_ready` rather than refused.
     let (close, closed) = watch::channel(());
-    let server = tokio::spawn(listen(Arc::clone(&app), listeners, closed));
+    let server = tokio::spawn(listen(Arc::clone(&app), listeners, tls, closed));
 
     let (cache, registry) = tokio::select! {
         loaded = load(&app) => loaded?,
         stop = &mut shutdown => return Ok(stop),
     };
     app.lifecycle.enter(Stage::Ready);
+    // Whoever reads "ready" finds both ports ready.
+    tokio::select! {
+        () = app.lifecycle.until_told(Stage::Ready) => {}
+        stop = &mut shutdown => return Ok(stop),
+    }
     announce(&app, addresses)?;
     let every = config.poll_models.0;
     let polling = (!every.is_zero()).then(|| tokio::spawn(Arc::clone(&registry).poll(every)));
@@ -119,7 +165,12 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: impl Future<Out
     if let Some(polling) = polling {
         polling.abort();
     }
-    match tokio::time::timeout(config.drain_timeout.0, server).await {
+    let deadline = Instant::now() + config.drain_timeout.0;
+    let drained = tokio::time::timeout_at(deadline.into(), server).await;
+    if let Some(traces) = &app.traces {
+        traces.end(deadline).await;
+    }
+    match drained {
         Ok(ended) => ended?,
         // Connections that nobody asks anything over are no work that was cut off. They hold what the workers wait for,
         // which the end of the process takes from them.
@@ -127,7 +178,10 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: impl Future<Out
             cache.close().await;
             return Ok(stop);
         }
-        Err(_) => return Err(ServeError::CutOff(app.lifecycle.guests())),
+        Err(_) => {
+            cache.close().await;
+            return Err(ServeError::CutOff(app.lifecycle.guests()));
+        }
     }
     end(&registry).await?;
     cache.close().await;
@@ -135,9 +189,22 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: impl Future<Out
     Ok(stop)
 }
 
-/// Both ports, until the sender of `closed` is dropped and the last request is answered.
-async fn listen(app: Arc<App>, listeners: Listeners, closed: watch::Receiver<()>) {
+/// What is replaced under a running server, looked at until dropped.
+fn reread(app: &App, tls: Option<Tls>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(app.access.watch());
+    if let Some(tls) = tls {
+        tasks.spawn(tls.watch());
+    }
+    tasks
+}
+
+/// Every port, until the sender of `closed` is dropped and the last request is answered.
+async fn listen(app: Arc<App>, listeners: Listeners, tls: Option<Tls>, closed: watch::Receiver<()>) {
     let options = ListenOptions {
+        port: "http",
+        metrics: Arc::clone(&app.metrics),
+        tls,
         max_connections: app.config.max_connections.get(),
         idle_timeout: app.config.idle_timeout.0,
         write_timeout: app.config.write_timeout.0,
@@ -147,9 +214,18 @@ async fn listen(app: Arc<App>, listeners: Listeners, closed: watch::Receiver<()>
     oip::add_to(&mut services, Arc::clone(&app));
     let rpc = rpc::router(Arc::clone(&app), services);
     let ended = |mut closed: watch::Receiver<()>| async move { while closed.changed().await.is_ok() {} };
+    let of_grpc = ListenOptions { port: "grpc", ..options.clone() };
+    let of_probes = ListenOptions { port: "probes", tls: None, max_connections: PROBES, idle_timeout: PATIENCE, ..options.clone() };
+    let (probed, closing) = (Arc::clone(&app), ended(closed.clone()));
+    let probes = async move {
+        if let Some(listener) = listeners.probes {
+            listen::serve(listener, http::probes(probed), Protocol::Http1, of_probes, closing).await;
+        }
+    };
     tokio::join!(
         listen::serve(listeners.http, http::router(app, oip::router()), Protocol::Http1, options, ended(closed.clone())),
-        listen::serve(listeners.grpc, rpc, Protocol::Http2, options, ended(closed)),
+        listen::serve(listeners.grpc, rpc, Protocol::Http2, of_grpc, ended(closed)),
+        probes,
     );
 }
 
@@ -162,17 +238,23 @@ async fn load(app: &Arc<App>) -> Result<(Arc<EncodingsCache>, Arc<Registry>), Se
     Ok((cache, registry))
 }
 
-/// Tells people on standard output, and programs through the address file, that the server is ready.
+/// Tells programs through the address file, and people on standard output, that the server is ready.
 fn announce(app: &App, addresses: Addresses) -> Result<(), ServeError> {
-    let Addresses { http: address, grpc } = addresses;
-    tracing::info!(%address, %grpc, "ready");
+    let Addresses { http: address, grpc, probes } = addresses;
+    tracing::info!(%address, %grpc, probes = probes.map(tracing::field::display), "ready");
+    if let Some(path) = &app.config.address_file {
+        let probes = probes.map_or_else(String::new, |probes| format!("{probes}\n"));
+        let written = std::fs::write(path, format!("{address}\n{grpc}\n{probes}"));
+        written.map_err(|source| ServeError::AddressFile { path: path.clone(), source })?;
+    }
+    let url = format!("{}://{address}", app.config.scheme());
     // In a checkout there is a tile to try it with; elsewhere the user has one.
     let tile = if std::path::Path::new(EXAMPLE_TILE).exists() { EXAMPLE_TILE } else { "tile.png" };
-    let curl = format!("curl --data-binary @{tile} -H 'content-type: image/png' 'http://{address}/v1/augment?resize=true' -o variant.png");
+    let key = if app.config.keys.is_some() { " -H \"authorization: Bearer $TOKEN\"" } else { "" };
+    let curl = format!("curl --data-binary @{tile} -H 'content-type: image/png'{key} '{url}/v1/augment?resize=true' -o variant.png");
     // Whoever started the server may have closed its end; that is no reason not to serve.
-    let _ = writeln!(std::io::stdout(), "ready on http://{address} (page: /, API: /docs)\ngRPC on {grpc}\ntry: {curl}");
-    let Some(path) = &app.config.address_file else { return Ok(()) };
-    std::fs::write(path, format!("{address}\n{grpc}\n")).map_err(|source| ServeError::AddressFile { path: path.clone(), source })
+    let _ = writeln!(std::io::stdout(), "ready on {url} (page: /, API: /docs)\ngRPC on {grpc}\ntry: {curl}");
+    Ok(())
 }
 
 /// Lets the workers end: their queues close with the last handle, and nobody holds one any more.

@@ -52,8 +52,8 @@ class Served:
         command = [str(PROGRAM), "serve", *flags]
         self.process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=self.log, text=True)
         for line in self.process.stdout:
-            if line.startswith("ready on http://"):
-                self.http = line.removeprefix("ready on http://").split()[0]
+            if line.startswith("ready on http"):
+                self.scheme, self.http = line.removeprefix("ready on ").split()[0].split("://")
             if line.startswith("gRPC on "):
                 self.grpc = line.removeprefix("gRPC on ").split()[0]
                 return
@@ -62,7 +62,7 @@ class Served:
 
     @property
     def url(self):
-        return f"http://{self.http}"
+        return f"{self.scheme}://{self.http}"
 
     def kill(self):
         self.process.kill()

@@ -3,6 +3,7 @@ describes them, each code of each operation."""
 
 import json
 import re
+import subprocess
 from base64 import b64encode
 from io import BytesIO
 from urllib.parse import urljoin
@@ -14,7 +15,7 @@ from described import check, named, operations, resolve, validate
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from PIL import Image
 from safetensors.numpy import save
-from served import ROOT, SIDE, Served, install, tiles
+from served import PROGRAM, ROOT, SIDE, Served, install, tiles
 
 SAFETENSORS = "application/vnd.restain.safetensors"
 
@@ -239,7 +240,8 @@ PROVOKED = {
     "metrics": {},
 }
 # What needs a server that starts, ends, fails or is full; other tests see these.
-ELSEWHERE = {"internal", "state_not_written", "not_ready", "draining", "overloaded", "deadline_exceeded", "bank_full"}
+OF_THE_DOOR = {"unauthenticated", "forbidden", "rate_limited", "origin_forbidden"}
+ELSEWHERE = OF_THE_DOOR | {"internal", "state_not_written", "not_ready", "draining", "overloaded", "deadline_exceeded", "bank_full"}
 # With the limits of this server other refusals come before it.
 NEVER_FIRST = {("encode", "request_too_large"), ("add_styles", "request_too_large")}
 
@@ -273,6 +275,47 @@ def test_every_code_of_an_operation_comes_as_it_is_described(api, narrow, operat
         described.discard((str(response.status_code), code))
     left = {code for _, code in described if (operation_id, code) not in NEVER_FIRST}
     assert left <= ELSEWHERE, f"described and never seen: {left - ELSEWHERE}"
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory):
+    """A server with keys, and the tokens of three: of everything, of nothing that is asked, and of nothing any more."""
+    folder = tmp_path_factory.mktemp("locked")
+    every = "augment,styles,models,metrics"
+    words = [["every", "--scope", every], ["spent", "--scope", every, "--requests-per-second", "0.0001", "--burst", "1"]]
+    words += [[scope, "--scope", scope] for scope in every.split(",")]
+    made = [subprocess.run([PROGRAM, "key", *each], capture_output=True, text=True, check=True) for each in words]
+    (folder / "keys.toml").write_text("".join(each.stdout for each in made))
+    server = Served(folder, "--keys", folder / "keys.toml")
+    yield server, {each[0]: told.stderr.split()[-1] for each, told in zip(words, made)}
+    server.kill()
+
+
+@pytest.mark.parametrize("operation_id", sorted(PROVOKED))
+def test_the_door_refuses_as_it_is_described(api, locked, operation_id):
+    server, tokens = locked
+    method, path, operation = named(api)[operation_id]
+    has = {code for response in operation["responses"].values() for code in response.get("content", {}).get("application/problem+json", {}).get("examples", {})}
+    url = server.url + path.format(name="no-such", domain="no-such")
+
+    def ask(token=None, **headers):
+        head = {"Authorization": f"Bearer {token}"} if token else {}
+        return requests.request(method, url, headers={**head, **headers}, timeout=60)
+
+    if not has & OF_THE_DOOR:
+        assert ask().ok and "security" not in operation, "an open one"
+        return
+    assert OF_THE_DOOR <= has and operation["security"] == [{"key": []}, {}]
+    ask(tokens["spent"])
+    wrong = next(scope for scope in ("metrics", "augment") if ask(tokens[scope]).status_code == 403)
+    for code, response in {
+        "unauthenticated": ask(),
+        "forbidden": ask(tokens[wrong]),
+        "rate_limited": ask(tokens["spent"]),
+        "origin_forbidden": ask(tokens["every"], Origin="https://evil.example"),
+    }.items():
+        assert response.json()["code"] == code
+        check(api, operation, response)
 
 
 def test_a_form_says_true_as_its_language_does(narrow):

@@ -76,9 +76,15 @@ def test_a_new_seed_draws_other_styles_and_the_old_one_the_old(visit):
     page = visit("#seed=7&samples=hospital_0_normal&variants=3")
     page.shows(variants=9, tiles=1)
     first = [page.picture(place) for place in range(9)]
-    page.page.get_by_role("button", name="New").click()
-    page.shows(variants=9, tiles=1)
-    assert any(differ(page.picture(place), first[place]) > 0 for place in range(9))
+    # A bank of three styles a domain has few orders to draw them in: one seed may well give what another gave.
+    for _ in range(30):
+        page.page.get_by_role("button", name="New").click()
+        page.shows(variants=9, tiles=1)
+        assert "seed=7" not in page.page.url.split("&")
+        if any(differ(page.picture(place), first[place]) > 0 for place in range(9)):
+            break
+    else:
+        raise AssertionError("thirty seeds drew the same styles in the same order")
     page.page.get_by_label("Seed").fill("7")
     page.shows(variants=9, tiles=1)
     assert all(differ(page.picture(place), first[place]) == 0 for place in range(9))

@@ -1,10 +1,11 @@
 """The page at / when something is wrong: it is explained where it is, and everything else goes on."""
 
 import json
+import subprocess
 
 from browser import ONE, browser, png, tile, visit  # noqa: F401, of which two are fixtures
 from playwright.sync_api import expect
-from served import SIDE
+from served import PROGRAM, SIDE
 
 
 def test_a_file_that_is_no_picture_is_explained_and_the_others_remain_usable(visit):
@@ -74,3 +75,33 @@ def test_a_server_that_is_gone_is_told_of_and_taken_up_again(visit, serve):
     server.start()
     page.shows(variants=1, tiles=1)
     expect(page.page.get_by_role("alert")).to_be_hidden()
+
+
+def test_a_server_with_keys_asks_for_one_and_what_is_copied_names_none(visit, serve, tmp_path):
+    told = [subprocess.run([PROGRAM, "key", name, "--scope", scopes], capture_output=True, text=True, check=True) for name, scopes in [("a", "augment"), ("b", "augment,metrics")]]
+    (tmp_path / "keys.toml").write_text("".join(made.stdout for made in told))
+    tokens = [made.stderr.split()[-1] for made in told]
+    page = visit(ONE + "&samples=hospital_0_normal", at=serve("--keys", tmp_path / "keys.toml"))
+    problem = page.page.get_by_role("alert")
+    expect(problem).to_contain_text("unauthenticated")
+    page.page.get_by_label("Key").fill("rst_wrong")
+    page.page.get_by_role("button", name="Use this key").click()
+    expect(problem).to_contain_text("of no key of this server")
+    page.page.get_by_label("Key").fill(tokens[0])
+    page.page.get_by_role("button", name="Use this key").click()
+    page.shows(variants=1, tiles=1)
+    expect(problem).to_be_hidden()
+    # This key is not for figures.
+    expect(page.page.locator("#live")).to_be_hidden()
+    for name in ["curl", "Python"]:
+        page.page.get_by_role("button", name=name).click()
+        expect(page.page.locator("#code-text")).to_contain_text("RESTAIN_KEY")
+        assert tokens[0] not in page.page.content() + page.page.url
+        page.page.keyboard.press("Escape")
+    page.page.evaluate("sessionStorage.clear()")
+    page.page.reload()
+    page.page.get_by_label("Key").fill(tokens[1])
+    page.page.get_by_role("button", name="Use this key").click()
+    page.shows(variants=1, tiles=1)
+    expect(page.page.locator("#live")).to_be_visible()
+    expect(page.page.locator("#live b").first).not_to_have_text("–")

@@ -21,9 +21,8 @@ fn who_says_nothing_is_hung_up_on() {
     assert_eq!(server.get("/health/live").status(), 200);
 }
 
-#[test]
-fn who_does_not_read_its_answer_gives_its_memory_back() {
-    let server = Server::start(&["--write-timeout", "200ms"]);
+/// A connection whose answer is made, is larger than any buffer on its way, and has not been read.
+pub fn asked_for_much(server: &Server) -> TcpStream {
     let tiles: Vec<_> = (0..64).map(tile).collect();
     let body = tensor_body(&tiles, &[], &json!({"variants": 64}));
     let mut stream = TcpStream::connect(&server.address).unwrap();
@@ -31,6 +30,13 @@ fn who_does_not_read_its_answer_gives_its_memory_back() {
     write!(stream, "{head}content-length: {}\r\n\r\n", body.len()).unwrap();
     stream.write_all(&body).unwrap();
     until("the answer is made", || server.metric("restain_variants_total") >= 64.0 * 64.0);
+    stream
+}
+
+#[test]
+fn who_does_not_read_its_answer_gives_its_memory_back() {
+    let server = Server::start(&["--write-timeout", "200ms"]);
+    let stream = asked_for_much(&server);
     until("the reader that does not read is gone", || server.metric("restain_inflight_bytes") == 0.0);
     drop(stream);
 }

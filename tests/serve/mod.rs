@@ -1,15 +1,20 @@
 //! The server over its socket.
 
+mod access;
 mod augment;
 mod bundles;
+mod collector;
 mod connections;
 mod encode;
+mod faults;
 mod forms;
 mod grpc;
 mod grpc_streams;
 mod keys;
 mod lifecycle;
 mod load;
+mod outside;
 mod program;
 mod refusals;
 mod styles;
+mod traces;

@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
 use crate::codec::TileKey;
-use crate::engine::Encoder;
 use crate::serve::admission::Permit;
+use crate::serve::trace::{Asker, RunSpan};
 
 /// Which of two lines a request stands in. Neither can starve: while both are waiting, of every four tiles encoded three
 /// are interactive and one is bulk.
@@ -92,6 +92,8 @@ pub struct Waiter {
     pub queued: Instant,
     /// Held, never read: the tile counts as in the house until it is encoded or skipped.
     pub _permit: Arc<Permit>,
+    /// Nothing when it is not traced.
+    pub asker: Option<Asker>,
     pub reply: oneshot::Sender<Result<Encoded, BatchError>>,
 }
 
@@ -108,6 +110,8 @@ pub struct Encoded {
     pub encoding: Arc<TileEncoding>,
     pub waited: Duration,
     pub took: Duration,
+    /// The run that it came out of, when a trace tells of it.
+    pub run: Option<RunSpan>,
 }
 
 /// Why a tile was not encoded.
@@ -133,10 +137,10 @@ pub trait Encode: Send {
     /// # Errors
     /// When the batch could not be encoded; the next one may be.
     fn encode(&mut self, tiles: &[u8], batch: usize, wanted: usize) -> Result<Vec<Vec<f16>>, Failure>;
-}
 
-impl Encode for Encoder {
-    fn encode(&mut self, tiles: &[u8], batch: usize, wanted: usize) -> Result<Vec<Vec<f16>>, Failure> {
-        self.encode_halves(tiles, batch, wanted).map_err(Into::into)
-    }
+    /// Another one like it, to take its place after a panic, when nobody knows in what state it is.
+    ///
+    /// # Errors
+    /// When there is none to be had.
+    fn another(&self) -> Result<Box<dyn Encode>, Failure>;
 }

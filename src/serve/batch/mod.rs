@@ -4,7 +4,7 @@
 //! `max_delay` says so, and under load batches fill by themselves. A full batch is taken ahead and assembled while the
 //! one before it runs. One tile is encoded once, however many ask for it at the same time. A caller who left (its reply
 //! channel closed, its deadline past) is skipped before anything is encoded for it. One failure of a batch is one error,
-//! shared by all who were in it, and the worker goes on.
+//! shared by all who were in it, and the worker goes on; one that panicked goes on with another encoder.
 //!
 //! handle ([`Batch`]) → `shared` (lock and bell) around `queue` (who takes what when) → `worker` (the threads). Nothing
 //! here knows HTTP, styles or pictures.
@@ -22,12 +22,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub use buckets::Buckets;
-pub use message::{BatchError, Encode, Encoded, Priority, Shelf, TileEncoding, WantedTile};
+pub use message::{BatchError, Encode, Encoded, Failure, Priority, Shelf, TileEncoding, WantedTile};
 use shared::{Place, Shared};
 pub use tally::Tally;
 pub use worker::{WorkerOptions, warm};
 
 use super::admission::Permit;
+use super::trace;
 
 /// How tiles wait.
 #[derive(Clone, Copy, Debug)]
@@ -105,9 +106,10 @@ impl Batch {
     /// # Errors
     /// When the queue is too long, the batch failed, the deadline passed, or the worker is gone.
     pub async fn encode(&self, request: EncodeRequest) -> Result<EncodeAnswer, BatchError> {
-        let deadline = request.deadline;
+        let (deadline, asked) = (request.deadline, Instant::now());
         let places = self.0.shared.submit(request, &*self.0.shelf)?;
         let mut answer = EncodeAnswer { encodings: Vec::with_capacity(places.len()), queue: Duration::ZERO, encode: Duration::ZERO };
+        let (mut first, mut runs) = (None, Vec::new());
         for place in places {
             let reply = match place {
                 Place::Here(encoding) => {
@@ -122,9 +124,15 @@ impl Batch {
                 Err(_) if Instant::now() >= deadline => return Err(BatchError::Late),
                 Err(_) => return Err(BatchError::Closed),
             };
+            first = Some(first.map_or(encoded.waited, |first: Duration| first.min(encoded.waited)));
+            runs.extend(encoded.run);
             answer.queue = answer.queue.max(encoded.waited);
             answer.encode = answer.encode.max(encoded.took);
             answer.encodings.push(encoded.encoding);
+        }
+        if let Some(first) = first {
+            trace::waited(asked, first);
+            trace::done_in(runs);
         }
         Ok(answer)
     }

@@ -37,7 +37,7 @@ impl Scene {
 
     fn comes_until(&mut self, value: u8, priority: Priority, ms: u64, deadline_ms: u64) -> Reply {
         let (reply, answer) = oneshot::channel();
-        let waiter = Waiter { deadline: self.at(deadline_ms), queued: self.at(ms), _permit: Arc::clone(&self.permit), reply };
+        let waiter = Waiter { deadline: self.at(deadline_ms), queued: self.at(ms), _permit: Arc::clone(&self.permit), asker: None, reply };
         if let Err(waiter) = self.queue.join(&key(value), priority, waiter) {
             let tile = WantedTile { key: key(value), size: (1, 1), pixels: Bytes::new() };
             self.queue.push(tile, priority, waiter);

@@ -10,6 +10,7 @@ use super::tally::Tally;
 use super::{EncodeRequest, QueueOptions};
 use crate::codec::TileKey;
 use crate::serve::admission::DrainRate;
+use crate::serve::trace::Asker;
 use tokio::sync::oneshot;
 
 pub struct Shared {
@@ -47,11 +48,12 @@ impl Shared {
     pub fn submit(&self, request: EncodeRequest, shelf: &dyn Shelf) -> Result<Vec<Place>, BatchError> {
         let queued = Instant::now();
         let EncodeRequest { tiles, deadline, priority, permit } = request;
+        let asker = Asker::now();
         let mut state = self.lock();
         self.check_wait(&state, priority, deadline.saturating_duration_since(queued))?;
         let mut place = |tile: WantedTile| {
             let (reply, answer) = oneshot::channel();
-            let waiter = Waiter { deadline, queued, _permit: Arc::clone(&permit), reply };
+            let waiter = Waiter { deadline, queued, _permit: Arc::clone(&permit), asker: asker.clone(), reply };
             match state.queue.join(&tile.key, priority, waiter) {
                 Ok(()) => Place::Coming(answer),
                 Err(waiter) => match shelf.peek(&tile.key) {

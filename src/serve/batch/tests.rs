@@ -48,6 +48,10 @@ impl Encode for Gated {
         let latents = |tile: &[u8]| vec![f16::from_f32(f32::from(tile[0])); 2 * geometry().tile_latent()];
         Ok(tiles.take(wanted).map(latents).collect())
     }
+
+    fn another(&self) -> Result<Box<dyn Encode>, Failure> {
+        Err("there is one only".into())
+    }
 }
 
 /// Keeps everything, in a list.
@@ -62,6 +66,16 @@ impl Shelf for List {
     fn keep(&self, key: &TileKey, encoding: &Arc<TileEncoding>) {
         self.0.lock().unwrap().push((*key, Arc::clone(encoding)));
     }
+}
+
+/// One worker that is warmed at a second a tile.
+fn start(max_batch: usize, max_wait: Duration, encoder: Box<dyn Encode>, shelf: Arc<dyn Shelf>) -> (Batch, Arc<Admission>) {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let admission = Admission::new(64, 1 << 20, Arc::clone(&metrics));
+    let options = QueueOptions { max_batch, max_delay: Duration::ZERO, max_wait, workers: 1 };
+    let worker = WorkerOptions { name: "test".into(), buckets: Buckets::up_to(max_batch), geometry: geometry(), shelf, metrics };
+    let (batch, _) = Batch::start(&options, &worker, vec![encoder], Duration::from_secs(max_batch as u64)).unwrap();
+    (batch, admission)
 }
 
 struct Bench {
@@ -82,22 +96,11 @@ impl Bench {
     }
 
     fn waiting_at_most(max_batch: usize, max_wait: Duration) -> Self {
-        let metrics = Arc::new(Metrics::new().unwrap());
-        let admission = Admission::new(64, 1 << 20, Arc::clone(&metrics));
         let (begun_sender, begun) = std_mpsc::channel();
         let (go, go_receiver) = std_mpsc::channel();
         let (seen, shelf) = (Seen::default(), Arc::new(List::default()));
-        let options = QueueOptions { max_batch, max_delay: Duration::ZERO, max_wait, workers: 1 };
-        let worker = WorkerOptions {
-            name: "test".into(),
-            buckets: Buckets::up_to(max_batch),
-            geometry: geometry(),
-            shelf: Arc::clone(&shelf) as Arc<dyn Shelf>,
-            metrics,
-        };
         let encoder = Gated { begun: begun_sender, go: go_receiver, seen: Arc::clone(&seen) };
-        // A second a tile.
-        let (batch, _) = Batch::start(&options, &worker, vec![Box::new(encoder)], Duration::from_secs(max_batch as u64)).unwrap();
+        let (batch, admission) = start(max_batch, max_wait, Box::new(encoder), Arc::clone(&shelf) as Arc<dyn Shelf>);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         Self { batch, admission, shelf, begun, go, seen, runtime }
     }
@@ -276,6 +279,52 @@ fn one_failure_answers_all_and_the_worker_goes_on() {
     let asked = bench.ask(&[7], later());
     bench.let_through(1);
     assert_eq!(values(&bench.runtime.block_on(asked).unwrap()), [7.0]);
+}
+
+/// The first of its line panics, and the others tell their number.
+struct Heir(u16);
+
+impl Encode for Heir {
+    fn encode(&mut self, _: &[u8], _: usize, wanted: usize) -> Result<Vec<Vec<f16>>, Failure> {
+        assert!(self.0 > 0, "a bug in the encoder");
+        Ok(vec![vec![f16::from_f32(f32::from(self.0)); 2 * geometry().tile_latent()]; wanted])
+    }
+
+    fn another(&self) -> Result<Box<dyn Encode>, Failure> {
+        Ok(Box::new(Self(self.0 + 1)))
+    }
+}
+
+/// Panics when it is to keep a tile of this key.
+struct Refuses(TileKey);
+
+impl Shelf for Refuses {
+    fn peek(&self, _: &TileKey) -> Option<Arc<TileEncoding>> {
+        None
+    }
+
+    fn keep(&self, key: &TileKey, _: &Arc<TileEncoding>) {
+        assert!(*key != self.0, "a bug in the cache");
+    }
+}
+
+#[test]
+fn whatever_panics_in_a_worker_its_callers_are_answered_and_another_encoder_takes_over() {
+    let (batch, admission) = start(1, Duration::from_secs(3600), Box::new(Heir(0)), Arc::new(Refuses(tile(2).key)));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let ask = |value: u8| {
+        let permit = admission.admit(1, 0).unwrap();
+        runtime.block_on(batch.encode(EncodeRequest { tiles: vec![tile(value)], deadline: later(), priority: Priority::Bulk, permit }))
+    };
+    let panicked = |value: u8| ask(value).err().unwrap().to_string().contains("panicked");
+    assert!(panicked(1), "in the encoder");
+    assert_eq!(values(&ask(1).unwrap()), [1.0]);
+    assert!(panicked(2), "around it");
+    assert_eq!(values(&ask(1).unwrap()), [2.0]);
+    // And nothing stays held: an answer is sent right before its share of the house is given back.
+    while admission.admit(64, 0).is_err() {
+        std::thread::yield_now();
+    }
 }
 
 #[test]

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use half::f16;
 
 use super::buckets::Buckets;
-use super::message::{BatchError, Encode, Encoded, Failure, Shelf, TileEncoding};
+use super::message::{BatchError, Encode, Encoded, Failure, Shelf, TileEncoding, WaitedFor};
 use super::shared::Shared;
 use crate::codec::TileKey;
 use crate::method::Geometry;
 use crate::serve::metrics::Metrics;
+use crate::serve::trace::{Run, RunSpan};
 
 /// What all workers of a bundle have in common.
 #[derive(Clone)]
@@ -46,6 +47,14 @@ struct Assembled {
     tiles: Vec<AssembledTile>,
     /// `[tiles, H, W, 3] u8`
     input: Vec<u8>,
+    /// Whether its flights have ended.
+    ended: bool,
+}
+
+impl Assembled {
+    fn keys(&self) -> Vec<TileKey> {
+        self.tiles.iter().map(|tile| tile.key).collect()
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -82,7 +91,7 @@ fn assemble(shared: &Shared, index: usize, buffers: &Receiver<Vec<u8>>, assemble
             input.extend_from_slice(&tile.pixels);
         }
         let tiles = wanted.iter().map(|tile| AssembledTile { key: tile.key, size: tile.size }).collect();
-        if assembled.send(Assembled { tiles, input }).is_err() {
+        if assembled.send(Assembled { tiles, input, ended: false }).is_err() {
             return;
         }
     }
@@ -96,14 +105,22 @@ struct Worker {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the encoder panicked")]
+#[error("its worker panicked")]
 struct Panicked;
 
 impl Worker {
     fn run(mut self, batches: &Receiver<Assembled>, used: &Sender<Vec<u8>>) {
         for mut batch in batches {
-            self.drop_unwanted(&mut batch);
-            self.serve(&mut batch);
+            let began = Instant::now();
+            // Whatever panics, here or in the encoder: who was in the batch is answered, and who waits is served by another.
+            let worked = catch_unwind(AssertUnwindSafe(|| {
+                self.drop_unwanted(&mut batch);
+                self.serve(&mut batch);
+            }));
+            if worked.is_err() {
+                self.fail(&mut batch, Panicked.into(), (began, began.elapsed()));
+                self.replace_encoder();
+            }
             if used.send(batch.input).is_err() {
                 return;
             }
@@ -112,8 +129,7 @@ impl Worker {
 
     /// Those who left since the batch was assembled cost no encoding.
     fn drop_unwanted(&self, batch: &mut Assembled) {
-        let keys: Vec<TileKey> = batch.tiles.iter().map(|tile| tile.key).collect();
-        let wanted = self.shared.still_wanted(&keys);
+        let wanted = self.shared.still_wanted(&batch.keys());
         let tile_bytes = self.options.geometry.tile_bytes();
         let mut kept = 0;
         for (place, _) in wanted.iter().enumerate().filter(|(_, wanted)| **wanted) {
@@ -128,51 +144,80 @@ impl Worker {
     }
 
     fn serve(&mut self, batch: &mut Assembled) {
-        let keys: Vec<TileKey> = batch.tiles.iter().map(|tile| tile.key).collect();
-        if keys.is_empty() {
-            self.shared.finish(self.index, &keys, None);
+        if batch.tiles.is_empty() {
+            self.end(batch, None);
             return;
         }
         let started = Instant::now();
         let result = self.encode(batch);
         let took = started.elapsed();
-        self.options.metrics.encoded(keys.len(), took);
+        self.options.metrics.encoded(batch.tiles.len(), took);
         match result {
             Ok(latents) => self.answer(batch, latents, started, took),
-            Err(failure) => {
-                let failure: Arc<dyn std::error::Error + Send + Sync> = failure.into();
-                tracing::error!(error = %failure, tiles = keys.len(), "a batch failed");
-                for waiter in self.shared.finish(self.index, &keys, None).into_iter().flatten() {
-                    // Who left meanwhile does not hear of it.
-                    let _ = waiter.reply.send(Err(BatchError::Failed(Arc::clone(&failure))));
-                }
-            }
+            Err(failure) => self.fail(batch, failure, (started, took)),
         }
+    }
+
+    /// Tells of a run in the traces of those whom it was for.
+    fn trace(&self, (started, took): (Instant, Duration), waited_for: &[WaitedFor], failed: bool) -> Option<RunSpan> {
+        let tiles = waited_for.len();
+        let run = Run { started, took, tiles, size: self.options.buckets.of(tiles), failed };
+        run.told(waited_for.iter().flatten().filter_map(|waiter| waiter.asker.as_ref()))
     }
 
     fn encode(&mut self, batch: &mut Assembled) -> Result<Vec<Vec<f16>>, Failure> {
         let wanted = batch.tiles.len();
         let size = self.options.buckets.of(wanted);
         batch.input.resize(size * self.options.geometry.tile_bytes(), 0);
-        // The session keeps no state between runs, so one that panicked can be asked again.
-        catch_unwind(AssertUnwindSafe(|| self.encoder.encode(&batch.input, size, wanted))).unwrap_or_else(|_| Err(Panicked.into()))
+        self.encoder.encode(&batch.input, size, wanted)
     }
 
-    fn answer(&self, batch: &Assembled, latents: Vec<Vec<f16>>, started: Instant, took: Duration) {
-        let keys: Vec<TileKey> = batch.tiles.iter().map(|tile| tile.key).collect();
+    fn answer(&self, batch: &mut Assembled, latents: Vec<Vec<f16>>, started: Instant, took: Duration) {
         let encodings: Vec<Arc<TileEncoding>> =
             batch.tiles.iter().zip(latents).map(|(tile, latents)| Arc::new(TileEncoding::new(tile.size, latents))).collect();
         // Before the flights end: see `Shelf`.
-        for (key, encoding) in keys.iter().zip(&encodings) {
-            self.options.shelf.keep(key, encoding);
+        for (tile, encoding) in batch.tiles.iter().zip(&encodings) {
+            self.options.shelf.keep(&tile.key, encoding);
         }
-        let waited_for = self.shared.finish(self.index, &keys, Some(took));
+        let waited_for = self.end(batch, Some(took));
+        let run = self.trace((started, took), &waited_for, false);
         for (waiters, encoding) in waited_for.into_iter().zip(encodings) {
             for waiter in waiters {
                 let waited = started.saturating_duration_since(waiter.queued);
                 self.options.metrics.queued(waited);
-                let _ = waiter.reply.send(Ok(Encoded { encoding: Arc::clone(&encoding), waited, took }));
+                let _ = waiter.reply.send(Ok(Encoded { encoding: Arc::clone(&encoding), waited, took, run: run.clone() }));
             }
+        }
+    }
+
+    /// Each request that hears of it logs it, under its own id; the log has it from here only when nobody does.
+    fn fail(&self, batch: &mut Assembled, failure: Failure, ran: (Instant, Duration)) {
+        let failure: Arc<dyn std::error::Error + Send + Sync> = failure.into();
+        let waited_for = self.end(batch, None);
+        self.trace(ran, &waited_for, true);
+        let mut is_heard = false;
+        for waiter in waited_for.into_iter().flatten() {
+            is_heard |= waiter.reply.send(Err(BatchError::Failed(Arc::clone(&failure)))).is_ok();
+        }
+        if !is_heard {
+            tracing::error!(error = %failure, tiles = batch.tiles.len(), "a batch failed");
+        }
+    }
+
+    /// Ends the batch's flights, once, and hands out who waited.
+    fn end(&self, batch: &mut Assembled, took: Option<Duration>) -> Vec<WaitedFor> {
+        if std::mem::replace(&mut batch.ended, true) { Vec::new() } else { self.shared.finish(self.index, &batch.keys(), took) }
+    }
+
+    /// Where no other is to be had, the one that panicked goes on: it may well be whole.
+    fn replace_encoder(&mut self) {
+        match catch_unwind(AssertUnwindSafe(|| self.encoder.another())) {
+            Ok(Ok(encoder)) => {
+                self.encoder = encoder;
+                tracing::warn!("the encoder of a worker that panicked is replaced");
+            }
+            Ok(Err(error)) => tracing::error!(%error, "the encoder of a worker that panicked goes on, since it cannot be replaced"),
+            Err(_) => tracing::error!("the encoder of a worker that panicked goes on, since replacing it panicked"),
         }
     }
 }

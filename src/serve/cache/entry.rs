@@ -13,6 +13,8 @@ use crate::serve::batch::TileEncoding;
 
 /// More numbers than any encoding has: a length above it is damage, not a tile.
 const MOST_NUMBERS: u64 = 1 << 28;
+/// As many as a tile of the paper's size has, and some.
+const NUMBERS_AT_ONCE: usize = 1 << 18;
 
 /// One tile under one encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,8 +76,13 @@ impl Code for Kept {
         if numbers > MOST_NUMBERS {
             return Err(Error::new(ErrorKind::OutOfRange, "an encoding of impossible length").with_context("numbers", numbers));
         }
-        let mut latents = vec![f16::ZERO; numbers as usize];
-        reader.read_exact(bytemuck::cast_slice_mut(&mut latents)).map_err(Error::io_error)?;
+        // Memory is taken as numbers come: a length that lies costs no more than what is there.
+        let (mut latents, numbers) = (Vec::new(), numbers as usize);
+        while latents.len() < numbers {
+            let from = latents.len();
+            latents.resize(numbers.min(from + NUMBERS_AT_ONCE), f16::ZERO);
+            reader.read_exact(bytemuck::cast_slice_mut(&mut latents[from..])).map_err(Error::io_error)?;
+        }
         if cfg!(target_endian = "big") {
             latents.reinterpret_cast_mut().iter_mut().for_each(|bits| *bits = u16::from_le(*bits));
         }

@@ -8,7 +8,7 @@
 //! It does not encode: whoever misses asks the batch, and the batch's workers fill this through [`Shelf`].
 
 mod disk;
-mod entry;
+pub(crate) mod entry;
 pub mod faults;
 
 use std::path::PathBuf;

@@ -2,6 +2,7 @@
 //! default. The only place of the server that reads any of them; everything else is handed a [`Config`].
 
 mod devices;
+mod door;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -10,10 +11,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::cache::LEAST_DISK_BYTES;
+use super::trace::Collector;
 pub use crate::bundle::Precision;
 use crate::engine::Device;
 pub use crate::units::{ByteSize, Span};
 pub use devices::Devices;
+pub use door::{KeyArgs, TlsFiles};
 
 /// How log lines are written, to standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -23,33 +26,28 @@ pub enum LogFormat {
     Json,
 }
 
-/// Writes one list of options as three things that must not drift apart: what flags and variables may give, what the
-/// file may give, and what comes out.
+/// Writes lists of options as three things that must not drift apart: what flags and variables may give, what the file
+/// may give, and what comes out. First those with a default, then those that may be left out, then lists.
 macro_rules! options {
-    ($($(#[doc = $help:literal])+ $name:ident ($variable:literal): $type:ty = $default:expr;)*) => {
+    (
+        $($(#[doc = $help:literal])+ $name:ident ($variable:literal): $type:ty = $default:expr;)*
+        { $($(#[doc = $optional_help:literal])+ $optional:ident ($optional_variable:literal): $optional_type:ty;)* }
+        { $($(#[doc = $list_help:literal])+ $list:ident ($list_variable:literal, $list_value:literal): $list_type:ty;)* }
+    ) => {
         /// What was given, in one of the places.
         #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
         #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
         pub struct Options {
             $($(#[doc = $help])+ #[arg(long, env = $variable)] $name: Option<$type>,)*
-            /// The most specific model that a request without `model` means: NAME or NAME/VERSION. May be left out
-            /// when one name is served
-            #[arg(long, env = "RESTAIN_DEFAULT_MODEL")]
-            default_model: Option<String>,
-            /// Keeps the domains that are added while the server runs in this directory, which is this server's alone;
-            /// without one they are forgotten when it ends
-            #[arg(long, env = "RESTAIN_STATE_DIR")]
-            state_dir: Option<PathBuf>,
-            /// Never uses nor lists styles of this domain, whatever a request says, for training data that must not have
-            /// seen it. May be given several times, or as a list with commas
-            #[arg(long, env = "RESTAIN_FORBID_DOMAIN", value_name = "DOMAIN", value_delimiter = ',')]
-            forbid_domain: Option<Vec<String>>,
-            /// Writes the bound addresses to this file once the server is ready, that of HTTP and then that of gRPC, a line each
-            #[arg(long, env = "RESTAIN_ADDRESS_FILE")]
-            address_file: Option<PathBuf>,
-            /// Keeps encodings in this directory as well, where they survive a restart; one server a directory
-            #[arg(long, env = "RESTAIN_CACHE_DIR")]
-            cache_dir: Option<PathBuf>,
+            $($(#[doc = $optional_help])+ #[arg(long, env = $optional_variable)] $optional: Option<$optional_type>,)*
+            $(
+                $(#[doc = $list_help])+
+                #[arg(long, env = $list_variable, value_name = $list_value, value_delimiter = ',')]
+                $list: Option<Vec<$list_type>>,
+            )*
+            /// Listens on an address that others can reach although everyone there may do everything [default: false]
+            #[arg(long, env = "RESTAIN_INSECURE", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+            insecure: Option<bool>,
         }
 
         /// Every option, with its value.
@@ -57,27 +55,18 @@ macro_rules! options {
         #[serde(rename_all = "kebab-case")]
         pub struct Config {
             $($(#[doc = $help])+ pub $name: $type,)*
-            #[serde(skip_serializing_if = "Option::is_none")]
-            pub default_model: Option<String>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            pub address_file: Option<PathBuf>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            pub cache_dir: Option<PathBuf>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            pub state_dir: Option<PathBuf>,
-            #[serde(skip_serializing_if = "Vec::is_empty")]
-            pub forbid_domain: Vec<String>,
+            $($(#[doc = $optional_help])+ #[serde(skip_serializing_if = "Option::is_none")] pub $optional: Option<$optional_type>,)*
+            $($(#[doc = $list_help])+ #[serde(skip_serializing_if = "Vec::is_empty")] pub $list: Vec<$list_type>,)*
+            pub insecure: bool,
         }
 
         impl Options {
             fn over(self, file: Self) -> Config {
                 Config {
                     $($name: self.$name.or(file.$name).unwrap_or_else(|| $default),)*
-                    default_model: self.default_model.or(file.default_model),
-                    address_file: self.address_file.or(file.address_file),
-                    cache_dir: self.cache_dir.or(file.cache_dir),
-                    state_dir: self.state_dir.or(file.state_dir),
-                    forbid_domain: self.forbid_domain.or(file.forbid_domain).unwrap_or_default(),
+                    $($optional: self.$optional.or(file.$optional),)*
+                    $($list: self.$list.or(file.$list).unwrap_or_default(),)*
+                    insecure: self.insecure.or(file.insecure).unwrap_or_default(),
                 }
             }
         }
@@ -135,10 +124,46 @@ options! {
     drain_delay("RESTAIN_DRAIN_DELAY"): Span = Span(std::time::Duration::from_secs(5));
     /// How long work in flight may then take to finish [default: 30s]
     drain_timeout("RESTAIN_DRAIN_TIMEOUT"): Span = Span(std::time::Duration::from_secs(30));
+    /// Of the requests that begin a trace, the share that is traced; one whose caller has begun it follows the caller [default: 1.0]
+    trace_share("RESTAIN_TRACE_SHARE"): f64 = 1.0;
     /// text or json [default: text]
     log_format("RESTAIN_LOG_FORMAT"): LogFormat = LogFormat::Text;
     /// What is logged, as `level` or `module=level,…` [default: info,ort=warn]
     log("RESTAIN_LOG"): String = "info,ort=warn".to_owned();
+    {
+        /// The most specific model that a request without `model` means: NAME or NAME/VERSION. May be left out when one
+        /// name is served
+        default_model("RESTAIN_DEFAULT_MODEL"): String;
+        /// Keeps the domains that are added while the server runs in this directory, which is this server's alone;
+        /// without one they are forgotten when it ends
+        state_dir("RESTAIN_STATE_DIR"): PathBuf;
+        /// Keeps encodings in this directory as well, where they survive a restart; one server a directory
+        cache_dir("RESTAIN_CACHE_DIR"): PathBuf;
+        /// Writes the bound addresses to this file once the server is ready: that of HTTP, that of gRPC, and that of
+        /// probes if there is one, a line each
+        address_file("RESTAIN_ADDRESS_FILE"): PathBuf;
+        /// A TOML file of bearer keys, as `restain key` makes them, read again when it changes; without one everyone may
+        /// do everything
+        keys("RESTAIN_KEYS"): PathBuf;
+        /// The certificate for TLS on both ports, with what leads up to its root, in PEM; read again when it changes
+        tls_cert("RESTAIN_TLS_CERT"): PathBuf;
+        /// The private key of `tls-cert`, in PEM
+        tls_key("RESTAIN_TLS_KEY"): PathBuf;
+        /// Asks clients for a certificate of one of these roots, in PEM; who has none is not let in
+        tls_client_ca("RESTAIN_TLS_CLIENT_CA"): PathBuf;
+        /// Tells an OpenTelemetry collector what requests go through, over OTLP/HTTP, as in http://collector:4318
+        otlp("RESTAIN_OTLP"): Collector;
+        /// A further address, plain HTTP whatever the others are, where /health/live and /health/ready alone are served
+        probes("RESTAIN_PROBES"): SocketAddr;
+    }
+    {
+        /// Never uses nor lists styles of this domain, whatever a request says, for training data that must not have seen
+        /// it. May be given several times, or as a list with commas
+        forbid_domain("RESTAIN_FORBID_DOMAIN", "DOMAIN"): String;
+        /// Lets pages of this origin, as `https://example.org`, ask over HTTP; `*` is any. May be given several times, or
+        /// as a list with commas
+        cors_origin("RESTAIN_CORS_ORIGIN", "ORIGIN"): String;
+    }
 }
 
 /// What `restain serve` takes on its command line.
@@ -167,8 +192,18 @@ pub enum ConfigError {
     MemoryBelowBody { max_body: ByteSize, max_inflight: ByteSize },
     #[error("max-batch is {0}, and may be at most 1024")]
     BatchTooLarge(usize),
+    #[error(
+        "{option} is {address}, which others can reach, and nobody would be asked for a key: give keys or tls-client-ca, or insecure to do it all the same"
+    )]
+    Public { option: &'static str, address: SocketAddr },
+    #[error("{given} is given and {missing} is not: TLS needs both tls-cert and tls-key")]
+    HalfTls { given: &'static str, missing: &'static str },
+    #[error("cors-origin is {0:?}, and must be `*` or an origin such as https://example.org, without a path")]
+    CorsOrigin(String),
     #[error("cache-disk is {0}, and must be at least {least}", least = ByteSize(LEAST_DISK_BYTES))]
     DiskTooSmall(ByteSize),
+    #[error("trace-share is {0}, and must be from 0 to 1")]
+    NoShare(f64),
 }
 
 impl ServeArgs {
@@ -223,9 +258,13 @@ impl Config {
         if self.max_batch > 1024 {
             return Err(ConfigError::BatchTooLarge(self.max_batch));
         }
+        if !(0.0..=1.0).contains(&self.trace_share) {
+            return Err(ConfigError::NoShare(self.trace_share));
+        }
         if self.cache_dir.is_some() && self.cache_disk.0 < LEAST_DISK_BYTES {
             return Err(ConfigError::DiskTooSmall(self.cache_disk));
         }
+        door::check(&self)?;
         Ok(self)
     }
 }
@@ -297,6 +336,7 @@ mod tests {
         let refused = |toml| options(toml).over(Options::default()).checked().unwrap_err().to_string();
         assert!(refused("max-tiles = 2000").contains("max-queue-tiles 1024"));
         assert!(refused("max-body = \"4GiB\"").contains("max-inflight-bytes 2GiB"));
+        assert!(refused("trace-share = 1.5").contains("from 0 to 1"));
         assert!(refused("max-batch = 5000").contains("at most 1024"));
         assert!(refused("cache-dir = \"x\"\ncache-disk = \"1MiB\"").contains("64MiB"));
     }

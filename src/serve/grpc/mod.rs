@@ -2,7 +2,7 @@
 //! messages; the work is the pipeline's, and what is around every call is `rpc`'s.
 
 mod answer;
-mod ask;
+pub(crate) mod ask;
 mod service;
 mod stream;
 

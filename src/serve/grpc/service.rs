@@ -8,10 +8,12 @@ use tonic::{Request, Response, Status};
 
 use super::proto::restain_server::Restain;
 use super::{answer, ask, proto, stream};
+use crate::serve::access::Ticket;
 use crate::serve::app::App;
 use crate::serve::error::Error;
 use crate::serve::pipeline::{AddStyles, Request as PipelineRequest};
 use crate::serve::rpc::{Calls, Held, Message, Messages, Tail, status, timeout_ms};
+use crate::serve::trace;
 
 /// The number of AugmentResponse's field `pixels`.
 const PIXELS: u32 = 7;
@@ -45,7 +47,8 @@ impl Restain for Service {
         let messages = Messages::of(&request);
         let held = Held::default();
         let deadline = timeout_ms(request.metadata(), None);
-        let calls = Calls { app: Arc::clone(&self.app), requests: request.into_inner(), messages, held: held.clone() };
+        let ticket = request.extensions().get::<Ticket>().copied().unwrap_or_default();
+        let calls = Calls { ticket, app: Arc::clone(&self.app), requests: request.into_inner(), messages, held: held.clone() };
         let answers = stream::answers(calls, deadline);
         Ok(held.with(Box::pin(answers)))
     }
@@ -111,11 +114,13 @@ pub async fn augment(
     let mut answer = pipeline.augment(PipelineRequest { ask, tiles, references, received, permit }).await?;
     let held = Held::new(std::mem::take(&mut answer.permits));
     // Only pictures are work; pixels lie ready, and would wait behind other people's variants.
-    let written = match answer.output.format {
-        None => answer::augmented(&answer, received.elapsed())?,
-        Some(_) => app.cpu.run(move || answer::augmented(&answer, received.elapsed())).await??,
+    let write = async {
+        match answer.output.format {
+            None => answer::augmented(&answer, received.elapsed()),
+            Some(_) => app.cpu.run(move || answer::augmented(&answer, received.elapsed())).await?,
+        }
     };
-    Ok((written, held))
+    Ok((trace::stage("write", write).await?, held))
 }
 
 fn parts<T>(request: Request<T>) -> (tonic::metadata::MetadataMap, Message, T) {

@@ -15,6 +15,7 @@ use super::read::read;
 use crate::serve::app::App;
 use crate::serve::error::Error;
 use crate::serve::pipeline::{Pipeline, Request as PipelineRequest};
+use crate::serve::trace;
 
 /// Tiles in, variants out
 ///
@@ -64,7 +65,8 @@ pub async fn augment(State(app): State<Arc<App>>, request: Request) -> Result<Re
     let (request, from_image) = read(&app, request, received).await?;
     let form = Form::negotiate(accept.as_deref(), &expected(&request, pipeline, from_image))?;
     let answer = pipeline.augment(request).await?;
-    let written = app.cpu.run(move || answer::write(answer, form)).await??;
+    let write = async { app.cpu.run(move || answer::write(answer, form)).await? };
+    let written = trace::stage("write", write).await?;
     Ok(written.into_response(received.elapsed()))
 }
 

@@ -38,6 +38,7 @@ pub async fn ready(State(app): State<Arc<App>>) -> Result<Json<Health>, Error> {
 #[utoipa::path(get, path = "/metrics", tag = "health", operation_id = "metrics",
     responses((status = 200, description = "Prometheus text", body = String, content_type = "text/plain")))]
 pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Error> {
+    app.metrics.ready(app.lifecycle.is_ready().is_ok());
     let text = app.metrics.text().map_err(|error| Error::internal(&error))?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }

@@ -1,11 +1,12 @@
 //! HTTP: every route in one list, and what is around all of them. Handlers translate; the work is the pipeline's.
 
 mod accept;
-mod add_body;
+pub(crate) mod add_body;
 mod answer;
 mod augment;
 mod bodies;
-mod body;
+pub(crate) mod body;
+mod door;
 mod encode;
 mod flat;
 mod health;
@@ -34,9 +35,14 @@ pub use openapi::openapi;
 
 use super::app::App;
 use super::metrics::Served;
+use super::request_id;
+use super::trace::{Call, HttpCall};
 
 /// Where probes and scrapers go: not worth a log line each.
 const QUIET: &[&str] = &["/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"];
+
+/// What stands for a route in metrics and log when none fits.
+const UNMATCHED: &str = "unmatched";
 
 /// Every route of this API, and `further` ones; what is around them is around all.
 pub fn router(app: Arc<App>, further: Router<Arc<App>>) -> Router {
@@ -46,7 +52,7 @@ pub fn router(app: Arc<App>, further: Router<Arc<App>>) -> Router {
     });
     let docs = Router::from(utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", openapi()));
     let docs = docs.layer(from_fn(problem::instead_of_text));
-    Router::new()
+    let router = Router::new()
         .route("/v1/augment", post(augment::augment))
         .route("/v1/encode", post(encode::encode))
         .route("/v1/styles", get(styles::list).post(styles::add))
@@ -64,10 +70,28 @@ pub fn router(app: Arc<App>, further: Router<Arc<App>>) -> Router {
         .fallback(problem::route_not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .merge(further)
+        .layer(from_fn_with_state(Arc::clone(&app), door::guard));
+    // Browsers ask beforehand, without a key.
+    let router = match app.config.cors_origin.as_slice() {
+        [] => router,
+        origins => router.layer(door::cors(origins)),
+    };
+    router
         .layer(CatchPanicLayer::custom(problem::from_panic))
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(from_fn_with_state(Arc::clone(&app), observe))
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+        .layer(from_fn(request_id::sift))
+        .with_state(app)
+}
+
+/// Whether the server is well, and nothing else: for probes that have neither keys nor certificates.
+pub fn probes(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .fallback(problem::route_not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
         .with_state(app)
 }
 
@@ -75,21 +99,30 @@ pub fn router(app: Arc<App>, further: Router<Arc<App>>) -> Router {
 async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let _guest = app.lifecycle.guest();
     let started = Instant::now();
-    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or("unmatched").to_owned();
+    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or(UNMATCHED).to_owned();
     let method = match request.method().as_str() {
         known @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "PATCH") => known.to_owned(),
         // A caller may make up methods; labels may not grow with them.
         _ => "other".to_owned(),
     };
     let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
-    let response = next.run(request).await;
+    let call = match route.as_str() {
+        quiet if QUIET.contains(&quiet) => Call::untraced(&id),
+        route => {
+            let route = Some(route).filter(|route| *route != UNMATCHED);
+            let call = HttpCall { scheme: app.config.scheme(), method: &method, path: request.uri().path(), route };
+            Call::http(app.traces.as_ref(), app.known(request.headers()), &id, &call)
+        }
+    };
+    let response = call.around(next.run(request)).await;
+    call.http_answered(response.status());
     let (status, took) = (response.status(), started.elapsed());
     app.metrics.served(&Served { route: &route, method: &method, code: status.as_str(), took });
     let status = status.as_u16();
-    if QUIET.contains(&route.as_str()) {
-        tracing::debug!(method, route, status, ?took, request_id = id, "answered");
-    } else {
-        tracing::info!(method, route, status, ?took, request_id = id, "answered");
-    }
+    let key = response.extensions().get::<door::KeyName>().map(|key| key.0.as_ref());
+    call.log(|| match QUIET.contains(&route.as_str()) {
+        true => tracing::debug!(method, route, status, ?took, key, "answered"),
+        false => tracing::info!(method, route, status, ?took, key, "answered"),
+    });
     response
 }

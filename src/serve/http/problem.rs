@@ -70,9 +70,9 @@ impl IntoResponse for Error {
     }
 }
 
-/// What a panic becomes. Its message is in the log already, by the panic hook.
+/// What a panic becomes.
 pub fn from_panic(_: Box<dyn std::any::Any + Send>) -> Response {
-    Error::internal(&"a handler panicked").into_response()
+    Error::panicked().into_response()
 }
 
 /// No such path.

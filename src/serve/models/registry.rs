@@ -14,6 +14,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::load::{self, LoadContext, LoadError, Opened};
 use super::{Key, Model, Models};
 use crate::bundle::{Bundle, is_plain_name};
+use crate::serve::cpu;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::metrics::Offered;
 
@@ -190,13 +191,12 @@ impl Registry {
             desk.reap();
             if desk.closed { Err(Error::new(ErrorKind::Draining, "the server is shutting down")) } else { change(&registry, &mut desk) }
         };
-        let panicked = |panicked| {
+        let panicked = |_: &Error| {
             self.lock_states().values_mut().filter(|state| **state == State::Loading).for_each(|state| {
                 *state = State::Failed { reason: "the server failed on it; its log says how".to_owned() };
             });
-            Error::internal(&panicked)
         };
-        tokio::task::spawn_blocking(work).await.map_err(panicked)?
+        cpu::blocking(work).await.inspect_err(panicked)?
     }
 
     pub(super) fn load_now(&self, desk: &mut Desk, key: &Key) -> Result<Arc<Model>, Error> {
@@ -266,6 +266,7 @@ impl Registry {
 
     fn refused(&self, key: &Key, error: &LoadError) -> Error {
         tracing::warn!(model = key.name, version = key.version, %error, "a bundle was refused");
+        self.context.metrics.model_refused();
         self.lock_states().insert(key.clone(), State::Failed { reason: error.to_string() });
         Error::new(ErrorKind::BundleRefused, error.to_string())
     }

@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 use super::infer::{self, Arrival};
 use super::proto::grpc_inference_service_server::GrpcInferenceService;
 use super::{message, model, proto, repository};
+use crate::serve::access::Ticket;
 use crate::serve::app::App;
 use crate::serve::error::Error;
 use crate::serve::pipeline::answer::Timings;
@@ -80,7 +81,8 @@ impl GrpcInferenceService for Service {
         let (messages, held) = (Messages::of(&request), Held::default());
         let deadline_ms = timeout_ms(request.metadata(), None);
         let app = Arc::clone(&self.app);
-        let calls = Calls { app: Arc::clone(&app), requests: request.into_inner(), messages, held: held.clone() };
+        let ticket = request.extensions().get::<Ticket>().copied().unwrap_or_default();
+        let calls = Calls { ticket, app: Arc::clone(&app), requests: request.into_inner(), messages, held: held.clone() };
         let work = move |request, message| one(Arc::clone(&app), request, deadline_ms, message);
         let answers = rpc::answers::<_, _, _, FuturesOrdered<_>>(calls, work);
         Ok(held.with(Box::pin(answers)))

@@ -10,16 +10,16 @@
 //! Not here: shared memory, which would let a caller name memory of this machine; traces and log settings; sequences.
 //! They are refused by name. The routes stand in no OpenAPI document of ours: their specification is the protocol's.
 
-mod body;
+pub(crate) mod body;
 mod data;
 mod encoding;
 mod grpc;
 mod infer;
-mod input;
-mod message;
+pub(crate) mod input;
+pub(crate) mod message;
 mod model;
 mod output;
-mod parameters;
+pub(crate) mod parameters;
 mod refusal;
 mod repository;
 mod routes;

@@ -30,9 +30,9 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// What a panic becomes. Its message is in the log already, by the panic hook.
+/// What a panic becomes.
 pub fn from_panic(_: Box<dyn Any + Send>) -> Response {
-    Refusal(Error::internal(&"a handler panicked")).into_response()
+    Refusal(Error::panicked()).into_response()
 }
 
 /// What the protocol or its extensions may have, and this server has not.

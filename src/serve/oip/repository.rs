@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::proto::repository_index_response::ModelIndex;
 use crate::serve::app::App;
+use crate::serve::cpu;
 use crate::serve::error::Error;
 use crate::serve::intake::malformed;
 use crate::serve::models::{Key, LoadAsk, State};
@@ -26,7 +27,7 @@ pub async fn index(app: &App, only_ready: bool) -> Result<Vec<ModelIndex>, Error
         return Ok(ready.collect());
     }
     let states = registry.states();
-    let on_disk = tokio::task::spawn_blocking(move || registry.on_disk()).await.map_err(|panicked| Error::internal(&panicked))??;
+    let on_disk = cpu::blocking(move || registry.on_disk()).await??;
     // An older bundle of the same name and version may serve while a newer one loads, or was refused.
     let others = states.iter().filter(|(key, _)| !served.contains(key)).map(|(key, state)| match state {
         State::Loading => entry(key, "LOADING", ""),

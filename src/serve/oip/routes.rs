@@ -27,6 +27,7 @@ use crate::serve::error::Error;
 use crate::serve::held::HeldBody;
 use crate::serve::intake::{self, json_object, malformed};
 use crate::serve::pipeline::Answer;
+use crate::serve::trace;
 
 /// Bodies but those of an inference are a field or two.
 const MAX_BODY: usize = 16 << 10;
@@ -138,7 +139,7 @@ async fn infer(State(app): State<Arc<App>>, ModelPath { name, version }: ModelPa
     let body::Asked { id, parameters, inputs, wanted } = asked;
     let ask = Infer { model: infer::model(&name, &version), parameters, inputs };
     let answer = infer::infer(&app, ask, Arrival { permit, received, deadline_ms: None }).await?;
-    Ok(answered(&app, id, answer, wanted, received).await?)
+    Ok(trace::stage("write", answered(&app, id, answer, wanted, received)).await?)
 }
 
 /// The answer as a body. What is binary is sent from where it lies.

@@ -13,9 +13,11 @@ use crate::method::color::ChannelStats;
 use crate::method::exemplar::{self, ENOUGH_TISSUE};
 use crate::serve::admission::Permit;
 use crate::serve::batch::{Priority, TileEncoding};
+use crate::serve::cpu;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
 use crate::serve::styles::MAX_ADDED_STYLES;
+use crate::serve::trace;
 
 /// Styles taken when a request does not say how many.
 const DEFAULT_STYLES: u64 = 16;
@@ -55,7 +57,7 @@ impl Pipeline {
         model.styles.check_new(&domain)?;
         self.check_counts(Counts { tiles: tiles.len(), references: 0 })?;
         let work = Work { model: &model, resize, encodes: true, variants: 1 };
-        let Admitted { tiles, permit, .. } = self.decode(work, tiles, Vec::new()).await?;
+        let Admitted { tiles, permit, .. } = trace::stage("decode", self.decode(work, tiles, Vec::new())).await?;
 
         let chosen_for = Arc::clone(&model);
         let tiles = self.cpu.run(move || choose(&chosen_for, tiles, wanted)).await??;
@@ -83,7 +85,7 @@ impl Pipeline {
             models.tell();
             Ok(())
         };
-        tokio::task::spawn_blocking(keep).await.map_err(|panicked| Error::internal(&panicked))??;
+        cpu::blocking(keep).await??;
         Ok(model)
     }
 
@@ -99,7 +101,7 @@ impl Pipeline {
             models.tell();
             Ok(())
         };
-        tokio::task::spawn_blocking(remove).await.map_err(|panicked| Error::internal(&panicked))?
+        cpu::blocking(remove).await?
     }
 }
 

@@ -11,6 +11,7 @@ use crate::serve::admission::{Permit, advised};
 use crate::serve::batch::{BatchError, EncodeRequest, Priority, TileEncoding, WantedTile};
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
+use crate::serve::trace;
 
 /// How the encoder is asked.
 pub struct Asking {
@@ -36,7 +37,14 @@ pub struct EncodedTiles {
 /// `tile_not_held` with the places of the keys that are not, among the keys of the request.
 pub async fn encode(model: &Model, tiles: &[Decoded], references: &[Decoded], asking: Asking) -> Result<EncodedTiles, Error> {
     let all: Vec<&Decoded> = tiles.iter().chain(references).collect();
-    let mut found = join_all(all.iter().map(|tile| model.scope.get(&tile.key))).await;
+    let lookup = async {
+        let found = join_all(all.iter().map(|tile| model.scope.get(&tile.key))).await;
+        let hits = found.iter().flatten().count();
+        trace::note("restain.cache.hits", hits as i64);
+        trace::note("restain.cache.misses", (found.len() - hits) as i64);
+        Ok(found)
+    };
+    let mut found = trace::stage("cache", lookup).await?;
     let (wanted, places): (Vec<WantedTile>, Vec<usize>) = all
         .iter()
         .enumerate()
@@ -47,7 +55,8 @@ pub async fn encode(model: &Model, tiles: &[Decoded], references: &[Decoded], as
     let (mut queue, mut took) = (Duration::ZERO, Duration::ZERO);
     if !wanted.is_empty() {
         let request = EncodeRequest { tiles: wanted, deadline, priority, permit };
-        let answer = model.batch.encode(request).await.map_err(batch_error)?;
+        let encode = async { model.batch.encode(request).await.map_err(batch_error) };
+        let answer = trace::stage("encode", encode).await?;
         (queue, took) = (answer.queue, answer.encode);
         for (place, encoding) in places.into_iter().zip(answer.encodings) {
             found[place] = Some(encoding);

@@ -36,6 +36,7 @@ use super::cpu::Cpu;
 use super::error::{Error, ErrorKind};
 use super::metrics::Metrics;
 use super::models::{Model, Phases, Registry};
+use super::trace;
 use crate::codec;
 
 /// What one request may ask for.
@@ -130,13 +131,15 @@ impl Pipeline {
         let counts = Counts { tiles: tiles.len(), references: references.len() };
         let model = self.models.find(ask.model.as_deref())?;
         let asked = model.statistics.asked(received);
+        trace_work(&model, counts);
         self.check_counts(counts)?;
         let plan = Plan::new(model, &ask, counts, self.limits.max_variants)?;
+        trace::note("restain.variants", plan.variants as i64);
         if !plan.encodes() || plan.output.sheet {
             check_pixels(&tiles, &ask)?;
         }
         let work = Work { model: &plan.model, resize: plan.resize, encodes: plan.encodes(), variants: plan.variants };
-        let Admitted { tiles, references, permit, decode } = self.decode(work, tiles, references).await?;
+        let Admitted { tiles, references, permit, decode } = trace::stage("decode", self.decode(work, tiles, references)).await?;
 
         let mut timings = Timings::default();
         let (mut encodings, mut styles) = (Vec::new(), Vec::new());
@@ -150,7 +153,8 @@ impl Pipeline {
         let references = Prepared::all(references, styles, false);
         let mut permits = vec![body, permit];
         permits.extend(self.admit_beyond(&plan, &tiles)?);
-        let answer = self.synthesise(Materials { plan, tiles, references }, timings, permits).await?;
+        let synthesise = self.synthesise(Materials { plan, tiles, references }, timings, permits);
+        let answer = trace::stage("synthesise", synthesise).await?;
         let Timings { queue, encode, synthesise } = answer.timings;
         asked.answered(counts.tiles, &Phases { queue, decode, encode, synthesise });
         Ok(answer)
@@ -160,9 +164,11 @@ impl Pipeline {
         let Request { ask, tiles, permit: body, received, .. } = request;
         let model = self.models.find(ask.model.as_deref())?;
         let asked = model.statistics.asked(received);
-        self.check_counts(Counts { tiles: tiles.len(), references: 0 })?;
+        let counts = Counts { tiles: tiles.len(), references: 0 };
+        trace_work(&model, counts);
+        self.check_counts(counts)?;
         let work = Work { model: &model, resize: ask.resize, encodes: true, variants: 0 };
-        let Admitted { tiles, permit, decode, .. } = self.decode(work, tiles, Vec::new()).await?;
+        let Admitted { tiles, permit, decode, .. } = trace::stage("decode", self.decode(work, tiles, Vec::new())).await?;
         let asking = Asking { deadline, priority: ask.priority, permit: Arc::clone(&permit), resize: ask.resize };
         let EncodedTiles { tiles: encodings, queue, encode, .. } = self.encoded(&model, &tiles, &[], asking).await?;
         asked.answered(tiles.len(), &Phases { queue, decode, encode, synthesise: Duration::ZERO });
@@ -225,6 +231,12 @@ impl Pipeline {
         let bytes: u64 = keys.map(|tile| decode::answer_bytes(beyond(tile), plan.variants)).sum();
         if bytes == 0 { Ok(None) } else { self.admission.admit(0, bytes).map(Some) }
     }
+}
+
+/// Says what the request is about, in its trace.
+fn trace_work(model: &Model, counts: Counts) {
+    trace::note("restain.model", model.key().to_string());
+    trace::note("restain.tiles", (counts.tiles + counts.references) as i64);
 }
 
 /// # Errors

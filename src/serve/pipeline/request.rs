@@ -16,7 +16,7 @@ pub use whole::whole;
 #[serde(deny_unknown_fields, default)]
 pub struct AugmentRequest {
     /// NAME or NAME/VERSION; a name alone is its highest version. Left out: the server's default.
-    #[schema(pattern = r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$", example = "demo/1")]
+    #[schema(pattern = r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$", example = "demo")]
     pub model: Option<String>,
     /// Variants of each tile, 1 when left out. The server sets the most, 64 unless `--max-variants` says otherwise.
     #[schema(minimum = 1, maximum = 9_007_199_254_740_991_u64, default = 1)]
@@ -46,7 +46,7 @@ pub struct AugmentRequest {
 #[serde(deny_unknown_fields, default)]
 pub struct EncodeTilesRequest {
     /// NAME or NAME/VERSION; a name alone is its highest version. Left out: the server's default.
-    #[schema(pattern = r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$", example = "demo/1")]
+    #[schema(pattern = r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$", example = "demo")]
     pub model: Option<String>,
     /// Resize a tile of another size to the model's, instead of refusing it.
     pub resize: bool,

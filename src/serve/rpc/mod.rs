@@ -4,6 +4,7 @@
 
 mod around;
 mod deadline;
+mod door;
 mod metered;
 mod paced;
 mod status;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -29,6 +30,7 @@ pub use tail::Tail;
 
 use super::app::App;
 use super::lifecycle::Stage;
+use super::request_id;
 
 /// Every file of `proto/`, for reflection.
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
@@ -46,16 +48,27 @@ pub struct Services {
 /// A router of `services`, health and reflection. The task that tells health ends with the server.
 pub fn router(app: Arc<App>, services: Services) -> Router {
     let Services { routes, names, streams } = services;
-    let (health, service) = tonic_health::server::health_reporter();
-    let mut stages = app.lifecycle.stages();
+    let (mut health, service) = tonic_health::server::health_reporter();
+    // Held weakly: the task must not keep alive what it waits for the end of.
+    let (mut stages, server) = (app.lifecycle.stages(), Arc::downgrade(&app));
     tokio::spawn(async move {
         loop {
-            let status = match *stages.borrow_and_update() {
+            let stage = *stages.borrow_and_update();
+            let status = match stage {
                 Stage::Ready => ServingStatus::Serving,
                 Stage::Loading | Stage::Draining | Stage::Closed => ServingStatus::NotServing,
             };
             for name in names.iter().chain(&[""]) {
                 health.set_service_status(*name, status).await;
+            }
+            if stage == Stage::Closed {
+                // Who watches is let go, and sees that nobody is here any more.
+                for name in names.iter().chain(&[""]) {
+                    health.clear_service_status(name).await;
+                }
+            }
+            if let Some(app) = server.upgrade() {
+                app.lifecycle.has_told(stage);
             }
             if stages.changed().await.is_err() {
                 return;
@@ -77,8 +90,10 @@ pub fn router(app: Arc<App>, services: Services) -> Router {
         // What grpcurl and others of its age ask for.
         .add_service(reflection().build_v1alpha().expect(built))
         .into_axum_router()
+        .layer(from_fn_with_state(Arc::clone(&app), door::guard))
         .layer(CatchPanicLayer::custom(status::from_panic))
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(from_fn_with_state(app, around))
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+        .layer(from_fn(request_id::sift))
 }

@@ -16,6 +16,7 @@ use tonic::{Response, Status};
 use super::tail::Tail;
 use crate::serve::admission::Permit;
 use crate::serve::lifecycle::Guest;
+use crate::serve::trace::Call;
 
 /// Bytes handed over at once: whatever is handed over, the connection keeps in memory until the reader takes it.
 const PIECE: usize = 256 << 10;
@@ -76,12 +77,12 @@ struct Answer {
     /// Since when the reader has had something to take.
     offered: Option<Instant>,
     #[expect(dead_code, reason = "it is kept, and given back when the answer goes")]
-    kept: Option<(Held, Guest)>,
+    kept: Option<(Held, Option<Guest>, Call)>,
 }
 
 impl Paced {
-    pub fn new(body: Body, tail: Tail, (held, guest): (Held, Guest), timeout: Duration) -> Self {
-        let answer = Answer { body: Some(body), tail, kept: Some((held, guest)), ..Answer::default() };
+    pub fn new(body: Body, tail: Tail, kept: (Held, Option<Guest>, Call), timeout: Duration) -> Self {
+        let answer = Answer { body: Some(body), tail, kept: Some(kept), ..Answer::default() };
         Self { answer: Arc::new(Mutex::new(answer)), timeout, watch: None }
     }
 }

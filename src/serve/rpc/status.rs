@@ -33,9 +33,9 @@ pub fn status(error: Error) -> Status {
     Status::with_error_details(Code::from_i32(row.grpc_code), error.detail, details)
 }
 
-/// What a panic becomes. Its message is in the log already, by the panic hook.
+/// What a panic becomes.
 pub fn from_panic(_: Box<dyn Any + Send>) -> Response {
-    status(Error::internal(&"a handler panicked")).into_http()
+    status(Error::panicked()).into_http()
 }
 
 #[cfg(test)]

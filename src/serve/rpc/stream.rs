@@ -5,27 +5,38 @@
 //! work is answered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::metered::{Message, Messages};
 use super::paced::Held;
+use super::status::status;
+use crate::serve::access::Ticket;
 use crate::serve::app::App;
+use crate::serve::error::Error;
 use crate::serve::lifecycle::Stage;
+use crate::serve::trace;
 
 /// Requests of one stream in work at once: more than fill an encoder and the wire both ways, few enough that one stream
 /// is not the whole house.
 const IN_WORK: usize = 16;
+
+/// Longest time after which a key that has no request left is looked at again: its rate may be another by then, or it gone.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// The requests of a call, and what goes with them.
 pub struct Calls<Asked> {
     pub app: Arc<App>,
     pub requests: Streaming<Asked>,
     pub messages: Messages,
+    /// The key that it began with, which is asked for again with every message.
+    pub ticket: Ticket,
     /// What the connection holds for the answer under way.
     pub held: Held,
 }
@@ -44,7 +55,7 @@ where
 {
     let (sender, receiver) = mpsc::channel(1);
     let held = calls.held.clone();
-    tokio::spawn(read_and_answer::<_, _, _, InWork>(calls, work, sender));
+    tokio::spawn(trace::within(read_and_answer::<_, _, _, InWork>(calls, work, sender)));
     ReceiverStream::new(receiver).map(move |answered: Result<(Answer, Held), Status>| {
         answered.map(|(answer, permits)| {
             held.take_over(permits);
@@ -61,19 +72,39 @@ async fn read_and_answer<Asked, Answer, Work, InWork>(
 ) where
     InWork: Default + Extend<Work> + Stream<Item = (Answer, Held)> + Unpin,
 {
-    let Calls { app, mut requests, messages, .. } = calls;
+    let Calls { app, mut requests, messages, ticket, .. } = calls;
     let mut stages = app.lifecycle.stages();
     let (mut in_work, mut count) = (InWork::default(), 0);
-    let mut more = true;
-    while more || count > 0 {
+    // The call itself was let in with its first message.
+    let (mut more, mut is_first) = (true, true);
+    // A message that its key's rate does not let in yet, and until when: nothing after it is read.
+    let mut early: Option<(Asked, Instant)> = None;
+    while more || count > 0 || early.is_some() {
+        let until = early.as_ref().map_or_else(Instant::now, |(_, until)| *until);
         let answered = tokio::select! {
             () = answers.closed() => return,
-            request = requests.message(), if more && count < IN_WORK => {
-                match request {
-                    Ok(Some(request)) => {
+            () = tokio::time::sleep_until(until), if early.is_some() => {
+                let (request, _) = early.take().expect("there is one");
+                match app.access.judge_again(&ticket) {
+                    Ok(()) => {
                         in_work.extend([work(request, messages.take())]);
                         count += 1;
                     }
+                    Err(Error { retry_after: Some(wait), .. }) => early = Some((request, Instant::now() + wait.min(LOOK_AGAIN))),
+                    Err(error) => {
+                        let _ = answers.send(Err(status(error))).await;
+                        return;
+                    }
+                }
+                continue;
+            }
+            request = requests.message(), if more && early.is_none() && count < IN_WORK => {
+                match request {
+                    Ok(Some(request)) if std::mem::take(&mut is_first) => {
+                        in_work.extend([work(request, messages.take())]);
+                        count += 1;
+                    }
+                    Ok(Some(request)) => early = Some((request, Instant::now())),
                     Ok(None) => more = false,
                     Err(status) => {
                         // The caller's side broke, or sent what is no message: nothing after it can be understood.
@@ -84,8 +115,10 @@ async fn read_and_answer<Asked, Answer, Work, InWork>(
                 continue;
             }
             Some(answered) = in_work.next() => answered,
-            changed = stages.changed(), if more => {
-                more = changed.is_ok() && *stages.borrow_and_update() != Stage::Closed;
+            changed = stages.changed(), if more || early.is_some() => {
+                if changed.is_err() || *stages.borrow_and_update() == Stage::Closed {
+                    (more, early) = (false, None);
+                }
                 continue;
             }
         };

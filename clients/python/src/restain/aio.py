@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from .client import Client, run_cancellable
+from .call import run_cancellable
+from .client import Client
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,7 +46,7 @@ class AsyncClient:
     `connections` calls are under way at once; more wait. A call that is cancelled tries nothing more.
     """
 
-    def __init__(self, url: str = "http://127.0.0.1:8080", **options: Any) -> None:
+    def __init__(self, url: str | Sequence[str] = "http://127.0.0.1:8080", **options: Any) -> None:
         """Takes what `Client` takes."""
         self.client = Client(url, **options)
         self._threads = ThreadPoolExecutor(self.client.connections, thread_name_prefix="restain-async")

@@ -53,8 +53,10 @@ class Augmented:
     failed: NDArray[np.bool_]
     """bool [n]: the tiles whose variants are copies of the original, after `on_error="original"`."""
     timings: tuple[Timings, ...]
-    """One for each request that was answered: one, unless the tiles were more than the server takes at once."""
+    """One for each request that was answered: one, unless several servers were asked, or one several times."""
     records: tuple[Mapping[str, Any] | str, ...] = field(repr=False)
+    order: NDArray[np.intp] = field(repr=False)
+    """int [n]: the tiles in the order in which `records` has theirs."""
 
     @cached_property
     def provenance(self) -> list[list[Provenance]]:
@@ -64,7 +66,8 @@ class Augmented:
             records.extend(json.loads(part) if isinstance(part, str) else [part])
         count = self.variants.shape[1]
         made = [Provenance.from_json(record) for record in records]
-        return [made[start : start + count] for start in range(0, len(made), count)]
+        rank = np.argsort(self.order)
+        return [made[at * count : (at + 1) * count] for at in rank]
 
 
 @dataclass(frozen=True)

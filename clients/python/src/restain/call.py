@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -34,6 +34,9 @@ class Call:
     retry: Retry
     deadline: Deadline
     cancelled: threading.Event
+    is_alone: bool = True
+    """Whether only this server may answer. If not, one that is away is its caller's to replace."""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def exchange(
         self,
@@ -51,8 +54,11 @@ class Call:
             if self.cancelled.is_set():
                 raise Cancelled
             try:
-                return self.transport.send(method, path, body(), headers or {}, self.deadline, read)
+                sent = {**self.headers, **(headers or {})}
+                return self.transport.send(method, path, body(), sent, self.deadline, read)
             except errors.ServerError as error:
+                if not self.is_alone and isinstance(error, errors.Unavailable):
+                    raise
                 wait = self.retry.wait(error, attempt, repeatable)
                 if wait is None or wait >= self.deadline.left():
                     raise
@@ -75,7 +81,7 @@ class Ask:
         """The tiles at `sent` as pixels, and after them those at `named` as keys."""
         tensors: dict[str, NDArray[np.uint8]] = {}
         if sent:
-            tensors["tiles"] = tiles.pixels if len(sent) == len(tiles.pixels) else tiles.pixels[sent]
+            tensors["tiles"] = tiles.taken(sent)
         if named:
             tensors["keys"] = keys_array([tiles.keys[place] for place in named])
         if self.references is not None:
@@ -131,5 +137,30 @@ def _answer(
     return call.exchange("POST", ask.path, read, lambda: ask.body(tiles, sent, named, call.deadline), HEADERS)
 
 
+def json_of(call: Call, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    """The answer in JSON to a request in JSON, or to one without a body."""
+    sent: list[wire.Piece] = [] if body is None else [json.dumps(body).encode()]
+    headers = {"Accept": "application/json"} | ({} if body is None else {"Content-Type": "application/json"})
+    return json.loads(call.exchange(method, path, Body.read, lambda: sent, headers))
+
+
 def is_divisible(error: errors.TooLarge) -> bool:
     return error.code in _DIVISIBLE
+
+
+_of_thread = threading.local()
+
+
+def cancelled_of_thread() -> threading.Event:
+    """What tells calls of this thread that nobody waits for them: set by the asynchronous client, never otherwise."""
+    event: threading.Event = getattr(_of_thread, "cancelled", None) or threading.Event()
+    return event
+
+
+def run_cancellable(cancelled: threading.Event, work: Callable[[], T]) -> T:
+    """Does `work` in this thread; its calls try nothing more once `cancelled` is set."""
+    _of_thread.cancelled = cancelled
+    try:
+        return work()
+    finally:
+        _of_thread.cancelled = None

@@ -8,8 +8,9 @@ import secrets
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote, urlencode
@@ -18,25 +19,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import call as calls
-from . import errors, rows, wire
-from .answers import Augmented, Domain, Encodings, ModelInfo, Styles, Timings
+from . import errors, replicas, rows, wire
+from .answers import Augmented, Domain, Encodings, ModelInfo, Styles
 from .bank import StyleBank
-from .call import Answer, Ask, Call
+from .call import Ask, Call
+from .portions import Delivery, Portion, Split
+from .rendezvous import SHARDS
+from .replicas import Replica, Replicas
 from .retry import Retry
 from .style import Method, Priority, Style
 from .tiles import Distinct, Limits, Tiles, as_tiles
-from .transport import Body, Deadline, Transport
+from .transport import Body, Deadline, Transport, certificates
 
 T = TypeVar("T")
 OnError = Literal["raise", "original"]
+Spread = Literal["dns", "gateway"]
 
 MAX_SEED = (1 << 53) - 1
+# Requests under way at once for all calls of a client that has replicas: it starts only as many as there are.
+_THREADS = 64
 _USER_AGENT = "restain-python/0.1.0"
 _CLIENTS: weakref.WeakSet[Client] = weakref.WeakSet()
 
 
 class Client:
-    """A restain server, from any number of threads.
+    """A restain server, or the replicas of one, from any number of threads.
+
+    `url`: one address, or a list of them, one for each replica. With `spread="dns"` the replicas are all the addresses
+    that the name in `url` has, as with a headless Service; they are looked up again every now and then. Tiles go to the
+    replica that holds their encodings, and to another one while that is away. With `spread="gateway"` a proxy in front
+    of the replicas does so, which each request tells in `x-restain-shard` where its tiles belong; tiles have `shards`
+    of them, the same number in all clients, and a call becomes as many requests at most. However many replicas answer,
+    the bytes are those that one server gives.
 
     It may be pickled and lives through a fork, so that it can sit in a `Dataset`: what travels is how it was made, and
     connections are opened where they are used.
@@ -44,12 +58,18 @@ class Client:
     `timeout`: seconds for a whole call, its retries and all its requests. `on_error`: with `"original"` copies of the
     tiles stand in for variants when the server is away or fails for longer than that. It warns once, says so in
     `Augmented.failed`, and until the server is back each further call tries once. Wrong requests raise all the same.
+
+    `key`: the token for a server that asks for one; without it that of the environment variable RESTAIN_KEY, where
+    there is one. `ca_certs`: a PEM file of the roots to trust in place of the system's. `client_cert`: the PEM files
+    of a certificate and its private key, where the server asks clients for one. Both with `https://`.
     """
 
     def __init__(
         self,
-        url: str = "http://127.0.0.1:8080",
+        url: str | Sequence[str] = "http://127.0.0.1:8080",
         *,
+        spread: Spread | None = None,
+        shards: int = 32,
         model: str | None = None,
         timeout: float = 60.0,
         connect_timeout: float = 5.0,
@@ -58,11 +78,21 @@ class Client:
         limits: Limits | None = None,
         connections: int = 8,
         headers: Mapping[str, str] | None = None,
+        key: str | None = None,
         ca_certs: str | None = None,
+        client_cert: tuple[str, str] | None = None,
     ) -> None:
         if on_error not in ("raise", "original"):
             raise ValueError(f'on_error is {on_error!r}, and must be "raise" or "original"')
-        self.url = url
+        if spread not in (None, "dns", "gateway"):
+            raise ValueError(f'spread is {spread!r}, and must be "dns", "gateway" or None')
+        if not 1 <= shards <= SHARDS:
+            raise ValueError(f"shards is {shards}, and must be from 1 to {SHARDS}")
+        if not isinstance(url, str) and (spread is not None or not url):
+            raise ValueError("a list of addresses is spread over by itself, and has at least one")
+        self.url = url if isinstance(url, str) else tuple(url)
+        self.spread = spread
+        self.shards = shards
         self.model = model
         self.timeout = timeout
         self.connect_timeout = connect_timeout
@@ -70,13 +100,17 @@ class Client:
         self.retry = retry or Retry()
         self.limits = limits or Limits()
         self.connections = connections
-        self.headers = {"User-Agent": _USER_AGENT, **(headers or {})}
+        key = key or os.environ.get("RESTAIN_KEY")
+        authorization = {"Authorization": f"Bearer {key}"} if key else {}
+        self.headers = {"User-Agent": _USER_AGENT, **authorization, **(headers or {})}
         self.ca_certs = ca_certs
+        self.client_cert = client_cert
         self._open()
 
     def _open(self) -> None:
         """What belongs to a process: nothing of it is inherited or pickled."""
-        self._transport = Transport(self.url, self.connections, self.connect_timeout, self.headers, self.ca_certs)
+        urls = (self.url,) if isinstance(self.url, str) else self.url
+        self._replicas = Replicas(urls, self._connect, by_name=self.spread == "dns")
         self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
         # Whether the server failed us, and nothing has gone well since.
@@ -102,7 +136,7 @@ class Client:
 
     def close(self) -> None:
         """Closes the connections. A call after it opens new ones."""
-        self._transport.close()
+        self._replicas.close()
         with self._lock:
             threads, self._threads = self._threads, None
         if threads is not None:
@@ -155,33 +189,25 @@ class Client:
             references=None if style is None or style.references is None else as_tiles(style.references),
         )
         failed = np.zeros(len(pixels), bool)
-        records: list[list[Mapping[str, Any] | str]] = []
-        timings: list[Timings] = []
 
-        def one(call: Call, start: int, stop: int) -> list[tuple[int, list[Mapping[str, Any] | str], Timings | None]]:
-            room = made[start:stop]
-            try:
-                return [
-                    (
-                        start,
-                        *rows.variants_of(*self._portion_of(call, ask, pixels[start:stop], {"variants": room}), room),
-                    )
-                ]
-            except errors.ServerError as error:
-                if self.on_error != "original":
-                    raise
-                self._warn(error)
-                room[:] = pixels[start:stop, None]
-                failed[start:stop] = True
-                return [(start, rows.originals_of(pixels[start:stop], variants, seed), None)]
+        def one(call: Call, portion: Portion) -> rows.Made:
+            room = portion.room(made)
+            told = rows.variants_of(*self._asked(call, ask, portion, pixels, {"variants": room}), room)
+            if not np.may_share_memory(room, made):
+                made[portion.places] = room
+            return told
 
-        answer_bytes = variants * pixels[0].nbytes
-        for _, record, timing in sorted(
-            self._portions(ask, pixels, answer_bytes, timeout, one), key=lambda part: part[0]
-        ):
-            records.append(record)
-            timings.extend([timing] if timing else [])
-        return Augmented(made, seed, failed, tuple(timings), tuple(entry for record in records for entry in record))
+        def originals(portion: Portion, error: errors.ServerError) -> rows.Made | None:
+            if self.on_error != "original":
+                return None
+            self._warn(error)
+            tiles = pixels[portion.places]
+            made[portion.places] = tiles[:, None]
+            failed[portion.places] = True
+            return rows.originals_of(tiles, variants, seed)
+
+        answered = self._delivered(ask, pixels, variants * pixels[0].nbytes, timeout, one, originals)
+        return rows.augmented(made, seed, failed, answered)
 
     def encode(
         self,
@@ -197,26 +223,18 @@ class Client:
         request = {"model": model or self.model, "resize": resize, "priority": priority}
         ask = Ask("/v1/encode", {name: value for name, value in request.items() if value is not None}, True, False)
 
-        def one(call: Call, start: int, stop: int) -> list[tuple[int, Encodings]]:
-            return [(start, rows.encodings_of(*self._portion_of(call, ask, pixels[start:stop], {})))]
+        def one(call: Call, portion: Portion) -> Encodings:
+            return rows.encodings_of(*self._asked(call, ask, portion, pixels, {}))
 
         # An encoding is twice a tile's pixels, and of f16: four times their bytes.
-        parts = sorted(self._portions(ask, pixels, 4 * pixels[0].nbytes, timeout, one), key=lambda part: part[0])
-        encodings = [part for _, part in parts]
-        if len(encodings) == 1:
-            return encodings[0]
-        return Encodings(
-            np.concatenate([part.anatomy for part in encodings]),
-            np.concatenate([part.characteristics for part in encodings]),
-            tuple(key for part in encodings for key in part.keys),
-            encodings[0].model,
-        )
+        answered = self._delivered(ask, pixels, 4 * pixels[0].nbytes, timeout, one, lambda portion, error: None)
+        return rows.joined(len(pixels), answered)
 
     # The style bank.
 
     def styles(self, model: str | None = None) -> Styles:
         """The style bank, by domain."""
-        bank = self._json("GET", f"/v1/styles{self._query(model)}")
+        bank = self._anywhere(None, lambda call: calls.json_of(call, "GET", f"/v1/styles{self._query(model)}"))
         domains = tuple(Domain.from_json(domain) for domain in bank["domains"])
         return Styles(bank["model"], bank["version"], bank["persistent"], domains)
 
@@ -224,7 +242,9 @@ class Client:
         """The style bank with its numbers, for `synthesise`."""
         path = f"/v1/styles{self._query(model)}"
         headers = {"Accept": wire.SAFETENSORS}
-        return StyleBank.of(*self._call(None).exchange("GET", path, wire.unpack, headers=headers))
+        return self._anywhere(
+            None, lambda call: StyleBank.of(*call.exchange("GET", path, wire.unpack, headers=headers))
+        )
 
     def add_styles(
         self,
@@ -236,45 +256,47 @@ class Client:
         resize: bool = False,
         timeout: float | None = None,
     ) -> Domain:
-        """Adds a domain to the bank from some of its tiles. Requests use it when they name it."""
+        """Adds a domain to the bank from some of its tiles, on every replica. Requests use it when they name it."""
         asked = {"domain": domain, "model": model or self.model, "styles": styles, "resize": resize}
         metadata = {"request": json.dumps({name: value for name, value in asked.items() if value is not None})}
         body = wire.pack({"tiles": as_tiles(tiles)}, metadata)
         headers = {"Content-Type": wire.SAFETENSORS, "Accept": "application/json"}
         # Said twice it would be refused, and be taken for somebody else's domain.
-        answer = self._call(timeout).exchange("POST", "/v1/styles", Body.read, lambda: body, headers, repeatable=False)
+        answer = self._everywhere(
+            timeout,
+            lambda call: call.exchange("POST", "/v1/styles", Body.read, lambda: body, headers, repeatable=False),
+        )
         return Domain.from_json(json.loads(answer))
 
     def remove_styles(self, domain: str, *, model: str | None = None) -> None:
         """Removes a domain that was added."""
         path = f"/v1/styles/{quote(domain, safe='')}{self._query(model)}"
-        self._call(None).exchange("DELETE", path, Body.read, repeatable=False)
+        self._everywhere(None, lambda call: call.exchange("DELETE", path, Body.read, repeatable=False))
 
     # Models.
 
     def models(self) -> tuple[ModelInfo, ...]:
-        return tuple(ModelInfo.from_json(entry) for entry in self._json("GET", "/v1/models")["models"])
+        told = self._anywhere(None, lambda call: calls.json_of(call, "GET", "/v1/models"))
+        return tuple(ModelInfo.from_json(entry) for entry in told["models"])
 
     def load_model(
         self, name: str, *, version: str | None = None, default: bool = False, timeout: float | None = None
     ) -> ModelInfo:
         """Loads a bundle of the server's models directory; returns once it is served."""
         body = {"default": default} if version is None else {"default": default, "version": version}
-        return ModelInfo.from_json(self._json("POST", f"/v1/models/{quote(name, safe='')}/load", body, timeout))
+        path = f"/v1/models/{quote(name, safe='')}/load"
+        return ModelInfo.from_json(self._everywhere(timeout, lambda call: calls.json_of(call, "POST", path, body)))
 
     def unload_model(self, name: str, *, version: str | None = None) -> tuple[str, ...]:
         """Unloads a version, or all of them; what was unloaded, as NAME/VERSION."""
         body = {} if version is None else {"version": version}
-        return tuple(self._json("POST", f"/v1/models/{quote(name, safe='')}/unload", body)["unloaded"])
+        path = f"/v1/models/{quote(name, safe='')}/unload"
+        return tuple(self._everywhere(None, lambda call: calls.json_of(call, "POST", path, body))["unloaded"])
 
     def ready(self) -> bool:
-        """Whether the server takes requests now. One question, asked once."""
-        deadline = Deadline.within(self.connect_timeout)
-        try:
-            self._transport.send("GET", "/health/ready", [], {}, deadline, Body.read)
-        except errors.ServerError:
-            return False
-        return True
+        """Whether the server, or one of its replicas, takes requests now. One question to each, asked once."""
+        every = self._replicas.every()
+        return any(replicas.is_ready(replica.transport, self.connect_timeout) for replica in every)
 
     # Inside.
 
@@ -282,71 +304,70 @@ class Client:
         named = model or self.model
         return f"?{urlencode({'model': named})}" if named else ""
 
-    def _call(self, timeout: float | None) -> Call:
+    def _connect(self, url: str) -> Transport:
+        # Through a gateway go as many requests at once as a call has shards.
+        connections = max(self.connections, self.shards) if self.spread == "gateway" else self.connections
+        named = self.url if self.spread == "dns" and isinstance(self.url, str) else None
+        proof = certificates(self.ca_certs, self.client_cert)
+        return Transport(url, connections, self.connect_timeout, self.headers, proof, named)
+
+    def _call(self, timeout: float | None, replica: Replica) -> Call:
         is_quick = self._is_down and self.on_error == "original"
         retry = Retry(attempts=1) if is_quick else self.retry
-        return Call(
-            self._transport,
-            retry,
-            Deadline.within(self.timeout if timeout is None else timeout),
-            _cancelled_of_thread(),
-        )
+        deadline = Deadline.within(self.timeout if timeout is None else timeout)
+        return Call(replica.transport, retry, deadline, calls.cancelled_of_thread(), self._replicas.is_alone)
 
-    def _json(self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout: float | None = None) -> Any:
-        sent: list[wire.Piece] = [] if body is None else [json.dumps(body).encode()]
-        headers = {"Accept": "application/json"} | ({} if body is None else {"Content-Type": "application/json"})
-        return json.loads(self._call(timeout).exchange(method, path, Body.read, lambda: sent, headers))
+    def _anywhere(self, timeout: float | None, ask: Callable[[Call], T]) -> T:
+        """What any replica answers."""
+        split = Split(self._replicas, None, is_whole=True, by_key=False)
+        portions = split.of(slice(0, 0), None)
+        call = self._call(timeout, portions[0].replica)
+        delivery = Delivery(call, split, lambda call, _: ask(call), lambda portion, error: None, self._takes)
+        return delivery.all_of(portions, self._pool)[0][1]
 
-    def _portions(
+    def _everywhere(self, timeout: float | None, ask: Callable[[Call], T]) -> T:
+        """The last answer of all replicas: what changes a server must change each of them."""
+        if self.spread == "gateway":
+            raise errors.InvalidRequest(
+                "behind a gateway only one replica would hear of it: ask each by its own address", code="behind_gateway"
+            )
+        every = self._replicas.every()
+        return [ask(replace(self._call(timeout, replica), is_alone=True)) for replica in every][-1]
+
+    def _delivered(
         self,
         ask: Ask,
         pixels: NDArray[np.uint8],
         answer_bytes: int,
         timeout: float | None,
-        one: Callable[[Call, int, int], list[T]],
-    ) -> list[T]:
-        """`one` for as many tiles at a time as the server takes, several at once."""
-        call = self._call(timeout)
-        count, references = len(pixels), 0 if ask.references is None else len(ask.references)
+        one: Callable[[Call, Portion], T],
+        instead: Callable[[Portion, errors.ServerError], T | None],
+    ) -> list[tuple[Portion, T]]:
+        """`one` for as many tiles at a time as a server takes, several at once; each with its tiles."""
+        references = 0 if ask.references is None else len(ask.references)
         size = self.limits.portion(pixels[0].nbytes, answer_bytes, references)
-        size = count if ask.is_whole else min(size, self._portion or size)
+        size = len(pixels) if ask.is_whole else min(size, self._portion or size)
+        shards = self.shards if self.spread == "gateway" else None
+        split = Split(self._replicas, shards, ask.is_whole, ask.by_key)
+        portions = split.all_of(pixels, size)
+        call = self._call(timeout, portions[0].replica)
+        return Delivery(call, split, one, instead, self._takes).all_of(portions, self._pool)
 
-        def divided(start: int, stop: int) -> list[T]:
-            try:
-                return one(call, start, stop)
-            except errors.TooLarge as error:
-                if stop - start == 1 or ask.is_whole or not calls.is_divisible(error):
-                    raise
-                self._portion = (stop - start + 1) // 2
-                middle = start + self._portion
-                return divided(start, middle) + divided(middle, stop)
-
-        spans = [(start, min(start + size, count)) for start in range(0, count, size)]
-        if len(spans) == 1:
-            return divided(*spans[0])
-        futures = [self._pool().submit(divided, *span) for span in spans]
-        try:
-            return [part for future in futures for part in future.result()]
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            raise
+    def _takes(self, tiles: int) -> None:
+        self._portion = tiles
 
     def _pool(self) -> ThreadPoolExecutor:
         with self._lock:
             if self._threads is None:
-                self._threads = ThreadPoolExecutor(self.connections, thread_name_prefix="restain")
+                is_one = self._replicas.is_alone and self.spread is None
+                count = self.connections if is_one else max(self.connections, _THREADS)
+                self._threads = ThreadPoolExecutor(count, thread_name_prefix="restain")
             return self._threads
 
-    def _portion_of(
-        self, call: Call, ask: Ask, pixels: NDArray[np.uint8], into: Mapping[str, NDArray[Any]]
-    ) -> tuple[Answer, Distinct]:
-        if not ask.by_key:
-            tiles = Distinct(pixels, [b""] * len(pixels), None)
-        elif ask.is_whole:
-            tiles = Distinct.as_given(pixels)
-        else:
-            tiles = Distinct.of(pixels)
+    def _asked(
+        self, call: Call, ask: Ask, portion: Portion, pixels: NDArray[np.uint8], into: Mapping[str, NDArray[Any]]
+    ) -> tuple[calls.Answer, Distinct]:
+        tiles = portion.tiles(pixels, ask)
         answer = calls.ask(call, ask, tiles, into if tiles.places is None else {})
         self._is_down = False
         return answer, tiles
@@ -360,24 +381,6 @@ class Client:
                 RuntimeWarning,
                 stacklevel=4,
             )
-
-
-_of_thread = threading.local()
-
-
-def _cancelled_of_thread() -> threading.Event:
-    """What tells calls of this thread that nobody waits for them: set by the asynchronous client, never otherwise."""
-    event: threading.Event = getattr(_of_thread, "cancelled", None) or threading.Event()
-    return event
-
-
-def run_cancellable(cancelled: threading.Event, work: Callable[[], T]) -> T:
-    """Does `work` in this thread; its calls try nothing more once `cancelled` is set."""
-    _of_thread.cancelled = cancelled
-    try:
-        return work()
-    finally:
-        _of_thread.cancelled = None
 
 
 def _room(out: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:

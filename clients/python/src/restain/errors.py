@@ -50,7 +50,7 @@ class InvalidRequest(RequestError):
 
 
 class AccessDenied(RequestError):
-    """401 or 403, mostly from a proxy in front of the server."""
+    """401 or 403: no key, a wrong one, or one for something else."""
 
 
 class NotFound(RequestError):
@@ -74,7 +74,7 @@ class ServerError(RestainError):
 
 
 class Overloaded(ServerError):
-    """The queue is full."""
+    """The queue is full, or the key has asked for more than it may."""
 
 
 class Unavailable(ServerError):

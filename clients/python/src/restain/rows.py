@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .answers import EncoderModel, Encodings, Timings
+from . import errors
+from .answers import Augmented, EncoderModel, Encodings, Timings
 from .call import Answer
-from .tiles import Distinct
+from .portions import Portion
+from .tiles import Distinct, keys_of
+
+Made = tuple[list[Mapping[str, Any] | str], Timings | None]
+"""The provenance of a portion's variants, tile by tile, and the server's times."""
 
 
 def _rows(answer: Answer, tiles: Distinct) -> NDArray[np.intp] | None:
@@ -22,9 +27,7 @@ def _rows(answer: Answer, tiles: Distinct) -> NDArray[np.intp] | None:
     return order if tiles.places is None else order[tiles.places]
 
 
-def variants_of(
-    answer: Answer, tiles: Distinct, room: NDArray[np.uint8]
-) -> tuple[list[Mapping[str, Any] | str], Timings]:
+def variants_of(answer: Answer, tiles: Distinct, room: NDArray[np.uint8]) -> Made:
     rows, made = _rows(answer, tiles), answer.tensors["variants"]
     records: list[Mapping[str, Any] | str] = [answer.metadata["provenance"]]
     if rows is not None:
@@ -44,8 +47,8 @@ def encodings_of(answer: Answer, tiles: Distinct) -> Encodings:
     return Encodings(anatomy, characteristics, tuple(keys), EncoderModel.from_json(answer.metadata["model"]))
 
 
-def originals_of(pixels: NDArray[np.uint8], variants: int, seed: int) -> list[Mapping[str, Any] | str]:
-    keys = [key.hex() for key in Distinct.as_given(pixels).keys]
+def originals_of(pixels: NDArray[np.uint8], variants: int, seed: int) -> Made:
+    keys = [key.hex() for key in keys_of(pixels)]
     same: dict[str, Any] = {
         "model": "",
         "version": "",
@@ -55,7 +58,42 @@ def originals_of(pixels: NDArray[np.uint8], variants: int, seed: int) -> list[Ma
         "style": None,
         "domain": None,
     }
-    return [{**same, "tile_key": key, "index": k} for key in keys for k in range(variants)]
+    return [{**same, "tile_key": key, "index": k} for key in keys for k in range(variants)], None
+
+
+def augmented(
+    variants: NDArray[np.uint8], seed: int, failed: NDArray[np.bool_], answered: Sequence[tuple[Portion, Made]]
+) -> Augmented:
+    """All portions as one answer."""
+    records = tuple(record for _, (told, _) in answered for record in told)
+    timings = tuple(timing for _, (_, timing) in answered if timing is not None)
+    return Augmented(variants, seed, failed, timings, records, _order(len(variants), answered))
+
+
+def joined(count: int, answered: Sequence[tuple[Portion, Encodings]]) -> Encodings:
+    """The encodings of all portions, of one model."""
+    first = answered[0][1]
+    if len(answered) == 1:
+        return first
+    bundles = {part.model.bundle for _, part in answered}
+    if len(bundles) > 1:
+        raise errors.Unavailable(
+            f"replicas serve different bundles, {', '.join(sorted(bundles))}: no style fits the encodings of both",
+            code="bundles_differ",
+        )
+    order = _order(count, answered)
+    anatomy, characteristics = np.empty((2, count, *first.anatomy.shape[1:]), first.anatomy.dtype)
+    anatomy[order] = np.concatenate([part.anatomy for _, part in answered])
+    characteristics[order] = np.concatenate([part.characteristics for _, part in answered])
+    keys = np.empty(count, object)
+    keys[order] = [key for _, part in answered for key in part.keys]
+    return Encodings(anatomy, characteristics, tuple(keys), first.model)
+
+
+def _order(count: int, answered: Sequence[tuple[Portion, Any]]) -> NDArray[np.intp]:
+    """The call's tiles as the portions have them, one portion after the other."""
+    every = np.arange(count)
+    return np.concatenate([every[portion.places] for portion, _ in answered])
 
 
 def _timings(header: str) -> Timings:

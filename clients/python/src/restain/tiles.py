@@ -55,26 +55,35 @@ def _pixels(tile: Any) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class Distinct:
-    """Tiles with their keys, each once."""
+    """The tiles of one request with their keys, each once. No pixel is copied before it is sent."""
 
     pixels: NDArray[np.uint8]
+    rows: NDArray[np.intp] | None
+    """Of each of these tiles its row of `pixels`; None when they are all of them, in their order."""
     keys: list[bytes]
     places: NDArray[np.intp] | None
-    """Of each tile of the call among these; None when they are the call's tiles as they were."""
+    """Of each tile of the request among these; None when each of them is there once."""
 
     @classmethod
-    def of(cls, tiles: NDArray[np.uint8]) -> Distinct:
-        keys = [tile_key(tile) for tile in tiles]
+    def of(cls, pixels: NDArray[np.uint8], rows: NDArray[np.intp] | None, keys: list[bytes]) -> Distinct:
+        """Of the tiles at `rows` of `pixels`, which have these keys."""
         first = {key: place for place, key in reversed(list(enumerate(keys)))}
         if len(first) == len(keys):
-            return cls(tiles, keys, None)
-        kept = sorted(first.values())
+            return cls(pixels, rows, keys, None)
+        kept = np.array(sorted(first.values()))
         rank = {keys[place]: n for n, place in enumerate(kept)}
-        return cls(tiles[kept], [keys[place] for place in kept], np.array([rank[key] for key in keys]))
+        places = np.array([rank[key] for key in keys])
+        return cls(pixels, kept if rows is None else rows[kept], [keys[place] for place in kept], places)
 
-    @classmethod
-    def as_given(cls, tiles: NDArray[np.uint8]) -> Distinct:
-        return cls(tiles, [tile_key(tile) for tile in tiles], None)
+    def taken(self, places: Sequence[int]) -> NDArray[np.uint8]:
+        """The pixels of the tiles at `places`."""
+        if self.rows is not None:
+            return self.pixels[self.rows[places]]
+        return self.pixels if len(places) == len(self.pixels) else self.pixels[places]
+
+
+def keys_of(tiles: NDArray[np.uint8]) -> list[bytes]:
+    return [tile_key(tile) for tile in tiles]
 
 
 def keys_array(keys: Sequence[bytes]) -> NDArray[np.uint8]:

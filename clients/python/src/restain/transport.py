@@ -6,6 +6,7 @@ answers of megabytes (4.3 ms against 0.9 ms for 3.5 MB), which the training loop
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,19 @@ _PIECE = 1 << 18
 _SMALL = 1 << 16
 # How much longer than the server the client waits, so that the server's own word on a deadline arrives.
 _GRACE = 0.5
+# A machine that vanished closes no connection: without keepalives who waits for its answer waits for the whole call's
+# time. No TCP_USER_TIMEOUT beside them: a server that is too busy to read would count as gone.
+_SOCKET_OPTIONS = [
+    (level, getattr(socket, name), value)
+    for level, name, value in (
+        (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 5),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 5),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", 2),
+    )
+    if hasattr(socket, name)
+]
 
 
 class NotSent(errors.Unavailable):
@@ -70,17 +84,40 @@ class Body:
         return self._response.read()
 
 
+def certificates(ca_certs: str | None, client_cert: tuple[str, str] | None) -> dict[str, str]:
+    """PEM files, as urllib3 has them: the roots to trust, and what is shown with its private key."""
+    shown = zip(("cert_file", "key_file"), client_cert, strict=True) if client_cert else ()
+    return dict(shown) | ({"ca_certs": ca_certs} if ca_certs else {})
+
+
 class Transport:
+    """`proof`: what `certificates` gives. `named`: the URL by which `url` was looked up, when that has an address in
+    place of a name.
+    """
+
     def __init__(
-        self, url: str, connections: int, connect_timeout: float, headers: Mapping[str, str], ca_certs: str | None
+        self,
+        url: str,
+        connections: int,
+        connect_timeout: float,
+        headers: Mapping[str, str],
+        proof: Mapping[str, str],
+        named: str | None = None,
     ):
         self._url = url.rstrip("/")
-        self._prefix = urllib3.util.parse_url(self._url).path or ""
+        parsed = urllib3.util.parse_url(self._url)
+        self._prefix = parsed.path or ""
         self._connect_timeout = connect_timeout
         self._headers = dict(headers)
-        self._options: dict[str, Any] = {"maxsize": connections, "block": False}
-        if ca_certs:
-            self._options["ca_certs"] = ca_certs
+        self._options: dict[str, Any] = {"maxsize": connections, "block": False, "socket_options": _SOCKET_OPTIONS}
+        if parsed.scheme == "https":
+            self._options |= proof
+        if named is not None:
+            name = urllib3.util.parse_url(named)
+            # What is asked and what certificates are for is the name, wherever it led.
+            self._headers["Host"] = name.netloc or ""
+            if parsed.scheme == "https":
+                self._options |= {"server_hostname": name.host, "assert_hostname": name.host}
         self._pool = self._new_pool()
 
     def _new_pool(self) -> urllib3.HTTPConnectionPool:

@@ -8,6 +8,7 @@ use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder};
 
 use super::super::problem::{MEDIA_TYPE, Problem};
+use super::locks::needs_key;
 use super::operations;
 use crate::serve::error::{Error, ErrorKind, Fault};
 
@@ -42,6 +43,9 @@ impl Modify for Errors {
 /// Which kinds an operation can give, besides `method_not_allowed`.
 fn can_give(method: &str, path: &str, kind: ErrorKind) -> bool {
     use ErrorKind as Kind;
+    if matches!(kind, Kind::Unauthenticated | Kind::Forbidden | Kind::OriginForbidden | Kind::RateLimited) {
+        return needs_key(method, path);
+    }
     let is_of_all = matches!(kind, Kind::NotReady | Kind::Draining | Kind::Internal);
     let is_of_bodies = matches!(kind, Kind::MalformedRequest | Kind::BodyTooLarge);
     // A name that holds a slash, or none at all, makes another path.

@@ -32,7 +32,8 @@ impl Modify for Heads {
                 let further: &[&str] = match (path, status.as_str()) {
                     ("/v1/augment", "200") => &["Server-Timing", "Restain-Provenance"],
                     ("/v1/encode", "200") => &["Server-Timing"],
-                    (_, "429") => &["Retry-After"],
+                    (_, "401") => &["WWW-Authenticate"],
+                    (_, "429") => &["Retry-After", "RateLimit", "RateLimit-Policy"],
                     _ => &[],
                 };
                 tell(&mut response.headers, &[&[REQUEST_ID], further].concat());
@@ -67,7 +68,7 @@ fn request_id() -> Parameter {
         .build()
 }
 
-fn headers() -> [(&'static str, Header); 5] {
+fn headers() -> [(&'static str, Header); 8] {
     let text = || ObjectBuilder::new().schema_type(Type::String);
     let header = |schema: ObjectBuilder, description: &str| HeaderBuilder::new().schema(Some(schema)).description(Some(description));
     let seconds = ObjectBuilder::new().schema_type(Type::Integer).format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)));
@@ -81,6 +82,19 @@ fn headers() -> [(&'static str, Header); 5] {
         (
             "Retry-After",
             header(seconds.minimum(Some(1)), "Seconds until there will be room, from the rate at which there has been").build(),
+        ),
+        ("WWW-Authenticate", header(text(), "How to ask").example(Some(r#"Bearer realm="restain""#.into())).build()),
+        (
+            "RateLimit",
+            header(text(), "Of a key with a rate, on every answer: requests left now, and seconds until the next")
+                .example(Some(r#""key";r=0;t=1"#.into()))
+                .build(),
+        ),
+        (
+            "RateLimit-Policy",
+            header(text(), "Of a key with a rate, on every answer: requests at once, and seconds in which they come back")
+                .example(Some(r#""key";q=100;w=2"#.into()))
+                .build(),
         ),
         ("Allow", header(text(), "The methods that the path has").example(Some("GET,HEAD,POST".into())).build()),
     ]

@@ -2,19 +2,21 @@
 //! the root of the repository is what this gives, and a test says so; others send every example to a server.
 //!
 //! The handlers describe what is theirs. Here is what stands around all of them: [`errors`], the [`heads`] of requests and
-//! answers, [`forms`], [`links`] and [`examples`]. `/v2` is not in it: the Open Inference Protocol is described elsewhere.
+//! answers, [`locks`], [`forms`], [`links`] and [`examples`]. `/v2` is not in it: the Open Inference Protocol is described elsewhere.
 
 mod errors;
 mod examples;
 mod forms;
 mod heads;
 mod links;
+mod locks;
 
 use errors::Errors;
 use examples::Examples;
 use forms::Forms;
 use heads::Heads;
 use links::Links;
+use locks::Locks;
 use utoipa::OpenApi;
 
 use super::{add_body, augment, encode, health, models, problem, styles};
@@ -48,7 +50,7 @@ pub const FILES: [(&str, &str, &[u8]); 3] = [
         (name = "models", description = "What is served"),
         (name = "health", description = "For load balancers and dashboards"),
     ),
-    modifiers(&Errors, &Heads, &Forms, &Links, &Examples),
+    modifiers(&Errors, &Locks, &Heads, &Forms, &Links, &Examples),
 )]
 struct Api;
 

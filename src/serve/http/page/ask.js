@@ -10,10 +10,15 @@ class Problem extends Error {
   get passes() { return this.code === "unreachable" || [429, 503].includes(this.status); }
 }
 
-async function ask(path, options) {
+/** The key that the visitor gave, if the server asks for one. The browser forgets it with the tab. */
+const KEY = "restain-key";
+
+async function ask(path, options = {}) {
+  const key = sessionStorage.getItem(KEY);
+  const headers = { ...options.headers, ...(key && { authorization: `Bearer ${key}` }) };
   let response;
   try {
-    response = await fetch(path, options);
+    response = await fetch(path, { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem({ title: "The server does not answer", detail: "It may have been stopped, or the way to it is cut. As soon as it answers, this goes on.", code: "unreachable" }, 0);
@@ -60,7 +65,20 @@ function tell(problem) {
     countDown(problem, Math.max(1, Math.ceil(problem.retryAfter)));
     return;
   }
-  $("problem").replaceChildren(...explain(problem, actions));
+  $("problem").replaceChildren(...explain(problem, actions), ...(problem.status === 401 ? [keyForm()] : []));
+}
+
+function keyForm() {
+  const input = make("input", { type: "password", autocomplete: "off", required: true, spellcheck: false, "aria-label": "Key" });
+  const form = make("form", { class: "buttons" }, input, make("button", { textContent: "Use this key" }));
+  form.onsubmit = (event) => {
+    event.preventDefault();
+    sessionStorage.setItem(KEY, input.value.trim());
+    tell(null);
+    again();
+    watchAgain();
+  };
+  return form;
 }
 
 function countDown(problem, seconds) {

@@ -11,6 +11,7 @@ function asCurl(jobs) {
     const one = tiles.length * column.variants === 1, to = outputName(column, method, jobs);
     const parts = [
       `curl -sS --fail-with-body ${quoted(`${location.origin}/v1/augment`)}`,
+      ...(sessionStorage.getItem(KEY) ? ['-H "authorization: Bearer $RESTAIN_KEY"'] : []),
       `-H 'accept: ${one ? "image/png" : "application/x-tar"}' -o ${quoted(`${to}.${one ? "png" : "tar"}`)}`,
       `--form-string ${quoted(`request=${JSON.stringify(requestOf(column, method))}`)}`,
       ...tiles.map(upload("tile")),
@@ -29,8 +30,10 @@ function asPython(jobs) {
     const names = references ? `, ${python((job.column.references ?? []).map((tile) => tile.name))}` : "";
     return `    ${python(outputName(job.column, job.method, jobs))}: ${references ? `(${request}${names})` : request},`;
   });
+  const key = sessionStorage.getItem(KEY);
+  const headers = `{"Content-Type": "application/json"${key ? ', "Authorization": f"Bearer {os.environ[\'RESTAIN_KEY\']}"' : ""}}`;
   return `import base64
-import json
+import json${key ? "\nimport os" : ""}
 import urllib.request
 from pathlib import Path
 
@@ -47,7 +50,7 @@ def read(names):
 
 for label, ${references ? "(request, references)" : "request"} in REQUESTS.items():
     body = {"request": request, "tiles": read(TILES)${references ? ', "references": read(references)' : ""}}
-    call = urllib.request.Request(URL, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    call = urllib.request.Request(URL, json.dumps(body).encode(), ${headers})
     with urllib.request.urlopen(call) as response:
         answer = json.load(response)
     for name, tile in zip(TILES, answer["tiles"]):

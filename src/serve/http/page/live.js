@@ -58,6 +58,8 @@ function drawLive() {
 }
 
 let gone = false;
+/** The key is not for figures: it is not asked every second whether it is by now. */
+let shut = false;
 
 async function poll() {
   try {
@@ -69,13 +71,15 @@ async function poll() {
     gone = false;
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
-    gone = true;
+    shut = [401, 403].includes(problem.status);
+    $("live").hidden = shut;
+    gone = !shut;
     // Counters of another process would make nonsense of differences.
     readings.length = 0;
     $("live").classList.add("gone");
     for (const value of $("live").querySelectorAll("b")) value.textContent = "–";
   } finally {
-    polling = document.hidden ? 0 : setTimeout(poll, SECOND);
+    polling = document.hidden || shut ? 0 : setTimeout(poll, SECOND);
   }
 }
 
@@ -85,5 +89,13 @@ function watch() {
     polling = 0;
     if (!document.hidden) poll();
   });
+  poll();
+}
+
+/** With another key. */
+function watchAgain() {
+  if (!shut) return;
+  shut = false;
+  $("live").hidden = false;
   poll();
 }

@@ -73,7 +73,8 @@ function listenToZoom() {
     $("zoom").close();
     toggleStyle(zoomed.made.style);
   };
-  $("zoom").onclose = () => focusCell(zoomed);
+  // The event comes after the closing: whoever has moved on by then stays where they are.
+  $("zoom").onclose = () => { if (document.activeElement.matches("body, .variant")) focusCell(zoomed); };
   for (const dialog of document.querySelectorAll("dialog")) {
     // What lies outside of its box is the backdrop.
     dialog.onclick = (event) => { if (event.target === dialog && event.detail) closeOutside(dialog, event); };

@@ -1,0 +1,142 @@
+# The images of restain: `cpu` (what is built unless another target is named), `cuda` and `train`.
+#
+#   docker build --target cpu --tag restain:cpu .        or `make image`; podman and buildah do as well
+#
+# What runs is Debian, a program and the libraries that it loads: no compiler, no Python, and no trainer beside the server.
+# docs/operating.md says how to run it; deploy/image/test.sh builds it where there is neither an engine nor a registry.
+
+ARG RUST_IMAGE=rust:1.95.0-slim-trixie
+ARG DEBIAN_IMAGE=debian:13.8-slim
+
+
+# Native libraries: wheels of fixed versions and digests, fetched by the script that a checkout uses too.
+FROM ${DEBIAN_IMAGE} AS fetch
+RUN apt-get update && apt-get install --yes --no-install-recommends python3-pip
+WORKDIR /source
+COPY tools/fetch.py tools/fetch.py
+
+FROM fetch AS onnxruntime
+RUN python3 tools/fetch.py onnxruntime
+
+FROM fetch AS onnxruntime-cuda
+RUN python3 tools/fetch.py onnxruntime-cuda
+
+FROM fetch AS libtorch
+RUN python3 tools/fetch.py libtorch
+
+
+# The programs. What cargo downloads and compiles is kept between builds, outside the image.
+FROM ${RUST_IMAGE} AS source
+WORKDIR /source
+COPY Cargo.toml Cargo.lock build.rs ./
+COPY benches/*.rs benches/
+COPY docs/tile.png docs/tiles.safetensors docs/references.safetensors docs/
+COPY proto proto
+COPY src src
+COPY deploy/image/crates.sh deploy/image/crates.sh
+
+FROM source AS build
+RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,id=restain-serve,target=/source/target \
+    cargo build --release --locked --bin restain \
+    && install -D target/release/restain /out/restain \
+    && deploy/image/crates.sh serve > /out/crates
+
+FROM source AS build-train
+RUN apt-get update && apt-get install --yes --no-install-recommends g++
+# Where it lies in the image as well: the program looks for it there.
+ENV LIBTORCH=/opt/libtorch
+COPY --from=libtorch /source/.deps/libtorch /opt/libtorch
+RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,id=restain-train,target=/source/target \
+    cargo build --release --locked --no-default-features --features train --bin restain-train \
+    && install -D target/release/restain-train /out/restain-train \
+    && deploy/image/crates.sh train > /out/crates
+
+
+# What all images have.
+FROM ${DEBIAN_IMAGE} AS base
+COPY LICENSE /usr/share/doc/restain/LICENSE
+USER 65532:65532
+STOPSIGNAL SIGTERM
+LABEL org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.vendor="The restain authors" \
+      org.opencontainers.image.version="0.1.0"
+
+FROM base AS server
+USER root
+# For a cache and for styles, which the server writes; nothing else of the image is ever written to.
+RUN install --directory --owner=65532 --group=65532 /var/lib/restain /var/lib/restain/cache /var/lib/restain/state
+USER 65532:65532
+COPY models/demo /models/demo
+COPY deploy/image/restain.toml /etc/restain/restain.toml
+COPY --from=build /out/restain /usr/local/bin/restain
+ENV RESTAIN_CONFIG=/etc/restain/restain.toml ORT_DYLIB_PATH=/opt/onnxruntime/lib/libonnxruntime.so
+VOLUME /var/lib/restain
+# HTTP, gRPC, and for probes plain HTTP without keys: as in restain.toml.
+EXPOSE 8080 8081 8082
+HEALTHCHECK --interval=10s --timeout=5s --start-period=5m --retries=3 \
+    CMD ["/usr/local/bin/restain", "health", "http://127.0.0.1:8082/health/ready"]
+ENTRYPOINT ["/usr/local/bin/restain"]
+CMD ["serve"]
+
+
+# Bills of materials: what cargo linked, what was fetched, and the Debian packages beneath.
+FROM onnxruntime AS sbom-cpu
+COPY tools/sbom.py tools/sbom.py
+COPY Cargo.lock ./
+COPY models/demo models/demo
+COPY --from=build /out/crates crates
+COPY --from=base /var/lib/dpkg/status dpkg-status
+RUN python3 tools/sbom.py restain --crates crates --wheels .deps/onnxruntime/pins.json --debian dpkg-status --bundles models > sbom.cdx.json
+
+FROM onnxruntime-cuda AS sbom-cuda
+COPY tools/sbom.py tools/sbom.py
+COPY Cargo.lock ./
+COPY models/demo models/demo
+COPY --from=build /out/crates crates
+COPY --from=base /var/lib/dpkg/status dpkg-status
+RUN python3 tools/sbom.py restain --crates crates --wheels .deps/onnxruntime-cuda/pins.json --debian dpkg-status --bundles models > sbom.cdx.json
+
+FROM onnxruntime AS sbom-train
+COPY tools/sbom.py tools/sbom.py
+COPY Cargo.lock ./
+COPY --from=libtorch /source/.deps/libtorch/pins.json libtorch.json
+COPY --from=build-train /out/crates crates
+COPY --from=base /var/lib/dpkg/status dpkg-status
+RUN python3 tools/sbom.py restain-train --crates crates --wheels .deps/onnxruntime/pins.json libtorch.json --debian dpkg-status > sbom.cdx.json
+
+
+# The trainer, on CPUs. docs/operating.md says how it is given the GPU half of libtorch.
+FROM base AS train
+COPY --from=libtorch /source/.deps/libtorch/lib /opt/libtorch/lib
+COPY --from=onnxruntime /source/.deps/onnxruntime /opt/onnxruntime
+COPY --from=build-train /out/restain-train /usr/local/bin/restain-train
+COPY --from=sbom-train /source/sbom.cdx.json /usr/share/doc/restain/sbom.cdx.json
+# It exports through ONNX Runtime, to prove that the server will see what was trained.
+ENV ORT_DYLIB_PATH=/opt/onnxruntime/lib/libonnxruntime.so
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="restain-train" \
+      org.opencontainers.image.description="Trainer of the style-mixing Vision Transformers that restain serves" \
+      org.opencontainers.image.revision="${REVISION}"
+ENTRYPOINT ["/usr/local/bin/restain-train"]
+CMD ["--help"]
+
+
+# The server on NVIDIA GPUs: the driver comes from the node, by NVIDIA's container toolkit.
+FROM server AS cuda
+COPY --from=onnxruntime-cuda /source/.deps/onnxruntime-cuda /opt/onnxruntime
+COPY --from=sbom-cuda /source/sbom.cdx.json /usr/share/doc/restain/sbom.cdx.json
+ENV LD_LIBRARY_PATH=/opt/onnxruntime/lib NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility RESTAIN_DEVICES=cuda:0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="restain" \
+      org.opencontainers.image.description="Server of domain-shifted histopathology tiles, on NVIDIA GPUs" \
+      org.opencontainers.image.revision="${REVISION}"
+
+
+# The server on CPUs.
+FROM server AS cpu
+COPY --from=onnxruntime /source/.deps/onnxruntime /opt/onnxruntime
+COPY --from=sbom-cpu /source/sbom.cdx.json /usr/share/doc/restain/sbom.cdx.json
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="restain" \
+      org.opencontainers.image.description="Server of domain-shifted histopathology tiles" \
+      org.opencontainers.image.revision="${REVISION}"

@@ -1,0 +1,188 @@
+"""The tiles of one call on their way to several servers, or to one in several requests.
+
+A portion is what one request carries. Tiles go to the replica they belong to; when that is away its tiles are dealt
+out again among the others, and none of it is seen by the caller. Tiles that must stay together do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import call as calls
+from . import errors, rendezvous
+from .call import Ask, Call
+from .replicas import Replica, Replicas
+from .tiles import Distinct, keys_of
+
+T = TypeVar("T")
+Places = slice | NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Portion:
+    """Tiles of a call, and who is asked about them."""
+
+    places: Places
+    """Of the tiles among the call's. A slice for neighbours, so that nothing of them is copied."""
+    keys: list[bytes] | None
+    """None: not known yet."""
+    replica: Replica
+    headers: Mapping[str, str]
+
+    def __len__(self) -> int:
+        places = self.places
+        return places.stop - places.start if isinstance(places, slice) else len(places)
+
+    def tiles(self, pixels: NDArray[np.uint8], ask: Ask) -> Distinct:
+        """Of the call's `pixels` those of this portion."""
+        rows = None if isinstance(self.places, slice) else self.places
+        pixels = pixels[self.places] if isinstance(self.places, slice) else pixels
+        if not ask.by_key:
+            return Distinct(pixels, rows, [b""] * len(self), None)
+        keys = keys_of(pixels) if self.keys is None else self.keys
+        return Distinct(pixels, rows, keys, None) if ask.is_whole else Distinct.of(pixels, rows, keys)
+
+    def room(self, made: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Memory for its rows of `made`: there itself, when they are neighbours."""
+        if isinstance(self.places, slice):
+            return made[self.places]
+        return np.empty((len(self), *made.shape[1:]), made.dtype)
+
+    def cut(self, start: int, stop: int) -> Portion:
+        places: Places
+        if isinstance(self.places, slice):
+            places = slice(self.places.start + start, self.places.start + stop)
+        else:
+            places = self.places[start:stop]
+        return replace(self, places=places, keys=None if self.keys is None else self.keys[start:stop])
+
+
+@dataclass(frozen=True)
+class Split:
+    """Whom tiles are given to: by rendezvous to one of `replicas`, or with a shard to the gateway before them."""
+
+    replicas: Replicas
+    shards: int | None
+    is_whole: bool
+    by_key: bool
+
+    def all_of(self, pixels: NDArray[np.uint8], size: int) -> list[Portion]:
+        """A call's tiles in portions of `size` at most."""
+        every = slice(0, len(pixels))
+        is_spread = self.shards is not None or not self.replicas.is_alone
+        if not (is_spread and self.by_key):
+            replicas, portions = self._here(), []
+            for start in range(0, len(pixels), size):
+                replica = replicas[self.replicas.next() % len(replicas)]
+                portions.append(Portion(slice(start, min(start + size, len(pixels))), None, replica, {}))
+            return portions
+        return _cut(self.of(every, keys_of(pixels)), size)
+
+    def of(self, places: Places, keys: list[bytes] | None) -> list[Portion]:
+        """These tiles, each with the replica that it belongs to now."""
+        replicas = self._here()
+        if keys is None:
+            return [Portion(places, None, replicas[self.replicas.next() % len(replicas)], {})]
+        # Tiles that stay together go where the first of them belongs.
+        asked = keys[:1] if self.is_whole else keys
+        if self.shards is not None:
+            groups = rendezvous.shards(asked, self.shards)
+            homes = {int(n): (replicas[0], {rendezvous.SHARD_HEADER: str(n)}) for n in np.unique(groups)}
+        else:
+            groups = rendezvous.owners(asked, [replica.address for replica in replicas])
+            homes = {int(n): (replicas[n], {}) for n in np.unique(groups)}
+        if len(homes) == 1:
+            return [Portion(places, keys, *home) for home in homes.values()]
+        told = np.arange(places.start, places.stop) if isinstance(places, slice) else places
+        portions = []
+        for n, home in homes.items():
+            mine = np.flatnonzero(groups == n)
+            portions.append(Portion(told[mine], [keys[at] for at in mine], *home))
+        return portions
+
+    def _here(self) -> list[Replica]:
+        """Those that are not left out, or all: somebody must be tried."""
+        return self.replicas.usable() or self.replicas.every()
+
+
+@dataclass(frozen=True)
+class Delivery(Generic[T]):
+    """Portions brought to where they belong, by `one`, which is given the request's call and its tiles."""
+
+    call: Call
+    split: Split
+    one: Callable[[Call, Portion], T]
+    instead: Callable[[Portion, errors.ServerError], T | None]
+    """What stands in for an answer; None raises the error."""
+    smaller: Callable[[int], None]
+    """Hears how many tiles the server takes at once, when that is less than was thought."""
+
+    def all_of(self, portions: list[Portion], threads: Callable[[], ThreadPoolExecutor]) -> list[tuple[Portion, T]]:
+        """All at once, and a single one in the caller's thread."""
+        if len(portions) == 1:
+            return self._brought(portions[0])
+        futures = [threads().submit(self._brought, portion) for portion in portions]
+        try:
+            return [part for future in futures for part in future.result()]
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+
+    def _brought(self, portion: Portion) -> list[tuple[Portion, T]]:
+        """A portion, and what becomes of it when it is too large or its replica away."""
+        done: list[tuple[Portion, T]] = []
+        waiting, waits = [portion], 0
+        while waiting:
+            portion = waiting.pop()
+            call = replace(self.call, transport=portion.replica.transport, headers=portion.headers)
+            try:
+                done.append((portion, self.one(call, portion)))
+            except errors.TooLarge as error:
+                if len(portion) == 1 or self.split.is_whole or not calls.is_divisible(error):
+                    raise
+                middle = (len(portion) + 1) // 2
+                self.smaller(middle)
+                waiting += [portion.cut(0, middle), portion.cut(middle, len(portion))]
+            except errors.ServerError as error:
+                is_moving = self._left_out(portion, error)
+                if is_moving and not self.split.replicas.usable():
+                    # Nobody is there: as with one server that is away, there is nothing but to wait.
+                    waits += 1
+                    is_moving = self._waited(error, waits)
+                if is_moving and self.call.deadline.left() > 0:
+                    waiting += self.split.of(portion.places, portion.keys)
+                    continue
+                stand_in = self.instead(portion, error)
+                if stand_in is None:
+                    raise
+                done.append((portion, stand_in))
+        return done
+
+    def _left_out(self, portion: Portion, error: errors.ServerError) -> bool:
+        """Leaves out the replica of a portion, if it is away and others may be there."""
+        is_away = isinstance(error, errors.Unavailable) and not self.call.is_alone
+        if is_away:
+            self.split.replicas.leave_out(portion.replica)
+        return is_away and not self.call.cancelled.is_set()
+
+    def _waited(self, error: errors.ServerError, waits: int) -> bool:
+        wait = self.call.retry.wait(error, waits, repeatable=True)
+        if wait is None or wait >= self.call.deadline.left():
+            return False
+        self.call.cancelled.wait(wait)
+        return not self.call.cancelled.is_set()
+
+
+def _cut(portions: list[Portion], size: int) -> list[Portion]:
+    pieces = []
+    for portion in portions:
+        starts = range(0, len(portion), size)
+        pieces += [portion.cut(start, min(start + size, len(portion))) for start in starts]
+    return pieces

@@ -1,0 +1,22 @@
+#!/bin/bash
+# deploy/image/test.sh [TARGET...]   Builds the images for real and tries them: `cpu` unless other targets are named.
+#
+# As root, with buildah and runc alone: no engine, no image registry. What the Dockerfile's base images hold is made
+# from Debian's packages and this machine's Rust (bases.sh); everything else is built as anywhere.
+
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+export BUILDAH_ISOLATION=chroot
+
+[ "$(id -u)" = 0 ] || { echo "image-test: wants root, for debootstrap and mounts" >&2; exit 1; }
+tools/need.sh buildah debootstrap runc curl rustc python3
+deploy/image/bases.sh
+revision=$(git rev-parse HEAD)
+[ -z "$(git status --porcelain --untracked-files=no)" ] || revision=$revision-changed
+for target in "${@:-cpu}"; do
+    started=$SECONDS
+    buildah build --pull=never --network host --format docker --layers --target "$target" \
+        --build-arg REVISION="$revision" --tag "restain:$target" .
+    echo "built restain:$target in $((SECONDS - started)) s"
+    python3 deploy/image/try.py "restain:$target"
+done

@@ -1,0 +1,137 @@
+//! `restain health`: asks a running server once whether it is well. For a container's health check, where there is
+//! neither a shell nor curl. Plain HTTP only, which the port for probes speaks; where TLS is, something else asks.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use hyper::Uri;
+
+/// More than any head of an answer whose first line is all that is read.
+const MOST_READ: u64 = 4096;
+
+#[derive(clap::Args)]
+pub struct HealthArgs {
+    /// What to ask
+    #[arg(default_value = "http://127.0.0.1:8080/health/ready", value_name = "URL")]
+    url: Uri,
+    /// Longest time for all of it
+    #[arg(long, default_value = "2s")]
+    timeout: crate::units::Span,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum HealthError {
+    #[error("`{0}` is not http://HOST:PORT/PATH")]
+    NotPlainHttp(Uri),
+    #[error("{url} does not answer")]
+    Silent { url: Uri, source: io::Error },
+    #[error("{url} answers `{status}`")]
+    Unwell { url: Uri, status: String },
+}
+
+/// The status line of an answer that says that all is well.
+///
+/// # Errors
+/// When nobody answers in time, or something else than 200.
+pub fn ask(args: &HealthArgs) -> Result<String, HealthError> {
+    let url = &args.url;
+    let (Some("http"), Some(host)) = (url.scheme_str(), url.host()) else { return Err(HealthError::NotPlainHttp(url.clone())) };
+    let place = (host.trim_matches(['[', ']']), url.port_u16().unwrap_or(80));
+    let status = status_line(place, url, Instant::now() + args.timeout.0);
+    let status = status.map_err(|source| HealthError::Silent { url: url.clone(), source })?;
+    match status.split(' ').nth(1) {
+        Some("200") => Ok(status),
+        _ => Err(HealthError::Unwell { url: url.clone(), status }),
+    }
+}
+
+fn status_line(place: (&str, u16), url: &Uri, end: Instant) -> io::Result<String> {
+    let mut stream = connect(&place.to_socket_addrs()?.collect::<Vec<_>>(), end)?;
+    stream.set_write_timeout(Some(left(end)?))?;
+    let path = url.path_and_query().map_or("/", |path| path.as_str());
+    let host = url.authority().map_or("", |authority| authority.as_str());
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+    let mut read = Vec::new();
+    while !read.contains(&b'\n') && (read.len() as u64) < MOST_READ {
+        // Set anew for every piece: a server that sends a byte a second is not well either.
+        stream.set_read_timeout(Some(left(end)?))?;
+        let mut piece = [0; 256];
+        match stream.read(&mut piece)? {
+            0 => break,
+            size => read.extend_from_slice(&piece[..size]),
+        }
+    }
+    let line = read.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(line).trim_end().to_owned())
+}
+
+/// The first of the addresses that takes the connection.
+fn connect(addresses: &[SocketAddr], end: Instant) -> io::Result<TcpStream> {
+    let mut refused = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match TcpStream::connect_timeout(address, left(end)?) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+/// A timeout of zero would mean none at all.
+fn left(end: Instant) -> io::Result<Duration> {
+    end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()).ok_or_else(|| io::ErrorKind::TimedOut.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// What is told of a server that answers one request with this, and the request's first line.
+    fn told(answer: &'static str, timeout: &str) -> (Result<String, HealthError>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/health/ready", listener.local_addr().unwrap()).parse().unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = BufReader::new(stream.try_clone().unwrap());
+            let mut first = String::new();
+            request.read_line(&mut first).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+            // Until the caller hangs up: an answer without an end ends at the caller's timeout.
+            let _ = io::copy(&mut request, &mut io::sink());
+            first
+        });
+        let told = ask(&HealthArgs { url, timeout: timeout.parse().unwrap() });
+        (told, server.join().unwrap())
+    }
+
+    #[test]
+    fn only_an_answer_of_200_is_well() {
+        let (told_well, asked) = told("HTTP/1.1 200 OK\r\n\r\n", "1m");
+        assert_eq!((told_well.unwrap().as_str(), asked.as_str()), ("HTTP/1.1 200 OK", "GET /health/ready HTTP/1.1\r\n"));
+        for answer in ["HTTP/1.1 503 Service Unavailable\r\n\r\n", "HTTP/1.1 2000\r\n", "200\r\n", "\r\n"] {
+            assert!(matches!(told(answer, "1m").0, Err(HealthError::Unwell { .. })), "{answer}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_does_not_come_or_end_is_waited_for_no_longer_than_told() {
+        for answer in ["", "HTTP/1.1 200"] {
+            assert!(matches!(told(answer, "50ms").0, Err(HealthError::Silent { .. })), "{answer}");
+        }
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let args = HealthArgs { url: format!("http://{free}").parse().unwrap(), timeout: "1m".parse().unwrap() };
+        assert!(matches!(ask(&args), Err(HealthError::Silent { .. })));
+    }
+
+    #[test]
+    fn what_is_not_plain_http_is_refused() {
+        for url in ["https://127.0.0.1/", "127.0.0.1:80", "/health/ready"] {
+            let args = HealthArgs { url: url.parse().unwrap(), timeout: "1m".parse().unwrap() };
+            assert!(matches!(ask(&args), Err(HealthError::NotPlainHttp(_))), "{url}");
+        }
+    }
+}

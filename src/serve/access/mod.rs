@@ -1,0 +1,202 @@
+//! Who may ask for what: bearer keys with scopes, and for each key a rate and a number of requests at once. Both
+//! transports ask here before they read anything of a request but its head.
+//!
+//! It knows nothing of routes, which transports map to a [`Scope`], and nothing of tiles: what the house as a whole can
+//! take is `admission`'s.
+
+mod keys;
+mod limit;
+mod pass;
+mod token;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use keys::Keys;
+pub use keys::{Key, Scope};
+pub use limit::Standing;
+use limit::Usage;
+pub use pass::{Pass, Ticket};
+pub use token::token;
+
+use super::error::{Error, ErrorKind};
+use super::metrics::Metrics;
+use super::reread::{Reread, RereadError};
+
+pub struct Access {
+    /// Without keys everyone may do everything.
+    keys: Option<Arc<Reread<Keys>>>,
+    /// By name of the key, whatever the file says of it by now.
+    usage: Mutex<HashMap<Arc<str>, Arc<Usage>>>,
+    metrics: Arc<Metrics>,
+}
+
+/// What became of a request at the door.
+pub struct Verdict {
+    pub pass: Result<Pass, Error>,
+    /// For keys with a rate.
+    pub standing: Option<Standing>,
+}
+
+impl Access {
+    /// # Errors
+    /// When the file cannot be read, or holds no usable keys.
+    pub fn open(file: Option<&Path>, metrics: Arc<Metrics>) -> Result<Self, RereadError> {
+        let open = |file: &Path| Reread::open(vec![file.to_owned()], metrics.rereading("keys"), |files| Keys::parse(&files[0]));
+        let keys = file.map(open).transpose()?;
+        Ok(Self { keys, usage: Mutex::default(), metrics })
+    }
+
+    /// Reads the file of keys again when it changes; ends at once where there is none.
+    pub fn watch(&self) -> impl Future<Output = ()> + use<> {
+        let keys = self.keys.clone();
+        async move {
+            if let Some(keys) = keys {
+                keys.watch().await;
+            }
+        }
+    }
+
+    /// Whether a request with this `authorization` is of somebody known; where there are no keys, everybody is.
+    pub fn knows(&self, authorization: Option<&[u8]>) -> bool {
+        let Some(keys) = &self.keys else { return true };
+        authorization.and_then(bearer).is_some_and(|token| keys.current().find(token).is_some())
+    }
+
+    /// Lets one more message of a stream in, as its key is now: it may be gone from the file, or have no request left,
+    /// which is told with the time until it has.
+    ///
+    /// # Errors
+    /// `unauthenticated`, when the key is gone or no longer for this; `rate_limited`.
+    pub fn judge_again(&self, ticket: &Ticket) -> Result<(), Error> {
+        let (Some(keys), Some((digest, scope))) = (&self.keys, ticket.0) else { return Ok(()) };
+        let keys = keys.current();
+        let key = keys.of(&digest).filter(|key| key.scopes.contains(&scope));
+        let key = key.ok_or_else(|| unauthenticated("the key that this stream began with is not for it any more"))?;
+        match self.usage(&key.name, &keys).take(key, Instant::now()) {
+            Some((false, standing)) => Err(Error::new(ErrorKind::RateLimited, too_fast(key, standing)).retry_after(standing.next)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets a request in that carries this `authorization`, or says why not.
+    pub fn judge(&self, authorization: Option<&[u8]>, scope: Scope) -> Verdict {
+        let Some(keys) = &self.keys else { return Verdict { pass: Ok(Pass::of_nobody()), standing: None } };
+        let refused = |name: &str, error: Error, standing| {
+            self.metrics.key_asked(name, error.kind.row().code);
+            Verdict { pass: Err(error), standing }
+        };
+        let token = match authorization.map(bearer) {
+            Some(Some(token)) => token,
+            Some(None) => return refused("", unauthenticated("`authorization` is not of the form `Bearer TOKEN`"), None),
+            None => return refused("", unauthenticated("this server asks for a key: send `authorization: Bearer TOKEN`"), None),
+        };
+        let keys = keys.current();
+        let Some(key) = keys.find(token) else {
+            return refused("", unauthenticated("the token in `authorization` is of no key of this server"), None);
+        };
+        let usage = self.usage(&key.name, &keys);
+        let taken = usage.take(key, Instant::now());
+        let standing = taken.map(|(_, standing)| standing);
+        if !key.scopes.contains(&scope) {
+            let has: Vec<&str> = key.scopes.iter().map(|scope| scope.name()).collect();
+            let detail = format!("this needs the scope `{}`, and the key {} has `{}`", scope.name(), key.name, has.join("`, `"));
+            return refused(&key.name, Error::new(ErrorKind::Forbidden, detail), standing);
+        }
+        if let Some((false, standing)) = taken {
+            return refused(&key.name, self.limited(too_fast(key, standing), standing.next), Some(standing));
+        }
+        if !usage.enter(key.concurrency) {
+            let most = key.concurrency.unwrap_or_default();
+            let detail = format!("the key {} has {most} requests under way, which is all it may have at once", key.name);
+            return refused(&key.name, self.limited(detail, Duration::from_secs(1)), standing);
+        }
+        self.metrics.key_asked(&key.name, "let_in");
+        Verdict { pass: Ok(Pass::new(Arc::clone(&key.name), usage, Ticket(Some((keys::digest(token), scope))))), standing }
+    }
+
+    fn limited(&self, detail: String, wait: Duration) -> Error {
+        self.metrics.rejected(ErrorKind::RateLimited);
+        // The header counts whole seconds, and none would mean at once.
+        Error::new(ErrorKind::RateLimited, detail).retry_after(Duration::from_secs(wait.as_secs_f64().ceil().max(1.0) as u64))
+    }
+
+    fn usage(&self, name: &Arc<str>, keys: &Keys) -> Arc<Usage> {
+        let mut usage = self.usage.lock().expect("no code panics while it holds this lock");
+        if usage.len() > 2 * keys::MAX_KEYS {
+            usage.retain(|name, _| keys.has(name));
+        }
+        Arc::clone(usage.entry(Arc::clone(name)).or_default())
+    }
+}
+
+fn too_fast(key: &Key, standing: Standing) -> String {
+    let rate = key.requests_per_second.unwrap_or_default();
+    format!(
+        "the key {} may ask {rate} times a second, and {} times at once: the next time in {:.3} s",
+        key.name,
+        standing.burst,
+        standing.next.as_secs_f64()
+    )
+}
+
+fn unauthenticated(detail: &str) -> Error {
+    Error::new(ErrorKind::Unauthenticated, detail)
+}
+
+/// RFC 6750, section 2.1; the name of the scheme is case-insensitive (RFC 9110, section 11.1).
+fn bearer(header: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = header.split_at_checked(b"Bearer ".len())?;
+    let token = token.trim_ascii();
+    (scheme.eq_ignore_ascii_case(b"Bearer ") && !token.is_empty()).then_some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(keys: &[Key]) -> (Access, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("keys.toml");
+        std::fs::write(&file, keys.iter().map(Key::to_toml).collect::<String>()).unwrap();
+        (Access::open(Some(&file), Arc::new(Metrics::new().unwrap())).unwrap(), dir)
+    }
+
+    fn kind(verdict: &Verdict) -> Option<ErrorKind> {
+        verdict.pass.as_ref().err().map(|error| error.kind)
+    }
+
+    #[test]
+    fn a_key_opens_what_it_is_for() {
+        let (access, _dir) = access(&[Key::new("a", "token", [Scope::Augment])]);
+        let ask = |header: Option<&str>, scope| kind(&access.judge(header.map(str::as_bytes), scope));
+        assert_eq!(ask(Some("Bearer token"), Scope::Augment), None);
+        assert_eq!(ask(Some("bearer  token "), Scope::Augment), None);
+        assert_eq!(ask(Some("Bearer token"), Scope::Metrics), Some(ErrorKind::Forbidden));
+        for header in [None, Some("Bearer tokem"), Some("Bearer "), Some("Bearer"), Some("Basic token"), Some("token"), Some("")] {
+            assert_eq!(ask(header, Scope::Augment), Some(ErrorKind::Unauthenticated), "{header:?}");
+        }
+    }
+
+    #[test]
+    fn a_pass_counts_until_it_is_dropped() {
+        let (access, _dir) =
+            access(&[Key { concurrency: Some(1), ..Key::new("a", "t", [Scope::Augment]) }, Key::new("b", "u", [Scope::Augment])]);
+        let first = access.judge(Some(b"Bearer t"), Scope::Augment);
+        assert_eq!(kind(&access.judge(Some(b"Bearer t"), Scope::Augment)), Some(ErrorKind::RateLimited));
+        assert_eq!(kind(&access.judge(Some(b"Bearer u"), Scope::Augment)), None);
+        drop(first);
+        assert_eq!(kind(&access.judge(Some(b"Bearer t"), Scope::Augment)), None);
+    }
+
+    #[test]
+    fn an_error_tells_no_token() {
+        let (access, _dir) = access(&[Key::new("a", "token", [Scope::Augment])]);
+        for header in ["Bearer rst_secret", "Basic rst_secret", "Bearer token"] {
+            let said = access.judge(Some(header.as_bytes()), Scope::Models).pass.err().unwrap().to_string();
+            assert!(!said.contains("secret") && !said.contains("token`"), "{said}");
+        }
+    }
+}

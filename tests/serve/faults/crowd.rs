@@ -1,0 +1,94 @@
+//! Very many connections, and very few file descriptors.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
+use std::time::Duration;
+
+use super::{descriptors, still_serves};
+use crate::harness::{Server, until};
+
+const MANY: usize = 10_000;
+/// What a connection that has asked once and waits may cost the server, its buffers included.
+const MOST_BYTES_EACH: usize = 32 << 10;
+
+/// Sets how many file descriptors this process may have: as many as `wanted` where it is allowed, or a hard limit on them.
+fn limit(wanted: u64, hard: bool) -> bool {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls only read or write the struct that they are given.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
+            return false;
+        }
+        limit.rlim_cur = if hard { wanted } else { limit.rlim_cur.max(wanted) };
+        limit.rlim_max = if hard { wanted } else { limit.rlim_max.max(wanted) };
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0
+    }
+}
+
+fn resident(server: &Server) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() << 10
+}
+
+/// A connection that has asked for something, and been answered.
+fn guest(server: &Server) -> TcpStream {
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    // Who is not let in waits, and that is a failure.
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
+    stream
+}
+
+#[test]
+fn ten_thousand_idle_connections_cost_little_and_nobody_waits_for_them() {
+    if !limit(MANY as u64 + 2000, false) {
+        eprintln!("SKIPPED: this process may not have {MANY} file descriptors");
+        return;
+    }
+    // The server has the common limit, which it raises itself.
+    let soft = |command: &mut std::process::Command| {
+        // SAFETY: between fork and exec it makes two system calls, and allocates nothing.
+        unsafe { command.pre_exec(|| lower_the_soft_limit(1024)) };
+    };
+    let server = Server::start_as(&["--max-connections", "10100", "--idle-timeout", "10m"], soft);
+    still_serves(&server);
+    let (before, open) = (resident(&server), descriptors(&server));
+    let guests: Vec<TcpStream> = (0..MANY).map(|_| guest(&server)).collect();
+    still_serves(&server);
+    assert!(descriptors(&server) >= open + MANY - 1);
+    let each = resident(&server).saturating_sub(before) / MANY;
+    eprintln!("{MANY} idle connections: {each} bytes each");
+    assert!(each <= MOST_BYTES_EACH, "{each} bytes each");
+    drop(guests);
+    until("their descriptors are back", || descriptors(&server) <= open + 8);
+    still_serves(&server);
+}
+
+fn lower_the_soft_limit(to: u64) -> std::io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls only read or write the struct that they are given.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_cur = to;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_server_without_file_descriptors_says_so_and_goes_on_when_it_has_some() {
+    let few = |command: &mut std::process::Command| {
+        let limited = || if limit(96, true) { Ok(()) } else { Err(std::io::Error::last_os_error()) };
+        // SAFETY: between fork and exec it makes two system calls, and allocates nothing.
+        unsafe { command.pre_exec(limited) };
+    };
+    let server = Server::start_as(&[], few);
+    assert!(server.log().contains("fewer file descriptors than max-connections needs"), "{}", server.log());
+    let crowd: Vec<TcpStream> = (0..128).map(|_| TcpStream::connect(&server.address).unwrap()).collect();
+    until("it has none left", || server.log().contains("a connection could not be accepted"));
+    drop(crowd);
+    still_serves(&server);
+}
