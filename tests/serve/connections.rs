@@ -21,6 +21,54 @@ fn who_says_nothing_is_hung_up_on() {
     assert_eq!(server.get("/health/live").status(), 200);
 }
 
+/// One answer off a connection that stays open: its head, and what its length says of its body.
+fn answer(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+    stream.read_exact(&mut vec![0; length]).unwrap();
+    head
+}
+
+#[test]
+fn a_body_nobody_wanted_leaves_its_connection_in_order() {
+    let server = Server::start(&[]);
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    for _ in 0..2 {
+        write!(stream, "POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", 1 << 20).unwrap();
+        let refused = answer(&mut stream);
+        assert!(refused.starts_with("HTTP/1.1 404") && !refused.contains("connection: close"), "{refused}");
+        stream.write_all(&vec![0; 1 << 20]).unwrap();
+    }
+    stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    assert!(answer(&mut stream).starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn who_sends_too_much_before_reading_is_told_so_and_hung_up_on() {
+    let server = Server::start(&["--max-body", "1MiB"]);
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    write!(stream, "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: {SAFETENSORS}\r\ncontent-length: {}\r\n\r\n", 1 << 30).unwrap();
+    stream.write_all(&vec![0; 12 << 20]).unwrap();
+    let refused = answer(&mut stream);
+    assert!(refused.starts_with("HTTP/1.1 413") && refused.contains("connection: close"), "{refused}");
+}
+
+#[test]
+fn who_asks_for_leave_to_send_and_is_refused_sends_nothing() {
+    let server = Server::start(&[]);
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    stream.write_all(b"POST /nothing HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n").unwrap();
+    let mut all = String::new();
+    stream.read_to_string(&mut all).unwrap();
+    assert!(all.starts_with("HTTP/1.1 404") && all.contains("connection: close"), "{all}");
+}
+
 /// A connection whose answer is made, is larger than any buffer on its way, and has not been read.
 pub fn asked_for_much(server: &Server) -> TcpStream {
     let tiles: Vec<_> = (0..64).map(tile).collect();

@@ -10,6 +10,7 @@ mod door;
 mod encode;
 mod flat;
 mod health;
+mod leftover;
 mod models;
 mod openapi;
 mod page;
@@ -82,6 +83,7 @@ pub fn router(app: Arc<App>, further: Router<Arc<App>>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&app), observe))
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
         .layer(from_fn(request_id::sift))
+        .layer(from_fn(leftover::take))
         .with_state(app)
 }
 
