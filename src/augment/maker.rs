@@ -90,7 +90,8 @@ impl Maker {
         let model = the_model(&house)?;
         let mut ask = args.ask.request();
         ask.model = Some(model.key().to_string());
-        let (batch, encoders) = (config.largest_batch(), config.devices.0.len());
+        let places = config.encoders_on(&config.devices);
+        let (batch, encoders) = (config.largest_batch(&places), places.len());
         let pieces = u32::try_from(args.engine.max_inflight_bytes.0.div_ceil(PIECE)).unwrap_or(u32::MAX).max(1);
         let maker = Self {
             references: args.ask.references.iter().map(|path| reference(path, args)).collect::<Result<_, _>>()?,

@@ -12,7 +12,7 @@ use super::layout::LayoutChoice;
 use super::shard::Shard;
 use crate::codec::ImageFormat;
 use crate::options_file;
-use crate::serve::config::{ByteSize, Config, Devices, LogFormat, Precision, Span};
+use crate::serve::config::{ByteSize, Config, Devices, LogFormat, PrecisionChoice, Span};
 use crate::serve::pipeline::plan::MAX_SEED;
 use crate::serve::pipeline::request::{AugmentRequest, Method, OutputRequest, Placement, Priority, Share, StyleRequest, StyleSource};
 
@@ -149,12 +149,21 @@ pub struct EngineArgs {
     /// The directory of models, laid out as NAME/VERSION/bundle.json
     #[arg(long, env = "RESTAIN_MODELS", default_value = "models")]
     pub models: PathBuf,
-    /// Which of a bundle's encoders runs: fp32, fp16 or int8
-    #[arg(long, env = "RESTAIN_PRECISION", default_value = "fp32")]
-    pub precision: Precision,
-    /// Where encoders run, one worker for each: cpu, cuda:0 or a list such as cuda:0,cuda:1
+    /// Which of a bundle's encoders runs: fp32, fp16, int8, or auto: fp16 on a GPU where the bundle has it, fp32 otherwise
+    #[arg(long, env = "RESTAIN_PRECISION", default_value = "auto")]
+    pub precision: PrecisionChoice,
+    /// Where encoders run: cpu, cuda:0, tensorrt:0, or a list of one kind such as cuda:0,cuda:1
     #[arg(long, env = "RESTAIN_DEVICES", default_value = "cpu")]
     pub devices: Devices,
+    /// Encoders on each of them; 0 chooses: 2 on a GPU, 1 on a CPU
+    #[arg(long, env = "RESTAIN_ENCODERS_PER_DEVICE", default_value_t = 0, value_parser = up_to::<16>)]
+    pub encoders_per_device: usize,
+    /// Where encoders run when they cannot run on --devices; without it the job does not begin then
+    #[arg(long, env = "RESTAIN_FALLBACK_DEVICES")]
+    pub fallback_devices: Option<Devices>,
+    /// Most memory that an encoder takes of its GPU, for weights and work [default: all there is]
+    #[arg(long, env = "RESTAIN_GPU_MEMORY")]
+    pub gpu_memory: Option<ByteSize>,
     /// CPU threads for the encoders, and as many for decoding, synthesis and compression [default: all]
     #[arg(long, env = "RESTAIN_THREADS")]
     pub threads: Option<NonZeroUsize>,
@@ -162,7 +171,7 @@ pub struct EngineArgs {
     #[arg(long, env = "RESTAIN_ENCODER_THREADS", default_value_t = 0)]
     pub encoder_threads: usize,
     /// Most tiles encoded at once; 0 chooses: 32 on a GPU, on a CPU as many as an encoder has threads, up to 16
-    #[arg(long, env = "RESTAIN_MAX_BATCH", default_value_t = 0, value_parser = up_to_1024)]
+    #[arg(long, env = "RESTAIN_MAX_BATCH", default_value_t = 0, value_parser = up_to::<1024>)]
     pub max_batch: usize,
     /// Memory for encodings: of use where a data set holds a tile more than once
     #[arg(long, env = "RESTAIN_CACHE_MEMORY", default_value = "64MiB")]
@@ -180,8 +189,8 @@ fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_value(serde_json::Value::from(text)).map_err(|error| error.to_string())
 }
 
-fn up_to_1024(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|most| *most <= 1024).ok_or_else(|| "a whole number, at most 1024, is needed".to_owned())
+fn up_to<const MOST: usize>(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number <= MOST).ok_or_else(|| format!("a whole number, at most {MOST}, is needed"))
 }
 
 impl AugmentArgs {
@@ -249,6 +258,9 @@ impl AugmentArgs {
             default_model: self.ask.model.clone(),
             precision: engine.precision,
             devices: engine.devices.clone(),
+            encoders_per_device: engine.encoders_per_device,
+            fallback_devices: engine.fallback_devices.clone(),
+            gpu_memory: engine.gpu_memory,
             threads: engine.threads.unwrap_or(defaults.threads),
             encoder_threads: engine.encoder_threads,
             max_batch: engine.max_batch,

@@ -59,6 +59,14 @@ impl BundleWriter {
         fs::write(&path, bytes).map_err(BundleError::io("write", &path))
     }
 
+    /// Drops a file that was written or taken over.
+    pub fn remove(&mut self, name: &str) -> Result<(), BundleError> {
+        check_file_name(name)?;
+        self.known.remove(name);
+        let path = self.staging.path().join(name);
+        fs::remove_file(&path).map_err(BundleError::io("remove", &path))
+    }
+
     /// Writes the style bank.
     pub fn add_styles(&mut self, styles: &StyleBank, half: usize) -> Result<(), BundleError> {
         let bytes = styles.to_bytes(half).map_err(|source| BundleError::Styles { file: STYLES_FILE.to_owned(), source })?;
@@ -143,6 +151,11 @@ impl BundleEditor {
     /// Adds or replaces a file.
     pub fn add(&mut self, name: &str, bytes: &[u8]) -> Result<(), BundleError> {
         self.writer.add(name, bytes)
+    }
+
+    /// As [`BundleWriter::remove`].
+    pub fn remove(&mut self, name: &str) -> Result<(), BundleError> {
+        self.writer.remove(name)
     }
 
     pub fn set_styles(&mut self, styles: &StyleBank) -> Result<(), BundleError> {

@@ -5,12 +5,13 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// `cpu`, or `cuda:N` for the N-th NVIDIA GPU as CUDA counts them.
+/// `cpu`, `cuda:N` for the N-th NVIDIA GPU as CUDA counts them, or `tensorrt:N` for the same through TensorRT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Device {
     Cpu,
     Cuda(u16),
+    TensorRt(u16),
 }
 
 impl Device {
@@ -19,27 +20,37 @@ impl Device {
         match self {
             Self::Cpu => "cpu",
             Self::Cuda(_) => "cuda",
+            Self::TensorRt(_) => "tensorrt",
+        }
+    }
+
+    /// Which GPU; none for the CPU.
+    pub fn gpu(self) -> Option<u16> {
+        match self {
+            Self::Cpu => None,
+            Self::Cuda(index) | Self::TensorRt(index) => Some(index),
         }
     }
 }
 
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cpu => f.write_str("cpu"),
-            Self::Cuda(index) => write!(f, "cuda:{index}"),
-        }
+        f.write_str(self.provider())?;
+        self.gpu().map_or(Ok(()), |index| write!(f, ":{index}"))
     }
 }
 
 impl FromStr for Device {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no device: write cpu, or cuda:0 for the first GPU");
-        match text {
-            "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
-            _ => text.strip_prefix("cuda:").and_then(|index| index.parse().ok()).map(Self::Cuda).ok_or_else(wrong),
+        let wrong = || format!("`{text}` is no device: write cpu, cuda:0 for the first GPU, or tensorrt:0");
+        let (provider, index) = text.split_once(':').unwrap_or((text, "0"));
+        let index = index.parse().map_err(|_| wrong())?;
+        match provider {
+            "cpu" if text == "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(index)),
+            "tensorrt" => Ok(Self::TensorRt(index)),
+            _ => Err(wrong()),
         }
     }
 }
@@ -63,10 +74,12 @@ mod tests {
 
     #[test]
     fn a_device_is_read_as_it_is_written() {
-        for text in ["cpu", "cuda:0", "cuda:11"] {
+        for text in ["cpu", "cuda:0", "cuda:11", "tensorrt:1"] {
             assert_eq!(text.parse::<Device>().unwrap().to_string(), text);
         }
         assert_eq!("cuda".parse(), Ok(Device::Cuda(0)));
-        assert!("gpu".parse::<Device>().unwrap_err().contains("cuda:0"));
+        for wrong in ["gpu", "cpu:0", "cuda:", "cuda:x", ""] {
+            assert!(wrong.parse::<Device>().unwrap_err().contains("cuda:0"), "{wrong}");
+        }
     }
 }

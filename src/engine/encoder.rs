@@ -1,19 +1,21 @@
 //! One encoder graph in one session.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
-use ort::session::Session;
-use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
+use ort::session::{RunOptions, Session};
+use ort::value::{Outlet, TensorElementType, ValueType};
 
-use super::{Device, EngineError, Runtime};
+use super::bound::Bound;
+use super::profile::Profile;
+use super::{Device, EngineError, INPUT, OUTPUTS, Runtime, session};
 use crate::method::Geometry;
 use crate::method::geometry::CHANNELS;
 
-const INPUT: &str = "tiles";
-const OUTPUTS: [&str; 2] = ["anatomy", "characteristics"];
+/// Sizes of batch whose memory is kept for the next of that size.
+const MOST_SIZES: usize = 16;
 
 /// How an encoder runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,12 +23,25 @@ pub struct EncoderOptions {
     pub device: Device,
     /// CPU threads that share one `encode`; 0 leaves the number to the runtime.
     pub intra_threads: usize,
+    /// Most bytes of a GPU's memory that weights and activations may take.
+    pub gpu_memory: Option<usize>,
+    /// For TensorRT: whether it computes an fp32 graph in fp16.
+    pub half: bool,
+    /// For TensorRT: the largest batch.
+    pub largest_batch: usize,
+    /// For TensorRT: a directory in which the engines are kept that it takes minutes to build.
+    pub engines: Option<PathBuf>,
 }
 
 impl EncoderOptions {
     /// On the CPU, with so many threads; 0 leaves the number to the runtime.
     pub fn cpu(intra_threads: usize) -> Self {
-        Self { device: Device::Cpu, intra_threads }
+        Self::on(Device::Cpu, intra_threads)
+    }
+
+    /// On a device, with all of its memory.
+    pub fn on(device: Device, intra_threads: usize) -> Self {
+        Self { device, intra_threads, gpu_memory: None, half: false, largest_batch: 1, engines: None }
     }
 }
 
@@ -45,16 +60,52 @@ pub struct Encodings {
 pub struct Encoder {
     session: Session,
     geometry: Geometry,
+    device: Device,
+    /// Of the latents: f32, or f16 from a graph that computes in it.
+    element: TensorElementType,
+    /// By batch.
+    bound: BTreeMap<usize, Bound>,
+}
+
+/// Latents as the graph made them, [batch, N, h] row-major.
+enum Latents<'a> {
+    Full(&'a [f32]),
+    Half(&'a [f16]),
+}
+
+impl Latents<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Full(values) => values.len(),
+            Self::Half(values) => values.len(),
+        }
+    }
+
+    fn to_full(&self) -> Vec<f32> {
+        match self {
+            Self::Full(values) => values.to_vec(),
+            Self::Half(values) => values.to_f32_vec(),
+        }
+    }
+
+    /// As f16, those of the `index`-th tile.
+    fn tile(&self, index: usize, into: &mut [f16]) {
+        let span = index * into.len()..(index + 1) * into.len();
+        match self {
+            Self::Full(values) => into.convert_from_f32_slice(&values[span]),
+            Self::Half(values) => into.copy_from_slice(&values[span]),
+        }
+    }
 }
 
 impl Encoder {
     /// Opens the graph and checks that it takes tiles of `geometry` and answers in latents of it.
     pub fn open(runtime: &Runtime, onnx: &Path, geometry: &Geometry, options: &EncoderOptions) -> Result<Self, EngineError> {
         let refused = |source: ort::Error| EngineError::Graph { path: onnx.to_owned(), source };
-        let mut builder = session_builder(runtime, options).map_err(refused)?;
+        let mut builder = session::builder(runtime, options, geometry).map_err(refused)?;
         let session = builder.commit_from_file(onnx).map_err(refused)?;
-        check_signature(&session, geometry).map_err(|problem| EngineError::Signature { path: onnx.to_owned(), problem })?;
-        Ok(Self { session, geometry: *geometry })
+        let element = check_signature(&session, geometry).map_err(|problem| EngineError::Signature { path: onnx.to_owned(), problem })?;
+        Ok(Self { session, geometry: *geometry, device: options.device, element, bound: BTreeMap::new() })
     }
 
     pub fn geometry(&self) -> &Geometry {
@@ -63,10 +114,10 @@ impl Encoder {
 
     /// Encodes `tiles`, u8 [batch, H, W, 3] row-major.
     pub fn encode(&mut self, tiles: &[u8], batch: usize) -> Result<Encodings, EngineError> {
-        self.run(tiles, batch, |anatomy, characteristics| Encodings {
+        self.run(tiles, batch, &RunOptions::new().map_err(EngineError::Run)?, |anatomy, characteristics| Encodings {
             batch,
-            anatomy: anatomy.to_vec(),
-            characteristics: characteristics.to_vec(),
+            anatomy: anatomy.to_full(),
+            characteristics: characteristics.to_full(),
         })
     }
 
@@ -74,76 +125,86 @@ impl Encoder {
     /// each of them f16 [2, N, h]: anatomy, then characteristics.
     pub fn encode_halves(&mut self, tiles: &[u8], batch: usize, wanted: usize) -> Result<Vec<Vec<f16>>, EngineError> {
         let latent = self.geometry.tile_latent();
-        self.run(tiles, batch, |anatomy, characteristics| {
-            let pairs = anatomy.chunks_exact(latent).zip(characteristics.chunks_exact(latent)).take(wanted);
-            let halves = |(anatomy, characteristics): (&[f32], &[f32])| {
+        self.run(tiles, batch, &RunOptions::new().map_err(EngineError::Run)?, |anatomy, characteristics| {
+            let halves = |index: usize| {
                 let mut both = vec![f16::ZERO; 2 * latent];
-                both[..latent].convert_from_f32_slice(anatomy);
-                both[latent..].convert_from_f32_slice(characteristics);
+                let (first, second) = both.split_at_mut(latent);
+                anatomy.tile(index, first);
+                characteristics.tile(index, second);
                 both
             };
-            pairs.map(halves).collect()
+            (0..wanted.min(batch)).map(halves).collect()
         })
     }
 
-    /// Runs the graph and lets `read` take what it needs of anatomy and characteristics, f32 [batch, N, h] each.
-    fn run<T>(&mut self, tiles: &[u8], batch: usize, read: impl FnOnce(&[f32], &[f32]) -> T) -> Result<T, EngineError> {
+    /// Runs a batch of grey tiles and tells which provider ran which nodes.
+    ///
+    /// # Errors
+    /// When it fails, or there is no place for temporary files, through which ONNX Runtime tells it.
+    pub fn profile(&mut self, batch: usize) -> Result<Profile, EngineError> {
+        let directory = tempfile::tempdir().map_err(EngineError::Profile)?;
+        let mut options = RunOptions::new().map_err(EngineError::Run)?;
+        options.enable_profiling(directory.path().join("run")).map_err(EngineError::Run)?;
+        let tiles = vec![128; batch * self.geometry.tile_bytes()];
+        self.run(&tiles, batch, &options, |_, _| ())?;
+        Profile::read(directory.path()).map_err(EngineError::Profile)
+    }
+
+    /// Runs the graph and lets `read` take what it needs of anatomy and characteristics.
+    fn run<T>(
+        &mut self,
+        tiles: &[u8],
+        batch: usize,
+        options: &RunOptions,
+        read: impl FnOnce(Latents<'_>, Latents<'_>) -> T,
+    ) -> Result<T, EngineError> {
         let expected = batch * self.geometry.tile_bytes();
         if batch == 0 || tiles.len() != expected {
             return Err(EngineError::TileBytes { found: tiles.len(), expected, batch });
         }
-        let side = self.geometry.image_size();
-        let latents = batch * self.geometry.tile_latent();
-        let input = TensorRef::from_array_view(([batch, side, side, CHANNELS], tiles)).map_err(EngineError::Run)?;
-        let outputs = self.session.run(ort::inputs![INPUT => input]).map_err(EngineError::Run)?;
-        let latent = |name: &'static str| {
-            let (_, values) = outputs[name].try_extract_tensor::<f32>().map_err(EngineError::Run)?;
-            if values.len() != latents {
-                return Err(EngineError::OutputLength { name, found: values.len(), expected: latents });
+        if !self.bound.contains_key(&batch) {
+            if self.bound.len() == MOST_SIZES {
+                self.bound.clear();
+            }
+            let bound = Bound::new(&self.session, &self.geometry, self.element, batch, self.device).map_err(EngineError::Run)?;
+            self.bound.insert(batch, bound);
+        }
+        let bound = self.bound.get_mut(&batch).expect("it is there, or was just put there");
+        bound.take(tiles).map_err(EngineError::Run)?;
+        let outputs = self.session.run_binding_with_options(&bound.binding, options).map_err(EngineError::Run)?;
+        let latents = |name: &'static str| {
+            let output = &outputs[name];
+            let values = match self.element {
+                TensorElementType::Float16 => output.try_extract_tensor().map(|(_, values)| Latents::Half(values)),
+                _ => output.try_extract_tensor().map(|(_, values)| Latents::Full(values)),
+            };
+            let values = values.map_err(EngineError::Run)?;
+            let expected = batch * self.geometry.tile_latent();
+            if values.len() != expected {
+                return Err(EngineError::OutputLength { name, found: values.len(), expected });
             }
             Ok(values)
         };
-        Ok(read(latent(OUTPUTS[0])?, latent(OUTPUTS[1])?))
+        Ok(read(latents(OUTPUTS[0])?, latents(OUTPUTS[1])?))
     }
 }
 
-fn session_builder(runtime: &Runtime, options: &EncoderOptions) -> ort::Result<SessionBuilder> {
-    let builder = Session::builder(&runtime.environment)?
-        .with_optimization_level(GraphOptimizationLevel::All)?
-        .with_intra_threads(options.intra_threads)?
-        .with_config_entry("session.x64quantprecision", if int8_overflows() { "1" } else { "0" })?;
-    match options.device {
-        Device::Cpu => Ok(builder),
-        // An error, not the CPU in its place: a server that was given a GPU is not the same server without it.
-        Device::Cuda(index) => {
-            let cuda = ort::ep::CUDA::default().with_device_id(i32::from(index)).build().error_on_failure();
-            Ok(builder.with_execution_providers([cuda])?)
-        }
-    }
-}
-
-/// Whether the fast uint8 × int8 product saturates its 16-bit sums here: on x86 without VNNI. The exact product that
-/// replaces it is three times slower, so it is asked for only there.
-fn int8_overflows() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return !(std::arch::is_x86_feature_detected!("avx512vnni") || std::arch::is_x86_feature_detected!("avxvnni"));
-    #[cfg(not(target_arch = "x86_64"))]
-    false
-}
-
-fn check_signature(session: &Session, geometry: &Geometry) -> Result<(), String> {
+/// What its latents are made of.
+fn check_signature(session: &Session, geometry: &Geometry) -> Result<TensorElementType, String> {
     let side = geometry.image_size() as i64;
     let latent = [-1, geometry.patches() as i64, geometry.half() as i64];
     match session.inputs() {
         [input] => check_outlet("input", input, INPUT, TensorElementType::Uint8, &[-1, side, side, CHANNELS as i64])?,
         inputs => return Err(format!("it takes {} inputs, and must take one, {INPUT:?}", inputs.len())),
     }
+    let is_half = session.outputs().iter().any(|output| matches!(output.dtype(), ValueType::Tensor { ty: TensorElementType::Float16, .. }));
+    let element = if is_half { TensorElementType::Float16 } else { TensorElementType::Float32 };
     for name in OUTPUTS {
         let output = session.outputs().iter().find(|output| output.name() == name);
         let output = output.ok_or_else(|| format!("it has no output {name:?}"))?;
-        check_outlet("output", output, name, TensorElementType::Float32, &latent)?;
+        check_outlet("output", output, name, element, &latent)?;
     }
-    Ok(())
+    Ok(element)
 }
 
 fn check_outlet(kind: &str, outlet: &Outlet, name: &str, element: TensorElementType, dims: &[i64]) -> Result<(), String> {

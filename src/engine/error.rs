@@ -24,6 +24,8 @@ pub enum EngineError {
     OutputLength { name: &'static str, found: usize, expected: usize },
     #[error("ONNX Runtime could not run the encoder")]
     Run(#[source] ort::Error),
+    #[error("ONNX Runtime could not tell what it ran: its account goes through a temporary file")]
+    Profile(#[source] std::io::Error),
 }
 
 impl EngineError {

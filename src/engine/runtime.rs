@@ -49,6 +49,11 @@ impl Runtime {
         &self.path
     }
 
+    /// Which build of ONNX Runtime it is: another may compute other last bits.
+    pub fn build(&self) -> &'static str {
+        ort::info()
+    }
+
     fn open(library: &Path) -> Result<Self, EngineError> {
         let refused = |source: Box<dyn std::error::Error + Send + Sync>| EngineError::Library {
             library: library.to_owned(),

@@ -1,6 +1,6 @@
 //! The encoders of one bundle: one session for each device, opened, warmed, and put to work behind one queue.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -9,9 +9,10 @@ use half::f16;
 
 use super::batch::{self, Batch, Buckets, Encode, Failure, QueueOptions, WorkerOptions};
 use super::cache::{EncodingsCache, Scope};
-use super::config::Config;
+use super::config::{Config, Devices};
+use super::error::with_causes;
 use super::metrics::Metrics;
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, BundleError, Precision};
 use crate::engine::{Device, Encoder, EncoderOptions, EngineError, Runtime};
 use crate::method::Geometry;
 
@@ -20,6 +21,9 @@ pub struct Encoders {
     pub batch: Batch,
     pub scope: Scope,
     pub threads: Vec<JoinHandle<()>>,
+    pub precision: Precision,
+    /// See [`Device::provider`].
+    pub provider: &'static str,
 }
 
 /// What encoders are started with.
@@ -32,6 +36,8 @@ pub struct EncodersContext<'a> {
 
 #[derive(Debug, thiserror::Error)]
 pub enum EncodersError {
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     #[error("the encoder is refused on {device}: {source}")]
     Encoder { device: Device, source: EngineError },
     #[error("the encoder fails on grey tiles on {device}: {source}")]
@@ -41,38 +47,63 @@ pub enum EncodersError {
 }
 
 impl Encoders {
-    /// Opens `onnx`, a graph of `bundle`, on every device.
+    /// Opens an encoder of `bundle` for every place that the configuration has for one.
     ///
     /// # Errors
-    /// When one of them refuses it, or fails on grey tiles.
-    pub fn start(bundle: &Bundle, onnx: &Path, context: &EncodersContext<'_>) -> Result<Self, EncodersError> {
+    /// When one of them is refused, or fails on grey tiles, and there is nothing to fall back to.
+    pub fn start(bundle: &Bundle, context: &EncodersContext<'_>) -> Result<Self, EncodersError> {
+        let started = Self::start_on(&context.config.devices, bundle, context);
+        match (started, &context.config.fallback_devices) {
+            (Err(error @ (EncodersError::Encoder { .. } | EncodersError::Warm { .. })), Some(fallback)) => {
+                let (name, version, error) = (&bundle.manifest.name, &bundle.manifest.version, with_causes(&error));
+                tracing::warn!(model = name, version, %fallback, error, "devices cannot be used: falling back");
+                Self::start_on(fallback, bundle, context)
+            }
+            (started, _) => started,
+        }
+    }
+
+    fn start_on(devices: &Devices, bundle: &Bundle, context: &EncodersContext<'_>) -> Result<Self, EncodersError> {
         let EncodersContext { config, metrics, .. } = context;
-        let (manifest, devices) = (&bundle.manifest, &config.devices.0);
-        let buckets = Buckets::up_to(config.largest_batch());
+        let (manifest, provider) = (&bundle.manifest, devices.provider());
+        let (precision, onnx) = config.precision.graph(bundle, devices.0[0])?;
+        let places = config.encoders_on(devices);
+        let largest_batch = config.largest_batch(&places);
+        let buckets = Buckets::up_to(largest_batch);
         let mut encoders: Vec<Box<dyn Encode>> = Vec::new();
         let mut warmed = Duration::ZERO;
-        for &device in devices {
-            let options = EncoderOptions { device, intra_threads: config.threads_of_encoder() };
+        for (place, &device) in places.iter().enumerate() {
+            let options = EncoderOptions {
+                device,
+                intra_threads: config.threads_of_encoder(&places),
+                gpu_memory: config.gpu_memory.map(|bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX)),
+                half: precision == Precision::Fp16,
+                largest_batch,
+                engines: config.cache_dir.as_ref().map(|directory| directory.join("tensorrt")),
+            };
             let origin = Origin {
                 runtime: context.runtime.clone(),
                 bundle: bundle.dir.clone(),
                 digest: bundle.digest.clone(),
-                onnx: onnx.to_owned(),
+                onnx: onnx.clone(),
                 geometry: manifest.geometry,
                 options,
             };
             let mut encoder = origin.open().map_err(|source| EncodersError::Encoder { device, source })?;
             let took = batch::warm(&mut encoder, &manifest.geometry, &buckets);
             warmed = warmed.max(took.map_err(|source| EncodersError::Warm { device, source })?);
+            if device.gpu().is_some() && !places[..place].contains(&device) {
+                encoder.tell_nodes(&format!("{}/{}", manifest.name, manifest.version));
+            }
             encoders.push(Box::new(encoder));
         }
         let numbers = 2 * manifest.geometry.tile_latent();
-        let scope = context.cache.scope(&[&bundle.digest, &config.precision.to_string(), config.devices.provider()], numbers);
+        let scope = context.cache.scope(&[&bundle.digest, &precision.to_string(), provider, context.runtime.build()], numbers);
         let queue = QueueOptions {
-            max_batch: config.largest_batch(),
+            max_batch: largest_batch,
             max_delay: config.max_delay.0,
             max_wait: config.max_queue_wait.0,
-            workers: devices.len(),
+            workers: places.len(),
         };
         let worker = WorkerOptions {
             name: manifest.name.clone(),
@@ -82,7 +113,7 @@ impl Encoders {
             metrics: Arc::clone(metrics),
         };
         let (batch, threads) = Batch::start(&queue, &worker, encoders, warmed).map_err(EncodersError::Thread)?;
-        Ok(Self { batch, scope, threads })
+        Ok(Self { batch, scope, threads, precision, provider })
     }
 }
 
@@ -107,6 +138,17 @@ impl Origin {
 struct OpenedEncoder {
     encoder: Encoder,
     origin: Origin,
+}
+
+impl OpenedEncoder {
+    /// Which provider runs which nodes: one that the GPU cannot run goes to the CPU, and every batch waits for it.
+    fn tell_nodes(&mut self, model: &str) {
+        let device = self.origin.options.device;
+        match self.encoder.profile(1) {
+            Ok(profile) => tracing::info!(model, %device, %profile, "nodes of the encoder"),
+            Err(error) => tracing::info!(model, %device, error = with_causes(&error), "what runs where is not known"),
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

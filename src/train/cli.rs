@@ -14,7 +14,7 @@ use crate::train::fit::{self, FitArgs, ResumeArgs};
 use crate::train::options;
 use crate::train::phantom;
 use crate::train::preset::DataPreset;
-use crate::train::produce::{self, ExportArgs, ImportArgs, InitArgs};
+use crate::train::produce::{self, ExportArgs, Fp16Args, ImportArgs, InitArgs};
 use crate::train::styles::{self, StylesArgs};
 use crate::train::trainer::Ending;
 
@@ -37,6 +37,8 @@ enum Task {
     Import(ImportArgs),
     /// Write a bundle of untrained weights, for benchmarks
     Init(InitArgs),
+    /// Add the encoder for GPUs to a bundle that was written without it
+    Fp16(Fp16Args),
     /// Take the styles of a bundle from a folder of images
     Styles(StylesArgs),
     /// Measure a bundle on images it was not trained on
@@ -172,6 +174,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Task::Export(args) => produce::export(args).map(|()| 0),
         Task::Import(args) => produce::import(args).map(|()| 0),
         Task::Init(args) => produce::init(args).map(|()| 0),
+        Task::Fp16(args) => produce::fp16(args).map(|()| 0),
         Task::Styles(args) => styles::styles(args).map(|()| 0),
         Task::Evaluate(Evaluation::Bundle(args)) => evaluate::evaluate(args).map(|()| 0),
         Task::Evaluate(Evaluation::Other(Downstream::Downstream(args))) => downstream::run(args).map(|()| 0),

@@ -3,6 +3,7 @@
 
 mod devices;
 mod door;
+mod precision;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -12,11 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use super::cache::LEAST_DISK_BYTES;
 use super::trace::Collector;
-pub use crate::bundle::Precision;
 use crate::engine::Device;
 pub use crate::units::{ByteSize, Span};
 pub use devices::Devices;
 pub use door::{KeyArgs, TlsFiles};
+pub use precision::PrecisionChoice;
+
+/// Most encoders of one device: each has its own copy of the weights there.
+const MOST_ENCODERS: usize = 16;
 
 /// How log lines are written, to standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -82,10 +86,12 @@ options! {
     grpc("RESTAIN_GRPC"): SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8081));
     /// How often the models directory is looked through for bundles that are new, changed or gone; 0s is never [default: 0ms]
     poll_models("RESTAIN_POLL_MODELS"): Span = Span(std::time::Duration::ZERO);
-    /// Which of a bundle's encoders runs: fp32, fp16 or int8 [default: fp32]
-    precision("RESTAIN_PRECISION"): Precision = Precision::Fp32;
-    /// Where encoders run, one worker for each: cpu, cuda:0 or a list such as cuda:0,cuda:1 [default: cpu]
+    /// Which of a bundle's encoders runs: fp32, fp16, int8, or auto: fp16 on a GPU where the bundle has it, fp32 otherwise [default: auto]
+    precision("RESTAIN_PRECISION"): PrecisionChoice = PrecisionChoice::Auto;
+    /// Where encoders run: cpu, cuda:0, tensorrt:0, or a list of one kind such as cuda:0,cuda:1 [default: cpu]
     devices("RESTAIN_DEVICES"): Devices = Devices(vec![Device::Cpu]);
+    /// Encoders on each of them: one computes while the tiles of another are copied; 0 chooses: 2 on a GPU, 1 on a CPU [default: 0]
+    encoders_per_device("RESTAIN_ENCODERS_PER_DEVICE"): usize = 0;
     /// CPU threads for the encoders, and as many for decoding, synthesis and compression [default: all]
     threads("RESTAIN_THREADS"): NonZeroUsize = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     /// CPU threads of each encoder; 0 shares those of `threads` among them [default: 0]
@@ -134,6 +140,11 @@ options! {
         /// The most specific model that a request without `model` means: NAME or NAME/VERSION. May be left out when one
         /// name is served
         default_model("RESTAIN_DEFAULT_MODEL"): String;
+        /// Where encoders run when they cannot run on `devices`, as on a machine whose GPU is gone; without it the model
+        /// is not served then
+        fallback_devices("RESTAIN_FALLBACK_DEVICES"): Devices;
+        /// Most memory that an encoder takes of its GPU, for weights and work [default: all there is]
+        gpu_memory("RESTAIN_GPU_MEMORY"): ByteSize;
         /// Keeps the domains that are added while the server runs in this directory, which is this server's alone;
         /// without one they are forgotten when it ends
         state_dir("RESTAIN_STATE_DIR"): PathBuf;
@@ -192,6 +203,8 @@ pub enum ConfigError {
     MemoryBelowBody { max_body: ByteSize, max_inflight: ByteSize },
     #[error("max-batch is {0}, and may be at most 1024")]
     BatchTooLarge(usize),
+    #[error("encoders-per-device is {0}, and may be at most {MOST_ENCODERS}")]
+    TooManyEncoders(usize),
     #[error(
         "{option} is {address}, which others can reach, and nobody would be asked for a key: give keys or tls-client-ca, or insecure to do it all the same"
     )]
@@ -228,25 +241,6 @@ impl Config {
         toml::to_string(self).expect("every option is a string, a number or an enum, which TOML can write")
     }
 
-    /// CPU threads of one encoder: what was asked for, or an equal share.
-    pub fn threads_of_encoder(&self) -> usize {
-        let on_cpu = self.devices.0.iter().filter(|device| **device == Device::Cpu).count();
-        match self.encoder_threads {
-            0 => (self.threads.get() / on_cpu.max(1)).max(1),
-            asked => asked,
-        }
-    }
-
-    /// Most tiles encoded at once. A CPU's caches hold the activations of few tiles: measured at the base size, two
-    /// threads are fastest at two tiles, and in int8 by a third slower at sixteen.
-    pub fn largest_batch(&self) -> usize {
-        match (self.max_batch, self.devices.provider()) {
-            (0, "cpu") => self.threads_of_encoder().min(16),
-            (0, _) => 32,
-            (asked, _) => asked,
-        }
-    }
-
     fn checked(self) -> Result<Self, ConfigError> {
         let (max_tiles, max_queue_tiles) = (self.max_tiles.get(), self.max_queue_tiles.get());
         if max_tiles > max_queue_tiles {
@@ -257,6 +251,9 @@ impl Config {
         }
         if self.max_batch > 1024 {
             return Err(ConfigError::BatchTooLarge(self.max_batch));
+        }
+        if self.encoders_per_device > MOST_ENCODERS {
+            return Err(ConfigError::TooManyEncoders(self.encoders_per_device));
         }
         if !(0.0..=1.0).contains(&self.trace_share) {
             return Err(ConfigError::NoShare(self.trace_share));

@@ -70,19 +70,17 @@ pub fn open(context: &LoadContext, path: &Path) -> Result<Opened, LoadError> {
         return Err(LoadError::Misplaced { path: path.to_owned(), name: manifest.name.clone(), version: manifest.version.clone() });
     }
     let config = &context.config;
-    let onnx = bundle.encoder_path(config.precision).map_err(refused)?;
     let runtime = Runtime::load().map_err(LoadError::Runtime)?;
     let encoders = EncodersContext { runtime: &runtime, config, cache: &context.cache, metrics: &context.metrics };
-    let Encoders { batch, scope, threads: workers } =
-        Encoders::start(&bundle, &onnx, &encoders).map_err(|source| LoadError::Encoders { path: path.to_owned(), source })?;
+    let Encoders { batch, scope, threads: workers, precision, provider } =
+        Encoders::start(&bundle, &encoders).map_err(|source| LoadError::Encoders { path: path.to_owned(), source })?;
 
     let took = started.elapsed();
     context.metrics.model_loaded(took);
     let styles = context.styles.bank(&bundle.digest, manifest.geometry.half(), own);
-    tracing::info!(model = manifest.name, version = manifest.version, styles = styles.offer().styles(), ?took, "model ready");
+    tracing::info!(model = manifest.name, version = manifest.version, styles = styles.offer().styles(), %precision, provider, ?took, "model ready");
     let synthesiser = Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);
-    let provider = config.devices.provider();
-    let (precision, statistics) = (config.precision, Arc::default());
+    let statistics = Arc::default();
     Ok(Opened { model: Model { bundle, styles, precision, provider, synthesiser, batch, scope, statistics }, workers })
 }
 

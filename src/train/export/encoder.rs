@@ -12,7 +12,7 @@ use super::quantise;
 use crate::bundle::{POSITIONS, Weights};
 use crate::method::{Geometry, Normalisation};
 
-const LAYER_NORM_EPSILON: f32 = 1e-6;
+pub(super) const LAYER_NORM_EPSILON: f32 = 1e-6;
 
 /// Everything that a graph is made from.
 pub struct EncoderGraph<'a> {
@@ -55,7 +55,7 @@ impl EncoderGraph<'_> {
     }
 
     /// u8 [batch, H, W, 3] → standardised f32 [batch·N, C·P·P], moved while still one byte a value.
-    fn patchify(&self, graph: &mut Graph) -> String {
+    pub(super) fn patchify(&self, graph: &mut Graph) -> String {
         let (grid, side) = (self.geometry.grid() as i64, self.geometry.patch_size() as i64);
         let cut = graph.reshape("tiles", &[-1, grid, side, grid, side, 3]);
         let channels_first = graph.transpose(&cut, &[0, 1, 3, 5, 2, 4]);
@@ -79,11 +79,7 @@ impl EncoderGraph<'_> {
         let bias = self.parameter(graph, "encoder.patch_embed.proj.bias", &[embed]);
         let tokens = gemm(graph, patches, &weight, &bias);
         let tokens = graph.reshape(&tokens, &[-1, count as i64, embed as i64]);
-        // Row 0, that of CLS, is zero and left out: the other rows are a span of their own in the same file.
-        let whole = &self.spans[POSITIONS];
-        let row_bytes = embed * size_of::<f32>();
-        let rows = ExternalData { location: whole.location.clone(), offset: whole.offset + row_bytes, length: whole.length - row_bytes };
-        let places = graph.external("positions", &[count, embed], &rows);
+        let places = graph.external("positions", &[count, embed], &self.positions_of_patches());
         let tokens = graph.node("Add", &[&tokens, &places], Vec::new());
 
         let cls = self.parameter(graph, "encoder.cls_token", &[1, 1, embed]);
@@ -93,6 +89,13 @@ impl EncoderGraph<'_> {
         let cls = graph.node("Expand", &[&cls, &shape], Vec::new());
         let tokens = graph.node("Concat", &[&cls, &tokens], vec![AttributeProto::int("axis", 1)]);
         graph.reshape(&tokens, &[-1, embed as i64])
+    }
+
+    /// Row 0, that of CLS, is zero and left out: the other rows are a span of their own in the same file.
+    pub(super) fn positions_of_patches(&self) -> ExternalData {
+        let whole = &self.spans[POSITIONS];
+        let row_bytes = self.geometry.embed_dim() * size_of::<f32>();
+        ExternalData { location: whole.location.clone(), offset: whole.offset + row_bytes, length: whole.length - row_bytes }
     }
 
     /// One pre-norm block on [batch·(N+1), E].
@@ -135,7 +138,7 @@ impl EncoderGraph<'_> {
     }
 
     /// Tokens → the two outputs [batch, N, h].
-    fn split(&self, graph: &mut Graph, tokens: &str) {
+    pub(super) fn split(&self, graph: &mut Graph, tokens: &str) {
         let (count, embed, half) = (self.geometry.patches() as i64 + 1, self.geometry.embed_dim() as i64, self.geometry.half() as i64);
         let tokens = graph.reshape(tokens, &[-1, count, embed]);
         let axes = graph.int64s(&[1, 2]);
@@ -166,7 +169,7 @@ impl EncoderGraph<'_> {
     }
 
     /// A parameter where it lies, under any shape with as many values.
-    fn parameter(&self, graph: &mut Graph, name: &str, dims: &[usize]) -> String {
+    pub(super) fn parameter(&self, graph: &mut Graph, name: &str, dims: &[usize]) -> String {
         graph.external(name, dims, &self.spans[name])
     }
 }

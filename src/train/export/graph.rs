@@ -43,10 +43,16 @@ impl Graph {
 
     /// A node with one output, of the operators that ONNX Runtime adds to the standard's.
     pub fn runtime_node(&mut self, op: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
-        let output = self.node(op, inputs, attributes);
+        let output = format!("{op}_{}", self.graph.node.len());
+        self.runtime_node_into(op, inputs, &[&output], attributes);
+        output
+    }
+
+    /// The same with several outputs, named here; an empty name is one that is not wanted.
+    pub fn runtime_node_into(&mut self, op: &str, inputs: &[&str], outputs: &[&str], attributes: Vec<AttributeProto>) {
+        self.node_into(op, inputs, outputs, attributes);
         let node = self.graph.node.last_mut().expect("it was just added");
         node.domain = RUNTIME_DOMAIN.to_owned();
-        output
     }
 
     /// A node whose outputs are named here: the graph's own outputs, or several at once.

@@ -2,12 +2,14 @@
 //!
 //! [`export`] writes the graphs, runs them through `engine` on fixed tiles, and refuses to write a bundle whose graphs
 //! do not agree with the trained weights. It does not train, and it names no training engine: the weights come as plain
-//! numbers, and the trainer's own encoder as a function. Styles are added to the bundle later.
+//! numbers, and the trainer's own encoder as a function. Styles are added to the bundle later. [`add_fp16`] gives a bundle
+//! that is there already the graph that older ones lack.
 
 mod agreement;
 mod encoder;
 mod external;
 mod graph;
+mod half;
 mod onnx;
 mod quantise;
 
@@ -19,7 +21,9 @@ use serde_json::{Value, json};
 use self::agreement::{TILES, fixed_tiles, reconstruction_psnr, relative_difference};
 use self::encoder::{EncoderGraph, quantisable};
 use self::graph::ExternalData;
-use crate::bundle::{Bundle, BundleError, BundleWriter, Manifest, Precision, SCHEMA, StyleBank, WEIGHTS_FILE, Weights, WeightsError};
+use crate::bundle::{
+    Bundle, BundleEditor, BundleError, BundleWriter, Manifest, Precision, SCHEMA, StyleBank, WEIGHTS_FILE, Weights, WeightsError, rewrite,
+};
 use crate::engine::{Encoder, EncoderOptions, Encodings, EngineError, Runtime};
 use crate::method::{Geometry, Normalisation, PixelOrder};
 
@@ -27,6 +31,8 @@ use crate::method::{Geometry, Normalisation, PixelOrder};
 pub const FP32_TOLERANCE: f64 = 1e-4;
 /// Least PSNR, in dB, between tiles reconstructed in int8 and in fp32.
 pub const INT8_PSNR: f64 = 40.0;
+/// The same for fp16.
+pub const FP16_PSNR: f64 = 45.0;
 
 /// The trained weights as the trainer runs them: tiles u8 [batch, H, W, 3] and batch → encodings.
 pub type Reference<'a> = &'a dyn Fn(&[u8], usize) -> anyhow::Result<Encodings>;
@@ -47,7 +53,7 @@ pub struct ExportRequest<'a> {
     /// Write `encoder.int8.onnx` too.
     pub int8: bool,
     pub reference: Reference<'a>,
-    /// False for weights that were never trained: their reconstructions mean nothing, so int8 is not held to them.
+    /// False for weights that were never trained: their reconstructions mean nothing, so fp16 and int8 are not held to them.
     pub trained: bool,
 }
 
@@ -70,6 +76,8 @@ pub enum ExportError {
          nothing was written; export without int8"
     )]
     Int8Disagrees { found: f64, kept: usize, layers: usize },
+    #[error("fp16 reconstructs at {found:.1} dB of fp32, and must reach {FP16_PSNR} dB: nothing was written")]
+    Fp16Disagrees { found: f64 },
 }
 
 /// Writes the bundle, or nothing and the reason.
@@ -79,9 +87,19 @@ pub fn export(request: &ExportRequest<'_>) -> Result<Bundle, ExportError> {
     let weights_path = writer.path(WEIGHTS_FILE)?;
     request.weights.write_with_positions(&weights_path, &request.geometry)?;
     let spans = external::spans(&weights_path).map_err(|source| ExportError::Layout { path: weights_path, source })?;
-    let trial = Trial { request, spans, runtime: Runtime::load()?, tiles: fixed_tiles(&request.geometry) };
+    let trial = Trial {
+        geometry: request.geometry,
+        pixel_order: request.pixel_order,
+        normalisation: request.normalisation,
+        weights: request.weights,
+        trained: request.trained,
+        spans,
+        runtime: Runtime::load()?,
+        tiles: fixed_tiles(&request.geometry),
+    };
 
-    let fp32 = trial.run(&mut writer, Precision::Fp32, &BTreeSet::new())?;
+    let path = writer.write_graph(Precision::Fp32, &trial.graph(&BTreeSet::new()).build())?;
+    let fp32 = trial.encode(&path)?;
     let reference = (request.reference)(&trial.tiles, TILES).map_err(ExportError::Reference)?;
     let found = relative_difference(&fp32, &reference);
     if found > FP32_TOLERANCE {
@@ -90,6 +108,15 @@ pub fn export(request: &ExportRequest<'_>) -> Result<Bundle, ExportError> {
     tracing::info!(difference = found, "the fp32 graph agrees with the trained weights");
     let mut encoders = BTreeMap::from([(Precision::Fp32, Precision::Fp32.file_name().to_owned())]);
     let mut record = json!({ "fp32_relative_difference": found });
+    let found = trial.write_fp16(&mut writer, &fp32)?;
+    record["fp16"] = json!({ "psnr_db": figure(found) });
+    if trial.fp16_holds(found) {
+        encoders.insert(Precision::Fp16, Precision::Fp16.file_name().to_owned());
+    } else {
+        tracing::warn!(psnr_db = found, at_least_db = FP16_PSNR, "the fp16 encoder is left out: it loses too much");
+        writer.remove(Precision::Fp16.file_name())?;
+        record["fp16"]["left_out"] = json!(true);
+    }
     if request.int8 {
         record["int8"] = trial.write_int8(&mut writer, &fp32)?;
         encoders.insert(Precision::Int8, Precision::Int8.file_name().to_owned());
@@ -115,45 +142,112 @@ fn manifest(request: &ExportRequest<'_>, encoders: BTreeMap<Precision, String>, 
     }
 }
 
-/// Graphs written into the bundle to be, and tried there.
+/// Adds `encoder.fp16.onnx` to the bundle in `dir`, or replaces it, and returns its PSNR to fp32, in dB. The graph of a
+/// trained bundle that loses too much is refused, and the bundle stays as it was.
+pub fn add_fp16(dir: &Path) -> Result<f64, ExportError> {
+    let mut found = f64::NAN;
+    rewrite(dir, |editor: &mut BundleEditor| -> Result<(), ExportError> {
+        let Manifest { geometry, pixel_order, normalisation, ref provenance, .. } = editor.manifest;
+        let trained = provenance["untrained"] != json!(true);
+        let weights_path = dir.join(WEIGHTS_FILE);
+        let weights = Weights::read(&weights_path)?;
+        let spans = external::spans(&weights_path).map_err(|source| ExportError::Layout { path: weights_path, source })?;
+        let (runtime, tiles) = (Runtime::load()?, fixed_tiles(&geometry));
+        let trial = Trial { geometry, pixel_order, normalisation, weights: &weights, trained, spans, runtime, tiles };
+        let fp32 = trial.encode(&dir.join(Precision::Fp32.file_name()))?;
+        found = trial.write_fp16(editor, &fp32)?;
+        if !trial.fp16_holds(found) {
+            return Err(ExportError::Fp16Disagrees { found });
+        }
+        editor.manifest.encoders.insert(Precision::Fp16, Precision::Fp16.file_name().to_owned());
+        editor.manifest.provenance["export"]["fp16"] = json!({ "psnr_db": figure(found) });
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// JSON has no word for what is not finite.
+fn figure(psnr: f64) -> Value {
+    if psnr.is_finite() { json!(psnr) } else { Value::Null }
+}
+
+/// Where graphs are written: a bundle to be.
+trait Graphs {
+    /// The path of the file, which is in place.
+    fn write_graph(&mut self, precision: Precision, bytes: &[u8]) -> Result<PathBuf, BundleError>;
+}
+
+impl Graphs for BundleWriter {
+    fn write_graph(&mut self, precision: Precision, bytes: &[u8]) -> Result<PathBuf, BundleError> {
+        self.add(precision.file_name(), bytes)?;
+        self.path(precision.file_name())
+    }
+}
+
+impl Graphs for BundleEditor {
+    fn write_graph(&mut self, precision: Precision, bytes: &[u8]) -> Result<PathBuf, BundleError> {
+        self.add(precision.file_name(), bytes)?;
+        self.path(precision.file_name())
+    }
+}
+
+/// Graphs of these weights, tried on fixed tiles.
 struct Trial<'a> {
-    request: &'a ExportRequest<'a>,
+    geometry: Geometry,
+    pixel_order: PixelOrder,
+    normalisation: Normalisation,
+    weights: &'a Weights,
+    trained: bool,
     spans: BTreeMap<String, ExternalData>,
     runtime: Runtime,
     tiles: Vec<u8>,
 }
 
 impl Trial<'_> {
-    /// Writes the graph of a precision with these layers in int8, and encodes the fixed tiles with it.
-    fn run(&self, writer: &mut BundleWriter, precision: Precision, int8: &BTreeSet<String>) -> Result<Encodings, ExportError> {
-        let ExportRequest { geometry, normalisation, weights, .. } = self.request;
-        let graph = EncoderGraph { geometry, normalisation, weights, spans: &self.spans, int8 };
-        writer.add(precision.file_name(), &graph.build())?;
-        let path = writer.path(precision.file_name())?;
-        let mut encoder = Encoder::open(&self.runtime, &path, geometry, &EncoderOptions::cpu(0))?;
+    fn graph<'a>(&'a self, int8: &'a BTreeSet<String>) -> EncoderGraph<'a> {
+        let Self { geometry, normalisation, weights, spans, .. } = self;
+        EncoderGraph { geometry, normalisation, weights, spans, int8 }
+    }
+
+    fn encode(&self, graph: &Path) -> Result<Encodings, ExportError> {
+        let mut encoder = Encoder::open(&self.runtime, graph, &self.geometry, &EncoderOptions::cpu(0))?;
         Ok(encoder.encode(&self.tiles, TILES)?)
     }
 
-    fn psnr(&self, writer: &mut BundleWriter, int8: &BTreeSet<String>, fp32: &Encodings) -> Result<f64, ExportError> {
-        let found = self.run(writer, Precision::Int8, int8)?;
-        let ExportRequest { geometry, pixel_order, normalisation, .. } = *self.request;
-        Ok(reconstruction_psnr(&found, fp32, geometry, pixel_order, normalisation))
+    /// In dB, between what these latents and those of fp32 reconstruct.
+    fn psnr(&self, found: &Encodings, fp32: &Encodings) -> f64 {
+        reconstruction_psnr(found, fp32, self.geometry, self.pixel_order, self.normalisation)
+    }
+
+    /// Writes the fp16 graph, and returns its PSNR to fp32.
+    fn write_fp16(&self, graphs: &mut impl Graphs, fp32: &Encodings) -> Result<f64, ExportError> {
+        let path = graphs.write_graph(Precision::Fp16, &self.graph(&BTreeSet::new()).build_half())?;
+        Ok(self.psnr(&self.encode(&path)?, fp32))
+    }
+
+    fn fp16_holds(&self, psnr: f64) -> bool {
+        psnr >= FP16_PSNR || !self.trained
+    }
+
+    /// Writes the graph with these layers in int8, and returns its PSNR to fp32.
+    fn try_int8(&self, writer: &mut BundleWriter, layers: &BTreeSet<String>, fp32: &Encodings) -> Result<f64, ExportError> {
+        let path = writer.write_graph(Precision::Int8, &self.graph(layers).build())?;
+        Ok(self.psnr(&self.encode(&path)?, fp32))
     }
 
     /// Writes the int8 graph with as few layers left in fp32 as the bar asks for, and returns the record of it.
     fn write_int8(&self, writer: &mut BundleWriter, fp32: &Encodings) -> Result<Value, ExportError> {
-        let layers = quantisable(&self.request.geometry);
+        let layers = quantisable(&self.geometry);
         let all: BTreeSet<String> = layers.iter().cloned().collect();
-        let found = self.psnr(writer, &all, fp32)?;
-        let (kept, found) = if found >= INT8_PSNR || !self.request.trained {
+        let found = self.try_int8(writer, &all, fp32)?;
+        let (kept, found) = if found >= INT8_PSNR || !self.trained {
             (Vec::new(), found)
         } else {
             tracing::info!(psnr_db = found, "int8 throughout loses too much: looking for the layers to keep in fp32");
             self.keep_worst(writer, &all, fp32)?
         };
         tracing::info!(psnr_db = found, layers_in_fp32 = kept.len(), "int8 agrees with fp32");
-        let figure = if found.is_finite() { json!(found) } else { Value::Null };
-        Ok(json!({ "psnr_db": figure, "layers": layers.len(), "layers_kept_in_fp32": kept }))
+        Ok(json!({ "psnr_db": figure(found), "layers": layers.len(), "layers_kept_in_fp32": kept }))
     }
 
     /// Orders the layers by what each loses alone, then halves its way to the fewest worst ones that must stay in fp32.
@@ -161,7 +255,7 @@ impl Trial<'_> {
     fn keep_worst(&self, writer: &mut BundleWriter, all: &BTreeSet<String>, fp32: &Encodings) -> Result<(Vec<String>, f64), ExportError> {
         let mut losses = Vec::with_capacity(all.len());
         for layer in all {
-            losses.push((self.psnr(writer, &BTreeSet::from([layer.clone()]), fp32)?, layer));
+            losses.push((self.try_int8(writer, &BTreeSet::from([layer.clone()]), fp32)?, layer));
         }
         losses.sort_by(|a, b| a.0.total_cmp(&b.0));
         let worst: Vec<&String> = losses.into_iter().map(|(_, layer)| layer).collect();
@@ -169,16 +263,16 @@ impl Trial<'_> {
 
         // Too few kept at `below`, enough at `enough`.
         let (mut below, mut enough) = (0, all.len() / 2);
-        let found = self.psnr(writer, &without(enough), fp32)?;
+        let found = self.try_int8(writer, &without(enough), fp32)?;
         if found < INT8_PSNR {
             return Err(ExportError::Int8Disagrees { found, kept: enough, layers: all.len() });
         }
         while enough - below > 1 {
             let middle = usize::midpoint(below, enough);
-            if self.psnr(writer, &without(middle), fp32)? >= INT8_PSNR { enough = middle } else { below = middle }
+            if self.try_int8(writer, &without(middle), fp32)? >= INT8_PSNR { enough = middle } else { below = middle }
         }
         // Written last, so that it is the graph that stays.
-        let found = self.psnr(writer, &without(enough), fp32)?;
+        let found = self.try_int8(writer, &without(enough), fp32)?;
         Ok((worst[..enough].iter().map(|layer| (*layer).clone()).collect(), found))
     }
 }

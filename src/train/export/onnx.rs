@@ -5,6 +5,7 @@
 /// `TensorProto.DataType`.
 pub mod element {
     pub const FLOAT: i32 = 1;
+    pub const FLOAT16: i32 = 10;
     pub const UINT8: i32 = 2;
     pub const INT8: i32 = 3;
     pub const INT64: i32 = 7;

@@ -80,7 +80,7 @@ fn a_tiles_latents_do_not_depend_on_its_batch() {
     let plain = |tiles: &[u8], batch: usize| Ok(plain::encode(&weights, &geometry, &NORMALISATION, tiles, batch));
     let bundle = export(&request(&weights, geometry, &out, &plain)).unwrap();
     let tiles = fixed_tiles(&geometry);
-    for precision in [Precision::Fp32, Precision::Int8] {
+    for precision in Precision::ALL {
         let mut encoder = open(&bundle, precision);
         let together = encoder.encode(&tiles, TILES).unwrap();
         for (index, tile) in tiles.chunks_exact(geometry.tile_bytes()).enumerate() {
@@ -104,6 +104,65 @@ fn int8_stays_near_fp32() {
     let [fp32, int8] = [Precision::Fp32, Precision::Int8].map(|precision| open(&bundle, precision).encode(&tiles, TILES).unwrap());
     let apart = relative_difference(&int8, &fp32);
     assert!(apart > 1e-4 && apart < 0.03, "{apart}");
+}
+
+#[test]
+fn fp16_stays_nearer_and_in_few_operators() {
+    let geometry = small();
+    let weights = random_weights(&geometry);
+    let home = tempfile::tempdir().unwrap();
+    let out = home.path().join("tiny/1");
+    let plain = |tiles: &[u8], batch: usize| Ok(plain::encode(&weights, &geometry, &NORMALISATION, tiles, batch));
+    let bundle = export(&request(&weights, geometry, &out, &plain)).unwrap();
+    let tiles = fixed_tiles(&geometry);
+    let [fp32, fp16] = [Precision::Fp32, Precision::Fp16].map(|precision| open(&bundle, precision).encode(&tiles, TILES).unwrap());
+    let apart = relative_difference(&fp16, &fp32);
+    assert!(apart > 1e-5 && apart < 0.005, "{apart}");
+    let recorded = bundle.manifest.provenance["export"]["fp16"]["psnr_db"].as_f64().unwrap();
+    assert!(recorded > FP16_PSNR, "{recorded}");
+
+    let file = std::fs::metadata(bundle.encoder_path(Precision::Fp16).unwrap()).unwrap().len();
+    assert!(file < 20_000, "{file} bytes: it holds no weights");
+    let profile = open(&bundle, Precision::Fp16).profile(1).unwrap();
+    let nodes = |operator: &str| profile.operators.iter().filter(|of| of.operator == operator).map(|of| of.nodes).sum::<usize>();
+    // What computes shapes would run on the CPU, wherever the rest runs.
+    assert_eq!((nodes("Attention"), nodes("SkipLayerNormalization"), nodes("BiasGelu"), nodes("Shape")), (1, 2, 1, 0), "{profile}");
+    assert_eq!(profile.nodes().into_keys().collect::<Vec<_>>(), ["CPUExecutionProvider"]);
+}
+
+#[test]
+fn what_fp16_cannot_hold_is_left_out() {
+    let geometry = small();
+    let mut weights = random_weights(&geometry);
+    // 70,000 is more than its largest number.
+    weights.tensors.get_mut("encoder.blocks.0.mlp.fc2.bias").unwrap().data[0] = 70_000.0;
+    let home = tempfile::tempdir().unwrap();
+    let out = home.path().join("tiny/1");
+    let plain = |tiles: &[u8], batch: usize| Ok(plain::encode(&weights, &geometry, &NORMALISATION, tiles, batch));
+    let bundle = export(&ExportRequest { int8: false, trained: true, ..request(&weights, geometry, &out, &plain) }).unwrap();
+    assert_eq!(bundle.manifest.encoders.into_keys().collect::<Vec<_>>(), [Precision::Fp32]);
+    assert_eq!(bundle.manifest.provenance["export"]["fp16"]["left_out"], true);
+    assert!(!out.join(Precision::Fp16.file_name()).exists());
+    let error = add_fp16(&out).unwrap_err();
+    assert!(matches!(error, ExportError::Fp16Disagrees { .. }), "{error}");
+    assert!(Bundle::open(&out).is_ok() && !out.join(Precision::Fp16.file_name()).exists());
+}
+
+#[test]
+fn a_bundle_without_fp16_is_given_it() {
+    let geometry = small();
+    let weights = random_weights(&geometry);
+    let home = tempfile::tempdir().unwrap();
+    let out = home.path().join("tiny/1");
+    let plain = |tiles: &[u8], batch: usize| Ok(plain::encode(&weights, &geometry, &NORMALISATION, tiles, batch));
+    let whole = export(&request(&weights, geometry, &out, &plain)).unwrap();
+    rewrite(&out, |editor: &mut BundleEditor| -> Result<(), BundleError> {
+        editor.manifest.encoders.remove(&Precision::Fp16);
+        editor.remove(Precision::Fp16.file_name())
+    })
+    .unwrap();
+    assert!(add_fp16(&out).unwrap() > FP16_PSNR);
+    assert_eq!(Bundle::open(&out).unwrap().digest, whole.digest);
 }
 
 /// One large weight in every row of a layer leaves the others no levels.
