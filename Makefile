@@ -9,19 +9,23 @@ PYTHON ?= .deps/python/bin/python
 # What builds container images, and which: cpu, cuda or train.
 ENGINE ?= docker
 IMAGES ?= cpu
+# Where the server's encoders run: make serve DEVICES=cuda:0
+DEVICES ?= cpu
+# Which ONNX Runtime that wants.
+ONNXRUNTIME := $(if $(filter cpu%,$(DEVICES)),onnxruntime,onnxruntime-cuda)
 # Further options of the server: make serve ARGS="--http 127.0.0.1:9000"
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test test-python check fmt doc fuzz fuzz-api soak deny bench bench-serve bench-clients bench-train bench-scale image image-test sbom onnxruntime libtorch python clean
+.PHONY: help serve train test test-python check fmt doc fuzz fuzz-api soak deny bench bench-serve bench-clients bench-train bench-scale image image-test sbom onnxruntime onnxruntime-cuda libtorch python clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-serve: onnxruntime ## Build the server and run it on the bundles in models/
+serve: $(ONNXRUNTIME) ## Build the server and run it on the bundles in models/; on a GPU: make serve DEVICES=cuda:0
 	@tools/need.sh cargo gcc
 	cargo build --release $(CARGO_FLAGS) --bin restain
-	@exec $(TARGET)/release/restain serve --models models $(ARGS)
+	@. tools/onnxruntime.sh $(ONNXRUNTIME) && exec $(TARGET)/release/restain serve --models models --devices $(DEVICES) $(ARGS)
 
 train: libtorch onnxruntime ## Build the trainer, restain-train
 	@tools/need.sh cargo gcc g++
@@ -107,6 +111,10 @@ bench-scale: onnxruntime python ## Measure replicas behind HAProxy and by rendez
 onnxruntime: ## Fetch ONNX Runtime, which the server loads
 	@tools/need.sh cargo gcc
 	@[ -n "$$ORT_DYLIB_PATH" ] || { tools/need.sh python3 pip && python3 tools/fetch.py onnxruntime; }
+
+onnxruntime-cuda: ## Fetch ONNX Runtime for NVIDIA GPUs, with the libraries of CUDA 13 that it needs
+	@tools/need.sh cargo gcc
+	@[ -n "$$ORT_DYLIB_PATH" ] || { tools/need.sh python3 pip && python3 tools/fetch.py onnxruntime-cuda; }
 
 libtorch: ## Fetch libtorch, which the trainer is built with
 	@tools/need.sh cargo gcc g++

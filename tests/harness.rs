@@ -29,6 +29,11 @@ pub fn restain() -> Command {
     command
 }
 
+/// What a program wrote.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
 /// A models directory that holds the fixture.
 pub fn models() -> tempfile::TempDir {
     let models = tempfile::tempdir().unwrap();

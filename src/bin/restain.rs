@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use restain::augment::{self, AugmentArgs};
+use restain::engine::Device;
 use restain::health::{self, HealthArgs};
 use restain::load::{self, LoadArgs};
 use restain::options_file;
@@ -38,8 +39,13 @@ enum Command {
     Key(KeyArgs),
     /// Print the OpenAPI description, as YAML
     Openapi,
-    /// Verify a bundle: every digest, every shape, and every encoder on a grey tile
-    Check { bundle: PathBuf },
+    /// Verify a bundle: every digest, every shape, and every encoder on a grey tile; tells which nodes ran where
+    Check {
+        bundle: PathBuf,
+        /// Where its encoders are run: cpu, cuda:0 or tensorrt:0
+        #[arg(long, default_value = "cpu")]
+        device: Device,
+    },
 }
 
 fn main() -> ExitCode {
@@ -50,7 +56,7 @@ fn main() -> ExitCode {
         Command::Health(args) => health(&args),
         Command::Key(args) => key(&args),
         Command::Openapi => openapi(),
-        Command::Check { bundle } => check(&bundle),
+        Command::Check { bundle, device } => check(&bundle, device),
     };
     done.unwrap_or_else(|error| {
         eprintln!("restain: {}", serve::error::with_causes(error.as_ref()));
@@ -98,8 +104,8 @@ fn health(args: &HealthArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(bundle: &std::path::Path) -> anyhow::Result<ExitCode> {
-    println!("{}", serve::check::check(bundle)?);
+fn check(bundle: &std::path::Path, device: Device) -> anyhow::Result<ExitCode> {
+    println!("{}", serve::check::check(bundle, device)?);
     Ok(ExitCode::SUCCESS)
 }
 

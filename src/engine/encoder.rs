@@ -88,12 +88,16 @@ impl Latents<'_> {
         }
     }
 
-    /// As f16, those of the `index`-th tile.
-    fn tile(&self, index: usize, into: &mut [f16]) {
-        let span = index * into.len()..(index + 1) * into.len();
+    /// Appends those of the `index`-th tile, `latent` numbers, as f16.
+    fn append(&self, index: usize, latent: usize, to: &mut Vec<f16>) {
+        let span = index * latent..(index + 1) * latent;
         match self {
-            Self::Full(values) => into.convert_from_f32_slice(&values[span]),
-            Self::Half(values) => into.copy_from_slice(&values[span]),
+            Self::Half(values) => to.extend_from_slice(&values[span]),
+            Self::Full(values) => {
+                let before = to.len();
+                to.resize(before + latent, f16::ZERO);
+                to[before..].convert_from_f32_slice(&values[span]);
+            }
         }
     }
 }
@@ -102,7 +106,10 @@ impl Encoder {
     /// Opens the graph and checks that it takes tiles of `geometry` and answers in latents of it.
     pub fn open(runtime: &Runtime, onnx: &Path, geometry: &Geometry, options: &EncoderOptions) -> Result<Self, EngineError> {
         let refused = |source: ort::Error| EngineError::Graph { path: onnx.to_owned(), source };
-        let mut builder = session::builder(runtime, options, geometry).map_err(refused)?;
+        let mut builder = session::builder(runtime, options, geometry).map_err(|source| match options.device {
+            Device::Cpu => refused(source),
+            _ => EngineError::Device(source),
+        })?;
         let session = builder.commit_from_file(onnx).map_err(refused)?;
         let element = check_signature(&session, geometry).map_err(|problem| EngineError::Signature { path: onnx.to_owned(), problem })?;
         Ok(Self { session, geometry: *geometry, device: options.device, element, bound: BTreeMap::new() })
@@ -127,10 +134,9 @@ impl Encoder {
         let latent = self.geometry.tile_latent();
         self.run(tiles, batch, &RunOptions::new().map_err(EngineError::Run)?, |anatomy, characteristics| {
             let halves = |index: usize| {
-                let mut both = vec![f16::ZERO; 2 * latent];
-                let (first, second) = both.split_at_mut(latent);
-                anatomy.tile(index, first);
-                characteristics.tile(index, second);
+                let mut both = Vec::with_capacity(2 * latent);
+                anatomy.append(index, latent, &mut both);
+                characteristics.append(index, latent, &mut both);
                 both
             };
             (0..wanted.min(batch)).map(halves).collect()

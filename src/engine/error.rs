@@ -14,6 +14,11 @@ pub enum EngineError {
         tried: Vec<PathBuf>,
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    #[error(
+        "ONNX Runtime cannot use it; a GPU needs the library built for it (make onnxruntime-cuda), CUDA's libraries where the loader looks, \
+         and NVIDIA's driver"
+    )]
+    Device(#[source] ort::Error),
     #[error("ONNX Runtime refuses {path}")]
     Graph { path: PathBuf, source: ort::Error },
     #[error("{path} is not an encoder of this geometry: {problem}")]

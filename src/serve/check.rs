@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use super::config::PrecisionChoice;
+use super::error::with_causes;
 use crate::bundle::{Bundle, BundleError, Precision};
-use crate::engine::{Encoder, EncoderOptions, EngineError, Runtime};
+use crate::engine::{Device, Encoder, EncoderOptions, EngineError, Runtime};
 
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
@@ -11,33 +13,38 @@ pub enum CheckError {
     Bundle(#[from] BundleError),
     #[error(transparent)]
     Runtime(EngineError),
-    #[error("the {precision} encoder: {source}")]
-    Encoder { precision: Precision, source: EngineError },
+    #[error("the {precision} encoder on {device}")]
+    Encoder { precision: Precision, device: Device, source: EngineError },
     #[error("the {0} encoder gives values that are not finite for a grey tile")]
     NotFinite(Precision),
 }
 
-/// Verifies the bundle in `dir`, runs each of its encoders on a grey tile, and says in a few lines what it is.
+/// Verifies the bundle in `dir`, runs each of its encoders on a grey tile on `device`, and says in a few lines what it is, and
+/// which nodes of each encoder ran where.
 ///
 /// # Errors
 /// The first thing that is wrong with it.
-pub fn check(dir: &Path) -> Result<String, CheckError> {
+pub fn check(dir: &Path, device: Device) -> Result<String, CheckError> {
     let bundle = Bundle::open(dir)?;
     let runtime = Runtime::load().map_err(CheckError::Runtime)?;
     let manifest = &bundle.manifest;
     let geometry = manifest.geometry;
+    let mut places = String::new();
     for &precision in manifest.encoders.keys() {
-        let refused = |source| CheckError::Encoder { precision, source };
-        let path = bundle.encoder_path(precision)?;
-        let mut encoder = Encoder::open(&runtime, &path, &geometry, &EncoderOptions::cpu(0)).map_err(refused)?;
+        let refused = |source| CheckError::Encoder { precision, device, source };
+        let (_, path) = PrecisionChoice::Always(precision).graph(&bundle, device)?;
+        let options = EncoderOptions { half: precision == Precision::Fp16, ..EncoderOptions::on(device, 0) };
+        let mut encoder = Encoder::open(&runtime, &path, &geometry, &options).map_err(refused)?;
         let encodings = encoder.encode(&vec![128; geometry.tile_bytes()], 1).map_err(refused)?;
         if !encodings.anatomy.iter().chain(&encodings.characteristics).all(|value| value.is_finite()) {
             return Err(CheckError::NotFinite(precision));
         }
+        let place = encoder.profile(1).map_or_else(|error| with_causes(&error), |profile| profile.to_string());
+        places += &format!("\n{precision} on {device}: {place}");
     }
     let encoders: Vec<String> = manifest.encoders.keys().map(ToString::to_string).collect();
     Ok(format!(
-        "{}/{} is whole: {side}×{side} tiles, patch {}, width {}, depth {}; encoders {}; {} styles of {} domains\ndigest {}",
+        "{}/{} is whole: {side}×{side} tiles, patch {}, width {}, depth {}; encoders {}; {} styles of {} domains\ndigest {}{places}",
         manifest.name,
         manifest.version,
         geometry.patch_size(),

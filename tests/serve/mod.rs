@@ -5,6 +5,7 @@ mod augment;
 mod bundles;
 mod collector;
 mod connections;
+mod devices;
 mod encode;
 mod faults;
 mod forms;

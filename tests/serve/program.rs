@@ -1,10 +1,6 @@
 //! The program around the server: its options, what it prints, what it refuses.
 
-use crate::harness::{fixture, models, restain};
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use crate::harness::{fixture, models, restain, text};
 
 #[test]
 fn openapi_yaml_is_what_the_program_prints() {
@@ -64,7 +60,8 @@ fn wrong_use_ends_with_two_and_says_why() {
 fn check_tells_a_whole_bundle_from_a_broken_one() {
     let output = restain().arg("check").arg(fixture()).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("tiny/1 is whole"));
+    let said = text(&output.stdout);
+    assert!(said.contains("tiny/1 is whole") && said.contains("fp32 on cpu: CPUExecutionProvider "), "{said}");
 
     let models = models();
     let broken = models.path().join("tiny/1");
