@@ -113,8 +113,8 @@ impl Bench {
     }
 
     fn compare(&mut self, precision: Precision, device: Device) -> Result<Value> {
-        let mut other = open(&self.runtime, &self.bundle, device, precision, 0)
-            .with_context(|| format!("on {}, beside {}", device, self.device))?;
+        let mut other =
+            open(&self.runtime, &self.bundle, device, precision, 0).with_context(|| format!("on {}, beside {}", device, self.device))?;
         let tiles = tiles(self.bundle.manifest.geometry.tile_bytes(), COMPARED);
         let found = self.encoders[0].encode_halves(&tiles, COMPARED, COMPARED)?;
         let expected = other.encode_halves(&tiles, COMPARED, COMPARED)?;
@@ -137,7 +137,9 @@ impl Bench {
 
 /// Something with slopes and edges; every tile another.
 fn tiles(tile_bytes: usize, batch: usize) -> Vec<u8> {
-    (0..batch).flat_map(|tile| (0..tile_bytes).map(move |at| (128.0 + 60.0 * (at as f32 / 97.0 + tile as f32).sin()) as u8 ^ (at % 7) as u8)).collect()
+    (0..batch)
+        .flat_map(|tile| (0..tile_bytes).map(move |at| (128.0 + 60.0 * (at as f32 / 97.0 + tile as f32).sin()) as u8 ^ (at % 7) as u8))
+        .collect()
 }
 
 fn timed(encoder: &mut Encoder, tiles: &[u8], batch: usize) -> Result<f64> {

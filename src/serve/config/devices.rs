@@ -99,7 +99,9 @@ mod tests {
 
     #[test]
     fn a_gpu_has_two_encoders_unless_told_otherwise() {
-        let on = |devices: &str, per_device| Config { encoders_per_device: per_device, ..Config::default() }.encoders_on(&devices.parse().unwrap());
+        let on = |devices: &str, per_device| {
+            Config { encoders_per_device: per_device, ..Config::default() }.encoders_on(&devices.parse().unwrap())
+        };
         assert_eq!(on("cuda:0,cuda:1", 0), [Device::Cuda(0), Device::Cuda(0), Device::Cuda(1), Device::Cuda(1)]);
         assert_eq!((on("cpu", 0), on("tensorrt:1", 1)), (vec![Device::Cpu], vec![Device::TensorRt(1)]));
         let config = Config { threads: 4.try_into().unwrap(), ..Config::default() };

@@ -9,7 +9,7 @@ use super::onnx::{
     element,
 };
 
-/// The standard's operators as of this version; 20 is the first with `Gelu`.
+/// The standard's operators as of this version, unless a graph says otherwise; 20 is the first with `Gelu`.
 const OPSET: i64 = 20;
 /// Where ONNX Runtime's own operators are.
 const RUNTIME_DOMAIN: &str = "com.microsoft";
@@ -24,14 +24,19 @@ pub struct ExternalData {
     pub length: usize,
 }
 
-#[derive(Default)]
 pub struct Graph {
     graph: GraphProto,
+    opset: i64,
 }
 
 impl Graph {
     pub fn new(name: &str, inputs: Vec<ValueInfoProto>, outputs: Vec<ValueInfoProto>) -> Self {
-        Self { graph: GraphProto { name: name.to_owned(), input: inputs, output: outputs, ..GraphProto::default() } }
+        Self { graph: GraphProto { name: name.to_owned(), input: inputs, output: outputs, ..GraphProto::default() }, opset: OPSET }
+    }
+
+    /// With the standard's operators as of another version.
+    pub fn of_opset(self, opset: i64) -> Self {
+        Self { opset, ..self }
     }
 
     /// A node with one output.
@@ -128,7 +133,7 @@ impl Graph {
 
     /// The bytes of the `.onnx` file.
     pub fn into_bytes(self) -> Vec<u8> {
-        let standard = OperatorSetIdProto { domain: String::new(), version: OPSET };
+        let standard = OperatorSetIdProto { domain: String::new(), version: self.opset };
         let runtime = OperatorSetIdProto { domain: RUNTIME_DOMAIN.to_owned(), version: 1 };
         let uses_runtime = self.graph.node.iter().any(|node| node.domain == RUNTIME_DOMAIN);
         ModelProto {

@@ -10,13 +10,17 @@ use super::encoder::{EncoderGraph, LAYER_NORM_EPSILON};
 use super::graph::Graph;
 use super::onnx::{AttributeProto, ValueInfoProto, element};
 
+/// ONNX Runtime's CUDA provider has `Pad` as of this version of the standard and none of the later ones (1.31).
+const OPSET: i64 = 18;
+
 impl EncoderGraph<'_> {
     /// The bytes of the `.onnx` file whose latents are f16.
     pub fn build_half(&self) -> Vec<u8> {
         let side = self.geometry.image_size();
         let latent = [self.geometry.patches(), self.geometry.half()];
         let outputs = ["anatomy", "characteristics"].map(|name| ValueInfoProto::batched(name, element::FLOAT16, &latent));
-        let mut graph = Graph::new("restain-encoder", vec![ValueInfoProto::batched("tiles", element::UINT8, &[side, side, 3])], outputs.into());
+        let tiles = ValueInfoProto::batched("tiles", element::UINT8, &[side, side, 3]);
+        let mut graph = Graph::new("restain-encoder", vec![tiles], outputs.into()).of_opset(OPSET);
         let patches = self.patchify(&mut graph);
         let patches = graph.cast(&patches, element::FLOAT16);
         let mut tokens = self.embed_half(&mut graph, &patches);

@@ -4,10 +4,12 @@ mod plain;
 
 use std::path::PathBuf;
 
+use prost::Message;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use safetensors::SafeTensors;
 
+use super::onnx::ModelProto;
 use super::*;
 use crate::bundle::{Tensor, layout};
 use crate::method::geometry::GeometrySpec;
@@ -128,6 +130,27 @@ fn fp16_stays_nearer_and_in_few_operators() {
     // What computes shapes would run on the CPU, wherever the rest runs.
     assert_eq!((nodes("Attention"), nodes("SkipLayerNormalization"), nodes("BiasGelu"), nodes("Shape")), (1, 2, 1, 0), "{profile}");
     assert_eq!(profile.nodes().into_keys().collect::<Vec<_>>(), ["CPUExecutionProvider"]);
+}
+
+/// Operators for which ONNX Runtime's CUDA provider has kernels in fp16 (of pixels: uint8 and f32) as of opset 18.
+const ON_CUDA: [&str; 11] =
+    ["Add", "Attention", "BiasGelu", "Cast", "Concat", "LayerNormalization", "MatMul", "Mul", "Pad", "SkipLayerNormalization", "Slice"];
+
+#[test]
+fn the_fp16_graph_has_nothing_that_a_gpu_cannot_run() {
+    let geometry = small();
+    let weights = random_weights(&geometry);
+    let home = tempfile::tempdir().unwrap();
+    let out = home.path().join("tiny/1");
+    let plain = |tiles: &[u8], batch: usize| Ok(plain::encode(&weights, &geometry, &NORMALISATION, tiles, batch));
+    export(&request(&weights, geometry, &out, &plain)).unwrap();
+    let model = ModelProto::decode(std::fs::read(out.join("encoder.fp16.onnx")).unwrap().as_slice()).unwrap();
+    let standard = model.opset_import.iter().find(|of| of.domain.is_empty()).unwrap();
+    assert_eq!(standard.version, 18);
+    for node in model.graph.unwrap().node {
+        let moves = ["Reshape", "Transpose"].contains(&node.op_type.as_str());
+        assert!(moves || ON_CUDA.contains(&node.op_type.as_str()), "{}", node.op_type);
+    }
 }
 
 #[test]
