@@ -37,7 +37,7 @@ pub struct EncodersContext<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum EncodersError {
     #[error(transparent)]
-    Bundle(#[from] BundleError),
+    Bundle(Box<BundleError>),
     #[error("the encoder is refused on {device}: {source}")]
     Encoder { device: Device, source: EngineError },
     #[error("the encoder fails on grey tiles on {device}: {source}")]
@@ -66,7 +66,7 @@ impl Encoders {
     fn start_on(devices: &Devices, bundle: &Bundle, context: &EncodersContext<'_>) -> Result<Self, EncodersError> {
         let EncodersContext { config, metrics, .. } = context;
         let (manifest, provider) = (&bundle.manifest, devices.provider());
-        let (precision, onnx) = config.precision.graph(bundle, devices.0[0])?;
+        let (precision, onnx) = config.precision.graph(bundle, devices.0[0]).map_err(|source| EncodersError::Bundle(Box::new(source)))?;
         let places = config.encoders_on(devices);
         let largest_batch = config.largest_batch(&places);
         let buckets = Buckets::up_to(largest_batch);
