@@ -17,7 +17,7 @@ ONNXRUNTIME := $(if $(filter cpu%,$(DEVICES)),onnxruntime,onnxruntime-cuda)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test test-python check fmt doc fuzz fuzz-api soak deny bench bench-serve bench-clients bench-train bench-scale image image-test sbom onnxruntime onnxruntime-cuda libtorch python clean
+.PHONY: help serve train test test-python check fmt doc fuzz fuzz-api soak deny bench bench-serve bench-clients bench-train bench-scale bench-gpu image image-test sbom onnxruntime onnxruntime-cuda libtorch python clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -88,6 +88,9 @@ bench-clients: onnxruntime python ## Measure every other way in against /v1/augm
 bench-train: libtorch python ## Measure a training step against the same step in PyTorch
 	@tools/need.sh cargo gcc g++
 	$(PYTHON) benches/train_step.py $(ARGS)
+
+bench-gpu: python ## Measure all there is to measure of a GPU: make bench-gpu ARGS="--quick"
+	benches/gpu.sh $(ARGS)
 
 image: ## Build container images: IMAGES="cpu cuda train", ENGINE=docker
 	for image in $(IMAGES); do \

@@ -9,17 +9,17 @@ fn main() {
     #[cfg(feature = "train")]
     if let Ok(libtorch) = std::env::var("LIBTORCH") {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}/lib");
-        process_group(&libtorch);
+        native(&libtorch);
     }
 }
 
-/// The trainer's collective, against libtorch's headers and with the flags that torch-sys compiles with.
+/// The trainer's C++, against libtorch's headers and with the flags that torch-sys compiles with.
 #[cfg(feature = "train")]
-fn process_group(libtorch: &str) {
-    const SOURCE: &str = "src/train/world/gloo.cc";
-    // Headers that libtorch's include and its distribution lacks; SOURCE says why empty ones do.
+fn native(libtorch: &str) {
+    const SOURCES: [&str; 2] = ["src/train/native/gloo.cc", "src/train/native/adamw.cc"];
+    // Headers that libtorch's include and its distribution lacks; gloo.cc says why empty ones do.
     const MISSING: [&str; 5] = ["algorithm", "common/error", "context", "rendezvous/store", "transport/device"];
-    println!("cargo:rerun-if-changed={SOURCE}");
+    println!("cargo:rerun-if-changed=src/train/native");
     println!("cargo:rerun-if-env-changed=LIBTORCH_CXX11_ABI");
     let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     for header in MISSING {
@@ -36,8 +36,8 @@ fn process_group(libtorch: &str) {
         .include(format!("{libtorch}/include"))
         .include(format!("{libtorch}/include/torch/csrc/api/include"))
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
-        .file(SOURCE)
-        .compile("restain_gloo");
+        .files(SOURCES)
+        .compile("restain_native");
 }
 
 /// Messages, servers and clients in Rust, `descriptors.bin` for reflection, and `calls.rs`, the paths. In Rust alone: no protoc is needed.

@@ -8,6 +8,7 @@
 //!     run BATCH SECONDS             tiles a second, all encoders busy, and the milliseconds of a batch that is alone
 //!     profile BATCH                 which provider ran which operators, and for how long
 //!     compare PRECISION [DEVICE]    PSNR between the tiles that both reconstruct, in dB
+//!     encode TILES LATENTS          a file of tiles, u8 [batch, H, W, 3], into one of latents, f16 [batch, 2, N, h]
 
 use std::io::BufRead;
 use std::path::Path;
@@ -54,7 +55,8 @@ fn main() -> Result<()> {
             ["profile", batch] => bench.profile(batch.parse()?)?,
             ["compare", precision] => bench.compare(precision.parse()?, device)?,
             ["compare", precision, device] => bench.compare(precision.parse()?, device.parse().map_err(anyhow::Error::msg)?)?,
-            _ => bail!("run BATCH SECONDS, profile BATCH, or compare PRECISION [DEVICE], and not {line:?}"),
+            ["encode", tiles, latents] => bench.encode(Path::new(tiles), Path::new(latents))?,
+            _ => bail!("run BATCH SECONDS, profile BATCH, compare PRECISION [DEVICE], or encode TILES LATENTS, and not {line:?}"),
         };
         say(&answer);
     }
@@ -121,6 +123,15 @@ impl Bench {
         let (found, expected) = (self.reconstruct(&found), self.reconstruct(&expected));
         let db = psnr(&found, &expected);
         Ok(json!({ "psnr_db": db.is_finite().then_some(db), "identical": found == expected }))
+    }
+
+    fn encode(&mut self, tiles: &Path, latents: &Path) -> Result<Value> {
+        let tiles = std::fs::read(tiles)?;
+        let batch = tiles.len() / self.bundle.manifest.geometry.tile_bytes();
+        let encodings = self.encoders[0].encode_halves(&tiles, batch, batch)?;
+        let bytes: Vec<u8> = encodings.iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
+        std::fs::write(latents, bytes)?;
+        Ok(json!({ "batch": batch }))
     }
 
     fn reconstruct(&self, encodings: &[Vec<f16>]) -> Vec<u8> {

@@ -2,12 +2,14 @@
 """Training steps of restain-train beside the same steps in PyTorch, in turns on the same threads.
 
     make bench-train ARGS="--threads 1 --turns 15 --only small"
+    make bench-train ARGS="--device cuda"
 
 Builds train_step.rs and needs torch, of the version that the trainer is linked with, and safetensors. Both sides get the same weights, tiles and draws, and
 their losses are compared before a time is believed. The PyTorch side is what one would write today:
 scaled_dot_product_attention, autocast for bf16, fused AdamW. Prints, for each, the median and the middle half of the
 turns, and two ratios, ours ÷ PyTorch's, as medians over turns: by the clock, and by processor time, which says more on a
-machine that others use. And the most memory that restain-train held.
+machine that others use. And the most memory that restain-train held. On a GPU the batches are larger, and a step is timed
+until the device has done all of it.
 """
 
 import argparse
@@ -21,9 +23,11 @@ import time
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--program", help="train_step.rs, built already")
+parser.add_argument("--device", default="cpu", help="cpu or cuda")
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--turns", type=int, default=15)
 parser.add_argument("--only", default="", help="part of a case's name")
+parser.add_argument("--json", help="a file for the figures")
 parser.add_argument("--gradient-checkpointing", action="store_true", help="in restain-train only: its cost in time and gain in memory")
 options = parser.parse_args()
 os.environ["OMP_NUM_THREADS"] = str(options.threads)
@@ -47,6 +51,12 @@ CASES = {
     "base, batch 4, cross 1 mix, f32": (BASE, 4, "cross", 1, "f32"),
     "base, batch 4, published 4 mixes, f32": (BASE, 4, "published", 4, "f32"),
 }
+if options.device != "cpu":
+    CASES = {
+        "base, batch 128, cross 1 mix, bf16": (BASE, 128, "cross", 1, "bf16"),
+        "base, batch 64, published 4 mixes, bf16": (BASE, 64, "published", 4, "bf16"),
+        "base, batch 64, cross 1 mix, f32": (BASE, 64, "cross", 1, "f32"),
+    }
 
 
 def positions(grid, embed):
@@ -89,9 +99,12 @@ class Step:
     """The same step in PyTorch."""
 
     def __init__(self, geometry, recipe, precision, weights, drawn):
-        self.geometry, self.recipe, self.precision, self.drawn = geometry, recipe, precision, drawn
-        self.w = {name.removeprefix("encoder."): value.clone().requires_grad_() for name, value in weights.items()}
-        self.positions = positions(geometry[0] // geometry[1], geometry[2])
+        self.geometry, self.recipe, self.precision = geometry, recipe, precision
+        self.drawn = {name: value.to(options.device) for name, value in drawn.items()}
+        # On the CPU too, as numbers: indexing by a tensor of a GPU would wait for it.
+        self.mixes = list(zip(drawn["mix_sample"].tolist(), drawn["mix_token"].tolist()))
+        self.w = {name.removeprefix("encoder."): value.to(options.device, copy=True).requires_grad_() for name, value in weights.items()}
+        self.positions = positions(geometry[0] // geometry[1], geometry[2]).to(options.device)
         self.optimiser = torch.optim.AdamW(self.w.values(), lr=1e-3, weight_decay=0.05, fused=True)
 
     def linear(self, name, x):
@@ -102,7 +115,7 @@ class Step:
 
     def encode(self, tiles):
         _, patch, embed, depth, heads = self.geometry
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
+        with torch.autocast(options.device, torch.bfloat16, enabled=self.precision == "bf16"):
             tokens = F.conv2d(tiles, self.w["patch_embed.proj.weight"], self.w["patch_embed.proj.bias"], stride=patch)
             tokens = tokens.flatten(2).transpose(1, 2)
             z = torch.cat([self.w["cls_token"].expand(len(tiles), -1, -1), tokens], 1) + self.positions
@@ -130,7 +143,7 @@ class Step:
         half, batch = self.geometry[2] // 2, len(tiles)
         za, zc = z[..., :half], z[..., half:]
         reconstruction = self.synthesise(za, zc)
-        styles = [zc[s, t].view(1, 1, -1) for s, t in zip(self.drawn["mix_sample"], self.drawn["mix_token"])]
+        styles = [zc[s, t].view(1, 1, -1) for s, t in self.mixes]
         made = torch.cat([reconstruction] + [self.synthesise(za, style.expand(batch, 1, -1)) for style in styles])
         again = self.encode(made).unflatten(0, (-1, batch))
         loss = F.mse_loss(reconstruction, tiles) + F.mse_loss(again[0], z) * 2
@@ -141,7 +154,7 @@ class Step:
     def cross(self, tiles, shifted):
         half, batch = self.geometry[2] // 2, len(tiles)
         z, zs = self.encode(torch.cat([tiles, shifted])).split(batch)
-        loss, each = self.published(tiles, z), torch.arange(batch)
+        loss, each = self.published(tiles, z), torch.arange(batch, device=tiles.device)
         (za, zc), (zas, zcs) = z.split(half, -1), zs.split(half, -1)
         there = self.synthesise(za, zcs[each, self.drawn["shifted_token"]].unsqueeze(1))
         back = self.synthesise(zas, zc[each, self.drawn["own_token"]].unsqueeze(1))
@@ -155,6 +168,8 @@ class Step:
         loss.backward()
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=False)
+        if options.device != "cpu":
+            torch.cuda.synchronize()
         return value
 
 
@@ -197,7 +212,7 @@ def measure(name, folder):
     path = f"{folder}/step.safetensors"
     save_file(weights | drawn, path)
     theirs = Step(geometry, recipe, precision, weights, drawn)
-    command = [program, path, ",".join(map(str, geometry)), recipe, precision, *["--gradient-checkpointing"] * options.gradient_checkpointing]
+    command = [program, path, ",".join(map(str, geometry)), recipe, precision, options.device, *["--gradient-checkpointing"] * options.gradient_checkpointing]
     ours = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def our_turn():
@@ -218,10 +233,13 @@ def measure(name, folder):
     clock, processor = (statistics.median(mine[kind] / other[kind] for mine, other in turns) for kind in (0, 1))
     print(f"{name:41} restain-train {spread([mine[0] for mine, _ in turns])}   PyTorch {spread([other[0] for _, other in turns])}   ", end="")
     print(f"ratio {clock:.2f}, of processor time {processor:.2f}   peak {peak:.1f} GB", flush=True)
+    seconds = [statistics.median(turn[side][0] for turn in turns) for side in (0, 1)]
+    return {"case": name, "ours_s": seconds[0], "pytorch_s": seconds[1], "ratio": clock, "tiles_per_second": batch / seconds[0]}
 
 
 program = options.program or built()
 with tempfile.TemporaryDirectory() as folder:
-    for name in CASES:
-        if options.only in name:
-            measure(name, folder)
+    figures = [measure(name, folder) for name in CASES if options.only in name]
+if options.json:
+    with open(options.json, "w") as file:
+        json.dump(figures, file, indent=1)

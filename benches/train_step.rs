@@ -1,10 +1,10 @@
 //! Training steps on demand, for train_step.py: one step for every line of input, answered with its loss.
 //!
-//!     train_step FILE GEOMETRY RECIPE PRECISION
+//!     train_step FILE GEOMETRY RECIPE PRECISION DEVICE
 //!
 //! FILE holds weights, tiles and everything that a step draws, so that PyTorch computes the very same thing; GEOMETRY is
 //! image size, patch size, embedding dimension, depth and heads, separated by commas. The trainer without its data loader:
-//! losses, gradients, AdamW.
+//! losses, gradients, AdamW. A step is over when its device has done all of it.
 
 use std::io::BufRead;
 
@@ -12,10 +12,11 @@ use restain::bundle::{Tensor as WeightTensor, Weights, layout};
 use restain::method::geometry::GeometrySpec;
 use restain::method::{Geometry, PixelOrder};
 use restain::train::adamw::{AdamW, AdamWConfig};
+use restain::train::device::DeviceChoice;
 use restain::train::losses::{Losses, Mix, Objective, Shift, TermWeights};
 use restain::train::mixing::Synthesiser;
 use restain::train::vit::Vit;
-use tch::{Device, Kind, Tensor};
+use tch::{Cuda, Device, Kind, Tensor};
 
 struct Step {
     vit: Vit,
@@ -28,7 +29,8 @@ struct Step {
 
 impl Step {
     fn open(arguments: &[String]) -> Self {
-        let [file, geometry, recipe, precision, ..] = arguments else { panic!("FILE GEOMETRY RECIPE PRECISION") };
+        let [file, geometry, recipe, precision, device, ..] = arguments else { panic!("FILE GEOMETRY RECIPE PRECISION DEVICE") };
+        let device = device.parse::<DeviceChoice>().expect("a device").open(0).expect("a device that is there");
         let numbers: Vec<usize> = geometry.split(',').map(|number| number.parse().expect("a number")).collect();
         let [image_size, patch_size, embed_dim, depth, num_heads] = numbers[..] else { panic!("five numbers") };
         let spec = GeometrySpec { image_size, in_channels: 3, patch_size, embed_dim, depth, num_heads, mlp_ratio: 4.0 };
@@ -40,8 +42,9 @@ impl Step {
         });
         let weights = Weights { tensors: weights.collect() };
         let kind = if precision == "bf16" { Kind::BFloat16 } else { Kind::Float };
-        let vit = Vit::from_weights(geometry, &weights, Device::Cpu, kind).expect("the geometry's weights");
+        let vit = Vit::from_weights(geometry, &weights, device, kind).expect("the geometry's weights");
         let vit = vit.checkpointing(arguments.iter().any(|word| word == "--gradient-checkpointing"));
+        let drawn: Vec<_> = drawn.into_iter().map(|(name, tensor)| (name, tensor.to_device(device))).collect();
         let integers = |name: &str| Vec::<i64>::try_from(find(&drawn, name)).expect("i64");
         let mixes = integers("mix_sample").into_iter().zip(integers("mix_token")).map(|(sample, token)| Mix { sample, token }).collect();
         Self {
@@ -71,7 +74,10 @@ impl Step {
         let total = losses.total();
         let value = total.double_value(&[]);
         self.vit.backward(&total);
-        self.optimiser.step(self.vit.parameters(), 1e-3);
+        self.optimiser.step(self.vit.parameters(), 1e-3).expect("a step");
+        if let Device::Cuda(index) = self.vit.device() {
+            Cuda::synchronize(index as i64);
+        }
         value
     }
 }

@@ -135,6 +135,14 @@ impl Geometry {
         self.0.num_heads
     }
 
+    /// Floating-point operations of encoding one tile: two for each multiplication of its matrix products, attention's among them.
+    pub fn encoder_flops(&self) -> f64 {
+        let [tokens, patches, embed, hidden] = [self.patches() + 1, self.patches(), self.embed_dim(), self.mlp_hidden()].map(|n| n as f64);
+        let block = tokens * embed * (4.0 * embed + 2.0 * tokens + 2.0 * hidden);
+        let patch_embed = patches * (CHANNELS * self.patch_size() * self.patch_size()) as f64 * embed;
+        2.0 * (self.depth() as f64 * block + patch_embed)
+    }
+
     /// Hidden width of the MLP.
     pub fn mlp_hidden(&self) -> usize {
         (self.0.embed_dim as f64 * self.0.mlp_ratio).round() as usize
@@ -182,6 +190,7 @@ mod tests {
         assert_eq!((base.patches(), base.half(), base.rank(), base.mlp_hidden()), (196, 384, 8, 3072));
         let deep = Geometry::new(GeometrySpec { embed_dim: 1056, depth: 24, ..BASE }).unwrap();
         assert_eq!(deep.rank(), 11);
+        assert_eq!((base.encoder_flops() / 1e8).round(), 351.0);
     }
 
     #[test]

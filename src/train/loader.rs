@@ -89,7 +89,10 @@ fn make(dataset: &Dataset, augment: &AugmentConfig, batch: usize, seed: u64, ste
 pub fn standardise(raw: &[u8], batch: usize, tile: usize, normalisation: &Normalisation, device: Device) -> Tensor {
     let (batch, tile) = (batch as i64, tile as i64);
     let channels = |values: &[f32; 3]| Tensor::from_slice(values).view([1, 3, 1, 1]).to_device(device);
-    let pixels = Tensor::from_slice(raw).view([batch, tile, tile, 3]).to_device(device).permute([0, 3, 1, 2]).to_kind(Kind::Float);
+    let raw = Tensor::from_slice(raw).view([batch, tile, tile, 3]);
+    // From pinned memory a GPU copies by itself, while this thread goes on to what comes after.
+    let raw = if device.is_cuda() { raw.pin_memory(device).to_device_(device, Kind::Uint8, true, false) } else { raw };
+    let pixels = raw.permute([0, 3, 1, 2]).to_kind(Kind::Float);
     ((pixels / 255.0 - channels(&normalisation.mean)) / channels(&normalisation.std)).contiguous()
 }
 

@@ -18,6 +18,7 @@ pub mod inference;
 pub mod loader;
 pub mod losses;
 pub mod mixing;
+mod native;
 pub mod options;
 pub mod parts;
 pub mod phantom;

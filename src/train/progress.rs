@@ -17,6 +17,7 @@ pub struct Progress {
     smooth: Vec<(&'static str, f64)>,
     logged: Instant,
     tiles_since: usize,
+    flops_since: f64,
     waited_since: f64,
 }
 
@@ -28,7 +29,7 @@ impl Progress {
             bar.set_style(style);
             bar
         });
-        Self { bar, smooth: Vec::new(), logged: Instant::now(), tiles_since: 0, waited_since: 0.0 }
+        Self { bar, smooth: Vec::new(), logged: Instant::now(), tiles_since: 0, flops_since: 0.0, waited_since: 0.0 }
     }
 
     pub fn step(&mut self, header: &RunHeader, report: &StepReport) {
@@ -39,6 +40,7 @@ impl Progress {
             *mean += 0.05 * (value - *mean);
         }
         self.tiles_since += report.tiles;
+        self.flops_since += report.flops;
         self.waited_since += report.waited_seconds;
         let elapsed = self.logged.elapsed();
         let due = if self.bar.is_some() { Duration::from_millis(500) } else { LOG_EVERY };
@@ -49,19 +51,20 @@ impl Progress {
             return;
         }
         let rate = self.tiles_since as f64 / elapsed.as_secs_f64();
+        let teraflops = self.flops_since / elapsed.as_secs_f64() / 1e12;
         let waiting = 100.0 * self.waited_since / elapsed.as_secs_f64();
         let line = self.smooth.iter().map(|(name, value)| format!("{name} {value:.4}")).collect::<Vec<_>>().join(", ");
         match &self.bar {
-            Some(bar) => bar.set_message(format!("{rate:.0} tiles/s, {waiting:.0} % waiting for input  {line}")),
+            Some(bar) => bar.set_message(format!("{rate:.0} tiles/s, {teraflops:.2} TFLOP/s, {waiting:.0} % waiting for input  {line}")),
             None => {
                 let left = (header.total_steps - header.step) as f64 * report.tiles as f64 / rate.max(1e-9);
                 tracing::info!(
-                    "step {}/{}, {rate:.1} tiles/s, {waiting:.0} % waiting for input, {left:.0} s left, {line}",
+                    "step {}/{}, {rate:.1} tiles/s, {teraflops:.2} TFLOP/s, {waiting:.0} % waiting for input, {left:.0} s left, {line}",
                     header.step,
                     header.total_steps
                 );
             }
         }
-        (self.logged, self.tiles_since, self.waited_since) = (Instant::now(), 0, 0.0);
+        (self.logged, self.tiles_since, self.flops_since, self.waited_since) = (Instant::now(), 0, 0.0, 0.0);
     }
 }

@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use tch::Tensor;
 
-use crate::train::adamw::{AdamW, cosine, gradient_norm};
+use crate::train::adamw::{AdamW, cosine, gradient_norm, scale_gradients};
 use crate::train::checkpoint::{self, RunHeader};
 use crate::train::loader::Loader;
 use crate::train::losses::Losses;
@@ -120,6 +119,7 @@ impl Trainer<'_> {
     fn step(&mut self, loader: &Loader) -> Result<StepReport> {
         let synth = Synthesiser { geometry: self.header.geometry, pixel_order: self.header.pixel_order };
         let (mut losses, mut waited) = (Vec::new(), Duration::ZERO);
+        let encoded = self.vit.encoded();
         let batches = (self.config.accumulate * self.world.size()) as u64;
         for part in 0..self.config.accumulate as u64 {
             let asked = Instant::now();
@@ -140,18 +140,20 @@ impl Trainer<'_> {
         self.world.sum_gradients(self.vit.parameters())?;
         self.limit_gradients()?;
         let learning_rate = cosine(self.config.learning_rate, self.header.step, self.header.total_steps);
-        self.optimiser.step(self.vit.parameters(), learning_rate);
+        self.optimiser.step(self.vit.parameters(), learning_rate)?;
         let tiles = self.config.batch * batches as usize;
-        Ok(StepReport { losses, learning_rate, tiles, seconds: 0.0, waited_seconds: waited.as_secs_f64() })
+        let encoded = (self.vit.encoded() - encoded) as f64 * self.world.size() as f64;
+        let flops = 3.0 * encoded * self.header.geometry.encoder_flops();
+        Ok(StepReport { losses, learning_rate, tiles, flops, seconds: 0.0, waited_seconds: waited.as_secs_f64() })
     }
 
     /// Scales all gradients together so that their joint norm is at most `clip`; a norm that is no number is refused.
     fn limit_gradients(&self) -> Result<()> {
-        let norm = gradient_norm(self.vit.parameters());
+        let norm = gradient_norm(self.vit.parameters())?;
         let value = norm.double_value(&[]);
         ensure!(value.is_finite(), "the gradient's norm is {value} at step {}: {}", self.header.step, self.what_stands());
         if self.config.clip > 0.0 {
-            scale_gradients(self.vit.parameters(), &(self.config.clip / (norm + 1e-6)).clamp_max(1.0));
+            scale_gradients(self.vit.parameters(), &(self.config.clip / (norm + 1e-6)).clamp_max(1.0))?;
         }
         Ok(())
     }
@@ -159,8 +161,4 @@ impl Trainer<'_> {
     fn what_stands(&self) -> String {
         format!("the last saved state in {} stands; a lower --learning-rate or a --clip may help", self.dir.display())
     }
-}
-
-fn scale_gradients(parameters: &[(String, Tensor)], scale: &Tensor) {
-    tch::no_grad(|| parameters.iter().for_each(|(_, p)| drop(p.grad().g_mul_(scale))));
 }

@@ -4,6 +4,8 @@
 //! names of the published checkpoints. The forward pass casts what feeds a matrix product to the compute precision
 //! and keeps everything else in f32, because `tch::autocast` has no effect on parameters held in Rust.
 
+use std::cell::Cell;
+
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
@@ -89,6 +91,8 @@ pub struct Vit {
     precision: Kind,
     /// With gradient checkpointing: what `backward` goes back over.
     tape: Option<Tape>,
+    /// Tiles that `encode` was given.
+    encoded: Cell<u64>,
 }
 
 impl Vit {
@@ -144,6 +148,7 @@ impl Vit {
             parameters,
             precision,
             tape: None,
+            encoded: Cell::new(0),
         })
     }
 
@@ -174,11 +179,17 @@ impl Vit {
 
     /// Standardised tiles [B, C, H, W] f32 → Z [B, N+1, E] f32, CLS first.
     pub fn encode(&self, tiles: &Tensor) -> Tensor {
+        self.encoded.set(self.encoded.get() + tiles.size()[0] as u64);
         let z = match &self.tape {
             Some(tape) => self.parts(|parts| tape.forward(tiles, parts)),
             None => (0..self.blocks.len()).fold(self.embed(tiles), |z, i| self.block(i, &z)),
         };
         self.norm.forward(&z)
+    }
+
+    /// How many tiles `encode` was given so far: a measure of work.
+    pub fn encoded(&self) -> u64 {
+        self.encoded.get()
     }
 
     /// Adds the gradients of a loss, made from what `encode` gave since the last call, to those of the parameters.

@@ -68,6 +68,8 @@ pub struct StepReport {
     pub losses: Vec<(&'static str, f64)>,
     pub learning_rate: f64,
     pub tiles: usize,
+    /// Floating-point operations of the encoder in all processes, forward and, twice as many, backward.
+    pub flops: f64,
     /// What the step took, and how much of it went by waiting for input.
     pub seconds: f64,
     pub waited_seconds: f64,

@@ -149,7 +149,7 @@ fn assert_five_steps(vectors: &Vectors, synth: &Synthesiser, expected: &Tensor) 
     let losses = || vectors.losses(&vit, synth, "published");
     for step in 0..5 {
         losses().total().backward();
-        optimiser.step(vit.parameters(), 1e-3);
+        optimiser.step(vit.parameters(), 1e-3).unwrap();
         for (column, (name, found)) in losses().values().into_iter().enumerate() {
             let expected = expected.double_value(&[step, column as i64]);
             assert!((found - expected).abs() <= 1e-3 * expected.abs(), "{name} after step {step}: {found}, expected {expected}");

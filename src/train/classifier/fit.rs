@@ -72,7 +72,7 @@ pub fn fit(
             let logits = classifier.logits(&images, true);
             logits.cross_entropy_for_logits(&labels.to_device(classifier.device())).backward();
             let done = epoch * per_epoch as u64 + step as u64;
-            optimiser.step(classifier.parameters(), cosine(config.learning_rate, done, config.epochs * per_epoch as u64));
+            optimiser.step(classifier.parameters(), cosine(config.learning_rate, done, config.epochs * per_epoch as u64))?;
         }
         let score = score(&classifier.probabilities(validation, config.batch)?, &validation.labels);
         history.push(score);

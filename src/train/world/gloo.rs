@@ -1,16 +1,14 @@
 //! The processes of a run, connected by gloo (libtorch's own copy) over TCP: sums and broadcasts of host memory.
 //!
-//! The C++ half is `gloo.cc` beside this file. It does no arithmetic on devices: that is `nccl`.
+//! The C++ half is `gloo.cc` in `native`. It does no arithmetic on devices: that is `nccl`.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::ptr::NonNull;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
+use crate::train::native::called;
 use crate::train::world::options::Place;
-
-/// The first error of C++, cut to this.
-const MESSAGE_BYTES: usize = 1024;
 
 #[repr(C)]
 struct Rendezvous {
@@ -78,14 +76,4 @@ impl Drop for Gloo {
 pub fn select_cuda(index: usize) -> Result<()> {
     // SAFETY: no pointer but the message's.
     called(|message, room| unsafe { restain_cuda_select(index as c_int, message, room) })
-}
-
-/// Calls C++ and turns its message into an error of one line.
-fn called(call: impl FnOnce(*mut c_char, usize) -> c_int) -> Result<()> {
-    let mut message = [0u8; MESSAGE_BYTES];
-    if call(message.as_mut_ptr().cast(), MESSAGE_BYTES) == 0 {
-        return Ok(());
-    }
-    let end = message.iter().position(|&byte| byte == 0).unwrap_or(MESSAGE_BYTES);
-    bail!("{}", String::from_utf8_lossy(&message[..end]))
 }

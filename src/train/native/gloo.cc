@@ -41,7 +41,7 @@ class Store {
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
-#include <cstdio>
+#include "caught.h"
 
 namespace {
 
@@ -49,23 +49,6 @@ struct Group {
   c10::intrusive_ptr<c10d::Store> store;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> gloo;
 };
-
-// Runs `work`; what it throws goes into `message` as one line. 0 on success.
-template <typename Work>
-int caught(char* message, size_t room, Work work) {
-  try {
-    work();
-    return 0;
-  } catch (const c10::Error& error) {
-    snprintf(message, room, "%s", error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    snprintf(message, room, "%s", error.what());
-  }
-  for (char* end = message; *end; ++end) {
-    if (*end == '\n') *end = 0;
-  }
-  return 1;
-}
 
 at::Tensor borrowed(void* data, int64_t length, at::ScalarType type) {
   return at::from_blob(data, {length}, at::TensorOptions().dtype(type));

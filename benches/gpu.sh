@@ -1,0 +1,125 @@
+#!/bin/bash
+# Every figure of BENCHMARKS.md about GPUs, on any machine with CUDA 13: into runs/gpu, as JSON and as gpu.md.
+#
+#   benches/gpu.sh                       all of it, on cuda:0: about two hours, one of them for memory
+#   benches/gpu.sh --quick               shorter turns and fewer sizes: within ten minutes
+#   benches/gpu.sh --device cpu --quick  the same on a CPU, with a small model: whether it works, no figure of a GPU
+#   benches/gpu.sh encoder curves        parts: encoder attention served step curves
+#
+# Builds what it needs, and wants Python with torch 2.11 for CUDA 13, numpy and safetensors: PYTHON names it. On a machine without a
+# compiler or a registry, RESTAIN, RESTAIN_TRAIN, ENCODER_BENCH and TRAIN_STEP_BENCH name programs that were built elsewhere, and
+# ORT_DYLIB_PATH the library of ONNX Runtime. A part that fails is named at the end, and does not keep the others from running.
+
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+DEVICE=cuda:0 QUICK= PARTS=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        --device) DEVICE=${2:?--device wants cpu or cuda:N}; shift ;;
+        --quick) QUICK=yes ;;
+        encoder | attention | served | step | curves) PARTS+=("$1") ;;
+        *) echo "gpu.sh: $1 is neither an option nor a part; see its first lines" >&2; exit 2 ;;
+    esac
+    shift
+done
+[ ${#PARTS[@]} -gt 0 ] || PARTS=(encoder attention served step curves)
+OUT=${OUT:-runs/gpu}
+PYTHON=${PYTHON:-.deps/python/bin/python}
+mkdir -p "$OUT"
+
+# What cargo says that it has built.
+bench() {
+    cargo bench --locked --no-run --message-format json "$@" |
+        python3 -c 'import json, sys; print([m["executable"] for m in map(json.loads, sys.stdin) if m.get("executable")][-1])'
+}
+
+if [ -z "${ORT_DYLIB_PATH:-}" ]; then
+    LIBRARY=onnxruntime
+    [ "$DEVICE" = cpu ] || LIBRARY=onnxruntime-cuda
+    make --no-print-directory "$LIBRARY" || exit
+    . tools/onnxruntime.sh "$LIBRARY"
+    export ORT_DYLIB_PATH=${ORT_DYLIB_PATH:-$PWD/.deps/onnxruntime/lib/libonnxruntime.so}
+fi
+[ -n "${RESTAIN:-}" ] || { cargo build --release --locked --bin restain && RESTAIN=target/release/restain; } || exit
+[ -n "${RESTAIN_TRAIN:-}" ] || { make --no-print-directory train && RESTAIN_TRAIN=target/release/restain-train; } || exit
+ENCODER_BENCH=${ENCODER_BENCH:-$(bench --bench encoder)} || exit
+TRAIN_STEP_BENCH=${TRAIN_STEP_BENCH:-$(bench --no-default-features --features train --bench train_step)} || exit
+
+# The trainer opens the GPU half of libtorch where the loader finds it: beside the torch of this Python, with its libraries of CUDA.
+if [ "$DEVICE" != cpu ]; then
+    torch=$("$PYTHON" -c 'import glob, os, torch
+root = os.path.dirname(os.path.dirname(torch.__file__))
+print(":".join([root + "/torch/lib", *glob.glob(root + "/nvidia/*/lib")]))') || exit
+    TRAINER_LIBRARIES=$torch
+fi
+trainer() { LD_LIBRARY_PATH=${TRAINER_LIBRARIES:+$TRAINER_LIBRARIES:}${LD_LIBRARY_PATH:-} "$@"; }
+
+MODEL=base/1 BATCH=64 TRAIN_DEVICE=cuda
+ENCODER=(--batches 1,8,16,32,64,128,256 --seconds 3 --turns 5) SERVED=(--seconds 15 --turns 5 --minutes 60) STEP=(--turns 15)
+if [ -n "$QUICK" ]; then
+    ENCODER=(--batches 1,32,64,128 --seconds 1 --turns 3 --compile default) SERVED=(--seconds 4 --turns 2 --minutes 1) STEP=(--turns 5)
+fi
+if [ "$DEVICE" = cpu ]; then
+    MODEL=small/1 BATCH=2 TRAIN_DEVICE=cpu
+    ENCODER+=(--batches 1,2 --compile none) SERVED+=(--tiles 4 --concurrency 2 --threads 1 --minutes 0.3) STEP+=(--only "small, batch 16, cross 1 mix, f32" --turns 2)
+fi
+if [ ! -f "runs/models/$MODEL/bundle.json" ]; then
+    trainer "$RESTAIN_TRAIN" init --preset "${MODEL%/*}" --out "runs/models/$MODEL" || exit
+fi
+
+encoder() {
+    "$PYTHON" benches/encoder.py --program "$ENCODER_BENCH" --bundle "runs/models/$MODEL" --device "$DEVICE" --precision fp16 \
+        "${ENCODER[@]}" --json "$OUT/encoder.json"
+}
+
+# Which fused attention is fastest at so few tokens: by itself ONNX Runtime takes flash attention from 513 on.
+attention() {
+    local name
+    for name in "" ORT_MIN_SEQ_LEN_FLASH_ATTENTION_PACKED_QKV=1 ORT_DISABLE_FLASH_ATTENTION=1 ORT_DISABLE_FUSED_ATTENTION=1; do
+        printf '%-44s' "${name:-as it is}"
+        echo "run $BATCH 2" | env ${name:+"$name"} "$ENCODER_BENCH" "runs/models/$MODEL" "$DEVICE" fp16 | tail -n 1
+    done | tee "$OUT/attention.txt"
+}
+
+served() {
+    "$PYTHON" benches/served.py --restain "$RESTAIN" --encoder "$ENCODER_BENCH" --models runs/models --bundle "$MODEL" --device "$DEVICE" \
+        --precision fp16 --batch "$BATCH" "${SERVED[@]}" --json "$OUT/served.json"
+}
+
+step() {
+    trainer "$PYTHON" benches/train_step.py --program "$TRAIN_STEP_BENCH" --device "$TRAIN_DEVICE" "${STEP[@]}" --json "$OUT/step.json"
+}
+
+curves() {
+    local precision failed=0
+    for precision in f32 bf16; do
+        trainer "$PYTHON" benches/curves.py --restain-train "$RESTAIN_TRAIN" --device "$TRAIN_DEVICE" --precision "$precision" \
+            --json "$OUT/curves-$precision.json" || failed=1
+    done
+    return $failed
+}
+
+{
+    echo "# $DEVICE, $(date -u +%Y-%m-%d), \`benches/gpu.sh${QUICK:+ --quick} --device $DEVICE ${PARTS[*]}\`"
+    echo
+    [ "$DEVICE" = cpu ] || nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader
+    "$PYTHON" -c 'import torch; print("torch", torch.__version__, "CUDA", torch.version.cuda)'
+    "$RESTAIN" --version
+    nproc
+} | tee "$OUT/gpu.md"
+
+FAILED=()
+for part in "${PARTS[@]}"; do
+    printf '\n## %s (at %s s)\n\n' "$part" "$SECONDS" | tee -a "$OUT/gpu.md"
+    "$part" 2>"$OUT/$part.err" | tee -a "$OUT/gpu.md"
+    if [ "${PIPESTATUS[0]}" -ne 0 ]; then
+        FAILED+=("$part")
+        tail -n 20 "$OUT/$part.err" | tee -a "$OUT/gpu.md"
+    fi
+done
+if [ ${#FAILED[@]} -gt 0 ]; then
+    echo "gpu.sh: failed: ${FAILED[*]}; what they said is in $OUT/*.err" | tee -a "$OUT/gpu.md" >&2
+    exit 1
+fi
+echo "gpu.sh: all of it in $OUT (at $SECONDS s)"
