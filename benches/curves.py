@@ -67,19 +67,18 @@ def scalars(path):
     return found
 
 
-def curve(folder, device, precision):
-    name = f"{device.replace(':', '')}-{precision}"
+def curve(folder, name, device, precision):
     command = [options.restain_train, "fit", "--data", f"{folder}/tiles", "--out", f"{folder}/models/{name}/1", "--state", f"{folder}/{name}"]
     command += ["--preset", "small", "--recipe", options.recipe, "--mixes", "1", "--steps", str(options.steps), "--batch", str(options.batch)]
     command += ["--device", device, "--precision", precision, "--seed", "3", "--scalars-every", "1", "--validation-share", "0", "--workers", "1"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    (events,) = pathlib.Path(folder, name).glob("*tfevents*")
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    (events,) = pathlib.Path(folder, name, "tensorboard").iterdir()
     return {tag: values for tag, values in scalars(events).items() if tag.startswith("loss")}
 
 
 with tempfile.TemporaryDirectory() as folder:
     subprocess.run([options.restain_train, "phantom", "--out", f"{folder}/tiles", "--hospitals", "3", "--tiles-per-domain", "24"], check=True, stdout=subprocess.DEVNULL)
-    reference, found = curve(folder, "cpu", "f32"), curve(folder, options.device, options.precision)
+    reference, found = curve(folder, "reference", "cpu", "f32"), curve(folder, "measured", options.device, options.precision)
 assert reference and reference.keys() == found.keys(), f"{sorted(reference)} and {sorted(found)}"
 worst = {}
 for tag, values in reference.items():

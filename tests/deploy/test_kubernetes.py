@@ -138,6 +138,8 @@ def test_every_mount_has_a_volume_and_every_volume_a_source(each):
                     assert ("Secret", name) in there
                 case {"persistentVolumeClaim": {"claimName": name}}:
                     assert ("PersistentVolumeClaim", name) in there
+                case {"name": "tmp", "emptyDir": {"sizeLimit": _}}:
+                    assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]
                 case {"emptyDir": {"sizeLimit": _}}:
                     assert thing["kind"] == "InferenceService"
                 case _:
