@@ -73,7 +73,7 @@ class Bare:
 
 
 def load(url, *flags, tiles=options.tiles, seconds=options.seconds):
-    command = [options.restain, "load", url, "--json", "-", "--unique", "--tiles-per-request", str(tiles), "--duration", f"{seconds}s"]
+    command = [options.restain, "load", url, "--json", "-", "--unique", "--tiles-per-request", str(tiles), "--duration", f"{round(seconds * 1000)}ms"]
     command += ["--threads", str(options.threads), *map(str, flags)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
     return json.loads(output[output.index("{"):])
