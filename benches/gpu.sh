@@ -5,6 +5,9 @@
 #   benches/gpu.sh --quick               shorter turns and fewer sizes: within ten minutes
 #   benches/gpu.sh --device cpu --quick  the same on a CPU, with a small model: whether it works, no figure of a GPU
 #   benches/gpu.sh encoder curves        parts: encoder attention served step curves
+#   DATA=fields STEPS=6000 benches/gpu.sh demo
+#                                        goes on training the demo model on the fields that docs/results.md names, and
+#                                        evaluates it beside the one it came from on the five that are kept out
 #
 # Builds what it needs, and wants Python with torch 2.11 for CUDA 13, numpy and safetensors: PYTHON names it. On a machine without a
 # compiler or a registry, RESTAIN, RESTAIN_TRAIN, ENCODER_BENCH and TRAIN_STEP_BENCH name programs that were built elsewhere, and
@@ -18,7 +21,7 @@ while [ $# -gt 0 ]; do
     case $1 in
         --device) DEVICE=${2:?--device wants cpu or cuda:N}; shift ;;
         --quick) QUICK=yes ;;
-        encoder | attention | served | step | curves) PARTS+=("$1") ;;
+        encoder | attention | served | step | curves | demo) PARTS+=("$1") ;;
         *) echo "gpu.sh: $1 is neither an option nor a part; see its first lines" >&2; exit 2 ;;
     esac
     shift
@@ -98,6 +101,23 @@ curves() {
             --json "$OUT/curves-$precision.json" || failed=1
     done
     return $failed
+}
+
+# MINUTES stop it as Ctrl-C would; the bundle is then of what is there.
+demo() {
+    local held=centre_0/domain_0_7810.png,centre_1/domain_1_701.png,centre_2/domain_2_7596.png,centre_3/domain_3_25596.png,centre_4/domain_4_6264.png
+    local state=$OUT/demo-state bundle=$OUT/models/demo/4
+    local batch=${DEMO_BATCH:-64} steps=${STEPS:-6000}
+    rm -rf "$state" "$bundle"
+    trainer timeout --signal INT "$((${MINUTES:-8} * 60))" "$RESTAIN_TRAIN" fit --from models/demo/3 --data "${DATA:?DATA wants the folder of fields}" \
+        --exclude "$held" --out "$bundle" --state "$state" --device "$TRAIN_DEVICE" --precision bf16 --batch "$batch" --steps "$steps" \
+        --mixes 1 --consistency-weight 0 --match-weight 4 --match-target tone --tone-share 1.2 --tone-sigma 3 --detail-weight 0.4 \
+        --border-weight 0.3 --clip 1 --learning-rate 5e-4 --seed 4 --save-every 200 --validate-every 0 --samples-every 0
+    [ -f "$bundle/bundle.json" ] || trainer "$RESTAIN_TRAIN" export "$state" --out "$bundle" || return
+    local each
+    for each in models/demo/3 "$bundle"; do
+        trainer "$RESTAIN_TRAIN" evaluate --bundle "$each" --data "$DATA" --only "$held" --json "$OUT/demo-${each##*/}.json" || return
+    done
 }
 
 {
