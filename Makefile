@@ -25,7 +25,7 @@ help: ## This list
 serve: $(ONNXRUNTIME) ## Build the server and run it on the bundles in models/; on a GPU: make serve DEVICES=cuda:0
 	@tools/need.sh cargo gcc
 	cargo build --release $(CARGO_FLAGS) --bin restain
-	@. tools/onnxruntime.sh $(ONNXRUNTIME) && exec $(TARGET)/release/restain serve --models models --devices $(DEVICES) $(ARGS)
+	@ONNXRUNTIME=$(ONNXRUNTIME); . tools/onnxruntime.sh; exec $(TARGET)/release/restain serve --models models --devices $(DEVICES) $(ARGS)
 
 train: libtorch onnxruntime ## Build the trainer, restain-train
 	@tools/need.sh cargo gcc g++

@@ -38,10 +38,10 @@ bench() {
 }
 
 if [ -z "${ORT_DYLIB_PATH:-}" ]; then
-    LIBRARY=onnxruntime
-    [ "$DEVICE" = cpu ] || LIBRARY=onnxruntime-cuda
-    make --no-print-directory "$LIBRARY" || exit
-    . tools/onnxruntime.sh "$LIBRARY"
+    ONNXRUNTIME=onnxruntime ORT_DYLIB_PATH=
+    [ "$DEVICE" = cpu ] || ONNXRUNTIME=onnxruntime-cuda
+    make --no-print-directory "$ONNXRUNTIME" || exit
+    . tools/onnxruntime.sh
     export ORT_DYLIB_PATH=${ORT_DYLIB_PATH:-$PWD/.deps/onnxruntime/lib/libonnxruntime.so}
 fi
 [ -n "${RESTAIN:-}" ] || { cargo build --release --locked --bin restain && RESTAIN=target/release/restain; } || exit

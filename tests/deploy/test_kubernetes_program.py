@@ -19,8 +19,8 @@ from .test_kubernetes import ADAPTER
 TRAINER = PROGRAM.with_name("restain-train")
 # The options file of the image, which its environment names.
 IN_IMAGE = str(ROOT / "deploy/image/restain.toml")
-# What KServe's own controller reads, and NVIDIA's driver.
-OF_OTHERS = {"PROTOCOL", "CUDA_CACHE_PATH"}
+# What KServe's own controller reads.
+OF_KSERVE = {"PROTOCOL"}
 
 
 def run(command, **variables):
@@ -64,7 +64,7 @@ def test_variables_are_options_of_the_program(built):
     for name, each in built.items():
         for _, _, pod in each.pods():
             [container] = pod["containers"]
-            variables = {variable["name"] for variable in container.get("env", [])} - OF_OTHERS
+            variables = {variable["name"] for variable in container.get("env", [])} - OF_KSERVE
             program = TRAINER if container["command"] == ["/usr/local/bin/restain-train"] else PROGRAM
             helped = run([program, container["args"][0], "--help"]) if variables else ""
             unknown = [variable for variable in variables if f"[env: {variable}=" not in helped]

@@ -20,3 +20,4 @@ def test_losses_in_bf16_follow_those_in_f32_and_are_not_the_same(tmp_path):
 def test_a_part_that_does_not_exist_is_named():
     refused = subprocess.run([ROOT / "benches/gpu.sh", "--device", "cpu", "everything"], capture_output=True, text=True, timeout=60)
     assert refused.returncode == 2 and "everything" in refused.stderr
+

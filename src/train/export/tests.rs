@@ -57,30 +57,32 @@ fn open(bundle: &Bundle, precision: Precision) -> Encoder {
     Encoder::open(&Runtime::load().unwrap(), &path, &bundle.manifest.geometry, &options).unwrap()
 }
 
+/// The bundle of these weights, and the folder that it lies in for as long as that is held.
+fn exported(weights: &Weights, change: impl FnOnce(ExportRequest<'_>) -> ExportRequest<'_>) -> (tempfile::TempDir, Bundle) {
+    let (home, geometry) = (tempfile::tempdir().unwrap(), small());
+    let out = home.path().join("tiny/1");
+    let plain = |tiles: &[u8], batch: usize| Ok(plain::encode(weights, &geometry, &NORMALISATION, tiles, batch));
+    let bundle = export(&change(request(weights, geometry, &out, &plain))).unwrap();
+    (home, bundle)
+}
+
 #[test]
 fn the_graph_is_the_network_of_the_paper() {
-    let geometry = small();
-    let weights = random_weights(&geometry);
-    let home = tempfile::tempdir().unwrap();
-    let out = home.path().join("tiny/1");
-    let plain = |tiles: &[u8], batch: usize| Ok(plain::encode(&weights, &geometry, &NORMALISATION, tiles, batch));
-    let bundle = export(&request(&weights, geometry, &out, &plain)).unwrap();
+    let weights = random_weights(&small());
+    let (_home, bundle) = exported(&weights, |request| request);
 
     let found = bundle.manifest.provenance["export"]["fp32_relative_difference"].as_f64().unwrap();
     assert!(found < 2e-6, "{found}");
     assert_eq!(bundle.manifest.provenance["recipe"], "test");
     assert!(bundle.styles.entries.is_empty());
-    assert_eq!(Weights::read(&out.join(WEIGHTS_FILE)).unwrap(), weights);
+    assert_eq!(Weights::read(&bundle.dir.join(WEIGHTS_FILE)).unwrap(), weights);
 }
 
 #[test]
 fn a_tiles_latents_do_not_depend_on_its_batch() {
     let geometry = small();
     let weights = random_weights(&geometry);
-    let home = tempfile::tempdir().unwrap();
-    let out = home.path().join("tiny/1");
-    let plain = |tiles: &[u8], batch: usize| Ok(plain::encode(&weights, &geometry, &NORMALISATION, tiles, batch));
-    let bundle = export(&request(&weights, geometry, &out, &plain)).unwrap();
+    let (_home, bundle) = exported(&weights, |request| request);
     let tiles = fixed_tiles(&geometry);
     for precision in Precision::ALL {
         let mut encoder = open(&bundle, precision);
@@ -98,10 +100,7 @@ fn a_tiles_latents_do_not_depend_on_its_batch() {
 fn int8_stays_near_fp32() {
     let geometry = small();
     let weights = random_weights(&geometry);
-    let home = tempfile::tempdir().unwrap();
-    let out = home.path().join("tiny/1");
-    let plain = |tiles: &[u8], batch: usize| Ok(plain::encode(&weights, &geometry, &NORMALISATION, tiles, batch));
-    let bundle = export(&request(&weights, geometry, &out, &plain)).unwrap();
+    let (_home, bundle) = exported(&weights, |request| request);
     let tiles = fixed_tiles(&geometry);
     let [fp32, int8] = [Precision::Fp32, Precision::Int8].map(|precision| open(&bundle, precision).encode(&tiles, TILES).unwrap());
     let apart = relative_difference(&int8, &fp32);
@@ -112,10 +111,7 @@ fn int8_stays_near_fp32() {
 fn fp16_stays_nearer_and_in_few_operators() {
     let geometry = small();
     let weights = random_weights(&geometry);
-    let home = tempfile::tempdir().unwrap();
-    let out = home.path().join("tiny/1");
-    let plain = |tiles: &[u8], batch: usize| Ok(plain::encode(&weights, &geometry, &NORMALISATION, tiles, batch));
-    let bundle = export(&request(&weights, geometry, &out, &plain)).unwrap();
+    let (_home, bundle) = exported(&weights, |request| request);
     let tiles = fixed_tiles(&geometry);
     let [fp32, fp16] = [Precision::Fp32, Precision::Fp16].map(|precision| open(&bundle, precision).encode(&tiles, TILES).unwrap());
     let apart = relative_difference(&fp16, &fp32);
@@ -138,13 +134,9 @@ const ON_CUDA: [&str; 11] =
 
 #[test]
 fn the_fp16_graph_has_nothing_that_a_gpu_cannot_run() {
-    let geometry = small();
-    let weights = random_weights(&geometry);
-    let home = tempfile::tempdir().unwrap();
-    let out = home.path().join("tiny/1");
-    let plain = |tiles: &[u8], batch: usize| Ok(plain::encode(&weights, &geometry, &NORMALISATION, tiles, batch));
-    export(&request(&weights, geometry, &out, &plain)).unwrap();
-    let model = ModelProto::decode(std::fs::read(out.join("encoder.fp16.onnx")).unwrap().as_slice()).unwrap();
+    let weights = random_weights(&small());
+    let (_home, bundle) = exported(&weights, |request| request);
+    let model = ModelProto::decode(std::fs::read(bundle.encoder_path(Precision::Fp16).unwrap()).unwrap().as_slice()).unwrap();
     let standard = model.opset_import.iter().find(|of| of.domain.is_empty()).unwrap();
     assert_eq!(standard.version, 18);
     for node in model.graph.unwrap().node {
@@ -155,37 +147,30 @@ fn the_fp16_graph_has_nothing_that_a_gpu_cannot_run() {
 
 #[test]
 fn what_fp16_cannot_hold_is_left_out() {
-    let geometry = small();
-    let mut weights = random_weights(&geometry);
+    let mut weights = random_weights(&small());
     // 70,000 is more than its largest number.
     weights.tensors.get_mut("encoder.blocks.0.mlp.fc2.bias").unwrap().data[0] = 70_000.0;
-    let home = tempfile::tempdir().unwrap();
-    let out = home.path().join("tiny/1");
-    let plain = |tiles: &[u8], batch: usize| Ok(plain::encode(&weights, &geometry, &NORMALISATION, tiles, batch));
-    let bundle = export(&ExportRequest { int8: false, trained: true, ..request(&weights, geometry, &out, &plain) }).unwrap();
+    let (_home, bundle) = exported(&weights, |request| ExportRequest { int8: false, trained: true, ..request });
     assert_eq!(bundle.manifest.encoders.into_keys().collect::<Vec<_>>(), [Precision::Fp32]);
     assert_eq!(bundle.manifest.provenance["export"]["fp16"]["left_out"], true);
-    assert!(!out.join(Precision::Fp16.file_name()).exists());
-    let error = add_fp16(&out).unwrap_err();
+    let file = bundle.dir.join(Precision::Fp16.file_name());
+    assert!(!file.exists());
+    let error = add_fp16(&bundle.dir).unwrap_err();
     assert!(matches!(error, ExportError::Fp16Disagrees { .. }), "{error}");
-    assert!(Bundle::open(&out).is_ok() && !out.join(Precision::Fp16.file_name()).exists());
+    assert!(Bundle::open(&bundle.dir).is_ok() && !file.exists());
 }
 
 #[test]
 fn a_bundle_without_fp16_is_given_it() {
-    let geometry = small();
-    let weights = random_weights(&geometry);
-    let home = tempfile::tempdir().unwrap();
-    let out = home.path().join("tiny/1");
-    let plain = |tiles: &[u8], batch: usize| Ok(plain::encode(&weights, &geometry, &NORMALISATION, tiles, batch));
-    let whole = export(&request(&weights, geometry, &out, &plain)).unwrap();
-    rewrite(&out, |editor: &mut BundleEditor| -> Result<(), BundleError> {
+    let weights = random_weights(&small());
+    let (_home, whole) = exported(&weights, |request| request);
+    rewrite(&whole.dir, |editor: &mut BundleEditor| -> Result<(), BundleError> {
         editor.manifest.encoders.remove(&Precision::Fp16);
         editor.remove(Precision::Fp16.file_name())
     })
     .unwrap();
-    assert!(add_fp16(&out).unwrap() > FP16_PSNR);
-    assert_eq!(Bundle::open(&out).unwrap().digest, whole.digest);
+    assert!(add_fp16(&whole.dir).unwrap() > FP16_PSNR);
+    assert_eq!(Bundle::open(&whole.dir).unwrap().digest, whole.digest);
 }
 
 /// One large weight in every row of a layer leaves the others no levels.
@@ -196,14 +181,10 @@ fn spoil(weights: &mut Weights, layer: &str) {
 
 #[test]
 fn layers_that_int8_would_ruin_stay_in_fp32() {
-    let geometry = small();
-    let mut weights = random_weights(&geometry);
+    let mut weights = random_weights(&small());
     let layer = "encoder.blocks.0.mlp.fc2";
     spoil(&mut weights, layer);
-    let home = tempfile::tempdir().unwrap();
-    let out = home.path().join("tiny/1");
-    let plain = |tiles: &[u8], batch: usize| Ok(plain::encode(&weights, &geometry, &NORMALISATION, tiles, batch));
-    let bundle = export(&ExportRequest { trained: true, ..request(&weights, geometry, &out, &plain) }).unwrap();
+    let (_home, bundle) = exported(&weights, |request| ExportRequest { trained: true, ..request });
     let record = &bundle.manifest.provenance["export"]["int8"];
     assert_eq!(record["layers_kept_in_fp32"], json!([layer]), "{record}");
     assert!(record["psnr_db"].as_f64().unwrap() >= INT8_PSNR, "{record}");
