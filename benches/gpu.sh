@@ -2,31 +2,34 @@
 # Every figure of BENCHMARKS.md about GPUs, on any machine with CUDA 13: into runs/gpu, as JSON and as gpu.md.
 #
 #   benches/gpu.sh                       all of it, on cuda:0: about two hours, one of them for memory
-#   benches/gpu.sh --quick               shorter turns and fewer sizes: within ten minutes
+#   benches/gpu.sh --quick               shorter turns and fewer sizes: within eight minutes
 #   benches/gpu.sh --device cpu --quick  the same on a CPU, with a small model: whether it works, no figure of a GPU
-#   benches/gpu.sh encoder curves        parts: encoder attention served step curves
+#   benches/gpu.sh --budget 300          within so many seconds, whatever it is that takes longer
+#   benches/gpu.sh encoder curves        parts: encoder attention served step fit curves
 #   DATA=fields STEPS=6000 benches/gpu.sh demo
 #                                        goes on training the demo model on the fields that docs/results.md names, and
 #                                        evaluates it beside the one it came from on the five that are kept out
 #
 # Builds what it needs, and wants Python with torch 2.11 for CUDA 13, numpy and safetensors: PYTHON names it. On a machine without a
 # compiler or a registry, RESTAIN, RESTAIN_TRAIN, ENCODER_BENCH and TRAIN_STEP_BENCH name programs that were built elsewhere, and
-# ORT_DYLIB_PATH the library of ONNX Runtime. A part that fails is named at the end, and does not keep the others from running.
+# ORT_DYLIB_PATH the library of ONNX Runtime. A part that fails, or takes more than twice its share of the time that is left, is
+# named at the end, and does not keep the others from running.
 
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-DEVICE=cuda:0 QUICK= PARTS=()
+DEVICE=cuda:0 QUICK= BUDGET= PARTS=()
 while [ $# -gt 0 ]; do
     case $1 in
         --device) DEVICE=${2:?--device wants cpu or cuda:N}; shift ;;
         --quick) QUICK=yes ;;
-        encoder | attention | served | step | curves | demo) PARTS+=("$1") ;;
+        --budget) BUDGET=${2:?--budget wants seconds}; shift ;;
+        encoder | attention | served | step | fit | curves | demo) PARTS+=("$1") ;;
         *) echo "gpu.sh: $1 is neither an option nor a part; see its first lines" >&2; exit 2 ;;
     esac
     shift
 done
-[ ${#PARTS[@]} -gt 0 ] || PARTS=(encoder attention served step curves)
+[ ${#PARTS[@]} -gt 0 ] || PARTS=(encoder attention served step fit curves)
 OUT=${OUT:-runs/gpu}
 PYTHON=${PYTHON:-.deps/python/bin/python}
 mkdir -p "$OUT"
@@ -49,22 +52,34 @@ fi
 ENCODER_BENCH=${ENCODER_BENCH:-$(bench --bench encoder)} || exit
 TRAIN_STEP_BENCH=${TRAIN_STEP_BENCH:-$(bench --no-default-features --features train --bench train_step)} || exit
 
-# The trainer opens the GPU half of libtorch where the loader finds it: beside the torch of this Python, with its libraries of CUDA.
+# The trainer opens the GPU half of libtorch where the loader finds it: beside the torch of this Python. The libraries of CUDA that lie
+# there serve ONNX Runtime too, where none are beside it.
 if [ "$DEVICE" != cpu ]; then
-    torch=$("$PYTHON" -c 'import glob, os, torch
-root = os.path.dirname(os.path.dirname(torch.__file__))
-print(":".join([root + "/torch/lib", *glob.glob(root + "/nvidia/*/lib")]))') || exit
-    TRAINER_LIBRARIES=$torch
+    site=$("$PYTHON" -c 'import os, torch; print(os.path.dirname(os.path.dirname(torch.__file__)))') || exit
+    TORCH=$site/torch/lib
+    export LD_LIBRARY_PATH=$(dirname "$ORT_DYLIB_PATH")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}$(printf ':%s' "$site"/nvidia/*/lib)
 fi
-trainer() { LD_LIBRARY_PATH=${TRAINER_LIBRARIES:+$TRAINER_LIBRARIES:}${LD_LIBRARY_PATH:-} "$@"; }
+trainer() { LD_LIBRARY_PATH=${TORCH:+$TORCH:}${LD_LIBRARY_PATH:-} "$@"; }
 
-MODEL=base/1 BATCH=64 TRAIN_DEVICE=cuda
+# Ends a command that takes longer than its part may.
+limited() {
+    [ -n "$BUDGET" ] || { "$@"; return; }
+    local left=$((PART_END - SECONDS))
+    [ "$left" -gt 0 ] && timeout --kill-after 10 "$left" "$@"
+    local status=$?
+    [ "$left" -gt 0 ] && [ $status -ne 124 ] || echo "gpu.sh: ended, for what is left of $BUDGET s is for other parts" >&2
+    return $status
+}
+
+MODEL=base/1 BATCH=64 TRAIN_DEVICE=$DEVICE FIT=(--preset base --batch 128 --precision bf16) FIT_SECONDS=180 FIT_SIDE=256
 ENCODER=(--batches 1,8,16,32,64,128,256 --seconds 3 --turns 5) SERVED=(--seconds 15 --turns 5 --minutes 60) STEP=(--turns 15)
 if [ -n "$QUICK" ]; then
     ENCODER=(--batches 1,32,64,128 --seconds 1 --turns 3 --compile default) SERVED=(--seconds 4 --turns 2 --minutes 1) STEP=(--turns 5)
+    FIT_SECONDS=50
+    [ "$DEVICE" = cpu ] || BUDGET=${BUDGET:-480}
 fi
 if [ "$DEVICE" = cpu ]; then
-    MODEL=small/1 BATCH=2 TRAIN_DEVICE=cpu
+    MODEL=small/1 BATCH=2 FIT=(--preset small --batch 4) FIT_SECONDS=20 FIT_SIDE=96
     ENCODER+=(--batches 1,2 --compile none) SERVED+=(--tiles 4 --concurrency 2 --threads 1 --minutes 0.3) STEP+=(--only "small, batch 16, cross 1 mix, f32" --turns 2)
 fi
 if [ ! -f "runs/models/$MODEL/bundle.json" ]; then
@@ -72,8 +87,8 @@ if [ ! -f "runs/models/$MODEL/bundle.json" ]; then
 fi
 
 encoder() {
-    "$PYTHON" benches/encoder.py --program "$ENCODER_BENCH" --bundle "runs/models/$MODEL" --device "$DEVICE" --precision fp16 \
-        "${ENCODER[@]}" --json "$OUT/encoder.json"
+    limited "$PYTHON" benches/encoder.py --program "$ENCODER_BENCH" --bundle "runs/models/$MODEL" --device "$DEVICE" --precision fp16 \
+        --eager "${ENCODER[@]}" --json "$OUT/encoder.json"
 }
 
 # Which fused attention is fastest at so few tokens: by itself ONNX Runtime takes flash attention from 513 on.
@@ -81,26 +96,40 @@ attention() {
     local name
     for name in "" ORT_MIN_SEQ_LEN_FLASH_ATTENTION_PACKED_QKV=1 ORT_DISABLE_FLASH_ATTENTION=1 ORT_DISABLE_FUSED_ATTENTION=1; do
         printf '%-44s' "${name:-as it is}"
-        echo "run $BATCH 2" | env ${name:+"$name"} "$ENCODER_BENCH" "runs/models/$MODEL" "$DEVICE" fp16 | tail -n 1
+        echo "run $BATCH 2" | limited env ${name:+"$name"} "$ENCODER_BENCH" "runs/models/$MODEL" "$DEVICE" fp16 | tail -n 1
     done | tee "$OUT/attention.txt"
 }
 
 served() {
-    "$PYTHON" benches/served.py --restain "$RESTAIN" --encoder "$ENCODER_BENCH" --models runs/models --bundle "$MODEL" --device "$DEVICE" \
+    limited "$PYTHON" benches/served.py --restain "$RESTAIN" --encoder "$ENCODER_BENCH" --models runs/models --bundle "$MODEL" --device "$DEVICE" \
         --precision fp16 --batch "$BATCH" "${SERVED[@]}" --json "$OUT/served.json"
 }
 
 step() {
-    trainer "$PYTHON" benches/train_step.py --program "$TRAIN_STEP_BENCH" --device "$TRAIN_DEVICE" "${STEP[@]}" --json "$OUT/step.json"
+    trainer limited "$PYTHON" benches/train_step.py --program "$TRAIN_STEP_BENCH" --device "$TRAIN_DEVICE" "${STEP[@]}" --json "$OUT/step.json"
+}
+
+# All of training, input included: its own progress every fifteen seconds, and what the driver says of the GPU meanwhile.
+fit() {
+    local folder=$OUT/fit watcher=
+    rm -rf "$folder"
+    trainer limited "$RESTAIN_TRAIN" phantom --out "$folder/tiles" --hospitals 3 --tiles-per-domain 100 --size "$FIT_SIDE" || return
+    if [ "$DEVICE" != cpu ]; then
+        nvidia-smi --query-gpu=utilization.gpu,power.draw --format=csv,noheader --id="${DEVICE#cuda:}" --loop=1 >"$folder/smi.csv" &
+        watcher=$!
+    fi
+    # Interrupted, as by Ctrl-C.
+    trainer limited timeout --signal INT --kill-after 20 "$FIT_SECONDS" "$RESTAIN_TRAIN" fit --data "$folder/tiles" --out "$folder/models/fit/1" \
+        --state "$folder/state" --device "$TRAIN_DEVICE" --steps 1000000 --validation-share 0 --validate-every 0 --samples-every 0 \
+        --save-every 1000000 "${FIT[@]}" 2>"$folder/log"
+    [ -z "$watcher" ] || kill "$watcher"
+    cat "$folder/log" >&2
+    grep -o 'step [0-9]*/.*waiting for input' "$folder/log" || return
+    [ "$DEVICE" = cpu ] || sort -n "$folder/smi.csv" | awk '{ all[NR] = $0 } END { print "utilisation and power, median of seconds: " all[int((NR + 1) / 2)] }'
 }
 
 curves() {
-    local precision failed=0
-    for precision in f32 bf16; do
-        trainer "$PYTHON" benches/curves.py --restain-train "$RESTAIN_TRAIN" --device "$TRAIN_DEVICE" --precision "$precision" \
-            --json "$OUT/curves-$precision.json" || failed=1
-    done
-    return $failed
+    trainer limited "$PYTHON" benches/curves.py --restain-train "$RESTAIN_TRAIN" --device "$TRAIN_DEVICE" --json "$OUT/curves.json"
 }
 
 # MINUTES stop it as Ctrl-C would; the bundle is then of what is there.
@@ -129,8 +158,13 @@ demo() {
     nproc
 } | tee "$OUT/gpu.md"
 
-FAILED=()
+FAILED=() TOGO=${#PARTS[@]}
 for part in "${PARTS[@]}"; do
+    if [ -n "$BUDGET" ]; then
+        LEFT=$((BUDGET - SECONDS))
+        PART_END=$((SECONDS + (TOGO > 1 ? LEFT * 2 / TOGO : LEFT)))
+    fi
+    TOGO=$((TOGO - 1))
     printf '\n## %s (at %s s)\n\n' "$part" "$SECONDS" | tee -a "$OUT/gpu.md"
     "$part" 2>"$OUT/$part.err" | tee -a "$OUT/gpu.md"
     if [ "${PIPESTATUS[0]}" -ne 0 ]; then

@@ -8,8 +8,8 @@ Builds train_step.rs and needs torch, of the version that the trainer is linked 
 their losses are compared before a time is believed. The PyTorch side is what one would write today:
 scaled_dot_product_attention, autocast for bf16, fused AdamW. Prints, for each, the median and the middle half of the
 turns, and two ratios, ours ÷ PyTorch's, as medians over turns: by the clock, and by processor time, which says more on a
-machine that others use. And the most memory that restain-train held. On a GPU the batches are larger, and a step is timed
-until the device has done all of it.
+machine that others use. And the most memory that restain-train held, its computer's and not the device's. On a GPU the batches are
+larger, and a step is timed until the device has done all of it. TFLOP/s count the encoder, three passes' worth for each tile through it.
 """
 
 import argparse
@@ -18,12 +18,13 @@ import math
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--program", help="train_step.rs, built already")
-parser.add_argument("--device", default="cpu", help="cpu or cuda")
+parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--turns", type=int, default=15)
 parser.add_argument("--only", default="", help="part of a case's name")
@@ -39,6 +40,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 torch.set_num_threads(options.threads)
+KIND = torch.device(options.device).type
 
 # image, patch, embedding, depth, heads
 SMALL, BASE = (96, 8, 384, 4, 6), (224, 16, 768, 12, 16)
@@ -51,7 +53,7 @@ CASES = {
     "base, batch 4, cross 1 mix, f32": (BASE, 4, "cross", 1, "f32"),
     "base, batch 4, published 4 mixes, f32": (BASE, 4, "published", 4, "f32"),
 }
-if options.device != "cpu":
+if KIND != "cpu":
     CASES = {
         "base, batch 128, cross 1 mix, bf16": (BASE, 128, "cross", 1, "bf16"),
         "base, batch 64, published 4 mixes, bf16": (BASE, 64, "published", 4, "bf16"),
@@ -115,7 +117,7 @@ class Step:
 
     def encode(self, tiles):
         _, patch, embed, depth, heads = self.geometry
-        with torch.autocast(options.device, torch.bfloat16, enabled=self.precision == "bf16"):
+        with torch.autocast(KIND, torch.bfloat16, enabled=self.precision == "bf16"):
             tokens = F.conv2d(tiles, self.w["patch_embed.proj.weight"], self.w["patch_embed.proj.bias"], stride=patch)
             tokens = tokens.flatten(2).transpose(1, 2)
             z = torch.cat([self.w["cls_token"].expand(len(tiles), -1, -1), tokens], 1) + self.positions
@@ -168,8 +170,8 @@ class Step:
         loss.backward()
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=False)
-        if options.device != "cpu":
-            torch.cuda.synchronize()
+        if KIND != "cpu":
+            torch.cuda.synchronize(options.device)
         return value
 
 
@@ -193,9 +195,17 @@ def timed(take, pid):
     return time.perf_counter() - started, processor_seconds(pid) - before, loss
 
 
+def flops(geometry, batch, recipe, mixes):
+    """Of a step's encodings: tiles and their second stain, the reconstruction and each mix; backward is twice forward."""
+    size, patch, embed, depth, _ = geometry
+    patches = (size // patch) ** 2
+    encoder = 2 * (depth * (patches + 1) * embed * (12 * embed + 2 * (patches + 1)) + patches * 3 * patch**2 * embed)
+    return 3 * encoder * batch * ((2 if recipe == "cross" else 1) + 1 + mixes)
+
+
 def spread(seconds):
     low, middle, high = statistics.quantiles(seconds, n=4)
-    return f"{middle:6.2f} s ({low:.2f}–{high:.2f})"
+    return f"{middle:7.3f} s ({low:.3f}–{high:.3f})"
 
 
 def built():
@@ -217,29 +227,46 @@ def measure(name, folder):
 
     def our_turn():
         print(file=ours.stdin, flush=True)
-        return float(ours.stdout.readline())
+        line = ours.stdout.readline()
+        assert line, f"restain-train's side ended with {ours.wait()}"
+        return float(line)
 
     turns = []
-    for turn in range(options.turns + 1):
-        mine, other = timed(our_turn, ours.pid), timed(theirs.take, os.getpid())
-        if turn == 0:  # Warms both up, and shows that they compute the same.
-            tolerance = 1e-4 if precision == "f32" else 2e-2
-            assert math.isclose(mine[2], other[2], rel_tol=tolerance), f"{name}: losses {mine[2]} and {other[2]}"
-        else:
-            turns.append((mine, other))
-    peak = peak_gb(ours.pid)
-    ours.stdin.close()
-    ours.wait()
+    try:
+        for turn in range(options.turns + 1):
+            mine, other = timed(our_turn, ours.pid), timed(theirs.take, os.getpid())
+            if turn == 0:  # Warms both up, and shows that they compute the same.
+                tolerance = 1e-4 if precision == "f32" else 2e-2
+                assert math.isclose(mine[2], other[2], rel_tol=tolerance), f"losses {mine[2]} and {other[2]}"
+            else:
+                turns.append((mine, other))
+        peak = peak_gb(ours.pid)
+    finally:
+        ours.kill()
+        ours.wait()
     clock, processor = (statistics.median(mine[kind] / other[kind] for mine, other in turns) for kind in (0, 1))
     print(f"{name:41} restain-train {spread([mine[0] for mine, _ in turns])}   PyTorch {spread([other[0] for _, other in turns])}   ", end="")
-    print(f"ratio {clock:.2f}, of processor time {processor:.2f}   peak {peak:.1f} GB", flush=True)
     seconds = [statistics.median(turn[side][0] for turn in turns) for side in (0, 1)]
-    return {"case": name, "ours_s": seconds[0], "pytorch_s": seconds[1], "ratio": clock, "tiles_per_second": batch / seconds[0]}
+    teraflops = flops(geometry, batch, recipe, mixes) / seconds[0] / 1e12
+    print(f"ratio {clock:.2f}, of processor time {processor:.2f}   {teraflops:.2f} TFLOP/s   peak {peak:.1f} GB", flush=True)
+    figures = {"case": name, "ours_s": seconds[0], "pytorch_s": seconds[1], "ratio": clock}
+    return figures | {"tiles_per_second": batch / seconds[0], "tflops": teraflops}
 
 
 program = options.program or built()
 with tempfile.TemporaryDirectory() as folder:
-    figures = [measure(name, folder) for name in CASES if options.only in name]
+    figures, failed = [], []
+    for name in CASES:
+        if options.only in name:
+            # One that does not fit into a device's memory keeps no other from being measured.
+            try:
+                figures.append(measure(name, folder))
+            except (AssertionError, OSError, RuntimeError, ValueError) as error:
+                print(f"{name:41} failed: {str(error).strip().partition(chr(10))[0]}", flush=True)
+                failed.append(name)
+            if KIND != "cpu":
+                torch.cuda.empty_cache()
 if options.json:
     with open(options.json, "w") as file:
         json.dump(figures, file, indent=1)
+sys.exit(f"failed: {'; '.join(failed)}" if failed else 0)
