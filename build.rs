@@ -18,13 +18,15 @@ fn main() {
 fn native(libtorch: &str) {
     const SOURCES: [&str; 2] = ["src/train/native/gloo.cc", "src/train/native/adamw.cc"];
     // Headers that libtorch's include and its distribution lacks; gloo.cc says why empty ones do.
-    const MISSING: [&str; 5] = ["algorithm", "common/error", "context", "rendezvous/store", "transport/device"];
+    const MISSING: [&str; 5] =
+        ["algorithm", "common/error", "context", "rendezvous/store", "transport/device"];
     println!("cargo:rerun-if-changed=src/train/native");
     println!("cargo:rerun-if-env-changed=LIBTORCH_CXX11_ABI");
     let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     for header in MISSING {
         let path = out.join(format!("gloo/{header}.h"));
-        std::fs::create_dir_all(path.parent().expect("a folder of OUT_DIR")).expect("OUT_DIR can be written to");
+        std::fs::create_dir_all(path.parent().expect("a folder of OUT_DIR"))
+            .expect("OUT_DIR can be written to");
         std::fs::write(path, "").expect("OUT_DIR can be written to");
     }
     let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".into());
@@ -43,7 +45,8 @@ fn native(libtorch: &str) {
 /// Messages, servers and clients in Rust, `descriptors.bin` for reflection, and `calls.rs`, the paths. In Rust alone: no protoc is needed.
 #[cfg(feature = "serve")]
 fn services() {
-    const FILES: [&str; 2] = ["proto/restain/v1/restain.proto", "proto/inference/grpc_service.proto"];
+    const FILES: [&str; 2] =
+        ["proto/restain/v1/restain.proto", "proto/inference/grpc_service.proto"];
     // Messages that the Open Inference Protocol has as JSON too, under the same names.
     const JSON: [&str; 12] = [
         "ServerMetadataResponse",
@@ -66,15 +69,21 @@ fn services() {
         panic!("{error:?}");
     }
     let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    std::fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set()).expect("OUT_DIR can be written to");
+    std::fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())
+        .expect("OUT_DIR can be written to");
     let mut calls = Vec::new();
     for file in &compiler.file_descriptor_set().file {
         for service in &file.service {
-            calls.extend(service.method.iter().map(|method| format!("/{}.{}/{}", file.package(), service.name(), method.name())));
+            calls.extend(
+                service.method.iter().map(|method| {
+                    format!("/{}.{}/{}", file.package(), service.name(), method.name())
+                }),
+            );
         }
     }
     std::fs::write(out.join("calls.rs"), format!("&{calls:?}")).expect("OUT_DIR can be written to");
-    let mut code = tonic_prost_build::configure().bytes(".").btree_map(".inference").build_transport(false);
+    let mut code =
+        tonic_prost_build::configure().bytes(".").btree_map(".inference").build_transport(false);
     for message in JSON {
         code = code.type_attribute(format!(".inference.{message}"), "#[derive(serde::Serialize)]");
     }

@@ -28,29 +28,46 @@ fn read(path: &str) -> RgbImage {
 
 fn report(name: &str, tiles: &[RgbImage]) {
     let raw = tiles[0].pixels.len();
-    println!("{name}: {} of {}×{}, {raw} bytes of pixels each, one core", tiles.len(), tiles[0].width, tiles[0].height);
-    println!("{:<14} {:>10} {:>12} {:>10} {:>10} {:>8}", "kind", "write MB/s", "variants/s", "read MB/s", "bytes", "PSNR dB");
-    let lossy = [50, 75, 90, 95, 99].map(|quality| [(ImageFormat::Jpeg, quality), (ImageFormat::Webp, quality)]);
+    println!(
+        "{name}: {} of {}×{}, {raw} bytes of pixels each, one core",
+        tiles.len(),
+        tiles[0].width,
+        tiles[0].height
+    );
+    println!(
+        "{:<14} {:>10} {:>12} {:>10} {:>10} {:>8}",
+        "kind", "write MB/s", "variants/s", "read MB/s", "bytes", "PSNR dB"
+    );
+    let lossy = [50, 75, 90, 95, 99]
+        .map(|quality| [(ImageFormat::Jpeg, quality), (ImageFormat::Webp, quality)]);
     let kinds = [(ImageFormat::Png, 90), (ImageFormat::Webp, 100), (ImageFormat::Jpeg, 100)];
     for (format, quality) in kinds.into_iter().chain(lossy.into_iter().flatten()) {
-        let write = |tile: &RgbImage| encode(format, quality, tile).expect("a size that every kind holds");
+        let write =
+            |tile: &RgbImage| encode(format, quality, tile).expect("a size that every kind holds");
         let files: Vec<Vec<u8>> = tiles.iter().map(write).collect();
-        let pictures: Vec<RgbImage> = files.iter().map(|file| decode(file, &LIMITS).expect("just written")).collect();
+        let pictures: Vec<RgbImage> =
+            files.iter().map(|file| decode(file, &LIMITS).expect("just written")).collect();
         let written = tiles_per_second(tiles, |tile| drop(black_box(write(tile))));
         let decoded = tiles_per_second(&files, |file| drop(black_box(decode(file, &LIMITS))));
         let bytes = files.iter().map(Vec::len).sum::<usize>() / files.len();
         let likeness = psnr(tiles, &pictures).map_or("lossless".into(), |db| format!("{db:.1}"));
         let megabytes = |rate: f64| rate * raw as f64 / 1e6;
         let kind = format!("{format:?} {quality}").to_lowercase();
-        println!("{kind:<14} {:>10.0} {written:>12.0} {:>10.0} {bytes:>10} {likeness:>8}", megabytes(written), megabytes(decoded));
+        println!(
+            "{kind:<14} {:>10.0} {written:>12.0} {:>10.0} {bytes:>10} {likeness:>8}",
+            megabytes(written),
+            megabytes(decoded)
+        );
     }
 }
 
 /// Tiles of `side` off a sheet, as many as lie in it without a margin.
 fn cuts(sheet: &RgbImage, side: usize) -> Vec<RgbImage> {
-    let corners = (0..sheet.height / side).flat_map(|y| (0..sheet.width / side).map(move |x| (x * side, y * side)));
+    let corners = (0..sheet.height / side)
+        .flat_map(|y| (0..sheet.width / side).map(move |x| (x * side, y * side)));
     let row = |x: usize, y: usize| &sheet.pixels[(y * sheet.width + x) * 3..][..side * 3];
-    let cut = |(x, y): (usize, usize)| (y..y + side).flat_map(|y| row(x, y).iter().copied()).collect();
+    let cut =
+        |(x, y): (usize, usize)| (y..y + side).flat_map(|y| row(x, y).iter().copied()).collect();
     corners.map(|corner| RgbImage { width: side, height: side, pixels: cut(corner) }).collect()
 }
 
@@ -63,7 +80,9 @@ fn four_ways(tile: &RgbImage) -> RgbImage {
         let (row, column) = if y < side { (down, right) } else { (right, down) };
         &tile.pixels[(row * side + column) * 3..][..3]
     };
-    let pixels = (0..2 * side).flat_map(|y| (0..2 * side).flat_map(move |x| at(y, x).iter().copied())).collect();
+    let pixels = (0..2 * side)
+        .flat_map(|y| (0..2 * side).flat_map(move |x| at(y, x).iter().copied()))
+        .collect();
     RgbImage { width: 2 * side, height: 2 * side, pixels }
 }
 
@@ -84,6 +103,7 @@ fn tiles_per_second<T>(items: &[T], mut call: impl FnMut(&T)) -> f64 {
 /// Over all tiles together; none when nothing was lost.
 fn psnr(tiles: &[RgbImage], pictures: &[RgbImage]) -> Option<f64> {
     let pairs = || tiles.iter().zip(pictures).flat_map(|(a, b)| a.pixels.iter().zip(&b.pixels));
-    let error = pairs().map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum::<f64>() / pairs().count() as f64;
+    let error = pairs().map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum::<f64>()
+        / pairs().count() as f64;
     (error > 0.0).then(|| 10.0 * (255.0 * 255.0 / error).log10())
 }

@@ -37,26 +37,44 @@ struct Bench {
 }
 
 fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let [bundle, device, precision, count @ ..] = &arguments[..] else { bail!("encoder BUNDLE DEVICE PRECISION [ENCODERS]") };
-    let (device, precision): (Device, Precision) = (device.parse().map_err(anyhow::Error::msg)?, precision.parse()?);
-    let config = Config { encoders_per_device: count.first().map_or(Ok(0), |count| count.parse())?, ..Config::default() };
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let [bundle, device, precision, count @ ..] = &arguments[..] else {
+        bail!("encoder BUNDLE DEVICE PRECISION [ENCODERS]")
+    };
+    let (device, precision): (Device, Precision) =
+        (device.parse().map_err(anyhow::Error::msg)?, precision.parse()?);
+    let config = Config {
+        encoders_per_device: count.first().map_or(Ok(0), |count| count.parse())?,
+        ..Config::default()
+    };
     let places = config.encoders_on(&Devices(vec![device]));
     let (bundle, runtime) = (Bundle::open(Path::new(bundle))?, Runtime::load()?);
     let threads = config.threads_of_encoder(&places);
-    let encoders = places.iter().map(|_| open(&runtime, &bundle, device, precision, threads)).collect::<Result<_>>()?;
+    let encoders = places
+        .iter()
+        .map(|_| open(&runtime, &bundle, device, precision, threads))
+        .collect::<Result<_>>()?;
     let mut bench = Bench { bundle, device, encoders, runtime };
     let profile = bench.encoders[0].profile(1)?;
-    say(&json!({ "device": device, "precision": precision, "nodes": profile.nodes(), "lanes": places.len() }));
+    say(
+        &json!({ "device": device, "precision": precision, "nodes": profile.nodes(), "lanes": places.len() }),
+    );
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let answer = match line.split_whitespace().collect::<Vec<_>>()[..] {
-            ["run", batch, seconds] => bench.run(batch.parse()?, Duration::from_secs_f64(seconds.parse()?))?,
+            ["run", batch, seconds] => {
+                bench.run(batch.parse()?, Duration::from_secs_f64(seconds.parse()?))?
+            }
             ["profile", batch] => bench.profile(batch.parse()?)?,
             ["compare", precision] => bench.compare(precision.parse()?, device)?,
-            ["compare", precision, device] => bench.compare(precision.parse()?, device.parse().map_err(anyhow::Error::msg)?)?,
+            ["compare", precision, device] => {
+                bench.compare(precision.parse()?, device.parse().map_err(anyhow::Error::msg)?)?
+            }
             ["encode", tiles, latents] => bench.encode(Path::new(tiles), Path::new(latents))?,
-            _ => bail!("run BATCH SECONDS, profile BATCH, compare PRECISION [DEVICE], or encode TILES LATENTS, and not {line:?}"),
+            _ => bail!(
+                "run BATCH SECONDS, profile BATCH, compare PRECISION [DEVICE], or encode TILES LATENTS, and not {line:?}"
+            ),
         };
         say(&answer);
     }
@@ -67,9 +85,19 @@ fn say(answer: &Value) {
     println!("{answer}");
 }
 
-fn open(runtime: &Runtime, bundle: &Bundle, device: Device, precision: Precision, threads: usize) -> Result<Encoder> {
+fn open(
+    runtime: &Runtime,
+    bundle: &Bundle,
+    device: Device,
+    precision: Precision,
+    threads: usize,
+) -> Result<Encoder> {
     let (precision, onnx) = PrecisionChoice::Always(precision).graph(bundle, device)?;
-    let options = EncoderOptions { half: precision == Precision::Fp16, largest_batch: LARGEST, ..EncoderOptions::on(device, threads) };
+    let options = EncoderOptions {
+        half: precision == Precision::Fp16,
+        largest_batch: LARGEST,
+        ..EncoderOptions::on(device, threads)
+    };
     Ok(Encoder::open(runtime, &onnx, &bundle.manifest.geometry, &options)?)
 }
 
@@ -80,7 +108,9 @@ impl Bench {
         for encoder in &mut self.encoders {
             encoder.encode_halves(&tiles, batch, batch)?;
         }
-        let alone = median((0..5).map(|_| timed(&mut self.encoders[0], &tiles, batch)).collect::<Result<_>>()?);
+        let alone = median(
+            (0..5).map(|_| timed(&mut self.encoders[0], &tiles, batch)).collect::<Result<_>>()?,
+        );
         let started = Instant::now();
         let batches = std::thread::scope(|scope| {
             let repeat = |encoder: &mut Encoder| -> Result<usize> {
@@ -91,8 +121,15 @@ impl Bench {
                 }
                 Ok(batches)
             };
-            let lanes: Vec<_> = self.encoders.iter_mut().map(|encoder| scope.spawn(move || repeat(encoder))).collect();
-            lanes.into_iter().map(|lane| lane.join().expect("it does not panic")).sum::<Result<usize>>()
+            let lanes: Vec<_> = self
+                .encoders
+                .iter_mut()
+                .map(|encoder| scope.spawn(move || repeat(encoder)))
+                .collect();
+            lanes
+                .into_iter()
+                .map(|lane| lane.join().expect("it does not panic"))
+                .sum::<Result<usize>>()
         })?;
         let rate = (batches * batch) as f64 / started.elapsed().as_secs_f64();
         Ok(json!({ "batch": batch, "tiles_per_second": rate, "batch_ms": alone * 1e3 }))
@@ -115,8 +152,8 @@ impl Bench {
     }
 
     fn compare(&mut self, precision: Precision, device: Device) -> Result<Value> {
-        let mut other =
-            open(&self.runtime, &self.bundle, device, precision, 0).with_context(|| format!("on {}, beside {}", device, self.device))?;
+        let mut other = open(&self.runtime, &self.bundle, device, precision, 0)
+            .with_context(|| format!("on {}, beside {}", device, self.device))?;
         let tiles = tiles(self.bundle.manifest.geometry.tile_bytes(), COMPARED);
         let found = self.encoders[0].encode_halves(&tiles, COMPARED, COMPARED)?;
         let expected = other.encode_halves(&tiles, COMPARED, COMPARED)?;
@@ -129,16 +166,20 @@ impl Bench {
         let tiles = std::fs::read(tiles)?;
         let batch = tiles.len() / self.bundle.manifest.geometry.tile_bytes();
         let encodings = self.encoders[0].encode_halves(&tiles, batch, batch)?;
-        let bytes: Vec<u8> = encodings.iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
+        let bytes: Vec<u8> =
+            encodings.iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
         std::fs::write(latents, bytes)?;
         Ok(json!({ "batch": batch }))
     }
 
     fn reconstruct(&self, encodings: &[Vec<f16>]) -> Vec<u8> {
         let manifest = &self.bundle.manifest;
-        let synthesiser = Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);
+        let synthesiser =
+            Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);
         let mut tiles = vec![0; encodings.len() * manifest.geometry.tile_bytes()];
-        for (tile, encoding) in tiles.chunks_exact_mut(manifest.geometry.tile_bytes()).zip(encodings) {
+        for (tile, encoding) in
+            tiles.chunks_exact_mut(manifest.geometry.tile_bytes()).zip(encodings)
+        {
             let (anatomy, characteristics) = encoding.split_at(manifest.geometry.tile_latent());
             synthesiser.aligned(anatomy, characteristics, &mut synthesiser.scratch(), tile);
         }
@@ -149,7 +190,11 @@ impl Bench {
 /// Something with slopes and edges; every tile another.
 fn tiles(tile_bytes: usize, batch: usize) -> Vec<u8> {
     (0..batch)
-        .flat_map(|tile| (0..tile_bytes).map(move |at| (128.0 + 60.0 * (at as f32 / 97.0 + tile as f32).sin()) as u8 ^ (at % 7) as u8))
+        .flat_map(|tile| {
+            (0..tile_bytes).map(move |at| {
+                (128.0 + 60.0 * (at as f32 / 97.0 + tile as f32).sin()) as u8 ^ (at % 7) as u8
+            })
+        })
         .collect()
 }
 

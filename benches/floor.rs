@@ -26,26 +26,38 @@ const BATCHES: [usize; 6] = [1, 2, 4, 8, 16, 32];
 const LOOP: Duration = Duration::from_secs(3);
 
 fn main() -> anyhow::Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["bare", bundle, precision, threads] => bare(Path::new(bundle), precision.parse()?, threads.parse()?, &BATCHES),
+        ["bare", bundle, precision, threads] => {
+            bare(Path::new(bundle), precision.parse()?, threads.parse()?, &BATCHES)
+        }
         ["bare", bundle, precision, threads, largest] => {
             let largest: usize = largest.parse()?;
-            let batches: Vec<usize> = BATCHES.into_iter().filter(|batch| *batch <= largest).collect();
+            let batches: Vec<usize> =
+                BATCHES.into_iter().filter(|batch| *batch <= largest).collect();
             bare(Path::new(bundle), precision.parse()?, threads.parse()?, &batches)
         }
         ["constant", address, bytes] => constant(address, bytes.parse()?),
-        _ => bail!("floor bare BUNDLE PRECISION THREADS [LARGEST], or floor constant ADDRESS BYTES"),
+        _ => {
+            bail!("floor bare BUNDLE PRECISION THREADS [LARGEST], or floor constant ADDRESS BYTES")
+        }
     }
 }
 
 fn bare(dir: &Path, precision: Precision, threads: usize, batches: &[usize]) -> anyhow::Result<()> {
     let bundle = Bundle::open(dir)?;
     let geometry = bundle.manifest.geometry;
-    let mut encoder = Encoder::open(&Runtime::load()?, &bundle.encoder_path(precision)?, &geometry, &EncoderOptions::cpu(threads))?;
+    let mut encoder = Encoder::open(
+        &Runtime::load()?,
+        &bundle.encoder_path(precision)?,
+        &geometry,
+        &EncoderOptions::cpu(threads),
+    )?;
     let mut best = 0f64;
     for &batch in batches {
-        let tiles: Vec<u8> = (0..batch * geometry.tile_bytes()).map(|at| (at * 7919 % 251) as u8).collect();
+        let tiles: Vec<u8> =
+            (0..batch * geometry.tile_bytes()).map(|at| (at * 7919 % 251) as u8).collect();
         encoder.encode_halves(&tiles, batch, batch)?;
         let started = Instant::now();
         let mut times = Vec::new();
@@ -57,7 +69,10 @@ fn bare(dir: &Path, precision: Precision, threads: usize, batches: &[usize]) -> 
         let rate = (batch * times.len()) as f64 / started.elapsed().as_secs_f64();
         best = best.max(rate);
         times.sort();
-        println!("{precision} batch {batch:>2}: {rate:>8.2} tiles/s, {:.4} s a batch", times[times.len() / 2].as_secs_f64());
+        println!(
+            "{precision} batch {batch:>2}: {rate:>8.2} tiles/s, {:.4} s a batch",
+            times[times.len() / 2].as_secs_f64()
+        );
     }
     println!("{precision} best: {best:.3} tiles/s");
     Ok(())

@@ -29,11 +29,28 @@ struct Step {
 
 impl Step {
     fn open(arguments: &[String]) -> Self {
-        let [file, geometry, recipe, precision, device, ..] = arguments else { panic!("FILE GEOMETRY RECIPE PRECISION DEVICE") };
-        let device = device.parse::<DeviceChoice>().expect("a device").open(0).expect("a device that is there");
-        let numbers: Vec<usize> = geometry.split(',').map(|number| number.parse().expect("a number")).collect();
-        let [image_size, patch_size, embed_dim, depth, num_heads] = numbers[..] else { panic!("five numbers") };
-        let spec = GeometrySpec { image_size, in_channels: 3, patch_size, embed_dim, depth, num_heads, mlp_ratio: 4.0 };
+        let [file, geometry, recipe, precision, device, ..] = arguments else {
+            panic!("FILE GEOMETRY RECIPE PRECISION DEVICE")
+        };
+        let device = device
+            .parse::<DeviceChoice>()
+            .expect("a device")
+            .open(0)
+            .expect("a device that is there");
+        let numbers: Vec<usize> =
+            geometry.split(',').map(|number| number.parse().expect("a number")).collect();
+        let [image_size, patch_size, embed_dim, depth, num_heads] = numbers[..] else {
+            panic!("five numbers")
+        };
+        let spec = GeometrySpec {
+            image_size,
+            in_channels: 3,
+            patch_size,
+            embed_dim,
+            depth,
+            num_heads,
+            mlp_ratio: 4.0,
+        };
         let geometry = Geometry::new(spec).expect("a geometry");
         let drawn = Tensor::read_safetensors(file).expect("what train_step.py wrote");
         let weights = layout(&geometry).into_iter().map(|(name, shape)| {
@@ -42,11 +59,18 @@ impl Step {
         });
         let weights = Weights { tensors: weights.collect() };
         let kind = if precision == "bf16" { Kind::BFloat16 } else { Kind::Float };
-        let vit = Vit::from_weights(geometry, &weights, device, kind).expect("the geometry's weights");
-        let vit = vit.checkpointing(arguments.iter().any(|word| word == "--gradient-checkpointing"));
-        let drawn: Vec<_> = drawn.into_iter().map(|(name, tensor)| (name, tensor.to_device(device))).collect();
+        let vit =
+            Vit::from_weights(geometry, &weights, device, kind).expect("the geometry's weights");
+        let vit =
+            vit.checkpointing(arguments.iter().any(|word| word == "--gradient-checkpointing"));
+        let drawn: Vec<_> =
+            drawn.into_iter().map(|(name, tensor)| (name, tensor.to_device(device))).collect();
         let integers = |name: &str| Vec::<i64>::try_from(find(&drawn, name)).expect("i64");
-        let mixes = integers("mix_sample").into_iter().zip(integers("mix_token")).map(|(sample, token)| Mix { sample, token }).collect();
+        let mixes = integers("mix_sample")
+            .into_iter()
+            .zip(integers("mix_token"))
+            .map(|(sample, token)| Mix { sample, token })
+            .collect();
         Self {
             optimiser: AdamW::new(AdamWConfig::default(), vit.parameters()),
             synth: Synthesiser { geometry, pixel_order: PixelOrder::Planar },
@@ -61,13 +85,30 @@ impl Step {
     fn take(&mut self) -> f64 {
         let get = |name: &str| find(&self.drawn, name);
         let tiles = get("tiles");
-        let objective = Objective { vit: &self.vit, synth: &self.synth, weights: &TermWeights::first(), stop_gradient: false };
+        let objective = Objective {
+            vit: &self.vit,
+            synth: &self.synth,
+            weights: &TermWeights::first(),
+            stop_gradient: false,
+        };
         let losses: Losses = if self.cross {
             let tokens = |name: &str| get(name).unsqueeze(-1);
-            let (shifted_tokens, own_tokens, other_tokens) = (tokens("shifted_token"), tokens("own_token"), tokens("own_token"));
+            let (shifted_tokens, own_tokens, other_tokens) =
+                (tokens("shifted_token"), tokens("own_token"), tokens("own_token"));
             // The term `match` has no weight: what it aims at is not looked at.
             let (other, matched) = (get("other"), tiles.shallow_clone());
-            objective.cross(&tiles, &self.mixes, &Shift { tiles: get("shifted"), shifted_tokens, own_tokens, other, other_tokens, matched })
+            objective.cross(
+                &tiles,
+                &self.mixes,
+                &Shift {
+                    tiles: get("shifted"),
+                    shifted_tokens,
+                    own_tokens,
+                    other,
+                    other_tokens,
+                    matched,
+                },
+            )
         } else {
             objective.published(&tiles, &self.mixes)
         };
@@ -83,11 +124,17 @@ impl Step {
 }
 
 fn find(tensors: &[(String, Tensor)], name: &str) -> Tensor {
-    tensors.iter().find(|(held, _)| held == name).unwrap_or_else(|| panic!("no tensor {name}")).1.shallow_clone()
+    tensors
+        .iter()
+        .find(|(held, _)| held == name)
+        .unwrap_or_else(|| panic!("no tensor {name}"))
+        .1
+        .shallow_clone()
 }
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let mut step = Step::open(&arguments);
     for line in std::io::stdin().lock().lines() {
         line.expect("a line");

@@ -63,7 +63,8 @@ enum Caller {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let models = arguments.first().map_or("models", String::as_str);
     let span = Duration::from_secs(arguments.get(1).map_or(Ok(8), |text| text.parse())?);
     let server = Server::start(models)?;
@@ -81,7 +82,10 @@ async fn main() -> anyhow::Result<()> {
             rates[rates.len() / 2]
         };
         let medians = rates.each_mut().map(median);
-        println!("{} tiles of {server_side} px, {TILES} a request, {VARIANTS} variants:", if new { "new" } else { "held" });
+        println!(
+            "{} tiles of {server_side} px, {TILES} a request, {VARIANTS} variants:",
+            if new { "new" } else { "held" }
+        );
         for (way, rate) in WAYS.iter().zip(medians) {
             println!("  {way:?}: {rate:.1} tiles/s, {:.2} of /v1/augment", rate / medians[0]);
         }
@@ -90,7 +94,12 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// Tiles a second of `CALLERS` callers.
-async fn measure(server: &Server, way: Way, supply: &Arc<Supply>, span: Duration) -> anyhow::Result<f64> {
+async fn measure(
+    server: &Server,
+    way: Way,
+    supply: &Arc<Supply>,
+    span: Duration,
+) -> anyhow::Result<f64> {
     let mut callers = Vec::new();
     for _ in 0..CALLERS {
         callers.push(Caller::open(server, way).await?);
@@ -105,7 +114,10 @@ async fn measure(server: &Server, way: Way, supply: &Arc<Supply>, span: Duration
                 while started.elapsed() < span {
                     let answer = caller.ask(supply.side, supply.take()).await?;
                     let least = TILES * VARIANTS as usize * supply.side * supply.side * 3;
-                    ensure!(answer >= least, "{answer} bytes came, and the variants alone are {least}");
+                    ensure!(
+                        answer >= least,
+                        "{answer} bytes came, and the variants alone are {least}"
+                    );
                     tiles += TILES;
                 }
                 Ok(tiles)
@@ -122,7 +134,8 @@ async fn measure(server: &Server, way: Way, supply: &Arc<Supply>, span: Duration
 impl Supply {
     fn take(&self) -> Vec<u8> {
         let number = if self.new { self.next.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
-        let mut pixels: Vec<u8> = (0..TILES * self.side * self.side * 3).map(|at| 150 + (at * 7919 % 97) as u8).collect();
+        let mut pixels: Vec<u8> =
+            (0..TILES * self.side * self.side * 3).map(|at| 150 + (at * 7919 % 97) as u8).collect();
         for (tile, first) in pixels.chunks_exact_mut(self.side * self.side * 3).zip(0_u64..) {
             tile[..8].copy_from_slice(&number.to_le_bytes());
             tile[8] = first as u8;
@@ -133,21 +146,30 @@ impl Supply {
 
 impl Caller {
     async fn open(server: &Server, way: Way) -> anyhow::Result<Self> {
-        let channel = || async { Endpoint::from_shared(format!("http://{}", server.grpc))?.connect().await.context("gRPC") };
+        let channel = || async {
+            Endpoint::from_shared(format!("http://{}", server.grpc))?
+                .connect()
+                .await
+                .context("gRPC")
+        };
         let http = || async {
             let stream = TcpStream::connect(&server.http).await?;
             stream.set_nodelay(true)?;
-            let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+            let (sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
             tokio::spawn(connection);
             anyhow::Ok(sender)
         };
         Ok(match way {
             Way::Http => Self::Http(http().await?, server.http.clone()),
             Way::OipHttp => Self::OipHttp(http().await?, server.http.clone()),
-            Way::Grpc => Self::Grpc(Box::new(RestainClient::new(channel().await?).max_decoding_message_size(usize::MAX))),
-            Way::OipGrpc => {
-                Self::OipGrpc(Box::new(GrpcInferenceServiceClient::new(channel().await?).max_decoding_message_size(usize::MAX)))
-            }
+            Way::Grpc => Self::Grpc(Box::new(
+                RestainClient::new(channel().await?).max_decoding_message_size(usize::MAX),
+            )),
+            Way::OipGrpc => Self::OipGrpc(Box::new(
+                GrpcInferenceServiceClient::new(channel().await?)
+                    .max_decoding_message_size(usize::MAX),
+            )),
         })
     }
 
@@ -157,8 +179,13 @@ impl Caller {
             Self::Http(sender, host) => {
                 let view = TensorView::new(Dtype::U8, vec![TILES, side, side, 3], &pixels)?;
                 let request = json!({"variants": VARIANTS, "seed": 1}).to_string();
-                let body = safetensors::serialize([("tiles", view)], Some([("request".to_owned(), request)].into()))?;
-                let request = hyper::Request::post("/v1/augment").header("host", host.as_str()).header("accept", SAFETENSORS);
+                let body = safetensors::serialize(
+                    [("tiles", view)],
+                    Some([("request".to_owned(), request)].into()),
+                )?;
+                let request = hyper::Request::post("/v1/augment")
+                    .header("host", host.as_str())
+                    .header("accept", SAFETENSORS);
                 post(sender, request.header("content-type", SAFETENSORS), body).await
             }
             Self::OipHttp(sender, host) => {
@@ -166,27 +193,44 @@ impl Caller {
                     "parameters": {"binary_data_size": pixels.len()}});
                 let head = json!({"inputs": [input], "parameters": {"variants": VARIANTS, "seed": 1, "binary_data_output": true}});
                 let head = head.to_string();
-                let request = hyper::Request::post("/v2/models/demo/infer").header("host", host.as_str());
+                let request =
+                    hyper::Request::post("/v2/models/demo/infer").header("host", host.as_str());
                 let request = request.header("inference-header-content-length", head.len());
                 post(sender, request, [head.as_bytes(), &pixels].concat()).await
             }
             Self::Grpc(client) => {
-                let pixels = proto::Pixels { height: side as u32, width: side as u32, data: pixels.into() };
+                let pixels =
+                    proto::Pixels { height: side as u32, width: side as u32, data: pixels.into() };
                 let tiles = proto::Tiles { pixels: Some(pixels), ..Default::default() };
-                let ask = proto::AugmentRequest { tiles: Some(tiles), variants: Some(VARIANTS), seed: Some(1), ..Default::default() };
+                let ask = proto::AugmentRequest {
+                    tiles: Some(tiles),
+                    variants: Some(VARIANTS),
+                    seed: Some(1),
+                    ..Default::default()
+                };
                 Ok(client.augment(ask).await?.into_inner().pixels.len())
             }
             Self::OipGrpc(client) => {
                 use oip::infer_parameter::ParameterChoice::Int64Param;
                 use oip::model_infer_request::InferInputTensor;
-                let number = |value| oip::InferParameter { parameter_choice: Some(Int64Param(value)) };
+                let number =
+                    |value| oip::InferParameter { parameter_choice: Some(Int64Param(value)) };
                 let shape = vec![TILES as i64, side as i64, side as i64, 3];
-                let input = InferInputTensor { name: "TILES".to_owned(), datatype: "UINT8".to_owned(), shape, ..Default::default() };
+                let input = InferInputTensor {
+                    name: "TILES".to_owned(),
+                    datatype: "UINT8".to_owned(),
+                    shape,
+                    ..Default::default()
+                };
                 let ask = oip::ModelInferRequest {
                     model_name: "demo".to_owned(),
                     inputs: vec![input],
                     raw_input_contents: vec![pixels.into()],
-                    parameters: [("variants".to_owned(), number(i64::from(VARIANTS))), ("seed".to_owned(), number(1))].into(),
+                    parameters: [
+                        ("variants".to_owned(), number(i64::from(VARIANTS))),
+                        ("seed".to_owned(), number(1)),
+                    ]
+                    .into(),
                     ..Default::default()
                 };
                 let answer = client.model_infer(ask).await?.into_inner();
@@ -196,7 +240,11 @@ impl Caller {
     }
 }
 
-async fn post(sender: &mut SendRequest<Full<Bytes>>, request: hyper::http::request::Builder, body: Vec<u8>) -> anyhow::Result<usize> {
+async fn post(
+    sender: &mut SendRequest<Full<Bytes>>,
+    request: hyper::http::request::Builder,
+    body: Vec<u8>,
+) -> anyhow::Result<usize> {
     sender.ready().await?;
     let answer = sender.send_request(request.body(Full::from(body))?).await?;
     let status = answer.status();
@@ -209,19 +257,36 @@ impl Server {
     fn start(models: &str) -> anyhow::Result<Self> {
         let ports = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--log", "error"];
         let mut command = Command::new(env!("CARGO_BIN_EXE_restain"));
-        let mut child = command.args(["serve", "--models", models]).args(ports).stdout(Stdio::piped()).spawn()?;
-        let mut lines = BufReader::new(child.stdout.take().context("it is piped")?).lines().map_while(Result::ok);
-        let mut told = |what: &str| lines.find_map(|line| Some(line.strip_prefix(what)?.split(' ').next()?.to_owned()));
+        let mut child = command
+            .args(["serve", "--models", models])
+            .args(ports)
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut lines = BufReader::new(child.stdout.take().context("it is piped")?)
+            .lines()
+            .map_while(Result::ok);
+        let mut told = |what: &str| {
+            lines.find_map(|line| Some(line.strip_prefix(what)?.split(' ').next()?.to_owned()))
+        };
         let (http, grpc) = (told("ready on http://"), told("gRPC on "));
-        Ok(Self { child, http: http.context("the server did not start")?, grpc: grpc.context("no gRPC")? })
+        Ok(Self {
+            child,
+            http: http.context("the server did not start")?,
+            grpc: grpc.context("no gRPC")?,
+        })
     }
 
     /// Of the model's tiles, in pixels.
     async fn side(&self) -> anyhow::Result<usize> {
         let channel = Endpoint::from_shared(format!("http://{}", self.grpc))?.connect().await?;
         let mut client = RestainClient::new(channel);
-        let tiles = proto::Tiles { images: vec![std::fs::read("docs/tile.png")?.into()], ..Default::default() };
-        let answer = client.encode(proto::EncodeRequest { tiles: Some(tiles), resize: true, ..Default::default() }).await?;
+        let tiles = proto::Tiles {
+            images: vec![std::fs::read("docs/tile.png")?.into()],
+            ..Default::default()
+        };
+        let answer = client
+            .encode(proto::EncodeRequest { tiles: Some(tiles), resize: true, ..Default::default() })
+            .await?;
         Ok(answer.into_inner().encoder.context("no encoder")?.image_size as usize)
     }
 }

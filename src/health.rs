@@ -36,7 +36,9 @@ pub enum HealthError {
 /// When nobody answers in time, or something else than 200.
 pub fn ask(args: &HealthArgs) -> Result<String, HealthError> {
     let url = &args.url;
-    let (Some("http"), Some(host)) = (url.scheme_str(), url.host()) else { return Err(HealthError::NotPlainHttp(url.clone())) };
+    let (Some("http"), Some(host)) = (url.scheme_str(), url.host()) else {
+        return Err(HealthError::NotPlainHttp(url.clone()));
+    };
     let place = (host.trim_matches(['[', ']']), url.port_u16().unwrap_or(80));
     let status = status_line(place, url, Instant::now() + args.timeout.0);
     let status = status.map_err(|source| HealthError::Silent { url: url.clone(), source })?;
@@ -80,7 +82,9 @@ fn connect(addresses: &[SocketAddr], end: Instant) -> io::Result<TcpStream> {
 
 /// A timeout of zero would mean none at all.
 fn left(end: Instant) -> io::Result<Duration> {
-    end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()).ok_or_else(|| io::ErrorKind::TimedOut.into())
+    end.checked_duration_since(Instant::now())
+        .filter(|left| !left.is_zero())
+        .ok_or_else(|| io::ErrorKind::TimedOut.into())
 }
 
 #[cfg(test)]
@@ -93,7 +97,8 @@ mod tests {
     /// What is told of a server that answers one request with this, and the request's first line.
     fn told(answer: &'static str, timeout: &str) -> (Result<String, HealthError>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/health/ready", listener.local_addr().unwrap()).parse().unwrap();
+        let url =
+            format!("http://{}/health/ready", listener.local_addr().unwrap()).parse().unwrap();
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = BufReader::new(stream.try_clone().unwrap());
@@ -111,8 +116,13 @@ mod tests {
     #[test]
     fn only_an_answer_of_200_is_well() {
         let (told_well, asked) = told("HTTP/1.1 200 OK\r\n\r\n", "1m");
-        assert_eq!((told_well.unwrap().as_str(), asked.as_str()), ("HTTP/1.1 200 OK", "GET /health/ready HTTP/1.1\r\n"));
-        for answer in ["HTTP/1.1 503 Service Unavailable\r\n\r\n", "HTTP/1.1 2000\r\n", "200\r\n", "\r\n"] {
+        assert_eq!(
+            (told_well.unwrap().as_str(), asked.as_str()),
+            ("HTTP/1.1 200 OK", "GET /health/ready HTTP/1.1\r\n")
+        );
+        for answer in
+            ["HTTP/1.1 503 Service Unavailable\r\n\r\n", "HTTP/1.1 2000\r\n", "200\r\n", "\r\n"]
+        {
             assert!(matches!(told(answer, "1m").0, Err(HealthError::Unwell { .. })), "{answer}");
         }
     }
@@ -123,7 +133,10 @@ mod tests {
             assert!(matches!(told(answer, "50ms").0, Err(HealthError::Silent { .. })), "{answer}");
         }
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let args = HealthArgs { url: format!("http://{free}").parse().unwrap(), timeout: "1m".parse().unwrap() };
+        let args = HealthArgs {
+            url: format!("http://{free}").parse().unwrap(),
+            timeout: "1m".parse().unwrap(),
+        };
         assert!(matches!(ask(&args), Err(HealthError::Silent { .. })));
     }
 

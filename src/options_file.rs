@@ -20,7 +20,9 @@ pub enum FileError {
     Malformed { path: String, source: toml::de::Error },
     #[error("the file {path} has `{key}`, which is no option; options are {known}")]
     Unknown { path: String, key: String, known: String },
-    #[error("the file {path} has `{key}` as a table, and options are strings, numbers, true or false, or lists of those")]
+    #[error(
+        "the file {path} has `{key}` as a table, and options are strings, numbers, true or false, or lists of those"
+    )]
     Table { path: String, key: String },
 }
 
@@ -31,7 +33,8 @@ pub enum FileError {
 pub fn flags(command: &Command, given: &ArgMatches) -> Result<Vec<String>, FileError> {
     let Some(path) = given.get_one::<std::path::PathBuf>("config") else { return Ok(Vec::new()) };
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|source| FileError::Unreadable { path: name, source })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| FileError::Unreadable { path: name, source })?;
     flags_beneath(command, given, path, &text)
 }
 
@@ -39,22 +42,36 @@ pub fn flags(command: &Command, given: &ArgMatches) -> Result<Vec<String>, FileE
 ///
 /// # Errors
 /// As [`flags_in`].
-pub fn flags_beneath(command: &Command, given: &ArgMatches, path: &Path, text: &str) -> Result<Vec<String>, FileError> {
-    flags_in(command, path, text, |id| matches!(given.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable)))
+pub fn flags_beneath(
+    command: &Command,
+    given: &ArgMatches,
+    path: &Path,
+    text: &str,
+) -> Result<Vec<String>, FileError> {
+    flags_in(command, path, text, |id| {
+        matches!(given.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+    })
 }
 
 /// The flags that the `text` of a file stands for, but for those of options that are given otherwise, by their id.
 ///
 /// # Errors
 /// When it is no TOML, or has something that is no option.
-pub fn flags_in(command: &Command, path: &Path, text: &str, is_given: impl Fn(&str) -> bool) -> Result<Vec<String>, FileError> {
+pub fn flags_in(
+    command: &Command,
+    path: &Path,
+    text: &str,
+    is_given: impl Fn(&str) -> bool,
+) -> Result<Vec<String>, FileError> {
     let path = path.display().to_string();
-    let table: toml::Table = toml::from_str(text).map_err(|source| FileError::Malformed { path: path.clone(), source })?;
+    let table: toml::Table = toml::from_str(text)
+        .map_err(|source| FileError::Malformed { path: path.clone(), source })?;
     let known = || in_files(command);
     let mut flags = Vec::new();
     for (key, value) in table {
         let Some(argument) = known().find(|argument| argument.get_long() == Some(&key)) else {
-            let known = known().filter_map(|argument| argument.get_long()).collect::<Vec<_>>().join(", ");
+            let known =
+                known().filter_map(|argument| argument.get_long()).collect::<Vec<_>>().join(", ");
             return Err(FileError::Unknown { path, key, known });
         };
         if is_given(argument.get_id().as_str()) {
@@ -64,7 +81,8 @@ pub fn flags_in(command: &Command, path: &Path, text: &str, is_given: impl Fn(&s
             toml::Value::Boolean(true) => flags.push(format!("--{key}")),
             toml::Value::Boolean(false) => {}
             toml::Value::Table(_) => return Err(FileError::Table { path, key }),
-            toml::Value::Array(items) => flags.push(format!("--{key}={}", items.iter().map(plain).collect::<Vec<_>>().join(","))),
+            toml::Value::Array(items) => flags
+                .push(format!("--{key}={}", items.iter().map(plain).collect::<Vec<_>>().join(","))),
             single => flags.push(format!("--{key}={}", plain(&single))),
         }
     }
@@ -73,7 +91,9 @@ pub fn flags_in(command: &Command, path: &Path, text: &str, is_given: impl Fn(&s
 
 /// The options of a command that can stand in a file.
 fn in_files(command: &Command) -> impl Iterator<Item = &Arg> {
-    command.get_arguments().filter(|argument| argument.get_long().is_some_and(|long| !NOT_IN_A_FILE.contains(&long)))
+    command
+        .get_arguments()
+        .filter(|argument| argument.get_long().is_some_and(|long| !NOT_IN_A_FILE.contains(&long)))
 }
 
 /// Every option that has a value, defaults too, as a TOML file that gives them again.
@@ -83,7 +103,8 @@ pub fn in_force(command: &Command, given: &ArgMatches) -> String {
         let value = match argument.get_action() {
             ArgAction::SetTrue => toml::Value::Boolean(given.get_flag(id)),
             action => {
-                let mut values: Vec<toml::Value> = given.get_raw(id)?.map(|raw| typed(&raw.to_string_lossy())).collect();
+                let mut values: Vec<toml::Value> =
+                    given.get_raw(id)?.map(|raw| typed(&raw.to_string_lossy())).collect();
                 let is_list = values.len() != 1 || matches!(action, ArgAction::Append);
                 if is_list { toml::Value::Array(values) } else { values.remove(0) }
             }
@@ -110,9 +131,14 @@ fn plain(value: &toml::Value) -> String {
 /// # Errors
 /// When a number is larger than TOML can hold.
 pub fn to_toml(options: &impl Serialize) -> Result<String, toml::ser::Error> {
-    let Value::Object(options) = serde_json::json!(options) else { unreachable!("a struct is an object") };
-    let kept = options.into_iter().filter(|(_, value)| !value.is_null() && *value != Value::Array(Vec::new()));
-    let table: serde_json::Map<String, Value> = kept.map(|(name, value)| (name.replace('_', "-"), value)).collect();
+    let Value::Object(options) = serde_json::json!(options) else {
+        unreachable!("a struct is an object")
+    };
+    let kept = options
+        .into_iter()
+        .filter(|(_, value)| !value.is_null() && *value != Value::Array(Vec::new()));
+    let table: serde_json::Map<String, Value> =
+        kept.map(|(name, value)| (name.replace('_', "-"), value)).collect();
     toml::to_string(&table)
 }
 
@@ -121,9 +147,11 @@ mod tests {
     use super::*;
 
     fn read(text: &str, given: &[&str]) -> Result<Vec<String>, String> {
-        let options = ["variants", "unique", "check", "form", "rate", "config"].map(|name| Arg::new(name).long(name));
+        let options = ["variants", "unique", "check", "form", "rate", "config"]
+            .map(|name| Arg::new(name).long(name));
         let command = Command::new("load").args(options);
-        flags_in(&command, Path::new("load.toml"), text, |id| given.contains(&id)).map_err(|error| error.to_string())
+        flags_in(&command, Path::new("load.toml"), text, |id| given.contains(&id))
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -146,9 +174,16 @@ mod tests {
             Arg::new("path"),
         ];
         let command = Command::new("load").args(options);
-        let print = |words: Vec<String>| in_force(&command, &command.clone().get_matches_from(words));
+        let print =
+            |words: Vec<String>| in_force(&command, &command.clone().get_matches_from(words));
         let text = print(["load", "x", "--some=1,b", "--rate=1e-3"].map(str::to_owned).to_vec());
-        let all = ["name = \"007\"", "rate = \"1e-3\"", "seed = \"18446744073709551615\"", "some = [1, \"b\"]", "fast = false"];
+        let all = [
+            "name = \"007\"",
+            "rate = \"1e-3\"",
+            "seed = \"18446744073709551615\"",
+            "some = [1, \"b\"]",
+            "fast = false",
+        ];
         assert_eq!(text.lines().collect::<Vec<_>>(), all);
         let again = flags_in(&command, Path::new("load.toml"), &text, |_| false).unwrap();
         assert_eq!(print(["load".to_owned()].into_iter().chain(again).collect()), text);
@@ -157,6 +192,10 @@ mod tests {
     #[test]
     fn what_is_no_option_is_named() {
         assert!(read("varients = 1", &[]).unwrap_err().contains("variants"));
-        assert!(read("config = \"x\"", &[]).is_err() && read("variants = {a = 1}", &[]).is_err() && read("=", &[]).is_err());
+        assert!(
+            read("config = \"x\"", &[]).is_err()
+                && read("variants = {a = 1}", &[]).is_err()
+                && read("=", &[]).is_err()
+        );
     }
 }

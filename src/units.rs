@@ -30,8 +30,10 @@ fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 
 /// The largest unit that divides the value, so that reading it back gives the same value.
 fn write(f: &mut fmt::Formatter<'_>, value: u64, units: &[(&str, u64)]) -> fmt::Result {
-    let fits = |(_, factor): &&(&str, u64)| value.is_multiple_of(*factor) && (value > 0 || *factor == 1);
-    let (name, factor) = units.iter().find(fits).expect("the last unit is 1, which divides everything");
+    let fits =
+        |(_, factor): &&(&str, u64)| value.is_multiple_of(*factor) && (value > 0 || *factor == 1);
+    let (name, factor) =
+        units.iter().find(fits).expect("the last unit is 1, which divides everything");
     write!(f, "{}{name}", value / factor)
 }
 
@@ -46,7 +48,9 @@ impl FromStr for Span {
 impl FromStr for ByteSize {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        parse(text, SIZES).map(Self).ok_or_else(|| format!("`{text}` is no number of bytes: write 65536, 64KiB, 64MiB or 2GiB"))
+        parse(text, SIZES).map(Self).ok_or_else(|| {
+            format!("`{text}` is no number of bytes: write 65536, 64KiB, 64MiB or 2GiB")
+        })
     }
 }
 
@@ -97,7 +101,13 @@ mod tests {
     #[test]
     fn a_number_without_a_unit_is_no_time_and_nonsense_is_nothing() {
         assert!("30".parse::<Span>().unwrap_err().contains("30s"));
-        assert!("-1s".parse::<Span>().is_err() && "".parse::<Span>().is_err() && "s".parse::<Span>().is_err());
-        assert!("1.5GiB".parse::<ByteSize>().is_err() && "99999999999GiB".parse::<ByteSize>().is_err());
+        assert!(
+            "-1s".parse::<Span>().is_err()
+                && "".parse::<Span>().is_err()
+                && "s".parse::<Span>().is_err()
+        );
+        assert!(
+            "1.5GiB".parse::<ByteSize>().is_err() && "99999999999GiB".parse::<ByteSize>().is_err()
+        );
     }
 }

@@ -16,10 +16,27 @@ const EMPTY_NAMES: [&str; 6] = ["utils", "util", "common", "helpers", "helper", 
 const SECRETS: [(&str, &[&str]); 3] = [
     ("ort", &["src/engine"]),
     ("tch", &["src/train"]),
-    ("prost", &["src/train/export", "src/train/tensorboard", "src/serve/grpc", "src/serve/oip", "src/serve/trace/export", "src/fuzz"]),
+    (
+        "prost",
+        &[
+            "src/train/export",
+            "src/train/tensorboard",
+            "src/serve/grpc",
+            "src/serve/oip",
+            "src/serve/trace/export",
+            "src/fuzz",
+        ],
+    ),
 ];
 /// Who may read the environment: configuration, the programs, and the lookup of the library to load.
-const ENVIRONMENT: [&str; 6] = ["src/bin", "src/serve/config", "src/serve/cli", "src/train/cli", "src/train/options", "src/engine/runtime"];
+const ENVIRONMENT: [&str; 6] = [
+    "src/bin",
+    "src/serve/config",
+    "src/serve/cli",
+    "src/train/cli",
+    "src/train/options",
+    "src/engine/runtime",
+];
 /// Who may declare flags: configuration, the programs, and the trainer's commands, each beside its own code.
 const FLAGS: [&str; 22] = [
     "src/bin",
@@ -54,9 +71,11 @@ fn floor(module: &str) -> Option<u8> {
         "method" => 0,
         "engine" | "codec" | "bundle" => 1,
         "serve::access" | "serve::batch" | "serve::cache" | "serve::admission" => 2,
-        "train::dataset" | "train::augment" | "train::vit" | "train::losses" | "train::adamw" | "train::checkpoint" => 2,
+        "train::dataset" | "train::augment" | "train::vit" | "train::losses" | "train::adamw"
+        | "train::checkpoint" => 2,
         "train::world" | "train::classifier" => 2,
-        "serve::pipeline" | "train::trainer" | "train::export" | "train::styles" | "train::evaluate" => 3,
+        "serve::pipeline" | "train::trainer" | "train::export" | "train::styles"
+        | "train::evaluate" => 3,
         "train::fit" | "train::watch" | "train::produce" | "train::downstream" => 3,
         "augment" | "load" | "train::cli" => 4,
         _ if TRANSPORTS.contains(&module) => 4,
@@ -83,7 +102,9 @@ impl Source {
     }
 
     fn lies_in(&self, places: &[&str]) -> bool {
-        places.iter().any(|place| self.path == format!("{place}.rs") || self.path.starts_with(&format!("{place}/")))
+        places.iter().any(|place| {
+            self.path == format!("{place}.rs") || self.path.starts_with(&format!("{place}/"))
+        })
     }
 
     /// Every path of this package that the code names, from its root: `crate::a::{b, c::D}` is `a::b` and `a::c::D`.
@@ -96,7 +117,10 @@ impl Source {
                 "crate" | "restain" if !chained => Vec::new(),
                 "super" if !chained => {
                     let module = self.module();
-                    module[..module.len().saturating_sub(1)].iter().map(|part| part.to_string()).collect()
+                    module[..module.len().saturating_sub(1)]
+                        .iter()
+                        .map(|part| part.to_string())
+                        .collect()
                 }
                 _ => continue,
             };
@@ -147,7 +171,9 @@ fn is_word(c: char) -> bool {
 
 /// Every word of the code and where it starts.
 fn words(code: &str) -> impl Iterator<Item = (usize, &str)> {
-    code.split(|c: char| !is_word(c)).filter(|word| !word.is_empty()).map(|word| (word.as_ptr() as usize - code.as_ptr() as usize, word))
+    code.split(|c: char| !is_word(c))
+        .filter(|word| !word.is_empty())
+        .map(|word| (word.as_ptr() as usize - code.as_ptr() as usize, word))
 }
 
 /// The code with comments and the insides of strings taken out.
@@ -208,7 +234,11 @@ fn graph(sources: &[Source]) -> BTreeMap<String, BTreeSet<String>> {
     let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for source in sources {
         let from = coarse(&source.module());
-        let to = source.imports().into_iter().map(|path| coarse(&path)).filter(|to| *to != from && modules.contains(to));
+        let to = source
+            .imports()
+            .into_iter()
+            .map(|path| coarse(&path))
+            .filter(|to| *to != from && modules.contains(to));
         graph.entry(from.clone()).or_default().extend(to);
     }
     graph
@@ -220,11 +250,14 @@ fn upward_imports(sources: &[Source]) -> Vec<String> {
         for to in targets {
             let climbs = floor(&from).zip(floor(&to)).is_some_and(|(from, to)| to > from);
             // What the drawing leaves open still stands above everything shared.
-            let leaves_the_ground = floor(&from).is_some_and(|floor| floor < 2) && (to.starts_with("serve") || to.starts_with("train"));
+            let leaves_the_ground = floor(&from).is_some_and(|floor| floor < 2)
+                && (to.starts_with("serve") || to.starts_with("train"));
             let side = |module: &str| module.split("::").next().unwrap_or_default().to_string();
             let sides = ["serve", "train", "load"];
-            let crosses = side(&from) != side(&to) && [&from, &to].iter().all(|module| sides.contains(&side(module).as_str()));
-            let neighbours = TRANSPORTS.contains(&from.as_str()) && TRANSPORTS.contains(&to.as_str());
+            let crosses = side(&from) != side(&to)
+                && [&from, &to].iter().all(|module| sides.contains(&side(module).as_str()));
+            let neighbours =
+                TRANSPORTS.contains(&from.as_str()) && TRANSPORTS.contains(&to.as_str());
             if climbs || leaves_the_ground || crosses || neighbours {
                 wrong.push(format!("{from} imports {to}"));
             }
@@ -236,29 +269,39 @@ fn upward_imports(sources: &[Source]) -> Vec<String> {
 /// Modules that import each other, directly or round a ring. A parent and its own children do not count.
 fn rings(sources: &[Source]) -> Vec<String> {
     let graph = graph(sources);
-    let reaches = |from: &str, to: &str| {
-        let (mut seen, mut open) = (BTreeSet::new(), vec![from.to_string()]);
-        while let Some(module) = open.pop() {
-            for next in
-                graph.get(&module).into_iter().flatten().filter(|next| next.contains("::") || !["serve", "train"].contains(&next.as_str()))
-            {
-                if next == to {
-                    return true;
-                }
-                if seen.insert(next.clone()) {
-                    open.push(next.clone());
+    let reaches =
+        |from: &str, to: &str| {
+            let (mut seen, mut open) = (BTreeSet::new(), vec![from.to_string()]);
+            while let Some(module) = open.pop() {
+                for next in graph.get(&module).into_iter().flatten().filter(|next| {
+                    next.contains("::") || !["serve", "train"].contains(&next.as_str())
+                }) {
+                    if next == to {
+                        return true;
+                    }
+                    if seen.insert(next.clone()) {
+                        open.push(next.clone());
+                    }
                 }
             }
-        }
-        false
-    };
-    graph.keys().filter(|module| !["serve", "train"].contains(&module.as_str())).filter(|module| reaches(module, module)).cloned().collect()
+            false
+        };
+    graph
+        .keys()
+        .filter(|module| !["serve", "train"].contains(&module.as_str()))
+        .filter(|module| reaches(module, module))
+        .cloned()
+        .collect()
 }
 
 fn named_secrets(source: &Source) -> Vec<String> {
     let code = blank(&source.text);
     let names = |secret: &str| {
-        words(&code).any(|(at, word)| word == secret && code[at + word.len()..].starts_with("::") && !code[..at].ends_with("::"))
+        words(&code).any(|(at, word)| {
+            word == secret
+                && code[at + word.len()..].starts_with("::")
+                && !code[..at].ends_with("::")
+        })
     };
     let told = SECRETS.iter().filter(|(secret, places)| !source.lies_in(places) && names(secret));
     told.map(|(secret, _)| format!("{} names {secret}", source.path)).collect()
@@ -268,7 +311,8 @@ fn hidden_inputs(source: &Source) -> Vec<String> {
     let code = blank(&source.text);
     let reads = ["env::var", "env::args"].iter().any(|call| code.contains(call));
     let derives = code.split("derive(").skip(1).filter_map(|after| after.split(')').next());
-    let flags = derives.flat_map(words).any(|(_, word)| ["Args", "Parser", "Subcommand"].contains(&word));
+    let flags =
+        derives.flat_map(words).any(|(_, word)| ["Args", "Parser", "Subcommand"].contains(&word));
     let mut wrong = Vec::new();
     if reads && !source.lies_in(&ENVIRONMENT) {
         wrong.push(format!("{} reads the environment", source.path));
@@ -282,8 +326,11 @@ fn hidden_inputs(source: &Source) -> Vec<String> {
 fn shapeless_files(source: &Source) -> Vec<String> {
     let lines = source.text.lines().count();
     let long = (lines > MAX_LINES).then(|| format!("{} has {lines} lines", source.path));
-    let empty = source.path.trim_end_matches(".rs").split('/').find(|part| EMPTY_NAMES.contains(part));
-    long.into_iter().chain(empty.map(|name| format!("{}: `{name}` says nothing", source.path))).collect()
+    let empty =
+        source.path.trim_end_matches(".rs").split('/').find(|part| EMPTY_NAMES.contains(part));
+    long.into_iter()
+        .chain(empty.map(|name| format!("{}: `{name}` says nothing", source.path)))
+        .collect()
 }
 
 /// Every Rust file below `folder`.
@@ -359,8 +406,13 @@ fn a_climbing_a_crossing_and_a_neighbourly_import_are_seen() {
 
 #[test]
 fn a_ring_of_two_and_of_three_is_seen() {
-    let source = |name: &str, imports: &str| Source::new(&format!("src/train/{name}.rs"), &format!("use crate::train::{imports};"));
-    assert_eq!(rings(&[source("a", "b::B"), source("b", "{c, a::A}"), source("c", "d")]), ["train::a", "train::b"]);
+    let source = |name: &str, imports: &str| {
+        Source::new(&format!("src/train/{name}.rs"), &format!("use crate::train::{imports};"))
+    };
+    assert_eq!(
+        rings(&[source("a", "b::B"), source("b", "{c, a::A}"), source("c", "d")]),
+        ["train::a", "train::b"]
+    );
     assert_eq!(rings(&[source("a", "b"), source("b", "c"), source("c", "a")]).len(), 3);
     assert_eq!(rings(&[source("a", "b"), source("b", "c"), source("c", "d")]), NOTHING);
 }
@@ -371,7 +423,13 @@ fn a_secret_told_is_seen_and_one_only_talked_of_is_not() {
     assert_eq!(told("src/serve/batch.rs", "use ort::session::Session;"), 1);
     assert_eq!(told("src/serve/http/mod.rs", "fn f(m: &dyn prost::Message, t: tch::Tensor) {}"), 2);
     assert_eq!(told("src/engine/runtime.rs", "use ort::session::Session;"), 0);
-    assert_eq!(told("src/codec/mod.rs", "//! Not ort::Session.\nlet s = r#\"tch::\"#; let t = \"\\\"ort::\"; support::f();"), 0);
+    assert_eq!(
+        told(
+            "src/codec/mod.rs",
+            "//! Not ort::Session.\nlet s = r#\"tch::\"#; let t = \"\\\"ort::\"; support::f();"
+        ),
+        0
+    );
 }
 
 #[test]
@@ -379,12 +437,24 @@ fn a_hidden_input_is_seen() {
     let wrong = |path: &str, text: &str| hidden_inputs(&Source::new(path, text)).len();
     assert_eq!(wrong("src/serve/batch.rs", "let n = std::env::var(\"N\");"), 1);
     assert_eq!(wrong("src/train/vit.rs", "#[derive(Clone, clap::Args)] struct A {}"), 1);
-    assert_eq!(wrong("src/serve/config/flags.rs", "#[derive(Clone, clap::Args)] struct A {} std::env::var(N)"), 0);
+    assert_eq!(
+        wrong(
+            "src/serve/config/flags.rs",
+            "#[derive(Clone, clap::Args)] struct A {} std::env::var(N)"
+        ),
+        0
+    );
     assert_eq!(wrong("src/train/recipe.rs", "#[derive(clap::ValueEnum)] enum R {}"), 0);
 }
 
 #[test]
 fn a_long_file_and_an_empty_name_are_seen() {
-    assert_eq!(shapeless_files(&Source::new("src/codec/utils.rs", &"\n".repeat(MAX_LINES + 1))).len(), 2);
-    assert_eq!(shapeless_files(&Source::new("src/codec/decode.rs", &"\n".repeat(MAX_LINES))), NOTHING);
+    assert_eq!(
+        shapeless_files(&Source::new("src/codec/utils.rs", &"\n".repeat(MAX_LINES + 1))).len(),
+        2
+    );
+    assert_eq!(
+        shapeless_files(&Source::new("src/codec/decode.rs", &"\n".repeat(MAX_LINES))),
+        NOTHING
+    );
 }

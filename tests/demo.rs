@@ -23,7 +23,10 @@ fn the_demo_bundle_is_verified_and_has_the_styles_of_five_hospitals() {
 
 #[test]
 fn the_demo_bundle_takes_at_most_80_megabytes() {
-    let bytes: u64 = std::fs::read_dir(demo()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    let bytes: u64 = std::fs::read_dir(demo())
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum();
     assert!(bytes <= 80_000_000, "{bytes} bytes");
 }
 
@@ -31,7 +34,10 @@ fn the_demo_bundle_takes_at_most_80_megabytes() {
 fn the_demo_bundles_recorded_figures_meet_their_targets() {
     let quality = Bundle::open(&demo()).unwrap().manifest.quality;
     for domain in quality["reconstruction"].as_array().unwrap() {
-        assert!(domain["psnr_db"].as_f64().unwrap() >= 32.0 && domain["ssim"].as_f64().unwrap() >= 0.93, "{domain}");
+        assert!(
+            domain["psnr_db"].as_f64().unwrap() >= 32.0 && domain["ssim"].as_f64().unwrap() >= 0.93,
+            "{domain}"
+        );
     }
     let vit = &quality["mean"]["vit"];
     assert!(vit["left"].as_f64().unwrap() <= 0.2 && vit["ssim"].as_f64().unwrap() >= 0.85, "{vit}");
@@ -41,15 +47,28 @@ fn the_demo_bundles_recorded_figures_meet_their_targets() {
 fn the_demo_bundles_fp16_encoder_reconstructs_at_45_db_of_fp32() {
     let bundle = Bundle::open(&demo()).unwrap();
     let manifest = &bundle.manifest;
-    let picture = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/tile.png")).unwrap();
+    let picture =
+        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/tile.png")).unwrap();
     let tile = codec::decode(&picture, &Limits { max_pixels: 1 << 20 }).unwrap();
-    let synthesiser = Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);
+    let synthesiser =
+        Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);
     let reconstruct = |precision| {
         let graph = bundle.encoder_path(precision).unwrap();
-        let mut encoder = Encoder::open(&Runtime::load().unwrap(), &graph, &manifest.geometry, &EncoderOptions::cpu(1)).unwrap();
+        let mut encoder = Encoder::open(
+            &Runtime::load().unwrap(),
+            &graph,
+            &manifest.geometry,
+            &EncoderOptions::cpu(1),
+        )
+        .unwrap();
         let encodings = encoder.encode(&tile.pixels, 1).unwrap();
         let mut out = vec![0; manifest.geometry.tile_bytes()];
-        synthesiser.aligned(&encodings.anatomy, &encodings.characteristics, &mut synthesiser.scratch(), &mut out);
+        synthesiser.aligned(
+            &encodings.anatomy,
+            &encodings.characteristics,
+            &mut synthesiser.scratch(),
+            &mut out,
+        );
         out
     };
     let (fp16, fp32) = (reconstruct(Precision::Fp16), reconstruct(Precision::Fp32));

@@ -24,7 +24,9 @@ pub fn fixture() -> PathBuf {
 /// `restain`, without whatever options the environment holds.
 pub fn restain() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_restain"));
-    let own = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("RESTAIN_"));
+    let own = std::env::vars_os()
+        .map(|(name, _)| name)
+        .filter(|name| name.to_string_lossy().starts_with("RESTAIN_"));
     own.for_each(|name| _ = command.env_remove(name));
     command
 }
@@ -85,7 +87,16 @@ impl Server {
         let log = std::fs::File::create(models.path().join("log")).unwrap();
         let mut command = restain();
         command
-            .args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--threads", "1", "--models"])
+            .args([
+                "serve",
+                "--http",
+                "127.0.0.1:0",
+                "--grpc",
+                "127.0.0.1:0",
+                "--threads",
+                "1",
+                "--models",
+            ])
             .arg(models.path())
             .args(flags)
             .stdout(Stdio::piped())
@@ -93,12 +104,20 @@ impl Server {
         change(&mut command);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let mut told = |what: &str| lines.find_map(|line| Some(line.strip_prefix(what)?.split(' ').next()?.to_owned()));
+        let mut told = |what: &str| {
+            lines.find_map(|line| Some(line.strip_prefix(what)?.split(' ').next()?.to_owned()))
+        };
         let (address, grpc) = (told("ready on http://"), told("gRPC on "));
         let client = Client::builder().timeout(STUCK).build().unwrap();
         let log = || std::fs::read_to_string(models.path().join("log")).unwrap();
         let address = address.unwrap_or_else(|| panic!("the server did not start: {}", log()));
-        Self { child, address, grpc: grpc.expect("the second line of a ready server"), client, models }
+        Self {
+            child,
+            address,
+            grpc: grpc.expect("the second line of a ready server"),
+            client,
+            models,
+        }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -115,13 +134,29 @@ impl Server {
 
     /// One PNG under a query string.
     pub fn png(&self, query: &str, tile: &RgbImage, accept: &str) -> Response {
-        self.post(query).header("content-type", "image/png").header("accept", accept).body(png(tile)).send().unwrap()
+        self.post(query)
+            .header("content-type", "image/png")
+            .header("accept", accept)
+            .body(png(tile))
+            .send()
+            .unwrap()
     }
 
     /// Tiles as one tensor, pixels back as `[tile][variant]`, with their provenance.
-    pub fn tensor(&self, tiles: &[RgbImage], references: &[RgbImage], request: &Value) -> (Vec<Vec<u8>>, Value) {
+    pub fn tensor(
+        &self,
+        tiles: &[RgbImage],
+        references: &[RgbImage],
+        request: &Value,
+    ) -> (Vec<Vec<u8>>, Value) {
         let body = tensor_body(tiles, references, request);
-        let response = self.post("").header("content-type", SAFETENSORS).header("accept", SAFETENSORS).body(body).send().unwrap();
+        let response = self
+            .post("")
+            .header("content-type", SAFETENSORS)
+            .header("accept", SAFETENSORS)
+            .body(body)
+            .send()
+            .unwrap();
         let (status, bytes) = (response.status(), response.bytes().unwrap());
         assert_eq!(status, 200, "{}", String::from_utf8_lossy(&bytes));
         read_tensor(&bytes)
@@ -129,7 +164,11 @@ impl Server {
 
     /// Tiles by key as one tensor: the status and the body.
     pub fn by_key(&self, keys: &[String], request: &Value) -> (u16, Vec<u8>) {
-        let response = self.post("").header("content-type", SAFETENSORS).header("accept", SAFETENSORS).body(key_body(keys, request));
+        let response = self
+            .post("")
+            .header("content-type", SAFETENSORS)
+            .header("accept", SAFETENSORS)
+            .body(key_body(keys, request));
         let response = response.send().unwrap();
         (response.status().as_u16(), response.bytes().unwrap().to_vec())
     }
@@ -151,7 +190,10 @@ impl Server {
     }
 
     pub fn signal(&self, signal: &str) {
-        let done = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status().unwrap();
+        let done = Command::new("kill")
+            .args([&format!("-{signal}"), &self.child.id().to_string()])
+            .status()
+            .unwrap();
         assert!(done.success());
     }
 
@@ -222,22 +264,30 @@ pub fn decode(bytes: &[u8]) -> RgbImage {
 
 pub fn tensor_body(tiles: &[RgbImage], references: &[RgbImage], request: &Value) -> Vec<u8> {
     use safetensors::{Dtype, tensor::TensorView};
-    let flat = |tiles: &[RgbImage]| tiles.iter().flat_map(|tile| tile.pixels.clone()).collect::<Vec<u8>>();
+    let flat =
+        |tiles: &[RgbImage]| tiles.iter().flat_map(|tile| tile.pixels.clone()).collect::<Vec<u8>>();
     let (tiles_flat, references_flat) = (flat(tiles), flat(references));
     let shape = |tiles: &[RgbImage]| vec![tiles.len(), tiles[0].height, tiles[0].width, 3];
-    let mut tensors = vec![("tiles", TensorView::new(Dtype::U8, shape(tiles), &tiles_flat).unwrap())];
+    let mut tensors =
+        vec![("tiles", TensorView::new(Dtype::U8, shape(tiles), &tiles_flat).unwrap())];
     if !references.is_empty() {
-        tensors.push(("references", TensorView::new(Dtype::U8, shape(references), &references_flat).unwrap()));
+        tensors.push((
+            "references",
+            TensorView::new(Dtype::U8, shape(references), &references_flat).unwrap(),
+        ));
     }
-    safetensors::serialize(tensors, Some([("request".to_owned(), request.to_string())].into())).unwrap()
+    safetensors::serialize(tensors, Some([("request".to_owned(), request.to_string())].into()))
+        .unwrap()
 }
 
 /// Keys alone, as one tensor.
 pub fn key_body(keys: &[String], request: &Value) -> Vec<u8> {
     use safetensors::{Dtype, tensor::TensorView};
-    let bytes: Vec<u8> = keys.iter().flat_map(|key| *key.parse::<codec::TileKey>().unwrap().as_bytes()).collect();
+    let bytes: Vec<u8> =
+        keys.iter().flat_map(|key| *key.parse::<codec::TileKey>().unwrap().as_bytes()).collect();
     let tensors = [("keys", TensorView::new(Dtype::U8, vec![keys.len(), 32], &bytes).unwrap())];
-    safetensors::serialize(tensors, Some([("request".to_owned(), request.to_string())].into())).unwrap()
+    safetensors::serialize(tensors, Some([("request".to_owned(), request.to_string())].into()))
+        .unwrap()
 }
 
 /// The variants, tile by tile, and their records.
@@ -261,27 +311,47 @@ impl Parts {
     pub fn of(bundle: Bundle) -> Self {
         let manifest = &bundle.manifest;
         let onnx = bundle.encoder_path(Precision::Fp32).unwrap();
-        let encoder = Encoder::open(&Runtime::load().unwrap(), &onnx, &manifest.geometry, &EncoderOptions::cpu(1)).unwrap();
-        let synthesiser = Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);
+        let encoder = Encoder::open(
+            &Runtime::load().unwrap(),
+            &onnx,
+            &manifest.geometry,
+            &EncoderOptions::cpu(1),
+        )
+        .unwrap();
+        let synthesiser =
+            Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);
         Self { bundle, synthesiser, encoder }
     }
 
     pub fn encode(&mut self, tile: &RgbImage) -> Encodings {
-        let Encodings { batch, anatomy, characteristics } = self.encoder.encode(&tile.pixels, 1).unwrap();
+        let Encodings { batch, anatomy, characteristics } =
+            self.encoder.encode(&tile.pixels, 1).unwrap();
         // As the server keeps them, and so as it uses them.
-        let kept = |values: Vec<f32>| values.into_iter().map(|value| half::f16::from_f32(value).to_f32()).collect();
+        let kept = |values: Vec<f32>| {
+            values.into_iter().map(|value| half::f16::from_f32(value).to_f32()).collect()
+        };
         Encodings { batch, anatomy: kept(anatomy), characteristics: kept(characteristics) }
     }
 
     pub fn broadcast(&self, encodings: &Encodings, style: &[f32]) -> Vec<u8> {
         let mut out = vec![0; self.synthesiser.geometry().tile_bytes()];
-        self.synthesiser.broadcast(&encodings.anatomy, style, &mut self.synthesiser.scratch(), &mut out);
+        self.synthesiser.broadcast(
+            &encodings.anatomy,
+            style,
+            &mut self.synthesiser.scratch(),
+            &mut out,
+        );
         out
     }
 
     pub fn aligned(&self, encodings: &Encodings, characteristics: &[f32]) -> Vec<u8> {
         let mut out = vec![0; self.synthesiser.geometry().tile_bytes()];
-        self.synthesiser.aligned(&encodings.anatomy, characteristics, &mut self.synthesiser.scratch(), &mut out);
+        self.synthesiser.aligned(
+            &encodings.anatomy,
+            characteristics,
+            &mut self.synthesiser.scratch(),
+            &mut out,
+        );
         out
     }
 

@@ -44,21 +44,32 @@ impl Writing {
         let all = tiles.len() as u64;
         let tiles: Vec<Tile> = tiles.into_par_iter().filter(|tile| !self.is_done(tile)).collect();
         let done = all - tiles.len() as u64;
-        Left { tiles, done: Done { tiles: done, variants: done * self.variants as u64, bad: Vec::new() } }
+        Left {
+            tiles,
+            done: Done { tiles: done, variants: done * self.variants as u64, bad: Vec::new() },
+        }
     }
 
     fn is_done(&self, tile: &Tile) -> bool {
         // An empty file is what a loss of power leaves of one that was not on the disk yet.
-        let is_whole = |path: &Path| self.home.out.join(path).metadata().is_ok_and(|file| file.len() > 0);
+        let is_whole =
+            |path: &Path| self.home.out.join(path).metadata().is_ok_and(|file| file.len() > 0);
         let variant_is_whole = |variant| {
             let stem = tile.variant(variant);
-            is_whole(&suffixed(&stem, ".json")) && is_whole(&suffixed(&stem, &format!(".{}", self.ending)))
+            is_whole(&suffixed(&stem, ".json"))
+                && is_whole(&suffixed(&stem, &format!(".{}", self.ending)))
         };
-        (0..self.variants).all(variant_is_whole) && (!self.originals || tile.find(&self.home.out).is_ok_and(|path| is_whole(&path)))
+        (0..self.variants).all(variant_is_whole)
+            && (!self.originals || tile.find(&self.home.out).is_ok_and(|path| is_whole(&path)))
     }
 
     /// Writes the files of one tile.
-    fn write(&self, tile: &Tile, original: Option<(&Path, &[u8])>, made: &Made) -> Result<(), AugmentError> {
+    fn write(
+        &self,
+        tile: &Tile,
+        original: Option<(&Path, &[u8])>,
+        made: &Made,
+    ) -> Result<(), AugmentError> {
         for (number, variant) in made.variants.iter().enumerate() {
             let stem = tile.variant(number);
             self.home.put(&suffixed(&stem, &format!(".{}", self.ending)), &variant.picture)?;
@@ -89,7 +100,11 @@ pub async fn run(
     let mut left = tiles.len();
     let read = |tile: Tile| {
         let root = writing.root.clone();
-        async move { tokio::task::spawn_blocking(move || read(&root, tile)).await.map_err(AugmentError::from)? }
+        async move {
+            tokio::task::spawn_blocking(move || read(&root, tile))
+                .await
+                .map_err(AugmentError::from)?
+        }
     };
     let lend = |loaded: Result<Loaded, Unmade>| async {
         let loaded = loaded?;
@@ -121,11 +136,14 @@ pub async fn run(
 }
 
 fn read(root: &Path, tile: Tile) -> Result<Loaded, Unmade> {
-    let bad = |name: &Path, reason: String| Unmade::Bad(Bad { name: name.display().to_string(), reason });
+    let bad =
+        |name: &Path, reason: String| Unmade::Bad(Bad { name: name.display().to_string(), reason });
     let path = tile.find(root).map_err(|path| bad(&path, "is not there".to_owned()))?;
     match std::fs::read(root.join(&path)) {
         Ok(file) => Ok(Loaded { file: file.into(), path, tile }),
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(bad(&path, "is not there".to_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(bad(&path, "is not there".to_owned()))
+        }
         Err(error) => Err(bad(&path, format!("cannot be read: {error}"))),
     }
 }

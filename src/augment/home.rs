@@ -82,7 +82,9 @@ impl Home {
         let foreign = out.exists() && holds_data(out)?;
         if foreign && !out.join(HIDDEN).join("job.json").exists() {
             let out = out.display();
-            return Err(AugmentError::Use(format!("OUT is {out}, which holds files and is no job's: name a new folder")));
+            return Err(AugmentError::Use(format!(
+                "OUT is {out}, which holds files and is no job's: name a new folder"
+            )));
         }
         let work = out.join(HIDDEN).join("work").join(shard.file_name());
         let scratch = work.join("scratch");
@@ -98,7 +100,9 @@ impl Home {
                 )));
             }
             // Some network file systems have no locks. Whoever uses one knows how many processes were started.
-            Err(fs::TryLockError::Error(error)) => tracing::warn!(%error, "OUT cannot be locked: start only one process for a part"),
+            Err(fs::TryLockError::Error(error)) => {
+                tracing::warn!(%error, "OUT cannot be locked: start only one process for a part")
+            }
         }
         // What a run that was killed left half written.
         if scratch.exists() {
@@ -123,7 +127,8 @@ impl Home {
             }
         }
         let text = fs::read(&path).map_err(unreadable(&path))?;
-        let job: JobFile = serde_json::from_slice(&text).map_err(|error| unreadable(&path)(error.into()))?;
+        let job: JobFile =
+            serde_json::from_slice(&text).map_err(|error| unreadable(&path)(error.into()))?;
         terms.ask.seed = given.or_else(|| job.terms["seed"].as_u64());
         let mut different = Vec::new();
         differences(&job.terms, &serde_json::json!(terms), "", &mut different);
@@ -132,12 +137,17 @@ impl Home {
         }
         let said = different.join("; ");
         let out = self.out.display();
-        Err(AugmentError::Use(format!("the job in {out} was begun with other options: {said}. Give those again, or name another OUT")))
+        Err(AugmentError::Use(format!(
+            "the job in {out} was begun with other options: {said}. Give those again, or name another OUT"
+        )))
     }
 
     /// Says whether it was the first.
     fn begin(&self, path: &Path, terms: &Terms) -> Result<bool, AugmentError> {
-        let job = JobFile { written_by: concat!("restain ", env!("CARGO_PKG_VERSION")).to_owned(), terms: serde_json::json!(terms) };
+        let job = JobFile {
+            written_by: concat!("restain ", env!("CARGO_PKG_VERSION")).to_owned(),
+            terms: serde_json::json!(terms),
+        };
         let mut file = self.scratch_file()?;
         let text = serde_json::to_vec_pretty(&job).expect("terms are strings, numbers and lists");
         file.write_all(&text).and_then(|()| file.as_file().sync_all()).map_err(unwritable(path))?;
@@ -181,7 +191,9 @@ impl Home {
     pub fn scratch_file(&self) -> Result<NamedTempFile, AugmentError> {
         let scratch = self.work.join("scratch");
         // As any file of this user's, rather than for his eyes alone.
-        let made = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(&scratch);
+        let made = tempfile::Builder::new()
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(&scratch);
         made.map_err(unwritable(&scratch))
     }
 
@@ -200,7 +212,9 @@ impl Home {
     /// # Errors
     /// When it cannot be noted.
     pub fn finish(&self, done: &Done) -> Result<bool, AugmentError> {
-        let note = |shard: Shard| Path::new(HIDDEN).join("done").join(format!("{}.json", shard.file_name()));
+        let note = |shard: Shard| {
+            Path::new(HIDDEN).join("done").join(format!("{}.json", shard.file_name()))
+        };
         self.put(&note(self.shard), &serde_json::to_vec_pretty(done).expect("counts and names"))?;
         Ok(self.shard.all().all(|shard| self.out.join(note(shard)).exists()))
     }
@@ -213,7 +227,9 @@ fn check_apart(out: &Path, inputs: &[PathBuf]) -> Result<(), AugmentError> {
         let real_in = real(input);
         if real_out.starts_with(&real_in) || real_in.starts_with(&real_out) {
             let (out, input) = (out.display(), input.display());
-            return Err(AugmentError::Use(format!("OUT is {out} and IN {input}: neither may lie in the other")));
+            return Err(AugmentError::Use(format!(
+                "OUT is {out} and IN {input}: neither may lie in the other"
+            )));
         }
     }
     Ok(())
@@ -261,7 +277,10 @@ mod tests {
 
     #[test]
     fn differences_are_named_by_their_path() {
-        let (was, is) = (json!({"a": 1, "b": {"c": [1]}, "d": null}), json!({"a": 1, "b": {"c": [1, 2]}, "e": "x"}));
+        let (was, is) = (
+            json!({"a": 1, "b": {"c": [1]}, "d": null}),
+            json!({"a": 1, "b": {"c": [1, 2]}, "e": "x"}),
+        );
         let mut found = Vec::new();
         differences(&was, &is, "", &mut found);
         assert_eq!(found, ["b.c was [1] and is [1,2]", "e was null and is \"x\""]);
@@ -273,7 +292,16 @@ mod tests {
         let input = home.path().join("in");
         fs::create_dir(&input).unwrap();
         let apart = |out: &Path| check_apart(out, std::slice::from_ref(&input)).is_ok();
-        assert!(apart(&home.path().join("out")) && apart(&home.path().join("in2/x")) && apart(&input.join("../out")));
-        assert!(!apart(&input) && !apart(&input.join("new/out")) && !apart(home.path()) && !apart(&home.path().join("x/../in/y")));
+        assert!(
+            apart(&home.path().join("out"))
+                && apart(&home.path().join("in2/x"))
+                && apart(&input.join("../out"))
+        );
+        assert!(
+            !apart(&input)
+                && !apart(&input.join("new/out"))
+                && !apart(home.path())
+                && !apart(&home.path().join("x/../in/y"))
+        );
     }
 }

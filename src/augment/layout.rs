@@ -42,17 +42,28 @@ impl Input {
     /// # Errors
     /// When they are no data set of this layout, or two tiles would be written to one place.
     pub fn list(paths: &[PathBuf], choice: LayoutChoice) -> Result<Self, AugmentError> {
-        let paths: Vec<PathBuf> = paths.iter().map(|path| pattern::expand(path)).collect::<Result<Vec<_>, _>>()?.concat();
+        let paths: Vec<PathBuf> =
+            paths.iter().map(|path| pattern::expand(path)).collect::<Result<Vec<_>, _>>()?.concat();
         if let Some(missing) = paths.iter().find(|path| !path.exists()) {
-            return Err(AugmentError::Use(format!("IN is {}, and there is no such file or folder", missing.display())));
+            return Err(AugmentError::Use(format!(
+                "IN is {}, and there is no such file or folder",
+                missing.display()
+            )));
         }
-        let one_folder = if let [path] = &paths[..] { Some(path).filter(|path| path.is_dir()) } else { None };
+        let one_folder =
+            if let [path] = &paths[..] { Some(path).filter(|path| path.is_dir()) } else { None };
         match choice {
-            LayoutChoice::Folder => Self::folder(one_folder.ok_or_else(|| not_one_folder("a folder of pictures"))?),
+            LayoutChoice::Folder => {
+                Self::folder(one_folder.ok_or_else(|| not_one_folder("a folder of pictures"))?)
+            }
             LayoutChoice::Wilds => {
                 let root = one_folder.ok_or_else(|| not_one_folder("a WILDS root"))?;
                 let table = Table::open(root)?.ok_or_else(|| {
-                    AugmentError::Use(format!("{} has no metadata.csv with the columns {}", root.display(), Table::wanted()))
+                    AugmentError::Use(format!(
+                        "{} has no metadata.csv with the columns {}",
+                        root.display(),
+                        Table::wanted()
+                    ))
                 })?;
                 Self::wilds(root, table)
             }
@@ -94,25 +105,39 @@ impl Input {
                 files.push(path);
             }
         })?;
-        let below = |path: PathBuf| path.strip_prefix(root).expect("it was found below the root").to_owned();
+        let below = |path: PathBuf| {
+            path.strip_prefix(root).expect("it was found below the root").to_owned()
+        };
         let mut files: Vec<PathBuf> = files.into_iter().map(below).collect();
         files.sort();
         if files.is_empty() {
-            return Err(AugmentError::Use(format!("{} holds no picture: PNG, JPEG, WebP and TIFF are read", root.display())));
+            return Err(AugmentError::Use(format!(
+                "{} holds no picture: PNG, JPEG, WebP and TIFF are read",
+                root.display()
+            )));
         }
-        let mut stems: Vec<(PathBuf, &PathBuf)> = files.iter().map(|path| (path.with_extension(""), path)).collect();
+        let mut stems: Vec<(PathBuf, &PathBuf)> =
+            files.iter().map(|path| (path.with_extension(""), path)).collect();
         stems.sort();
         if let Some([(_, one), (_, other)]) = stems.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             let (one, other) = (one.display(), other.display());
-            return Err(AugmentError::Use(format!("{one} and {other} would be written to the same files: rename one of them")));
+            return Err(AugmentError::Use(format!(
+                "{one} and {other} would be written to the same files: rename one of them"
+            )));
         }
-        Ok(Self::Folder { root: root.to_owned(), tiles: files.into_iter().map(Tile::File).collect() })
+        Ok(Self::Folder {
+            root: root.to_owned(),
+            tiles: files.into_iter().map(Tile::File).collect(),
+        })
     }
 
     fn wilds(root: &Path, table: Table) -> Result<Self, AugmentError> {
         let tiles = table.patches()?;
         if tiles.is_empty() {
-            return Err(AugmentError::Use(format!("metadata.csv of {} has no row", root.display())));
+            return Err(AugmentError::Use(format!(
+                "metadata.csv of {} has no row",
+                root.display()
+            )));
         }
         Ok(Self::Wilds { root: root.to_owned(), table, tiles })
     }
@@ -121,7 +146,9 @@ impl Input {
         let mut tars = Vec::new();
         for path in paths {
             if path.is_dir() {
-                let below = |found: &PathBuf| found.strip_prefix(path).expect("it was found below the folder").to_owned();
+                let below = |found: &PathBuf| {
+                    found.strip_prefix(path).expect("it was found below the folder").to_owned()
+                };
                 walk(path, &mut Vec::new(), &mut |found| {
                     if is_tar(&found) {
                         tars.push(Tar { target: below(&found), path: found });
@@ -132,7 +159,9 @@ impl Input {
                 tars.push(Tar { target: name.into(), path: path.clone() });
             } else {
                 let path = path.display();
-                return Err(AugmentError::Use(format!("{path} is neither a folder nor a .tar: unpack what is compressed")));
+                return Err(AugmentError::Use(format!(
+                    "{path} is neither a folder nor a .tar: unpack what is compressed"
+                )));
             }
         }
         if tars.is_empty() {
@@ -141,7 +170,9 @@ impl Input {
         tars.sort_by(|one, other| one.target.cmp(&other.target));
         if let Some([one, other]) = tars.windows(2).find(|pair| pair[0].target == pair[1].target) {
             let (one, other) = (one.path.display(), other.path.display());
-            return Err(AugmentError::Use(format!("{one} and {other} would be written to the same file: give each job one of them")));
+            return Err(AugmentError::Use(format!(
+                "{one} and {other} would be written to the same file: give each job one of them"
+            )));
         }
         Ok(Self::Tars(tars))
     }
@@ -157,7 +188,11 @@ fn is_tar(path: &Path) -> bool {
 
 /// Every file below a folder; links are followed, and hidden ones left out, which nobody means by a data set. `above`
 /// holds the folders on the way, so that a link back to one of them ends there.
-fn walk(folder: &Path, above: &mut Vec<PathBuf>, found: &mut dyn FnMut(PathBuf)) -> Result<(), AugmentError> {
+fn walk(
+    folder: &Path,
+    above: &mut Vec<PathBuf>,
+    found: &mut dyn FnMut(PathBuf),
+) -> Result<(), AugmentError> {
     let real = folder.canonicalize().map_err(unreadable(folder))?;
     if above.contains(&real) {
         return Ok(());

@@ -92,9 +92,16 @@ impl Maker {
         ask.model = Some(model.key().to_string());
         let places = config.encoders_on(&config.devices);
         let (batch, encoders) = (config.largest_batch(&places), places.len());
-        let pieces = u32::try_from(args.engine.max_inflight_bytes.0.div_ceil(PIECE)).unwrap_or(u32::MAX).max(1);
+        let pieces = u32::try_from(args.engine.max_inflight_bytes.0.div_ceil(PIECE))
+            .unwrap_or(u32::MAX)
+            .max(1);
         let maker = Self {
-            references: args.ask.references.iter().map(|path| reference(path, args)).collect::<Result<_, _>>()?,
+            references: args
+                .ask
+                .references
+                .iter()
+                .map(|path| reference(path, args))
+                .collect::<Result<_, _>>()?,
             house,
             ask,
             format: args.ask.format,
@@ -110,7 +117,11 @@ impl Maker {
         for (path, reference) in args.ask.references.iter().zip(&maker.references) {
             let (width, height) = (reference.width, reference.height);
             if !maker.ask.resize && (width, height) != (side, side) {
-                return Err(AugmentError::Use(format!("{} {}", path.display(), of_another_size(width, height, side))));
+                return Err(AugmentError::Use(format!(
+                    "{} {}",
+                    path.display(),
+                    of_another_size(width, height, side)
+                )));
             }
         }
         Ok(maker)
@@ -121,7 +132,9 @@ impl Maker {
     }
 
     pub fn reference_keys(&self) -> Vec<String> {
-        let key = |tile: &Reference| TileKey::of_pixels(tile.width, tile.height, &tile.pixels).to_string();
+        let key = |tile: &Reference| {
+            TileKey::of_pixels(tile.width, tile.height, &tile.pixels).to_string()
+        };
         self.references.iter().map(key).collect()
     }
 
@@ -130,11 +143,13 @@ impl Maker {
     pub async fn room(&self, file: &[u8], others: usize) -> OwnedSemaphorePermit {
         let geometry = self.model().bundle.manifest.geometry;
         // What is no picture needs no more than its file.
-        let pixels = codec::probe(file, &self.house.pipeline.limits.codec).map_or(0, |(width, height)| width * height * CHANNELS);
+        let pixels = codec::probe(file, &self.house.pipeline.limits.codec)
+            .map_or(0, |(width, height)| width * height * CHANNELS);
         let latents = 2 * geometry.tile_latent() * size_of::<f16>();
         let variants = self.ask.variants.unwrap_or(1) as usize;
         let bytes = file.len() + others + latents + 2 * pixels * (1 + variants);
-        let pieces = u32::try_from((bytes as u64).div_ceil(PIECE)).unwrap_or(u32::MAX).min(self.pieces);
+        let pieces =
+            u32::try_from((bytes as u64).div_ceil(PIECE)).unwrap_or(u32::MAX).min(self.pieces);
         Arc::clone(&self.memory).acquire_many_owned(pieces).await.expect("nobody closes it")
     }
 
@@ -147,13 +162,19 @@ impl Maker {
         let failed = |source| Unmade::from(AugmentError::Tile { name: name.to_owned(), source });
         let bad = |reason: String| Unmade::Bad(Bad { name: name.to_owned(), reason });
         let limits = pipeline.limits.codec;
-        let decoded = pipeline.cpu.run(move || codec::decode(&file, &limits)).await.map_err(failed)?;
-        let RgbImage { width, height, pixels } = decoded.map_err(|error| bad(undecodable(&error)))?;
+        let decoded =
+            pipeline.cpu.run(move || codec::decode(&file, &limits)).await.map_err(failed)?;
+        let RgbImage { width, height, pixels } =
+            decoded.map_err(|error| bad(undecodable(&error)))?;
         let side = self.model().bundle.manifest.geometry.image_size();
         if !self.ask.resize && (width, height) != (side, side) {
             return Err(bad(of_another_size(width, height, side)));
         }
-        let pixels_of = |tile: &Reference| TileInput::Pixels { width: tile.width, height: tile.height, pixels: tile.pixels.clone() };
+        let pixels_of = |tile: &Reference| TileInput::Pixels {
+            width: tile.width,
+            height: tile.height,
+            pixels: tile.pixels.clone(),
+        };
         let request = Request {
             ask: self.ask.clone(),
             tiles: vec![TileInput::Pixels { width, height, pixels: pixels.into() }],
@@ -162,14 +183,20 @@ impl Maker {
             permit: pipeline.admission.admit_body(0).map_err(failed)?,
         };
         let answer = pipeline.augment(request).await.map_err(failed)?;
-        let (format, source, strength) = (self.format, name.to_owned(), self.ask.strength.unwrap_or(1.0));
-        let written = pipeline.cpu.run(move || files(&answer, format, &source, strength)).await.map_err(failed)?;
+        let (format, source, strength) =
+            (self.format, name.to_owned(), self.ask.strength.unwrap_or(1.0));
+        let written = pipeline
+            .cpu
+            .run(move || files(&answer, format, &source, strength))
+            .await
+            .map_err(failed)?;
         written.map_err(|error| failed(Error::new(ErrorKind::Internal, error.to_string())))
     }
 
     /// The share of `wall` that the encoders were at work.
     pub fn encoders_busy(&self, wall: Duration) -> f64 {
-        self.house.pipeline.metrics.time_encoding().as_secs_f64() / (wall.as_secs_f64() * self.encoders as f64).max(f64::MIN_POSITIVE)
+        self.house.pipeline.metrics.time_encoding().as_secs_f64()
+            / (wall.as_secs_f64() * self.encoders as f64).max(f64::MIN_POSITIVE)
     }
 
     /// # Errors
@@ -187,9 +214,9 @@ fn the_model(house: &House) -> Result<Arc<Model>, AugmentError> {
 fn told(error: ServeError) -> AugmentError {
     use crate::serve::models::LoadError;
     match error {
-        ServeError::Load(error @ (LoadError::NoSuch { .. } | LoadError::Several { .. } | LoadError::Empty(_))) => {
-            AugmentError::Use(error.to_string())
-        }
+        ServeError::Load(
+            error @ (LoadError::NoSuch { .. } | LoadError::Several { .. } | LoadError::Empty(_)),
+        ) => AugmentError::Use(error.to_string()),
         error => AugmentError::Engine(error),
     }
 }
@@ -197,7 +224,9 @@ fn told(error: ServeError) -> AugmentError {
 fn reference(path: &PathBuf, args: &AugmentArgs) -> Result<Reference, AugmentError> {
     let file = std::fs::read(path).map_err(unreadable(path))?;
     let limits = codec::Limits { max_pixels: args.engine.max_pixels };
-    let wrong = |error: DecodeError| AugmentError::Use(format!("{} {}", path.display(), undecodable(&error)));
+    let wrong = |error: DecodeError| {
+        AugmentError::Use(format!("{} {}", path.display(), undecodable(&error)))
+    };
     let RgbImage { width, height, pixels } = codec::decode(&file, &limits).map_err(wrong)?;
     Ok(Reference { width, height, pixels: pixels.into() })
 }
@@ -210,15 +239,25 @@ fn undecodable(error: &DecodeError) -> String {
 }
 
 fn of_another_size(width: usize, height: usize, side: usize) -> String {
-    format!("is {width}×{height} pixels, and the model works on {side}×{side}: give tiles of that size, or --resize")
+    format!(
+        "is {width}×{height} pixels, and the model works on {side}×{side}: give tiles of that size, or --resize"
+    )
 }
 
-fn files(answer: &Answer, format: ImageFormat, source: &str, strength: f32) -> Result<Made, codec::EncodeError> {
+fn files(
+    answer: &Answer,
+    format: ImageFormat,
+    source: &str,
+    strength: f32,
+) -> Result<Made, codec::EncodeError> {
     let tile = &answer.tiles[0];
-    let pictures = render::pictures(answer, format)?.pop().expect("an answer has the tiles of its request, which was one");
+    let pictures = render::pictures(answer, format)?
+        .pop()
+        .expect("an answer has the tiles of its request, which was one");
     let variant = |(variant, picture)| {
         let record = Record { source, provenance: answer.provenance(tile, variant), strength };
-        let mut provenance = serde_json::to_vec_pretty(&record).expect("a record is strings and numbers");
+        let mut provenance =
+            serde_json::to_vec_pretty(&record).expect("a record is strings and numbers");
         provenance.push(b'\n');
         Variant { picture, provenance }
     };

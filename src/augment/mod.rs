@@ -66,7 +66,10 @@ pub struct Summary {
 ///
 /// # Errors
 /// What ended it before its end; what is done by then is kept.
-pub async fn run(args: AugmentArgs, stop: impl Future<Output = ()> + Send + 'static) -> Result<Ending, AugmentError> {
+pub async fn run(
+    args: AugmentArgs,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<Ending, AugmentError> {
     let stop: Stop = stop.boxed().shared();
     let (inputs, layout) = (args.inputs.clone(), args.job.layout);
     let input = tokio::task::spawn_blocking(move || Input::list(&inputs, layout)).await??;
@@ -90,7 +93,11 @@ pub async fn run(args: AugmentArgs, stop: impl Future<Output = ()> + Send + 'sta
         if whole {
             tokio::task::block_in_place(|| complete(&args, &input, &home))?;
         }
-        tracing::info!("part {} is done{}", args.job.shard, if whole { ", and with it the job" } else { "" });
+        tracing::info!(
+            "part {} is done{}",
+            args.job.shard,
+            if whole { ", and with it the job" } else { "" }
+        );
     }
     let summary = Summary {
         tiles: progress.tiles_of_this_run(),
@@ -117,7 +124,13 @@ async fn work(
     match input {
         Input::Folder { root, tiles } | Input::Wilds { root, tiles, .. } => {
             let (root, ending) = (root.clone(), args.ask.format.extension());
-            let writing = Writing { home: Arc::clone(home), root, variants, ending, originals: args.job.originals };
+            let writing = Writing {
+                home: Arc::clone(home),
+                root,
+                variants,
+                ending,
+                originals: args.job.originals,
+            };
             let (tiles, sorting) = (of_part(args, tiles), writing.clone());
             let left = tokio::task::spawn_blocking(move || sorting.left(tiles)).await?;
             let extent = Extent::Tiles(left.tiles.len() as u64 + left.done.tiles);
@@ -130,11 +143,14 @@ async fn work(
             if tars.is_empty() {
                 tracing::info!("part {} has no tar: a tar is never divided", args.job.shard);
             }
-            let size = |tar: &Tar| tar.path.metadata().map(|file| file.len()).map_err(unreadable(&tar.path));
+            let size = |tar: &Tar| {
+                tar.path.metadata().map(|file| file.len()).map_err(unreadable(&tar.path))
+            };
             let all = tars.iter().map(size).sum::<Result<u64, _>>()?;
             let (left, done) = webdataset::left(home, tars)?;
             let of_left = left.iter().map(size).sum::<Result<u64, _>>()?;
-            let mut progress = Progress::new(Extent::Bytes(all), args.job.max_bad, done, all - of_left)?;
+            let mut progress =
+                Progress::new(Extent::Bytes(all), args.job.max_bad, done, all - of_left)?;
             let samples = Samples {
                 home: Arc::clone(home),
                 format: args.ask.format,
@@ -173,7 +189,11 @@ fn complete(args: &AugmentArgs, input: &Input, home: &Home) -> Result<(), Augmen
 }
 
 fn of_part<T: Clone>(args: &AugmentArgs, all: &[T]) -> Vec<T> {
-    all.iter().enumerate().filter(|(place, _)| args.job.shard.holds(*place)).map(|(_, one)| one.clone()).collect()
+    all.iter()
+        .enumerate()
+        .filter(|(place, _)| args.job.shard.holds(*place))
+        .map(|(_, one)| one.clone())
+        .collect()
 }
 
 fn terms(args: &AugmentArgs, input: &Input, maker: &Maker) -> Terms {
@@ -197,13 +217,19 @@ fn told(args: &AugmentArgs, input: &Input) -> String {
         Input::Folder { tiles, .. } | Input::Wilds { tiles, .. } => {
             let of_part = of_part::<Tile>(args, tiles).len() as u64;
             let (layout, all) = (input.name(), tiles.len());
-            format!("{layout}: {all} tiles; part {shard} has {of_part} of them, which become {} variants", of_part * variants)
+            format!(
+                "{layout}: {all} tiles; part {shard} has {of_part} of them, which become {} variants",
+                of_part * variants
+            )
         }
         Input::Tars(tars) => {
             let of_part = of_part::<Tar>(args, tars);
-            let bytes: u64 = of_part.iter().filter_map(|tar| Some(tar.path.metadata().ok()?.len())).sum();
+            let bytes: u64 =
+                of_part.iter().filter_map(|tar| Some(tar.path.metadata().ok()?.len())).sum();
             let (all, of_part) = (tars.len(), of_part.len());
-            format!("webdataset: {all} tars; part {shard} has {of_part} of them, {bytes} bytes; each sample becomes {variants}")
+            format!(
+                "webdataset: {all} tars; part {shard} has {of_part} of them, {bytes} bytes; each sample becomes {variants}"
+            )
         }
     }
 }
@@ -213,7 +239,10 @@ impl fmt::Display for Summary {
         let Self { tiles, variants, before, left_out, took, encoders_busy } = self;
         let seconds = took.as_secs_f64();
         let rate = *tiles as f64 / seconds.max(f64::MIN_POSITIVE);
-        write!(f, "{tiles} tiles, {variants} variants, {left_out} left out, {seconds:.1} s, {rate:.1} tiles/s")?;
+        write!(
+            f,
+            "{tiles} tiles, {variants} variants, {left_out} left out, {seconds:.1} s, {rate:.1} tiles/s"
+        )?;
         write!(f, ", encoder at work {:.0} % of the time", 100.0 * encoders_busy)?;
         if *before > 0 {
             write!(f, "; {before} tiles were done before")?;

@@ -14,7 +14,9 @@ use crate::codec::ImageFormat;
 use crate::options_file;
 use crate::serve::config::{ByteSize, Config, Devices, LogFormat, PrecisionChoice, Span};
 use crate::serve::pipeline::plan::MAX_SEED;
-use crate::serve::pipeline::request::{AugmentRequest, Method, OutputRequest, Placement, Priority, Share, StyleRequest, StyleSource};
+use crate::serve::pipeline::request::{
+    AugmentRequest, Method, OutputRequest, Placement, Priority, Share, StyleRequest, StyleSource,
+};
 
 /// Variants are numbered with two digits.
 pub const MAX_VARIANTS: u64 = 100;
@@ -114,7 +116,12 @@ pub struct AskArgs {
     #[arg(long, env = "RESTAIN_AUGMENT_DOMAINS", value_name = "DOMAIN", value_delimiter = ',')]
     pub domains: Vec<String>,
     /// No styles of these domains
-    #[arg(long, env = "RESTAIN_AUGMENT_EXCLUDE_DOMAINS", value_name = "DOMAIN", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "RESTAIN_AUGMENT_EXCLUDE_DOMAINS",
+        value_name = "DOMAIN",
+        value_delimiter = ','
+    )]
     pub exclude_domains: Vec<String>,
     /// Only these styles
     #[arg(long, env = "RESTAIN_AUGMENT_STYLE_IDS", value_name = "ID", value_delimiter = ',')]
@@ -190,7 +197,10 @@ fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
 }
 
 fn up_to<const MOST: usize>(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|number| *number <= MOST).ok_or_else(|| format!("a whole number, at most {MOST}, is needed"))
+    text.parse()
+        .ok()
+        .filter(|number| *number <= MOST)
+        .ok_or_else(|| format!("a whole number, at most {MOST}, is needed"))
 }
 
 impl AugmentArgs {
@@ -206,10 +216,18 @@ impl AugmentArgs {
             "--style-from batch takes styles from the other tiles of a request, and a job has none",
         )?;
         let takes_references = ask.style_from == StyleSource::Reference;
-        wrong(takes_references && ask.references.is_empty(), "--style-from reference needs --references")?;
-        wrong(!takes_references && !ask.references.is_empty(), "--references are used with --style-from reference")?;
+        wrong(
+            takes_references && ask.references.is_empty(),
+            "--style-from reference needs --references",
+        )?;
+        wrong(
+            !takes_references && !ask.references.is_empty(),
+            "--references are used with --style-from reference",
+        )?;
         wrong(!(0.0..=1.0).contains(&ask.strength), "--strength must be from 0 to 1")?;
-        self.engine.threads.get_or_insert_with(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
+        self.engine.threads.get_or_insert_with(|| {
+            std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+        });
         Ok(self)
     }
 
@@ -241,7 +259,11 @@ impl AskArgs {
             style,
             strength: Some(self.strength as f32),
             resize: self.resize,
-            output: OutputRequest { format: Some(self.format), quality: Some(self.quality), sheet: false },
+            output: OutputRequest {
+                format: Some(self.format),
+                quality: Some(self.quality),
+                sheet: false,
+            },
             priority: Priority::Bulk,
             timeout_ms: None,
         }
@@ -267,7 +289,8 @@ impl AugmentArgs {
             max_queue_wait: Span(PATIENCE),
             request_timeout: Span(PATIENCE),
             cache_memory: engine.cache_memory,
-            max_variants: NonZeroUsize::new(MAX_VARIANTS as usize).expect("it is written above, and is not zero"),
+            max_variants: NonZeroUsize::new(MAX_VARIANTS as usize)
+                .expect("it is written above, and is not zero"),
             max_pixels: engine.max_pixels,
             ..defaults
         }
@@ -282,7 +305,8 @@ mod tests {
 
     fn told(flags: &str) -> Result<AugmentArgs, String> {
         let words = ["augment"].into_iter().chain(flags.split_whitespace());
-        let matches = AugmentArgs::augment_args(clap::Command::new("augment")).try_get_matches_from(words);
+        let matches =
+            AugmentArgs::augment_args(clap::Command::new("augment")).try_get_matches_from(words);
         let args = AugmentArgs::from_arg_matches(&matches.map_err(|error| error.to_string())?);
         args.map_err(|error| error.to_string())?.resolve()
     }
@@ -317,7 +341,10 @@ mod tests {
     fn every_option_has_a_variable() {
         let command = AugmentArgs::augment_args(clap::Command::new("augment"));
         let options = command.get_arguments().filter(|option| option.get_long().is_some());
-        let bare: Vec<_> = options.filter(|option| option.get_env().is_none()).filter_map(|option| option.get_long()).collect();
+        let bare: Vec<_> = options
+            .filter(|option| option.get_env().is_none())
+            .filter_map(|option| option.get_long())
+            .collect();
         assert_eq!(bare, ["dry-run", "print-config"]);
     }
 }

@@ -20,12 +20,17 @@ pub fn expand(path: &Path) -> Result<Vec<PathBuf>, AugmentError> {
     let mut done = vec![String::new()];
     let mut rest = text;
     while let Some((before, braces)) = rest.split_once('{') {
-        let (inside, after) = braces.split_once('}').ok_or_else(|| wrong(text, "has { without }"))?;
-        let words = words(inside).ok_or_else(|| wrong(text, "must have {000..099} or {train,val} in its braces"))?;
+        let (inside, after) =
+            braces.split_once('}').ok_or_else(|| wrong(text, "has { without }"))?;
+        let words = words(inside)
+            .ok_or_else(|| wrong(text, "must have {000..099} or {train,val} in its braces"))?;
         if done.len().saturating_mul(words.len()) > MAX_PATHS {
             return Err(wrong(text, "stands for more than a million paths"));
         }
-        done = done.iter().flat_map(|done| words.iter().map(move |word| format!("{done}{before}{word}"))).collect();
+        done = done
+            .iter()
+            .flat_map(|done| words.iter().map(move |word| format!("{done}{before}{word}")))
+            .collect();
         rest = after;
     }
     Ok(done.into_iter().map(|done| PathBuf::from(done + rest)).collect())
@@ -42,7 +47,8 @@ fn words(inside: &str) -> Option<Vec<String>> {
     let (low, high): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
     let width = if first.starts_with('0') { first.len() } else { 0 };
     let most = low.saturating_add(MAX_PATHS as u32);
-    (low <= high).then(|| (low..=high.min(most)).map(|number| format!("{number:0width$}")).collect())
+    (low <= high)
+        .then(|| (low..=high.min(most)).map(|number| format!("{number:0width$}")).collect())
 }
 
 #[cfg(test)]
@@ -56,7 +62,10 @@ mod tests {
     #[test]
     fn ranges_keep_their_zeros_and_lists_their_words() {
         assert_eq!(expanded("a-{008..010}.tar"), ["a-008.tar", "a-009.tar", "a-010.tar"]);
-        assert_eq!(expanded("{val,test}-{0..1}.tar"), ["val-0.tar", "val-1.tar", "test-0.tar", "test-1.tar"]);
+        assert_eq!(
+            expanded("{val,test}-{0..1}.tar"),
+            ["val-0.tar", "val-1.tar", "test-0.tar", "test-1.tar"]
+        );
         assert_eq!(expanded("plain.tar"), ["plain.tar"]);
     }
 

@@ -39,11 +39,20 @@ impl Progress {
     ///
     /// # Errors
     /// When that left out more tiles than are allowed now.
-    pub fn new(extent: Extent, max_bad: u64, before: Done, bytes: u64) -> Result<Self, AugmentError> {
+    pub fn new(
+        extent: Extent,
+        max_bad: u64,
+        before: Done,
+        bytes: u64,
+    ) -> Result<Self, AugmentError> {
         let bar = std::io::stderr().is_terminal().then(|| {
             let (length, position, template) = match extent {
-                Extent::Tiles(tiles) => (tiles, before.tiles, "{bar:30} {pos}/{len} tiles, {eta} left  {msg}"),
-                Extent::Bytes(all) => (all, bytes, "{bar:30} {bytes}/{total_bytes}, {eta} left  {msg}"),
+                Extent::Tiles(tiles) => {
+                    (tiles, before.tiles, "{bar:30} {pos}/{len} tiles, {eta} left  {msg}")
+                }
+                Extent::Bytes(all) => {
+                    (all, bytes, "{bar:30} {bytes}/{total_bytes}, {eta} left  {msg}")
+                }
             };
             let style = ProgressStyle::with_template(template).expect("a valid template");
             let bar = ProgressBar::new(length).with_style(style).with_position(position);
@@ -51,9 +60,21 @@ impl Progress {
             bar
         });
         let now = Instant::now();
-        let progress = Self { bar, extent, max_bad, done: before.clone(), before, bytes, started: now, shown: now, tiles_shown: 0 };
+        let progress = Self {
+            bar,
+            extent,
+            max_bad,
+            done: before.clone(),
+            before,
+            bytes,
+            started: now,
+            shown: now,
+            tiles_shown: 0,
+        };
         match progress.done.bad.get(max_bad as usize) {
-            Some(BadTile { name, reason }) => Err(progress.too_many(Bad { name: name.clone(), reason: reason.clone() })),
+            Some(BadTile { name, reason }) => {
+                Err(progress.too_many(Bad { name: name.clone(), reason: reason.clone() }))
+            }
             None => Ok(progress),
         }
     }
@@ -129,11 +150,15 @@ impl Progress {
         }
         let rate = (self.tiles_of_this_run() - self.tiles_shown) as f64 / since.as_secs_f64();
         match &self.bar {
-            Some(bar) => bar.set_message(format!("{rate:.1} tiles/s, {} left out", self.done.bad.len())),
+            Some(bar) => {
+                bar.set_message(format!("{rate:.1} tiles/s, {} left out", self.done.bad.len()))
+            }
             None => {
                 let percent = 100.0 * position as f64 / (length as f64).max(1.0);
                 let (tiles, bad) = (self.done.tiles, self.done.bad.len());
-                tracing::info!("{tiles} tiles done, {percent:.1} % of the part, {rate:.1} tiles/s, {bad} left out");
+                tracing::info!(
+                    "{tiles} tiles done, {percent:.1} % of the part, {rate:.1} tiles/s, {bad} left out"
+                );
             }
         }
         (self.shown, self.tiles_shown) = (Instant::now(), self.tiles_of_this_run());

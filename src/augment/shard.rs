@@ -34,10 +34,16 @@ impl Shard {
 impl FromStr for Shard {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let parts = text.split_once('/').and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
-        let (index, count): (u32, u32) = parts.ok_or_else(|| format!("`{text}` is no part of a job: write 3/16"))?;
+        let parts = text
+            .split_once('/')
+            .and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
+        let (index, count): (u32, u32) =
+            parts.ok_or_else(|| format!("`{text}` is no part of a job: write 3/16"))?;
         if index >= count {
-            return Err(format!("there is no part {text}: parts of {count} are counted from 0 to {}", i64::from(count) - 1));
+            return Err(format!(
+                "there is no part {text}: parts of {count} are counted from 0 to {}",
+                i64::from(count) - 1
+            ));
         }
         Ok(Self { index, count })
     }

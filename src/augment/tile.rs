@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 pub const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "tif", "tiff", "webp"];
 
 pub fn has_picture_ending(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ENDINGS.contains(&ending.to_string_lossy().to_lowercase().as_str()))
+    path.extension()
+        .is_some_and(|ending| ENDINGS.contains(&ending.to_string_lossy().to_lowercase().as_str()))
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +62,9 @@ impl Tile {
     /// The path of a variant, without its ending.
     pub fn variant(&self, variant: usize) -> PathBuf {
         match self {
-            Self::File(path) => suffixed(&path.with_extension(""), &format!(".{}", number(variant))),
+            Self::File(path) => {
+                suffixed(&path.with_extension(""), &format!(".{}", number(variant)))
+            }
             Self::Patch(patch) => patch.path(&patch.node_of(variant)),
         }
     }
@@ -86,7 +89,8 @@ mod tests {
     #[test]
     fn variants_stand_beside_each_other_under_the_name_of_their_tile() {
         assert_eq!(Tile::File("a/b.tile.png".into()).variant(7), Path::new("a/b.tile.v07"));
-        let patch = Patch { patient: "004".into(), node: "2".into(), x: "96".into(), y: "0".into() };
+        let patch =
+            Patch { patient: "004".into(), node: "2".into(), x: "96".into(), y: "0".into() };
         let home = "patches/patient_004_node_2_v00/patch_patient_004_node_2_v00_x_96_y_0";
         assert_eq!(Tile::Patch(patch).variant(0), Path::new(home));
     }

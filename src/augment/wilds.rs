@@ -65,7 +65,9 @@ impl Table {
         }
         let headers = reader(&path)?.headers().cloned().map_err(wrong(&path))?;
         let place = |name: &str| headers.iter().position(|header| header == name);
-        let [Some(patient), Some(node), Some(x), Some(y)] = COLUMNS.map(place) else { return Ok(None) };
+        let [Some(patient), Some(node), Some(x), Some(y)] = COLUMNS.map(place) else {
+            return Ok(None);
+        };
         Ok(Some(Self { path, columns: [patient, node, x, y], headers }))
     }
 
@@ -89,7 +91,9 @@ impl Table {
             if value.is_empty() || value.contains(['/', '\\', '\0']) {
                 let line = row.position().map_or(0, csv::Position::line);
                 let (table, column) = (self.path.display(), &self.headers[place]);
-                return Err(AugmentError::Use(format!("{table}, line {line}: {column} is {value:?}, which is no part of a patch's path")));
+                return Err(AugmentError::Use(format!(
+                    "{table}, line {line}: {column} is {value:?}, which is no part of a patch's path"
+                )));
             }
             Ok(value.into())
         };
@@ -102,21 +106,32 @@ impl Table {
     ///
     /// # Errors
     /// When the table or a file's provenance cannot be read, or the new table not be written.
-    pub fn carry_along(&self, written: Written<'_>, to: File, to_path: &Path) -> Result<u64, AugmentError> {
+    pub fn carry_along(
+        &self,
+        written: Written<'_>,
+        to: File,
+        to_path: &Path,
+    ) -> Result<u64, AugmentError> {
         let failed = |source: csv::Error| AugmentError::Table { path: to_path.to_owned(), source };
         let mut table = csv::Writer::from_writer(to);
-        let kept: Vec<usize> = (0..self.headers.len()).filter(|&place| !ADDED.contains(&&self.headers[place])).collect();
+        let kept: Vec<usize> = (0..self.headers.len())
+            .filter(|&place| !ADDED.contains(&&self.headers[place]))
+            .collect();
         let headers = kept.iter().map(|&place| &self.headers[place]).chain(ADDED);
         table.write_record(headers).map_err(failed)?;
         // WILDS tables begin with the number of the row, in a column without a name.
         let numbered = kept.first() == Some(&0) && self.headers[0].is_empty();
         let (mut rows, mut count) = (reader(&self.path)?.into_records(), 0);
         loop {
-            let chunk: Vec<StringRecord> = rows.by_ref().take(CHUNK).collect::<Result<_, _>>().map_err(wrong(&self.path))?;
+            let chunk: Vec<StringRecord> =
+                rows.by_ref().take(CHUNK).collect::<Result<_, _>>().map_err(wrong(&self.path))?;
             if chunk.is_empty() {
                 break;
             }
-            let made: Vec<Vec<Vec<String>>> = chunk.par_iter().map(|row| self.rows(row, &kept, written)).collect::<Result<_, _>>()?;
+            let made: Vec<Vec<Vec<String>>> = chunk
+                .par_iter()
+                .map(|row| self.rows(row, &kept, written))
+                .collect::<Result<_, _>>()?;
             for mut row in made.into_iter().flatten() {
                 if numbered {
                     row[0] = count.to_string();
@@ -130,13 +145,20 @@ impl Table {
     }
 
     /// The rows that a row becomes.
-    fn rows(&self, row: &StringRecord, kept: &[usize], written: Written<'_>) -> Result<Vec<Vec<String>>, AugmentError> {
+    fn rows(
+        &self,
+        row: &StringRecord,
+        kept: &[usize],
+        written: Written<'_>,
+    ) -> Result<Vec<Vec<String>>, AugmentError> {
         let patch = self.patch(row)?;
         let node = patch.node.clone();
         let tile = Tile::Patch(patch.clone());
         let mut rows = Vec::new();
         let mut push = |node: &str, added: [String; 12]| {
-            let own = kept.iter().map(|&place| if place == self.columns[1] { node } else { &row[place] }.to_owned());
+            let own = kept
+                .iter()
+                .map(|&place| if place == self.columns[1] { node } else { &row[place] }.to_owned());
             rows.push(own.chain(added).collect::<Vec<String>>());
         };
         let index = row[0].to_owned();
@@ -148,7 +170,8 @@ impl Table {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(unreadable(record)(error)),
             };
-            let of: Value = serde_json::from_slice(&text).map_err(|error| unreadable(&record)(error.into()))?;
+            let of: Value =
+                serde_json::from_slice(&text).map_err(|error| unreadable(&record)(error.into()))?;
             let field = |name: &str| match &of[name] {
                 Value::Null => String::new(),
                 Value::String(text) => text.clone(),

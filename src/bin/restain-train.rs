@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use restain::train::cli::{self, Cli};
 
 fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info,ort=warn".into());
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| "info,ort=warn".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match cli::run(&Cli::from_process()) {
         Ok(status) => ExitCode::from(status),

@@ -69,8 +69,9 @@ fn told() -> Cli {
     let cli = Cli::command();
     let matches = cli.clone().get_matches();
     let with_file = matches.subcommand().filter(|(name, _)| ["augment", "load"].contains(name));
-    let more =
-        with_file.map_or(Ok(Vec::new()), |(name, given)| options_file::flags(cli.find_subcommand(name).expect("it was given"), given));
+    let more = with_file.map_or(Ok(Vec::new()), |(name, given)| {
+        options_file::flags(cli.find_subcommand(name).expect("it was given"), given)
+    });
     match more {
         Ok(more) => Cli::parse_from(std::env::args_os().chain(more.into_iter().map(Into::into))),
         Err(error) => {
@@ -126,12 +127,15 @@ fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let stop = runtime.block_on(async {
         let signals = serve::signal::Signals::new().context("signals cannot be listened for")?;
-        let bind = async |address| TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"));
+        let bind = async |address| {
+            TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+        };
         let probes = match config.probes {
             Some(address) => Some(bind(address).await?),
             None => None,
         };
-        let listeners = Listeners { http: bind(config.http).await?, grpc: bind(config.grpc).await?, probes };
+        let listeners =
+            Listeners { http: bind(config.http).await?, grpc: bind(config.grpc).await?, probes };
         anyhow::Ok(serve::run(config, listeners, signals.asked_to_stop()).await?)
     });
     // Whatever still loads or computes is of no use to anyone.
@@ -188,7 +192,11 @@ fn load(args: LoadArgs) -> anyhow::Result<ExitCode> {
         print!("{}", args.to_toml()?);
         return Ok(ExitCode::SUCCESS);
     }
-    tracing_subscriber::fmt().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
     let (report, ending) = load::run(&args)?;
     Ok(match ending {
         load::Ending::Interrupted => ExitCode::from(130),
@@ -199,7 +207,9 @@ fn load(args: LoadArgs) -> anyhow::Result<ExitCode> {
 
 fn log(levels: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(levels).with_context(|| format!("log is `{levels}`"))?;
-    let lines = tracing_subscriber::fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     let lines = match format {
         LogFormat::Text => lines.boxed(),
         // The span of the request is the one there is.

@@ -13,13 +13,17 @@ pub enum BundleError {
     Manifest { path: PathBuf, source: serde_json::Error },
     #[error("schema is {found:?}, and this program reads {expected:?}")]
     Schema { found: String, expected: &'static str },
-    #[error("{field} is {value:?}: it must be letters, digits, '.', '_' or '-', and not begin with '.'")]
+    #[error(
+        "{field} is {value:?}: it must be letters, digits, '.', '_' or '-', and not begin with '.'"
+    )]
     Name { field: &'static str, value: String },
     #[error("file name {0:?} must be a plain name inside the bundle, without directories")]
     FileName(String),
     #[error("{0} is missing, though the manifest lists it")]
     Missing(String),
-    #[error("{file} has sha256 {found}, and the manifest says {expected}: the file was changed or damaged")]
+    #[error(
+        "{file} has sha256 {found}, and the manifest says {expected}: the file was changed or damaged"
+    )]
     Digest { file: String, found: String, expected: String },
     #[error("encoders.{precision} is {file:?}, which files does not list")]
     UnlistedEncoder { precision: Precision, file: String },
@@ -80,7 +84,9 @@ pub enum WeightsError {
     Value { name: String, index: usize, value: f32 },
     #[error("{name} has shape {found:?}, and must be [1, grid² + 1, embed_dim]")]
     PositionShape { name: &'static str, found: Vec<usize> },
-    #[error("{name}[{index}] is {value}, and the sin-cos positions have {expected}: learnt or other positions are not supported")]
+    #[error(
+        "{name}[{index}] is {value}, and the sin-cos positions have {expected}: learnt or other positions are not supported"
+    )]
     Position { name: &'static str, index: usize, value: f32, expected: f32 },
     #[error("these weights make no model")]
     Geometry(#[from] crate::method::GeometryError),

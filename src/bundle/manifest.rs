@@ -54,7 +54,10 @@ impl fmt::Display for Precision {
 impl FromStr for Precision {
     type Err = UnknownPrecision;
     fn from_str(text: &str) -> Result<Self, UnknownPrecision> {
-        Self::ALL.into_iter().find(|precision| precision.to_string() == text).ok_or_else(|| UnknownPrecision(text.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|precision| precision.to_string() == text)
+            .ok_or_else(|| UnknownPrecision(text.to_owned()))
     }
 }
 
@@ -116,7 +119,9 @@ impl Manifest {
             return Err(BundleError::NoEncoder);
         }
         match self.encoders.iter().find(|(_, file)| !self.files.contains_key(*file)) {
-            Some((&precision, file)) => Err(BundleError::UnlistedEncoder { precision, file: file.clone() }),
+            Some((&precision, file)) => {
+                Err(BundleError::UnlistedEncoder { precision, file: file.clone() })
+            }
             None => Ok(()),
         }
     }
@@ -124,7 +129,11 @@ impl Manifest {
 
 /// Refuses every name that could lead out of the bundle's directory, or replace its manifest.
 pub(super) fn check_file_name(name: &str) -> Result<(), BundleError> {
-    if is_plain_name(name) && name != MANIFEST_FILE { Ok(()) } else { Err(BundleError::FileName(name.to_owned())) }
+    if is_plain_name(name) && name != MANIFEST_FILE {
+        Ok(())
+    } else {
+        Err(BundleError::FileName(name.to_owned()))
+    }
 }
 
 /// Letters, digits, `.`, `_` and `-`, not beginning with `.`: a name that is one directory or file, and leads nowhere else.
@@ -132,5 +141,7 @@ pub fn is_plain_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('.')
         && name.len() <= 128
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }

@@ -63,7 +63,10 @@ impl Bundle {
         let held = &self.manifest.encoders;
         match held.get(&precision) {
             Some(file) => Ok(self.dir.join(file)),
-            None => Err(BundleError::NoPrecision { asked: precision, held: held.keys().copied().collect() }),
+            None => Err(BundleError::NoPrecision {
+                asked: precision,
+                held: held.keys().copied().collect(),
+            }),
         }
     }
 }
@@ -75,7 +78,11 @@ fn verify(dir: &Path, file: &str, expected: &str) -> Result<(), BundleError> {
     }
     let found = file_digest(&path)?;
     if found != expected {
-        return Err(BundleError::Digest { file: file.to_owned(), found, expected: expected.to_owned() });
+        return Err(BundleError::Digest {
+            file: file.to_owned(),
+            found,
+            expected: expected.to_owned(),
+        });
     }
     Ok(())
 }

@@ -12,7 +12,15 @@ use crate::method::{Geometry, Normalisation, PixelOrder, Style};
 const HALF: usize = 12;
 
 fn manifest() -> Manifest {
-    let spec = GeometrySpec { image_size: 8, in_channels: 3, patch_size: 4, embed_dim: 24, depth: 1, num_heads: 2, mlp_ratio: 4.0 };
+    let spec = GeometrySpec {
+        image_size: 8,
+        in_channels: 3,
+        patch_size: 4,
+        embed_dim: 24,
+        depth: 1,
+        num_heads: 2,
+        mlp_ratio: 4.0,
+    };
     Manifest {
         schema: SCHEMA.to_owned(),
         name: "tiny".to_owned(),
@@ -101,7 +109,9 @@ fn a_missing_file_is_refused() {
 
 #[test]
 fn names_that_lead_out_of_the_directory_are_refused() {
-    for name in ["../encoder.onnx", "..", "/etc/passwd", "a/b", "a\\b", "", ".hidden", MANIFEST_FILE] {
+    for name in
+        ["../encoder.onnx", "..", "/etc/passwd", "a/b", "a\\b", "", ".hidden", MANIFEST_FILE]
+    {
         let (_home, dir) = written();
         tamper(&dir, |value| value["files"][name] = json!("00"));
         assert!(refusal(&dir).contains("must be a plain name"), "{name}: {}", refusal(&dir));
@@ -123,7 +133,10 @@ fn a_manifest_that_is_not_ours_is_refused() {
         (|value| value["name"] = json!("../x"), "name is \"../x\""),
         (|value| value["version"] = json!(""), "version is \"\""),
         (|value| value["encoders"] = json!({}), "encoders is empty"),
-        (|value| value["encoders"]["int8"] = json!("x.onnx"), "encoders.int8 is \"x.onnx\", which files does not list"),
+        (
+            |value| value["encoders"]["int8"] = json!("x.onnx"),
+            "encoders.int8 is \"x.onnx\", which files does not list",
+        ),
         (|value| value["geometry"]["num_heads"] = json!(5), "num_heads 5"),
         (|value| value["normalisation"]["std"][1] = json!(0.0), "std of channel 1 is 0"),
     ];
@@ -144,8 +157,14 @@ fn styles_of_another_model_are_refused() {
     let mut other = StyleBank::default();
     other.push("a", Style(vec![0.0; 24]), ChannelStats { mean: [0.5; 3], std: [0.1; 3] });
     replace_styles(&dir, &other.to_bytes(24).unwrap());
-    assert_eq!(refusal(&dir), "styles.safetensors is refused: a style has 24 numbers, and the model's half of embed_dim is 12");
-    assert!(matches!(other.to_bytes(HALF), Err(StylesError::StyleLength { found: 24, expected: HALF })));
+    assert_eq!(
+        refusal(&dir),
+        "styles.safetensors is refused: a style has 24 numbers, and the model's half of embed_dim is 12"
+    );
+    assert!(matches!(
+        other.to_bytes(HALF),
+        Err(StylesError::StyleLength { found: 24, expected: HALF })
+    ));
 }
 
 #[test]
@@ -154,17 +173,30 @@ fn styles_that_are_not_numbers_are_refused() {
     let mut poisoned = bank();
     poisoned.entries[1].source.std[2] = f32::NAN;
     replace_styles(&dir, &poisoned.to_bytes(HALF).unwrap());
-    assert_eq!(refusal(&dir), "styles.safetensors is refused: source_std[5] is NaN, and must be finite and not negative");
+    assert_eq!(
+        refusal(&dir),
+        "styles.safetensors is refused: source_std[5] is NaN, and must be finite and not negative"
+    );
     let mut poisoned = bank();
     poisoned.entries[2].style.0[0] = f32::INFINITY;
     replace_styles(&dir, &poisoned.to_bytes(HALF).unwrap());
-    assert_eq!(refusal(&dir), "styles.safetensors is refused: characteristics[24] is inf, and must be finite");
+    assert_eq!(
+        refusal(&dir),
+        "styles.safetensors is refused: characteristics[24] is inf, and must be finite"
+    );
     let mut lost = bank();
     lost.entries[0].domain = 9;
     replace_styles(&dir, &lost.to_bytes(HALF).unwrap());
-    assert_eq!(refusal(&dir), "styles.safetensors is refused: style 0 has domain 9, and there are 2 domains");
+    assert_eq!(
+        refusal(&dir),
+        "styles.safetensors is refused: style 0 has domain 9, and there are 2 domains"
+    );
     replace_styles(&dir, b"no safetensors");
-    assert!(refusal(&dir).starts_with("styles.safetensors is refused: not a safetensors file"), "{}", refusal(&dir));
+    assert!(
+        refusal(&dir).starts_with("styles.safetensors is refused: not a safetensors file"),
+        "{}",
+        refusal(&dir)
+    );
 }
 
 #[test]
@@ -257,7 +289,10 @@ fn positions_are_written_for_others_and_checked_when_read() {
         tensors.insert("encoder.pos_embed".to_owned(), Tensor { shape, data });
         reason(&Weights::from_tensors(tensors).unwrap_err())
     };
-    assert!(with(vec![0.0; 120], vec![1, 5, 24]).starts_with("encoder.pos_embed[30] is 0, and the sin-cos positions have 1"));
+    assert!(
+        with(vec![0.0; 120], vec![1, 5, 24])
+            .starts_with("encoder.pos_embed[30] is 0, and the sin-cos positions have 1")
+    );
     assert!(with(vec![0.0; 96], vec![1, 4, 24]).contains("must be [1, grid² + 1, embed_dim]"));
 }
 
@@ -270,13 +305,16 @@ fn weights_that_make_no_encoder_are_refused_by_name() {
     };
     let missing = refused(|map| drop(map.remove("encoder.blocks.0.attn.qkv.bias")));
     assert_eq!(missing, "encoder.blocks.0.attn.qkv.bias is missing");
-    let unknown = refused(|map| drop(map.insert("decoder.weight".to_owned(), Tensor { shape: vec![1], data: vec![0.0] })));
+    let unknown = refused(|map| {
+        drop(map.insert("decoder.weight".to_owned(), Tensor { shape: vec![1], data: vec![0.0] }))
+    });
     assert_eq!(unknown, "decoder.weight is not a parameter of this model");
     let misshapen = refused(|map| map.get_mut("encoder.norm.bias").unwrap().shape = vec![23]);
     assert_eq!(misshapen, "encoder.norm.bias has shape [23], and must have [24]");
     let nan = refused(|map| map.get_mut("encoder.cls_token").unwrap().data[3] = f32::NAN);
     assert_eq!(nan, "encoder.cls_token[3] is NaN: weights must be finite");
-    let flat = refused(|map| map.get_mut("encoder.patch_embed.proj.weight").unwrap().shape = vec![24, 48]);
+    let flat =
+        refused(|map| map.get_mut("encoder.patch_embed.proj.weight").unwrap().shape = vec![24, 48]);
     assert!(flat.contains("must have [embed_dim, 3, patch_size, patch_size]"), "{flat}");
 }
 

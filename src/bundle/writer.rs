@@ -27,7 +27,8 @@ impl BundleWriter {
     /// Starts a bundle that will stand in `final_dir`, whose parents are made. A directory that is already there is
     /// refused unless `overwrite`.
     pub fn new(final_dir: &Path, overwrite: bool) -> Result<Self, BundleError> {
-        let final_dir = std::path::absolute(final_dir).map_err(BundleError::io("resolve", final_dir))?;
+        let final_dir =
+            std::path::absolute(final_dir).map_err(BundleError::io("resolve", final_dir))?;
         if !overwrite && final_dir.exists() {
             return Err(BundleError::Exists { path: final_dir });
         }
@@ -38,7 +39,9 @@ impl BundleWriter {
         // A temporary directory is private to its owner; a bundle is as readable as the umask allows.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-        let staging = builder.tempdir_in(parent).map_err(BundleError::io("create a temporary directory in", parent))?;
+        let staging = builder
+            .tempdir_in(parent)
+            .map_err(BundleError::io("create a temporary directory in", parent))?;
         Ok(Self { staging, final_dir, overwrite, known: BTreeMap::new() })
     }
 
@@ -69,7 +72,9 @@ impl BundleWriter {
 
     /// Writes the style bank.
     pub fn add_styles(&mut self, styles: &StyleBank, half: usize) -> Result<(), BundleError> {
-        let bytes = styles.to_bytes(half).map_err(|source| BundleError::Styles { file: STYLES_FILE.to_owned(), source })?;
+        let bytes = styles
+            .to_bytes(half)
+            .map_err(|source| BundleError::Styles { file: STYLES_FILE.to_owned(), source })?;
         self.add(STYLES_FILE, &bytes)
     }
 
@@ -79,7 +84,8 @@ impl BundleWriter {
         manifest.files = self.digests()?;
         manifest.check()?;
         let path = self.staging.path().join(MANIFEST_FILE);
-        let json = serde_json::to_vec_pretty(&manifest).map_err(|source| BundleError::Manifest { path: path.clone(), source })?;
+        let json = serde_json::to_vec_pretty(&manifest)
+            .map_err(|source| BundleError::Manifest { path: path.clone(), source })?;
         fs::write(&path, json).map_err(BundleError::io("write", &path))?;
         // What does not open is never put in place.
         let bundle = Bundle::open(self.staging.path())?;
@@ -107,7 +113,8 @@ impl BundleWriter {
 
     fn put_in_place(self) -> Result<(), BundleError> {
         let Self { staging, final_dir, overwrite, .. } = self;
-        let rename = |from: &Path, to: &Path| fs::rename(from, to).map_err(BundleError::io("rename to", to));
+        let rename =
+            |from: &Path, to: &Path| fs::rename(from, to).map_err(BundleError::io("rename to", to));
         if !final_dir.exists() {
             rename(staging.path(), &final_dir)?;
         } else if !overwrite {
@@ -165,13 +172,18 @@ impl BundleEditor {
 
 /// Changes the bundle in `dir`: opens it verified, lets `edit` change a copy, and puts that in place. When `edit` or
 /// anything after it fails, the bundle stays as it was.
-pub fn rewrite<E: From<BundleError>>(dir: &Path, edit: impl FnOnce(&mut BundleEditor) -> Result<(), E>) -> Result<Bundle, E> {
+pub fn rewrite<E: From<BundleError>>(
+    dir: &Path,
+    edit: impl FnOnce(&mut BundleEditor) -> Result<(), E>,
+) -> Result<Bundle, E> {
     let bundle = Bundle::open(dir)?;
     let mut writer = BundleWriter::new(dir, true)?;
     for (file, digest) in &bundle.manifest.files {
         let (from, to) = (bundle.dir.join(file), writer.staging.path().join(file));
         // Weights are hundreds of megabytes: share them where the file system can. Nothing writes into them.
-        fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(|_| ())).map_err(BundleError::io("copy", &from))?;
+        fs::hard_link(&from, &to)
+            .or_else(|_| fs::copy(&from, &to).map(|_| ()))
+            .map_err(BundleError::io("copy", &from))?;
         writer.known.insert(file.clone(), digest.clone());
     }
     let mut editor = BundleEditor { writer, manifest: bundle.manifest, styles: bundle.styles };
@@ -182,12 +194,18 @@ pub fn rewrite<E: From<BundleError>>(dir: &Path, edit: impl FnOnce(&mut BundleEd
 fn sync(dir: &Path) -> Result<(), BundleError> {
     for entry in fs::read_dir(dir).map_err(BundleError::io("list", dir))? {
         let path = entry.map_err(BundleError::io("list", dir))?.path();
-        File::open(&path).and_then(|file| file.sync_all()).map_err(BundleError::io("flush", &path))?;
+        File::open(&path)
+            .and_then(|file| file.sync_all())
+            .map_err(BundleError::io("flush", &path))?;
     }
     sync_dir(dir)
 }
 
 fn sync_dir(dir: &Path) -> Result<(), BundleError> {
     // Only Unix lets a directory be opened and flushed.
-    if cfg!(unix) { File::open(dir).and_then(|dir| dir.sync_all()).map_err(BundleError::io("flush", dir)) } else { Ok(()) }
+    if cfg!(unix) {
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(BundleError::io("flush", dir))
+    } else {
+        Ok(())
+    }
 }

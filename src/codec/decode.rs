@@ -60,12 +60,17 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, DecodeError> {
 
 /// A decoder that has read the header and nothing else, of a picture within the limits. What it may allocate follows the
 /// size of this picture, not the limit: otherwise a colour profile that unpacks to megabytes costs a tile's sender nothing.
-fn open<'a>(bytes: &'a [u8], limits: &Limits) -> Result<(impl ImageDecoder + 'a, image::ImageFormat), DecodeError> {
+fn open<'a>(
+    bytes: &'a [u8],
+    limits: &Limits,
+) -> Result<(impl ImageDecoder + 'a, image::ImageFormat), DecodeError> {
     let kind = kind_of(bytes).ok_or(DecodeError::UnknownKind)?;
     let undecodable = |source| DecodeError::Undecodable { kind: name(kind), source };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), kind);
     // Only of PNG does the decoder unpack anything before it tells the size.
-    reader.limits(allowance(png_size(bytes, kind).map_or(Ok(0), |(width, height)| limits.check(width, height))?));
+    reader.limits(allowance(
+        png_size(bytes, kind).map_or(Ok(0), |(width, height)| limits.check(width, height))?,
+    ));
     let mut decoder = reader.into_decoder().map_err(undecodable)?;
     let (width, height) = decoder.dimensions();
     decoder.set_limits(allowance(limits.check(width, height)?)).map_err(undecodable)?;
@@ -88,14 +93,16 @@ impl Limits {
 
 fn allowance(pixels: u64) -> image::Limits {
     let mut allowed = image::Limits::default();
-    allowed.max_alloc = Some(pixels.saturating_mul(DECODER_BYTES_A_PIXEL).saturating_add(DECODER_BYTES));
+    allowed.max_alloc =
+        Some(pixels.saturating_mul(DECODER_BYTES_A_PIXEL).saturating_add(DECODER_BYTES));
     allowed
 }
 
 /// Width and height off a PNG's first chunk, which stands at a fixed place.
 fn png_size(bytes: &[u8], kind: image::ImageFormat) -> Option<(u32, u32)> {
     let number = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes);
-    let is_header = kind == image::ImageFormat::Png && bytes.get(12..16) == Some(b"IHDR".as_slice());
+    let is_header =
+        kind == image::ImageFormat::Png && bytes.get(12..16) == Some(b"IHDR".as_slice());
     is_header.then(|| Some((number(16)?, number(20)?))).flatten()
 }
 
@@ -109,7 +116,10 @@ fn one_still_webp(bytes: &[u8], size: (u32, u32)) -> Result<(), ImageError> {
     let mut rest = bytes.get(12..).unwrap_or_default();
     while let Some((header, body)) = rest.split_first_chunk::<8>() {
         let (name, length) = header.split_at(4);
-        let side = |at: usize| body.get(at..at + 2).map(|pair| u32::from(u16::from_le_bytes([pair[0], pair[1]]) & 0x3FFF));
+        let side = |at: usize| {
+            body.get(at..at + 2)
+                .map(|pair| u32::from(u16::from_le_bytes([pair[0], pair[1]]) & 0x3FFF))
+        };
         match name {
             b"ANIM" | b"ANMF" => return refused("it is an animation, and a tile is one picture"),
             b"VP8 " if (side(6), side(8)) != (Some(size.0), Some(size.1)) => {
@@ -173,7 +183,10 @@ mod tests {
         let checksum = crc32(&bytes[12..29]);
         bytes[29..33].copy_from_slice(&checksum.to_be_bytes());
         let error = decode(&bytes, &LIMITS).unwrap_err();
-        assert!(matches!(error, DecodeError::TooLarge { width: 20_000, height: 20_000, .. }), "{error}");
+        assert!(
+            matches!(error, DecodeError::TooLarge { width: 20_000, height: 20_000, .. }),
+            "{error}"
+        );
     }
 
     #[test]
@@ -182,7 +195,11 @@ mod tests {
             let bytes = encode(format, 90, &picture()).unwrap();
             assert!(decode(&bytes, &LIMITS).is_ok());
             for cut in [bytes.len() / 2, bytes.len() * 3 / 4] {
-                assert!(decode(&bytes[..cut], &LIMITS).is_err(), "{format:?} cut at {cut} of {}", bytes.len());
+                assert!(
+                    decode(&bytes[..cut], &LIMITS).is_err(),
+                    "{format:?} cut at {cut} of {}",
+                    bytes.len()
+                );
             }
         }
         assert!(matches!(decode(b"not a picture at all", &LIMITS), Err(DecodeError::UnknownKind)));
@@ -207,7 +224,9 @@ mod tests {
 
     fn crc32(bytes: &[u8]) -> u32 {
         !bytes.iter().fold(!0u32, |crc, &byte| {
-            (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xEDB8_8320 } else { crc >> 1 })
+            (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+                if crc & 1 == 1 { (crc >> 1) ^ 0xEDB8_8320 } else { crc >> 1 }
+            })
         })
     }
 }

@@ -20,7 +20,9 @@ fn refusal(bytes: &[u8]) -> String {
 fn chunk(name: &[u8; 4], body: &[u8]) -> Vec<u8> {
     let named = [name.as_slice(), body].concat();
     let step = |crc: u32| if crc & 1 == 1 { (crc >> 1) ^ 0xEDB8_8320 } else { crc >> 1 };
-    let crc = !named.iter().fold(!0u32, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), |crc, _| step(crc)));
+    let crc = !named
+        .iter()
+        .fold(!0u32, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), |crc, _| step(crc)));
     [(body.len() as u32).to_be_bytes().as_slice(), &named, &crc.to_be_bytes()].concat()
 }
 
@@ -41,7 +43,8 @@ fn a_png_that_holds_more_than_it_promised_gives_what_it_promised() {
 fn a_png_with_megabytes_of_text_is_refused_at_its_header() {
     let plain = encode(ImageFormat::Png, 90, &flat(24, 16)).unwrap();
     let text = chunk(b"zTXt", &[b"x\0\0".as_slice(), &vec![0; 1 << 20]].concat());
-    let with = |chunks: usize| [plain[..33].to_vec(), text.repeat(chunks), plain[33..].to_vec()].concat();
+    let with =
+        |chunks: usize| [plain[..33].to_vec(), text.repeat(chunks), plain[33..].to_vec()].concat();
     assert!(decode(&with(1), &LIMITS).is_ok());
     assert!(probe(&with(12), &LIMITS).is_err());
 }
@@ -50,7 +53,10 @@ fn a_png_with_megabytes_of_text_is_refused_at_its_header() {
 fn a_png_of_any_promised_size_is_refused_before_its_profile_is_unpacked() {
     // The profile is damaged: a decoder that reached it would not have told the size.
     let bytes = [png_start(60_000, 60_000), chunk(b"iCCP", b"x\0\0damaged")].concat();
-    assert!(matches!(probe(&bytes, &LIMITS), Err(DecodeError::TooLarge { width: 60_000, height: 60_000, .. })));
+    assert!(matches!(
+        probe(&bytes, &LIMITS),
+        Err(DecodeError::TooLarge { width: 60_000, height: 60_000, .. })
+    ));
 }
 
 fn riff(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
@@ -72,11 +78,20 @@ fn a_webp_bitstream_larger_than_its_canvas_is_refused_before_it_is_decoded() {
     let mut stream = encode(ImageFormat::Webp, 50, &flat(24, 16)).unwrap()[20..].to_vec();
     let file = |canvas: &[u8], stream: &[u8]| riff(&[(b"VP8X", canvas), (b"VP8 ", stream)]);
     assert!(decode(&file(&canvas(24, 16, 0), &stream), &LIMITS).is_ok());
-    assert!(matches!(decode(&file(&canvas(16_000, 16_000, 0), &stream), &LIMITS), Err(DecodeError::TooLarge { .. })));
+    assert!(matches!(
+        decode(&file(&canvas(16_000, 16_000, 0), &stream), &LIMITS),
+        Err(DecodeError::TooLarge { .. })
+    ));
     // Width and height stand behind the frame tag and the start code.
     stream[6..10].copy_from_slice(&[0xFF, 0x3F, 0xFF, 0x3F]);
-    assert!(refusal(&file(&canvas(24, 16, 0), &stream)).ends_with("its bitstream has another size than its header"));
-    assert!(matches!(decode(&riff(&[(b"VP8 ", &stream)]), &LIMITS), Err(DecodeError::TooLarge { width: 16_383, .. })));
+    assert!(
+        refusal(&file(&canvas(24, 16, 0), &stream))
+            .ends_with("its bitstream has another size than its header")
+    );
+    assert!(matches!(
+        decode(&riff(&[(b"VP8 ", &stream)]), &LIMITS),
+        Err(DecodeError::TooLarge { width: 16_383, .. })
+    ));
 }
 
 #[test]
@@ -92,8 +107,17 @@ fn a_webp_lossless_stream_larger_than_its_canvas_is_refused() {
 fn an_animated_webp_is_refused() {
     let stream = encode(ImageFormat::Webp, 50, &flat(24, 16)).unwrap()[12..].to_vec();
     let frame = [&[0; 6], [23, 0, 0, 15, 0, 0].as_slice(), &[0; 4], &stream].concat();
-    let file = riff(&[(b"VP8X", &canvas(24, 16, 2)), (b"ANIM", &[0; 6]), (b"ANMF", &frame), (b"ANMF", &frame)]);
-    assert!(refusal(&file).ends_with("it is an animation, and a tile is one picture"), "{}", refusal(&file));
+    let file = riff(&[
+        (b"VP8X", &canvas(24, 16, 2)),
+        (b"ANIM", &[0; 6]),
+        (b"ANMF", &frame),
+        (b"ANMF", &frame),
+    ]);
+    assert!(
+        refusal(&file).ends_with("it is an animation, and a tile is one picture"),
+        "{}",
+        refusal(&file)
+    );
 }
 
 /// A grey progressive JPEG written by hand: one bit a block for the first scan, then scans that refine it by a bit.
@@ -108,7 +132,8 @@ fn progressive(side: u16, refinements: usize) -> Vec<u8> {
     bytes.extend([0; 16]);
     let scan = |refines: u8| {
         let blocks = usize::from(side).div_ceil(8).pow(2);
-        [&[0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 0, refines], vec![0; blocks.div_ceil(8)].as_slice()].concat()
+        [&[0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 0, refines], vec![0; blocks.div_ceil(8)].as_slice()]
+            .concat()
     };
     bytes.extend(scan(0x01));
     bytes.extend(scan(0x10).repeat(refinements));
@@ -124,30 +149,55 @@ fn a_jpeg_of_more_than_a_hundred_scans_is_refused() {
 
 #[test]
 fn a_jpeg_that_promises_too_much_is_refused_before_its_scans() {
-    assert!(matches!(decode(&progressive(65_535, 0), &LIMITS), Err(DecodeError::TooLarge { width: 65_535, .. })));
+    assert!(matches!(
+        decode(&progressive(65_535, 0), &LIMITS),
+        Err(DecodeError::TooLarge { width: 65_535, .. })
+    ));
     assert!(matches!(probe(&progressive(65_535, 0), &LIMITS), Err(DecodeError::TooLarge { .. })));
 }
 
 /// A little-endian TIFF of one directory: (tag, type, count, value) and what follows it.
 fn tiff(entries: &[(u16, u16, u32, u32)], data: &[u8]) -> Vec<u8> {
     let entry = |&(tag, kind, count, value): &(u16, u16, u32, u32)| {
-        [tag.to_le_bytes(), kind.to_le_bytes()].concat().into_iter().chain([count.to_le_bytes(), value.to_le_bytes()].concat())
+        [tag.to_le_bytes(), kind.to_le_bytes()]
+            .concat()
+            .into_iter()
+            .chain([count.to_le_bytes(), value.to_le_bytes()].concat())
     };
     let head = [b"II*\0\x08\0\0\0".as_slice(), &(entries.len() as u16).to_le_bytes()].concat();
-    head.into_iter().chain(entries.iter().flat_map(entry)).chain([0; 4]).chain(data.iter().copied()).collect()
+    head.into_iter()
+        .chain(entries.iter().flat_map(entry))
+        .chain([0; 4])
+        .chain(data.iter().copied())
+        .collect()
 }
 
 /// One strip of grey pixels.
 fn stripped(width: u32, height: u32) -> Vec<(u16, u16, u32, u32)> {
-    let (bits, packing, photometric, samples) = ((258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (277, 3, 1, 1));
-    let (offsets, rows, lengths) = ((273, 4, 1, 8), (278, 4, 1, height), (279, 4, 1, width * height));
-    vec![(256, 4, 1, width), (257, 4, 1, height), bits, packing, photometric, offsets, samples, rows, lengths]
+    let (bits, packing, photometric, samples) =
+        ((258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (277, 3, 1, 1));
+    let (offsets, rows, lengths) =
+        ((273, 4, 1, 8), (278, 4, 1, height), (279, 4, 1, width * height));
+    vec![
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        bits,
+        packing,
+        photometric,
+        offsets,
+        samples,
+        rows,
+        lengths,
+    ]
 }
 
 #[test]
 fn a_tiff_whose_counts_lie_is_refused() {
     assert!(decode(&tiff(&stripped(24, 16), &[5; 400]), &LIMITS).is_ok());
-    assert!(matches!(decode(&tiff(&stripped(60_000, 60_000), &[]), &LIMITS), Err(DecodeError::TooLarge { .. })));
+    assert!(matches!(
+        decode(&tiff(&stripped(60_000, 60_000), &[]), &LIMITS),
+        Err(DecodeError::TooLarge { .. })
+    ));
     let lies = [
         (2, (258, 3, 1 << 30, 8)),
         (5, (273, 4, 1 << 30, 8)),

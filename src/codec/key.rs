@@ -49,7 +49,8 @@ impl fmt::Display for TileKey {
 impl FromStr for TileKey {
     type Err = NoKey;
     fn from_str(text: &str) -> Result<Self, NoKey> {
-        let hash = blake3::Hash::from_hex(text).map_err(|_| NoKey(text.chars().take(80).collect()))?;
+        let hash =
+            blake3::Hash::from_hex(text).map_err(|_| NoKey(text.chars().take(80).collect()))?;
         Ok(Self(*hash.as_bytes()))
     }
 }

@@ -18,16 +18,25 @@ pub fn resize(picture: &RgbImage, width: usize, height: usize) -> RgbImage {
     if (picture.width, picture.height) == (width, height) {
         return picture.clone();
     }
-    let source = image::ImageBuffer::<image::Rgb<u8>, &[u8]>::from_raw(picture.width as u32, picture.height as u32, &picture.pixels)
-        .expect("an RgbImage holds width × height pixels");
-    let pixels = imageops::resize(&source, width as u32, height as u32, FilterType::CatmullRom).into_raw();
+    let source = image::ImageBuffer::<image::Rgb<u8>, &[u8]>::from_raw(
+        picture.width as u32,
+        picture.height as u32,
+        &picture.pixels,
+    )
+    .expect("an RgbImage holds width × height pixels");
+    let pixels =
+        imageops::resize(&source, width as u32, height as u32, FilterType::CatmullRom).into_raw();
     RgbImage { width, height, pixels }
 }
 
 impl RgbImage {
     /// [`resize`] without a copy when the size is the same: for a picture that nobody needs any more at its old one.
     pub fn into_size(self, width: usize, height: usize) -> Self {
-        if (self.width, self.height) == (width, height) { self } else { resize(&self, width, height) }
+        if (self.width, self.height) == (width, height) {
+            self
+        } else {
+            resize(&self, width, height)
+        }
     }
 }
 
@@ -70,7 +79,10 @@ mod tests {
     #[test]
     fn a_flat_picture_stays_flat_at_any_size() {
         let flat = RgbImage { width: 5, height: 7, pixels: vec![90; 105] };
-        assert_eq!(resize(&flat, 16, 9), RgbImage { width: 16, height: 9, pixels: vec![90; 16 * 9 * 3] });
+        assert_eq!(
+            resize(&flat, 16, 9),
+            RgbImage { width: 16, height: 9, pixels: vec![90; 16 * 9 * 3] }
+        );
         assert_eq!(resize(&flat, 5, 7), flat);
         assert_eq!(flat.clone().into_size(16, 9), resize(&flat, 16, 9));
     }

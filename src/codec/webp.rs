@@ -7,8 +7,8 @@ use std::mem::MaybeUninit;
 use std::slice;
 
 use libwebp_sys::{
-    WebPConfig, WebPEncode, WebPMemoryWrite, WebPMemoryWriter, WebPMemoryWriterClear, WebPMemoryWriterInit, WebPPicture, WebPPictureFree,
-    WebPPictureImportRGB,
+    WebPConfig, WebPEncode, WebPMemoryWrite, WebPMemoryWriter, WebPMemoryWriterClear,
+    WebPMemoryWriterInit, WebPPicture, WebPPictureFree, WebPPictureImportRGB,
 };
 
 use super::RgbImage;
@@ -46,7 +46,8 @@ pub fn lossy(quality: u8, picture: &RgbImage) -> Result<Vec<u8>, WebpError> {
     let mut canvas = Canvas::new(width, height);
     // SAFETY: the pixels are height rows of width × 3 bytes each, as asserted; the call only reads them, and reports
     // in its result when memory for its copy cannot be had.
-    let imported = unsafe { WebPPictureImportRGB(&mut canvas.0, pixels.as_ptr(), width as i32 * 3) };
+    let imported =
+        unsafe { WebPPictureImportRGB(&mut canvas.0, pixels.as_ptr(), width as i32 * 3) };
     let mut output = Output::new();
     canvas.0.writer = Some(WebPMemoryWrite);
     canvas.0.custom_ptr = (&raw mut output.0).cast();

@@ -26,7 +26,13 @@ unsafe impl Sync for Bound {}
 
 impl Bound {
     /// Allocates for `batch` tiles, and latents of `element`: f32 or f16 [batch, N, h].
-    pub fn new(session: &Session, geometry: &Geometry, element: TensorElementType, batch: usize, device: Device) -> ort::Result<Self> {
+    pub fn new(
+        session: &Session,
+        geometry: &Geometry,
+        element: TensorElementType,
+        batch: usize,
+        device: Device,
+    ) -> ort::Result<Self> {
         let side = geometry.image_size();
         let latent = [batch, geometry.patches(), geometry.half()];
         let allocator = |memory| host_memory(session, device, memory);
@@ -49,7 +55,9 @@ impl Bound {
 
 /// Pinned where there is a GPU. A system that has no more memory to pin gives ordinary memory, and slower copies.
 fn host_memory(session: &Session, device: Device, memory: MemoryType) -> ort::Result<Allocator> {
-    let allocator = |kind, index| Allocator::new(session, MemoryInfo::new(kind, index, AllocatorType::Device, memory)?);
+    let allocator = |kind, index| {
+        Allocator::new(session, MemoryInfo::new(kind, index, AllocatorType::Device, memory)?)
+    };
     match device.gpu() {
         None => Ok(Allocator::default()),
         Some(index) => allocator(AllocationDevice::CUDA_PINNED, i32::from(index)).or_else(|error| {

@@ -43,7 +43,8 @@ impl fmt::Display for Device {
 impl FromStr for Device {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no device: write cpu, cuda:0 for the first GPU, or tensorrt:0");
+        let wrong =
+            || format!("`{text}` is no device: write cpu, cuda:0 for the first GPU, or tensorrt:0");
         let (provider, index) = text.split_once(':').unwrap_or((text, "0"));
         let index = index.parse().map_err(|_| wrong())?;
         match provider {

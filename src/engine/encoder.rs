@@ -41,7 +41,14 @@ impl EncoderOptions {
 
     /// On a device, with all of its memory.
     pub fn on(device: Device, intra_threads: usize) -> Self {
-        Self { device, intra_threads, gpu_memory: None, half: false, largest_batch: 1, engines: None }
+        Self {
+            device,
+            intra_threads,
+            gpu_memory: None,
+            half: false,
+            largest_batch: 1,
+            engines: None,
+        }
     }
 }
 
@@ -104,15 +111,29 @@ impl Latents<'_> {
 
 impl Encoder {
     /// Opens the graph and checks that it takes tiles of `geometry` and answers in latents of it.
-    pub fn open(runtime: &Runtime, onnx: &Path, geometry: &Geometry, options: &EncoderOptions) -> Result<Self, EngineError> {
+    pub fn open(
+        runtime: &Runtime,
+        onnx: &Path,
+        geometry: &Geometry,
+        options: &EncoderOptions,
+    ) -> Result<Self, EngineError> {
         let refused = |source: ort::Error| EngineError::Graph { path: onnx.to_owned(), source };
-        let mut builder = session::builder(runtime, options, geometry).map_err(|source| match options.device {
-            Device::Cpu => refused(source),
-            _ => EngineError::Device(source),
+        let mut builder = session::builder(runtime, options, geometry).map_err(|source| {
+            match options.device {
+                Device::Cpu => refused(source),
+                _ => EngineError::Device(source),
+            }
         })?;
         let session = builder.commit_from_file(onnx).map_err(refused)?;
-        let element = check_signature(&session, geometry).map_err(|problem| EngineError::Signature { path: onnx.to_owned(), problem })?;
-        Ok(Self { session, geometry: *geometry, device: options.device, element, bound: BTreeMap::new() })
+        let element = check_signature(&session, geometry)
+            .map_err(|problem| EngineError::Signature { path: onnx.to_owned(), problem })?;
+        Ok(Self {
+            session,
+            geometry: *geometry,
+            device: options.device,
+            element,
+            bound: BTreeMap::new(),
+        })
     }
 
     pub fn geometry(&self) -> &Geometry {
@@ -121,26 +142,41 @@ impl Encoder {
 
     /// Encodes `tiles`, u8 [batch, H, W, 3] row-major.
     pub fn encode(&mut self, tiles: &[u8], batch: usize) -> Result<Encodings, EngineError> {
-        self.run(tiles, batch, &RunOptions::new().map_err(EngineError::Run)?, |anatomy, characteristics| Encodings {
+        self.run(
+            tiles,
             batch,
-            anatomy: anatomy.to_full(),
-            characteristics: characteristics.to_full(),
-        })
+            &RunOptions::new().map_err(EngineError::Run)?,
+            |anatomy, characteristics| Encodings {
+                batch,
+                anatomy: anatomy.to_full(),
+                characteristics: characteristics.to_full(),
+            },
+        )
     }
 
     /// Encodes `tiles`, u8 [batch, H, W, 3] row-major, of which the first `wanted` are tiles and the rest padding. For
     /// each of them f16 [2, N, h]: anatomy, then characteristics.
-    pub fn encode_halves(&mut self, tiles: &[u8], batch: usize, wanted: usize) -> Result<Vec<Vec<f16>>, EngineError> {
+    pub fn encode_halves(
+        &mut self,
+        tiles: &[u8],
+        batch: usize,
+        wanted: usize,
+    ) -> Result<Vec<Vec<f16>>, EngineError> {
         let latent = self.geometry.tile_latent();
-        self.run(tiles, batch, &RunOptions::new().map_err(EngineError::Run)?, |anatomy, characteristics| {
-            let halves = |index: usize| {
-                let mut both = Vec::with_capacity(2 * latent);
-                anatomy.append(index, latent, &mut both);
-                characteristics.append(index, latent, &mut both);
-                both
-            };
-            (0..wanted.min(batch)).map(halves).collect()
-        })
+        self.run(
+            tiles,
+            batch,
+            &RunOptions::new().map_err(EngineError::Run)?,
+            |anatomy, characteristics| {
+                let halves = |index: usize| {
+                    let mut both = Vec::with_capacity(2 * latent);
+                    anatomy.append(index, latent, &mut both);
+                    characteristics.append(index, latent, &mut both);
+                    both
+                };
+                (0..wanted.min(batch)).map(halves).collect()
+            },
+        )
     }
 
     /// Runs a batch of grey tiles and tells which provider ran which nodes.
@@ -172,16 +208,22 @@ impl Encoder {
             if self.bound.len() == MOST_SIZES {
                 self.bound.clear();
             }
-            let bound = Bound::new(&self.session, &self.geometry, self.element, batch, self.device).map_err(EngineError::Run)?;
+            let bound = Bound::new(&self.session, &self.geometry, self.element, batch, self.device)
+                .map_err(EngineError::Run)?;
             self.bound.insert(batch, bound);
         }
         let bound = self.bound.get_mut(&batch).expect("it is there, or was just put there");
         bound.take(tiles).map_err(EngineError::Run)?;
-        let outputs = self.session.run_binding_with_options(&bound.binding, options).map_err(EngineError::Run)?;
+        let outputs = self
+            .session
+            .run_binding_with_options(&bound.binding, options)
+            .map_err(EngineError::Run)?;
         let latents = |name: &'static str| {
             let output = &outputs[name];
             let values = match self.element {
-                TensorElementType::Float16 => output.try_extract_tensor().map(|(_, values)| Latents::Half(values)),
+                TensorElementType::Float16 => {
+                    output.try_extract_tensor().map(|(_, values)| Latents::Half(values))
+                }
                 _ => output.try_extract_tensor().map(|(_, values)| Latents::Full(values)),
             };
             let values = values.map_err(EngineError::Run)?;
@@ -200,10 +242,20 @@ fn check_signature(session: &Session, geometry: &Geometry) -> Result<TensorEleme
     let side = geometry.image_size() as i64;
     let latent = [-1, geometry.patches() as i64, geometry.half() as i64];
     match session.inputs() {
-        [input] => check_outlet("input", input, INPUT, TensorElementType::Uint8, &[-1, side, side, CHANNELS as i64])?,
-        inputs => return Err(format!("it takes {} inputs, and must take one, {INPUT:?}", inputs.len())),
+        [input] => check_outlet(
+            "input",
+            input,
+            INPUT,
+            TensorElementType::Uint8,
+            &[-1, side, side, CHANNELS as i64],
+        )?,
+        inputs => {
+            return Err(format!("it takes {} inputs, and must take one, {INPUT:?}", inputs.len()));
+        }
     }
-    let is_half = session.outputs().iter().any(|output| matches!(output.dtype(), ValueType::Tensor { ty: TensorElementType::Float16, .. }));
+    let is_half = session.outputs().iter().any(|output| {
+        matches!(output.dtype(), ValueType::Tensor { ty: TensorElementType::Float16, .. })
+    });
     let element = if is_half { TensorElementType::Float16 } else { TensorElementType::Float32 };
     for name in OUTPUTS {
         let output = session.outputs().iter().find(|output| output.name() == name);
@@ -213,10 +265,20 @@ fn check_signature(session: &Session, geometry: &Geometry) -> Result<TensorEleme
     Ok(element)
 }
 
-fn check_outlet(kind: &str, outlet: &Outlet, name: &str, element: TensorElementType, dims: &[i64]) -> Result<(), String> {
+fn check_outlet(
+    kind: &str,
+    outlet: &Outlet,
+    name: &str,
+    element: TensorElementType,
+    dims: &[i64],
+) -> Result<(), String> {
     let expected = format!("its {kind} must be {name:?}, {element} {dims:?} (-1: any batch)");
     match outlet.dtype() {
-        ValueType::Tensor { ty, shape, .. } if outlet.name() == name && *ty == element && shape[..] == *dims => Ok(()),
+        ValueType::Tensor { ty, shape, .. }
+            if outlet.name() == name && *ty == element && shape[..] == *dims =>
+        {
+            Ok(())
+        }
         found => Err(format!("{expected}, and it is {:?}, {found}", outlet.name())),
     }
 }

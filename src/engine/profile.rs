@@ -41,14 +41,20 @@ impl Profile {
             let events: Vec<Event> = serde_json::from_slice(&std::fs::read(entry?.path())?)?;
             // A node has further events, of waiting and of its kernel's parts, without a provider.
             for Event { dur, args } in events {
-                if let Some(Arguments { op_name: Some(operator), provider: Some(provider) }) = args {
+                if let Some(Arguments { op_name: Some(operator), provider: Some(provider) }) = args
+                {
                     let (nodes, microseconds) = operators.entry((operator, provider)).or_default();
                     *nodes += 1;
                     *microseconds += dur.unwrap_or_default();
                 }
             }
         }
-        let named = |((operator, provider), (nodes, microseconds))| OperatorProfile { operator, provider, nodes, microseconds };
+        let named = |((operator, provider), (nodes, microseconds))| OperatorProfile {
+            operator,
+            provider,
+            nodes,
+            microseconds,
+        };
         let mut operators: Vec<OperatorProfile> = operators.into_iter().map(named).collect();
         operators.sort_by_key(|operator| std::cmp::Reverse(operator.microseconds));
         Ok(Self { operators })
@@ -59,10 +65,19 @@ impl Profile {
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, (provider, nodes)) in self.nodes().into_iter().enumerate() {
-            let mut operators: Vec<&OperatorProfile> = self.operators.iter().filter(|operator| operator.provider == provider).collect();
+            let mut operators: Vec<&OperatorProfile> =
+                self.operators.iter().filter(|operator| operator.provider == provider).collect();
             operators.sort_by(|a, b| a.operator.cmp(&b.operator));
-            let operators: Vec<String> = operators.iter().map(|operator| format!("{} {}", operator.operator, operator.nodes)).collect();
-            write!(f, "{}{provider} {nodes} nodes ({})", if place > 0 { ", " } else { "" }, operators.join(", "))?;
+            let operators: Vec<String> = operators
+                .iter()
+                .map(|operator| format!("{} {}", operator.operator, operator.nodes))
+                .collect();
+            write!(
+                f,
+                "{}{provider} {nodes} nodes ({})",
+                if place > 0 { ", " } else { "" },
+                operators.join(", ")
+            )?;
         }
         Ok(())
     }

@@ -36,7 +36,11 @@ impl Runtime {
             Some(path) => Self::open(Path::new(&path))?,
             None => {
                 let places = places();
-                let found = places.iter().find(|path| path.is_file()).cloned().unwrap_or_else(|| PathBuf::from(LIBRARY));
+                let found = places
+                    .iter()
+                    .find(|path| path.is_file())
+                    .cloned()
+                    .unwrap_or_else(|| PathBuf::from(LIBRARY));
                 Self::open(&found).map_err(|error| error.after(places))?
             }
         };
@@ -61,7 +65,8 @@ impl Runtime {
             source,
         };
         let builder = ort::init_from(library).map_err(|source| refused(Box::new(source)))?;
-        let environment = builder.with_name("restain").build().map_err(|source| refused(Box::new(source)))?;
+        let environment =
+            builder.with_name("restain").build().map_err(|source| refused(Box::new(source)))?;
         Ok(Self { environment, path: library.to_owned() })
     }
 }

@@ -8,7 +8,11 @@ use super::{Device, EncoderOptions, INPUT, Runtime};
 use crate::method::Geometry;
 use crate::method::geometry::CHANNELS;
 
-pub fn builder(runtime: &Runtime, options: &EncoderOptions, geometry: &Geometry) -> ort::Result<SessionBuilder> {
+pub fn builder(
+    runtime: &Runtime,
+    options: &EncoderOptions,
+    geometry: &Geometry,
+) -> ort::Result<SessionBuilder> {
     let builder = Session::builder(&runtime.environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(options.intra_threads)?
@@ -17,9 +21,14 @@ pub fn builder(runtime: &Runtime, options: &EncoderOptions, geometry: &Geometry)
     let strictly = ExecutionProviderDispatch::error_on_failure;
     match options.device {
         Device::Cpu => Ok(builder),
-        Device::Cuda(index) => Ok(builder.with_execution_providers([strictly(cuda(index, options).build())])?),
+        Device::Cuda(index) => {
+            Ok(builder.with_execution_providers([strictly(cuda(index, options).build())])?)
+        }
         Device::TensorRt(index) => {
-            let providers = [strictly(tensorrt(index, options, geometry).build()), strictly(cuda(index, options).build())];
+            let providers = [
+                strictly(tensorrt(index, options, geometry).build()),
+                strictly(cuda(index, options).build()),
+            ];
             Ok(builder.with_execution_providers(providers)?)
         }
     }
@@ -47,7 +56,9 @@ fn tensorrt(index: u16, options: &EncoderOptions, geometry: &Geometry) -> Tensor
         .with_profile_opt_shapes(shape(largest))
         .with_profile_max_shapes(shape(largest));
     match &options.engines {
-        Some(directory) => tensorrt.with_engine_cache(true).with_engine_cache_path(directory.display()),
+        Some(directory) => {
+            tensorrt.with_engine_cache(true).with_engine_cache_path(directory.display())
+        }
         None => tensorrt,
     }
 }
@@ -56,7 +67,8 @@ fn tensorrt(index: u16, options: &EncoderOptions, geometry: &Geometry) -> Tensor
 /// replaces it is three times slower, so it is asked for only there.
 fn int8_overflows() -> bool {
     #[cfg(target_arch = "x86_64")]
-    return !(std::arch::is_x86_feature_detected!("avx512vnni") || std::arch::is_x86_feature_detected!("avxvnni"));
+    return !(std::arch::is_x86_feature_detected!("avx512vnni")
+        || std::arch::is_x86_feature_detected!("avxvnni"));
     #[cfg(not(target_arch = "x86_64"))]
     false
 }

@@ -14,7 +14,9 @@ use futures_util::FutureExt;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use crate::bundle::{Bundle, MANIFEST_FILE, Precision, STYLES_FILE, StyleBank, WEIGHTS_FILE, Weights};
+use crate::bundle::{
+    Bundle, MANIFEST_FILE, Precision, STYLES_FILE, StyleBank, WEIGHTS_FILE, Weights,
+};
 use crate::codec::{self, Limits};
 use crate::serve::cache::entry::{CacheKey, Kept};
 use crate::serve::error::Error;
@@ -102,10 +104,12 @@ pub fn safetensors(bytes: &[u8]) {
 /// Two bytes, the length of the JSON (all of the body where they are 0xffff), and a body of the Open Inference Protocol.
 pub fn open_inference(bytes: &[u8]) {
     let Some((length, rest)) = bytes.split_first_chunk() else { return };
-    let length = Some(u16::from_le_bytes(*length)).filter(|&length| length != u16::MAX).map(usize::from);
+    let length =
+        Some(u16::from_le_bytes(*length)).filter(|&length| length != u16::MAX).map(usize::from);
     let Ok(asked) = oip::body::read(Bytes::copy_from_slice(rest), length) else { return };
     // Both are asked, whatever the first one says.
-    let (parameters, inputs) = (oip::parameters::ask(asked.parameters), oip::input::pictures(asked.inputs));
+    let (parameters, inputs) =
+        (oip::parameters::ask(asked.parameters), oip::input::pictures(asked.inputs));
     drop(parameters);
     pictures(inputs);
 }
@@ -115,7 +119,8 @@ pub fn open_inference_message(bytes: &[u8]) {
     let Some((way, rest)) = bytes.split_first() else { return };
     let Ok(request) = oip::proto::ModelInferRequest::decode(rest) else { return };
     let Ok(asked) = oip::message::read(request, way & 1 == 1) else { return };
-    let (parameters, inputs) = (oip::parameters::ask(asked.infer.parameters), oip::input::pictures(asked.infer.inputs));
+    let (parameters, inputs) =
+        (oip::parameters::ask(asked.infer.parameters), oip::input::pictures(asked.infer.inputs));
     drop(parameters);
     pictures(inputs);
 }
@@ -143,19 +148,31 @@ pub fn bundle(bytes: &[u8]) {
     let manifest = match serde_json::from_slice::<serde_json::Value>(manifest) {
         Ok(mut manifest) => {
             if let Some(digest) = manifest.pointer_mut(&format!("/files/{STYLES_FILE}")) {
-                *digest = Sha256::digest(bank).iter().map(|byte| format!("{byte:02x}")).collect::<String>().into();
+                *digest = Sha256::digest(bank)
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect::<String>()
+                    .into();
             }
             manifest.to_string().into_bytes()
         }
         Err(_) => manifest.to_vec(),
     };
-    in_a_directory(&[(MANIFEST_FILE, &manifest), (STYLES_FILE, bank), (Precision::Fp32.file_name(), b"")], |dir| {
-        let Ok(bundle) = Bundle::open(dir) else { return };
-        assert_eq!(Bundle::digest_in(dir).expect("the manifest was read before"), bundle.digest);
-        bundle.manifest.files.keys().for_each(|file| assert_eq!(Path::new(file).components().count(), 1, "{file} leaves the directory"));
-        let half = bundle.manifest.geometry.half();
-        assert!(bundle.styles.entries.iter().all(|entry| entry.style.0.len() == half));
-    });
+    in_a_directory(
+        &[(MANIFEST_FILE, &manifest), (STYLES_FILE, bank), (Precision::Fp32.file_name(), b"")],
+        |dir| {
+            let Ok(bundle) = Bundle::open(dir) else { return };
+            assert_eq!(
+                Bundle::digest_in(dir).expect("the manifest was read before"),
+                bundle.digest
+            );
+            bundle.manifest.files.keys().for_each(|file| {
+                assert_eq!(Path::new(file).components().count(), 1, "{file} leaves the directory")
+            });
+            let half = bundle.manifest.geometry.half();
+            assert!(bundle.styles.entries.iter().all(|entry| entry.style.0.len() == half));
+        },
+    );
 }
 
 /// `weights.safetensors`.
@@ -172,8 +189,13 @@ pub fn weights(bytes: &[u8]) {
 /// A style bank: of a bundle, or of what was added to one.
 pub fn styles(bytes: &[u8]) {
     let Ok(bank) = StyleBank::from_bytes(bytes, HALF) else { return };
-    assert!(bank.entries.iter().all(|entry| entry.style.0.len() == HALF && entry.domain < bank.domains.len()));
-    let again = StyleBank::from_bytes(&bank.to_bytes(HALF).expect("what was read can be written"), HALF);
+    assert!(
+        bank.entries
+            .iter()
+            .all(|entry| entry.style.0.len() == HALF && entry.domain < bank.domains.len())
+    );
+    let again =
+        StyleBank::from_bytes(&bank.to_bytes(HALF).expect("what was read can be written"), HALF);
     assert_eq!(again.expect("what was written can be read"), bank);
 }
 
@@ -184,19 +206,23 @@ pub fn cache_entry(bytes: &[u8]) {
     let Ok(kept) = Kept::decode(&mut rest) else { return };
     let read = bytes.len() - rest.len();
     let mut written = Vec::new();
-    key.encode(&mut written).and_then(|()| kept.encode(&mut written)).expect("memory takes everything");
+    key.encode(&mut written)
+        .and_then(|()| kept.encode(&mut written))
+        .expect("memory takes everything");
     assert_eq!(written, bytes[..read]);
 }
 
 /// A body of both routes that take tiles.
 fn body(kind: &BodyKind, bytes: &[u8], query: Option<&str>) {
     let bytes = Bytes::copy_from_slice(bytes);
-    let augment: Result<Parsed<AugmentRequest>, Error> = at_once(kind.clone().parse(bytes.clone(), query));
+    let augment: Result<Parsed<AugmentRequest>, Error> =
+        at_once(kind.clone().parse(bytes.clone(), query));
     if let Ok(parsed) = augment {
         whole(&parsed.tiles);
         whole(&parsed.references);
     }
-    let encode: Result<Parsed<EncodeTilesRequest>, Error> = at_once(kind.clone().parse(bytes, query));
+    let encode: Result<Parsed<EncodeTilesRequest>, Error> =
+        at_once(kind.clone().parse(bytes, query));
     if let Ok(parsed) = encode {
         whole(&parsed.tiles);
         assert!(parsed.references.is_empty());
@@ -220,7 +246,11 @@ fn pictures(read: Result<oip::input::Pictures, Error>) {
 fn whole(tiles: &[TileInput]) {
     for tile in tiles {
         if let TileInput::Pixels { width, height, pixels } = tile {
-            assert!(!pixels.is_empty() && pixels.len() == width * height * 3, "{width}×{height} with {} bytes", pixels.len());
+            assert!(
+                !pixels.is_empty() && pixels.len() == width * height * 3,
+                "{width}×{height} with {} bytes",
+                pixels.len()
+            );
         }
     }
 }
@@ -238,7 +268,9 @@ fn in_a_directory(files: &[(&str, &[u8])], work: impl FnOnce(&Path)) {
             tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("there is a place for temporary files");
     }
     DIRECTORY.with(|dir| {
-        files.iter().for_each(|(name, bytes)| std::fs::write(dir.path().join(name), bytes).expect("a temporary file can be written"));
+        files.iter().for_each(|(name, bytes)| {
+            std::fs::write(dir.path().join(name), bytes).expect("a temporary file can be written")
+        });
         work(dir.path());
     });
 }

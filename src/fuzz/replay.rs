@@ -19,7 +19,8 @@ fn place(of: &str) -> PathBuf {
 }
 
 fn corpus(name: &str) -> Vec<Vec<u8>> {
-    let listed = std::fs::read_dir(place("corpus").join(name)).unwrap_or_else(|error| panic!("the corpus of {name}: {error}"));
+    let listed = std::fs::read_dir(place("corpus").join(name))
+        .unwrap_or_else(|error| panic!("the corpus of {name}: {error}"));
     let mut paths: Vec<PathBuf> = listed.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
@@ -56,8 +57,11 @@ impl Chance {
             5 => {
                 let width = 1 << self.below(4);
                 let edge = EDGES[self.below(EDGES.len())];
-                let number =
-                    if self.below(2) == 0 { edge.to_le_bytes()[..width].to_vec() } else { edge.to_be_bytes()[8 - width..].to_vec() };
+                let number = if self.below(2) == 0 {
+                    edge.to_le_bytes()[..width].to_vec()
+                } else {
+                    edge.to_be_bytes()[8 - width..].to_vec()
+                };
                 let over = (at + width).min(bytes.len());
                 bytes.splice(at.min(over)..over, number);
             }
@@ -82,9 +86,13 @@ fn survives(name: &str, target: Target, bytes: &[u8], which: &str) {
 fn replay(name: &str) {
     let (_, target) = TARGETS.into_iter().find(|(target, _)| *target == name).unwrap();
     let corpus = corpus(name);
-    corpus.iter().enumerate().for_each(|(index, bytes)| survives(name, target, bytes, &format!("file-{index}")));
+    corpus
+        .iter()
+        .enumerate()
+        .for_each(|(index, bytes)| survives(name, target, bytes, &format!("file-{index}")));
     let mut chance = Chance(ChaCha8Rng::seed_from_u64(6));
-    (0..MUTANTS).for_each(|n| survives(name, target, &chance.mutant(&corpus), &format!("mutant-{n}")));
+    (0..MUTANTS)
+        .for_each(|n| survives(name, target, &chance.mutant(&corpus), &format!("mutant-{n}")));
 }
 
 macro_rules! replayed {
@@ -113,12 +121,21 @@ replayed! {
 
 #[test]
 fn every_decoder_has_its_fuzzer_its_corpus_and_its_replay() {
-    let manifest: toml::Value = toml::from_str(&std::fs::read_to_string(place("Cargo.toml")).unwrap()).unwrap();
+    let manifest: toml::Value =
+        toml::from_str(&std::fs::read_to_string(place("Cargo.toml")).unwrap()).unwrap();
     let names = TARGETS.map(|(name, _)| name);
-    let fuzzers: Vec<&str> = manifest["bin"].as_array().unwrap().iter().map(|bin| bin["name"].as_str().unwrap()).collect();
+    let fuzzers: Vec<&str> = manifest["bin"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|bin| bin["name"].as_str().unwrap())
+        .collect();
     assert_eq!((fuzzers, REPLAYED), (names.to_vec(), &names[..]));
     for name in names {
-        assert!(place("fuzz_targets").join(format!("{name}.rs")).is_file() && !corpus(name).is_empty(), "{name}");
+        assert!(
+            place("fuzz_targets").join(format!("{name}.rs")).is_file() && !corpus(name).is_empty(),
+            "{name}"
+        );
     }
 }
 

@@ -58,7 +58,11 @@ pub enum Extent {
 }
 
 /// Those of the schedule that take place.
-pub fn take(schedule: impl Iterator<Item = Duration>, warmup: Duration, extent: Extent) -> impl Iterator<Item = Duration> {
+pub fn take(
+    schedule: impl Iterator<Item = Duration>,
+    warmup: Duration,
+    extent: Extent,
+) -> impl Iterator<Item = Duration> {
     let mut measured = 0;
     schedule.take_while(move |&at| {
         measured += u64::from(at >= warmup);
@@ -71,7 +75,11 @@ pub fn take(schedule: impl Iterator<Item = Duration>, warmup: Duration, extent: 
 
 /// Tells of every arrival when its time has come, from a thread of its own: it sleeps to some ten microseconds, the
 /// runtime's timers to a millisecond, which would be part of every latency.
-pub fn announce(start: Instant, arrivals: impl Iterator<Item = Duration> + Send + 'static, tell: UnboundedSender<Instant>) {
+pub fn announce(
+    start: Instant,
+    arrivals: impl Iterator<Item = Duration> + Send + 'static,
+    tell: UnboundedSender<Instant>,
+) {
     std::thread::spawn(move || {
         for offset in arrivals {
             let due = start + offset;
@@ -90,19 +98,30 @@ mod tests {
     #[test]
     fn constant_arrivals_are_even_and_do_not_drift() {
         let schedule: Vec<_> = Schedule::new(Arrivals::Constant, 3.0, 0).take(300_001).collect();
-        assert_eq!((schedule[0], schedule[300_000]), (Duration::ZERO, Duration::from_secs(100_000)));
-        assert!(schedule.windows(2).all(|pair| ((pair[1] - pair[0]).as_secs_f64() - 1.0 / 3.0).abs() < 1e-6));
+        assert_eq!(
+            (schedule[0], schedule[300_000]),
+            (Duration::ZERO, Duration::from_secs(100_000))
+        );
+        assert!(
+            schedule
+                .windows(2)
+                .all(|pair| ((pair[1] - pair[0]).as_secs_f64() - 1.0 / 3.0).abs() < 1e-6)
+        );
     }
 
     #[test]
     fn poisson_arrivals_keep_the_rate_and_vary_as_they_should() {
         let schedule: Vec<_> = Schedule::new(Arrivals::Poisson, 50.0, 1).take(100_000).collect();
-        let gaps: Vec<f64> = schedule.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
+        let gaps: Vec<f64> =
+            schedule.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
         let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
         let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
         // The standard error of both is about 1/√100,000, a third of a per cent.
         assert!((mean * 50.0 - 1.0).abs() < 0.02, "{mean}");
-        assert!((variance.sqrt() / mean - 1.0).abs() < 0.02, "an exponential's deviation is its mean: {variance}");
+        assert!(
+            (variance.sqrt() / mean - 1.0).abs() < 0.02,
+            "an exponential's deviation is its mean: {variance}"
+        );
     }
 
     #[test]

@@ -61,8 +61,14 @@ pub struct Writer {
 
 impl Writer {
     pub fn new(pool: Pool, tiles: &TilesArgs, ask: &AskArgs, seed: u64) -> Self {
-        let mix = Mix { seed, tiles_per_request: ask.tiles_per_request.clone(), variants: ask.variants.clone(), pool: pool.tiles.len() };
-        let keys = (tiles.by == By::Key).then(|| (0..pool.tiles.len()).map(|tile| pool.key(tile)).collect());
+        let mix = Mix {
+            seed,
+            tiles_per_request: ask.tiles_per_request.clone(),
+            variants: ask.variants.clone(),
+            pool: pool.tiles.len(),
+        };
+        let keys = (tiles.by == By::Key)
+            .then(|| (0..pool.tiles.len()).map(|tile| pool.key(tile)).collect());
         let template = Ask {
             model: ask.model.clone(),
             variants: 1,
@@ -72,7 +78,15 @@ impl Writer {
             priority: ask.priority,
             timeout_ms: ask.timeout_ms,
         };
-        Self { pool, mix, keys, unique: tiles.unique, form: ask.form, accept: ask.accept, ask: template }
+        Self {
+            pool,
+            mix,
+            keys,
+            unique: tiles.unique,
+            form: ask.form,
+            accept: ask.accept,
+            ask: template,
+        }
     }
 
     /// Request `number` of the run.
@@ -86,8 +100,10 @@ impl Writer {
             return Ok(self.by_key(&ask, tiles.iter().map(|&tile| keys[tile]).collect()));
         }
         let first = number * self.mix.largest() as u64;
-        let stamped = |place: usize| self.unique.then(|| stamp(self.mix.seed, first + place as u64));
-        let tiles: Vec<_> = tiles.into_iter().enumerate().map(|(place, tile)| (tile, stamped(place))).collect();
+        let stamped =
+            |place: usize| self.unique.then(|| stamp(self.mix.seed, first + place as u64));
+        let tiles: Vec<_> =
+            tiles.into_iter().enumerate().map(|(place, tile)| (tile, stamped(place))).collect();
         self.by_tile(&ask, &tiles)
     }
 
@@ -95,17 +111,28 @@ impl Writer {
     ///
     /// # Errors
     /// See [`Pool::put`].
-    pub fn prelude(&self, most_tiles: usize, most_bytes: usize) -> Result<Vec<Prepared>, EncodeError> {
-        let largest = self.pool.tiles.iter().map(|tile| tile.width * tile.height * 3).max().unwrap_or(1);
+    pub fn prelude(
+        &self,
+        most_tiles: usize,
+        most_bytes: usize,
+    ) -> Result<Vec<Prepared>, EncodeError> {
+        let largest =
+            self.pool.tiles.iter().map(|tile| tile.width * tile.height * 3).max().unwrap_or(1);
         let ask = Ask { priority: None, timeout_ms: None, ..self.ask.clone() };
         let all: Vec<_> = (0..self.pool.tiles.len()).map(|tile| (tile, None)).collect();
         // Forms that hold any number of tiles, and the one of mixed sizes where they may be mixed.
-        let accept = if self.form == Form::Safetensors { Accept::Safetensors } else { Accept::Json };
-        let request = |tiles| self.by_tile(&ask, tiles).map(|request| Prepared { accept, ..request });
+        let accept =
+            if self.form == Form::Safetensors { Accept::Safetensors } else { Accept::Json };
+        let request =
+            |tiles| self.by_tile(&ask, tiles).map(|request| Prepared { accept, ..request });
         all.chunks((most_bytes / largest).clamp(1, most_tiles)).map(request).collect()
     }
 
-    fn by_tile(&self, ask: &Ask, tiles: &[(usize, Option<Stamp>)]) -> Result<Prepared, EncodeError> {
+    fn by_tile(
+        &self,
+        ask: &Ask,
+        tiles: &[(usize, Option<Stamp>)],
+    ) -> Result<Prepared, EncodeError> {
         let mut frames = Vec::with_capacity(3 * tiles.len() + 3);
         let (before, after): (&'static [u8], &'static [u8]) = match self.form {
             Form::Multipart => {
@@ -125,7 +152,8 @@ impl Writer {
         for (place, &(tile, stamp)) in tiles.iter().enumerate() {
             match self.form {
                 Form::Json if place > 0 => frames.push(Bytes::from_static(b",")),
-                Form::Multipart => frames.extend([Bytes::from_static(BOUNDARY.as_bytes()), Bytes::from_static(before)]),
+                Form::Multipart => frames
+                    .extend([Bytes::from_static(BOUNDARY.as_bytes()), Bytes::from_static(before)]),
                 _ => {}
             }
             self.pool.put(tile, stamp, &mut frames)?;
@@ -141,7 +169,8 @@ impl Writer {
 
     fn by_key(&self, ask: &Ask, keys: Vec<Key>) -> Prepared {
         let frames = if self.form == Form::Json {
-            let hex: Vec<String> = keys.iter().map(|key| blake3::Hash::from_bytes(*key).to_string()).collect();
+            let hex: Vec<String> =
+                keys.iter().map(|key| blake3::Hash::from_bytes(*key).to_string()).collect();
             vec![json!({"request": ask, "keys": hex}).to_string().into()]
         } else {
             vec![tensor_head(ask, "keys", &[keys.len(), size_of::<Key>()]), keys.concat().into()]
@@ -157,7 +186,15 @@ impl Writer {
             // The server tells kinds apart by their first bytes; the header says only that it is one picture.
             Form::Image => (format!("{AUGMENT}?{}", query(ask)), "image/*"),
         };
-        Prepared { path, content_type, accept: self.accept, frames, tiles, variants: ask.variants, keys }
+        Prepared {
+            path,
+            content_type,
+            accept: self.accept,
+            frames,
+            tiles,
+            variants: ask.variants,
+            keys,
+        }
     }
 }
 
@@ -172,7 +209,8 @@ fn stamp(seed: u64, count: u64) -> Stamp {
 /// Everything of a safetensors body before its one tensor of bytes, as <https://github.com/huggingface/safetensors> has it.
 fn tensor_head(ask: &Ask, name: &str, shape: &[usize]) -> Bytes {
     let tensor = json!({"dtype": "U8", "shape": shape, "data_offsets": [0, shape.iter().product::<usize>()]});
-    let mut header = json!({"__metadata__": {"request": json!(ask).to_string()}, name: tensor}).to_string();
+    let mut header =
+        json!({"__metadata__": {"request": json!(ask).to_string()}, name: tensor}).to_string();
     // Spaces up to a multiple of eight, so that whoever maps the tensor finds it aligned.
     header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
     [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat().into()
@@ -186,14 +224,18 @@ fn form_head(ask: &Ask) -> Bytes {
 
 fn query(ask: &Ask) -> String {
     let Value::Object(fields) = json!(ask) else { unreachable!("a struct is an object") };
-    let pair = |(name, value): (String, Value)| format!("{name}={}", escape(value.as_str().unwrap_or(&value.to_string())));
+    let pair = |(name, value): (String, Value)| {
+        format!("{name}={}", escape(value.as_str().unwrap_or(&value.to_string())))
+    };
     fields.into_iter().map(pair).collect::<Vec<_>>().join("&")
 }
 
 /// Percent-encoding, RFC 3986.
 fn escape(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 #[cfg(test)]
@@ -207,7 +249,8 @@ mod tests {
 
     fn writer(flags: &str) -> Writer {
         let args = LoadArgs::told(&format!("--seed 5 {flags}")).unwrap();
-        let pool = Pool::open(&args.tiles, args.ask.form, 16, args.ask.resize, args.seed()).unwrap();
+        let pool =
+            Pool::open(&args.tiles, args.ask.form, 16, args.ask.resize, args.seed()).unwrap();
         Writer::new(pool, &args.tiles, &args.ask, args.seed())
     }
 
@@ -230,12 +273,18 @@ mod tests {
 
     #[test]
     fn a_tensor_body_carries_the_request_and_the_tiles_of_the_pool() {
-        let writer = writer("--tiles-per-request 2 --variants 3 --distinct 4 --priority bulk --timeout-ms 9 --method identity");
+        let writer = writer(
+            "--tiles-per-request 2 --variants 3 --distinct 4 --priority bulk --timeout-ms 9 --method identity",
+        );
         let body = writer.request(1).unwrap().frames.concat();
         let (_, header) = SafeTensors::read_metadata(&body).unwrap();
-        let ask: Value = serde_json::from_str(&header.metadata().as_ref().unwrap()["request"]).unwrap();
+        let ask: Value =
+            serde_json::from_str(&header.metadata().as_ref().unwrap()["request"]).unwrap();
         let seed = writer.mix.draw(1).seed;
-        assert_eq!(ask, json!({"variants": 3, "seed": seed, "method": "identity", "priority": "bulk", "timeout_ms": 9}));
+        assert_eq!(
+            ask,
+            json!({"variants": 3, "seed": seed, "method": "identity", "priority": "bulk", "timeout_ms": 9})
+        );
         assert_eq!(writer.request(1).unwrap().frames.concat(), body, "a request can be made again");
     }
 
@@ -248,20 +297,35 @@ mod tests {
         let keys = file.tensor("keys").unwrap();
         assert_eq!((keys.shape(), file.len()), ([2, 32].as_slice(), 1));
         let draw = tensor.mix.draw(0);
-        assert_eq!(keys.data(), [tensor.pool.key(draw.tiles[0]), tensor.pool.key(draw.tiles[1])].concat());
+        assert_eq!(
+            keys.data(),
+            [tensor.pool.key(draw.tiles[0]), tensor.pool.key(draw.tiles[1])].concat()
+        );
         let prelude = tensor.prelude(2, 1 << 20).unwrap();
         assert_eq!(prelude.iter().map(|request| request.tiles).collect::<Vec<_>>(), [2, 1]);
 
         let json = writer("--by key --form json --tiles-per-request 2 --distinct 3");
-        let body: Value = serde_json::from_slice(&json.request(0).unwrap().frames.concat()).unwrap();
-        assert_eq!(body["keys"][0], blake3::Hash::from_bytes(json.pool.key(draw.tiles[0])).to_string());
+        let body: Value =
+            serde_json::from_slice(&json.request(0).unwrap().frames.concat()).unwrap();
+        assert_eq!(
+            body["keys"][0],
+            blake3::Hash::from_bytes(json.pool.key(draw.tiles[0])).to_string()
+        );
     }
 
     #[test]
     fn a_picture_has_its_request_in_the_query() {
         let request = writer("--form image --model tiny/1 --resize").request(0).unwrap();
-        assert!(request.path.starts_with("/v1/augment?") && request.path.contains("model=tiny/1"), "{}", request.path);
-        assert!(request.path.contains("resize=true") && request.path.contains("method=vit"), "{}", request.path);
+        assert!(
+            request.path.starts_with("/v1/augment?") && request.path.contains("model=tiny/1"),
+            "{}",
+            request.path
+        );
+        assert!(
+            request.path.contains("resize=true") && request.path.contains("method=vit"),
+            "{}",
+            request.path
+        );
         assert_eq!(escape("a b/c&d"), "a%20b/c%26d");
     }
 }

@@ -29,15 +29,23 @@ pub fn check(headers: &HeaderMap, body: &[u8], request: &Prepared) -> Result<(),
         Accept::Tar => tar(body, request)?,
         Accept::Png | Accept::Jpeg | Accept::Webp => picture(body).map(|()| Vec::new())?,
     };
-    let differs = |(given, wanted): &(&String, &Key)| **given != blake3::Hash::from_bytes(**wanted).to_string();
+    let differs = |(given, wanted): &(&String, &Key)| {
+        **given != blake3::Hash::from_bytes(**wanted).to_string()
+    };
     match keys.iter().zip(&request.keys).position(|pair| differs(&pair)) {
-        Some(tile) => Err(format!("tile {tile} has the key {}, which is not the one asked for", keys[tile])),
+        Some(tile) => {
+            Err(format!("tile {tile} has the key {}, which is not the one asked for", keys[tile]))
+        }
         None => Ok(()),
     }
 }
 
 fn counted(what: &str, given: usize, wanted: usize) -> Result<(), String> {
-    if given == wanted { Ok(()) } else { Err(format!("{given} {what}, and asked for were {wanted}")) }
+    if given == wanted {
+        Ok(())
+    } else {
+        Err(format!("{given} {what}, and asked for were {wanted}"))
+    }
 }
 
 fn picture(bytes: &[u8]) -> Result<(), String> {
@@ -50,13 +58,24 @@ fn tensor(body: &[u8], request: &Prepared) -> Result<Vec<String>, String> {
     let (_, header) = SafeTensors::read_metadata(body).map_err(unreadable)?;
     let file = SafeTensors::deserialize(body).map_err(unreadable)?;
     let view = file.tensor("variants").map_err(unreadable)?;
-    let [tiles, variants, _, _, 3] = *view.shape() else { return Err(format!("variants is {:?}", view.shape())) };
+    let [tiles, variants, _, _, 3] = *view.shape() else {
+        return Err(format!("variants is {:?}", view.shape()));
+    };
     if (tiles, variants, view.dtype()) != (request.tiles, request.variants, Dtype::U8) {
         let (n, k) = (request.tiles, request.variants);
-        return Err(format!("variants is {:?} {:?}, and asked for were {n} tiles × {k}", view.dtype(), view.shape()));
+        return Err(format!(
+            "variants is {:?} {:?}, and asked for were {n} tiles × {k}",
+            view.dtype(),
+            view.shape()
+        ));
     }
-    let provenance = header.metadata().as_ref().and_then(|metadata| metadata.get("provenance")).ok_or("there is no provenance")?;
-    let records: Vec<Value> = serde_json::from_str(provenance).map_err(|error| format!("the provenance: {error}"))?;
+    let provenance = header
+        .metadata()
+        .as_ref()
+        .and_then(|metadata| metadata.get("provenance"))
+        .ok_or("there is no provenance")?;
+    let records: Vec<Value> =
+        serde_json::from_str(provenance).map_err(|error| format!("the provenance: {error}"))?;
     counted("records", records.len(), tiles * variants)?;
     Ok(records.iter().step_by(variants.max(1)).map(key).collect())
 }
@@ -66,7 +85,8 @@ fn key(record: &Value) -> String {
 }
 
 fn json(body: &[u8], request: &Prepared) -> Result<Vec<String>, String> {
-    let answer: Value = serde_json::from_slice(body).map_err(|error| format!("no JSON: {error}"))?;
+    let answer: Value =
+        serde_json::from_slice(body).map_err(|error| format!("no JSON: {error}"))?;
     let tiles = answer["tiles"].as_array().ok_or("there is no list `tiles`")?;
     counted("tiles", tiles.len(), request.tiles)?;
     for tile in tiles {
@@ -82,7 +102,10 @@ fn json(body: &[u8], request: &Prepared) -> Result<Vec<String>, String> {
 
 fn multipart(body: &[u8], content_type: &str, request: &Prepared) -> Result<Vec<String>, String> {
     // The parts are not those of a form, and have no names; between the boundaries they are read alike.
-    let boundary = content_type.split_once("boundary=").map(|(_, boundary)| boundary.trim_matches('"')).ok_or("there is no boundary")?;
+    let boundary = content_type
+        .split_once("boundary=")
+        .map(|(_, boundary)| boundary.trim_matches('"'))
+        .ok_or("there is no boundary")?;
     let delimiter = format!("--{boundary}\r\n");
     let mut starts = Vec::new();
     let mut from = 0;

@@ -28,7 +28,8 @@ impl Connection {
         let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
         // The last packet of a request is not to wait for the first acknowledgement.
         stream.set_nodelay(true)?;
-        let (sender, connection) = Builder::new().handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
+        let (sender, connection) =
+            Builder::new().handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
         tokio::spawn(async move {
             // How it ended is told to whoever waits for an answer on it.
             let _ = connection.await;
@@ -40,7 +41,10 @@ impl Connection {
     ///
     /// # Errors
     /// When the connection breaks.
-    pub async fn send(&mut self, mut request: Request<Frames>) -> hyper::Result<Response<Incoming>> {
+    pub async fn send(
+        &mut self,
+        mut request: Request<Frames>,
+    ) -> hyper::Result<Response<Incoming>> {
         if let Some(authorization) = &self.authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization.clone());
         }
@@ -69,7 +73,10 @@ impl Body for Frames {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let next = self.rest.pop_front();
         self.length -= next.as_ref().map_or(0, |frame| frame.remaining() as u64);
         Poll::Ready(next.map(|frame| Ok(Frame::data(frame))))

@@ -30,7 +30,8 @@ pub fn tile(seed: u64, number: u64, side: usize) -> RgbImage {
     for cover in cover {
         let grain = dice.next_u32().to_le_bytes();
         for channel in 0..3 {
-            let colour = GROUND[channel] + tint[channel] + cover * (NUCLEUS[channel] - GROUND[channel]);
+            let colour =
+                GROUND[channel] + tint[channel] + cover * (NUCLEUS[channel] - GROUND[channel]);
             let noise = NOISE * (f32::from(grain[channel]) / 127.5 - 1.0);
             pixels.push((colour + noise).round().clamp(0.0, 255.0) as u8);
         }
@@ -41,7 +42,9 @@ pub fn tile(seed: u64, number: u64, side: usize) -> RgbImage {
 /// Lays one disc on the cover, 0 (ground) to 1 (nucleus).
 fn disc(cover: &mut [f32], side: usize, (x, y): (f32, f32), radius: f32) {
     let reach = radius + EDGE;
-    let span = |centre: f32| (centre - reach).max(0.0) as usize..((centre + reach).ceil() as usize).min(side);
+    let span = |centre: f32| {
+        (centre - reach).max(0.0) as usize..((centre + reach).ceil() as usize).min(side)
+    };
     for row in span(y) {
         for column in span(x) {
             let away = (column as f32 + 0.5 - x).hypot(row as f32 + 0.5 - y);
@@ -64,7 +67,8 @@ mod tests {
 
     #[test]
     fn tiles_are_distinct_and_the_same_every_time() {
-        let draw = |seed| (0..40).map(|number| tile(seed, number, 32).pixels).collect::<BTreeSet<_>>();
+        let draw =
+            |seed| (0..40).map(|number| tile(seed, number, 32).pixels).collect::<BTreeSet<_>>();
         assert_eq!(draw(1).len(), 40);
         assert_eq!(draw(1), draw(1));
         assert!(draw(1).is_disjoint(&draw(2)));

@@ -74,8 +74,12 @@ impl Driver {
 
     async fn arrive(&mut self, due: Option<Instant>, under_way: &mut UnderWay) {
         match (due, &mut self.pace) {
-            (Some(due), Pace::Open { max_outstanding, .. }) if under_way.flights.len() >= *max_outstanding => {
-                let detail = format!("{max_outstanding} requests were under way, and no more are sent at once");
+            (Some(due), Pace::Open { max_outstanding, .. })
+                if under_way.flights.len() >= *max_outstanding =>
+            {
+                let detail = format!(
+                    "{max_outstanding} requests were under way, and no more are sent at once"
+                );
                 self.tally.unsent(due, Failure::new("outstanding", detail));
             }
             (Some(due), _) => self.launch(due, under_way).await,

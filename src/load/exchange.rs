@@ -68,10 +68,22 @@ impl Failure {
 }
 
 /// Sends a request over the connection given, or a new one; returns the connection if it can be used again.
-pub async fn exchange(terms: &Terms, idle: Option<Connection>, request: Prepared) -> (Option<Connection>, Outcome) {
-    let mut sent = Outcome { ended: Instant::now(), bytes_out: 0, bytes_in: 0, result: Err(Failure::new("timeout", "")) };
-    let answered = tokio::time::timeout(terms.give_up_after, attempt(terms, idle, &request, &mut sent)).await;
-    let late = || (None, Err(Failure::new("timeout", format!("no answer within {:?}", terms.give_up_after))));
+pub async fn exchange(
+    terms: &Terms,
+    idle: Option<Connection>,
+    request: Prepared,
+) -> (Option<Connection>, Outcome) {
+    let mut sent = Outcome {
+        ended: Instant::now(),
+        bytes_out: 0,
+        bytes_in: 0,
+        result: Err(Failure::new("timeout", "")),
+    };
+    let answered =
+        tokio::time::timeout(terms.give_up_after, attempt(terms, idle, &request, &mut sent)).await;
+    let late = || {
+        (None, Err(Failure::new("timeout", format!("no answer within {:?}", terms.give_up_after))))
+    };
     let (connection, result) = answered.unwrap_or_else(|_| late());
     let refused = result.as_ref().is_err_and(|failure| failure.kind == "connect");
     let outcome = Outcome { ended: Instant::now(), result, ..sent };
@@ -83,7 +95,12 @@ pub async fn exchange(terms: &Terms, idle: Option<Connection>, request: Prepared
 
 type Attempt = (Option<Connection>, Result<Done, Failure>);
 
-async fn attempt(terms: &Terms, idle: Option<Connection>, request: &Prepared, sent: &mut Outcome) -> Attempt {
+async fn attempt(
+    terms: &Terms,
+    idle: Option<Connection>,
+    request: &Prepared,
+    sent: &mut Outcome,
+) -> Attempt {
     let mut connection = match usable(idle).await {
         Some(connection) => connection,
         None => match Connection::open(&terms.target).await {
@@ -96,7 +113,9 @@ async fn attempt(terms: &Terms, idle: Option<Connection>, request: &Prepared, se
         .header(HOST, terms.target.authority())
         .header(CONTENT_TYPE, request.content_type)
         .header(ACCEPT, request.accept.media_type());
-    let head = head.body(Frames::from(request.frames.clone())).expect("the path and the headers are ASCII");
+    let head = head
+        .body(Frames::from(request.frames.clone()))
+        .expect("the path and the headers are ASCII");
     let broken = |error: &dyn std::error::Error| Failure::new("broken", deepest(error));
     let response = match connection.send(head).await {
         Ok(response) => response,
@@ -118,7 +137,12 @@ async fn usable(idle: Option<Connection>) -> Option<Connection> {
     connection.is_free().await.then_some(connection)
 }
 
-async fn done(terms: &Terms, response: Response<Incoming>, request: &Prepared, bytes_in: &mut u64) -> hyper::Result<Result<Done, Failure>> {
+async fn done(
+    terms: &Terms,
+    response: Response<Incoming>,
+    request: &Prepared,
+    bytes_in: &mut u64,
+) -> hyper::Result<Result<Done, Failure>> {
     let (head, mut body) = response.into_parts();
     let mut kept = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -130,7 +154,11 @@ async fn done(terms: &Terms, response: Response<Incoming>, request: &Prepared, b
         }
     }
     let checked = if terms.check { check::check(&head.headers, &kept, request) } else { Ok(()) };
-    let done = Done { tiles: request.tiles, variants: request.tiles * request.variants, timing: server_timing(&head.headers) };
+    let done = Done {
+        tiles: request.tiles,
+        variants: request.tiles * request.variants,
+        timing: server_timing(&head.headers),
+    };
     Ok(checked.map(|()| done).map_err(|said| Failure::new("check", said)))
 }
 
@@ -181,9 +209,18 @@ mod tests {
 
     #[test]
     fn server_timing_is_read_and_what_is_not_known_is_passed_over() {
-        let read = |text: &str| server_timing(&[("server-timing".parse().unwrap(), text.parse().unwrap())].into_iter().collect());
+        let read = |text: &str| {
+            server_timing(
+                &[("server-timing".parse().unwrap(), text.parse().unwrap())].into_iter().collect(),
+            )
+        };
         let timing = ServerTiming { queue: 1.5, encode: 20.25, synthesise: 0.5, total: 23.0 };
-        assert_eq!(read("queue;dur=1.5, encode;dur=20.25, cache;dur=9, synthesise;dur=0.5, total;dur=23.0"), Some(timing));
+        assert_eq!(
+            read(
+                "queue;dur=1.5, encode;dur=20.25, cache;dur=9, synthesise;dur=0.5, total;dur=23.0"
+            ),
+            Some(timing)
+        );
         assert_eq!(read("total"), None);
     }
 }

@@ -53,11 +53,17 @@ mod tests {
 
     #[test]
     fn every_number_of_the_lists_is_drawn_and_a_number_has_one_draw() {
-        let mix = Mix { seed: 3, tiles_per_request: vec![1, 8, 32], variants: vec![1, 4], pool: 40 };
+        let mix =
+            Mix { seed: 3, tiles_per_request: vec![1, 8, 32], variants: vec![1, 4], pool: 40 };
         let draws: Vec<_> = (0..200).map(|number| mix.draw(number)).collect();
-        let kinds: BTreeSet<_> = draws.iter().map(|draw| (draw.tiles.len(), draw.variants)).collect();
+        let kinds: BTreeSet<_> =
+            draws.iter().map(|draw| (draw.tiles.len(), draw.variants)).collect();
         assert_eq!(kinds.len(), 6);
-        assert!(draws.iter().all(|draw| draw.tiles.iter().collect::<BTreeSet<_>>().len() == draw.tiles.len()));
+        assert!(
+            draws
+                .iter()
+                .all(|draw| draw.tiles.iter().collect::<BTreeSet<_>>().len() == draw.tiles.len())
+        );
         assert!(draws.iter().all(|draw| draw.seed < 1 << 53));
         assert_eq!(draws[7], mix.draw(7));
         assert_ne!(draws[7], Mix { seed: 4, ..mix }.draw(7));

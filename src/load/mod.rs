@@ -87,17 +87,33 @@ pub fn run(args: &LoadArgs) -> Result<(Report, Ending), LoadError> {
 
 async fn measure(args: &LoadArgs) -> Result<(Report, Ending), LoadError> {
     let model = server::model(&args.url, args.ask.model.as_deref()).await?;
-    let pool = Pool::open(&args.tiles, args.ask.form, model.geometry.image_size, args.ask.resize, args.seed())?;
+    let pool = Pool::open(
+        &args.tiles,
+        args.ask.form,
+        model.geometry.image_size,
+        args.ask.resize,
+        args.seed(),
+    )?;
     let drawn_from = pool.tiles.len();
-    tracing::info!("{}/{} at {}, {drawn_from} tiles to draw from", model.name, model.version, args.url);
+    tracing::info!(
+        "{}/{} at {}, {drawn_from} tiles to draw from",
+        model.name,
+        model.version,
+        args.url
+    );
     let writer = Writer::new(pool, &args.tiles, &args.ask, args.seed());
-    let terms = Arc::new(Terms { target: args.url.clone(), give_up_after: args.pace.give_up_after.0, check: args.ask.check });
+    let terms = Arc::new(Terms {
+        target: args.url.clone(),
+        give_up_after: args.pace.give_up_after.0,
+        check: args.ask.check,
+    });
     if args.tiles.by == By::Key {
         send_all(&writer, &terms).await?;
     }
     let interrupt = interrupted()?;
 
-    let extent = args.pace.requests.map_or(Extent::Duration(args.pace.duration.0), Extent::Requests);
+    let extent =
+        args.pace.requests.map_or(Extent::Duration(args.pace.duration.0), Extent::Requests);
     let start = Instant::now();
     let window_start = start + args.warmup();
     let end = match extent {
@@ -108,7 +124,10 @@ async fn measure(args: &LoadArgs) -> Result<(Report, Ending), LoadError> {
         pace: pace(args, start, extent),
         terms,
         requests: write_ahead(writer),
-        tally: Tally::new(Window { start: window_start, end }, args.ask.timeout_ms.map(Duration::from_millis)),
+        tally: Tally::new(
+            Window { start: window_start, end },
+            args.ask.timeout_ms.map(Duration::from_millis),
+        ),
         progress: Progress::new(extent),
     };
     let (tally, ending) = driver.run(interrupt).await;
@@ -116,7 +135,9 @@ async fn measure(args: &LoadArgs) -> Result<(Report, Ending), LoadError> {
 }
 
 fn pace(args: &LoadArgs, start: Instant, extent: Extent) -> Pace {
-    let Some(rate) = args.pace.rate else { return Pace::Closed { concurrency: args.pace.concurrency, extent } };
+    let Some(rate) = args.pace.rate else {
+        return Pace::Closed { concurrency: args.pace.concurrency, extent };
+    };
     let (tell, arrivals) = mpsc::unbounded_channel();
     let schedule = Schedule::new(args.pace.arrivals, rate, args.seed());
     arrivals::announce(start, arrivals::take(schedule, args.warmup(), extent), tell);
@@ -128,7 +149,8 @@ fn write_ahead(writer: Writer) -> mpsc::Receiver<Prepared> {
     let (send, requests) = mpsc::channel(AHEAD);
     std::thread::spawn(move || {
         for number in 0.. {
-            let request = writer.request(number).expect("a tile that was written once can be written again");
+            let request =
+                writer.request(number).expect("a tile that was written once can be written again");
             if send.blocking_send(request).is_err() {
                 break;
             }

@@ -107,7 +107,13 @@ pub struct AskArgs {
     #[arg(long, env = "RESTAIN_LOAD_TILES_PER_REQUEST", value_delimiter = ',', value_name = "N")]
     pub tiles_per_request: Vec<usize>,
     /// Variants of each tile; of several numbers each request takes one at random
-    #[arg(long, env = "RESTAIN_LOAD_VARIANTS", value_delimiter = ',', value_name = "K", default_value = "1")]
+    #[arg(
+        long,
+        env = "RESTAIN_LOAD_VARIANTS",
+        value_delimiter = ',',
+        value_name = "K",
+        default_value = "1"
+    )]
     pub variants: Vec<usize>,
     /// Form of the requests
     #[arg(long, env = "RESTAIN_LOAD_FORM", value_enum, default_value = "safetensors")]
@@ -165,20 +171,44 @@ impl LoadArgs {
             ask.tiles_per_request.push(if one { 1 } else { 32 });
         }
         let wrong = |so: bool, said: &str| if so { Err(said.to_owned()) } else { Ok(()) };
-        wrong(ask.tiles_per_request.contains(&0), "--tiles-per-request is 0, and a request has at least one tile")?;
-        wrong(ask.form == Form::Image && ask.tiles_per_request != [1], "--form image has one tile a request: --tiles-per-request 1")?;
+        wrong(
+            ask.tiles_per_request.contains(&0),
+            "--tiles-per-request is 0, and a request has at least one tile",
+        )?;
+        wrong(
+            ask.form == Form::Image && ask.tiles_per_request != [1],
+            "--form image has one tile a request: --tiles-per-request 1",
+        )?;
         let several = ask.tiles_per_request != [1] || ask.variants != [1];
-        wrong(ask.accept.is_picture() && several, "--accept of a picture has one: --tiles-per-request 1 --variants 1")?;
+        wrong(
+            ask.accept.is_picture() && several,
+            "--accept of a picture has one: --tiles-per-request 1 --variants 1",
+        )?;
         let no_keys = tiles.by == By::Key && matches!(ask.form, Form::Image | Form::Multipart);
         wrong(no_keys, "--by key takes --form safetensors or json: the other forms carry no keys")?;
-        wrong(tiles.by == By::Key && tiles.unique, "--unique tiles were never sent before, and have no key to be named --by")?;
-        wrong(tiles.distinct == Some(0), "--distinct is 0, and requests draw from at least one tile")?;
-        wrong(pace.concurrency == 0, "--concurrency is 0, and at least one request must be under way")?;
-        wrong(pace.max_outstanding == 0, "--max-outstanding is 0, and at least one request must be under way")?;
+        wrong(
+            tiles.by == By::Key && tiles.unique,
+            "--unique tiles were never sent before, and have no key to be named --by",
+        )?;
+        wrong(
+            tiles.distinct == Some(0),
+            "--distinct is 0, and requests draw from at least one tile",
+        )?;
+        wrong(
+            pace.concurrency == 0,
+            "--concurrency is 0, and at least one request must be under way",
+        )?;
+        wrong(
+            pace.max_outstanding == 0,
+            "--max-outstanding is 0, and at least one request must be under way",
+        )?;
         wrong(pace.threads == 0, "--threads is 0, and one is needed")?;
         let rate_ok = pace.rate.is_none_or(|rate| rate.is_finite() && rate > 0.0);
         wrong(!rate_ok, "--rate is not above 0")?;
-        wrong(pace.requests == Some(0) || pace.duration.0.is_zero(), "--requests or --duration is 0, and nothing would be measured")?;
+        wrong(
+            pace.requests == Some(0) || pace.duration.0.is_zero(),
+            "--requests or --duration is 0, and nothing would be measured",
+        )?;
         Ok(self)
     }
 
@@ -222,10 +252,16 @@ mod tests {
     #[test]
     fn defaults_follow_from_what_was_given() {
         let args = LoadArgs::told("").unwrap();
-        assert_eq!((args.ask.tiles_per_request.as_slice(), args.warmup().as_secs()), ([32].as_slice(), 3));
+        assert_eq!(
+            (args.ask.tiles_per_request.as_slice(), args.warmup().as_secs()),
+            ([32].as_slice(), 3)
+        );
         assert_ne!(args.seed(), LoadArgs::told("").unwrap().seed());
         let args = LoadArgs::told("--accept png --requests 5 --seed 9").unwrap();
-        assert_eq!((args.ask.tiles_per_request.as_slice(), args.warmup().as_secs(), args.seed()), ([1].as_slice(), 0, 9));
+        assert_eq!(
+            (args.ask.tiles_per_request.as_slice(), args.warmup().as_secs(), args.seed()),
+            ([1].as_slice(), 0, 9)
+        );
     }
 
     #[test]
@@ -245,9 +281,20 @@ mod tests {
     #[test]
     fn what_is_printed_is_the_same_options_again() {
         let command = <LoadArgs as clap::Args>::augment_args(clap::Command::new("load"));
-        let printed = LoadArgs::told("--variants 1,4 --seed 5 --unique --rate 3 --duration 1500ms").unwrap().to_toml().unwrap();
-        assert!(printed.contains("duration = \"1500ms\"") && printed.contains("tiles-per-request = [32]"), "{printed}");
-        let flags = options_file::flags_in(&command, std::path::Path::new("load.toml"), &printed, |_| false).unwrap();
+        let printed = LoadArgs::told("--variants 1,4 --seed 5 --unique --rate 3 --duration 1500ms")
+            .unwrap()
+            .to_toml()
+            .unwrap();
+        assert!(
+            printed.contains("duration = \"1500ms\"")
+                && printed.contains("tiles-per-request = [32]"),
+            "{printed}"
+        );
+        let flags =
+            options_file::flags_in(&command, std::path::Path::new("load.toml"), &printed, |_| {
+                false
+            })
+            .unwrap();
         assert_eq!(LoadArgs::told(&flags.join(" ")).unwrap().to_toml().unwrap(), printed);
     }
 }

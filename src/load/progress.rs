@@ -24,7 +24,9 @@ impl Progress {
     pub fn new(extent: Extent) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let (length, template) = match extent {
-                Extent::Duration(duration) => (duration.as_millis() as u64, "{bar:30} {percent:>3} %  {msg}"),
+                Extent::Duration(duration) => {
+                    (duration.as_millis() as u64, "{bar:30} {percent:>3} %  {msg}")
+                }
                 Extent::Requests(requests) => (requests, "{bar:30} {pos}/{len}  {msg}"),
             };
             let style = ProgressStyle::with_template(template).expect("a valid template");
@@ -54,9 +56,11 @@ impl Progress {
             return;
         }
         let sum = |of: fn(&super::tally::Second) -> u64| tally.seconds.iter().map(of).sum::<u64>();
-        let now = [sum(|second| second.ok), sum(|second| second.variants), sum(|second| second.errored)];
+        let now =
+            [sum(|second| second.ok), sum(|second| second.variants), sum(|second| second.errored)];
         let rate = |n: usize| (now[n] - self.before[n]) as f64 / elapsed.as_secs_f64();
-        let line = format!("{:.1} requests/s, {:.1} variants/s, {} errors", rate(0), rate(1), now[2]);
+        let line =
+            format!("{:.1} requests/s, {:.1} variants/s, {} errors", rate(0), rate(1), now[2]);
         match &self.bar {
             Some(bar) => bar.set_message(line),
             None => tracing::info!("{:.0} s: {line}", into.as_secs_f64()),

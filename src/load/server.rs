@@ -65,23 +65,39 @@ struct ModelList {
 pub async fn model(target: &Target, asked: Option<&str>) -> Result<Model, ServerError> {
     let list = tokio::time::timeout(PATIENCE, models(target)).await;
     let models = list.map_err(|_| ServerError::Silent { target: target.clone() })??;
-    let served = || models.iter().map(|model| format!("{}/{}", model.name, model.version)).collect::<Vec<_>>().join(", ");
+    let served = || {
+        models
+            .iter()
+            .map(|model| format!("{}/{}", model.name, model.version))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let is_asked = |model: &&Model| match asked {
         Some(asked) => asked == model.name || asked == format!("{}/{}", model.name, model.version),
         None => model.default,
     };
     // Of several versions any will do: they are asked by name, and what is needed is the size of their tiles.
     models.iter().rfind(is_asked).cloned().ok_or_else(|| match asked {
-        Some(asked) => ServerError::NoModel { target: target.clone(), asked: asked.to_owned(), served: served() },
+        Some(asked) => ServerError::NoModel {
+            target: target.clone(),
+            asked: asked.to_owned(),
+            served: served(),
+        },
         None => ServerError::NoDefault { target: target.clone(), served: served() },
     })
 }
 
 async fn models(target: &Target) -> Result<Vec<Model>, ServerError> {
-    let mut connection = Connection::open(target).await.map_err(|source| ServerError::Absent { target: target.clone(), source })?;
+    let mut connection = Connection::open(target)
+        .await
+        .map_err(|source| ServerError::Absent { target: target.clone(), source })?;
     let broken = |source| ServerError::Broken { target: target.clone(), source };
-    let request = Request::get("/v1/models").header(HOST, target.authority()).body(Frames::from(Vec::new()));
-    let response = connection.send(request.expect("the path and the header are ASCII")).await.map_err(broken)?;
+    let request =
+        Request::get("/v1/models").header(HOST, target.authority()).body(Frames::from(Vec::new()));
+    let response = connection
+        .send(request.expect("the path and the header are ASCII"))
+        .await
+        .map_err(broken)?;
     let status = response.status();
     let body: Bytes = response.into_body().collect().await.map_err(broken)?.to_bytes();
     if !status.is_success() {
@@ -89,5 +105,6 @@ async fn models(target: &Target) -> Result<Vec<Model>, ServerError> {
         return Err(ServerError::Refused { target: target.clone(), status, said });
     }
     let list = serde_json::from_slice::<ModelList>(&body);
-    list.map(|list| list.models).map_err(|source| ServerError::Other { target: target.clone(), source })
+    list.map(|list| list.models)
+        .map_err(|source| ServerError::Other { target: target.clone(), source })
 }

@@ -102,7 +102,14 @@ pub struct Second {
 impl Tally {
     pub fn new(window: Window, in_time: Option<Duration>) -> Self {
         let in_time = in_time.unwrap_or(Duration::MAX);
-        Self { window, in_time, begun: Begun::default(), within: Within::default(), seconds: Vec::new(), last: window.start }
+        Self {
+            window,
+            in_time,
+            begun: Begun::default(),
+            within: Within::default(),
+            seconds: Vec::new(),
+            last: window.start,
+        }
     }
 
     pub fn record(&mut self, landed: Landed) {
@@ -206,7 +213,10 @@ mod tests {
     fn what_began_in_the_window_is_waited_for_and_what_lies_in_it_by_half_counts_half() {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
-        let mut tally = Tally::new(Window { start: at(1_000), end: Some(at(3_000)) }, Some(Duration::from_millis(900)));
+        let mut tally = Tally::new(
+            Window { start: at(1_000), end: Some(at(3_000)) },
+            Some(Duration::from_millis(900)),
+        );
         let mut land = |began: u64, ended: u64, result: Result<Done, Failure>| {
             let outcome = Outcome { ended: at(ended), bytes_out: 10, bytes_in: 100, result };
             tally.record(Landed { intended: at(began), began: at(began), outcome });
@@ -220,10 +230,19 @@ mod tests {
         tally.unsent(at(2_900), Failure::new("outstanding", "full"));
 
         let (begun, within) = (&tally.begun, &tally.within);
-        assert_eq!((begun.ok, begun.in_time, begun.errored(), begun.latencies.as_slice()), (2, 1, 2, [500_000, 1_000_000].as_slice()));
-        assert_eq!((begun.errors["overloaded"].first.as_str(), begun.lateness.as_slice()), ("later", [0; 3].as_slice()));
+        assert_eq!(
+            (begun.ok, begun.in_time, begun.errored(), begun.latencies.as_slice()),
+            (2, 1, 2, [500_000, 1_000_000].as_slice())
+        );
+        assert_eq!(
+            (begun.errors["overloaded"].first.as_str(), begun.lateness.as_slice()),
+            ("later", [0; 3].as_slice())
+        );
         assert_eq!((within.ok, within.in_time, within.errored), (2.0, 1.0, 2.0));
         assert_eq!((within.tiles, within.variants, within.bytes_in), (4.0, 12.0, 300.0));
-        assert_eq!(tally.seconds.iter().map(|second| (second.ok, second.errored)).collect::<Vec<_>>(), [(1, 0), (1, 2), (1, 0)]);
+        assert_eq!(
+            tally.seconds.iter().map(|second| (second.ok, second.errored)).collect::<Vec<_>>(),
+            [(1, 0), (1, 2), (1, 0)]
+        );
     }
 }

@@ -22,7 +22,8 @@ pub struct Target {
 /// When it cannot stand in a header.
 pub fn bearer(token: &str) -> Result<HeaderValue, String> {
     let value = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
-    let mut value = value.map_err(|_| "the key holds what no header may, such as a line break".to_owned())?;
+    let mut value =
+        value.map_err(|_| "the key holds what no header may, such as a line break".to_owned())?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -31,15 +32,24 @@ impl FromStr for Target {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-        let uri: Uri = whole.parse().map_err(|error| format!("`{text}` is no URL ({error}): write http://HOST:PORT"))?;
+        let uri: Uri = whole
+            .parse()
+            .map_err(|error| format!("`{text}` is no URL ({error}): write http://HOST:PORT"))?;
         match uri.scheme_str() {
             Some("http") => {}
-            _ => return Err(format!("`{text}` is not http://…: load the server itself, behind whatever ends its TLS")),
+            _ => {
+                return Err(format!(
+                    "`{text}` is not http://…: load the server itself, behind whatever ends its TLS"
+                ));
+            }
         }
         if uri.path_and_query().is_some_and(|path| path.as_str() != "/") {
             return Err(format!("`{text}` has a path: write http://HOST:PORT alone"));
         }
-        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| format!("`{text}` names no host: write http://HOST:PORT"))?;
+        let host = uri
+            .host()
+            .filter(|host| !host.is_empty())
+            .ok_or_else(|| format!("`{text}` names no host: write http://HOST:PORT"))?;
         // Brackets belong to the URL, and not to an address.
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         Ok(Self { host, port: uri.port_u16().unwrap_or(80), authorization: None })

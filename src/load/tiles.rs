@@ -33,7 +33,9 @@ pub enum TilesError {
     Undecodable { path: PathBuf, source: DecodeError },
     #[error("{} holds no PNG, JPEG, WebP or TIFF", .0.display())]
     Empty(PathBuf),
-    #[error("the tiles of one tensor have one size, and these have several: leave out --resize, or take another --form")]
+    #[error(
+        "the tiles of one tensor have one size, and these have several: leave out --resize, or take another --form"
+    )]
     SeveralSizes,
     #[error("a tile of {0} bytes is too small to be made one of its own: leave out --unique")]
     TooSmall(usize),
@@ -60,12 +62,20 @@ impl Pool {
     ///
     /// # Errors
     /// A file that is no picture, or tiles that do not fit the form.
-    pub fn open(args: &TilesArgs, form: Form, side: usize, resize: bool, seed: u64) -> Result<Self, TilesError> {
+    pub fn open(
+        args: &TilesArgs,
+        form: Form,
+        side: usize,
+        resize: bool,
+        seed: u64,
+    ) -> Result<Self, TilesError> {
         let most = args.distinct.unwrap_or_else(|| (MOST_BYTES / (side * side * 3)).clamp(1, MOST));
         let tiles = if args.tiles.is_empty() {
             // Half as large again, so that the server has something to resize.
             let side = if resize { side * 3 / 2 } else { side };
-            (0..most as u64).map(|number| Tile::new(drawn::tile(seed, number, side), None, form)).collect::<Result<Vec<_>, _>>()?
+            (0..most as u64)
+                .map(|number| Tile::new(drawn::tile(seed, number, side), None, form))
+                .collect::<Result<Vec<_>, _>>()?
         } else {
             let read = |path: &PathBuf| Tile::read(path, form, (!resize).then_some(side));
             spread(files(&args.tiles)?, most).iter().map(read).collect::<Result<_, _>>()?
@@ -74,7 +84,10 @@ impl Pool {
         if form == Form::Safetensors && tiles.iter().any(|tile| size(tile) != size(&tiles[0])) {
             return Err(TilesError::SeveralSizes);
         }
-        let small = tiles.iter().map(|tile| tile.pixels.len()).find(|&len| args.unique && len < size_of::<Stamp>());
+        let small = tiles
+            .iter()
+            .map(|tile| tile.pixels.len())
+            .find(|&len| args.unique && len < size_of::<Stamp>());
         small.map_or(Ok(Self { tiles, form }), |len| Err(TilesError::TooSmall(len)))
     }
 
@@ -82,7 +95,12 @@ impl Pool {
     ///
     /// # Errors
     /// Never in practice: only when a stamped tile cannot be written as PNG again.
-    pub fn put(&self, tile: usize, stamp: Option<Stamp>, frames: &mut Vec<Bytes>) -> Result<(), EncodeError> {
+    pub fn put(
+        &self,
+        tile: usize,
+        stamp: Option<Stamp>,
+        frames: &mut Vec<Bytes>,
+    ) -> Result<(), EncodeError> {
         let tile = &self.tiles[tile];
         let Some(stamp) = stamp else {
             frames.push(tile.wire.clone());
@@ -92,7 +110,11 @@ impl Pool {
         if self.form == Form::Safetensors {
             frames.extend([Bytes::copy_from_slice(&stamp), rest]);
         } else {
-            let picture = RgbImage { width: tile.width, height: tile.height, pixels: [&stamp, rest.as_ref()].concat() };
+            let picture = RgbImage {
+                width: tile.width,
+                height: tile.height,
+                pixels: [&stamp, rest.as_ref()].concat(),
+            };
             frames.push(wire(self.form, &picture, None)?);
         }
         Ok(())
@@ -106,8 +128,10 @@ impl Pool {
 
 impl Tile {
     fn read(path: &PathBuf, form: Form, side: Option<usize>) -> Result<Self, TilesError> {
-        let file = std::fs::read(path).map_err(|source| TilesError::Unreadable { path: path.clone(), source })?;
-        let picture = codec::decode(&file, &LIMITS).map_err(|source| TilesError::Undecodable { path: path.clone(), source })?;
+        let file = std::fs::read(path)
+            .map_err(|source| TilesError::Unreadable { path: path.clone(), source })?;
+        let picture = codec::decode(&file, &LIMITS)
+            .map_err(|source| TilesError::Undecodable { path: path.clone(), source })?;
         match side.filter(|&side| (picture.width, picture.height) != (side, side)) {
             Some(side) => Ok(Self::new(codec::resize(&picture, side, side), None, form)?),
             None => Ok(Self::new(picture, Some(file), form)?),
@@ -116,7 +140,8 @@ impl Tile {
 
     fn new(picture: RgbImage, file: Option<Vec<u8>>, form: Form) -> Result<Self, EncodeError> {
         let (width, height) = (picture.width, picture.height);
-        let ready = if form == Form::Safetensors { None } else { Some(wire(form, &picture, file)?) };
+        let ready =
+            if form == Form::Safetensors { None } else { Some(wire(form, &picture, file)?) };
         let pixels = Bytes::from(picture.pixels);
         Ok(Self { width, height, wire: ready.unwrap_or_else(|| pixels.clone()), pixels })
     }
@@ -128,7 +153,11 @@ fn wire(form: Form, picture: &RgbImage, file: Option<Vec<u8>>) -> Result<Bytes, 
         return Ok(Bytes::copy_from_slice(&picture.pixels));
     }
     let file = file.map_or_else(|| codec::encode(ImageFormat::Png, 90, picture), Ok)?;
-    Ok(if form == Form::Json { format!("\"{}\"", BASE64_STANDARD.encode(file)).into() } else { file.into() })
+    Ok(if form == Form::Json {
+        format!("\"{}\"", BASE64_STANDARD.encode(file)).into()
+    } else {
+        file.into()
+    })
 }
 
 /// The pictures named, and those inside the folders named, in the order of their names.
@@ -151,7 +180,10 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, TilesError> {
 fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), TilesError> {
     let unreadable = |source| TilesError::Unreadable { path: folder.to_owned(), source };
     let entries = std::fs::read_dir(folder).map_err(unreadable)?;
-    let mut paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+    let mut paths = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(unreadable)?;
     paths.sort();
     for path in paths {
         let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
@@ -184,16 +216,43 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir(home.path().join("b")).unwrap();
         for (name, side) in [("a.png", 20), ("b/c.PNG", 30), ("b/d.png", 40), ("z.png", 20)] {
-            std::fs::write(home.path().join(name), codec::encode(ImageFormat::Png, 90, &drawn::tile(1, side as u64, side)).unwrap())
-                .unwrap();
+            std::fs::write(
+                home.path().join(name),
+                codec::encode(ImageFormat::Png, 90, &drawn::tile(1, side as u64, side)).unwrap(),
+            )
+            .unwrap();
         }
         std::fs::write(home.path().join("notes.txt"), "no picture").unwrap();
-        let open = |resize, form| Pool::open(&args(vec![home.path().to_owned()], 9), form, 20, resize, 0);
-        assert_eq!(open(false, Form::Safetensors).unwrap().tiles.iter().map(|tile| tile.width).collect::<Vec<_>>(), [20; 4]);
-        assert_eq!(open(true, Form::Multipart).unwrap().tiles.iter().map(|tile| tile.width).collect::<Vec<_>>(), [20, 30, 40, 20]);
+        let open =
+            |resize, form| Pool::open(&args(vec![home.path().to_owned()], 9), form, 20, resize, 0);
+        assert_eq!(
+            open(false, Form::Safetensors)
+                .unwrap()
+                .tiles
+                .iter()
+                .map(|tile| tile.width)
+                .collect::<Vec<_>>(),
+            [20; 4]
+        );
+        assert_eq!(
+            open(true, Form::Multipart)
+                .unwrap()
+                .tiles
+                .iter()
+                .map(|tile| tile.width)
+                .collect::<Vec<_>>(),
+            [20, 30, 40, 20]
+        );
         assert!(matches!(open(true, Form::Safetensors), Err(TilesError::SeveralSizes)));
-        assert_eq!(Pool::open(&args(vec![home.path().to_owned()], 2), Form::Image, 20, false, 0).unwrap().tiles.len(), 2);
-        let notes = Pool::open(&args(vec![home.path().join("notes.txt")], 2), Form::Image, 20, false, 0);
+        assert_eq!(
+            Pool::open(&args(vec![home.path().to_owned()], 2), Form::Image, 20, false, 0)
+                .unwrap()
+                .tiles
+                .len(),
+            2
+        );
+        let notes =
+            Pool::open(&args(vec![home.path().join("notes.txt")], 2), Form::Image, 20, false, 0);
         assert!(matches!(notes, Err(TilesError::Undecodable { .. })));
     }
 
@@ -206,10 +265,20 @@ mod tests {
             let bytes = frames.concat();
             let pixels = match form {
                 Form::Safetensors => bytes,
-                Form::Json => codec::decode(&BASE64_STANDARD.decode(&bytes[1..bytes.len() - 1]).unwrap(), &LIMITS).unwrap().pixels,
+                Form::Json => {
+                    codec::decode(
+                        &BASE64_STANDARD.decode(&bytes[1..bytes.len() - 1]).unwrap(),
+                        &LIMITS,
+                    )
+                    .unwrap()
+                    .pixels
+                }
                 _ => codec::decode(&bytes, &LIMITS).unwrap().pixels,
             };
-            assert!(pixels[..16] == [7; 16] && pixels[16..] == drawn::tile(0, 0, 16).pixels[16..], "{form:?}");
+            assert!(
+                pixels[..16] == [7; 16] && pixels[16..] == drawn::tile(0, 0, 16).pixels[16..],
+                "{form:?}"
+            );
         }
     }
 }

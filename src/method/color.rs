@@ -23,7 +23,9 @@ impl ChannelStats {
     /// Weights are above 0.
     pub fn blend(weighted: &[(f32, Self)]) -> Self {
         let sum: f32 = weighted.iter().map(|(weight, _)| weight).sum();
-        let mean = |of: fn(&Self) -> &[f32; 3]| std::array::from_fn(|c| weighted.iter().map(|(w, stats)| w / sum * of(stats)[c]).sum());
+        let mean = |of: fn(&Self) -> &[f32; 3]| {
+            std::array::from_fn(|c| weighted.iter().map(|(w, stats)| w / sum * of(stats)[c]).sum())
+        };
         Self { mean: mean(|stats| &stats.mean), std: mean(|stats| &stats.std) }
     }
 
@@ -40,8 +42,12 @@ impl ChannelStats {
             }
         }
         let mean = sums.map(|sum| sum as f64 / count);
-        let variance: [f64; 3] = std::array::from_fn(|c| (squares[c] as f64 / count - mean[c] * mean[c]).max(0.0));
-        Self { mean: mean.map(|mean| (mean / 255.0) as f32), std: variance.map(|variance| (variance.sqrt() / 255.0) as f32) }
+        let variance: [f64; 3] =
+            std::array::from_fn(|c| (squares[c] as f64 / count - mean[c] * mean[c]).max(0.0));
+        Self {
+            mean: mean.map(|mean| (mean / 255.0) as f32),
+            std: variance.map(|variance| (variance.sqrt() / 255.0) as f32),
+        }
     }
 }
 
@@ -55,7 +61,9 @@ pub fn color_match(tile: &[u8], source: &ChannelStats, target: &ChannelStats, ou
     // A channel has 256 levels: three tables are less work than a tile of divisions.
     let tables: [[u8; 256]; 3] = std::array::from_fn(|c| {
         let gain = target.std[c] / source.std[c].max(FLATTEST_STD);
-        std::array::from_fn(|level| to_byte((level as f32 - 255.0 * source.mean[c]) * gain + 255.0 * target.mean[c]))
+        std::array::from_fn(|level| {
+            to_byte((level as f32 - 255.0 * source.mean[c]) * gain + 255.0 * target.mean[c])
+        })
     });
     for (pixel, out) in tile.as_chunks::<3>().0.iter().zip(out.as_chunks_mut::<3>().0) {
         *out = std::array::from_fn(|c| tables[c][usize::from(pixel[c])]);
@@ -67,8 +75,11 @@ pub fn color_match(tile: &[u8], source: &ChannelStats, target: &ChannelStats, ou
 const RGB_FROM_HED: [[f32; 3]; 3] = [[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]];
 
 /// The inverse of [`RGB_FROM_HED`].
-pub(super) const HED_FROM_RGB: [[f32; 3]; 3] =
-    [[1.877_983, -1.007_678, -0.556_116], [-0.065_908, 1.134_73, -0.135_522], [-0.601_907, -0.480_414, 1.573_588]];
+pub(super) const HED_FROM_RGB: [[f32; 3]; 3] = [
+    [1.877_983, -1.007_678, -0.556_116],
+    [-0.065_908, 1.134_73, -0.135_522],
+    [-0.601_907, -0.480_414, 1.573_588],
+];
 
 /// HED jitter (Tellez et al. 2018): each stain's density becomes density·(1+α) + β, α and β uniform in ±sigma, one draw
 /// for the whole tile. Densities are in natural units, −ln(pixel/255). Unlike scikit-image's `rgb2hed`, negative
@@ -87,7 +98,8 @@ pub fn hed_jitter(tile: &[u8], sigma: f32, rng: &mut ChaCha8Rng, out: &mut [u8])
     for (pixel, out) in tile.as_chunks::<3>().0.iter().zip(out.as_chunks_mut::<3>().0) {
         let from = pixel.map(|level| density[usize::from(level)]);
         *out = std::array::from_fn(|c| {
-            let to = from[0] * matrix[0][c] + from[1] * matrix[1][c] + from[2] * matrix[2][c] + bias[c];
+            let to =
+                from[0] * matrix[0][c] + from[1] * matrix[1][c] + from[2] * matrix[2][c] + bias[c];
             to_byte(255.0 * (-to).exp())
         });
     }
@@ -95,7 +107,9 @@ pub fn hed_jitter(tile: &[u8], sigma: f32, rng: &mut ChaCha8Rng, out: &mut [u8])
 
 /// To the stains, through the jitter and back, as one affine map of RGB densities.
 fn jitter_map(gain: [f32; 3], shift: [f32; 3]) -> ([[f32; 3]; 3], [f32; 3]) {
-    let matrix = HED_FROM_RGB.map(|row| std::array::from_fn(|c| (0..3).map(|s| row[s] * gain[s] * RGB_FROM_HED[s][c]).sum()));
+    let matrix = HED_FROM_RGB.map(|row| {
+        std::array::from_fn(|c| (0..3).map(|s| row[s] * gain[s] * RGB_FROM_HED[s][c]).sum())
+    });
     let bias = std::array::from_fn(|c| (0..3).map(|s| shift[s] * RGB_FROM_HED[s][c]).sum());
     (matrix, bias)
 }
@@ -119,12 +133,17 @@ mod tests {
 
     #[test]
     fn a_matched_tile_has_the_targets_statistics() {
-        let (tile, target) = (noise(3000, 90, 60), ChannelStats { mean: [0.5, 0.6, 0.4], std: [0.1, 0.05, 0.08] });
+        let (tile, target) =
+            (noise(3000, 90, 60), ChannelStats { mean: [0.5, 0.6, 0.4], std: [0.1, 0.05, 0.08] });
         let mut out = vec![0; tile.len()];
         color_match(&tile, &ChannelStats::from_tile(&tile), &target, &mut out);
         let reached = ChannelStats::from_tile(&out);
         for c in 0..3 {
-            assert!((reached.mean[c] - target.mean[c]).abs() < 1e-3 && (reached.std[c] - target.std[c]).abs() < 1e-3, "{reached:?}");
+            assert!(
+                (reached.mean[c] - target.mean[c]).abs() < 1e-3
+                    && (reached.std[c] - target.std[c]).abs() < 1e-3,
+                "{reached:?}"
+            );
         }
     }
 

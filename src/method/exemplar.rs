@@ -22,10 +22,12 @@ pub const ENOUGH_TISSUE: f64 = 0.5;
 /// When the tile is not of the geometry's size.
 pub fn tissue(geometry: &Geometry, tile: &[u8]) -> Vec<bool> {
     assert_eq!(tile.len(), geometry.tile_bytes(), "tile is [H, W, 3]");
-    let (grid, patch, width) = (geometry.grid(), geometry.patch_size(), geometry.image_size() * CHANNELS);
+    let (grid, patch, width) =
+        (geometry.grid(), geometry.patch_size(), geometry.image_size() * CHANNELS);
     let density = |value: u8| -((f64::from(value) + 1.0) / 256.0).ln();
     let mean = |row: usize, column: usize| {
-        let rows = (row * patch..(row + 1) * patch).map(|y| &tile[y * width + column * patch * CHANNELS..][..patch * CHANNELS]);
+        let rows = (row * patch..(row + 1) * patch)
+            .map(|y| &tile[y * width + column * patch * CHANNELS..][..patch * CHANNELS]);
         rows.flatten().map(|&value| density(value)).sum::<f64>() / (patch * patch * CHANNELS) as f64
     };
     (0..grid * grid).map(|i| mean(i / grid, i % grid) >= TISSUE_DENSITY).collect()
@@ -40,7 +42,8 @@ pub fn is_tissue(geometry: &Geometry, tile: &[u8], share: f64) -> bool {
 /// The indices of the `count` tiles whose mean colour is nearest to the median one, in their order: a tile full of blood
 /// or ink has no stain that others should wear.
 pub fn typical(tiles: &[impl AsRef<[u8]>], count: usize) -> Vec<usize> {
-    let means: Vec<[f32; 3]> = tiles.iter().map(|tile| ChannelStats::from_tile(tile.as_ref()).mean).collect();
+    let means: Vec<[f32; 3]> =
+        tiles.iter().map(|tile| ChannelStats::from_tile(tile.as_ref()).mean).collect();
     if means.is_empty() {
         return Vec::new();
     }
@@ -49,7 +52,9 @@ pub fn typical(tiles: &[impl AsRef<[u8]>], count: usize) -> Vec<usize> {
         values.sort_by(f32::total_cmp);
         values[values.len() / 2]
     });
-    let distance = |mean: &[f32; 3]| mean.iter().zip(median).map(|(value, middle)| (value - middle).powi(2)).sum::<f32>();
+    let distance = |mean: &[f32; 3]| {
+        mean.iter().zip(median).map(|(value, middle)| (value - middle).powi(2)).sum::<f32>()
+    };
     let distances: Vec<f32> = means.iter().map(distance).collect();
     let mut nearest: Vec<usize> = (0..tiles.len()).collect();
     nearest.sort_by(|&a, &b| distances[a].total_cmp(&distances[b]));
@@ -63,7 +68,12 @@ pub fn typical(tiles: &[impl AsRef<[u8]>], count: usize) -> Vec<usize> {
 ///
 /// # Panics
 /// When a length is not the synthesiser's.
-pub fn representative<T: Element>(synth: &Synthesiser, tile: &[u8], anatomy: &[T], characteristics: &[T]) -> usize {
+pub fn representative<T: Element>(
+    synth: &Synthesiser,
+    tile: &[u8],
+    anatomy: &[T],
+    characteristics: &[T],
+) -> usize {
     most_representative(synth, tile, anatomy, characteristics, 1)[0]
 }
 
@@ -71,15 +81,29 @@ pub fn representative<T: Element>(synth: &Synthesiser, tile: &[u8], anatomy: &[T
 ///
 /// # Panics
 /// When a length is not the synthesiser's.
-pub fn most_representative<T: Element>(synth: &Synthesiser, tile: &[u8], anatomy: &[T], characteristics: &[T], count: usize) -> Vec<usize> {
+pub fn most_representative<T: Element>(
+    synth: &Synthesiser,
+    tile: &[u8],
+    anatomy: &[T],
+    characteristics: &[T],
+    count: usize,
+) -> Vec<usize> {
     let geometry = synth.geometry();
     let (mut scratch, mut out) = (synth.scratch(), vec![0; tile.len()]);
     let tissue = tissue(geometry, tile);
     let none = !tissue.contains(&true);
     let candidates = (0..tissue.len()).filter(|&patch| none || tissue[patch]);
     let mut error = |patch: usize| {
-        synth.broadcast(anatomy, &style_of(geometry, characteristics, patch).0, &mut scratch, &mut out);
-        out.iter().zip(tile).map(|(&a, &b)| (i64::from(a) - i64::from(b)).pow(2) as u64).sum::<u64>()
+        synth.broadcast(
+            anatomy,
+            &style_of(geometry, characteristics, patch).0,
+            &mut scratch,
+            &mut out,
+        );
+        out.iter()
+            .zip(tile)
+            .map(|(&a, &b)| (i64::from(a) - i64::from(b)).pow(2) as u64)
+            .sum::<u64>()
     };
     let mut ranked: Vec<(u64, usize)> = candidates.map(|patch| (error(patch), patch)).collect();
     ranked.sort_unstable();
@@ -111,7 +135,15 @@ mod tests {
     }
 
     fn geometry() -> Geometry {
-        let spec = GeometrySpec { image_size: 4, in_channels: 3, patch_size: 2, embed_dim: 24, depth: 1, num_heads: 1, mlp_ratio: 1.0 };
+        let spec = GeometrySpec {
+            image_size: 4,
+            in_channels: 3,
+            patch_size: 2,
+            embed_dim: 24,
+            depth: 1,
+            num_heads: 1,
+            mlp_ratio: 1.0,
+        };
         Geometry::new(spec).unwrap()
     }
 
@@ -129,7 +161,11 @@ mod tests {
     #[test]
     fn the_patch_that_gives_the_tile_back_is_the_one_that_is_kept() {
         let geometry = geometry();
-        let synth = Synthesiser::new(geometry, PixelOrder::Planar, Normalisation::new([0.5; 3], [0.2; 3]).unwrap());
+        let synth = Synthesiser::new(
+            geometry,
+            PixelOrder::Planar,
+            Normalisation::new([0.5; 3], [0.2; 3]).unwrap(),
+        );
         let anatomy = vec![1.0f32; geometry.tile_latent()];
         let row = |value: f32| vec![value; geometry.half()];
         let characteristics = [row(3.0), row(-1.0), row(-0.2), row(2.0)].concat();

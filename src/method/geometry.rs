@@ -45,7 +45,9 @@ pub enum GeometryError {
     HeadsDoNotDivide { embed_dim: usize, num_heads: usize },
     #[error("embed_dim {0} is not a multiple of 4, which the 2-D sin-cos positions need")]
     NoPositions(usize),
-    #[error("half of embed_dim {embed_dim} is not a multiple of channels × patch_size = {unit}, so the rank is not whole")]
+    #[error(
+        "half of embed_dim {embed_dim} is not a multiple of channels × patch_size = {unit}, so the rank is not whole"
+    )]
     RankNotWhole { embed_dim: usize, unit: usize },
     #[error("mlp_ratio is {0}, and must be above 0 and at most 16")]
     MlpRatio(f64),
@@ -58,7 +60,15 @@ pub struct Geometry(GeometrySpec);
 
 impl Geometry {
     pub fn new(spec: GeometrySpec) -> Result<Self, GeometryError> {
-        let GeometrySpec { image_size, in_channels, patch_size, embed_dim, depth, num_heads, mlp_ratio } = spec;
+        let GeometrySpec {
+            image_size,
+            in_channels,
+            patch_size,
+            embed_dim,
+            depth,
+            num_heads,
+            mlp_ratio,
+        } = spec;
         for (field, value, max) in [
             ("image_size", image_size, MAX_IMAGE_SIZE),
             ("patch_size", patch_size, MAX_IMAGE_SIZE),
@@ -137,9 +147,12 @@ impl Geometry {
 
     /// Floating-point operations of encoding one tile: two for each multiplication of its matrix products, attention's among them.
     pub fn encoder_flops(&self) -> f64 {
-        let [tokens, patches, embed, hidden] = [self.patches() + 1, self.patches(), self.embed_dim(), self.mlp_hidden()].map(|n| n as f64);
+        let [tokens, patches, embed, hidden] =
+            [self.patches() + 1, self.patches(), self.embed_dim(), self.mlp_hidden()]
+                .map(|n| n as f64);
         let block = tokens * embed * (4.0 * embed + 2.0 * tokens + 2.0 * hidden);
-        let patch_embed = patches * (CHANNELS * self.patch_size() * self.patch_size()) as f64 * embed;
+        let patch_embed =
+            patches * (CHANNELS * self.patch_size() * self.patch_size()) as f64 * embed;
         2.0 * (self.depth() as f64 * block + patch_embed)
     }
 
@@ -181,13 +194,23 @@ impl From<Geometry> for GeometrySpec {
 mod tests {
     use super::*;
 
-    const BASE: GeometrySpec =
-        GeometrySpec { image_size: 224, in_channels: 3, patch_size: 16, embed_dim: 768, depth: 12, num_heads: 16, mlp_ratio: 4.0 };
+    const BASE: GeometrySpec = GeometrySpec {
+        image_size: 224,
+        in_channels: 3,
+        patch_size: 16,
+        embed_dim: 768,
+        depth: 12,
+        num_heads: 16,
+        mlp_ratio: 4.0,
+    };
 
     #[test]
     fn the_papers_models_have_the_papers_sizes() {
         let base = Geometry::new(BASE).unwrap();
-        assert_eq!((base.patches(), base.half(), base.rank(), base.mlp_hidden()), (196, 384, 8, 3072));
+        assert_eq!(
+            (base.patches(), base.half(), base.rank(), base.mlp_hidden()),
+            (196, 384, 8, 3072)
+        );
         let deep = Geometry::new(GeometrySpec { embed_dim: 1056, depth: 24, ..BASE }).unwrap();
         assert_eq!(deep.rank(), 11);
         assert_eq!((base.encoder_flops() / 1e8).round(), 351.0);
@@ -206,7 +229,9 @@ mod tests {
         assert!(refused(|s| s.image_size = 225).contains("not a multiple of patch_size 16"));
         assert!(refused(|s| s.num_heads = 7).contains("num_heads 7"));
         assert!(refused(|s| (s.embed_dim, s.num_heads) = (98, 7)).contains("multiple of 4"));
-        assert!(refused(|s| (s.embed_dim, s.num_heads) = (100, 10)).contains("the rank is not whole"));
+        assert!(
+            refused(|s| (s.embed_dim, s.num_heads) = (100, 10)).contains("the rank is not whole")
+        );
         assert!(refused(|s| s.mlp_ratio = f64::NAN).contains("mlp_ratio is NaN"));
     }
 }

@@ -9,13 +9,24 @@ use super::geometry::Geometry;
 ///
 /// # Panics
 /// When a length is not the geometry's.
-pub fn split<T: Copy>(geometry: &Geometry, tokens: &[T], anatomy: &mut [T], characteristics: &mut [T]) {
+pub fn split<T: Copy>(
+    geometry: &Geometry,
+    tokens: &[T],
+    anatomy: &mut [T],
+    characteristics: &mut [T],
+) {
     let (embed_dim, half, patches) = (geometry.embed_dim(), geometry.half(), geometry.patches());
     let with_cls = tokens.len() == (patches + 1) * embed_dim;
     assert!(with_cls || tokens.len() == patches * embed_dim, "[N, E] or [N+1, E]");
-    assert_eq!((anatomy.len(), characteristics.len()), (patches * half, patches * half), "[N, h] each");
+    assert_eq!(
+        (anatomy.len(), characteristics.len()),
+        (patches * half, patches * half),
+        "[N, h] each"
+    );
     let rows = tokens.chunks_exact(embed_dim).skip(usize::from(with_cls));
-    for ((row, anatomy), characteristics) in rows.zip(anatomy.chunks_exact_mut(half)).zip(characteristics.chunks_exact_mut(half)) {
+    for ((row, anatomy), characteristics) in
+        rows.zip(anatomy.chunks_exact_mut(half)).zip(characteristics.chunks_exact_mut(half))
+    {
         anatomy.copy_from_slice(&row[..half]);
         characteristics.copy_from_slice(&row[half..]);
     }
@@ -36,7 +47,15 @@ mod tests {
 
     #[test]
     fn cls_is_left_out_when_it_is_there() {
-        let spec = GeometrySpec { image_size: 2, in_channels: 3, patch_size: 1, embed_dim: 12, depth: 1, num_heads: 1, mlp_ratio: 4.0 };
+        let spec = GeometrySpec {
+            image_size: 2,
+            in_channels: 3,
+            patch_size: 1,
+            embed_dim: 12,
+            depth: 1,
+            num_heads: 1,
+            mlp_ratio: 4.0,
+        };
         let geometry = Geometry::new(spec).unwrap();
         let tokens: Vec<u32> = (0..60).collect();
         for tokens in [&tokens[..], &tokens[12..]] {

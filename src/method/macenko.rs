@@ -31,12 +31,14 @@ impl Stain {
     /// Of `[.., 3] u8`; `None` where two stains cannot be told apart.
     pub fn of(tile: &[u8]) -> Option<Self> {
         let densities = densities(tile);
-        let tissue: Vec<[f64; 3]> = densities.iter().copied().filter(|od| od.iter().all(|&od| od >= TRANSPARENT)).collect();
+        let tissue: Vec<[f64; 3]> =
+            densities.iter().copied().filter(|od| od.iter().all(|&od| od >= TRANSPARENT)).collect();
         if tissue.len() < 2 || tissue.len() * 100 < densities.len() * ENOUGH_PIXELS {
             return None;
         }
         let plane = principal_plane(&tissue);
-        let mut angles: Vec<f64> = tissue.iter().map(|od| dot(od, &plane[1]).atan2(dot(od, &plane[0]))).collect();
+        let mut angles: Vec<f64> =
+            tissue.iter().map(|od| dot(od, &plane[1]).atan2(dot(od, &plane[0]))).collect();
         angles.sort_by(f64::total_cmp);
         let at = |percent: f64| {
             let (sin, cos) = percentile(&angles, percent).sin_cos();
@@ -47,7 +49,8 @@ impl Stain {
         let vectors = if low[0] > high[0] { [low, high] } else { [high, low] };
         let unmixing = unmixing(&vectors)?;
         let maxima = [0, 1].map(|stain| {
-            let mut amounts: Vec<f64> = densities.iter().map(|od| dot(od, &unmixing[stain])).collect();
+            let mut amounts: Vec<f64> =
+                densities.iter().map(|od| dot(od, &unmixing[stain])).collect();
             amounts.sort_by(f64::total_cmp);
             percentile(&amounts, MAXIMUM)
         });
@@ -66,7 +69,8 @@ pub fn macenko(tile: &[u8], own: Option<&Stain>, target: Option<&Stain>, out: &m
     let unmixing = unmixing(&own.vectors).expect("vectors of a Stain are two");
     let gain: [f64; 2] = std::array::from_fn(|stain| target.maxima[stain] / own.maxima[stain]);
     for (density, out) in densities(tile).iter().zip(out.as_chunks_mut::<3>().0) {
-        let amounts: [f64; 2] = std::array::from_fn(|stain| dot(density, &unmixing[stain]) * gain[stain]);
+        let amounts: [f64; 2] =
+            std::array::from_fn(|stain| dot(density, &unmixing[stain]) * gain[stain]);
         let made = |c: usize| amounts[0] * target.vectors[0][c] + amounts[1] * target.vectors[1][c];
         *out = std::array::from_fn(|c| to_byte((255.0 * (-made(c)).exp()) as f32));
     }
@@ -74,7 +78,11 @@ pub fn macenko(tile: &[u8], own: Option<&Stain>, target: Option<&Stain>, out: &m
 
 /// Optical densities −ln(pixel/255). Black has none; half a level is as dark as eight bits can tell.
 fn densities(tile: &[u8]) -> Vec<[f64; 3]> {
-    tile.as_chunks::<3>().0.iter().map(|pixel| pixel.map(|level| -(f64::from(level).max(0.5) / 255.0).ln())).collect()
+    tile.as_chunks::<3>()
+        .0
+        .iter()
+        .map(|pixel| pixel.map(|level| -(f64::from(level).max(0.5) / 255.0).ln()))
+        .collect()
 }
 
 /// The two directions of largest variance, each pointing to more red density.
@@ -82,7 +90,9 @@ fn principal_plane(points: &[[f64; 3]]) -> [[f64; 3]; 2] {
     let count = points.len() as f64;
     let mean: [f64; 3] = std::array::from_fn(|c| points.iter().map(|p| p[c]).sum::<f64>() / count);
     let covariance = std::array::from_fn(|r| {
-        std::array::from_fn(|c| points.iter().map(|p| (p[r] - mean[r]) * (p[c] - mean[c])).sum::<f64>() / (count - 1.0))
+        std::array::from_fn(|c| {
+            points.iter().map(|p| (p[r] - mean[r]) * (p[c] - mean[c])).sum::<f64>() / (count - 1.0)
+        })
     });
     let [first, second, _] = eigenvectors(covariance);
     [first, second].map(|v| if v[0] < 0.0 { v.map(|x| -x) } else { v })
@@ -90,7 +100,8 @@ fn principal_plane(points: &[[f64; 3]]) -> [[f64; 3]; 2] {
 
 /// Of a symmetric matrix, the largest eigenvalue's first (Jacobi 1846).
 fn eigenvectors(mut m: [[f64; 3]; 3]) -> [[f64; 3]; 3] {
-    let mut rows: [[f64; 3]; 3] = std::array::from_fn(|r| std::array::from_fn(|c| f64::from(u8::from(r == c))));
+    let mut rows: [[f64; 3]; 3] =
+        std::array::from_fn(|r| std::array::from_fn(|c| f64::from(u8::from(r == c))));
     // Convergence is quadratic; ten sweeps are plenty for three numbers.
     for (p, q) in std::iter::repeat_n([(0, 1), (0, 2), (1, 2)], 10).flatten() {
         if m[p][q].abs() < f64::MIN_POSITIVE {
@@ -120,7 +131,10 @@ fn unmixing([h, e]: &[[f64; 3]; 2]) -> Option<[[f64; 3]; 2]> {
     let determinant = hh * ee - he * he;
     // Both are unit vectors: this is sin² of the angle between them.
     (determinant > ONE_STAIN * ONE_STAIN).then(|| {
-        [std::array::from_fn(|c| (ee * h[c] - he * e[c]) / determinant), std::array::from_fn(|c| (hh * e[c] - he * h[c]) / determinant)]
+        [
+            std::array::from_fn(|c| (ee * h[c] - he * e[c]) / determinant),
+            std::array::from_fn(|c| (hh * e[c] - he * h[c]) / determinant),
+        ]
     })
 }
 
@@ -141,8 +155,11 @@ mod tests {
 
     /// Pixels that are made of two stains, in amounts that a formula makes.
     fn stained(h: [f64; 3], e: [f64; 3], scale: f64) -> Vec<u8> {
-        let amounts = (0..900u32).map(|i| (f64::from(i * i % 31) / 20.0, f64::from((i * 7 + 3) % 29) / 20.0));
-        let pixel = |(a, b): (f64, f64)| [0, 1, 2].map(|c| (255.0 * (-scale * (a * h[c] + b * e[c])).exp()).round() as u8);
+        let amounts =
+            (0..900u32).map(|i| (f64::from(i * i % 31) / 20.0, f64::from((i * 7 + 3) % 29) / 20.0));
+        let pixel = |(a, b): (f64, f64)| {
+            [0, 1, 2].map(|c| (255.0 * (-scale * (a * h[c] + b * e[c])).exp()).round() as u8)
+        };
         amounts.flat_map(pixel).collect()
     }
 
@@ -151,11 +168,19 @@ mod tests {
 
     #[test]
     fn a_tile_of_two_stains_takes_the_targets_stains() {
-        let (tile, target) = (stained(H, E, 1.0), stained([0.55, 0.75, 0.36], [0.2, 0.9, 0.38], 0.8));
+        let (tile, target) =
+            (stained(H, E, 1.0), stained([0.55, 0.75, 0.36], [0.2, 0.9, 0.38], 0.8));
         let mut out = vec![0; tile.len()];
         macenko(&tile, Stain::of(&tile).as_ref(), Stain::of(&target).as_ref(), &mut out);
-        let off = |a: &[u8], b: &[u8]| a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / a.len() as f64;
-        assert!(off(&out, &target) < 0.15 * off(&tile, &target), "{} of {}", off(&out, &target), off(&tile, &target));
+        let off = |a: &[u8], b: &[u8]| {
+            a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / a.len() as f64
+        };
+        assert!(
+            off(&out, &target) < 0.15 * off(&tile, &target),
+            "{} of {}",
+            off(&out, &target),
+            off(&tile, &target)
+        );
         let mut same = vec![0; tile.len()];
         macenko(&tile, Stain::of(&tile).as_ref(), Stain::of(&tile).as_ref(), &mut same);
         assert!(off(&same, &tile) < 0.5, "{}", off(&same, &tile));
@@ -164,9 +189,14 @@ mod tests {
     #[test]
     fn where_no_stains_can_be_told_apart_a_tile_stays_as_it_is() {
         let stain = Stain::of(&stained(H, E, 1.0));
-        let one_stain: Vec<u8> =
-            (0..100).flat_map(|i| [0, 1, 2].map(|c| (255.0 * (-f64::from(i) / 50.0 * H[c]).exp()).round() as u8)).collect();
-        for tile in [vec![255; 300], vec![244; 300], vec![0; 300], vec![120; 300], vec![3; 3], one_stain] {
+        let one_stain: Vec<u8> = (0..100)
+            .flat_map(|i| {
+                [0, 1, 2].map(|c| (255.0 * (-f64::from(i) / 50.0 * H[c]).exp()).round() as u8)
+            })
+            .collect();
+        for tile in
+            [vec![255; 300], vec![244; 300], vec![0; 300], vec![120; 300], vec![3; 3], one_stain]
+        {
             let mut out = vec![9; tile.len()];
             macenko(&tile, Stain::of(&tile).as_ref(), stain.as_ref(), &mut out);
             assert_eq!(out, tile);

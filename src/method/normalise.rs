@@ -105,7 +105,8 @@ pub(super) fn to_byte(value: f32) -> u8 {
 mod tests {
     use super::*;
 
-    const CAMELYON: Normalisation = Normalisation { mean: [0.7441, 0.5895, 0.7214], std: [0.1301, 0.1489, 0.1107] };
+    const CAMELYON: Normalisation =
+        Normalisation { mean: [0.7441, 0.5895, 0.7214], std: [0.1301, 0.1489, 0.1107] };
 
     #[test]
     fn every_pixel_survives_the_round_trip() {
@@ -129,17 +130,26 @@ mod tests {
 
     #[test]
     fn bytes_are_rounded_and_clamped_and_nan_is_black() {
-        let bytes = [-1e9, -0.6, 0.4, 0.6, 254.4, 254.6, 255.6, f32::INFINITY, f32::NAN].map(to_byte);
+        let bytes =
+            [-1e9, -0.6, 0.4, 0.6, 254.4, 254.6, 255.6, f32::INFINITY, f32::NAN].map(to_byte);
         assert_eq!(bytes, [0, 0, 0, 1, 254, 255, 255, 255, 0]);
     }
 
     #[test]
     fn a_manifest_cannot_smuggle_in_a_zero_deviation() {
-        let refused = |json: &str| serde_json::from_str::<Normalisation>(json).unwrap_err().to_string();
-        assert!(refused(r#"{"mean":[0.5,0.5,0.5],"std":[0.2,0,0.2]}"#).contains("std of channel 1 is 0"));
-        assert!(refused(r#"{"mean":[0.5,0.5,0.5],"std":[0.2,0.2,-1]}"#).contains("std of channel 2 is -1"));
+        let refused =
+            |json: &str| serde_json::from_str::<Normalisation>(json).unwrap_err().to_string();
+        assert!(
+            refused(r#"{"mean":[0.5,0.5,0.5],"std":[0.2,0,0.2]}"#)
+                .contains("std of channel 1 is 0")
+        );
+        assert!(
+            refused(r#"{"mean":[0.5,0.5,0.5],"std":[0.2,0.2,-1]}"#)
+                .contains("std of channel 2 is -1")
+        );
         assert!(Normalisation::new([f32::NAN; 3], [1.0; 3]).is_err());
-        let round_trip: Normalisation = serde_json::from_str(&serde_json::to_string(&CAMELYON).unwrap()).unwrap();
+        let round_trip: Normalisation =
+            serde_json::from_str(&serde_json::to_string(&CAMELYON).unwrap()).unwrap();
         assert_eq!(round_trip, CAMELYON);
     }
 }

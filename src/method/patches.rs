@@ -48,8 +48,14 @@ impl PixelOrder {
     /// (row, column, channel) within the patch of flat index `index` of the product [C, P, P].
     pub fn place(self, patch_size: usize, index: usize) -> (usize, usize, usize) {
         match self {
-            Self::Planar => (index / patch_size % patch_size, index % patch_size, index / (patch_size * patch_size)),
-            Self::Interleaved => (index / (patch_size * CHANNELS), index / CHANNELS % patch_size, index % CHANNELS),
+            Self::Planar => (
+                index / patch_size % patch_size,
+                index % patch_size,
+                index / (patch_size * patch_size),
+            ),
+            Self::Interleaved => {
+                (index / (patch_size * CHANNELS), index / CHANNELS % patch_size, index % CHANNELS)
+            }
         }
     }
 }
@@ -59,7 +65,11 @@ impl PixelOrder {
 /// # Panics
 /// When a length is not the geometry's.
 pub fn patchify<T: Copy>(order: PixelOrder, geometry: &Geometry, tile: &[T], patches: &mut [T]) {
-    assert_eq!((tile.len(), patches.len()), (geometry.tile_bytes(), geometry.tile_bytes()), "the geometry's sizes");
+    assert_eq!(
+        (tile.len(), patches.len()),
+        (geometry.tile_bytes(), geometry.tile_bytes()),
+        "the geometry's sizes"
+    );
     for_each_value(order, geometry, |in_patches, in_tile| patches[in_patches] = tile[in_tile]);
 }
 
@@ -68,7 +78,11 @@ pub fn patchify<T: Copy>(order: PixelOrder, geometry: &Geometry, tile: &[T], pat
 /// # Panics
 /// When a length is not the geometry's.
 pub fn unpatchify<T: Copy>(order: PixelOrder, geometry: &Geometry, patches: &[T], tile: &mut [T]) {
-    assert_eq!((tile.len(), patches.len()), (geometry.tile_bytes(), geometry.tile_bytes()), "the geometry's sizes");
+    assert_eq!(
+        (tile.len(), patches.len()),
+        (geometry.tile_bytes(), geometry.tile_bytes()),
+        "the geometry's sizes"
+    );
     for_each_value(order, geometry, |in_patches, in_tile| tile[in_tile] = patches[in_patches]);
 }
 
@@ -95,8 +109,16 @@ mod tests {
     use crate::method::geometry::GeometrySpec;
 
     fn small() -> Geometry {
-        Geometry::new(GeometrySpec { image_size: 4, in_channels: 3, patch_size: 2, embed_dim: 12, depth: 1, num_heads: 1, mlp_ratio: 4.0 })
-            .unwrap()
+        Geometry::new(GeometrySpec {
+            image_size: 4,
+            in_channels: 3,
+            patch_size: 2,
+            embed_dim: 12,
+            depth: 1,
+            num_heads: 1,
+            mlp_ratio: 4.0,
+        })
+        .unwrap()
     }
 
     #[test]
@@ -104,7 +126,11 @@ mod tests {
         let tile: Vec<u16> = (0..48).collect();
         let mut patches = vec![0; 48];
         patchify(PixelOrder::Planar, &small(), &tile, &mut patches);
-        assert_eq!(patches[12..24], [6, 9, 18, 21, 7, 10, 19, 22, 8, 11, 20, 23], "the top right patch");
+        assert_eq!(
+            patches[12..24],
+            [6, 9, 18, 21, 7, 10, 19, 22, 8, 11, 20, 23],
+            "the top right patch"
+        );
         patchify(PixelOrder::Interleaved, &small(), &tile, &mut patches);
         assert_eq!(patches[12..24], [6, 7, 8, 9, 10, 11, 18, 19, 20, 21, 22, 23]);
     }

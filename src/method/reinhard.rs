@@ -6,7 +6,8 @@
 use super::normalise::to_byte;
 
 /// RGB to the responses of long, middle and short cones (the paper's equation 4).
-const LMS_FROM_RGB: [[f64; 3]; 3] = [[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]];
+const LMS_FROM_RGB: [[f64; 3]; 3] =
+    [[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]];
 
 /// Deviations, in log₁₀ of light, below which a channel has no contrast to stretch: one level of 255 at white.
 const FLATTEST_STD: f64 = 0.0017;
@@ -30,8 +31,11 @@ impl LabStats {
         assert!(!tile.is_empty(), "a tile has pixels");
         let pixels = lab(tile);
         let count = pixels.len() as f64;
-        let mean: [f64; 3] = std::array::from_fn(|c| pixels.iter().map(|p| p[c]).sum::<f64>() / count);
-        let std = std::array::from_fn(|c| (pixels.iter().map(|p| (p[c] - mean[c]).powi(2)).sum::<f64>() / count).sqrt());
+        let mean: [f64; 3] =
+            std::array::from_fn(|c| pixels.iter().map(|p| p[c]).sum::<f64>() / count);
+        let std = std::array::from_fn(|c| {
+            (pixels.iter().map(|p| (p[c] - mean[c]).powi(2)).sum::<f64>() / count).sqrt()
+        });
         Self { mean, std }
     }
 }
@@ -46,7 +50,8 @@ pub fn reinhard(tile: &[u8], target: &LabStats, out: &mut [u8]) {
     let to_rgb = inverse(&LMS_FROM_RGB);
     let gain: [f64; 3] = std::array::from_fn(|c| target.std[c] / own.std[c].max(FLATTEST_STD));
     for (pixel, out) in lab(tile).iter().zip(out.as_chunks_mut::<3>().0) {
-        let [l, a, b]: [f64; 3] = std::array::from_fn(|c| (pixel[c] - own.mean[c]) * gain[c] + target.mean[c]);
+        let [l, a, b]: [f64; 3] =
+            std::array::from_fn(|c| (pixel[c] - own.mean[c]) * gain[c] + target.mean[c]);
         // The paper's equation 8, the inverse of `lab`: its matrices are orthogonal.
         let (l, a, b) = (l / 3f64.sqrt(), a / 6f64.sqrt(), b / 2f64.sqrt());
         let cones = [l + a + b, l + a - b, l - 2.0 * a].map(|log| 10f64.powf(log));
@@ -59,7 +64,9 @@ fn lab(tile: &[u8]) -> Vec<[f64; 3]> {
     let pixels = tile.as_chunks::<3>().0.iter();
     pixels
         .map(|pixel| {
-            let [l, m, s] = product(&LMS_FROM_RGB, pixel.map(|level| f64::from(level).max(DARKEST) / 255.0)).map(f64::log10);
+            let [l, m, s] =
+                product(&LMS_FROM_RGB, pixel.map(|level| f64::from(level).max(DARKEST) / 255.0))
+                    .map(f64::log10);
             [(l + m + s) / 3f64.sqrt(), (l + m - 2.0 * s) / 6f64.sqrt(), (l - m) / 2f64.sqrt()]
         })
         .collect()
@@ -103,7 +110,8 @@ mod tests {
             let back = product(&inverse, product(&LMS_FROM_RGB, unit));
             back.iter().zip(unit).for_each(|(a, b)| assert!((a - b).abs() < 1e-12, "{back:?}"));
         }
-        let printed = [[4.4679, -3.5873, 0.1193], [-1.2186, 2.3809, -0.1624], [0.0497, -0.2439, 1.2045]];
+        let printed =
+            [[4.4679, -3.5873, 0.1193], [-1.2186, 2.3809, -0.1624], [0.0497, -0.2439, 1.2045]];
         for (row, expected) in inverse.iter().zip(printed) {
             row.iter().zip(expected).for_each(|(a, b)| assert!((a - b).abs() < 0.02, "{row:?}"));
         }
@@ -115,7 +123,9 @@ mod tests {
             let mut out = vec![0; 300];
             reinhard(&[level; 300], &LabStats::of(&tile(3)), &mut out);
             assert!(
-                out.chunks_exact(3).all(|pixel| pixel == &out[..3] && pixel.iter().all(|&v| (60..230).contains(&v))),
+                out.chunks_exact(3).all(
+                    |pixel| pixel == &out[..3] && pixel.iter().all(|&v| (60..230).contains(&v))
+                ),
                 "{:?}",
                 &out[..3]
             );

@@ -51,7 +51,12 @@ impl Style {
     /// When `own` is not as long as the style.
     pub fn with_strength(&self, own: &[f32], strength: f32) -> Style {
         assert_eq!(own.len(), self.0.len(), "the same half");
-        Style(own.iter().zip(&self.0).map(|(own, style)| own * (1.0 - strength) + style * strength).collect())
+        Style(
+            own.iter()
+                .zip(&self.0)
+                .map(|(own, style)| own * (1.0 - strength) + style * strength)
+                .collect(),
+        )
     }
 }
 
@@ -70,8 +75,14 @@ mod tests {
     fn blends_that_mean_nothing_are_refused() {
         let (a, b) = (Style(vec![1.0, 2.0]), Style(vec![1.0]));
         assert_eq!(Style::blend(&[]), Err(BlendError::Empty));
-        assert_eq!(Style::blend(&[(1.0, &a), (1.0, &b)]), Err(BlendError::Length { index: 1, len: 1, first: 2 }));
-        assert_eq!(Style::blend(&[(1.0, &a), (-1.0, &a)]), Err(BlendError::Weight { index: 1, weight: -1.0 }));
+        assert_eq!(
+            Style::blend(&[(1.0, &a), (1.0, &b)]),
+            Err(BlendError::Length { index: 1, len: 1, first: 2 })
+        );
+        assert_eq!(
+            Style::blend(&[(1.0, &a), (-1.0, &a)]),
+            Err(BlendError::Weight { index: 1, weight: -1.0 })
+        );
         assert_eq!(Style::blend(&[(0.0, &a)]), Err(BlendError::Sum(0.0)));
     }
 

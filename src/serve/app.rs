@@ -28,14 +28,35 @@ pub struct App {
 }
 
 impl App {
-    pub fn new(config: Config, access: Access, metrics: Arc<Metrics>, cpu: Cpu, traces: Option<Traces>) -> Self {
-        let admission = Admission::new(config.max_queue_tiles.get(), config.max_inflight_bytes.0, Arc::clone(&metrics));
-        Self { config, access, lifecycle: Lifecycle::default(), admission, metrics, cpu: Arc::new(cpu), traces, pipeline: OnceLock::new() }
+    pub fn new(
+        config: Config,
+        access: Access,
+        metrics: Arc<Metrics>,
+        cpu: Cpu,
+        traces: Option<Traces>,
+    ) -> Self {
+        let admission = Admission::new(
+            config.max_queue_tiles.get(),
+            config.max_inflight_bytes.0,
+            Arc::clone(&metrics),
+        );
+        Self {
+            config,
+            access,
+            lifecycle: Lifecycle::default(),
+            admission,
+            metrics,
+            cpu: Arc::new(cpu),
+            traces,
+            pipeline: OnceLock::new(),
+        }
     }
 
     /// The head of a request of somebody who is known, whose trace is gone on with: a stranger does not decide what is traced.
     pub fn known<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderMap> {
-        self.access.knows(headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes)).then_some(headers)
+        self.access
+            .knows(headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes))
+            .then_some(headers)
     }
 
     /// Given once, when the models are loaded.

@@ -45,7 +45,12 @@ impl Buffers {
         }
         let mut idle = self.idle.lock().expect("no code panics while it holds this lock");
         let fits = |buffer: &Vec<u8>| (len..=2 * len).contains(&buffer.len());
-        let (place, _) = idle.buffers.iter().enumerate().filter(|(_, buffer)| fits(buffer)).min_by_key(|(_, buffer)| buffer.len())?;
+        let (place, _) = idle
+            .buffers
+            .iter()
+            .enumerate()
+            .filter(|(_, buffer)| fits(buffer))
+            .min_by_key(|(_, buffer)| buffer.len())?;
         let found = idle.buffers.swap_remove(place);
         idle.bytes -= found.len();
         Some(found)
@@ -96,10 +101,19 @@ mod tests {
         first.fill(7);
         drop(first);
         let again = buffers.take(2 * LEAST_BYTES - 1);
-        assert!(again.len() == 2 * LEAST_BYTES - 1 && again.iter().all(|byte| *byte == 7), "the same memory");
-        assert!(buffers.take(2 * LEAST_BYTES).iter().all(|byte| *byte == 0), "which only one has at a time");
+        assert!(
+            again.len() == 2 * LEAST_BYTES - 1 && again.iter().all(|byte| *byte == 7),
+            "the same memory"
+        );
+        assert!(
+            buffers.take(2 * LEAST_BYTES).iter().all(|byte| *byte == 0),
+            "which only one has at a time"
+        );
         drop(again);
-        assert!(buffers.take(LEAST_BYTES - 1).iter().all(|byte| *byte == 0), "and not for something much smaller");
+        assert!(
+            buffers.take(LEAST_BYTES - 1).iter().all(|byte| *byte == 0),
+            "and not for something much smaller"
+        );
     }
 
     #[test]

@@ -33,13 +33,21 @@ pub fn check(dir: &Path, device: Device) -> Result<String, CheckError> {
     for &precision in manifest.encoders.keys() {
         let refused = |source| CheckError::Encoder { precision, device, source };
         let (_, path) = PrecisionChoice::Always(precision).graph(&bundle, device)?;
-        let options = EncoderOptions { half: precision == Precision::Fp16, ..EncoderOptions::on(device, 0) };
+        let options =
+            EncoderOptions { half: precision == Precision::Fp16, ..EncoderOptions::on(device, 0) };
         let mut encoder = Encoder::open(&runtime, &path, &geometry, &options).map_err(refused)?;
         let encodings = encoder.encode(&vec![128; geometry.tile_bytes()], 1).map_err(refused)?;
-        if !encodings.anatomy.iter().chain(&encodings.characteristics).all(|value| value.is_finite()) {
+        if !encodings
+            .anatomy
+            .iter()
+            .chain(&encodings.characteristics)
+            .all(|value| value.is_finite())
+        {
             return Err(CheckError::NotFinite(precision));
         }
-        let place = encoder.profile(1).map_or_else(|error| with_causes(&error), |profile| profile.to_string());
+        let place = encoder
+            .profile(1)
+            .map_or_else(|error| with_causes(&error), |profile| profile.to_string());
         places += &format!("\n{precision} on {device}: {place}");
     }
     let encoders: Vec<String> = manifest.encoders.keys().map(ToString::to_string).collect();

@@ -17,7 +17,10 @@ impl Cpu {
     /// # Errors
     /// When the threads cannot be started.
     pub fn new(threads: usize) -> Result<Self, rayon::ThreadPoolBuildError> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("cpu-{index}")).build()?;
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|index| format!("cpu-{index}"))
+            .build()?;
         Ok(Self { pool })
     }
 
@@ -26,7 +29,10 @@ impl Cpu {
     ///
     /// # Errors
     /// `internal` when the work panicked, which takes no thread down.
-    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         let request = Span::current();
         self.pool.spawn(move || {
@@ -46,7 +52,9 @@ impl Cpu {
 ///
 /// # Errors
 /// `internal` when the work panicked.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
     let request = Span::current();
     tokio::task::spawn_blocking(move || request.in_scope(work)).await.map_err(|_| Error::panicked())
 }

@@ -17,6 +17,10 @@ pub fn raise(connections: usize) {
     // SAFETY: as above.
     let raised = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0;
     if !raised || limit.rlim_cur < wanted {
-        tracing::warn!(limit = limit.rlim_max, wanted, "fewer file descriptors than max-connections needs: raise the limit (ulimit -n)");
+        tracing::warn!(
+            limit = limit.rlim_max,
+            wanted,
+            "fewer file descriptors than max-connections needs: raise the limit (ulimit -n)"
+        );
     }
 }

@@ -54,8 +54,12 @@ impl Encoders {
     pub fn start(bundle: &Bundle, context: &EncodersContext<'_>) -> Result<Self, EncodersError> {
         let started = Self::start_on(&context.config.devices, bundle, context);
         match (started, &context.config.fallback_devices) {
-            (Err(error @ (EncodersError::Encoder { .. } | EncodersError::Warm { .. })), Some(fallback)) => {
-                let (name, version, error) = (&bundle.manifest.name, &bundle.manifest.version, with_causes(&error));
+            (
+                Err(error @ (EncodersError::Encoder { .. } | EncodersError::Warm { .. })),
+                Some(fallback),
+            ) => {
+                let (name, version, error) =
+                    (&bundle.manifest.name, &bundle.manifest.version, with_causes(&error));
                 tracing::warn!(model = name, version, %fallback, error, "devices cannot be used: falling back");
                 Self::start_on(fallback, bundle, context)
             }
@@ -63,10 +67,17 @@ impl Encoders {
         }
     }
 
-    fn start_on(devices: &Devices, bundle: &Bundle, context: &EncodersContext<'_>) -> Result<Self, EncodersError> {
+    fn start_on(
+        devices: &Devices,
+        bundle: &Bundle,
+        context: &EncodersContext<'_>,
+    ) -> Result<Self, EncodersError> {
         let EncodersContext { config, metrics, .. } = context;
         let (manifest, provider) = (&bundle.manifest, devices.provider());
-        let (precision, onnx) = config.precision.graph(bundle, devices.0[0]).map_err(|source| EncodersError::Bundle(Box::new(source)))?;
+        let (precision, onnx) = config
+            .precision
+            .graph(bundle, devices.0[0])
+            .map_err(|source| EncodersError::Bundle(Box::new(source)))?;
         let places = config.encoders_on(devices);
         let largest_batch = config.largest_batch(&places);
         let buckets = Buckets::up_to(largest_batch);
@@ -76,7 +87,9 @@ impl Encoders {
             let options = EncoderOptions {
                 device,
                 intra_threads: config.threads_of_encoder(&places),
-                gpu_memory: config.gpu_memory.map(|bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX)),
+                gpu_memory: config
+                    .gpu_memory
+                    .map(|bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX)),
                 half: precision == Precision::Fp16,
                 largest_batch,
                 engines: config.cache_dir.as_ref().map(|directory| directory.join("tensorrt")),
@@ -89,7 +102,8 @@ impl Encoders {
                 geometry: manifest.geometry,
                 options,
             };
-            let mut encoder = origin.open().map_err(|source| EncodersError::Encoder { device, source })?;
+            let mut encoder =
+                origin.open().map_err(|source| EncodersError::Encoder { device, source })?;
             let took = batch::warm(&mut encoder, &manifest.geometry, &buckets);
             warmed = warmed.max(took.map_err(|source| EncodersError::Warm { device, source })?);
             if device.gpu().is_some() && !places[..place].contains(&device) {
@@ -98,7 +112,10 @@ impl Encoders {
             encoders.push(Box::new(encoder));
         }
         let numbers = 2 * manifest.geometry.tile_latent();
-        let scope = context.cache.scope(&[&bundle.digest, &precision.to_string(), provider, context.runtime.build()], numbers);
+        let scope = context.cache.scope(
+            &[&bundle.digest, &precision.to_string(), provider, context.runtime.build()],
+            numbers,
+        );
         let queue = QueueOptions {
             max_batch: largest_batch,
             max_delay: config.max_delay.0,
@@ -112,7 +129,8 @@ impl Encoders {
             shelf: Arc::new(scope.clone()),
             metrics: Arc::clone(metrics),
         };
-        let (batch, threads) = Batch::start(&queue, &worker, encoders, warmed).map_err(EncodersError::Thread)?;
+        let (batch, threads) =
+            Batch::start(&queue, &worker, encoders, warmed).map_err(EncodersError::Thread)?;
         Ok(Self { batch, scope, threads, precision, provider })
     }
 }
@@ -146,7 +164,9 @@ impl OpenedEncoder {
         let device = self.origin.options.device;
         match self.encoder.profile(1) {
             Ok(profile) => tracing::info!(model, %device, %profile, "nodes of the encoder"),
-            Err(error) => tracing::info!(model, %device, error = with_causes(&error), "what runs where is not known"),
+            Err(error) => {
+                tracing::info!(model, %device, error = with_causes(&error), "what runs where is not known")
+            }
         }
     }
 }
@@ -156,7 +176,12 @@ impl OpenedEncoder {
 struct OtherBundle(PathBuf);
 
 impl Encode for OpenedEncoder {
-    fn encode(&mut self, tiles: &[u8], batch: usize, wanted: usize) -> Result<Vec<Vec<f16>>, Failure> {
+    fn encode(
+        &mut self,
+        tiles: &[u8],
+        batch: usize,
+        wanted: usize,
+    ) -> Result<Vec<Vec<f16>>, Failure> {
         self.encoder.encode_halves(tiles, batch, wanted).map_err(Into::into)
     }
 

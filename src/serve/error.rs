@@ -125,7 +125,13 @@ pub struct Fault {
 
 impl Error {
     pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: clipped(detail.into()), at: None, indices: Vec::new(), retry_after: None }
+        Self {
+            kind,
+            detail: clipped(detail.into()),
+            at: None,
+            indices: Vec::new(),
+            retry_after: None,
+        }
     }
 
     /// Logs what happened, and tells the caller only that it did.
@@ -136,7 +142,10 @@ impl Error {
 
     /// What a panic becomes: its message is in the log already, by the panic hook.
     pub fn panicked() -> Self {
-        Self::new(ErrorKind::Internal, "the server failed on this request, and goes on; its log says how")
+        Self::new(
+            ErrorKind::Internal,
+            "the server failed on this request, and goes on; its log says how",
+        )
     }
 
     #[must_use]
@@ -171,7 +180,8 @@ fn clipped(mut detail: String) -> String {
 
 /// An error and what it came from, in one sentence: a cause that the text has told already is not told again.
 pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+    let causes =
+        std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
     causes.fold(String::new(), |told, cause| match told.as_str() {
         "" => cause,
         _ if told.contains(&cause) => told,
@@ -185,7 +195,8 @@ mod tests {
 
     #[test]
     fn codes_are_unique_and_statuses_are_errors() {
-        let codes: std::collections::BTreeSet<_> = ErrorKind::ALL.iter().map(|kind| kind.row().code).collect();
+        let codes: std::collections::BTreeSet<_> =
+            ErrorKind::ALL.iter().map(|kind| kind.row().code).collect();
         assert_eq!(codes.len(), ErrorKind::ALL.len());
         assert!(ErrorKind::ALL.iter().all(|kind| (400..600).contains(&kind.row().http_status)));
         assert!(ErrorKind::ALL.iter().all(|kind| (1..=16).contains(&kind.row().grpc_code)));
@@ -195,7 +206,10 @@ mod tests {
     fn a_detail_does_not_grow_with_what_it_quotes() {
         let detail = Error::new(ErrorKind::MalformedRequest, "ä".repeat(1 << 20)).detail;
         assert!(detail.len() <= MAX_DETAIL + "…".len() && detail.ends_with("ä…"));
-        assert_eq!(Error::new(ErrorKind::MalformedRequest, "ä".repeat(2000)).detail, "ä".repeat(2000));
+        assert_eq!(
+            Error::new(ErrorKind::MalformedRequest, "ä".repeat(2000)).detail,
+            "ä".repeat(2000)
+        );
     }
 
     #[derive(Debug, thiserror::Error)]

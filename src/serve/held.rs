@@ -23,7 +23,10 @@ pub struct HeldBody {
 
 impl HeldBody {
     pub fn new(pieces: impl IntoIterator<Item = Bytes>, permits: Vec<Arc<Permit>>) -> Self {
-        Self { pieces: pieces.into_iter().filter(|piece| !piece.is_empty()).collect(), _permits: permits }
+        Self {
+            pieces: pieces.into_iter().filter(|piece| !piece.is_empty()).collect(),
+            _permits: permits,
+        }
     }
 }
 
@@ -31,7 +34,10 @@ impl HttpBody for HeldBody {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let Some(piece) = self.pieces.front_mut() else { return Poll::Ready(None) };
         let size = piece.len().min(FRAME_BYTES);
         let frame = piece.split_to(size);

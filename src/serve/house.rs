@@ -52,15 +52,30 @@ impl House {
 
     async fn with(config: &Config, ground: Ground, only_one: bool) -> Result<Self, ServeError> {
         let Ground { admission, cpu, metrics } = ground;
-        let disk = config.cache_dir.clone().map(|dir| DiskOptions { dir, bytes: config.cache_disk.0 });
+        let disk =
+            config.cache_dir.clone().map(|dir| DiskOptions { dir, bytes: config.cache_disk.0 });
         let options = CacheOptions { memory_bytes: config.cache_memory.0, disk };
         let cache = EncodingsCache::open(&options, Arc::clone(&metrics)).await?;
         let (kept, counted, told) = (Arc::clone(&cache), Arc::clone(&metrics), config.clone());
         let open = move || -> Result<_, ServeError> {
-            let unusable = |source| ServeError::StateDir { path: told.state_dir.clone().unwrap_or_default(), source };
-            let styles = Store::open(told.state_dir.as_deref(), &told.forbid_domain).map_err(unusable)?;
-            let only = if only_one { Some(pick(&told.models, told.default_model.as_deref())?) } else { None };
-            Ok(Registry::open(LoadContext { config: told, cache: kept, metrics: counted, styles, only })?)
+            let unusable = |source| ServeError::StateDir {
+                path: told.state_dir.clone().unwrap_or_default(),
+                source,
+            };
+            let styles =
+                Store::open(told.state_dir.as_deref(), &told.forbid_domain).map_err(unusable)?;
+            let only = if only_one {
+                Some(pick(&told.models, told.default_model.as_deref())?)
+            } else {
+                None
+            };
+            Ok(Registry::open(LoadContext {
+                config: told,
+                cache: kept,
+                metrics: counted,
+                styles,
+                only,
+            })?)
         };
         let models = tokio::task::spawn_blocking(open).await??;
         let limits = Limits {

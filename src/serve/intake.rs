@@ -18,7 +18,12 @@ use super::pipeline::deadline_exceeded;
 ///
 /// # Errors
 /// When it is too large, comes too slowly, or finds no room.
-pub async fn whole(app: &App, headers: &HeaderMap, body: Body, received: Instant) -> Result<(Bytes, Arc<Permit>), Error> {
+pub async fn whole(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+    received: Instant,
+) -> Result<(Bytes, Arc<Permit>), Error> {
     let limit = usize::try_from(app.config.max_body.0).unwrap_or(usize::MAX);
     let announced = announced(headers, limit)?;
     let permit = app.admission.admit_body(announced.unwrap_or(limit) as u64)?;
@@ -33,19 +38,32 @@ pub async fn whole(app: &App, headers: &HeaderMap, body: Body, received: Instant
 /// `body_too_large`, or `malformed_request` when the caller broke off.
 pub async fn read(body: Body, limit: usize) -> Result<Bytes, Error> {
     to_bytes(body, limit).await.map_err(|error| {
-        let past_limit = std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("length limit"));
-        if past_limit { too_large(limit) } else { malformed(format!("the body broke off: {error}")) }
+        let past_limit = std::error::Error::source(&error)
+            .is_some_and(|source| source.to_string().contains("length limit"));
+        if past_limit {
+            too_large(limit)
+        } else {
+            malformed(format!("the body broke off: {error}"))
+        }
     })
 }
 
 /// How large the body says it is, if it does.
 fn announced(headers: &HeaderMap, limit: usize) -> Result<Option<usize>, Error> {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<usize>().ok());
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse::<usize>().ok());
     if length.is_some_and(|length| length > limit) { Err(too_large(limit)) } else { Ok(length) }
 }
 
 fn too_large(limit: usize) -> Error {
-    Error::new(ErrorKind::BodyTooLarge, format!("the body is larger than the {limit} bytes that are taken: send fewer tiles at once"))
+    Error::new(
+        ErrorKind::BodyTooLarge,
+        format!(
+            "the body is larger than the {limit} bytes that are taken: send fewer tiles at once"
+        ),
+    )
 }
 
 pub fn malformed(detail: impl Into<String>) -> Error {
@@ -66,6 +84,7 @@ pub fn object(json: &[u8]) -> Result<(), &'static str> {
 /// # Errors
 /// `malformed_request`, with the field at fault.
 pub fn json_object<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Error> {
-    object(bytes).map_err(|found| malformed(format!("{what} is {found}, and must be an object")))?;
+    object(bytes)
+        .map_err(|found| malformed(format!("{what} is {found}, and must be an object")))?;
     serde_json::from_slice(bytes).map_err(|error| malformed(format!("{what}: {error}")))
 }

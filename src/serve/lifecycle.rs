@@ -31,7 +31,11 @@ pub struct Guest(Arc<AtomicUsize>);
 
 impl Default for Lifecycle {
     fn default() -> Self {
-        Self { stage: watch::Sender::new(Stage::Loading), told: watch::Sender::new(Stage::Loading), requests: Arc::default() }
+        Self {
+            stage: watch::Sender::new(Stage::Loading),
+            told: watch::Sender::new(Stage::Loading),
+            requests: Arc::default(),
+        }
     }
 }
 
@@ -67,7 +71,10 @@ impl Lifecycle {
     /// `not_ready` before, `draining` after.
     pub fn takes_work(&self) -> Result<(), Error> {
         match self.stage() {
-            Stage::Loading => Err(Error::new(ErrorKind::NotReady, "the models are still loading: /health/ready tells when they are")),
+            Stage::Loading => Err(Error::new(
+                ErrorKind::NotReady,
+                "the models are still loading: /health/ready tells when they are",
+            )),
             Stage::Ready | Stage::Draining => Ok(()),
             Stage::Closed => Err(draining()),
         }

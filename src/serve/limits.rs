@@ -5,7 +5,8 @@ use std::path::Path;
 /// Bytes of memory: those of its control group or of the machine, whichever are fewer. Nothing where Linux does not tell.
 pub fn memory() -> Option<u64> {
     let files = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-    let groups = files.iter().filter_map(|file| number(&std::fs::read_to_string(Path::new(file)).ok()?));
+    let groups =
+        files.iter().filter_map(|file| number(&std::fs::read_to_string(Path::new(file)).ok()?));
     let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| of_machine(&text));
     groups.chain(machine).min()
 }
@@ -28,7 +29,10 @@ mod tests {
     #[test]
     fn limits_are_read_as_linux_writes_them() {
         assert_eq!((number("536870912\n"), number("max\n")), (Some(512 << 20), None));
-        assert_eq!(of_machine("MemTotal:       24530012 kB\nMemFree: 1 kB\n"), Some(24_530_012 * 1024));
+        assert_eq!(
+            of_machine("MemTotal:       24530012 kB\nMemFree: 1 kB\n"),
+            Some(24_530_012 * 1024)
+        );
         assert_eq!(of_machine("MemFree: 1 kB"), None);
     }
 

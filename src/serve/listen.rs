@@ -51,7 +51,13 @@ pub struct ListenOptions {
 }
 
 /// Serves until `shutdown`, then lets no one in any more and ends when the last request is answered.
-pub async fn serve(listener: TcpListener, router: Router, protocol: Protocol, options: ListenOptions, shutdown: impl Future<Output = ()>) {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    protocol: Protocol,
+    options: ListenOptions,
+    shutdown: impl Future<Output = ()>,
+) {
     let mut http1 = http1::Builder::new();
     http1.timer(TokioTimer::new()).header_read_timeout(options.idle_timeout).half_close(true);
     let mut http2 = http2::Builder::new(TokioExecutor::new());
@@ -124,12 +130,22 @@ struct Guest {
 
 impl Guest {
     /// To its end.
-    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S, protocol: Protocol) {
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        self,
+        stream: S,
+        protocol: Protocol,
+    ) {
         let ended = match protocol {
-            Protocol::Http1 => self.watcher.watch(self.http1.serve_connection(TokioIo::new(stream), self.service)).await,
+            Protocol::Http1 => {
+                self.watcher
+                    .watch(self.http1.serve_connection(TokioIo::new(stream), self.service))
+                    .await
+            }
             Protocol::Http2 => {
                 let stream = BufWriter::with_capacity(GATHERED, stream);
-                self.watcher.watch(self.http2.serve_connection(TokioIo::new(stream), self.service)).await
+                self.watcher
+                    .watch(self.http2.serve_connection(TokioIo::new(stream), self.service))
+                    .await
             }
         };
         if let Err(error) = ended {
@@ -138,7 +154,10 @@ impl Guest {
     }
 }
 
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> (TcpStream, OwnedSemaphorePermit) {
     let place = Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed");
     loop {
         match listener.accept().await {
@@ -160,5 +179,10 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, 
 
 /// The peer gave up before it was let in.
 fn is_the_peers(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused)
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-    exponential_buckets,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder, exponential_buckets,
 };
 
 use super::error::ErrorKind;
@@ -78,45 +78,94 @@ impl Metrics {
         let registry = Registry::new_custom(Some("restain".to_owned()), None)?;
         let seconds = exponential_buckets(0.000_5, 2.0, 18)?;
         let histogram = |name: &str, help: &str, buckets: &[f64]| {
-            register(&registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?)
+            register(
+                &registry,
+                Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?,
+            )
         };
         let counter = |name: &str, help: &str| register(&registry, IntCounter::new(name, help)?);
         let gauge = |name: &str, help: &str| register(&registry, IntGauge::new(name, help)?);
         let metrics = Self {
             requests: register(
                 &registry,
-                IntCounterVec::new(Opts::new("requests_total", "Requests answered."), &["route", "code", "method"])?,
+                IntCounterVec::new(
+                    Opts::new("requests_total", "Requests answered."),
+                    &["route", "code", "method"],
+                )?,
             )?,
             request_duration: register(
                 &registry,
                 HistogramVec::new(
-                    HistogramOpts::new("request_duration_seconds", "From the head of a request to the head of its answer.")
-                        .buckets(seconds.clone()),
+                    HistogramOpts::new(
+                        "request_duration_seconds",
+                        "From the head of a request to the head of its answer.",
+                    )
+                    .buckets(seconds.clone()),
                     &["route"],
                 )?,
             )?,
-            queue_duration: histogram("queue_duration_seconds", "A tile's wait for its batch.", &seconds)?,
-            encode_duration: histogram("encode_duration_seconds", "One batch through the encoder.", &seconds)?,
-            synthesise_duration: histogram("synthesise_duration_seconds", "All variants of one request.", &seconds)?,
-            batch_tiles: histogram("batch_tiles", "Tiles of a batch, padding left out.", &exponential_buckets(1.0, 2.0, 11)?)?,
+            queue_duration: histogram(
+                "queue_duration_seconds",
+                "A tile's wait for its batch.",
+                &seconds,
+            )?,
+            encode_duration: histogram(
+                "encode_duration_seconds",
+                "One batch through the encoder.",
+                &seconds,
+            )?,
+            synthesise_duration: histogram(
+                "synthesise_duration_seconds",
+                "All variants of one request.",
+                &seconds,
+            )?,
+            batch_tiles: histogram(
+                "batch_tiles",
+                "Tiles of a batch, padding left out.",
+                &exponential_buckets(1.0, 2.0, 11)?,
+            )?,
             queue_tiles: gauge("queue_tiles", "Tiles admitted, waiting or in work.")?,
             inflight_bytes: gauge("inflight_bytes", "Memory lent to requests and answers.")?,
             tiles: counter("tiles_total", "Tiles encoded.")?,
             variants: counter("variants_total", "Variants made.")?,
-            cache_hits: counter("encodings_cache_hits_total", "Tiles whose encoding was held, in memory or on disk.")?,
-            cache_misses: counter("encodings_cache_misses_total", "Tiles whose encoding was not held.")?,
-            cache_evictions: counter("encodings_cache_evictions_total", "Encodings that made room for others in memory.")?,
+            cache_hits: counter(
+                "encodings_cache_hits_total",
+                "Tiles whose encoding was held, in memory or on disk.",
+            )?,
+            cache_misses: counter(
+                "encodings_cache_misses_total",
+                "Tiles whose encoding was not held.",
+            )?,
+            cache_evictions: counter(
+                "encodings_cache_evictions_total",
+                "Encodings that made room for others in memory.",
+            )?,
             cache_bytes: gauge("encodings_cache_bytes", "Memory of the encodings held.")?,
-            cache_disk_errors: counter("encodings_cache_disk_errors_total", "Failures of the cache's disk.")?,
-            rejected: register(&registry, IntCounterVec::new(Opts::new("rejected_total", "Requests refused for load."), &["reason"])?)?,
+            cache_disk_errors: counter(
+                "encodings_cache_disk_errors_total",
+                "Failures of the cache's disk.",
+            )?,
+            rejected: register(
+                &registry,
+                IntCounterVec::new(
+                    Opts::new("rejected_total", "Requests refused for load."),
+                    &["reason"],
+                )?,
+            )?,
             key_requests: register(
                 &registry,
                 IntCounterVec::new(
-                    Opts::new("key_requests_total", "Requests at the door, by key; without a known one, by none."),
+                    Opts::new(
+                        "key_requests_total",
+                        "Requests at the door, by key; without a known one, by none.",
+                    ),
                     &["key", "outcome"],
                 )?,
             )?,
-            styles: register(&registry, IntGaugeVec::new(Opts::new("styles", "Styles on offer."), &["domain"])?)?,
+            styles: register(
+                &registry,
+                IntGaugeVec::new(Opts::new("styles", "Styles on offer."), &["domain"])?,
+            )?,
             model_info: register(
                 &registry,
                 IntGaugeVec::new(
@@ -130,19 +179,31 @@ impl Metrics {
                 &exponential_buckets(0.05, 2.0, 12)?,
             )?,
             ready: gauge("ready", "1 while /health/ready says so.")?,
-            connections: register(&registry, IntGaugeVec::new(Opts::new("connections", "Connections open."), &["port"])?)?,
-            model_load_failures: counter("model_load_failures_total", "Bundles that were refused.")?,
+            connections: register(
+                &registry,
+                IntGaugeVec::new(Opts::new("connections", "Connections open."), &["port"])?,
+            )?,
+            model_load_failures: counter(
+                "model_load_failures_total",
+                "Bundles that were refused.",
+            )?,
             reload_failures: register(
                 &registry,
                 IntCounterVec::new(
-                    Opts::new("reload_failures_total", "Changed files that cannot be used; what was read before goes on."),
+                    Opts::new(
+                        "reload_failures_total",
+                        "Changed files that cannot be used; what was read before goes on.",
+                    ),
                     &["file"],
                 )?,
             )?,
             reload_refused: register(
                 &registry,
                 IntGaugeVec::new(
-                    Opts::new("reload_refused", "1 while a file as it is cannot be used, and what was read before goes on."),
+                    Opts::new(
+                        "reload_refused",
+                        "1 while a file as it is cannot be used, and what was read before goes on.",
+                    ),
                     &["file"],
                 )?,
             )?,
@@ -150,10 +211,15 @@ impl Metrics {
             registry,
         };
         register(&metrics.registry, panics::COUNT.clone())?;
-        let build = IntGaugeVec::new(Opts::new("build_info", "1, with the program's version."), &["version"])?;
+        let build = IntGaugeVec::new(
+            Opts::new("build_info", "1, with the program's version."),
+            &["version"],
+        )?;
         register(&metrics.registry, build)?.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         #[cfg(target_os = "linux")]
-        metrics.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        metrics
+            .registry
+            .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         Ok(metrics)
     }
 
@@ -170,15 +236,21 @@ impl Metrics {
     /// # Errors
     /// When told twice.
     pub fn tell_limits(&self, most: &Most) -> prometheus::Result<()> {
-        let memory = limits::memory().map(|bytes| ("process_memory_limit_bytes", "Memory that the process may use.", bytes));
+        let memory = limits::memory()
+            .map(|bytes| ("process_memory_limit_bytes", "Memory that the process may use.", bytes));
         let limits = [
             ("queue_tiles_limit", "Tiles admitted at once, at most.", most.queue_tiles as u64),
             ("inflight_bytes_limit", "Memory lent at once, at most.", most.inflight_bytes),
             ("encodings_cache_bytes_limit", "Memory for encodings.", most.cache_bytes),
-            ("connections_limit", "Connections of one port at once, at most.", most.connections as u64),
+            (
+                "connections_limit",
+                "Connections of one port at once, at most.",
+                most.connections as u64,
+            ),
         ];
         for (name, help, limit) in limits.into_iter().chain(memory) {
-            register(&self.registry, IntGauge::new(name, help)?)?.set(i64::try_from(limit).unwrap_or(i64::MAX));
+            register(&self.registry, IntGauge::new(name, help)?)?
+                .set(i64::try_from(limit).unwrap_or(i64::MAX));
         }
         Ok(())
     }
@@ -200,7 +272,10 @@ impl Metrics {
 
     /// When the certificate ends that is shown: seconds since 1970. There is none without TLS.
     pub fn certificate_expiry(&self) -> IntGauge {
-        let gauge = IntGauge::new("certificate_expiry_seconds", "When the certificate ends that is shown, in seconds since 1970.");
+        let gauge = IntGauge::new(
+            "certificate_expiry_seconds",
+            "When the certificate ends that is shown, in seconds since 1970.",
+        );
         let gauge = gauge.expect("a name of letters, and a help");
         self.registry.register(Box::new(gauge.clone())).expect("a server has one certificate");
         gauge
@@ -208,7 +283,10 @@ impl Metrics {
 
     /// What is told of files that are read again, `file` being what they are.
     pub fn rereading(&self, file: &'static str) -> Rereading {
-        Rereading { failures: self.reload_failures.with_label_values(&[file]), refused: self.reload_refused.with_label_values(&[file]) }
+        Rereading {
+            failures: self.reload_failures.with_label_values(&[file]),
+            refused: self.reload_refused.with_label_values(&[file]),
+        }
     }
 
     pub fn served(&self, served: &Served<'_>) {
@@ -285,7 +363,9 @@ impl Metrics {
             self.model_info.with_label_values(labels).set(1);
         }
         for (domain, styles) in &now.domains {
-            self.styles.with_label_values(&[domain]).set(i64::try_from(*styles).unwrap_or(i64::MAX));
+            self.styles
+                .with_label_values(&[domain])
+                .set(i64::try_from(*styles).unwrap_or(i64::MAX));
         }
         *told = now;
     }
@@ -316,7 +396,10 @@ impl Drop for Connected {
     }
 }
 
-fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> prometheus::Result<C> {
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: C,
+) -> prometheus::Result<C> {
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
 }
@@ -328,10 +411,23 @@ mod tests {
     #[test]
     fn every_name_starts_with_restain() {
         let metrics = Metrics::new().unwrap();
-        metrics.served(&Served { route: "/v1/augment", method: "POST", code: "200", took: Duration::from_millis(3) });
+        metrics.served(&Served {
+            route: "/v1/augment",
+            method: "POST",
+            code: "200",
+            took: Duration::from_millis(3),
+        });
         let text = metrics.text().unwrap();
-        assert!(text.contains("restain_requests_total{code=\"200\",method=\"POST\",route=\"/v1/augment\"} 1"), "{text}");
-        assert!(text.lines().all(|line| line.starts_with('#') || line.starts_with("restain_")), "{text}");
+        assert!(
+            text.contains(
+                "restain_requests_total{code=\"200\",method=\"POST\",route=\"/v1/augment\"} 1"
+            ),
+            "{text}"
+        );
+        assert!(
+            text.lines().all(|line| line.starts_with('#') || line.starts_with("restain_")),
+            "{text}"
+        );
         #[cfg(target_os = "linux")]
         assert!(text.contains("restain_process_resident_memory_bytes"), "{text}");
     }

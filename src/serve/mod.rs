@@ -113,12 +113,17 @@ pub enum ServeError {
 ///
 /// # Errors
 /// When the server cannot start, or requests had to be cut off at the end.
-pub async fn run(config: Config, listeners: Listeners, shutdown: impl Future<Output = Stop>) -> Result<Stop, ServeError> {
+pub async fn run(
+    config: Config,
+    listeners: Listeners,
+    shutdown: impl Future<Output = Stop>,
+) -> Result<Stop, ServeError> {
     // Each port has that many.
     descriptors::raise(2 * config.max_connections.get());
     let address = |listener: &TcpListener| listener.local_addr().map_err(ServeError::Listener);
     let probes = listeners.probes.as_ref().map(address).transpose()?;
-    let addresses = Addresses { http: address(&listeners.http)?, grpc: address(&listeners.grpc)?, probes };
+    let addresses =
+        Addresses { http: address(&listeners.http)?, grpc: address(&listeners.grpc)?, probes };
     let metrics = Arc::new(Metrics::new()?);
     metrics.tell_limits(&Most {
         queue_tiles: config.max_queue_tiles.get(),
@@ -129,7 +134,13 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: impl Future<Out
     let access = Access::open(config.keys.as_deref(), Arc::clone(&metrics))?;
     let tls = config.tls().map(|files| Tls::open(&files, &metrics)).transpose()?;
     let traces = config.otlp.as_ref().map(|collector| Traces::to(collector, config.trace_share));
-    let app = Arc::new(App::new(config.clone(), access, metrics, Cpu::new(config.threads.get())?, traces));
+    let app = Arc::new(App::new(
+        config.clone(),
+        access,
+        metrics,
+        Cpu::new(config.threads.get())?,
+        traces,
+    ));
     if config.tells_tokens() {
         tracing::warn!("keys without TLS: whoever listens to the network reads the tokens");
     }
@@ -200,7 +211,12 @@ fn reread(app: &App, tls: Option<Tls>) -> JoinSet<()> {
 }
 
 /// Every port, until the sender of `closed` is dropped and the last request is answered.
-async fn listen(app: Arc<App>, listeners: Listeners, tls: Option<Tls>, closed: watch::Receiver<()>) {
+async fn listen(
+    app: Arc<App>,
+    listeners: Listeners,
+    tls: Option<Tls>,
+    closed: watch::Receiver<()>,
+) {
     let options = ListenOptions {
         port: "http",
         metrics: Arc::clone(&app.metrics),
@@ -213,17 +229,31 @@ async fn listen(app: Arc<App>, listeners: Listeners, tls: Option<Tls>, closed: w
     grpc::add_to(&mut services, Arc::clone(&app));
     oip::add_to(&mut services, Arc::clone(&app));
     let rpc = rpc::router(Arc::clone(&app), services);
-    let ended = |mut closed: watch::Receiver<()>| async move { while closed.changed().await.is_ok() {} };
+    let ended =
+        |mut closed: watch::Receiver<()>| async move { while closed.changed().await.is_ok() {} };
     let of_grpc = ListenOptions { port: "grpc", ..options.clone() };
-    let of_probes = ListenOptions { port: "probes", tls: None, max_connections: PROBES, idle_timeout: PATIENCE, ..options.clone() };
+    let of_probes = ListenOptions {
+        port: "probes",
+        tls: None,
+        max_connections: PROBES,
+        idle_timeout: PATIENCE,
+        ..options.clone()
+    };
     let (probed, closing) = (Arc::clone(&app), ended(closed.clone()));
     let probes = async move {
         if let Some(listener) = listeners.probes {
-            listen::serve(listener, http::probes(probed), Protocol::Http1, of_probes, closing).await;
+            listen::serve(listener, http::probes(probed), Protocol::Http1, of_probes, closing)
+                .await;
         }
     };
     tokio::join!(
-        listen::serve(listeners.http, http::router(app, oip::router()), Protocol::Http1, options, ended(closed.clone())),
+        listen::serve(
+            listeners.http,
+            http::router(app, oip::router()),
+            Protocol::Http1,
+            options,
+            ended(closed.clone())
+        ),
         listen::serve(listeners.grpc, rpc, Protocol::Http2, of_grpc, ended(closed)),
         probes,
     );
@@ -231,8 +261,10 @@ async fn listen(app: Arc<App>, listeners: Listeners, tls: Option<Tls>, closed: w
 
 /// Opens the pipeline.
 async fn load(app: &Arc<App>) -> Result<(Arc<EncodingsCache>, Arc<Registry>), ServeError> {
-    let (admission, cpu, metrics) = (Arc::clone(&app.admission), Arc::clone(&app.cpu), Arc::clone(&app.metrics));
-    let House { pipeline, cache } = House::open(&app.config, Ground { admission, cpu, metrics }).await?;
+    let (admission, cpu, metrics) =
+        (Arc::clone(&app.admission), Arc::clone(&app.cpu), Arc::clone(&app.metrics));
+    let House { pipeline, cache } =
+        House::open(&app.config, Ground { admission, cpu, metrics }).await?;
     let registry = Arc::clone(&pipeline.models);
     app.open(pipeline);
     Ok((cache, registry))
@@ -251,9 +283,14 @@ fn announce(app: &App, addresses: Addresses) -> Result<(), ServeError> {
     // In a checkout there is a tile to try it with; elsewhere the user has one.
     let tile = if std::path::Path::new(EXAMPLE_TILE).exists() { EXAMPLE_TILE } else { "tile.png" };
     let key = if app.config.keys.is_some() { " -H \"authorization: Bearer $TOKEN\"" } else { "" };
-    let curl = format!("curl --data-binary @{tile} -H 'content-type: image/png'{key} '{url}/v1/augment?resize=true' -o variant.png");
+    let curl = format!(
+        "curl --data-binary @{tile} -H 'content-type: image/png'{key} '{url}/v1/augment?resize=true' -o variant.png"
+    );
     // Whoever started the server may have closed its end; that is no reason not to serve.
-    let _ = writeln!(std::io::stdout(), "ready on {url} (page: /, API: /docs)\ngRPC on {grpc}\ntry: {curl}");
+    let _ = writeln!(
+        std::io::stdout(),
+        "ready on {url} (page: /, API: /docs)\ngRPC on {grpc}\ntry: {curl}"
+    );
     Ok(())
 }
 

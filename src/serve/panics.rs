@@ -6,8 +6,9 @@ use std::sync::LazyLock;
 use prometheus::IntCounter;
 
 /// Of the whole process.
-pub static COUNT: LazyLock<IntCounter> =
-    LazyLock::new(|| IntCounter::new("panics_total", "Panics, each a bug.").expect("a name of letters, and a help"));
+pub static COUNT: LazyLock<IntCounter> = LazyLock::new(|| {
+    IntCounter::new("panics_total", "Panics, each a bug.").expect("a name of letters, and a help")
+});
 
 /// From now on a panic is a line of the log like every other, and counted. For programs, which own the process.
 pub fn log_and_count() {

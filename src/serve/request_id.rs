@@ -10,8 +10,10 @@ const MAX_LENGTH: usize = 128;
 
 /// Takes away an id that is too long, or has what makes a line of the log hard to read.
 pub async fn sift(mut request: Request, next: Next) -> Response {
-    let is_fit =
-        |id: &[u8]| (1..=MAX_LENGTH).contains(&id.len()) && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._:/+=-".contains(byte));
+    let is_fit = |id: &[u8]| {
+        (1..=MAX_LENGTH).contains(&id.len())
+            && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._:/+=-".contains(byte))
+    };
     if request.headers().get(HEADER).is_some_and(|id| !is_fit(id.as_bytes())) {
         request.headers_mut().remove(HEADER);
     }

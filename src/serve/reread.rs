@@ -47,8 +47,15 @@ impl<T: Send + Sync + 'static> Reread<T> {
         parse: impl Fn(&[Vec<u8>]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Arc<Self>, RereadError> {
         let found = read(&files).map_err(|what| RereadError { what })?;
-        let current = parse(&found).map_err(|what| RereadError { what: format!("{}: {what}", named(&files)) })?;
-        Ok(Arc::new(Self { files, parse: Box::new(parse), told, current: ArcSwap::from_pointee(current), seen: Mutex::new(Ok(found)) }))
+        let current = parse(&found)
+            .map_err(|what| RereadError { what: format!("{}: {what}", named(&files)) })?;
+        Ok(Arc::new(Self {
+            files,
+            parse: Box::new(parse),
+            told,
+            current: ArcSwap::from_pointee(current),
+            seen: Mutex::new(Ok(found)),
+        }))
     }
 
     /// What is good now.
@@ -82,7 +89,11 @@ impl<T: Send + Sync + 'static> Reread<T> {
             }
             Err(what) => {
                 self.told.went_well(false);
-                tracing::warn!(files, what, "changed, and cannot be used: what was read before holds on");
+                tracing::warn!(
+                    files,
+                    what,
+                    "changed, and cannot be used: what was read before holds on"
+                );
             }
         }
         *seen = found;
@@ -90,7 +101,12 @@ impl<T: Send + Sync + 'static> Reread<T> {
 }
 
 fn read(files: &[PathBuf]) -> Result<Vec<Vec<u8>>, String> {
-    files.iter().map(|path| bytes(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))).collect()
+    files
+        .iter()
+        .map(|path| {
+            bytes(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
+        })
+        .collect()
 }
 
 fn bytes(path: &Path) -> std::io::Result<Vec<u8>> {
@@ -110,7 +126,10 @@ mod tests {
     use crate::serve::metrics::Metrics;
 
     fn number(files: &[Vec<u8>]) -> Result<u32, String> {
-        std::str::from_utf8(&files[0]).ok().and_then(|text| text.trim().parse().ok()).ok_or_else(|| "no number".to_owned())
+        std::str::from_utf8(&files[0])
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .ok_or_else(|| "no number".to_owned())
     }
 
     fn metrics() -> Metrics {
@@ -132,19 +151,31 @@ mod tests {
             file.look();
             *file.current()
         };
-        let told = |value: u32| metrics.text().unwrap().contains(&format!("restain_reload_refused{{file=\"keys\"}} {value}\n"));
+        let told = |value: u32| {
+            metrics
+                .text()
+                .unwrap()
+                .contains(&format!("restain_reload_refused{{file=\"keys\"}} {value}\n"))
+        };
         assert!(then(Some("2")) == 2 && told(0));
         assert!(then(Some("two")) == 2 && told(1));
         assert!(then(None) == 2 && told(1));
         assert!(then(Some("3")) == 3 && told(0));
-        assert!(metrics.text().unwrap().contains("restain_reload_failures_total{file=\"keys\"} 2\n"));
+        assert!(
+            metrics.text().unwrap().contains("restain_reload_failures_total{file=\"keys\"} 2\n")
+        );
     }
 
     #[test]
     fn what_is_wrong_at_the_start_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("number");
-        let said = |path: &Path| Reread::open(vec![path.to_owned()], metrics().rereading("keys"), number).err().unwrap().to_string();
+        let said = |path: &Path| {
+            Reread::open(vec![path.to_owned()], metrics().rereading("keys"), number)
+                .err()
+                .unwrap()
+                .to_string()
+        };
         assert!(said(&path).contains("number cannot be read"), "{}", said(&path));
         std::fs::write(&path, "x").unwrap();
         assert!(said(&path).ends_with("number: no number"), "{}", said(&path));

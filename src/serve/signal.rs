@@ -27,7 +27,10 @@ impl Signals {
     /// # Errors
     /// When the process may not listen for signals.
     pub fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     /// The first of them. A second one ends the process at once: whoever asks twice does not want to wait.

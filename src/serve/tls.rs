@@ -66,34 +66,47 @@ impl Tls {
     ///
     /// # Errors
     /// When the peer breaks off, offers nothing that is spoken here, or takes too long.
-    pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, protocol: Protocol) -> std::io::Result<TlsStream<S>> {
+    pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+        protocol: Protocol,
+    ) -> std::io::Result<TlsStream<S>> {
         let configs = self.0.current();
         let config = match protocol {
             Protocol::Http1 => &configs.http1,
             Protocol::Http2 => &configs.http2,
         };
         let acceptor = TlsAcceptor::from(Arc::clone(config));
-        tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+        tokio::time::timeout(HANDSHAKE, acceptor.accept(stream))
+            .await
+            .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
     }
 }
 
 /// `files`: the certificate with what leads up to its root, its key, and the roots of clients' certificates if wanted.
 fn parse(files: &[Vec<u8>]) -> Result<Configs, String> {
     let provider = Arc::new(ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions();
     let builder = builder.expect("the provider has what TLS 1.2 and 1.3 need");
     let chain = certificates(&files[0]).map_err(|error| format!("tls-cert: {error}"))?;
     let ends = ends(&chain[0]).map_err(|error| format!("tls-cert: {error}"))?;
-    let key = PrivateKeyDer::from_pem_slice(&files[1]).map_err(|error| format!("tls-key: no private key in PEM ({error})"))?;
+    let key = PrivateKeyDer::from_pem_slice(&files[1])
+        .map_err(|error| format!("tls-key: no private key in PEM ({error})"))?;
     let builder = match files.get(2) {
         Some(roots) => builder.with_client_cert_verifier(
-            WebPkiClientVerifier::builder_with_provider(Arc::new(trusted(roots)?), provider as Arc<CryptoProvider>)
-                .build()
-                .map_err(|error| format!("tls-client-ca: {error}"))?,
+            WebPkiClientVerifier::builder_with_provider(
+                Arc::new(trusted(roots)?),
+                provider as Arc<CryptoProvider>,
+            )
+            .build()
+            .map_err(|error| format!("tls-client-ca: {error}"))?,
         ),
         None => builder.with_no_client_auth(),
     };
-    let config = builder.with_single_cert(chain, key).map_err(|error| format!("tls-cert and tls-key: {error}"))?;
+    let config = builder
+        .with_single_cert(chain, key)
+        .map_err(|error| format!("tls-cert and tls-key: {error}"))?;
     let speaking = |protocol: &[u8]| {
         let mut config = config.clone();
         config.alpn_protocols = vec![protocol.to_vec()];
@@ -103,7 +116,8 @@ fn parse(files: &[Vec<u8>]) -> Result<Configs, String> {
 }
 
 fn ends(certificate: &CertificateDer<'_>) -> Result<i64, String> {
-    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).map_err(|error| error.to_string())?;
+    let (_, certificate) =
+        x509_parser::parse_x509_certificate(certificate).map_err(|error| error.to_string())?;
     Ok(certificate.validity().not_after.timestamp())
 }
 
@@ -116,7 +130,9 @@ fn trusted(pem: &[u8]) -> Result<RootCertStore, String> {
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| error.to_string())?;
     if found.is_empty() { Err("no certificate in PEM".to_owned()) } else { Ok(found) }
 }
 
@@ -126,7 +142,11 @@ mod tests {
 
     #[test]
     fn files_that_hold_something_else_are_named() {
-        let said = |files: &[&str]| parse(&files.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>()).err().unwrap();
+        let said = |files: &[&str]| {
+            parse(&files.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>())
+                .err()
+                .unwrap()
+        };
         assert!(said(&["", ""]).starts_with("tls-cert: no certificate"));
         let broken = "-----BEGIN CERTIFICATE-----\n*\n-----END CERTIFICATE-----\n";
         assert!(said(&[broken, ""]).starts_with("tls-cert: "));

@@ -31,7 +31,10 @@ pub struct AdamW {
 
 impl AdamW {
     pub fn new(config: AdamWConfig, parameters: &[(String, Tensor)]) -> Self {
-        let moments = parameters.iter().map(|(_, p)| (p.detach().zeros_like(), p.detach().zeros_like())).collect();
+        let moments = parameters
+            .iter()
+            .map(|(_, p)| (p.detach().zeros_like(), p.detach().zeros_like()))
+            .collect();
         Self { config, steps: 0, moments }
     }
 
@@ -51,12 +54,14 @@ impl AdamW {
 
     fn step_together(&self, parameters: &[(String, Tensor)], learning_rate: f64) -> Result<()> {
         let AdamWConfig { betas: (beta1, beta2), eps, weight_decay } = self.config;
-        let with = together::Step { learning_rate, beta1, beta2, eps, weight_decay, step: self.steps };
-        let slots = parameters.iter().zip(&self.moments).map(|((_, parameter), (first, second))| Slot {
-            parameter,
-            gradient: parameter.grad(),
-            moments: (first, second),
-        });
+        let with =
+            together::Step { learning_rate, beta1, beta2, eps, weight_decay, step: self.steps };
+        let slots =
+            parameters.iter().zip(&self.moments).map(|((_, parameter), (first, second))| Slot {
+                parameter,
+                gradient: parameter.grad(),
+                moments: (first, second),
+            });
         together::step(&with, &slots.filter(|slot| slot.gradient.defined()).collect::<Vec<_>>())
     }
 
@@ -76,8 +81,12 @@ impl AdamW {
                 let _ = first.lerp_(&gradient, 1.0 - beta1);
                 let _ = second.lerp_(&gradient.square_(), 1.0 - beta2);
                 let mut divisor = second.sqrt_out(&gradient);
-                let _ = divisor.g_div_scalar_(second_scale).g_add_scalar_(self.config.eps).reciprocal_();
-                let _ = parameter.addcmul_(first, &divisor.g_mul_scalar_(-learning_rate / first_scale));
+                let _ = divisor
+                    .g_div_scalar_(second_scale)
+                    .g_add_scalar_(self.config.eps)
+                    .reciprocal_();
+                let _ =
+                    parameter.addcmul_(first, &divisor.g_mul_scalar_(-learning_rate / first_scale));
                 let _ = gradient.zero_();
             }
         });
@@ -98,7 +107,8 @@ pub fn gradient_norm(parameters: &[(String, Tensor)]) -> Result<Tensor> {
     if on_gpu(parameters) {
         return together::norm(&gradients);
     }
-    let squares: Vec<Tensor> = gradients.iter().map(|gradient| gradient.square().sum(Kind::Float)).collect();
+    let squares: Vec<Tensor> =
+        gradients.iter().map(|gradient| gradient.square().sum(Kind::Float)).collect();
     Ok(Tensor::stack(&squares, 0).sum(Kind::Float).sqrt())
 }
 
@@ -132,15 +142,21 @@ mod tests {
 
     /// Two parameters and their gradients, the same in every call; a third has none.
     fn parameters() -> Vec<(String, Tensor)> {
-        let named = |name: &str, data: &[f32]| (name.to_owned(), Tensor::from_slice(data).set_requires_grad(true));
-        let parameters = vec![named("a", &[1.0, -2.0, 3.0]), named("b", &[0.5]), named("unused", &[7.0])];
+        let named = |name: &str, data: &[f32]| {
+            (name.to_owned(), Tensor::from_slice(data).set_requires_grad(true))
+        };
+        let parameters =
+            vec![named("a", &[1.0, -2.0, 3.0]), named("b", &[0.5]), named("unused", &[7.0])];
         let (a, b) = (&parameters[0].1, &parameters[1].1);
         (a.square() * b.cos()).sum(Kind::Float).backward();
         parameters
     }
 
     fn values(tensors: impl IntoIterator<Item = Tensor>) -> Vec<f32> {
-        tensors.into_iter().flat_map(|tensor| Vec::<f32>::try_from(tensor.detach()).unwrap()).collect()
+        tensors
+            .into_iter()
+            .flat_map(|tensor| Vec::<f32>::try_from(tensor.detach()).unwrap())
+            .collect()
     }
 
     /// Weights, moments and gradients after three steps.
@@ -154,13 +170,20 @@ mod tests {
             step(&mut optimiser, &parameters);
         }
         let moments = optimiser.moments.into_iter().flat_map(|(first, second)| [first, second]);
-        values(parameters.iter().map(|(_, p)| p.shallow_clone()).chain(moments).chain(gradients(&parameters)))
+        values(
+            parameters
+                .iter()
+                .map(|(_, p)| p.shallow_clone())
+                .chain(moments)
+                .chain(gradients(&parameters)),
+        )
     }
 
     #[test]
     fn all_at_once_is_what_one_by_one_is() {
         let one_by_one = after(|optimiser, parameters| optimiser.step_one_by_one(parameters, 0.01));
-        let together = after(|optimiser, parameters| optimiser.step_together(parameters, 0.01).unwrap());
+        let together =
+            after(|optimiser, parameters| optimiser.step_together(parameters, 0.01).unwrap());
         assert_eq!(one_by_one.len(), together.len());
         for (place, (a, b)) in one_by_one.iter().zip(&together).enumerate() {
             assert!((a - b).abs() <= 1e-6 * a.abs().max(1.0), "{place}: {a} and {b}");
@@ -172,17 +195,36 @@ mod tests {
     fn norm_and_scale_of_all_at_once_are_those_of_one_by_one() {
         let parameters = parameters();
         let norm = gradient_norm(&parameters).unwrap().double_value(&[]);
-        assert!((together::norm(&gradients(&parameters)).unwrap().double_value(&[]) - norm).abs() < 1e-5, "{norm}");
-        together::scale(&gradients(&parameters), &Tensor::from(0.5f32).to_device(Device::Cpu)).unwrap();
+        assert!(
+            (together::norm(&gradients(&parameters)).unwrap().double_value(&[]) - norm).abs()
+                < 1e-5,
+            "{norm}"
+        );
+        together::scale(&gradients(&parameters), &Tensor::from(0.5f32).to_device(Device::Cpu))
+            .unwrap();
         assert!((gradient_norm(&parameters).unwrap().double_value(&[]) - norm / 2.0).abs() < 1e-5);
     }
 
     #[test]
     fn shapes_that_differ_are_an_error_and_no_crash() {
-        let wrong = (Tensor::zeros([2], (Kind::Float, Device::Cpu)), Tensor::zeros([3], (Kind::Float, Device::Cpu)));
+        let wrong = (
+            Tensor::zeros([2], (Kind::Float, Device::Cpu)),
+            Tensor::zeros([3], (Kind::Float, Device::Cpu)),
+        );
         let parameter = Tensor::zeros([3], (Kind::Float, Device::Cpu));
-        let slot = Slot { parameter: &parameter, gradient: parameter.shallow_clone(), moments: (&wrong.0, &wrong.1) };
-        let with = together::Step { learning_rate: 0.1, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, step: 1 };
+        let slot = Slot {
+            parameter: &parameter,
+            gradient: parameter.shallow_clone(),
+            moments: (&wrong.0, &wrong.1),
+        };
+        let with = together::Step {
+            learning_rate: 0.1,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            step: 1,
+        };
         assert!(together::step(&with, &[slot]).is_err());
     }
 }

@@ -57,12 +57,20 @@ fn fields(value: &Value, prefix: &str) -> Vec<String> {
     match value {
         Value::Object(map) => map
             .iter()
-            .flat_map(|(key, value)| fields(value, &if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") }))
+            .flat_map(|(key, value)| {
+                fields(
+                    value,
+                    &if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") },
+                )
+            })
             .collect(),
         Value::Null => Vec::new(),
         Value::Array(items) if items.is_empty() => Vec::new(),
         Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned)).collect();
+            let items: Vec<String> = items
+                .iter()
+                .map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned))
+                .collect();
             vec![format!("- {prefix}: {}", items.join(", "))]
         }
         Value::String(text) => vec![format!("- {prefix}: {text}")],

@@ -73,7 +73,9 @@ pub struct Checkpoint {
 /// Saves the state whole. The one before stands until this one is complete.
 pub fn save(dir: &Path, header: &RunHeader, vit: &Vit, optimiser: &AdamW) -> Result<()> {
     let moments = vit.parameters().iter().zip(&optimiser.moments);
-    let moments = moments.flat_map(|((name, _), (first, second))| [(format!("first.{name}"), first), (format!("second.{name}"), second)]);
+    let moments = moments.flat_map(|((name, _), (first, second))| {
+        [(format!("first.{name}"), first), (format!("second.{name}"), second)]
+    });
     write(dir, CHECKPOINT_FILE, header, weights(vit).chain(moments))
 }
 
@@ -86,23 +88,33 @@ fn weights(vit: &Vit) -> impl Iterator<Item = (String, &Tensor)> {
     vit.parameters().iter().map(|(name, tensor)| (name.clone(), tensor))
 }
 
-fn write<'a>(dir: &Path, file: &str, header: &RunHeader, tensors: impl Iterator<Item = (String, &'a Tensor)>) -> Result<()> {
+fn write<'a>(
+    dir: &Path,
+    file: &str,
+    header: &RunHeader,
+    tensors: impl Iterator<Item = (String, &'a Tensor)>,
+) -> Result<()> {
     let mut arrays: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
     for (name, tensor) in tensors {
         let shape = tensor.size().iter().map(|&n| n as usize).collect();
         let data = Vec::<f32>::try_from(tensor.detach().to_device(Device::Cpu).reshape([-1]))?;
         if let Some(value) = data.iter().find(|value| !value.is_finite()) {
-            bail!("{name} holds {value} after step {}, and is not saved: a lower --learning-rate may help", header.step);
+            bail!(
+                "{name} holds {value} after step {}, and is not saved: a lower --learning-rate may help",
+                header.step
+            );
         }
         arrays.push((name, shape, data));
     }
-    let views = arrays
-        .iter()
-        .map(|(name, shape, data)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(data))?)));
+    let views = arrays.iter().map(|(name, shape, data)| {
+        Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(data))?))
+    });
     let views = views.collect::<Result<Vec<_>>>()?;
     let metadata = HashMap::from([("run".to_owned(), serde_json::to_string(header)?)]);
-    replace(&dir.join(file), |fresh| Ok(safetensors::serialize_to_file(views, Some(metadata), fresh)?))
-        .with_context(|| format!("the state of step {} cannot be saved", header.step))
+    replace(&dir.join(file), |fresh| {
+        Ok(safetensors::serialize_to_file(views, Some(metadata), fresh)?)
+    })
+    .with_context(|| format!("the state of step {} cannot be saved", header.step))
 }
 
 /// Writes a file beside `path` and renames it there once all of it is on the disk.
@@ -134,19 +146,24 @@ impl Checkpoint {
     }
 
     fn read(path: PathBuf) -> Result<Self> {
-        let bytes = std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+        let bytes =
+            std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
         let damaged = || format!("{} is damaged ({} bytes)", path.display(), bytes.len());
         let (_, metadata) = SafeTensors::read_metadata(&bytes).with_context(damaged)?;
-        let run = metadata
-            .metadata()
-            .as_ref()
-            .and_then(|map| map.get("run"))
-            .with_context(|| format!("{} is no state of fit: it has no `run` in its header", path.display()))?;
-        let header: RunHeader =
-            serde_json::from_str(run).with_context(|| format!("{}: its header is of another version", path.display()))?;
+        let run =
+            metadata.metadata().as_ref().and_then(|map| map.get("run")).with_context(|| {
+                format!("{} is no state of fit: it has no `run` in its header", path.display())
+            })?;
+        let header: RunHeader = serde_json::from_str(run)
+            .with_context(|| format!("{}: its header is of another version", path.display()))?;
         let file = SafeTensors::deserialize(&bytes).with_context(damaged)?;
         let tensors = file.iter().map(|(name, view)| {
-            ensure!(view.dtype() == Dtype::F32, "{name} of {} is {:?}, and must be F32", path.display(), view.dtype());
+            ensure!(
+                view.dtype() == Dtype::F32,
+                "{name} of {} is {:?}, and must be F32",
+                path.display(),
+                view.dtype()
+            );
             let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
             let data: Vec<f32> = bytemuck::pod_collect_to_vec(view.data());
             Ok((name.to_owned(), Tensor::from_slice(&data).view(shape.as_slice())))
@@ -167,14 +184,21 @@ impl Checkpoint {
     }
 
     pub fn restore_weights(&self, vit: &Vit) -> Result<()> {
-        vit.parameters().iter().try_for_each(|(name, parameter)| self.copy(name, &mut parameter.shallow_clone()))
+        vit.parameters()
+            .iter()
+            .try_for_each(|(name, parameter)| self.copy(name, &mut parameter.shallow_clone()))
     }
 
     fn copy(&self, name: &str, into: &mut Tensor) -> Result<()> {
         let path = self.path.display();
         let held = self.tensors.get(name).with_context(|| format!("{path} lacks {name}"))?;
         // `copy_` broadcasts.
-        ensure!(held.size() == into.size(), "{path}: {name} is {:?}, and its geometry wants {:?}", held.size(), into.size());
+        ensure!(
+            held.size() == into.size(),
+            "{path}: {name} is {:?}, and its geometry wants {:?}",
+            held.size(),
+            into.size()
+        );
         tch::no_grad(|| into.f_copy_(held))?;
         Ok(())
     }

@@ -5,7 +5,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand,
+};
 
 use crate::options_file::{self, FileError};
 use crate::train::downstream::{self, DownstreamArgs};
@@ -69,7 +71,9 @@ impl FromArgMatches for Evaluation {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         match matches.subcommand() {
             Some(_) => Downstream::from_arg_matches(matches).map(Self::Other),
-            None => EvaluateArgs::from_arg_matches(matches).map(|args| Self::Bundle(Box::new(args))),
+            None => {
+                EvaluateArgs::from_arg_matches(matches).map(|args| Self::Bundle(Box::new(args)))
+            }
         }
     }
 
@@ -123,11 +127,16 @@ fn with_files(command: &Command, mut words: Vec<OsString>) -> Result<Vec<OsStrin
 /// The flags that `--data-preset` stands for.
 fn preset_flags(task: &Command, given: &ArgMatches) -> Result<Vec<String>, FileError> {
     let preset = given.try_get_one::<DataPreset>("data_preset").ok().flatten();
-    preset.map_or(Ok(Vec::new()), |preset| options_file::flags_beneath(task, given, "--data-preset".as_ref(), &preset.options()))
+    preset.map_or(Ok(Vec::new()), |preset| {
+        options_file::flags_beneath(task, given, "--data-preset".as_ref(), &preset.options())
+    })
 }
 
 /// The innermost command that was given, and what was given to it.
-fn task<'a>(mut command: &'a Command, mut matches: &'a ArgMatches) -> (&'a Command, &'a ArgMatches) {
+fn task<'a>(
+    mut command: &'a Command,
+    mut matches: &'a ArgMatches,
+) -> (&'a Command, &'a ArgMatches) {
     while let Some((name, below)) = matches.subcommand() {
         (command, matches) = (command.find_subcommand(name).expect("clap found it"), below);
     }
@@ -143,7 +152,8 @@ fn complete(command: Command) -> Command {
     });
     // What has options is a task, even where there are others below it.
     let is_task = command.get_arguments().next().is_some();
-    let below: Vec<String> = command.get_subcommands().map(|below| below.get_name().to_owned()).collect();
+    let below: Vec<String> =
+        command.get_subcommands().map(|below| below.get_name().to_owned()).collect();
     let command = if is_task { command.args(file_options()) } else { command };
     below.into_iter().fold(command, |command, name| command.mut_subcommand(name, complete))
 }
@@ -156,14 +166,20 @@ fn file_options() -> [Arg; 2] {
             .value_name("FILE")
             .value_parser(clap::value_parser!(PathBuf))
             .help("A TOML file of the same options"),
-        Arg::new("print-config").long("print-config").action(ArgAction::SetTrue).help("Print what is in force as such a file, and end"),
+        Arg::new("print-config")
+            .long("print-config")
+            .action(ArgAction::SetTrue)
+            .help("Print what is in force as such a file, and end"),
     ]
 }
 
 fn without_requirements(command: Command) -> Command {
     let command = command.mut_args(|arg| arg.required(false));
-    let below: Vec<String> = command.get_subcommands().map(|below| below.get_name().to_owned()).collect();
-    below.into_iter().fold(command, |command, name| command.mut_subcommand(name, without_requirements))
+    let below: Vec<String> =
+        command.get_subcommands().map(|below| below.get_name().to_owned()).collect();
+    below
+        .into_iter()
+        .fold(command, |command, name| command.mut_subcommand(name, without_requirements))
 }
 
 /// Runs the command; the exit status of the program.
@@ -177,7 +193,9 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Task::Fp16(args) => produce::fp16(args).map(|()| 0),
         Task::Styles(args) => styles::styles(args).map(|()| 0),
         Task::Evaluate(Evaluation::Bundle(args)) => evaluate::evaluate(args).map(|()| 0),
-        Task::Evaluate(Evaluation::Other(Downstream::Downstream(args))) => downstream::run(args).map(|()| 0),
+        Task::Evaluate(Evaluation::Other(Downstream::Downstream(args))) => {
+            downstream::run(args).map(|()| 0)
+        }
         Task::Phantom(args) => phantom::run(args).map(|()| 0),
     }
 }

@@ -42,12 +42,14 @@ impl DeviceChoice {
             _ => local_rank,
         };
         match self {
-            Self::Cuda(_) if loaded.is_err() => {
-                Err(loaded.expect_err("just checked")).context("--device cuda: libtorch_cuda.so cannot be opened")
-            }
+            Self::Cuda(_) if loaded.is_err() => Err(loaded.expect_err("just checked"))
+                .context("--device cuda: libtorch_cuda.so cannot be opened"),
             Self::Auto if !Cuda::is_available() => Ok(Device::Cpu),
             _ if index as i64 >= Cuda::device_count() => {
-                bail!("cuda:{index} is asked for (--device, LOCAL_RANK), and libtorch sees {} CUDA devices", Cuda::device_count())
+                bail!(
+                    "cuda:{index} is asked for (--device, LOCAL_RANK), and libtorch sees {} CUDA devices",
+                    Cuda::device_count()
+                )
             }
             _ => Ok(Device::Cuda(index)),
         }

@@ -36,9 +36,11 @@ impl Model {
     pub fn open(dir: &Path, precision: Precision) -> Result<Self> {
         let bundle = Bundle::open(dir).with_context(|| format!("the bundle {}", dir.display()))?;
         let manifest = &bundle.manifest;
-        let synth = Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);
+        let synth =
+            Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);
         let path = bundle.encoder_path(precision)?;
-        let encoder = Encoder::open(&Runtime::load()?, &path, &manifest.geometry, &EncoderOptions::cpu(0))?;
+        let encoder =
+            Encoder::open(&Runtime::load()?, &path, &manifest.geometry, &EncoderOptions::cpu(0))?;
         Ok(Self { synth, encoder, bundle })
     }
 
@@ -49,12 +51,17 @@ impl Model {
         while tiles.peek().is_some() {
             let batch: Vec<Vec<u8>> = tiles.by_ref().take(BATCH).collect();
             let encodings = self.encoder.encode(&batch.concat(), batch.len())?;
-            let halves = encodings.anatomy.chunks_exact(latent).zip(encodings.characteristics.chunks_exact(latent));
-            encoded.extend(batch.into_iter().zip(halves).map(|(tile, (anatomy, characteristics))| Encoded {
-                tile,
-                anatomy: anatomy.to_vec(),
-                characteristics: characteristics.to_vec(),
-            }));
+            let halves = encodings
+                .anatomy
+                .chunks_exact(latent)
+                .zip(encodings.characteristics.chunks_exact(latent));
+            encoded.extend(batch.into_iter().zip(halves).map(
+                |(tile, (anatomy, characteristics))| Encoded {
+                    tile,
+                    anatomy: anatomy.to_vec(),
+                    characteristics: characteristics.to_vec(),
+                },
+            ));
         }
         Ok(encoded)
     }
@@ -83,21 +90,31 @@ impl AsRef<[u8]> for Sampled {
 
 /// Up to `count` tiles of a domain, in turn from each of its images, at random places of a regular grid, of which at
 /// least `tissue` of the patches are tissue. The same seed gives the same tiles.
-pub fn sample_tiles(model: &Model, dataset: &Dataset, domain: usize, count: usize, tissue: f64, seed: u64) -> Result<Vec<Sampled>> {
+pub fn sample_tiles(
+    model: &Model,
+    dataset: &Dataset,
+    domain: usize,
+    count: usize,
+    tissue: f64,
+    seed: u64,
+) -> Result<Vec<Sampled>> {
     let side = model.synth.geometry().image_size();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(domain as u64);
-    let mut sources: Vec<_> = dataset.sources.iter().enumerate().filter(|(_, source)| source.domain == domain).collect();
+    let mut sources: Vec<_> =
+        dataset.sources.iter().enumerate().filter(|(_, source)| source.domain == domain).collect();
     shuffle(&mut sources, &mut rng);
     // A domain of single tiles has no need to decode more of them than it may use.
     let mut queues = Vec::new();
     for (source, image) in sources.into_iter().take(count.saturating_mul(4)) {
         let tiles = dataset.grid_tiles(image, side)?.into_iter().enumerate();
-        let mut tiles: Vec<Sampled> = tiles.map(|(cell, tile)| Sampled { tile: tile.into_raw(), source, cell }).collect();
+        let mut tiles: Vec<Sampled> =
+            tiles.map(|(cell, tile)| Sampled { tile: tile.into_raw(), source, cell }).collect();
         shuffle(&mut tiles, &mut rng);
         queues.push(tiles);
     }
-    let enough = |sampled: &Sampled| exemplar::is_tissue(model.synth.geometry(), &sampled.tile, tissue);
+    let enough =
+        |sampled: &Sampled| exemplar::is_tissue(model.synth.geometry(), &sampled.tile, tissue);
     let mut chosen = Vec::new();
     while chosen.len() < count && queues.iter().any(|queue| !queue.is_empty()) {
         for queue in &mut queues {

@@ -16,7 +16,9 @@ use crate::train::checkpoint::{CHECKPOINT_FILE, Checkpoint, RunHeader};
 use crate::train::dataset::{Dataset, measure};
 use crate::train::device::describe;
 use crate::train::loader::{Loader, Turns};
-use crate::train::options::{ComputeArgs, Export, Options, TrainingArgs, bundle_name, command_line};
+use crate::train::options::{
+    ComputeArgs, Export, Options, TrainingArgs, bundle_name, command_line,
+};
 use crate::train::parts;
 use crate::train::preset::{DataPreset, GeometryArgs};
 use crate::train::produce::{finish, finish_best};
@@ -85,7 +87,8 @@ struct Run<'a> {
 pub fn fit(args: &FitArgs) -> Result<Ending> {
     args.training.check()?;
     let (name, version) = bundle_name(&args.out)?;
-    let state = args.state.clone().unwrap_or_else(|| PathBuf::from(format!("runs/{name}-{version}")));
+    let state =
+        args.state.clone().unwrap_or_else(|| PathBuf::from(format!("runs/{name}-{version}")));
     let start = args.from.as_deref().map(WarmStart::open).transpose()?;
     let geometry = geometry(args, start.as_ref())?;
     require_writable(&args.out)?;
@@ -93,7 +96,10 @@ pub fn fit(args: &FitArgs) -> Result<Ending> {
     let (device, precision) = args.compute.open(None)?;
     let world = args.compute.join(device)?;
     // What an update is made of, whoever computes it.
-    let training = TrainingArgs { accumulate: args.training.accumulate * world.size(), ..args.training.clone() };
+    let training = TrainingArgs {
+        accumulate: args.training.accumulate * world.size(),
+        ..args.training.clone()
+    };
     let parts = parts::open(&args.data, &training, training.seed)?;
     let (normalisation, pixel_order) = pixels(args, start.as_ref(), &parts.training)?;
     let options = Options {
@@ -131,8 +137,10 @@ pub fn fit(args: &FitArgs) -> Result<Ending> {
 
 pub fn resume(args: &ResumeArgs) -> Result<Ending> {
     let checkpoint = Checkpoint::open(&args.state)?;
-    let options: Options = serde_json::from_value(checkpoint.header.options.clone())
-        .with_context(|| format!("the options in {}", args.state.join(CHECKPOINT_FILE).display()))?;
+    let options: Options =
+        serde_json::from_value(checkpoint.header.options.clone()).with_context(|| {
+            format!("the options in {}", args.state.join(CHECKPOINT_FILE).display())
+        })?;
     require_writable(&options.out)?;
     let (device, precision) = args.compute.open(options.precision)?;
     let world = args.compute.join(device)?;
@@ -140,31 +148,52 @@ pub fn resume(args: &ResumeArgs) -> Result<Ending> {
     header.total_steps = args.steps.unwrap_or(header.total_steps);
     header.device = describe(device, precision.kind());
     let parts = parts::open(&options.data, &options.training, header.seed)?;
-    let vit = Vit::init(header.geometry, header.seed, device, precision.kind())?.checkpointing(args.compute.gradient_checkpointing);
+    let vit = Vit::init(header.geometry, header.seed, device, precision.kind())?
+        .checkpointing(args.compute.gradient_checkpointing);
     run(Run { parts, options, header, vit, world, from: Some(checkpoint), state: &args.state })
 }
 
 fn run(run: Run<'_>) -> Result<Ending> {
-    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed)).context("cannot listen for Ctrl-C")?;
+    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
+        .context("cannot listen for Ctrl-C")?;
     let Run { parts, options, header, vit, world, from, state } = run;
     let training = &options.training;
     let own_batches = world.share(training.accumulate)?;
     announce((&parts, &options, &header), &vit, &world, state);
     require_exportable(&options, &parts, &header.geometry)?;
-    let mut optimiser = AdamW::new(AdamWConfig { weight_decay: training.weight_decay, ..AdamWConfig::default() }, vit.parameters());
+    let mut optimiser = AdamW::new(
+        AdamWConfig { weight_decay: training.weight_decay, ..AdamWConfig::default() },
+        vit.parameters(),
+    );
     if let Some(checkpoint) = &from {
         checkpoint.restore(&vit, &mut optimiser)?;
     }
     world.agree(&identity(&parts.training, &header, training, &vit, &optimiser)?)?;
-    let watch = world.is_first().then(|| Watch::open(state, &training.watch, &training.objective, &parts, &header, training.batch));
+    let watch = world.is_first().then(|| {
+        Watch::open(state, &training.watch, &training.objective, &parts, &header, training.batch)
+    });
     let watch = watch.transpose()?;
     let counts = Counts::of(&parts, header.geometry.image_size());
-    let augment = AugmentConfig { probability: training.augment, ..AugmentConfig::published(header.geometry.image_size() as u32) };
-    let turns = Turns { first: header.step * training.accumulate as u64 + world.rank() as u64, every: world.size() };
-    let loader = Loader::start(Arc::new(parts.training), augment, training.batch, header.seed, turns);
+    let augment = AugmentConfig {
+        probability: training.augment,
+        ..AugmentConfig::published(header.geometry.image_size() as u32)
+    };
+    let turns = Turns {
+        first: header.step * training.accumulate as u64 + world.rank() as u64,
+        every: world.size(),
+    };
+    let loader =
+        Loader::start(Arc::new(parts.training), augment, training.batch, header.seed, turns);
     let mut progress = Progress::start(header.step, header.total_steps);
-    let mut trainer =
-        Trainer { vit: &vit, optimiser, header, config: loop_config(training, own_batches), watch, dir: state, world: &world };
+    let mut trainer = Trainer {
+        vit: &vit,
+        optimiser,
+        header,
+        config: loop_config(training, own_batches),
+        watch,
+        dir: state,
+        world: &world,
+    };
     if from.is_none() && world.is_first() {
         // From here on the run can be resumed, and a folder that cannot hold its state is known of.
         trainer.save()?;
@@ -177,8 +206,12 @@ fn run(run: Run<'_>) -> Result<Ending> {
     report::write(state, &trainer.header, &counts)?;
     tracing::info!("the report is in {}", state.join(report::REPORT_FILE).display());
     match ending {
-        Ending::Interrupted => tracing::info!("stopped; go on with: restain-train resume {}", state.display()),
-        Ending::Finished if options.export == Export::Best => drop(finish_best(state, &options, false)?),
+        Ending::Interrupted => {
+            tracing::info!("stopped; go on with: restain-train resume {}", state.display())
+        }
+        Ending::Finished if options.export == Export::Best => {
+            drop(finish_best(state, &options, false)?)
+        }
         Ending::Finished => drop(finish(&vit, &trainer.header, &options, false)?),
     }
     Ok(ending)
@@ -196,7 +229,11 @@ fn announce(run: (&Parts, &Options, &RunHeader), vit: &Vit, world: &World, state
         options.training.batch * options.training.accumulate,
         GeometrySpec::from(header.geometry),
         vit.device(),
-        if world.size() == 1 { String::new() } else { format!(", process {} of {}", world.rank(), world.size()) },
+        if world.size() == 1 {
+            String::new()
+        } else {
+            format!(", process {} of {}", world.rank(), world.size())
+        },
         state.display()
     );
 }
@@ -209,11 +246,18 @@ fn geometry(args: &FitArgs, start: Option<&WarmStart>) -> Result<Geometry> {
 }
 
 /// How pixels become values and lie in patches.
-fn pixels(args: &FitArgs, start: Option<&WarmStart>, training: &Dataset) -> Result<(Normalisation, PixelOrder)> {
+fn pixels(
+    args: &FitArgs,
+    start: Option<&WarmStart>,
+    training: &Dataset,
+) -> Result<(Normalisation, PixelOrder)> {
     let (normalisation, order) = (args.training.normalisation()?, args.training.pixel_order);
     match start {
         Some(start) => Ok((start.normalisation(normalisation)?, start.pixel_order(order)?)),
-        None => Ok((normalisation.map_or_else(|| measure(training), Ok)?, order.unwrap_or(PixelOrder::Planar))),
+        None => Ok((
+            normalisation.map_or_else(|| measure(training), Ok)?,
+            order.unwrap_or(PixelOrder::Planar),
+        )),
     }
 }
 
@@ -235,7 +279,11 @@ fn loop_config(training: &TrainingArgs, own_batches: usize) -> LoopConfig {
 
 /// Before hours of work, not after them: whether the bundle can be written.
 fn require_writable(out: &Path) -> Result<()> {
-    ensure!(!out.join(MANIFEST_FILE).exists(), "{} is already a bundle: name another --out, in fit or in export", out.display());
+    ensure!(
+        !out.join(MANIFEST_FILE).exists(),
+        "{} is already a bundle: name another --out, in fit or in export",
+        out.display()
+    );
     BundleWriter::new(out, false).map(drop).with_context(|| format!("--out {}", out.display()))
 }
 
@@ -258,11 +306,28 @@ fn require_exportable(options: &Options, parts: &Parts, geometry: &Geometry) -> 
 }
 
 /// What must be equal in every process of a run: the images, the options, where it stands, and every number it starts from.
-fn identity(dataset: &Dataset, header: &RunHeader, training: &TrainingArgs, vit: &Vit, optimiser: &AdamW) -> Result<Vec<u8>> {
-    let sources: Vec<_> = dataset.sources.iter().map(|source| (&source.path, source.width, source.height)).collect();
-    let run = (header.geometry, header.pixel_order, header.normalisation, header.step, header.total_steps);
+fn identity(
+    dataset: &Dataset,
+    header: &RunHeader,
+    training: &TrainingArgs,
+    vit: &Vit,
+    optimiser: &AdamW,
+) -> Result<Vec<u8>> {
+    let sources: Vec<_> =
+        dataset.sources.iter().map(|source| (&source.path, source.width, source.height)).collect();
+    let run = (
+        header.geometry,
+        header.pixel_order,
+        header.normalisation,
+        header.step,
+        header.total_steps,
+    );
     let mut bytes = serde_json::to_vec(&(sources, run, training))?;
-    let numbers = vit.parameters().iter().map(|(_, parameter)| parameter).chain(optimiser.moments.iter().flat_map(|(m, v)| [m, v]));
+    let numbers = vit
+        .parameters()
+        .iter()
+        .map(|(_, parameter)| parameter)
+        .chain(optimiser.moments.iter().flat_map(|(m, v)| [m, v]));
     for tensor in numbers {
         let held = Vec::<f32>::try_from(tensor.detach().to_device(tch::Device::Cpu).reshape([-1]))?;
         bytes.extend_from_slice(blake3::hash(bytemuck::cast_slice(&held)).as_bytes());

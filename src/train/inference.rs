@@ -11,7 +11,12 @@ use crate::train::mixing::halves;
 use crate::train::vit::Vit;
 
 /// Tiles u8 [batch, H, W, 3] → both halves of their patches' tokens, [batch, N, h] f32 each, CLS left out.
-pub fn encode(vit: &Vit, normalisation: &Normalisation, tiles: &[u8], batch: usize) -> Result<Encodings> {
+pub fn encode(
+    vit: &Vit,
+    normalisation: &Normalisation,
+    tiles: &[u8],
+    batch: usize,
+) -> Result<Encodings> {
     let _guard = tch::no_grad_guard();
     let tile = vit.geometry.image_size();
     let z = vit.encode(&standardise(tiles, batch, tile, normalisation, vit.device()));

@@ -39,7 +39,13 @@ pub struct Loader {
 }
 
 impl Loader {
-    pub fn start(dataset: Arc<Dataset>, augment: AugmentConfig, batch: usize, seed: u64, turns: Turns) -> Self {
+    pub fn start(
+        dataset: Arc<Dataset>,
+        augment: AugmentConfig,
+        batch: usize,
+        seed: u64,
+        turns: Turns,
+    ) -> Self {
         let tile = augment.tile as usize;
         let ahead = (AHEAD_BYTES / (batch * tile * tile * 3)).clamp(2, MOST_AHEAD);
         // One more is in the hands of the thread below.
@@ -52,7 +58,9 @@ impl Loader {
                     return;
                 }
                 let of_worker = dataset.clone();
-                dataset.workers().spawn(move || _ = made.send(make(&of_worker, &augment, batch, seed, step)));
+                dataset
+                    .workers()
+                    .spawn(move || _ = made.send(make(&of_worker, &augment, batch, seed, step)));
             }
         });
         Self { batches, batch, tile, waited: Cell::default() }
@@ -74,7 +82,13 @@ impl Loader {
 }
 
 /// Batch `step`: u8 [batch, H, W, 3].
-fn make(dataset: &Dataset, augment: &AugmentConfig, batch: usize, seed: u64, step: u64) -> Result<Vec<u8>> {
+fn make(
+    dataset: &Dataset,
+    augment: &AugmentConfig,
+    batch: usize,
+    seed: u64,
+    step: u64,
+) -> Result<Vec<u8>> {
     let tile_bytes = (augment.tile * augment.tile * 3) as usize;
     let mut raw = vec![0; batch * tile_bytes];
     raw.par_chunks_exact_mut(tile_bytes).enumerate().try_for_each(|(i, tile)| {
@@ -86,12 +100,23 @@ fn make(dataset: &Dataset, augment: &AugmentConfig, batch: usize, seed: u64, ste
 }
 
 /// u8 [batch, H, W, 3] → [B, C, H, W] f32, mean 0 and deviation 1 under `normalisation`.
-pub fn standardise(raw: &[u8], batch: usize, tile: usize, normalisation: &Normalisation, device: Device) -> Tensor {
+pub fn standardise(
+    raw: &[u8],
+    batch: usize,
+    tile: usize,
+    normalisation: &Normalisation,
+    device: Device,
+) -> Tensor {
     let (batch, tile) = (batch as i64, tile as i64);
-    let channels = |values: &[f32; 3]| Tensor::from_slice(values).view([1, 3, 1, 1]).to_device(device);
+    let channels =
+        |values: &[f32; 3]| Tensor::from_slice(values).view([1, 3, 1, 1]).to_device(device);
     let raw = Tensor::from_slice(raw).view([batch, tile, tile, 3]);
     // From pinned memory a GPU copies by itself, while this thread goes on to what comes after.
-    let raw = if device.is_cuda() { raw.pin_memory(device).to_device_(device, Kind::Uint8, true, false) } else { raw };
+    let raw = if device.is_cuda() {
+        raw.pin_memory(device).to_device_(device, Kind::Uint8, true, false)
+    } else {
+        raw
+    };
     let pixels = raw.permute([0, 3, 1, 2]).to_kind(Kind::Float);
     ((pixels / 255.0 - channels(&normalisation.mean)) / channels(&normalisation.std)).contiguous()
 }
@@ -102,19 +127,29 @@ mod tests {
     use crate::train::dataset::Selection;
 
     fn loader(dir: &tempfile::TempDir, workers: usize, first_step: u64) -> Loader {
-        let dataset = Dataset::open(dir.path(), &Selection { workers, ..Selection::default() }).unwrap();
-        Loader::start(Arc::new(dataset), AugmentConfig::published(16), 3, 5, Turns { first: first_step, every: 1 })
+        let dataset =
+            Dataset::open(dir.path(), &Selection { workers, ..Selection::default() }).unwrap();
+        Loader::start(
+            Arc::new(dataset),
+            AugmentConfig::published(16),
+            3,
+            5,
+            Turns { first: first_step, every: 1 },
+        )
     }
 
     #[test]
     fn batches_are_the_same_whoever_makes_them_and_wherever_one_begins() {
         let dir = tempfile::tempdir().unwrap();
         for i in 0..4u8 {
-            let image = image::RgbImage::from_fn(24, 24, |x, y| image::Rgb([x as u8 * 9, y as u8 * 9, 60 * i]));
+            let image = image::RgbImage::from_fn(24, 24, |x, y| {
+                image::Rgb([x as u8 * 9, y as u8 * 9, 60 * i])
+            });
             image.save(dir.path().join(format!("{i}.png"))).unwrap();
         }
         let normalisation = Normalisation::new([0.5; 3], [0.25; 3]).unwrap();
-        let [one, four, later] = [(1, 0), (4, 0), (2, 10)].map(|(workers, first)| loader(&dir, workers, first));
+        let [one, four, later] =
+            [(1, 0), (4, 0), (2, 10)].map(|(workers, first)| loader(&dir, workers, first));
         let next = |loader: &Loader| loader.next(&normalisation, Device::Cpu).unwrap();
         for step in 0..20 {
             let batch = next(&one);

@@ -55,7 +55,13 @@ pub struct TermWeights {
 /// What came out best: docs/results.md.
 impl Default for TermWeights {
     fn default() -> Self {
-        Self { consistency_weight: 0.0, match_weight: 4.0, detail_weight: 0.1, border_weight: 0.2, ..Self::first() }
+        Self {
+            consistency_weight: 0.0,
+            match_weight: 4.0,
+            detail_weight: 0.1,
+            border_weight: 0.2,
+            ..Self::first()
+        }
     }
 }
 
@@ -117,7 +123,11 @@ pub struct Losses(pub Vec<(&'static str, Tensor)>);
 
 impl Losses {
     pub fn total(&self) -> Tensor {
-        self.0.iter().map(|(_, term)| term.shallow_clone()).reduce(|a, b| a + b).expect("at least one term")
+        self.0
+            .iter()
+            .map(|(_, term)| term.shallow_clone())
+            .reduce(|a, b| a + b)
+            .expect("at least one term")
     }
 
     /// Every term as a number; waits for the device.
@@ -158,14 +168,18 @@ impl Objective<'_> {
         let (own, shifted) = (z.narrow(0, 0, batch), z.narrow(0, batch, batch));
         let (anatomy, characteristics) = halves(&own, &self.vit.geometry);
         let (shifted_anatomy, shifted_characteristics) = halves(&shifted, &self.vit.geometry);
-        let broadcast = |anatomy: &Tensor, of: &Tensor, tokens: &Tensor| self.synth.broadcast(anatomy, &style(of, tokens));
+        let broadcast = |anatomy: &Tensor, of: &Tensor, tokens: &Tensor| {
+            self.synth.broadcast(anatomy, &style(of, tokens))
+        };
 
         let reconstruction = self.reconstruction(&own);
         let mut rest = Rest { terms: Vec::new(), residuals: Vec::new() };
         rest.aim("reconstruction", 1.0, &[(&reconstruction, tiles)]);
         if weights.consistency_weight > 0.0 {
             let terms = self.consistency(reconstruction, &own, mixes);
-            rest.terms.extend(terms.into_iter().map(|(name, term)| (name, term * weights.consistency_weight)));
+            rest.terms.extend(
+                terms.into_iter().map(|(name, term)| (name, term * weights.consistency_weight)),
+            );
         }
         if weights.restain_weight > 0.0 {
             let there = broadcast(&anatomy, &shifted_characteristics, &shift.shifted_tokens);
@@ -177,11 +191,16 @@ impl Objective<'_> {
             rest.aim("transfer", weights.transfer_weight, &[(&made, &shift.tiles)]);
         }
         if weights.invariance_weight > 0.0 {
-            rest.terms.push(("invariance", mse(&shifted_anatomy, &anatomy) * weights.invariance_weight));
+            rest.terms
+                .push(("invariance", mse(&shifted_anatomy, &anatomy) * weights.invariance_weight));
         }
         if weights.match_weight > 0.0 {
             let foreign = characteristics.index_select(0, &shift.other);
-            rest.aim("match", weights.match_weight, &[(&broadcast(&anatomy, &foreign, &shift.other_tokens), &shift.matched)]);
+            rest.aim(
+                "match",
+                weights.match_weight,
+                &[(&broadcast(&anatomy, &foreign, &shift.other_tokens), &shift.matched)],
+            );
         }
         rest.losses(weights, self.vit.geometry.patch_size() as i64)
     }
@@ -193,21 +212,36 @@ impl Objective<'_> {
     }
 
     /// The published terms anatomy and characteristics.
-    fn consistency(&self, reconstruction: Tensor, z: &Tensor, mixes: &[Mix]) -> [(&'static str, Tensor); 2] {
+    fn consistency(
+        &self,
+        reconstruction: Tensor,
+        z: &Tensor,
+        mixes: &[Mix],
+    ) -> [(&'static str, Tensor); 2] {
         let batch = reconstruction.size()[0];
         let (anatomy, characteristics) = halves(z, &self.vit.geometry);
-        let styles: Vec<Tensor> = mixes.iter().map(|mix| characteristics.get(mix.sample).get(mix.token)).collect();
+        let styles: Vec<Tensor> =
+            mixes.iter().map(|mix| characteristics.get(mix.sample).get(mix.token)).collect();
         let mut made = vec![reconstruction];
-        made.extend(styles.iter().map(|style| self.synth.broadcast(&anatomy, &style.unsqueeze(0).expand([batch, -1], false))));
+        made.extend(styles.iter().map(|style| {
+            self.synth.broadcast(&anatomy, &style.unsqueeze(0).expand([batch, -1], false))
+        }));
         // X' and every Sₖ go through the encoder together.
-        let (anatomies, characteristic_sets) = halves(&self.vit.encode(&Tensor::cat(&made, 0)), &self.vit.geometry);
-        let aim = |latent: &Tensor| if self.stop_gradient { latent.detach() } else { latent.shallow_clone() };
+        let (anatomies, characteristic_sets) =
+            halves(&self.vit.encode(&Tensor::cat(&made, 0)), &self.vit.geometry);
+        let aim = |latent: &Tensor| {
+            if self.stop_gradient { latent.detach() } else { latent.shallow_clone() }
+        };
         let mut anatomy_loss = mse(&anatomies.narrow(0, 0, batch), &aim(&anatomy));
-        let mut characteristics_loss = mse(&characteristic_sets.narrow(0, 0, batch), &aim(&characteristics));
+        let mut characteristics_loss =
+            mse(&characteristic_sets.narrow(0, 0, batch), &aim(&characteristics));
         for (k, style) in styles.iter().enumerate() {
             let first = (k as i64 + 1) * batch;
             anatomy_loss += mse(&anatomies.narrow(0, first, batch), &aim(&anatomy));
-            characteristics_loss += mse(&characteristic_sets.narrow(0, first, batch), &aim(style).expand_as(&characteristics));
+            characteristics_loss += mse(
+                &characteristic_sets.narrow(0, first, batch),
+                &aim(style).expand_as(&characteristics),
+            );
         }
         [("anatomy", anatomy_loss), ("characteristics", characteristics_loss)]
     }
@@ -223,21 +257,30 @@ struct Rest {
 impl Rest {
     /// A term of pictures, each beside its target.
     fn aim(&mut self, name: &'static str, weight: f64, pictures: &[(&Tensor, &Tensor)]) {
-        let residuals: Vec<Tensor> = pictures.iter().map(|(made, target)| *made - *target).collect();
-        let term = residuals.iter().map(mean_square).reduce(|a, b| a + b).expect("a term has a picture");
+        let residuals: Vec<Tensor> =
+            pictures.iter().map(|(made, target)| *made - *target).collect();
+        let term =
+            residuals.iter().map(mean_square).reduce(|a, b| a + b).expect("a term has a picture");
         self.terms.push((name, term * weight));
         self.residuals.extend(residuals.into_iter().map(|residual| (weight, residual)));
     }
 
     fn losses(mut self, weights: &TermWeights, patch: i64) -> Losses {
         let total = |of: &dyn Fn(&Tensor) -> Tensor| {
-            self.residuals.iter().map(|(weight, residual)| of(residual) * *weight).reduce(|a, b| a + b).expect("a reconstruction")
+            self.residuals
+                .iter()
+                .map(|(weight, residual)| of(residual) * *weight)
+                .reduce(|a, b| a + b)
+                .expect("a reconstruction")
         };
         if weights.detail_weight > 0.0 {
             self.terms.push(("detail", total(&detail) * weights.detail_weight));
         }
         if weights.border_weight > 0.0 {
-            self.terms.push(("border", total(&|residual| border(residual, patch)) * weights.border_weight));
+            self.terms.push((
+                "border",
+                total(&|residual| border(residual, patch)) * weights.border_weight,
+            ));
         }
         Losses(self.terms)
     }
@@ -257,7 +300,10 @@ fn detail(residual: &Tensor) -> Tensor {
 fn border(residual: &Tensor, patch: i64) -> Tensor {
     let along = |axis: i64| {
         let side = residual.size()[axis as usize];
-        let (before, after) = (residual.slice(axis, patch - 1, side - patch, patch), residual.slice(axis, patch, side, patch));
+        let (before, after) = (
+            residual.slice(axis, patch - 1, side - patch, patch),
+            residual.slice(axis, patch, side, patch),
+        );
         mean_square(&(after - before))
     };
     along(2) + along(3)
@@ -266,6 +312,7 @@ fn border(residual: &Tensor, patch: i64) -> Tensor {
 /// The mean of tokens `tokens[b]` of every tile b: [B, T, h], i64 [B, n] → [B, h].
 fn style(characteristics: &Tensor, tokens: &Tensor) -> Tensor {
     let half = characteristics.size()[2];
-    let picked = characteristics.gather(1, &tokens.unsqueeze(-1).expand([-1, -1, half], false), false);
+    let picked =
+        characteristics.gather(1, &tokens.unsqueeze(-1).expand([-1, -1, half], false), false);
     picked.mean_dim(1, false, Kind::Float)
 }

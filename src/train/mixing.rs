@@ -21,7 +21,8 @@ impl Synthesiser {
     pub fn aligned(&self, anatomy: &Tensor, characteristics: &Tensor) -> Tensor {
         let (batch, patches, patch, rank) = self.sizes(anatomy);
         let left = anatomy.narrow(1, 1, patches).reshape([batch * patches * 3, patch, rank]);
-        let right = characteristics.narrow(1, 1, patches).reshape([batch * patches * 3, rank, patch]);
+        let right =
+            characteristics.narrow(1, 1, patches).reshape([batch * patches * 3, rank, patch]);
         self.place(&left.bmm(&right).view([batch, patches, 3, patch, patch]))
     }
 
@@ -29,9 +30,14 @@ impl Synthesiser {
     pub fn broadcast(&self, anatomy: &Tensor, styles: &Tensor) -> Tensor {
         let (batch, patches, patch, rank) = self.sizes(anatomy);
         // One product a channel and tile, [N·P, L] · [L, P], in place of N small ones.
-        let left = anatomy.narrow(1, 1, patches).view([batch, patches, 3, patch, rank]).permute([0, 2, 1, 3, 4]);
+        let left = anatomy
+            .narrow(1, 1, patches)
+            .view([batch, patches, 3, patch, rank])
+            .permute([0, 2, 1, 3, 4]);
         let left = left.reshape([batch * 3, patches * patch, rank]);
-        let product = left.bmm(&styles.reshape([batch * 3, rank, patch])).view([batch, 3, patches, patch, patch]);
+        let product = left
+            .bmm(&styles.reshape([batch * 3, rank, patch]))
+            .view([batch, 3, patches, patch, patch]);
         self.place(&product.transpose(1, 2))
     }
 
@@ -46,9 +52,13 @@ impl Synthesiser {
         let batch = product.size()[0];
         let tiles = match self.pixel_order {
             // [B, gy, gx, C, y, x] → [B, C, gy, y, gx, x]
-            PixelOrder::Planar => product.reshape([batch, grid, grid, 3, patch, patch]).permute([0, 3, 1, 4, 2, 5]),
+            PixelOrder::Planar => {
+                product.reshape([batch, grid, grid, 3, patch, patch]).permute([0, 3, 1, 4, 2, 5])
+            }
             // The same memory read as [B, gy, gx, y, x, C] → [B, C, gy, y, gx, x]
-            PixelOrder::Interleaved => product.reshape([batch, grid, grid, patch, patch, 3]).permute([0, 5, 1, 3, 2, 4]),
+            PixelOrder::Interleaved => {
+                product.reshape([batch, grid, grid, patch, patch, 3]).permute([0, 5, 1, 3, 2, 4])
+            }
         };
         tiles.reshape([batch, 3, grid * patch, grid * patch])
     }

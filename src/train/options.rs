@@ -69,8 +69,28 @@ impl SelectionArgs {
 
 impl Default for SelectionArgs {
     fn default() -> Self {
-        let Selection { format, splits, domains, exclude_domains, only, exclude, max_damaged, workers, .. } = Selection::default();
-        Self { format, splits, domains, exclude_domains, exclude, only, max_damaged, workers, cache_gib: 4.0 }
+        let Selection {
+            format,
+            splits,
+            domains,
+            exclude_domains,
+            only,
+            exclude,
+            max_damaged,
+            workers,
+            ..
+        } = Selection::default();
+        Self {
+            format,
+            splits,
+            domains,
+            exclude_domains,
+            exclude,
+            only,
+            max_damaged,
+            workers,
+            cache_gib: 4.0,
+        }
     }
 }
 
@@ -172,7 +192,10 @@ impl TrainingArgs {
     pub fn check(&self) -> Result<()> {
         ensure!(self.batch > 0, "--batch is 0, and must be at least 1");
         ensure!(self.accumulate > 0, "--accumulate is 0, and must be at least 1");
-        ensure!(self.steps != Some(0) && self.epochs > 0, "--steps and --epochs must be at least 1");
+        ensure!(
+            self.steps != Some(0) && self.epochs > 0,
+            "--steps and --epochs must be at least 1"
+        );
         ensure!(self.save_every > 0, "--save-every is 0, and must be at least 1");
         let at_least_zero = |value: f64| value.is_finite() && value >= 0.0;
         ensure!(
@@ -180,33 +203,52 @@ impl TrainingArgs {
             "--learning-rate is {}, and must be above 0",
             self.learning_rate
         );
-        ensure!(at_least_zero(self.weight_decay), "--weight-decay is {}, and must be at least 0", self.weight_decay);
+        ensure!(
+            at_least_zero(self.weight_decay),
+            "--weight-decay is {}, and must be at least 0",
+            self.weight_decay
+        );
         ensure!(at_least_zero(self.clip), "--clip is {}, and must be at least 0", self.clip);
-        let matches = self.objective.recipe == Recipe::Cross && self.objective.weights.match_weight > 0.0;
+        let matches =
+            self.objective.recipe == Recipe::Cross && self.objective.weights.match_weight > 0.0;
         ensure!(
             !matches || self.batch > 1,
             "--match-weight takes styles from other tiles of a batch, and --batch is 1: make it larger, or give --match-weight 0"
         );
         self.watch.check()?;
-        ensure!((0.0..=1.0).contains(&self.augment), "--augment is {}, and must be from 0 to 1", self.augment);
+        ensure!(
+            (0.0..=1.0).contains(&self.augment),
+            "--augment is {}, and must be from 0 to 1",
+            self.augment
+        );
         self.objective.check()
     }
 
     /// What --mean and --std say, which belong together.
     pub fn normalisation(&self) -> Result<Option<Normalisation>> {
         match (self.mean, self.std) {
-            (Some(mean), Some(std)) => Ok(Some(Normalisation::new(mean, std).context("--mean and --std")?)),
+            (Some(mean), Some(std)) => {
+                Ok(Some(Normalisation::new(mean, std).context("--mean and --std")?))
+            }
             (None, None) => Ok(None),
-            (Some(_), None) => bail!("--mean is given without --std: give both, or neither to have them measured"),
-            (None, Some(_)) => bail!("--std is given without --mean: give both, or neither to have them measured"),
+            (Some(_), None) => {
+                bail!("--mean is given without --std: give both, or neither to have them measured")
+            }
+            (None, Some(_)) => {
+                bail!("--std is given without --mean: give both, or neither to have them measured")
+            }
         }
     }
 }
 
 /// `R,G,B`.
 pub fn triple(text: &str) -> Result<[f32; 3], String> {
-    let values: Result<Vec<f32>, _> = text.split(',').map(|part| part.trim().parse::<f32>()).collect();
-    values.ok().and_then(|v| v.try_into().ok()).ok_or_else(|| format!("{text:?} is not three numbers R,G,B"))
+    let values: Result<Vec<f32>, _> =
+        text.split(',').map(|part| part.trim().parse::<f32>()).collect();
+    values
+        .ok()
+        .and_then(|v| v.try_into().ok())
+        .ok_or_else(|| format!("{text:?} is not three numbers R,G,B"))
 }
 
 /// `--export`.
@@ -241,10 +283,18 @@ pub struct Options {
 
 /// models/NAME/VERSION → NAME and VERSION.
 pub fn bundle_name(out: &Path) -> Result<(String, String)> {
-    let part = |path: Option<&Path>| path.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-    let named = part(out.parent()).zip(part(Some(out))).with_context(|| format!("--out {} does not end in NAME/VERSION", out.display()))?;
+    let part = |path: Option<&Path>| {
+        path.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned())
+    };
+    let named = part(out.parent())
+        .zip(part(Some(out)))
+        .with_context(|| format!("--out {} does not end in NAME/VERSION", out.display()))?;
     for word in [&named.0, &named.1] {
-        ensure!(is_plain_name(word), "--out {}: {word:?} is no name: letters, digits, `.`, `_` and `-` are", out.display());
+        ensure!(
+            is_plain_name(word),
+            "--out {}: {word:?} is no name: letters, digits, `.`, `_` and `-` are",
+            out.display()
+        );
     }
     Ok(named)
 }
@@ -262,6 +312,9 @@ pub fn told(words: impl IntoIterator<Item = String>) {
 }
 
 fn as_typed(words: impl IntoIterator<Item = String>) -> String {
-    let words = words.into_iter().skip(1).map(|word| if word.contains(char::is_whitespace) { format!("{word:?}") } else { word });
+    let words = words
+        .into_iter()
+        .skip(1)
+        .map(|word| if word.contains(char::is_whitespace) { format!("{word:?}") } else { word });
     std::iter::once("restain-train".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }

@@ -19,9 +19,16 @@ pub fn open(data: &Path, training: &TrainingArgs, seed: u64) -> Result<Parts> {
         return split(dataset, training.watch.validation_share, seed);
     }
     let kept_out = Dataset::open(data, &Selection { splits: splits.clone(), ..selection })?;
-    let trained: HashSet<&Path> = dataset.sources.iter().map(|source| source.path.as_path()).collect();
-    if let Some(both) = kept_out.sources.iter().find(|source| trained.contains(source.path.as_path())) {
-        bail!("--validation-split {}: {} is trained on as well", splits.join(","), both.path.display());
+    let trained: HashSet<&Path> =
+        dataset.sources.iter().map(|source| source.path.as_path()).collect();
+    if let Some(both) =
+        kept_out.sources.iter().find(|source| trained.contains(source.path.as_path()))
+    {
+        bail!(
+            "--validation-split {}: {} is trained on as well",
+            splits.join(","),
+            both.path.display()
+        );
     }
     Ok(Parts { training: dataset, kept_out })
 }

@@ -51,7 +51,15 @@ impl Preset {
             Self::Base => (224, 16, 768, 12, 16),
             Self::Deep => (224, 16, 1056, 24, 16),
         };
-        GeometrySpec { image_size, in_channels: 3, patch_size, embed_dim, depth, num_heads, mlp_ratio: 4.0 }
+        GeometrySpec {
+            image_size,
+            in_channels: 3,
+            patch_size,
+            embed_dim,
+            depth,
+            num_heads,
+            mlp_ratio: 4.0,
+        }
     }
 }
 
@@ -109,10 +117,17 @@ mod tests {
     fn presets_are_the_papers_models() {
         let of = |preset: Preset| Geometry::new(preset.sizes()).unwrap();
         let millions = |preset| {
-            let weights: usize = layout(&of(preset)).values().map(|shape| shape.iter().product::<usize>()).sum();
+            let weights: usize =
+                layout(&of(preset)).values().map(|shape| shape.iter().product::<usize>()).sum();
             weights as f64 / 1e6
         };
-        assert_eq!((of(Preset::Base).rank(), of(Preset::Deep).rank(), of(Preset::Small).rank()), (8, 11, 8));
-        assert_eq!([Preset::Tiny, Preset::Small, Preset::Base, Preset::Deep].map(|p| millions(p).round()), [0.0, 7.0, 86.0, 322.0]);
+        assert_eq!(
+            (of(Preset::Base).rank(), of(Preset::Deep).rank(), of(Preset::Small).rank()),
+            (8, 11, 8)
+        );
+        assert_eq!(
+            [Preset::Tiny, Preset::Small, Preset::Base, Preset::Deep].map(|p| millions(p).round()),
+            [0.0, 7.0, 86.0, 322.0]
+        );
     }
 }

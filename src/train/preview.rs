@@ -34,9 +34,16 @@ impl Preview {
         let geometry = &header.geometry;
         let count = LOOKED_AT * dataset.domains.len();
         let found = tiles_in_turn(dataset, geometry.image_size(), count, header.seed)?;
-        let of = |domain: usize| found.iter().filter(move |(of, _)| *of == domain).map(|(_, tile)| tile);
-        let full = |tile: &&Vec<u8>| tissue(geometry, tile).into_iter().filter(|&tissue| tissue).count();
-        Ok(Self { tiles: (0..dataset.domains.len()).filter_map(|d| of(d).max_by_key(full).cloned()).take(MOST_DOMAINS).collect() })
+        let of =
+            |domain: usize| found.iter().filter(move |(of, _)| *of == domain).map(|(_, tile)| tile);
+        let full =
+            |tile: &&Vec<u8>| tissue(geometry, tile).into_iter().filter(|&tissue| tissue).count();
+        Ok(Self {
+            tiles: (0..dataset.domains.len())
+                .filter_map(|d| of(d).max_by_key(full).cloned())
+                .take(MOST_DOMAINS)
+                .collect(),
+        })
     }
 
     pub fn render(&self, vit: &Vit, header: &RunHeader) -> Result<RgbImage> {
@@ -49,17 +56,28 @@ impl Preview {
             halves.push((encodings.anatomy, encodings.characteristics));
         }
         let styles = self.tiles.iter().zip(&halves).map(|(tile, (anatomy, characteristics))| {
-            style_of(&header.geometry, characteristics, representative(&synth, tile, anatomy, characteristics))
+            style_of(
+                &header.geometry,
+                characteristics,
+                representative(&synth, tile, anatomy, characteristics),
+            )
         });
         let styles: Vec<_> = styles.collect();
         let (rows, cell) = (self.tiles.len() as u32, side + GAP);
-        let mut canvas = RgbImage::from_pixel((rows + 1) * cell - GAP, rows * cell - GAP, image::Rgb([255; 3]));
+        let mut canvas =
+            RgbImage::from_pixel((rows + 1) * cell - GAP, rows * cell - GAP, image::Rgb([255; 3]));
         let mut put = |column: usize, row: usize, pixels: Vec<u8>| {
             let tile = RgbImage::from_raw(side, side, pixels).expect("a tile's bytes");
-            imageops::replace(&mut canvas, &tile, (column as u32 * cell).into(), (row as u32 * cell).into());
+            imageops::replace(
+                &mut canvas,
+                &tile,
+                (column as u32 * cell).into(),
+                (row as u32 * cell).into(),
+            );
         };
         let mut scratch = synth.scratch();
-        for (row, (tile, (anatomy, characteristics))) in self.tiles.iter().zip(&halves).enumerate() {
+        for (row, (tile, (anatomy, characteristics))) in self.tiles.iter().zip(&halves).enumerate()
+        {
             put(0, row, tile.clone());
             for (column, style) in styles.iter().enumerate() {
                 let mut out = vec![0; header.geometry.tile_bytes()];

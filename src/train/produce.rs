@@ -25,7 +25,8 @@ use crate::train::vit::Vit;
 const STYLES_PER_DOMAIN: usize = 64;
 
 /// Normalisation of CAMELYON17 tiles, for weights that were never trained.
-const CAMELYON17: Normalisation = Normalisation { mean: [0.7441, 0.5895, 0.7214], std: [0.1301, 0.1489, 0.1107] };
+const CAMELYON17: Normalisation =
+    Normalisation { mean: [0.7441, 0.5895, 0.7214], std: [0.1301, 0.1489, 0.1107] };
 
 /// What a bundle is made of besides its weights.
 pub struct Product<'a> {
@@ -101,8 +102,14 @@ pub fn finish(vit: &Vit, header: &RunHeader, options: &Options, overwrite: bool)
     write_bundle(&vit.weights()?, &product)?;
     let mut model = Model::open(out, crate::bundle::Precision::Fp32)?;
     let bank = styles::build(&mut model, &training, STYLES_PER_DOMAIN, header.seed)?;
-    let bundle = rewrite(out, |editor: &mut BundleEditor| -> Result<()> { Ok(editor.set_styles(&bank)?) })?;
-    tracing::info!("{} written: {} styles of {}", out.display(), bundle.styles.entries.len(), bundle.styles.domains.join(", "));
+    let bundle =
+        rewrite(out, |editor: &mut BundleEditor| -> Result<()> { Ok(editor.set_styles(&bank)?) })?;
+    tracing::info!(
+        "{} written: {} styles of {}",
+        out.display(),
+        bundle.styles.entries.len(),
+        bundle.styles.domains.join(", ")
+    );
     Ok(bundle)
 }
 
@@ -134,7 +141,11 @@ pub struct ExportArgs {
 }
 
 pub fn export(args: &ExportArgs) -> Result<()> {
-    let checkpoint = if args.best { Checkpoint::open_best(&args.state)? } else { Checkpoint::open(&args.state)? };
+    let checkpoint = if args.best {
+        Checkpoint::open_best(&args.state)?
+    } else {
+        Checkpoint::open(&args.state)?
+    };
     let mut options: Options = serde_json::from_value(checkpoint.header.options.clone())?;
     options.out = args.out.clone().unwrap_or(options.out);
     finish_saved(&checkpoint, &options, args.overwrite).map(drop)
@@ -171,7 +182,8 @@ pub struct ImportArgs {
 pub fn import(args: &ImportArgs) -> Result<()> {
     let weights = read_checkpoint(&args.file)?;
     let geometry = weights.geometry(args.heads, args.image_size)?;
-    let file = args.file.file_name().context("the checkpoint is a file")?.to_string_lossy().into_owned();
+    let file =
+        args.file.file_name().context("the checkpoint is a file")?.to_string_lossy().into_owned();
     let product = Product {
         geometry,
         pixel_order: args.pixel_order,
@@ -183,7 +195,10 @@ pub fn import(args: &ImportArgs) -> Result<()> {
         trained: true,
     };
     let bundle = write_bundle(&weights, &product)?;
-    tracing::info!("{} written; it has no styles yet: restain-train styles --bundle {0} --data DIR", bundle.dir.display());
+    tracing::info!(
+        "{} written; it has no styles yet: restain-train styles --bundle {0} --data DIR",
+        bundle.dir.display()
+    );
     Ok(())
 }
 
@@ -198,7 +213,10 @@ pub struct Fp16Args {
 pub fn fp16(args: &Fp16Args) -> Result<()> {
     let found = export::add_fp16(&args.bundle)?;
     write_card(&args.bundle)?;
-    tracing::info!("{}: its fp16 encoder reconstructs at {found:.1} dB of fp32", args.bundle.display());
+    tracing::info!(
+        "{}: its fp16 encoder reconstructs at {found:.1} dB of fp32",
+        args.bundle.display()
+    );
     Ok(())
 }
 
@@ -237,7 +255,13 @@ pub fn init(args: &InitArgs) -> Result<()> {
     };
     write_bundle(&vit.weights()?, &product)?;
     let bank = styles::random(&geometry, args.styles, args.seed);
-    rewrite(&args.out, |editor: &mut BundleEditor| -> Result<()> { Ok(editor.set_styles(&bank)?) })?;
-    tracing::info!("{} written: untrained weights, {} random styles", args.out.display(), args.styles);
+    rewrite(&args.out, |editor: &mut BundleEditor| -> Result<()> {
+        Ok(editor.set_styles(&bank)?)
+    })?;
+    tracing::info!(
+        "{} written: untrained weights, {} random styles",
+        args.out.display(),
+        args.styles
+    );
     Ok(())
 }

@@ -25,11 +25,20 @@ impl Progress {
     pub fn start(step: u64, total: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(total).with_position(step);
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} steps, {eta} left  {msg}").expect("a valid template");
+            let style =
+                ProgressStyle::with_template("{bar:30} {pos}/{len} steps, {eta} left  {msg}")
+                    .expect("a valid template");
             bar.set_style(style);
             bar
         });
-        Self { bar, smooth: Vec::new(), logged: Instant::now(), tiles_since: 0, flops_since: 0.0, waited_since: 0.0 }
+        Self {
+            bar,
+            smooth: Vec::new(),
+            logged: Instant::now(),
+            tiles_since: 0,
+            flops_since: 0.0,
+            waited_since: 0.0,
+        }
     }
 
     pub fn step(&mut self, header: &RunHeader, report: &StepReport) {
@@ -53,7 +62,12 @@ impl Progress {
         let rate = self.tiles_since as f64 / elapsed.as_secs_f64();
         let teraflops = self.flops_since / elapsed.as_secs_f64() / 1e12;
         let waiting = 100.0 * self.waited_since / elapsed.as_secs_f64();
-        let line = self.smooth.iter().map(|(name, value)| format!("{name} {value:.4}")).collect::<Vec<_>>().join(", ");
+        let line = self
+            .smooth
+            .iter()
+            .map(|(name, value)| format!("{name} {value:.4}"))
+            .collect::<Vec<_>>()
+            .join(", ");
         match &self.bar {
             Some(bar) => bar.set_message(format!("{rate:.0} tiles/s, {teraflops:.2} TFLOP/s, {waiting:.0} % waiting for input  {line}")),
             None => {
@@ -65,6 +79,7 @@ impl Progress {
                 );
             }
         }
-        (self.logged, self.tiles_since, self.flops_since, self.waited_since) = (Instant::now(), 0, 0.0, 0.0);
+        (self.logged, self.tiles_since, self.flops_since, self.waited_since) =
+            (Instant::now(), 0, 0.0, 0.0);
     }
 }

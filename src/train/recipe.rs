@@ -129,12 +129,28 @@ impl RecipeArgs {
     /// Refuses what cannot be meant.
     pub fn check(&self) -> Result<()> {
         for (flag, weight) in self.weights.named() {
-            ensure!(weight >= 0.0 && weight.is_finite(), "{flag} is {weight}, and must be at least 0");
+            ensure!(
+                weight >= 0.0 && weight.is_finite(),
+                "{flag} is {weight}, and must be at least 0"
+            );
         }
         ensure!(self.style_tokens > 0, "--style-tokens is 0, and must be at least 1");
-        ensure!((0.0..=2.0).contains(&self.tone_share), "--tone-share is {}, and must be from 0 to 2", self.tone_share);
-        ensure!((0.0..=16.0).contains(&self.tone_sigma), "--tone-sigma is {}, and must be from 0 to 16 pixels", self.tone_sigma);
-        let changed = self.weights.named().into_iter().zip(TermWeights::default().named()).find(|(given, default)| given != default);
+        ensure!(
+            (0.0..=2.0).contains(&self.tone_share),
+            "--tone-share is {}, and must be from 0 to 2",
+            self.tone_share
+        );
+        ensure!(
+            (0.0..=16.0).contains(&self.tone_sigma),
+            "--tone-sigma is {}, and must be from 0 to 16 pixels",
+            self.tone_sigma
+        );
+        let changed = self
+            .weights
+            .named()
+            .into_iter()
+            .zip(TermWeights::default().named())
+            .find(|(given, default)| given != default);
         if let (Some(((flag, _), _)), Recipe::Published) = (changed, self.recipe) {
             bail!("{flag} is for --recipe cross: the published loss has no such weight");
         }
@@ -146,12 +162,24 @@ impl RecipeArgs {
         // Streams from the top down; the data set's draws take them from zero up.
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(u64::MAX - draw);
-        let mut draws = Draws { rng, tiles: tiles.size()[0], patches: scene.vit.geometry.patches() as u64, device: tiles.device() };
+        let mut draws = Draws {
+            rng,
+            tiles: tiles.size()[0],
+            patches: scene.vit.geometry.patches() as u64,
+            device: tiles.device(),
+        };
         let mixes = draws.mixes(self.mixes, self.first_tokens);
-        let objective = Objective { vit: scene.vit, synth: scene.synth, weights: &self.weights, stop_gradient: self.stop_gradient };
+        let objective = Objective {
+            vit: scene.vit,
+            synth: scene.synth,
+            weights: &self.weights,
+            stop_gradient: self.stop_gradient,
+        };
         match self.recipe {
             Recipe::Published => objective.published(tiles, &mixes),
-            Recipe::Cross => objective.cross(tiles, &mixes, &self.shift(&mut draws, tiles, scene.normalisation)),
+            Recipe::Cross => {
+                objective.cross(tiles, &mixes, &self.shift(&mut draws, tiles, scene.normalisation))
+            }
         }
     }
 
@@ -160,14 +188,22 @@ impl RecipeArgs {
         let mut shifted = tiles.shallow_clone();
         for stain in &self.stains {
             shifted = match stain {
-                Stain::ColorMatch => stain::stain_shift(&shifted, &other, &draws.normals(3), &draws.normals(3)),
+                Stain::ColorMatch => {
+                    stain::stain_shift(&shifted, &other, &draws.normals(3), &draws.normals(3))
+                }
                 Stain::Tone => stain::toned(&shifted, &other, self.tone_share, self.tone_sigma),
-                Stain::DensityJitter => stain::density_jitter(&shifted, normalisation, &draws.normals(3), &draws.normals(3)),
+                Stain::DensityJitter => stain::density_jitter(
+                    &shifted,
+                    normalisation,
+                    &draws.normals(3),
+                    &draws.normals(3),
+                ),
                 Stain::Gamma => stain::gamma(&shifted, normalisation, &draws.normals(3)),
                 Stain::Focus => stain::refocused(&shifted, &draws.normals(1).clamp(-1.0, 1.0)),
             };
         }
-        let [shifted_tokens, own_tokens, other_tokens] = std::array::from_fn(|_| draws.tokens(self.style_tokens));
+        let [shifted_tokens, own_tokens, other_tokens] =
+            std::array::from_fn(|_| draws.tokens(self.style_tokens));
         let matched = match self.match_target {
             MatchTarget::ColorMatch => stain::color_matched(tiles, &other),
             MatchTarget::Tone => stain::toned(tiles, &other, self.tone_share, self.tone_sigma),
@@ -196,15 +232,22 @@ impl Draws {
     /// Any patch's token of any tile; CLS is no patch, but for the published code, which draws among the `first` three.
     fn mixes(&mut self, mixes: usize, first: bool) -> Vec<Mix> {
         let (tiles, patches, rng) = (self.tiles as u64, self.patches, &mut self.rng);
-        let token = |rng: &mut ChaCha8Rng| if first { below(rng, FIRST_TOKENS) } else { 1 + below(rng, patches) };
-        (0..mixes).map(|_| Mix { sample: below(rng, tiles) as i64, token: token(rng) as i64 }).collect()
+        let token = |rng: &mut ChaCha8Rng| {
+            if first { below(rng, FIRST_TOKENS) } else { 1 + below(rng, patches) }
+        };
+        (0..mixes)
+            .map(|_| Mix { sample: below(rng, tiles) as i64, token: token(rng) as i64 })
+            .collect()
     }
 
     /// Another tile of the batch for each: a turn of 1..tiles places. A batch of one is matched with itself.
     fn others(&mut self) -> Tensor {
         let (tiles, rng) = (self.tiles, &mut self.rng);
-        let mut turned = |tile: i64| if tiles == 1 { 0 } else { (tile + 1 + below(rng, tiles as u64 - 1) as i64) % tiles };
-        Tensor::from_slice(&(0..tiles).map(&mut turned).collect::<Vec<i64>>()).to_device(self.device)
+        let mut turned = |tile: i64| {
+            if tiles == 1 { 0 } else { (tile + 1 + below(rng, tiles as u64 - 1) as i64) % tiles }
+        };
+        Tensor::from_slice(&(0..tiles).map(&mut turned).collect::<Vec<i64>>())
+            .to_device(self.device)
     }
 
     /// Standard normals [B, n].
@@ -215,7 +258,9 @@ impl Draws {
 
     /// Tokens of patches for each tile, i64 [B, n].
     fn tokens(&mut self, n: usize) -> Tensor {
-        let drawn: Vec<i64> = (0..self.tiles as usize * n).map(|_| 1 + below(&mut self.rng, self.patches) as i64).collect();
+        let drawn: Vec<i64> = (0..self.tiles as usize * n)
+            .map(|_| 1 + below(&mut self.rng, self.patches) as i64)
+            .collect();
         Tensor::from_slice(&drawn).view([self.tiles, n as i64]).to_device(self.device)
     }
 }

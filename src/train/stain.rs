@@ -37,7 +37,9 @@ pub fn color_matched(tiles: &Tensor, other: &Tensor) -> Tensor {
 /// [`color_matched`], the gain multiplied by 1 + .15·`gain` and .2·`offset` added; gain, offset `[B, C]` standard normal.
 pub fn stain_shift(tiles: &Tensor, other: &Tensor, gain: &Tensor, offset: &Tensor) -> Tensor {
     let mean = means(tiles).index_select(0, other);
-    (color_matched(tiles, other) - &mean) * (channels(gain) * 0.15 + 1.0) + mean + channels(offset) * 0.2
+    (color_matched(tiles, other) - &mean) * (channels(gain) * 0.15 + 1.0)
+        + mean
+        + channels(offset) * 0.2
 }
 
 /// Colour matching, corrected towards the other tile's quantiles where the picture is coarse.
@@ -54,7 +56,10 @@ pub fn toned(tiles: &Tensor, other: &Tensor, share: f64, sigma: f64) -> Tensor {
 /// [`toned`] on 8-bit pixels: `tile` in the tones of `reference`, both `[side, side, 3]`.
 pub fn toned_pixels(tile: &[u8], reference: &[u8], share: f64, sigma: f64) -> Vec<u8> {
     let side = ((tile.len() / 3) as f64).sqrt() as i64;
-    let levels = Tensor::from_slice(&[tile, reference].concat()).to_kind(Kind::Float).view([2, side, side, 3]).permute([0, 3, 1, 2]);
+    let levels = Tensor::from_slice(&[tile, reference].concat())
+        .to_kind(Kind::Float)
+        .view([2, side, side, 3])
+        .permute([0, 3, 1, 2]);
     // Deviations of tissue are about a quarter of the range.
     let standardised = (levels / 255.0 - 0.5) * 4.0;
     let (own, other) = (standardised.contiguous(), Tensor::from_slice(&[1i64, 0]));
@@ -67,7 +72,9 @@ pub fn toned_pixels(tile: &[u8], reference: &[u8], share: f64, sigma: f64) -> Ve
 pub fn quantile_matched(tiles: &Tensor, other: &Tensor) -> Tensor {
     let (batch, colors, height, width) = tiles.size4().expect("[B, C, H, W]");
     let pixels = height * width;
-    let places: Vec<i64> = (0..KNOTS).map(|k| ((k as f64 + 0.5) / KNOTS as f64 * (pixels - 1) as f64).round() as i64).collect();
+    let places: Vec<i64> = (0..KNOTS)
+        .map(|k| ((k as f64 + 0.5) / KNOTS as f64 * (pixels - 1) as f64).round() as i64)
+        .collect();
     let places = Tensor::from_slice(&places).to_device(tiles.device());
     let (sorted, _) = tiles.detach().reshape([batch, colors, pixels]).sort(2, false);
     let from = sorted.index_select(2, &places);
@@ -75,7 +82,8 @@ pub fn quantile_matched(tiles: &Tensor, other: &Tensor) -> Tensor {
     // Knots of a saturated tile coincide; a hair apart, the map between them is a step and not a division by zero.
     let from = from + Tensor::arange(KNOTS as i64, (Kind::Float, tiles.device())) * 1e-3;
     let knot = |of: &Tensor, k: usize| of.narrow(2, k as i64, 1).unsqueeze(-1);
-    let outside = |k: usize| (rise(&to, k) / rise(&from, k).clamp_min(NARROWEST)).clamp_max(STEEPEST);
+    let outside =
+        |k: usize| (rise(&to, k) / rise(&from, k).clamp_min(NARROWEST)).clamp_max(STEEPEST);
     let mut mapped = knot(&to, 0)
         + (tiles - knot(&from, 0)).clamp_max(0.0) * outside(0)
         + (tiles - knot(&from, KNOTS - 1)).clamp_min(0.0) * outside(KNOTS - 2);
@@ -103,7 +111,8 @@ pub fn blur(tiles: &Tensor, sigma: f64) -> Tensor {
     let taps = &taps / taps.sum(Kind::Float);
     let side = 2 * reach + 1;
     let along = |x: &Tensor, shape: [i64; 2], pad: [i64; 4]| {
-        let kernel = taps.view([1, 1, shape[0], shape[1]]).expand([colors, 1, shape[0], shape[1]], false);
+        let kernel =
+            taps.view([1, 1, shape[0], shape[1]]).expand([colors, 1, shape[0], shape[1]], false);
         x.pad(pad, "replicate", None).conv2d(&kernel, None::<Tensor>, 1, 0, 1, colors)
     };
     along(&along(tiles, [1, side], [reach, reach, 0, 0]), [side, 1], [0, 0, reach, reach])
@@ -111,17 +120,26 @@ pub fn blur(tiles: &Tensor, sigma: f64) -> Tensor {
 
 /// Amounts of haematoxylin, eosin and residual multiplied by 1 + .2·`gain` and .05·`offset` added (Tellez et al. 2018);
 /// gain, offset `[B, 3]` standard normal.
-pub fn density_jitter(tiles: &Tensor, normalisation: &Normalisation, gain: &Tensor, offset: &Tensor) -> Tensor {
+pub fn density_jitter(
+    tiles: &Tensor,
+    normalisation: &Normalisation,
+    gain: &Tensor,
+    offset: &Tensor,
+) -> Tensor {
     let stains = Tensor::from_slice(&HED).view([3, 3]).to_device(tiles.device());
     let density = -pixels(tiles, normalisation).clamp_min(1.0 / 255.0).log();
     let amounts = Tensor::einsum("sc,bchw->bshw", &[stains.inverse(), density], None::<i64>);
     let amounts = amounts * (channels(gain) * 0.2 + 1.0) + channels(offset) * 0.05;
-    standardised(&(-Tensor::einsum("cs,bshw->bchw", &[stains, amounts], None::<i64>)).exp(), normalisation)
+    standardised(
+        &(-Tensor::einsum("cs,bshw->bchw", &[stains, amounts], None::<i64>)).exp(),
+        normalisation,
+    )
 }
 
 /// Pixels in 0..1 to the power exp(.15·`exponent`), `[B, C]` standard normal.
 pub fn gamma(tiles: &Tensor, normalisation: &Normalisation, exponent: &Tensor) -> Tensor {
-    let raised = pixels(tiles, normalisation).clamp(1e-3, 1.0).pow(&(channels(exponent) * 0.15).exp());
+    let raised =
+        pixels(tiles, normalisation).clamp(1e-3, 1.0).pow(&(channels(exponent) * 0.15).exp());
     standardised(&raised, normalisation)
 }
 
@@ -132,7 +150,8 @@ pub fn refocused(tiles: &Tensor, focus: &Tensor) -> Tensor {
 }
 
 fn constants(normalisation: &Normalisation, like: &Tensor) -> (Tensor, Tensor) {
-    let of = |values: &[f32; 3]| Tensor::from_slice(values).view([1, 3, 1, 1]).to_device(like.device());
+    let of =
+        |values: &[f32; 3]| Tensor::from_slice(values).view([1, 3, 1, 1]).to_device(like.device());
     (of(&normalisation.mean), of(&normalisation.std))
 }
 
@@ -153,12 +172,14 @@ mod tests {
 
     use super::*;
 
-    const NORMALISATION: Normalisation = Normalisation { mean: [0.6, 0.4, 0.6], std: [0.2, 0.25, 0.2] };
+    const NORMALISATION: Normalisation =
+        Normalisation { mean: [0.6, 0.4, 0.6], std: [0.2, 0.25, 0.2] };
 
     /// Two tiles [2, 3, 16, 16], the first skewed.
     fn tiles() -> (Tensor, Tensor) {
         tch::manual_seed(1);
-        let skewed = Tensor::rand([1, 3, 16, 16], (Kind::Float, Device::Cpu)).pow_tensor_scalar(2.0) - 1.0;
+        let skewed =
+            Tensor::rand([1, 3, 16, 16], (Kind::Float, Device::Cpu)).pow_tensor_scalar(2.0) - 1.0;
         let plain = Tensor::rand([1, 3, 16, 16], (Kind::Float, Device::Cpu)) * 2.0;
         (Tensor::cat(&[skewed, plain], 0), Tensor::from_slice(&[1i64, 0]))
     }
@@ -179,7 +200,9 @@ mod tests {
         for (found, wanted) in quantiles(&mapped, 0).into_iter().zip(quantiles(&x, 1)) {
             assert!((found - wanted).abs() < 0.1, "{found}, wanted {wanted}");
         }
-        let order = |t: &Tensor| Vec::<i64>::try_from(t.get(0).get(0).reshape([-1]).argsort(0, false)).unwrap();
+        let order = |t: &Tensor| {
+            Vec::<i64>::try_from(t.get(0).get(0).reshape([-1]).argsort(0, false)).unwrap()
+        };
         assert_eq!(order(&mapped), order(&x));
     }
 
@@ -188,7 +211,10 @@ mod tests {
         let (x, _) = tiles();
         let own = Tensor::from_slice(&[0i64, 1]);
         assert!(farthest(&toned(&x, &own, 1.0, 1.5), &x) < 0.02);
-        let blank = Tensor::cat(&[x.get(0).unsqueeze(0), Tensor::ones([1, 3, 16, 16], (Kind::Float, Device::Cpu))], 0);
+        let blank = Tensor::cat(
+            &[x.get(0).unsqueeze(0), Tensor::ones([1, 3, 16, 16], (Kind::Float, Device::Cpu))],
+            0,
+        );
         let toned = toned(&blank, &Tensor::from_slice(&[1i64, 0]), 1.0, 1.5);
         assert!(toned.abs().max().double_value(&[]) < 10.0);
     }
@@ -196,7 +222,9 @@ mod tests {
     #[test]
     fn toning_is_nearer_to_the_other_histogram_than_two_moments_are() {
         let (x, other) = tiles();
-        let away = |t: &Tensor| quantiles(t, 0).iter().zip(quantiles(&x, 1)).map(|(a, b)| (a - b).abs()).sum::<f64>();
+        let away = |t: &Tensor| {
+            quantiles(t, 0).iter().zip(quantiles(&x, 1)).map(|(a, b)| (a - b).abs()).sum::<f64>()
+        };
         assert!(away(&toned(&x, &other, 1.0, 0.5)) < 0.7 * away(&color_matched(&x, &other)));
     }
 
@@ -210,8 +238,14 @@ mod tests {
 
     #[test]
     fn jitters_of_nothing_change_nothing_and_of_something_do() {
-        let x = standardised(&(Tensor::rand([2, 3, 16, 16], (Kind::Float, Device::Cpu)) * 0.8 + 0.1), &NORMALISATION);
-        let (none, some) = (Tensor::zeros([2, 3], (Kind::Float, Device::Cpu)), Tensor::ones([2, 3], (Kind::Float, Device::Cpu)));
+        let x = standardised(
+            &(Tensor::rand([2, 3, 16, 16], (Kind::Float, Device::Cpu)) * 0.8 + 0.1),
+            &NORMALISATION,
+        );
+        let (none, some) = (
+            Tensor::zeros([2, 3], (Kind::Float, Device::Cpu)),
+            Tensor::ones([2, 3], (Kind::Float, Device::Cpu)),
+        );
         assert!(farthest(&density_jitter(&x, &NORMALISATION, &none, &none), &x) < 1e-4);
         assert!(farthest(&density_jitter(&x, &NORMALISATION, &some, &none), &x) > 0.05);
         assert!(farthest(&gamma(&x, &NORMALISATION, &none), &x) < 1e-4);

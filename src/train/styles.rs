@@ -31,22 +31,48 @@ pub fn styles(args: &StylesArgs) -> Result<()> {
     let dataset = Dataset::open(&args.on.data, &args.on.selection.selection())?;
     let mut model = Model::open(&args.on.bundle, Precision::Fp32)?;
     let bank = build(&mut model, &dataset, args.per_domain, args.seed)?;
-    let bundle = rewrite(&args.on.bundle, |editor: &mut BundleEditor| -> Result<()> { Ok(editor.set_styles(&bank)?) })?;
-    tracing::info!("{} styles of {} domains in {}", bundle.styles.entries.len(), bundle.styles.domains.len(), args.on.bundle.display());
+    let bundle = rewrite(&args.on.bundle, |editor: &mut BundleEditor| -> Result<()> {
+        Ok(editor.set_styles(&bank)?)
+    })?;
+    tracing::info!(
+        "{} styles of {} domains in {}",
+        bundle.styles.entries.len(),
+        bundle.styles.domains.len(),
+        args.on.bundle.display()
+    );
     Ok(())
 }
 
 /// A style from each of up to `per_domain` tiles of every domain.
-pub fn build(model: &mut Model, dataset: &Dataset, per_domain: usize, seed: u64) -> Result<StyleBank> {
+pub fn build(
+    model: &mut Model,
+    dataset: &Dataset,
+    per_domain: usize,
+    seed: u64,
+) -> Result<StyleBank> {
     let mut bank = StyleBank::default();
     for (domain, name) in dataset.domains.iter().enumerate() {
-        let tiles = sample_tiles(model, dataset, domain, per_domain + per_domain / SPARE, ENOUGH_TISSUE, seed)?;
-        ensure!(!tiles.is_empty(), "no tile of domain {name} is half tissue or more: it can give no style");
+        let tiles = sample_tiles(
+            model,
+            dataset,
+            domain,
+            per_domain + per_domain / SPARE,
+            ENOUGH_TISSUE,
+            seed,
+        )?;
+        ensure!(
+            !tiles.is_empty(),
+            "no tile of domain {name} is half tissue or more: it can give no style"
+        );
         let typical = exemplar::typical(&tiles, per_domain);
         let tiles = typical.into_iter().map(|index| tiles[index].tile.clone()).collect();
         for encoded in model.encode(tiles)? {
             let token = representative(model, &encoded);
-            bank.push(name, style_of(model, &encoded, token), ChannelStats::from_tile(&encoded.tile));
+            bank.push(
+                name,
+                style_of(model, &encoded, token),
+                ChannelStats::from_tile(&encoded.tile),
+            );
         }
     }
     Ok(bank)
@@ -56,9 +82,13 @@ pub fn build(model: &mut Model, dataset: &Dataset, per_domain: usize, seed: u64)
 pub fn require_tissue(dataset: &Dataset, geometry: &Geometry) -> Result<()> {
     for (domain, name) in dataset.domains.iter().enumerate() {
         let mut sources = dataset.sources.iter().filter(|source| source.domain == domain);
-        let has_tissue = |tiles: Vec<RgbImage>| tiles.iter().any(|tile| exemplar::is_tissue(geometry, tile, ENOUGH_TISSUE));
+        let has_tissue = |tiles: Vec<RgbImage>| {
+            tiles.iter().any(|tile| exemplar::is_tissue(geometry, tile, ENOUGH_TISSUE))
+        };
         let found = sources.try_fold(false, |found, source| {
-            Ok::<_, anyhow::Error>(found || has_tissue(dataset.grid_tiles(source, geometry.image_size())?))
+            Ok::<_, anyhow::Error>(
+                found || has_tissue(dataset.grid_tiles(source, geometry.image_size())?),
+            )
         });
         ensure!(found?, "no tile of domain {name} is half tissue or more: it can give no style");
     }
@@ -94,10 +124,21 @@ pub fn mean(styles: &[Style]) -> Style {
 
 /// Up to `count` tissue patches, those whose styles give their own tile back best; any where nothing is tissue.
 pub fn representatives(model: &Model, encoded: &Encoded, count: usize) -> Vec<usize> {
-    exemplar::most_representative(&model.synth, &encoded.tile, &encoded.anatomy, &encoded.characteristics, count)
+    exemplar::most_representative(
+        &model.synth,
+        &encoded.tile,
+        &encoded.anatomy,
+        &encoded.characteristics,
+        count,
+    )
 }
 
 /// The tissue patch whose style gives its own tile back best; any patch where nothing is tissue.
 pub fn representative(model: &Model, encoded: &Encoded) -> usize {
-    exemplar::representative(&model.synth, &encoded.tile, &encoded.anatomy, &encoded.characteristics)
+    exemplar::representative(
+        &model.synth,
+        &encoded.tile,
+        &encoded.anatomy,
+        &encoded.characteristics,
+    )
 }

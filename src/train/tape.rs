@@ -59,7 +59,13 @@ impl Tape {
         });
         let output = output.set_requires_grad(true);
         let leaf = output.shallow_clone();
-        self.passes.borrow_mut().push(Pass { tiles: tiles.shallow_clone(), cut, embedded, inputs, output });
+        self.passes.borrow_mut().push(Pass {
+            tiles: tiles.shallow_clone(),
+            cut,
+            embedded,
+            inputs,
+            output,
+        });
         leaf
     }
 
@@ -73,7 +79,9 @@ impl Tape {
                 loss.backward();
                 pass.output.grad()
             } else {
-                Tensor::run_backward(&[&loss], &[&pass.output], true, false).pop().expect("one for each input")
+                Tensor::run_backward(&[&loss], &[&pass.output], true, false)
+                    .pop()
+                    .expect("one for each input")
             };
             let (tiles, cut) = (pass.tiles.shallow_clone(), pass.cut.shallow_clone());
             pass.backward(gradient, parts);

@@ -85,8 +85,13 @@ impl EventFile {
         let open = || -> Result<File> {
             std::fs::create_dir_all(path.parent().expect("it lies in a folder"))?;
             let bytes = if path.exists() { std::fs::read(&path)? } else { Vec::new() };
-            let kept = messages(&bytes).map(|(end, _)| end as u64).take_while(|end| *end <= keep).last().unwrap_or(0);
-            let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(&path)?;
+            let kept = messages(&bytes)
+                .map(|(end, _)| end as u64)
+                .take_while(|end| *end <= keep)
+                .last()
+                .unwrap_or(0);
+            let mut file =
+                OpenOptions::new().create(true).write(true).truncate(false).open(&path)?;
             file.set_len(kept)?;
             file.seek(SeekFrom::Start(kept))?;
             Ok(file)
@@ -94,20 +99,41 @@ impl EventFile {
         let file = open().with_context(|| format!("cannot write {}", path.display()))?;
         let mut events = Self { file, path };
         if events.file.stream_position()? == 0 {
-            events.write(Event { wall_time: now(), file_version: Some(FILE_VERSION.to_owned()), ..Event::default() })?;
+            events.write(Event {
+                wall_time: now(),
+                file_version: Some(FILE_VERSION.to_owned()),
+                ..Event::default()
+            })?;
         }
         Ok(events)
     }
 
-    pub fn scalars<'a>(&mut self, step: u64, values: impl IntoIterator<Item = (&'a str, f64)>) -> Result<()> {
-        let value = |(tag, value): (&str, f64)| Value { tag: tag.to_owned(), simple_value: Some(value as f32), image: None };
+    pub fn scalars<'a>(
+        &mut self,
+        step: u64,
+        values: impl IntoIterator<Item = (&'a str, f64)>,
+    ) -> Result<()> {
+        let value = |(tag, value): (&str, f64)| Value {
+            tag: tag.to_owned(),
+            simple_value: Some(value as f32),
+            image: None,
+        };
         self.summary(step, values.into_iter().map(value).collect())
     }
 
-    pub fn picture(&mut self, step: u64, tag: &str, picture: &RgbImage, png: Vec<u8>) -> Result<()> {
+    pub fn picture(
+        &mut self,
+        step: u64,
+        tag: &str,
+        picture: &RgbImage,
+        png: Vec<u8>,
+    ) -> Result<()> {
         let (width, height) = (picture.width() as i32, picture.height() as i32);
         let image = Image { height, width, colorspace: 3, encoded_image_string: png };
-        self.summary(step, vec![Value { tag: tag.to_owned(), simple_value: None, image: Some(image) }])
+        self.summary(
+            step,
+            vec![Value { tag: tag.to_owned(), simple_value: None, image: Some(image) }],
+        )
     }
 
     /// Waits until all of it is on the disk; its length.
@@ -117,25 +143,36 @@ impl EventFile {
     }
 
     fn summary(&mut self, step: u64, value: Vec<Value>) -> Result<()> {
-        self.write(Event { wall_time: now(), step: step as i64, summary: Some(Summary { value }), ..Event::default() })
+        self.write(Event {
+            wall_time: now(),
+            step: step as i64,
+            summary: Some(Summary { value }),
+            ..Event::default()
+        })
     }
 
     fn write(&mut self, event: Event) -> Result<()> {
         let message = event.encode_to_vec();
         let length = (message.len() as u64).to_le_bytes();
         let record = [&length[..], &masked_crc(&length), &message, &masked_crc(&message)].concat();
-        self.file.write_all(&record).with_context(|| format!("cannot write {}", self.path.display()))
+        self.file
+            .write_all(&record)
+            .with_context(|| format!("cannot write {}", self.path.display()))
     }
 }
 
 /// The curves of a state's folder; none where there is no file.
 pub fn curves(state: &Path) -> Result<Curves> {
     let path = state.join(FOLDER_AND_FILE);
-    let bytes =
-        if path.exists() { std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))? } else { Vec::new() };
+    let bytes = if path.exists() {
+        std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?
+    } else {
+        Vec::new()
+    };
     let mut curves = Curves::new();
     for (_, message) in messages(&bytes) {
-        let event = Event::decode(message).with_context(|| format!("{} is damaged", path.display()))?;
+        let event =
+            Event::decode(message).with_context(|| format!("{} is damaged", path.display()))?;
         for value in event.summary.into_iter().flat_map(|summary| summary.value) {
             let Some(number) = value.simple_value else { continue };
             curves.entry(value.tag).or_default().push((event.step as u64, number));
@@ -150,9 +187,12 @@ fn messages(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     std::iter::from_fn(move || {
         let length = bytes.get(at..at + 8)?;
         let from = at + BEFORE;
-        let to = from.checked_add(u64::from_le_bytes(length.try_into().expect("eight bytes")) as usize)?;
+        let to =
+            from.checked_add(u64::from_le_bytes(length.try_into().expect("eight bytes")) as usize)?;
         let message = bytes.get(from..to)?;
-        if bytes.get(at + 8..from)? != masked_crc(length) || bytes.get(to..to + BEHIND)? != masked_crc(message) {
+        if bytes.get(at + 8..from)? != masked_crc(length)
+            || bytes.get(to..to + BEHIND)? != masked_crc(message)
+        {
             return None;
         }
         at = to + BEHIND;
@@ -176,7 +216,8 @@ mod tests {
     #[test]
     fn the_checksum_is_that_of_the_standard() {
         // RFC 3720, B.4: 32 bytes of zeros have the CRC-32C 0x8a9136aa.
-        let plain = u32::from_le_bytes(masked_crc(&[0; 32])).wrapping_sub(0xa282_ead8).rotate_left(15);
+        let plain =
+            u32::from_le_bytes(masked_crc(&[0; 32])).wrapping_sub(0xa282_ead8).rotate_left(15);
         assert_eq!(plain, 0x8a91_36aa);
     }
 
@@ -189,7 +230,8 @@ mod tests {
         events.scalars(2, [("loss", 3.0)]).unwrap();
         drop(events);
         // The steps behind the checkpoint are taken again, and half a record is no record.
-        let mut file = OpenOptions::new().append(true).open(dir.path().join(FOLDER_AND_FILE)).unwrap();
+        let mut file =
+            OpenOptions::new().append(true).open(dir.path().join(FOLDER_AND_FILE)).unwrap();
         file.write_all(&[9, 0, 0]).unwrap();
         EventFile::open(dir.path(), saved).unwrap().scalars(2, [("loss", 2.0)]).unwrap();
         assert_eq!(curves(dir.path()).unwrap()["loss"], [(1, 4.0), (2, 2.0)]);

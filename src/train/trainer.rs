@@ -65,7 +65,9 @@ impl Trainer<'_> {
             self.header.step += 1;
             // All stop at the same step, or those left would wait for the others' gradients.
             let interrupted = self.world.any(INTERRUPTED.load(Ordering::Relaxed))?;
-            let due = interrupted || self.header.step.is_multiple_of(self.config.save_every) || self.header.step == self.header.total_steps;
+            let due = interrupted
+                || self.header.step.is_multiple_of(self.config.save_every)
+                || self.header.step == self.header.total_steps;
             if self.world.is_first() {
                 self.record(&report, started, progress, due)?;
             }
@@ -77,7 +79,13 @@ impl Trainer<'_> {
     }
 
     /// What the first process does after a step: shows it, validates, and writes the state when that is due.
-    fn record(&mut self, report: &StepReport, started: Instant, progress: &mut Progress, due: bool) -> Result<()> {
+    fn record(
+        &mut self,
+        report: &StepReport,
+        started: Instant,
+        progress: &mut Progress,
+        due: bool,
+    ) -> Result<()> {
         progress.step(&self.header, report);
         let is_best = match &mut self.watch {
             Some(watch) => watch.look(self.vit, &mut self.header, report)?,
@@ -109,15 +117,19 @@ impl Trainer<'_> {
         }
         let (step, dir) = (self.header.step, self.dir);
         match self.save() {
-            Ok(()) => error.context(format!("stopped at step {step}, whose state is in {}", dir.display())),
-            Err(full) => error.context(format!("stopped at step {step}, whose state could not be saved ({full:#})")),
+            Ok(()) => error
+                .context(format!("stopped at step {step}, whose state is in {}", dir.display())),
+            Err(full) => error.context(format!(
+                "stopped at step {step}, whose state could not be saved ({full:#})"
+            )),
         }
     }
 
     /// One update. Reports the last batch's losses; a loss or a gradient that is not finite ends the run before it reaches
     /// the weights.
     fn step(&mut self, loader: &Loader) -> Result<StepReport> {
-        let synth = Synthesiser { geometry: self.header.geometry, pixel_order: self.header.pixel_order };
+        let synth =
+            Synthesiser { geometry: self.header.geometry, pixel_order: self.header.pixel_order };
         let (mut losses, mut waited) = (Vec::new(), Duration::ZERO);
         let encoded = self.vit.encoded();
         let batches = (self.config.accumulate * self.world.size()) as u64;
@@ -128,37 +140,64 @@ impl Trainer<'_> {
                 Err(error) => return Err(self.saved_before(error)),
             };
             waited += asked.elapsed();
-            let draw = self.header.step * batches + part * self.world.size() as u64 + self.world.rank() as u64;
-            let scene = Scene { vit: self.vit, synth: &synth, normalisation: &self.header.normalisation };
-            let terms: Losses = self.config.objective.losses(&scene, &tiles, self.header.seed, draw);
+            let draw = self.header.step * batches
+                + part * self.world.size() as u64
+                + self.world.rank() as u64;
+            let scene =
+                Scene { vit: self.vit, synth: &synth, normalisation: &self.header.normalisation };
+            let terms: Losses =
+                self.config.objective.losses(&scene, &tiles, self.header.seed, draw);
             losses = terms.values();
             if let Some((term, value)) = losses.iter().find(|(_, value)| !value.is_finite()) {
-                bail!("the loss term {term} is {value} at step {}, batch {draw}: {}", self.header.step, self.what_stands());
+                bail!(
+                    "the loss term {term} is {value} at step {}, batch {draw}: {}",
+                    self.header.step,
+                    self.what_stands()
+                );
             }
             self.vit.backward(&(terms.total() / batches as f64));
         }
         self.world.sum_gradients(self.vit.parameters())?;
         self.limit_gradients()?;
-        let learning_rate = cosine(self.config.learning_rate, self.header.step, self.header.total_steps);
+        let learning_rate =
+            cosine(self.config.learning_rate, self.header.step, self.header.total_steps);
         self.optimiser.step(self.vit.parameters(), learning_rate)?;
         let tiles = self.config.batch * batches as usize;
         let encoded = (self.vit.encoded() - encoded) as f64 * self.world.size() as f64;
         let flops = 3.0 * encoded * self.header.geometry.encoder_flops();
-        Ok(StepReport { losses, learning_rate, tiles, flops, seconds: 0.0, waited_seconds: waited.as_secs_f64() })
+        Ok(StepReport {
+            losses,
+            learning_rate,
+            tiles,
+            flops,
+            seconds: 0.0,
+            waited_seconds: waited.as_secs_f64(),
+        })
     }
 
     /// Scales all gradients together so that their joint norm is at most `clip`; a norm that is no number is refused.
     fn limit_gradients(&self) -> Result<()> {
         let norm = gradient_norm(self.vit.parameters())?;
         let value = norm.double_value(&[]);
-        ensure!(value.is_finite(), "the gradient's norm is {value} at step {}: {}", self.header.step, self.what_stands());
+        ensure!(
+            value.is_finite(),
+            "the gradient's norm is {value} at step {}: {}",
+            self.header.step,
+            self.what_stands()
+        );
         if self.config.clip > 0.0 {
-            scale_gradients(self.vit.parameters(), &(self.config.clip / (norm + 1e-6)).clamp_max(1.0))?;
+            scale_gradients(
+                self.vit.parameters(),
+                &(self.config.clip / (norm + 1e-6)).clamp_max(1.0),
+            )?;
         }
         Ok(())
     }
 
     fn what_stands(&self) -> String {
-        format!("the last saved state in {} stands; a lower --learning-rate or a --clip may help", self.dir.display())
+        format!(
+            "the last saved state in {} stands; a lower --learning-rate or a --clip may help",
+            self.dir.display()
+        )
     }
 }

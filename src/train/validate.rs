@@ -37,7 +37,9 @@ pub struct Parts {
 
 /// Keeps a share of every domain's images out, at least one; `None` decides by how many there are.
 pub fn split(dataset: Dataset, share: Option<f64>, seed: u64) -> Result<Parts> {
-    let images: Vec<usize> = (0..dataset.domains.len()).map(|d| dataset.sources.iter().filter(|s| s.domain == d).count()).collect();
+    let images: Vec<usize> = (0..dataset.domains.len())
+        .map(|d| dataset.sources.iter().filter(|s| s.domain == d).count())
+        .collect();
     let plenty = images.iter().all(|&count| count >= ONE_IN);
     let mut wanted = Vec::new();
     for (domain, &count) in dataset.domains.iter().zip(&images) {
@@ -79,17 +81,27 @@ fn digest(source: &Source, seed: u64) -> blake3::Hash {
 }
 
 /// Up to `count` tiles [H, W, 3], by turns of the domains and of their images, with the domain of each.
-pub fn tiles_in_turn(dataset: &Dataset, tile: usize, count: usize, seed: u64) -> Result<Vec<(usize, Vec<u8>)>> {
-    let mut members: Vec<Vec<&Source>> =
-        (0..dataset.domains.len()).map(|d| dataset.sources.iter().filter(|source| source.domain == d).collect()).collect();
-    members.iter_mut().for_each(|of_domain| of_domain.sort_by_cached_key(|source| *digest(source, seed).as_bytes()));
+pub fn tiles_in_turn(
+    dataset: &Dataset,
+    tile: usize,
+    count: usize,
+    seed: u64,
+) -> Result<Vec<(usize, Vec<u8>)>> {
+    let mut members: Vec<Vec<&Source>> = (0..dataset.domains.len())
+        .map(|d| dataset.sources.iter().filter(|source| source.domain == d).collect())
+        .collect();
+    members.iter_mut().for_each(|of_domain| {
+        of_domain.sort_by_cached_key(|source| *digest(source, seed).as_bytes())
+    });
     let mut tiles = Vec::new();
     let most = members.iter().map(Vec::len).max().unwrap_or(0);
     // Rounds in a row that brought nothing: after one for every image there is nothing left.
     let mut idle = 0;
     for round in 0.. {
         let before = tiles.len();
-        for (domain, sources) in members.iter().enumerate().filter(|(_, sources)| !sources.is_empty()) {
+        for (domain, sources) in
+            members.iter().enumerate().filter(|(_, sources)| !sources.is_empty())
+        {
             if tiles.len() == count {
                 return Ok(tiles);
             }
@@ -124,8 +136,15 @@ pub struct Outcome {
 
 impl Validation {
     /// `None` where no images are kept out.
-    pub fn new(kept_out: &Dataset, tile: usize, count: usize, batch: usize, seed: u64) -> Result<Option<Self>> {
-        let tiles: Vec<_> = tiles_in_turn(kept_out, tile, count, seed)?.into_iter().map(|(_, tile)| tile).collect();
+    pub fn new(
+        kept_out: &Dataset,
+        tile: usize,
+        count: usize,
+        batch: usize,
+        seed: u64,
+    ) -> Result<Option<Self>> {
+        let tiles: Vec<_> =
+            tiles_in_turn(kept_out, tile, count, seed)?.into_iter().map(|(_, tile)| tile).collect();
         ensure!(
             tiles.is_empty() || tile >= LEAST_SIDE,
             "a validation needs tiles of {LEAST_SIDE} px or more for its SSIM, and they are {tile}"
@@ -134,7 +153,12 @@ impl Validation {
     }
 
     /// The same loss as in training, in the precision of training, and how alike reconstructions are.
-    pub fn measure(&self, vit: &Vit, header: &RunHeader, objective: &RecipeArgs) -> Result<Outcome> {
+    pub fn measure(
+        &self,
+        vit: &Vit,
+        header: &RunHeader,
+        objective: &RecipeArgs,
+    ) -> Result<Outcome> {
         let _guard = tch::no_grad_guard();
         let synth = Synthesiser { geometry: header.geometry, pixel_order: header.pixel_order };
         let scene = Scene { vit, synth: &synth, normalisation: &header.normalisation };
@@ -147,16 +171,25 @@ impl Validation {
             let share = batch.len() as f64 / self.tiles.len() as f64;
             let values = objective.losses(&scene, &tiles, header.seed, draw).values();
             terms.resize_with(values.len(), || ("", 0.0));
-            terms.iter_mut().zip(values).for_each(|(term, (name, value))| *term = (name, term.1 + share * value));
+            terms
+                .iter_mut()
+                .zip(values)
+                .for_each(|(term, (name, value))| *term = (name, term.1 + share * value));
             let [psnr_sum, ssim_sum] = reconstruction(vit, header, batch)?;
             quality[0] += psnr_sum / self.tiles.len() as f64;
             quality[1] += ssim_sum / self.tiles.len() as f64;
         }
         if let Some((term, value)) = terms.iter().find(|(_, value)| !value.is_finite()) {
-            bail!("the validation's loss term {term} is {value} at step {}: the last saved state stands", header.step);
+            bail!(
+                "the validation's loss term {term} is {value} at step {}: the last saved state stands",
+                header.step
+            );
         }
         let total = terms.iter().map(|(_, value)| value).sum();
-        Ok(Outcome { terms, score: Score { step: header.step, total, psnr_db: quality[0], ssim: quality[1] } })
+        Ok(Outcome {
+            terms,
+            score: Score { step: header.step, total, psnr_db: quality[0], ssim: quality[1] },
+        })
     }
 }
 
@@ -167,7 +200,8 @@ fn reconstruction(vit: &Vit, header: &RunHeader, tiles: &[Vec<u8>]) -> Result<[f
     let encodings = encode(vit, &header.normalisation, &tiles.concat(), tiles.len())?;
     let (mut scratch, mut out) = (synth.scratch(), vec![0; header.geometry.tile_bytes()]);
     let mut sums = [0.0; 2];
-    let halves = encodings.anatomy.chunks_exact(latent).zip(encodings.characteristics.chunks_exact(latent));
+    let halves =
+        encodings.anatomy.chunks_exact(latent).zip(encodings.characteristics.chunks_exact(latent));
     for (tile, (anatomy, characteristics)) in tiles.iter().zip(halves) {
         synth.aligned(anatomy, characteristics, &mut scratch, &mut out);
         sums[0] += psnr(tile, &out).min(FLAWLESS_DB);
@@ -186,7 +220,9 @@ mod tests {
         for (domain, count) in images {
             std::fs::create_dir_all(dir.path().join(domain)).unwrap();
             for i in 0..*count {
-                image::RgbImage::new(16, 16).save(dir.path().join(domain).join(format!("{i}.png"))).unwrap();
+                image::RgbImage::new(16, 16)
+                    .save(dir.path().join(domain).join(format!("{i}.png")))
+                    .unwrap();
             }
         }
         let dataset = Dataset::open(dir.path(), &Selection::default()).unwrap();
@@ -213,7 +249,9 @@ mod tests {
 
     #[test]
     fn small_data_sets_are_not_split_unless_asked_to_and_large_ones_are() {
-        let kept = |images: &[(&str, usize)], share| split(folder(images).1, share, 0).map(|parts| parts.kept_out.sources.len());
+        let kept = |images: &[(&str, usize)], share| {
+            split(folder(images).1, share, 0).map(|parts| parts.kept_out.sources.len())
+        };
         assert_eq!(kept(&[("a", 40), ("b", 19)], None).unwrap(), 0);
         assert_eq!(kept(&[("a", 40), ("b", 20)], None).unwrap(), 3);
         assert_eq!(kept(&[("a", 40), ("b", 20)], Some(0.0)).unwrap(), 0);
@@ -224,9 +262,13 @@ mod tests {
     #[test]
     fn tiles_come_by_turns_of_domains_and_never_twice() {
         let dir = tempfile::tempdir().unwrap();
-        for (name, side) in [("a/field.png", 48), ("a/some.png", 17), ("a/tile.png", 16), ("b/tile.png", 16)] {
+        for (name, side) in
+            [("a/field.png", 48), ("a/some.png", 17), ("a/tile.png", 16), ("b/tile.png", 16)]
+        {
             std::fs::create_dir_all(dir.path().join(name).parent().unwrap()).unwrap();
-            image::RgbImage::from_fn(side, side, |x, y| image::Rgb([x as u8, y as u8, side as u8])).save(dir.path().join(name)).unwrap();
+            image::RgbImage::from_fn(side, side, |x, y| image::Rgb([x as u8, y as u8, side as u8]))
+                .save(dir.path().join(name))
+                .unwrap();
         }
         let dataset = Dataset::open(dir.path(), &Selection::default()).unwrap();
         let mut tiles = tiles_in_turn(&dataset, 16, 100, 3).unwrap();

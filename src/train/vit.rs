@@ -27,7 +27,10 @@ impl Linear {
     fn forward(&self, x: &Tensor, kind: Kind) -> Tensor {
         if kind == Kind::Float && x.device() == Device::Cpu && tch::utils::has_mkldnn() {
             // libtorch gives f32 products to MKL, which does not use all of an AMD processor; oneDNN takes half as long there.
-            return x.to_mkldnn().mkldnn_linear(&self.weight, Some(&self.bias)).to_dense(None, false);
+            return x
+                .to_mkldnn()
+                .mkldnn_linear(&self.weight, Some(&self.bias))
+                .to_dense(None, false);
         }
         x.to_kind(kind).linear(&self.weight.to_kind(kind), Some(self.bias.to_kind(kind)))
     }
@@ -41,7 +44,13 @@ struct LayerNorm {
 impl LayerNorm {
     /// [.., E] f32 → the same.
     fn forward(&self, x: &Tensor) -> Tensor {
-        x.layer_norm([*self.weight.size().last().expect("a vector")], Some(&self.weight), Some(&self.bias), LAYER_NORM_EPS, true)
+        x.layer_norm(
+            [*self.weight.size().last().expect("a vector")],
+            Some(&self.weight),
+            Some(&self.bias),
+            LAYER_NORM_EPS,
+            true,
+        )
     }
 }
 
@@ -65,11 +74,24 @@ impl Block {
     /// Softmax attention over all tokens. x [B, T, E] → [B, T, E] in `kind`.
     fn attention(&self, x: &Tensor, heads: i64, kind: Kind) -> Tensor {
         let (batch, tokens, embed) = x.size3().expect("three axes");
-        let qkv = self.qkv.forward(x, kind).view([batch, tokens, 3, heads, embed / heads]).permute([2, 0, 3, 1, 4]);
+        let qkv = self
+            .qkv
+            .forward(x, kind)
+            .view([batch, tokens, 3, heads, embed / heads])
+            .permute([2, 0, 3, 1, 4]);
         // Not three times `get`: its backward pass would fill three tensors of the size of qkv with zeros.
         let [q, k, v] = <[Tensor; 3]>::try_from(qkv.unbind(0)).expect("three along the first axis");
         let mixed = if x.device().is_cuda() || kind == Kind::Float {
-            Tensor::scaled_dot_product_attention(&q, &k, &v, None::<Tensor>, 0.0, false, None, false)
+            Tensor::scaled_dot_product_attention(
+                &q,
+                &k,
+                &v,
+                None::<Tensor>,
+                0.0,
+                false,
+                None,
+                false,
+            )
         } else {
             // On CPUs the fused kernel takes 2.5 to 3.5 times as long in bf16 as three products do, and 0.9 times in f32.
             let scale = ((embed / heads) as f64).powf(-0.5);
@@ -109,7 +131,12 @@ impl Vit {
     }
 
     /// Given weights, whose names and shapes must be the geometry's.
-    pub fn from_weights(geometry: Geometry, weights: &Weights, device: Device, precision: Kind) -> Result<Self> {
+    pub fn from_weights(
+        geometry: Geometry,
+        weights: &Weights,
+        device: Device,
+        precision: Kind,
+    ) -> Result<Self> {
         weights.check(&geometry)?;
         let parameters = weights.tensors.iter().map(|(name, held)| {
             let shape: Vec<i64> = held.shape.iter().map(|&n| n as i64).collect();
@@ -118,14 +145,31 @@ impl Vit {
         Self::assemble(geometry, parameters.collect(), device, precision)
     }
 
-    fn assemble(geometry: Geometry, parameters: Vec<(String, Tensor)>, device: Device, precision: Kind) -> Result<Self> {
-        let parameters: Vec<(String, Tensor)> =
-            parameters.into_iter().map(|(name, tensor)| (name, tensor.to_device(device).set_requires_grad(true))).collect();
+    fn assemble(
+        geometry: Geometry,
+        parameters: Vec<(String, Tensor)>,
+        device: Device,
+        precision: Kind,
+    ) -> Result<Self> {
+        let parameters: Vec<(String, Tensor)> = parameters
+            .into_iter()
+            .map(|(name, tensor)| (name, tensor.to_device(device).set_requires_grad(true)))
+            .collect();
         let find = |name: String| -> Tensor {
-            parameters.iter().find(|(held, _)| *held == name).map(|(_, tensor)| tensor.shallow_clone()).expect("the layout lists every key")
+            parameters
+                .iter()
+                .find(|(held, _)| *held == name)
+                .map(|(_, tensor)| tensor.shallow_clone())
+                .expect("the layout lists every key")
         };
-        let linear = |prefix: &str| Linear { weight: find(format!("{prefix}.weight")), bias: find(format!("{prefix}.bias")) };
-        let layer_norm = |prefix: &str| LayerNorm { weight: find(format!("{prefix}.weight")), bias: find(format!("{prefix}.bias")) };
+        let linear = |prefix: &str| Linear {
+            weight: find(format!("{prefix}.weight")),
+            bias: find(format!("{prefix}.bias")),
+        };
+        let layer_norm = |prefix: &str| LayerNorm {
+            weight: find(format!("{prefix}.weight")),
+            bias: find(format!("{prefix}.bias")),
+        };
         let blocks = (0..geometry.depth()).map(|i| {
             let part = |name: &str| format!("encoder.blocks.{i}.{name}");
             Block {
@@ -201,7 +245,11 @@ impl Vit {
     }
 
     fn parts<T>(&self, run: impl FnOnce(&Parts<'_>) -> T) -> T {
-        run(&Parts { embed: &|tiles| self.embed(tiles), blocks: self.blocks.len(), block: &|i, x| self.block(i, x) })
+        run(&Parts {
+            embed: &|tiles| self.embed(tiles),
+            blocks: self.blocks.len(),
+            block: &|i, x| self.block(i, x),
+        })
     }
 
     /// Standardised tiles [B, C, H, W] f32 → embedded patches with their positions [B, N+1, E] f32, CLS first.
@@ -209,8 +257,14 @@ impl Vit {
         let patch = self.geometry.patch_size() as i64;
         let (grid, batch) = (self.geometry.grid() as i64, tiles.size()[0]);
         // [B, C, g, P, g, P] → [B, N, C·P·P], the order of a convolution's weight.
-        let patches = tiles.view([batch, 3, grid, patch, grid, patch]).permute([0, 2, 4, 1, 3, 5]).reshape([batch, grid * grid, -1]);
-        let embed = Linear { weight: self.patch_embed.weight.flatten(1, -1), bias: self.patch_embed.bias.shallow_clone() };
+        let patches = tiles
+            .view([batch, 3, grid, patch, grid, patch])
+            .permute([0, 2, 4, 1, 3, 5])
+            .reshape([batch, grid * grid, -1]);
+        let embed = Linear {
+            weight: self.patch_embed.weight.flatten(1, -1),
+            bias: self.patch_embed.bias.shallow_clone(),
+        };
         let tokens = embed.forward(&patches, self.precision).to_kind(Kind::Float);
         let cls = self.cls_token.expand([batch, 1, -1], false);
         Tensor::cat(&[cls, tokens], 1) + &self.positions

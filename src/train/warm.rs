@@ -29,11 +29,19 @@ pub struct WarmStart {
 impl WarmStart {
     /// Reads a bundle whole, verified; one without `weights.safetensors` cannot be trained further.
     pub fn open(dir: &Path) -> Result<Self> {
-        let Bundle { manifest, .. } = Bundle::open(dir).with_context(|| format!("--from {}", dir.display()))?;
+        let Bundle { manifest, .. } =
+            Bundle::open(dir).with_context(|| format!("--from {}", dir.display()))?;
         let digest = manifest.files.get(WEIGHTS_FILE);
-        let weights_sha256 = digest.with_context(|| format!("--from {}: it holds no {WEIGHTS_FILE}", dir.display()))?.clone();
-        let weights = Weights::read(&dir.join(WEIGHTS_FILE)).with_context(|| format!("--from {}", dir.display()))?;
-        let origin = Origin { name: manifest.name.clone(), version: manifest.version.clone(), weights_sha256 };
+        let weights_sha256 = digest
+            .with_context(|| format!("--from {}: it holds no {WEIGHTS_FILE}", dir.display()))?
+            .clone();
+        let weights = Weights::read(&dir.join(WEIGHTS_FILE))
+            .with_context(|| format!("--from {}", dir.display()))?;
+        let origin = Origin {
+            name: manifest.name.clone(),
+            version: manifest.version.clone(),
+            weights_sha256,
+        };
         Ok(Self { origin, weights, manifest })
     }
 
@@ -51,18 +59,28 @@ impl WarmStart {
     pub fn normalisation(&self, asked: Option<Normalisation>) -> Result<Normalisation> {
         let own = self.manifest.normalisation;
         let words = |n: Normalisation| format!("{:?} / {:?}", n.mean, n.std);
-        self.refuse("--mean and --std", asked.filter(|asked| *asked != own).map(words), words(own)).map(|_| own)
+        self.refuse("--mean and --std", asked.filter(|asked| *asked != own).map(words), words(own))
+            .map(|_| own)
     }
 
     /// The bundle's, refused unless it is the geometry that was `asked` for.
     pub fn agree(&self, asked: Geometry) -> Result<Geometry> {
         let own = self.geometry();
         let words = |g: Geometry| serde_json::to_string(&g).expect("a geometry is plain numbers");
-        self.refuse("the geometry", Some(asked).filter(|asked| *asked != own).map(words), words(own)).map(|_| own)
+        self.refuse(
+            "the geometry",
+            Some(asked).filter(|asked| *asked != own).map(words),
+            words(own),
+        )
+        .map(|_| own)
     }
 
     fn refuse<T: std::fmt::Display>(&self, what: &str, other: Option<T>, own: T) -> Result<T> {
         let Some(other) = other else { return Ok(own) };
-        bail!("{what}: {other} was asked for, and --from {}/{} was trained with {own}", self.origin.name, self.origin.version)
+        bail!(
+            "{what}: {other} was asked for, and --from {}/{} was trained with {own}",
+            self.origin.name,
+            self.origin.version
+        )
     }
 }

@@ -23,7 +23,12 @@ pub struct WatchArgs {
     #[arg(long)]
     pub validation_share: Option<f64>,
     /// Validate on these official splits of the data set, in place of a share of what is trained on
-    #[arg(long = "validation-split", value_name = "SPLIT", value_delimiter = ',', conflicts_with = "validation_share")]
+    #[arg(
+        long = "validation-split",
+        value_name = "SPLIT",
+        value_delimiter = ',',
+        conflicts_with = "validation_share"
+    )]
     #[serde(default)]
     pub validation_splits: Vec<String>,
     /// Tiles that a validation looks at
@@ -57,7 +62,10 @@ impl Default for WatchArgs {
 impl WatchArgs {
     pub fn check(&self) -> Result<()> {
         let share = self.validation_share.unwrap_or_default();
-        ensure!((0.0..1.0).contains(&share), "--validation-share is {share}, and must be from 0 to less than 1");
+        ensure!(
+            (0.0..1.0).contains(&share),
+            "--validation-share is {share}, and must be from 0 to less than 1"
+        );
         Ok(())
     }
 }
@@ -88,11 +96,25 @@ pub struct Watch {
 
 impl Watch {
     /// Goes on with the curves that belong to the header's step.
-    pub fn open(state: &Path, args: &WatchArgs, objective: &RecipeArgs, parts: &Parts, header: &RunHeader, batch: usize) -> Result<Self> {
+    pub fn open(
+        state: &Path,
+        args: &WatchArgs,
+        objective: &RecipeArgs,
+        parts: &Parts,
+        header: &RunHeader,
+        batch: usize,
+    ) -> Result<Self> {
         let side = header.geometry.image_size();
-        let shown = if parts.kept_out.sources.is_empty() { &parts.training } else { &parts.kept_out };
+        let shown =
+            if parts.kept_out.sources.is_empty() { &parts.training } else { &parts.kept_out };
         Ok(Self {
-            validation: Validation::new(&parts.kept_out, side, args.validation_tiles, batch, header.seed)?,
+            validation: Validation::new(
+                &parts.kept_out,
+                side,
+                args.validation_tiles,
+                batch,
+                header.seed,
+            )?,
             preview: Preview::new(shown, header)?,
             events: EventFile::open(state, header.scalars_bytes)?,
             folder: state.join(SAMPLES_FOLDER),
@@ -104,9 +126,14 @@ impl Watch {
 
     /// Looks at the step just taken. True when its weights are the best so far.
     pub fn look(&mut self, vit: &Vit, header: &mut RunHeader, report: &StepReport) -> Result<bool> {
-        let is_due = |every: u64| every > 0 && (header.step.is_multiple_of(every) || header.step == header.total_steps);
-        let (scalars, samples, validate) =
-            (is_due(self.args.scalars_every), is_due(self.args.samples_every), is_due(self.args.validate_every));
+        let is_due = |every: u64| {
+            every > 0 && (header.step.is_multiple_of(every) || header.step == header.total_steps)
+        };
+        let (scalars, samples, validate) = (
+            is_due(self.args.scalars_every),
+            is_due(self.args.samples_every),
+            is_due(self.args.validate_every),
+        );
         self.since.0 += report.tiles;
         self.since.1 += report.seconds;
         self.since.2 += report.waited_seconds;
@@ -133,36 +160,55 @@ impl Watch {
     fn scalars(&mut self, step: u64, report: &StepReport) -> Result<()> {
         let (tiles, seconds, waited) = std::mem::take(&mut self.since);
         let total = report.losses.iter().map(|(_, value)| value).sum();
-        let terms = report.losses.iter().copied().chain([("total", total)]).map(|(name, value)| (format!("loss/{name}"), value));
+        let terms = report
+            .losses
+            .iter()
+            .copied()
+            .chain([("total", total)])
+            .map(|(name, value)| (format!("loss/{name}"), value));
         let rates = [
             ("learning_rate", report.learning_rate),
             ("input/tiles_per_second", tiles as f64 / seconds.max(1e-9)),
             ("input/wait_share", waited / seconds.max(1e-9)),
         ];
-        let values: Vec<(String, f64)> = terms.chain(rates.map(|(name, value)| (name.to_owned(), value))).collect();
+        let values: Vec<(String, f64)> =
+            terms.chain(rates.map(|(name, value)| (name.to_owned(), value))).collect();
         self.events.scalars(step, values.iter().map(|(name, value)| (name.as_str(), *value)))
     }
 
     fn samples(&mut self, vit: &Vit, header: &RunHeader) -> Result<()> {
         let grid = self.preview.render(vit, header)?;
         let bytes = png(&grid)?;
-        replace(&self.folder.join(format!("step-{:08}.png", header.step)), |fresh| Ok(std::fs::write(fresh, &bytes)?))?;
+        replace(&self.folder.join(format!("step-{:08}.png", header.step)), |fresh| {
+            Ok(std::fs::write(fresh, &bytes)?)
+        })?;
         self.events.picture(header.step, "samples", &grid, bytes)
     }
 
     fn validated(&mut self, header: &mut RunHeader, outcome: &Outcome) -> Result<bool> {
         let Outcome { terms, score } = outcome;
         let more = [("total", score.total), ("psnr_db", score.psnr_db), ("ssim", score.ssim)];
-        let values: Vec<(String, f64)> =
-            terms.iter().copied().chain(more).map(|(name, value)| (format!("validation/{name}"), value)).collect();
-        self.events.scalars(header.step, values.iter().map(|(name, value)| (name.as_str(), *value)))?;
+        let values: Vec<(String, f64)> = terms
+            .iter()
+            .copied()
+            .chain(more)
+            .map(|(name, value)| (format!("validation/{name}"), value))
+            .collect();
+        self.events
+            .scalars(header.step, values.iter().map(|(name, value)| (name.as_str(), *value)))?;
         let is_best = header.best.is_none_or(|best| score.total < best.total);
         header.validated = Some(*score);
         if is_best {
             header.best = Some(*score);
         }
         let told = if is_best { ", the best so far" } else { "" };
-        tracing::info!("validation at step {}: loss {:.4}, {:.2} dB, SSIM {:.3}{told}", score.step, score.total, score.psnr_db, score.ssim);
+        tracing::info!(
+            "validation at step {}: loss {:.4}, {:.2} dB, SSIM {:.3}{told}",
+            score.step,
+            score.total,
+            score.psnr_db,
+            score.ssim
+        );
         Ok(is_best)
     }
 }

@@ -29,8 +29,16 @@ fn a_folder_is_mirrored_with_the_provenance_of_every_variant_beside_it() {
     assert_eq!(names, expected);
     let record: Value = serde_json::from_slice(&made["south/b.tile.v01.json"]).unwrap();
     assert_eq!(record["source"], "south/b.tile.png");
-    assert_eq!((&record["seed"], &record["index"], &record["model"]), (&json!(7), &json!(1), &json!("tiny")));
-    assert!(record["style"].is_string() && record["domain"].is_string() && record["tile_key"].is_string(), "{record}");
+    assert_eq!(
+        (&record["seed"], &record["index"], &record["model"]),
+        (&json!(7), &json!(1), &json!("tiny"))
+    );
+    assert!(
+        record["style"].is_string()
+            && record["domain"].is_string()
+            && record["tile_key"].is_string(),
+        "{record}"
+    );
 }
 
 #[test]
@@ -46,7 +54,11 @@ fn a_job_makes_what_the_server_makes() {
         let stem = format!("{}/t{number:03}.v{variant:02}", ["north", "south"][number % 2]);
         assert!(decode(&made[&format!("{stem}.png")]).pixels == *pixels, "{stem}");
         let record: Value = serde_json::from_slice(&made[&format!("{stem}.json")]).unwrap();
-        assert_eq!((&record["style"], &record["bundle"]), (&records[place]["style"], &records[place]["bundle"]), "{stem}");
+        assert_eq!(
+            (&record["style"], &record["bundle"]),
+            (&records[place]["style"], &records[place]["bundle"]),
+            "{stem}"
+        );
     }
 }
 
@@ -77,15 +89,25 @@ fn a_tile_of_another_size_is_resized_there_and_back() {
 fn style_and_strength_are_as_asked() {
     let job = Job::of_tiles(6);
     let made = job.run_into("west", &["--domains", "west", "--variants", "2", "--strength", "0.5"]);
-    let records: Vec<Value> =
-        made.iter().filter(|(name, _)| name.ends_with("json")).map(|(_, text)| serde_json::from_slice(text).unwrap()).collect();
+    let records: Vec<Value> = made
+        .iter()
+        .filter(|(name, _)| name.ends_with("json"))
+        .map(|(_, text)| serde_json::from_slice(text).unwrap())
+        .collect();
     assert_eq!(records.len(), 12);
-    assert!(records.iter().all(|record| record["domain"] == "west" && record["strength"] == 0.5), "{records:?}");
+    assert!(
+        records.iter().all(|record| record["domain"] == "west" && record["strength"] == 0.5),
+        "{records:?}"
+    );
     let shared = job.run_into("shared", &["--share", "request", "--variants", "2"]);
-    let style = |name: &str| serde_json::from_slice::<Value>(&shared[name]).unwrap()["style"].clone();
+    let style =
+        |name: &str| serde_json::from_slice::<Value>(&shared[name]).unwrap()["style"].clone();
     assert_eq!(style("north/t000.v01.json"), style("south/t005.v01.json"));
     let own = job.run_into("own", &["--style-from", "own", "--placement", "aligned"]);
-    assert_eq!(serde_json::from_slice::<Value>(&own["north/t000.v00.json"]).unwrap()["style"], "tile/0");
+    assert_eq!(
+        serde_json::from_slice::<Value>(&own["north/t000.v00.json"]).unwrap()["style"],
+        "tile/0"
+    );
     let identity = job.run_into("identity", &["--method", "identity"]);
     assert_eq!(decode(&identity["north/t000.v00.png"]), tile(0));
 }
@@ -95,7 +117,14 @@ fn styles_of_reference_tiles_are_those_that_the_server_takes() {
     let job = Job::of_tiles(2);
     let reference = job.home.path().join("reference.png");
     std::fs::write(&reference, png(&tile(40))).unwrap();
-    let flags = ["--style-from", "reference", "--placement", "aligned", "--references", reference.to_str().unwrap()];
+    let flags = [
+        "--style-from",
+        "reference",
+        "--placement",
+        "aligned",
+        "--references",
+        reference.to_str().unwrap(),
+    ];
     job.run(&flags);
     let server = Server::start(&[]);
     let ask = json!({"style": {"from": "reference", "placement": "aligned"}});
@@ -111,5 +140,8 @@ fn tiles_that_need_more_memory_than_there_is_go_one_by_one() {
     let job = Job::of_large_tiles(9);
     let flags = ["--resize", "--variants", "4", "--seed", "6"];
     let roomy = job.run_into("roomy", &flags);
-    assert_same(&job.run_into("narrow", &[&flags[..], &["--max-inflight-bytes", "64KiB"]].concat()), &roomy);
+    assert_same(
+        &job.run_into("narrow", &[&flags[..], &["--max-inflight-bytes", "64KiB"]].concat()),
+        &roomy,
+    );
 }

@@ -35,7 +35,10 @@ impl Job {
     fn of_tiles(count: usize) -> Self {
         let job = Self::new();
         for number in 0..count {
-            job.put(&format!("{}/t{number:03}.png", ["north", "south"][number % 2]), &png(&tile(number)));
+            job.put(
+                &format!("{}/t{number:03}.png", ["north", "south"][number % 2]),
+                &png(&tile(number)),
+            );
         }
         job
     }
@@ -66,7 +69,13 @@ impl Job {
 
     fn command(&self, input: &Path, out: &Path, flags: &[&str]) -> Command {
         let mut command = restain();
-        command.arg("augment").args([input, out]).arg("--models").arg(self.models.path()).args(["--threads", "1"]).args(flags);
+        command
+            .arg("augment")
+            .args([input, out])
+            .arg("--models")
+            .arg(self.models.path())
+            .args(["--threads", "1"])
+            .args(flags);
         command
     }
 

@@ -8,8 +8,14 @@ fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
     let job = Job::new();
     let file = job.home.path().join("augment.toml");
     std::fs::write(&file, "variants = 2\nquality = 60\nmax-bad = 3\nstrength = 0.3\ndomains = [\"a\", \"b\"]\nresize = true\n").unwrap();
-    let mut command = job.command(&job.input(), &job.out(), &["--variants", "4", "--print-config", "--config"]);
-    let output = command.arg(&file).env("RESTAIN_AUGMENT_VARIANTS", "3").env("RESTAIN_AUGMENT_QUALITY", "70").output().unwrap();
+    let mut command =
+        job.command(&job.input(), &job.out(), &["--variants", "4", "--print-config", "--config"]);
+    let output = command
+        .arg(&file)
+        .env("RESTAIN_AUGMENT_VARIANTS", "3")
+        .env("RESTAIN_AUGMENT_QUALITY", "70")
+        .output()
+        .unwrap();
     let printed = text(&output.stdout);
     for line in [
         "variants = 4",
@@ -25,7 +31,11 @@ fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
     }
     // What is printed is the same options again.
     std::fs::write(&file, &printed).unwrap();
-    let again = job.command(&job.input(), &job.out(), &["--print-config", "--config"]).arg(&file).output().unwrap();
+    let again = job
+        .command(&job.input(), &job.out(), &["--print-config", "--config"])
+        .arg(&file)
+        .output()
+        .unwrap();
     assert_eq!(text(&again.stdout), printed);
     assert!(!job.out().exists());
 }
@@ -48,6 +58,12 @@ fn the_help_says_how_an_indexed_job_is_written() {
 fn without_a_terminal_it_tells_in_lines_what_it_does() {
     let job = Job::of_tiles(3);
     let output = job.output(&["--log-format", "json", "--seed", "5"]);
-    let lines: Vec<serde_json::Value> = text(&output.stderr).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(lines.iter().any(|line| line["fields"]["message"] == "beginning" && line["fields"]["seed"] == 5), "{lines:?}");
+    let lines: Vec<serde_json::Value> =
+        text(&output.stderr).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(
+        lines
+            .iter()
+            .any(|line| line["fields"]["message"] == "beginning" && line["fields"]["seed"] == 5),
+        "{lines:?}"
+    );
 }

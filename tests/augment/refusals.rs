@@ -61,7 +61,10 @@ fn a_damaged_tile_is_named_and_left_out_only_when_that_is_allowed() {
     let whole = png(&tile(9));
     job.put("south/cut.png", &whole[..whole.len() / 2]);
     let (status, said) = job.refused(&[]);
-    assert!(status == 1 && said.contains("south/bad.png is damaged") && said.contains("--max-bad"), "{status} {said}");
+    assert!(
+        status == 1 && said.contains("south/bad.png is damaged") && said.contains("--max-bad"),
+        "{status} {said}"
+    );
     let (status, said) = job.refused(&["--max-bad", "1"]);
     assert!(status == 1 && said.contains("south/cut.png is damaged"), "{status} {said}");
     let output = job.output(&["--max-bad", "2"]);
@@ -80,7 +83,10 @@ fn a_tile_of_another_size_is_named_with_the_way_out() {
     let job = Job::of_tiles(2);
     job.put("north/wide.png", &png(&picture(1, 50, 40)));
     let (status, said) = job.refused(&[]);
-    assert!(status == 1 && said.contains("north/wide.png is 50×40 pixels") && said.contains("--resize"), "{said}");
+    assert!(
+        status == 1 && said.contains("north/wide.png is 50×40 pixels") && said.contains("--resize"),
+        "{said}"
+    );
     let (status, said) = job.refused(&["--resize", "--max-pixels", "1500"]);
     assert!(status == 2 && said.contains("resize was false and is true"), "{said}");
 }
@@ -124,9 +130,17 @@ fn a_disk_that_takes_no_more_ends_the_job_and_loses_nothing() {
         shell.env_remove(name);
     }
     let command = job.command(&job.input(), &job.out(), &flags);
-    let output = shell.args(["-c", limited]).arg(command.get_program()).args(command.get_args()).output().unwrap();
+    let output = shell
+        .args(["-c", limited])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .output()
+        .unwrap();
     let said = text(&output.stderr);
-    assert!(output.status.code() == Some(1) && said.contains(".v00.png cannot be written"), "{said}");
+    assert!(
+        output.status.code() == Some(1) && said.contains(".v00.png cannot be written"),
+        "{said}"
+    );
     job.run(&flags);
     assert_same(&job.made(), &whole);
 }

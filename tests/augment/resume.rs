@@ -10,8 +10,15 @@ const FLAGS: [&str; 5] = ["--resize", "--variants", "3", "--seed", "21"];
 /// Starts a job, and waits until it has written `files` more files, or has ended.
 fn begun(job: &Job, flags: &[&str], files: usize) -> Child {
     let written = job.made().len() + files;
-    let mut child = job.command(&job.input(), &job.out(), flags).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    until("files are written", || child.try_wait().unwrap().is_some() || job.made().len() >= written);
+    let mut child = job
+        .command(&job.input(), &job.out(), flags)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    until("files are written", || {
+        child.try_wait().unwrap().is_some() || job.made().len() >= written
+    });
     child
 }
 
@@ -53,7 +60,11 @@ fn a_job_that_is_asked_to_stop_keeps_what_it_has_and_goes_on_later() {
         let told = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
         let ended = child.wait_with_output().unwrap();
         assert!(told.success() && ended.status.code() == Some(130), "{signal}: {:?}", ended.status);
-        assert!(text(&ended.stderr).contains("the same command goes on"), "{}", text(&ended.stderr));
+        assert!(
+            text(&ended.stderr).contains("the same command goes on"),
+            "{}",
+            text(&ended.stderr)
+        );
         let made = job.made();
         assert!(made.len() < undisturbed.len() && are_whole(&made));
         // What was in flight is finished: no tile is half done.
@@ -84,7 +95,11 @@ fn parts_side_by_side_make_what_one_job_makes() {
     let job = Job::of_tiles(11);
     let whole = job.run_into("whole", &["--variants", "2", "--seed", "4"]);
     let part = |part: &str| {
-        let mut command = job.command(&job.input(), &job.out(), &["--variants", "2", "--seed", "4", "--shard", part]);
+        let mut command = job.command(
+            &job.input(),
+            &job.out(),
+            &["--variants", "2", "--seed", "4", "--shard", part],
+        );
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     };
     for mut child in ["0/3", "1/3", "2/3"].map(part) {
@@ -109,7 +124,9 @@ fn parts_that_begin_together_without_a_seed_have_one() {
         .made()
         .iter()
         .filter(|(name, _)| name.ends_with("json"))
-        .map(|(_, record)| serde_json::from_slice::<serde_json::Value>(record).unwrap()["seed"].as_u64().unwrap())
+        .map(|(_, record)| {
+            serde_json::from_slice::<serde_json::Value>(record).unwrap()["seed"].as_u64().unwrap()
+        })
         .collect();
     assert_eq!(seeds.len(), 1);
 }

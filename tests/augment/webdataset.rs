@@ -34,14 +34,24 @@ fn untar(bytes: &[u8]) -> Entries {
 /// A sample as data sets have them: the tile, its class, and what else is known.
 fn sample(key: &str, number: usize) -> Entries {
     let field = |name: &str, bytes: &[u8]| (format!("{key}.{name}"), bytes.to_vec());
-    vec![field("png", &png(&tile(number))), field("cls", number.to_string().as_bytes()), field("json", b"{\"slide\": 3}")]
+    vec![
+        field("png", &png(&tile(number))),
+        field("cls", number.to_string().as_bytes()),
+        field("json", b"{\"slide\": 3}"),
+    ]
 }
 
 #[test]
 fn a_sample_is_repeated_for_each_variant_with_all_of_its_fields() {
     let job = Job::new();
     let long = format!("{}/{}", "folder".repeat(20), "name".repeat(40));
-    let entries = [vec![("README".to_owned(), b"hello".to_vec())], sample("0001", 1), sample("a/0002", 2), sample(&long, 3)].concat();
+    let entries = [
+        vec![("README".to_owned(), b"hello".to_vec())],
+        sample("0001", 1),
+        sample("a/0002", 2),
+        sample(&long, 3),
+    ]
+    .concat();
     job.put("train-000.tar", &tar(&entries));
     let said = job.run(&["--variants", "2", "--seed", "7"]);
     assert!(said.starts_with("3 tiles, 6 variants"), "{said}");
@@ -50,14 +60,20 @@ fn a_sample_is_repeated_for_each_variant_with_all_of_its_fields() {
     let mut expected = vec!["README".to_owned()];
     for key in ["0001", "a/0002", &long] {
         for variant in ["_v00", "_v01"] {
-            expected.extend(["png", "cls", "json", "restain.json"].map(|field| format!("{key}{variant}.{field}")));
+            expected.extend(
+                ["png", "cls", "json", "restain.json"]
+                    .map(|field| format!("{key}{variant}.{field}")),
+            );
         }
     }
     assert_eq!(names, expected);
     assert_eq!(made[2].1, b"1");
     assert_eq!(made[3].1, b"{\"slide\": 3}");
     let record: serde_json::Value = serde_json::from_slice(&made[8].1).unwrap();
-    assert_eq!((record["source"].as_str(), record["index"].as_u64()), (Some("train-000.tar/0001.png"), Some(1)));
+    assert_eq!(
+        (record["source"].as_str(), record["index"].as_u64()),
+        (Some("train-000.tar/0001.png"), Some(1))
+    );
 
     // The picture is the one that a folder's job makes of the same tile.
     let folder = Job::new();
@@ -70,16 +86,23 @@ fn a_sample_is_repeated_for_each_variant_with_all_of_its_fields() {
 fn which_field_is_the_tile_is_asked_when_several_could_be() {
     let job = Job::new();
     let mask = png(&picture(5, 7, 7));
-    let entries = [("s.mask.png".to_owned(), mask.clone()), ("s.input.png".to_owned(), png(&tile(1)))];
+    let entries =
+        [("s.mask.png".to_owned(), mask.clone()), ("s.input.png".to_owned(), png(&tile(1)))];
     job.put("a.tar", &tar(&entries));
     let (status, said) = job.refused(&["--format", "jpeg"]);
-    assert!(status == 1 && said.contains("mask.png, input.png") && said.contains("--image-field"), "{said}");
+    assert!(
+        status == 1 && said.contains("mask.png, input.png") && said.contains("--image-field"),
+        "{said}"
+    );
     let out = job.home.path().join("again");
     let flags = ["--format", "jpeg", "--image-field", "input.png", "--originals"];
     super::succeeded(&job.command(&job.input(), &out, &flags).output().unwrap());
     let made = untar(&std::fs::read(out.join("a.tar")).unwrap());
     let names: Vec<&str> = made.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["s.mask.png", "s.input.png", "s_v00.mask.png", "s_v00.input.jpg", "s_v00.restain.json"]);
+    assert_eq!(
+        names,
+        ["s.mask.png", "s.input.png", "s_v00.mask.png", "s_v00.input.jpg", "s_v00.restain.json"]
+    );
     assert!(made[0].1 == mask && made[2].1 == mask && made[1].1 == png(&tile(1)));
     assert_eq!(decode(&made[3].1).width, tile(1).width);
 }
@@ -93,8 +116,15 @@ fn several_tars_are_named_in_every_way_and_divided_whole() {
     let whole = job.run_into("whole", &["--seed", "1"]);
     assert_eq!(whole.len(), 5);
     let some = job.home.path().join("some");
-    super::succeeded(&job.command(&job.input().join("shard-{001..003}.tar"), &some, &["--seed", "1"]).output().unwrap());
-    assert_eq!(super::tree(&some).keys().collect::<Vec<_>>(), ["shard-001.tar", "shard-002.tar", "shard-003.tar"]);
+    super::succeeded(
+        &job.command(&job.input().join("shard-{001..003}.tar"), &some, &["--seed", "1"])
+            .output()
+            .unwrap(),
+    );
+    assert_eq!(
+        super::tree(&some).keys().collect::<Vec<_>>(),
+        ["shard-001.tar", "shard-002.tar", "shard-003.tar"]
+    );
     for part in ["0/7", "1/7", "2/7", "3/7", "4/7", "5/7", "6/7"] {
         job.run(&["--seed", "1", "--shard", part]);
     }
@@ -104,8 +134,12 @@ fn several_tars_are_named_in_every_way_and_divided_whole() {
 #[test]
 fn what_is_damaged_is_named_by_tar_and_key() {
     let job = Job::new();
-    let entries =
-        [sample("a", 1), vec![("b.png".to_owned(), b"no picture".to_vec())], vec![("c.cls".to_owned(), b"1".to_vec())], sample("d", 2)];
+    let entries = [
+        sample("a", 1),
+        vec![("b.png".to_owned(), b"no picture".to_vec())],
+        vec![("c.cls".to_owned(), b"1".to_vec())],
+        sample("d", 2),
+    ];
     let whole = tar(&entries.concat());
     job.put("x.tar", &whole);
     let (status, said) = job.refused(&[]);
@@ -114,13 +148,20 @@ fn what_is_damaged_is_named_by_tar_and_key() {
     assert!(status == 1 && said.contains("x.tar/c has no picture"), "{said}");
     let said = job.run(&["--max-bad", "2"]);
     assert!(said.contains("2 left out"), "{said}");
-    let keys: Vec<String> = untar(&job.made()["x.tar"]).into_iter().map(|(name, _)| name).filter(|name| name.ends_with("cls")).collect();
+    let keys: Vec<String> = untar(&job.made()["x.tar"])
+        .into_iter()
+        .map(|(name, _)| name)
+        .filter(|name| name.ends_with("cls"))
+        .collect();
     assert_eq!(keys, ["a_v00.cls", "d_v00.cls"]);
 
     let job = Job::new();
     job.put("x.tar", &whole[..whole.len() / 2]);
     let (status, said) = job.refused(&["--max-bad", "9"]);
-    assert!(status == 1 && said.contains("x.tar: the tar is") && said.contains("cut off"), "{said}");
+    assert!(
+        status == 1 && said.contains("x.tar: the tar is") && said.contains("cut off"),
+        "{said}"
+    );
     assert!(job.made().is_empty(), "an unfinished tar is not among the data");
 }
 
@@ -144,7 +185,12 @@ fn journalled(job: &Job) -> usize {
 fn a_tar_that_is_killed_in_its_middle_is_gone_on_with_after_its_last_sample() {
     let job = Job::new();
     let entries: Entries = (0..80)
-        .flat_map(|number| [(format!("k{number:03}.png"), png(&picture(number, 128, 128))), (format!("k{number:03}.cls"), b"1".to_vec())])
+        .flat_map(|number| {
+            [
+                (format!("k{number:03}.png"), png(&picture(number, 128, 128))),
+                (format!("k{number:03}.cls"), b"1".to_vec()),
+            ]
+        })
         .collect();
     job.put("a.tar", &tar(&entries));
     job.put("b.tar", &tar(&entries[..20]));
@@ -152,8 +198,15 @@ fn a_tar_that_is_killed_in_its_middle_is_gone_on_with_after_its_last_sample() {
     let undisturbed = job.run_into("undisturbed", &flags);
     let mut killed = 0;
     for lines in [3, 25, 41, 60] {
-        let mut child = job.command(&job.input(), &job.out(), &flags).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        until("samples are written", || child.try_wait().unwrap().is_some() || journalled(&job) >= lines);
+        let mut child = job
+            .command(&job.input(), &job.out(), &flags)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        until("samples are written", || {
+            child.try_wait().unwrap().is_some() || journalled(&job) >= lines
+        });
         if child.try_wait().unwrap().is_none() {
             child.kill().unwrap();
             killed += 1;

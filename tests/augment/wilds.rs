@@ -15,7 +15,10 @@ fn wilds() -> Job {
         let (patient, node, x) = (["004", "010"][number % 2], number % 2, number * 96);
         let slide = format!("patient_{patient}_node_{node}");
         job.put(&format!("patches/{slide}/patch_{slide}_x_{x}_y_0.png"), &png(&tile(number)));
-        csv += &format!("{number},{patient},{node},{x},0,{},{node},{node},0,\"slide {node}, \"\"inked\"\"\"\n", number % 2);
+        csv += &format!(
+            "{number},{patient},{node},{x},0,{},{node},{node},0,\"slide {node}, \"\"inked\"\"\"\n",
+            number % 2
+        );
     }
     job.put("metadata.csv", csv.as_bytes());
     job.put("RELEASE_v1.0.txt", b"");
@@ -51,7 +54,11 @@ fn a_root_becomes_a_root_whose_rows_lead_to_their_variants() {
         let picture = decode(&std::fs::read(job.out().join(path(row))).unwrap());
         // Of each patch its two variants, and then itself.
         assert_eq!(picture == tile(tile_number), place == 2, "{row:?}");
-        assert_eq!((&row[5], &row[7]), (&(tile_number % 2).to_string(), &(tile_number % 2).to_string()), "label and center");
+        assert_eq!(
+            (&row[5], &row[7]),
+            (&(tile_number % 2).to_string(), &(tile_number % 2).to_string()),
+            "label and center"
+        );
         assert_eq!(row[9], format!("slide {}, \"inked\"", tile_number % 2));
         assert_eq!(row[column("restain_source_index")], tile_number.to_string());
         assert_eq!(row[column("restain_variant")], ["0", "1", ""][place]);
@@ -74,12 +81,21 @@ fn the_table_comes_with_the_last_part() {
 #[test]
 fn a_row_whose_patch_is_missing_is_named_and_left_out_when_that_is_allowed() {
     let job = wilds();
-    std::fs::remove_file(job.input().join("patches/patient_010_node_1/patch_patient_010_node_1_x_96_y_0.png")).unwrap();
+    std::fs::remove_file(
+        job.input().join("patches/patient_010_node_1/patch_patient_010_node_1_x_96_y_0.png"),
+    )
+    .unwrap();
     let (status, said) = job.refused(&[]);
-    assert!(status == 1 && said.contains("patch_patient_010_node_1_x_96_y_0.png is not there"), "{said}");
+    assert!(
+        status == 1 && said.contains("patch_patient_010_node_1_x_96_y_0.png is not there"),
+        "{said}"
+    );
     job.run(&["--max-bad", "1"]);
     let (_, rows) = rows(&job);
-    assert_eq!(rows.iter().map(|row| row[3].as_str()).collect::<Vec<_>>(), ["0", "192", "288", "384"]);
+    assert_eq!(
+        rows.iter().map(|row| row[3].as_str()).collect::<Vec<_>>(),
+        ["0", "192", "288", "384"]
+    );
 }
 
 #[test]
@@ -102,5 +118,9 @@ fn what_was_made_can_be_augmented_again() {
     let csv = std::fs::read_to_string(again.join("metadata.csv")).unwrap();
     assert_eq!(csv.lines().count(), 6);
     assert_eq!(csv.lines().next().unwrap().matches("restain_style").count(), 1);
-    assert!(again.join("patches/patient_004_node_0_v00_v00/patch_patient_004_node_0_v00_v00_x_0_y_0.png").exists());
+    assert!(
+        again
+            .join("patches/patient_004_node_0_v00_v00/patch_patient_004_node_0_v00_v00_x_0_y_0.png")
+            .exists()
+    );
 }

@@ -33,8 +33,10 @@ impl Keys {
 
     /// Makes one as a user does, and returns its entry.
     fn make(&mut self, words: &str) -> String {
-        let Output { status, stdout, stderr } = restain().arg("key").args(words.split(' ')).output().unwrap();
-        let (entry, told) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+        let Output { status, stdout, stderr } =
+            restain().arg("key").args(words.split(' ')).output().unwrap();
+        let (entry, told) =
+            (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
         assert!(status.success(), "{told}");
         let token = told.trim().rsplit(' ').next().unwrap().to_owned();
         assert!(token.len() > 40 && !entry.contains(&token), "the entry holds no token");
@@ -61,7 +63,8 @@ fn ask(server: &Server, method: &Method, path: &str, token: Option<&str>) -> Req
 }
 
 fn augment(server: &Server, token: &str) -> Response {
-    let request = ask(server, &Method::POST, "/v1/augment", Some(token)).header("content-type", "image/png");
+    let request =
+        ask(server, &Method::POST, "/v1/augment", Some(token)).header("content-type", "image/png");
     request.body(png(&tile(0))).send().unwrap()
 }
 
@@ -75,15 +78,21 @@ const OPEN: [&str; 2] = ["/health/live", "/health/ready"];
 #[test]
 fn every_operation_asks_for_a_key_and_opens_to_its_scope_alone() {
     let scopes = ["augment", "styles", "models", "metrics"];
-    let keys = Keys::new(&scopes.map(|scope| format!("{scope} --scope {scope}")).each_ref().map(String::as_str));
+    let keys = Keys::new(
+        &scopes.map(|scope| format!("{scope} --scope {scope}")).each_ref().map(String::as_str),
+    );
     let server = keys.server(&[]);
     let description: Value = server.get("/openapi.json").json().unwrap();
     let mut seen = 0;
     for (path, item) in description["paths"].as_object().unwrap() {
-        for method in ["get", "post", "delete"].into_iter().filter(|method| item.get(method).is_some()) {
+        for method in
+            ["get", "post", "delete"].into_iter().filter(|method| item.get(method).is_some())
+        {
             let verb = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
             let path = &path.replace("{name}", "no-such").replace("{domain}", "no-such");
-            let status = |token: Option<&str>| ask(&server, &verb, path, token).send().unwrap().status().as_u16();
+            let status = |token: Option<&str>| {
+                ask(&server, &verb, path, token).send().unwrap().status().as_u16()
+            };
             if OPEN.contains(&path.as_str()) {
                 assert_eq!(status(None), 200, "{path}");
                 continue;
@@ -97,13 +106,18 @@ fn every_operation_asks_for_a_key_and_opens_to_its_scope_alone() {
                 _ => "augment",
             };
             for (scope, token) in scopes.iter().zip(&keys.tokens) {
-                assert_eq!(status(Some(token)) != 403, *scope == wanted, "{method} {path} with scope {scope}");
+                assert_eq!(
+                    status(Some(token)) != 403,
+                    *scope == wanted,
+                    "{method} {path} with scope {scope}"
+                );
             }
         }
     }
     assert!(seen >= 10, "{seen} operations");
     // What is described elsewhere, and what is nowhere.
-    for path in ["/v2", "/v2/models/tiny", "/v2/models/stats", "/v2/models/tiny/stats", "/nothing"] {
+    for path in ["/v2", "/v2/models/tiny", "/v2/models/stats", "/v2/models/tiny/stats", "/nothing"]
+    {
         assert_eq!(ask(&server, &Method::GET, path, None).send().unwrap().status(), 401, "{path}");
     }
     for path in ["/", "/docs/", "/openapi.json", "/v2/health/ready"] {
@@ -115,7 +129,8 @@ fn every_operation_asks_for_a_key_and_opens_to_its_scope_alone() {
 fn who_is_refused_is_told_how_to_ask_and_nothing_of_any_key() {
     let keys = Keys::new(&["training --scope augment"]);
     let server = keys.server(&[]);
-    let none = ask(&server, &Method::POST, "/v1/augment", None).body(vec![0; 1 << 16]).send().unwrap();
+    let none =
+        ask(&server, &Method::POST, "/v1/augment", None).body(vec![0; 1 << 16]).send().unwrap();
     assert_eq!(none.headers()["www-authenticate"], "Bearer realm=\"restain\"");
     assert_eq!(code(none), "unauthenticated");
     let forbidden = ask(&server, &Method::GET, "/metrics", Some(&keys.tokens[0])).send().unwrap();
@@ -131,7 +146,8 @@ fn who_is_refused_is_told_how_to_ask_and_nothing_of_any_key() {
 
 #[test]
 fn a_key_that_asks_too_often_is_told_when_to_come_back_and_nobody_else_waits() {
-    let keys = Keys::new(&["slow --requests-per-second 0.001 --burst 2", "free", "ops --scope metrics"]);
+    let keys =
+        Keys::new(&["slow --requests-per-second 0.001 --burst 2", "free", "ops --scope metrics"]);
     let server = keys.server(&[]);
     let first = augment(&server, &keys.tokens[0]);
     assert_eq!(first.status(), 200);
@@ -147,7 +163,11 @@ fn a_key_that_asks_too_often_is_told_when_to_come_back_and_nobody_else_waits() {
     let free = augment(&server, &keys.tokens[1]);
     assert!(free.status() == 200 && !free.headers().contains_key("ratelimit"));
 
-    let metrics = ask(&server, &Method::GET, "/metrics", Some(&keys.tokens[2])).send().unwrap().text().unwrap();
+    let metrics = ask(&server, &Method::GET, "/metrics", Some(&keys.tokens[2]))
+        .send()
+        .unwrap()
+        .text()
+        .unwrap();
     for line in [
         "restain_key_requests_total{key=\"slow\",outcome=\"let_in\"} 2",
         "restain_key_requests_total{key=\"slow\",outcome=\"rate_limited\"} 1",
@@ -175,7 +195,11 @@ fn a_key_has_so_many_requests_under_way_as_it_may_and_its_place_comes_back() {
     );
     open.write_all(&[head.as_bytes(), begin].concat()).unwrap();
     until("the open request is let in", || {
-        let metrics = ask(&server, &Method::GET, "/metrics", Some(&keys.tokens[1])).send().unwrap().text().unwrap();
+        let metrics = ask(&server, &Method::GET, "/metrics", Some(&keys.tokens[1]))
+            .send()
+            .unwrap()
+            .text()
+            .unwrap();
         metrics.contains("restain_key_requests_total{key=\"one\",outcome=\"let_in\"} 1")
     });
     let status = || augment(&server, &keys.tokens[0]).status().as_u16();
@@ -215,7 +239,8 @@ fn replace(file: &Path, text: &str) {
 
 #[test]
 fn grpc_asks_for_the_same_keys() {
-    let keys = Keys::new(&["a --scope augment", "b --scope styles --requests-per-second 0.001 --burst 2"]);
+    let keys =
+        Keys::new(&["a --scope augment", "b --scope styles --requests-per-second 0.001 --burst 2"]);
     let server = keys.server(&[]);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let channel: Channel = runtime.block_on(channel(&server));
@@ -236,8 +261,13 @@ fn grpc_asks_for_the_same_keys() {
 
     let mut add = || {
         let tiles = proto::Tiles { images: vec![png(&tile(0)).into()], ..Default::default() };
-        let mut call = Request::new(proto::AddStylesRequest { domain: "mine".into(), tiles: Some(tiles), ..Default::default() });
-        call.metadata_mut().insert("authorization", format!("Bearer {}", keys.tokens[1]).parse().unwrap());
+        let mut call = Request::new(proto::AddStylesRequest {
+            domain: "mine".into(),
+            tiles: Some(tiles),
+            ..Default::default()
+        });
+        call.metadata_mut()
+            .insert("authorization", format!("Bearer {}", keys.tokens[1]).parse().unwrap());
         runtime.block_on(client.add_styles(call)).map(|_| ()).map_err(|status| status.code())
     };
     assert_eq!([add(), add()], [Ok(()), Err(Code::ResourceExhausted)]);
@@ -255,7 +285,11 @@ fn a_server_that_others_reach_starts_with_keys_or_a_word_and_not_without() {
     assert_eq!(said.status.code(), Some(2));
     assert!(text.contains("http is 0.0.0.0:0") && text.contains("insecure"), "{text}");
     for flags in [&["--keys", keys.file().to_str().unwrap()][..], &["--insecure"]] {
-        let printed = restain().args(["serve", "--print-config", "--http", "0.0.0.0:0"]).args(flags).output().unwrap();
+        let printed = restain()
+            .args(["serve", "--print-config", "--http", "0.0.0.0:0"])
+            .args(flags)
+            .output()
+            .unwrap();
         assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
     }
 }
@@ -265,9 +299,16 @@ fn a_file_of_keys_that_is_no_good_stops_the_start() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("keys.toml");
     std::fs::write(&file, "[[key]]\nname = \"a\"\ntoken = \"rst_secret\"\n").unwrap();
-    let said = restain().args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--keys"]).arg(&file).output().unwrap();
+    let said = restain()
+        .args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--keys"])
+        .arg(&file)
+        .output()
+        .unwrap();
     let text = String::from_utf8(said.stderr).unwrap();
-    assert!(!said.status.success() && text.contains("keys.toml: line 3: expected one of `name`"), "{text}");
+    assert!(
+        !said.status.success() && text.contains("keys.toml: line 3: expected one of `name`"),
+        "{text}"
+    );
     assert!(!text.contains("rst_secret"), "{text}");
 }
 
@@ -277,19 +318,33 @@ fn pages_of_other_origins_ask_only_where_they_may() {
     let server = keys.server(&["--cors-origin", "https://lab.example"]);
     let preflight = |origin: &str| {
         let request = ask(&server, &Method::OPTIONS, "/v1/augment", None).header("origin", origin);
-        let request = request.header("access-control-request-method", "POST").header("access-control-request-headers", "authorization");
+        let request = request
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "authorization");
         request.send().unwrap()
     };
     let allowed = preflight("https://lab.example");
     assert_eq!(allowed.status(), 200);
     assert_eq!(allowed.headers()["access-control-allow-origin"], "https://lab.example");
     assert_eq!(allowed.headers()["access-control-allow-headers"], "authorization");
-    assert!(!preflight("https://other.example").headers().contains_key("access-control-allow-origin"));
-    let refused = ask(&server, &Method::POST, "/v1/augment", None).header("origin", "https://lab.example").send().unwrap();
-    assert_eq!(refused.headers()["access-control-allow-origin"], "https://lab.example", "a page may read why it is refused");
+    assert!(
+        !preflight("https://other.example").headers().contains_key("access-control-allow-origin")
+    );
+    let refused = ask(&server, &Method::POST, "/v1/augment", None)
+        .header("origin", "https://lab.example")
+        .send()
+        .unwrap();
+    assert_eq!(
+        refused.headers()["access-control-allow-origin"],
+        "https://lab.example",
+        "a page may read why it is refused"
+    );
 
     let without = Server::start(&[]);
-    let request = ask(&without, &Method::GET, "/v1/models", None).header("origin", "https://lab.example").send().unwrap();
+    let request = ask(&without, &Method::GET, "/v1/models", None)
+        .header("origin", "https://lab.example")
+        .send()
+        .unwrap();
     assert!(!request.headers().contains_key("access-control-allow-origin"));
 }
 
@@ -297,7 +352,8 @@ fn pages_of_other_origins_ask_only_where_they_may() {
 fn probes_have_a_port_of_their_own_and_find_nothing_else_there() {
     let keys = Keys::new(&["a"]);
     let addresses = keys.dir.path().join("addresses");
-    let server = keys.server(&["--probes", "127.0.0.1:0", "--address-file", addresses.to_str().unwrap()]);
+    let server =
+        keys.server(&["--probes", "127.0.0.1:0", "--address-file", addresses.to_str().unwrap()]);
     let told = std::fs::read_to_string(&addresses).unwrap();
     let probes = told.lines().nth(2).unwrap();
     let get = |path: &str| server.client.get(format!("http://{probes}{path}")).send().unwrap();
@@ -316,7 +372,10 @@ fn a_key_that_no_server_would_take_is_not_made() {
     ] {
         let said = restain().arg("key").args(words.split(' ')).output().unwrap();
         let text = String::from_utf8(said.stderr).unwrap();
-        assert!(said.status.code() == Some(2) && said.stdout.is_empty() && text.contains(what), "{words}: {text}");
+        assert!(
+            said.status.code() == Some(2) && said.stdout.is_empty() && text.contains(what),
+            "{words}: {text}"
+        );
     }
 }
 
@@ -326,7 +385,17 @@ fn the_load_generator_shows_a_key_to_the_server_and_to_nobody_else() {
     let server = keys.server(&[]);
     let load = |more: &[&str], key: Option<&str>| {
         let mut command = restain();
-        command.args(["load", &server.url(""), "--requests", "2", "--tiles-per-request", "1", "--fail-on-error"]).args(more);
+        command
+            .args([
+                "load",
+                &server.url(""),
+                "--requests",
+                "2",
+                "--tiles-per-request",
+                "1",
+                "--fail-on-error",
+            ])
+            .args(more);
         key.into_iter().for_each(|key| _ = command.env("RESTAIN_LOAD_KEY", key));
         let Output { status, stdout, stderr } = command.output().unwrap();
         (status.success(), String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned())

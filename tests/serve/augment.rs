@@ -14,13 +14,19 @@ fn a_variant_is_the_product_of_the_tiles_anatomy_and_the_style_it_names() {
     assert_eq!(variants.len(), 12);
     let mut domains = std::collections::BTreeSet::new();
     for (n, (variant, record)) in variants.iter().zip(provenance.as_array().unwrap()).enumerate() {
-        assert_eq!((record["index"].as_u64(), record["seed"].as_u64(), &record["method"]), (Some(n as u64 % 4), Some(7), &json!("vit")));
+        assert_eq!(
+            (record["index"].as_u64(), record["seed"].as_u64(), &record["method"]),
+            (Some(n as u64 % 4), Some(7), &json!("vit"))
+        );
         assert_eq!(
             (&record["model"], &record["version"], &record["bundle"]),
             (&json!("tiny"), &json!("1"), &json!(server.bundle().digest))
         );
         let encodings = parts.encode(&tiles[n / 4]);
-        assert!(*variant == parts.broadcast(&encodings, parts.style(record["style"].as_str().unwrap())), "variant {n}");
+        assert!(
+            *variant == parts.broadcast(&encodings, parts.style(record["style"].as_str().unwrap())),
+            "variant {n}"
+        );
         domains.insert(record["domain"].to_string());
     }
     assert!(domains.len() > 1, "twelve draws from several domains: {domains:?}");
@@ -29,14 +35,20 @@ fn a_variant_is_the_product_of_the_tiles_anatomy_and_the_style_it_names() {
 #[test]
 fn the_same_request_gives_the_same_bytes_whatever_shares_the_batch() {
     let server = Server::start(&["--max-batch", "8"]);
-    let alone = |number: usize| server.tensor(&[tile(number)], &[], &json!({"variants": 2, "seed": 3})).0;
+    let alone =
+        |number: usize| server.tensor(&[tile(number)], &[], &json!({"variants": 2, "seed": 3})).0;
     let all: Vec<_> = (0..7).map(tile).collect();
     let (together, _) = server.tensor(&all, &[], &json!({"variants": 2, "seed": 3}));
     for number in 0..7 {
         assert!(alone(number) == together[number * 2..][..2], "tile {number}");
     }
     let asked = |accept: &str| server.png("?variants=3&seed=9", &tile(0), accept).bytes().unwrap();
-    for accept in ["application/json", "multipart/mixed", "application/x-tar", "application/vnd.restain.safetensors"] {
+    for accept in [
+        "application/json",
+        "multipart/mixed",
+        "application/x-tar",
+        "application/vnd.restain.safetensors",
+    ] {
         assert!(asked(accept) == asked(accept), "{accept}");
     }
 }
@@ -45,11 +57,17 @@ fn the_same_request_gives_the_same_bytes_whatever_shares_the_batch() {
 fn a_seed_is_drawn_and_told_and_makes_the_variant_again() {
     let server = Server::start(&[]);
     let first = server.png("", &tile(0), "image/png");
-    let record: Value = serde_json::from_str(first.headers()["restain-provenance"].to_str().unwrap()).unwrap();
+    let record: Value =
+        serde_json::from_str(first.headers()["restain-provenance"].to_str().unwrap()).unwrap();
     let again = server.png(&format!("?seed={}", record["seed"]), &tile(0), "image/png");
     assert_eq!(first.bytes().unwrap(), again.bytes().unwrap());
     let other = server.png("", &tile(0), "image/png");
-    assert!(!other.headers()["restain-provenance"].to_str().unwrap().contains(&record["seed"].to_string()));
+    assert!(
+        !other.headers()["restain-provenance"]
+            .to_str()
+            .unwrap()
+            .contains(&record["seed"].to_string())
+    );
 }
 
 #[test]
@@ -57,7 +75,8 @@ fn styles_come_from_where_they_were_asked_for() {
     let server = Server::start(&[]);
     let mut parts = Parts::of(server.bundle());
     let (tiles, references) = ([tile(0), tile(1)], [tile(8)]);
-    let ask = |style: Value| server.tensor(&tiles, &references, &json!({"seed": 1, "style": style}));
+    let ask =
+        |style: Value| server.tensor(&tiles, &references, &json!({"seed": 1, "style": style}));
     let own = parts.encode(&tiles[0]);
     let half = own.characteristics.len() / parts.bundle.manifest.geometry.patches();
     let one = |encodings: &restain::engine::Encodings, id: &str| {
@@ -66,19 +85,29 @@ fn styles_come_from_where_they_were_asked_for() {
     };
 
     let (variants, _) = ask(json!({"from": "own", "placement": "aligned"}));
-    assert!(variants[0] == parts.aligned(&own, &own.characteristics), "own and aligned is the reconstruction");
+    assert!(
+        variants[0] == parts.aligned(&own, &own.characteristics),
+        "own and aligned is the reconstruction"
+    );
 
     let reference = parts.encode(&references[0]);
     let (variants, provenance) = ask(json!({"from": "reference"}));
     let id = provenance[0]["style"].as_str().unwrap();
-    assert!(id.starts_with("reference/0#") && variants[0] == parts.broadcast(&own, &one(&reference, id)), "{id}");
+    assert!(
+        id.starts_with("reference/0#")
+            && variants[0] == parts.broadcast(&own, &one(&reference, id)),
+        "{id}"
+    );
     let (variants, _) = ask(json!({"from": "reference", "placement": "aligned"}));
     assert!(variants[0] == parts.aligned(&own, &reference.characteristics));
 
     let other = parts.encode(&tiles[1]);
     let (variants, provenance) = ask(json!({"from": "batch"}));
     let id = provenance[0]["style"].as_str().unwrap();
-    assert!(id.starts_with("tile/1#") && variants[0] == parts.broadcast(&own, &one(&other, id)), "{id}");
+    assert!(
+        id.starts_with("tile/1#") && variants[0] == parts.broadcast(&own, &one(&other, id)),
+        "{id}"
+    );
 
     let (_, provenance) = ask(json!({"domains": ["south"]}));
     assert_eq!(provenance[0]["domain"], "south");
@@ -93,7 +122,8 @@ fn strength_goes_from_the_tiles_own_look_to_the_style() {
     let server = Server::start(&[]);
     let mut parts = Parts::of(server.bundle());
     let encodings = parts.encode(&tile(0));
-    let ask = |strength: f64| server.tensor(&[tile(0)], &[], &json!({"strength": strength, "seed": 5}));
+    let ask =
+        |strength: f64| server.tensor(&[tile(0)], &[], &json!({"strength": strength, "seed": 5}));
     assert!(ask(0.0).0[0] == parts.aligned(&encodings, &encodings.characteristics));
     let (variants, provenance) = ask(0.5);
     let mut mixed = vec![0.0; encodings.characteristics.len()];

@@ -51,7 +51,8 @@ fn damage(bundle: &std::path::Path) {
 fn a_switch_under_load_costs_not_one_request() {
     let server = Server::start(&[]);
     install(server.models(), "tiny", "2");
-    let (stop, by_first, by_second) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let (stop, by_first, by_second) =
+        (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         // Whatever happens below, the callers end.
         let _stop = StopAtTheEnd(&stop);
@@ -70,14 +71,20 @@ fn a_switch_under_load_costs_not_one_request() {
             let before = count.load(Ordering::Relaxed);
             // A caller who failed has ended, and will not be waited for.
             until("requests are answered", || {
-                count.load(Ordering::Relaxed) > before + 5 || callers.iter().any(|caller| caller.is_finished())
+                count.load(Ordering::Relaxed) > before + 5
+                    || callers.iter().any(|caller| caller.is_finished())
             });
         };
         served(&by_first);
         let (status, loaded) = server.post_json("/v1/models/tiny/load", &json!({}));
-        assert_eq!((status, loaded["version"].as_str(), loaded["default"].as_bool()), (200, Some("2"), Some(true)), "{loaded}");
+        assert_eq!(
+            (status, loaded["version"].as_str(), loaded["default"].as_bool()),
+            (200, Some("2"), Some(true)),
+            "{loaded}"
+        );
         served(&by_second);
-        let (status, unloaded) = server.post_json("/v1/models/tiny/unload", &json!({"version": "1"}));
+        let (status, unloaded) =
+            server.post_json("/v1/models/tiny/unload", &json!({"version": "1"}));
         assert_eq!((status, unloaded), (200, json!({"unloaded": ["tiny/1"]})));
         served(&by_second);
         stop.store(true, Ordering::Relaxed);
@@ -85,7 +92,10 @@ fn a_switch_under_load_costs_not_one_request() {
     });
     assert_eq!(states(&server), ["tiny/2 ready"]);
     assert_eq!(server.metric("restain_model_info"), 1.0);
-    assert!(!server.get("/metrics").text().unwrap().contains(r#"version="1""#), "the gauge of the first one is gone");
+    assert!(
+        !server.get("/metrics").text().unwrap().contains(r#"version="1""#),
+        "the gauge of the first one is gone"
+    );
 }
 
 #[test]
@@ -94,9 +104,13 @@ fn a_broken_bundle_is_refused_with_its_reason_and_the_old_one_serves() {
     let second = install(server.models(), "tiny", "2");
     let whole = std::fs::read(second.join("styles.safetensors")).unwrap();
     damage(&second);
-    let (status, problem) = server.post_json("/v1/models/tiny/load", &json!({"version": "2", "default": true}));
+    let (status, problem) =
+        server.post_json("/v1/models/tiny/load", &json!({"version": "2", "default": true}));
     assert_eq!((status, problem["code"].as_str()), (422, Some("bundle_refused")));
-    assert!(problem["detail"].as_str().unwrap().contains("styles.safetensors has sha256"), "{problem}");
+    assert!(
+        problem["detail"].as_str().unwrap().contains("styles.safetensors has sha256"),
+        "{problem}"
+    );
     assert_eq!(answered_by(&server, ""), "tiny/1");
     assert_eq!(states(&server), ["tiny/1 ready", "tiny/2 failed"]);
     let told: Value = server.get("/v1/models/tiny").json().unwrap();
@@ -118,11 +132,19 @@ fn a_broken_bundle_is_refused_with_its_reason_and_the_old_one_serves() {
 #[test]
 fn what_is_loaded_again_is_loaded_only_when_it_has_changed() {
     let server = Server::start(&[]);
-    let bundle = |server: &Server| server.get("/v1/models/tiny").json::<Value>().unwrap()["models"][0]["bundle"].clone();
-    let (first, loads) = (bundle(&server), server.metric("restain_model_load_duration_seconds_count"));
+    let bundle = |server: &Server| {
+        server.get("/v1/models/tiny").json::<Value>().unwrap()["models"][0]["bundle"].clone()
+    };
+    let (first, loads) =
+        (bundle(&server), server.metric("restain_model_load_duration_seconds_count"));
     assert_eq!(server.post_json("/v1/models/tiny/load", &json!({"version": "1"})).0, 200);
-    assert_eq!((bundle(&server), server.metric("restain_model_load_duration_seconds_count")), (first.clone(), loads));
-    edit_manifest(&server.models().join("tiny/1"), |manifest| manifest["quality"]["note"] = "better".into());
+    assert_eq!(
+        (bundle(&server), server.metric("restain_model_load_duration_seconds_count")),
+        (first.clone(), loads)
+    );
+    edit_manifest(&server.models().join("tiny/1"), |manifest| {
+        manifest["quality"]["note"] = "better".into()
+    });
     let (status, loaded) = server.post_json("/v1/models/tiny/load", &json!({"version": "1"}));
     assert_eq!((status, &loaded["quality"]["note"]), (200, &json!("better")));
     assert_ne!(bundle(&server), first);
@@ -137,7 +159,11 @@ fn loads_asked_for_at_once_wait_for_each_other_and_are_made_once() {
     let loads = server.metric("restain_model_load_duration_seconds_count");
     std::thread::scope(|scope| {
         let server = &server;
-        let load = |version: &'static str| scope.spawn(move || server.post_json("/v1/models/tiny/load", &json!({"version": version})));
+        let load = |version: &'static str| {
+            scope.spawn(move || {
+                server.post_json("/v1/models/tiny/load", &json!({"version": version}))
+            })
+        };
         let all: Vec<_> = ["2", "3", "2", "3", "2"].into_iter().map(load).collect();
         for load in all {
             assert_eq!(load.join().unwrap().0, 200);
@@ -161,7 +187,10 @@ fn what_is_unloaded_is_not_found_and_the_rest_is_named() {
     assert_eq!(answered_by(&server, ""), "other/1");
     assert_eq!(server.post_json("/v1/models/tiny/unload", &json!({})).0, 200);
     let refused: Value = server.png("?model=tiny", &tile(0), "*/*").json().unwrap();
-    assert_eq!((refused["status"].as_u64(), refused["code"].as_str()), (Some(404), Some("model_not_found")));
+    assert_eq!(
+        (refused["status"].as_u64(), refused["code"].as_str()),
+        (Some(404), Some("model_not_found"))
+    );
     assert!(refused["detail"].as_str().unwrap().ends_with("served are: other/1"), "{refused}");
     assert_eq!(server.get("/v1/models/tiny").status(), 404);
     assert_eq!(server.post_json("/v1/models/tiny/unload", &json!({})).0, 404);
@@ -178,10 +207,19 @@ fn a_pinned_version_stays_the_default_and_a_name_follows_its_highest() {
     let server = Server::start(&[]);
     install(server.models(), "tiny", "1.9");
     install(server.models(), "tiny", "1.10");
-    assert_eq!(server.post_json("/v1/models/tiny/load", &json!({"version": "1.9", "default": true})).0, 200);
+    assert_eq!(
+        server.post_json("/v1/models/tiny/load", &json!({"version": "1.9", "default": true})).0,
+        200
+    );
     let (_, loaded) = server.post_json("/v1/models/tiny/load", &json!({}));
-    assert_eq!((loaded["version"].as_str(), loaded["default"].as_bool()), (Some("1.10"), Some(false)));
-    assert_eq!((answered_by(&server, ""), answered_by(&server, "?model=tiny")), ("tiny/1.9".to_owned(), "tiny/1.10".to_owned()));
+    assert_eq!(
+        (loaded["version"].as_str(), loaded["default"].as_bool()),
+        (Some("1.10"), Some(false))
+    );
+    assert_eq!(
+        (answered_by(&server, ""), answered_by(&server, "?model=tiny")),
+        ("tiny/1.9".to_owned(), "tiny/1.10".to_owned())
+    );
     assert_eq!(server.post_json("/v1/models/tiny/unload", &json!({"version": "1.9"})).0, 409);
     assert_eq!(server.post_json("/v1/models/tiny/load", &json!({"default": true})).0, 200);
     // Going back is unloading the highest: the default is the name, and follows.
@@ -204,7 +242,11 @@ fn no_name_leads_out_of_the_models_directory() {
         ("/v1/models/..%2Ftiny/unload".to_owned(), json!({})),
     ] {
         let (status, problem) = server.post_json(&path, &body);
-        assert_eq!((status, problem["code"].as_str()), (422, Some("model_name")), "{path} {body}: {problem}");
+        assert_eq!(
+            (status, problem["code"].as_str()),
+            (422, Some("model_name")),
+            "{path} {body}: {problem}"
+        );
     }
     let (status, problem) = server.post_json("/v1/models/tiny/load", &json!({"version": "7"}));
     assert_eq!((status, problem["code"].as_str()), (404, Some("model_not_found")));
@@ -224,16 +266,26 @@ fn polling_loads_what_is_new_and_unloads_what_is_gone() {
     let third = install(server.models(), "tiny", "3");
     until("the third version is served", || states(&server) == ["tiny/3 ready", "tiny/1 ready"]);
     edit_manifest(&second, |manifest| manifest["quality"]["note"] = "another".into());
-    until("the second has changed", || states(&server) == ["tiny/3 ready", "tiny/2 ready", "tiny/1 ready"]);
+    until("the second has changed", || {
+        states(&server) == ["tiny/3 ready", "tiny/2 ready", "tiny/1 ready"]
+    });
 
     let broken = install(server.models(), "broken", "1");
     damage(&broken);
-    edit_manifest(&broken, |manifest| manifest["quality"]["note"] = "so that it is seen as it is".into());
+    edit_manifest(&broken, |manifest| {
+        manifest["quality"]["note"] = "so that it is seen as it is".into()
+    });
     until("the broken one is refused", || states(&server).contains(&"broken/1 failed".to_owned()));
     std::fs::remove_dir_all(&second).unwrap();
-    until("the second is gone", || !states(&server).iter().any(|state| state.starts_with("tiny/2")));
+    until("the second is gone", || {
+        !states(&server).iter().any(|state| state.starts_with("tiny/2"))
+    });
     // Each of the two files is written in two steps, and may be seen between them.
-    assert!(server.log().matches("a bundle was refused").count() <= 4, "once for each state it was seen in: {}", server.log());
+    assert!(
+        server.log().matches("a bundle was refused").count() <= 4,
+        "once for each state it was seen in: {}",
+        server.log()
+    );
 
     // The default: its name lives on in the first version, so it may go.
     std::fs::remove_dir_all(&third).unwrap();
@@ -245,20 +297,39 @@ fn an_unloaded_model_gives_back_its_memory_when_the_last_request_lets_go() {
     let models = models();
     install(models.path(), "tiny", "2");
     let command = ServeArgs::augment_args(clap::Command::new("serve"));
-    let flags = ["serve", "--threads", "1", "--max-batch", "1", "--models", models.path().to_str().unwrap()];
-    let config = ServeArgs::from_arg_matches(&command.get_matches_from(flags)).unwrap().resolve().unwrap();
+    let flags = [
+        "serve",
+        "--threads",
+        "1",
+        "--max-batch",
+        "1",
+        "--models",
+        models.path().to_str().unwrap(),
+    ];
+    let config =
+        ServeArgs::from_arg_matches(&command.get_matches_from(flags)).unwrap().resolve().unwrap();
     let metrics = Arc::new(Metrics::new().unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let options = CacheOptions { memory_bytes: 0, disk: None };
     let cache = runtime.block_on(EncodingsCache::open(&options, Arc::clone(&metrics))).unwrap();
-    let registry = Registry::open(LoadContext { config, cache, metrics, styles: Store::open(None, &[]).unwrap(), only: None }).unwrap();
+    let registry = Registry::open(LoadContext {
+        config,
+        cache,
+        metrics,
+        styles: Store::open(None, &[]).unwrap(),
+        only: None,
+    })
+    .unwrap();
     // A worker is two threads: one assembles, one encodes.
     assert_eq!(runtime.block_on(registry.workers()), 4);
 
     let held = registry.find(Some("tiny/1")).unwrap();
     let gone = Arc::downgrade(&held);
     runtime.block_on(registry.unload("tiny", Some("1"))).unwrap();
-    assert_eq!(registry.find(Some("tiny/1")).err().unwrap().detail, "model is `tiny/1`, and served are: tiny/2");
+    assert_eq!(
+        registry.find(Some("tiny/1")).err().unwrap().detail,
+        "model is `tiny/1`, and served are: tiny/2"
+    );
     assert_eq!(runtime.block_on(registry.workers()), 4, "whoever holds it can still work with it");
     drop(held);
     assert!(gone.upgrade().is_none());
@@ -266,8 +337,11 @@ fn an_unloaded_model_gives_back_its_memory_when_the_last_request_lets_go() {
 
     // Loading it again many times leaves as many workers as there are models.
     for note in 0..5 {
-        edit_manifest(&models.path().join("tiny/2"), |manifest| manifest["quality"]["note"] = note.into());
-        let ask = LoadAsk { name: "tiny".to_owned(), version: Some("2".to_owned()), default: false };
+        edit_manifest(&models.path().join("tiny/2"), |manifest| {
+            manifest["quality"]["note"] = note.into()
+        });
+        let ask =
+            LoadAsk { name: "tiny".to_owned(), version: Some("2".to_owned()), default: false };
         runtime.block_on(registry.load(ask)).unwrap();
     }
     until("one worker is left", || runtime.block_on(registry.workers()) == 2);

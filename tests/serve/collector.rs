@@ -42,7 +42,10 @@ impl Collector {
     /// Every span so far, by when it began.
     pub fn spans(&self) -> Vec<Span> {
         let taken = self.taken.lock().unwrap();
-        let scopes = taken.iter().flat_map(|taken| &taken.resource_spans).flat_map(|resource| &resource.scope_spans);
+        let scopes = taken
+            .iter()
+            .flat_map(|taken| &taken.resource_spans)
+            .flat_map(|resource| &resource.scope_spans);
         let mut spans: Vec<Span> = scopes.flat_map(|scope| scope.spans.clone()).collect();
         spans.sort_by_key(|span| span.start_time_unix_nano);
         spans
@@ -57,7 +60,11 @@ impl Collector {
             other => panic!("{other:?}"),
         };
         let attributes = resource.attributes.iter();
-        attributes.map(|attribute| (attribute.key.clone(), text(&attribute.value.as_ref().unwrap().value))).collect()
+        attributes
+            .map(|attribute| {
+                (attribute.key.clone(), text(&attribute.value.as_ref().unwrap().value))
+            })
+            .collect()
     }
 }
 

@@ -30,7 +30,12 @@ fn answer(stream: &mut TcpStream) -> String {
         head.push(byte[0]);
     }
     let head = String::from_utf8(head).unwrap();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .unwrap()
+        .parse()
+        .unwrap();
     stream.read_exact(&mut vec![0; length]).unwrap();
     head
 }
@@ -40,9 +45,13 @@ fn a_body_nobody_wanted_leaves_its_connection_in_order() {
     let server = Server::start(&[]);
     let mut stream = TcpStream::connect(&server.address).unwrap();
     for _ in 0..2 {
-        write!(stream, "POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", 1 << 20).unwrap();
+        write!(stream, "POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", 1 << 20)
+            .unwrap();
         let refused = answer(&mut stream);
-        assert!(refused.starts_with("HTTP/1.1 404") && !refused.contains("connection: close"), "{refused}");
+        assert!(
+            refused.starts_with("HTTP/1.1 404") && !refused.contains("connection: close"),
+            "{refused}"
+        );
         stream.write_all(&vec![0; 1 << 20]).unwrap();
     }
     stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
@@ -56,7 +65,10 @@ fn who_sends_too_much_before_reading_is_told_so_and_hung_up_on() {
     write!(stream, "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: {SAFETENSORS}\r\ncontent-length: {}\r\n\r\n", 1 << 30).unwrap();
     stream.write_all(&vec![0; 12 << 20]).unwrap();
     let refused = answer(&mut stream);
-    assert!(refused.starts_with("HTTP/1.1 413") && refused.contains("connection: close"), "{refused}");
+    assert!(
+        refused.starts_with("HTTP/1.1 413") && refused.contains("connection: close"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -74,7 +86,9 @@ pub fn asked_for_much(server: &Server) -> TcpStream {
     let tiles: Vec<_> = (0..64).map(tile).collect();
     let body = tensor_body(&tiles, &[], &json!({"variants": 64}));
     let mut stream = TcpStream::connect(&server.address).unwrap();
-    let head = format!("POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: {SAFETENSORS}\r\naccept: {SAFETENSORS}\r\n");
+    let head = format!(
+        "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: {SAFETENSORS}\r\naccept: {SAFETENSORS}\r\n"
+    );
     write!(stream, "{head}content-length: {}\r\n\r\n", body.len()).unwrap();
     stream.write_all(&body).unwrap();
     until("the answer is made", || server.metric("restain_variants_total") >= 64.0 * 64.0);
@@ -85,21 +99,26 @@ pub fn asked_for_much(server: &Server) -> TcpStream {
 fn who_does_not_read_its_answer_gives_its_memory_back() {
     let server = Server::start(&["--write-timeout", "200ms"]);
     let stream = asked_for_much(&server);
-    until("the reader that does not read is gone", || server.metric("restain_inflight_bytes") == 0.0);
+    until("the reader that does not read is gone", || {
+        server.metric("restain_inflight_bytes") == 0.0
+    });
     drop(stream);
 }
 
 #[test]
 fn connections_past_the_limit_wait_their_turn() {
     let server = Server::start(&["--max-connections", "3"]);
-    let mut first: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(&server.address).unwrap()).collect();
+    let mut first: Vec<TcpStream> =
+        (0..3).map(|_| TcpStream::connect(&server.address).unwrap()).collect();
     for stream in &mut first {
         stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
         let mut byte = [0];
         stream.read_exact(&mut byte).unwrap();
     }
     let mut waiting = TcpStream::connect(&server.address).unwrap();
-    waiting.write_all(b"GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    waiting
+        .write_all(b"GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .unwrap();
     waiting.set_nonblocking(true).unwrap();
     assert_eq!(waiting.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     waiting.set_nonblocking(false).unwrap();
@@ -124,5 +143,9 @@ fn a_half_closed_caller_is_still_answered() {
     stream.shutdown(std::net::Shutdown::Write).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
-    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..answer.len().min(200)]));
+    assert!(
+        answer.starts_with(b"HTTP/1.1 200"),
+        "{}",
+        String::from_utf8_lossy(&answer[..answer.len().min(200)])
+    );
 }

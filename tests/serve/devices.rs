@@ -15,13 +15,26 @@ fn a_gpu_that_is_not_there_is_named_and_nothing_is_served() {
     let models = models();
     for device in ["cuda:0", "tensorrt:0"] {
         let output = restain()
-            .args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--devices", device, "--models"])
+            .args([
+                "serve",
+                "--http",
+                "127.0.0.1:0",
+                "--grpc",
+                "127.0.0.1:0",
+                "--devices",
+                device,
+                "--models",
+            ])
             .arg(models.path())
             .output()
             .unwrap();
         assert_eq!(output.status.code(), Some(1), "{device}");
         let said = text(&output.stderr);
-        assert!(said.contains(&format!("refused on {device}")) && said.contains("make onnxruntime-cuda"), "{said}");
+        assert!(
+            said.contains(&format!("refused on {device}"))
+                && said.contains("make onnxruntime-cuda"),
+            "{said}"
+        );
     }
 }
 
@@ -29,7 +42,11 @@ fn a_gpu_that_is_not_there_is_named_and_nothing_is_served() {
 fn who_allows_the_cpu_in_place_of_a_gpu_gets_it_and_is_told() {
     let server = Server::start(&["--devices", "cuda:0", "--fallback-devices", "cpu"]);
     let model = model(&server);
-    assert_eq!((&model["provider"], &model["precision"]), (&"cpu".into(), &"fp32".into()), "{model}");
+    assert_eq!(
+        (&model["provider"], &model["precision"]),
+        (&"cpu".into(), &"fp32".into()),
+        "{model}"
+    );
     assert!(server.get("/metrics").text().unwrap().contains("precision=\"fp32\",provider=\"cpu\""));
     let log = server.log();
     assert!(log.contains("falling back") && log.contains("cuda:0"), "{log}");
@@ -51,7 +68,16 @@ fn several_encoders_of_one_device_give_what_one_gives() {
 fn a_precision_that_a_bundle_lacks_is_named_with_those_it_has() {
     let models = models();
     let output = restain()
-        .args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--precision", "fp16", "--models"])
+        .args([
+            "serve",
+            "--http",
+            "127.0.0.1:0",
+            "--grpc",
+            "127.0.0.1:0",
+            "--precision",
+            "fp16",
+            "--models",
+        ])
         .arg(models.path())
         .output()
         .unwrap();

@@ -10,14 +10,23 @@ use serde_json::{Value, json};
 use crate::harness::{Parts, SAFETENSORS, Server, key_body, png, tensor_body, tile};
 
 fn encode(server: &Server, body: Vec<u8>) -> (u16, Vec<u8>) {
-    let answer = server.client.post(server.url("/v1/encode")).header("content-type", SAFETENSORS).body(body).send().unwrap();
+    let answer = server
+        .client
+        .post(server.url("/v1/encode"))
+        .header("content-type", SAFETENSORS)
+        .body(body)
+        .send()
+        .unwrap();
     (answer.status().as_u16(), answer.bytes().unwrap().to_vec())
 }
 
 fn halves(file: &SafeTensors<'_>, name: &str) -> Vec<f32> {
     let view = file.tensor(name).unwrap();
     assert_eq!(view.dtype(), Dtype::F16);
-    view.data().chunks_exact(2).map(|two| half::f16::from_le_bytes([two[0], two[1]]).to_f32()).collect()
+    view.data()
+        .chunks_exact(2)
+        .map(|two| half::f16::from_le_bytes([two[0], two[1]]).to_f32())
+        .collect()
 }
 
 #[test]
@@ -33,25 +42,42 @@ fn the_product_done_by_the_client_is_the_servers_variant() {
     assert_eq!(keys, tiles.each_ref().map(|tile| TileKey::of(tile).to_string()));
     let model: Value = serde_json::from_str(&metadata["model"]).unwrap();
     let geometry: Geometry = serde_json::from_value(model["geometry"].clone()).unwrap();
-    let normalisation: Normalisation = serde_json::from_value(model["normalisation"].clone()).unwrap();
+    let normalisation: Normalisation =
+        serde_json::from_value(model["normalisation"].clone()).unwrap();
     let order: PixelOrder = serde_json::from_value(model["pixel_order"].clone()).unwrap();
 
     let file = SafeTensors::deserialize(&body).unwrap();
-    assert_eq!(file.tensor("characteristics").unwrap().shape(), [2, geometry.patches(), geometry.half()]);
+    assert_eq!(
+        file.tensor("characteristics").unwrap().shape(),
+        [2, geometry.patches(), geometry.half()]
+    );
     let anatomy = halves(&file, "anatomy");
     let parts = Parts::of(server.bundle());
     for (n, variant) in variants.iter().enumerate() {
         let style = parts.style(provenance[n]["style"].as_str().unwrap());
-        let values = values_broadcast(&geometry, order, &anatomy[n * geometry.tile_latent()..][..geometry.tile_latent()], style);
+        let values = values_broadcast(
+            &geometry,
+            order,
+            &anatomy[n * geometry.tile_latent()..][..geometry.tile_latent()],
+            style,
+        );
         let pixels = geometry.image_size().pow(2);
         for (at, byte) in variant.iter().enumerate() {
             let (pixel, channel) = (at / 3, at % 3);
-            let value = values[channel * pixels + pixel] * normalisation.std[channel] + normalisation.mean[channel];
+            let value = values[channel * pixels + pixel] * normalisation.std[channel]
+                + normalisation.mean[channel];
             // The sums are in another order here: half a level at the most.
-            assert!((value * 255.0 - f32::from(*byte)).abs() < 0.51 || !(0.0..=1.0).contains(&value), "{at}: {value} {byte}");
+            assert!(
+                (value * 255.0 - f32::from(*byte)).abs() < 0.51 || !(0.0..=1.0).contains(&value),
+                "{at}: {value} {byte}"
+            );
         }
     }
-    assert_eq!(server.metric("restain_tiles_total"), 2.0, "what was augmented is not encoded again");
+    assert_eq!(
+        server.metric("restain_tiles_total"),
+        2.0,
+        "what was augmented is not encoded again"
+    );
 }
 
 #[test]
@@ -61,7 +87,11 @@ fn an_encoding_is_given_by_key_too_and_in_every_form() {
     let key = TileKey::of(&tile(0)).to_string();
     let (status, by_key) = encode(&server, key_body(&[key], &json!({})));
     assert!(status == 200 && by_key == first);
-    let image = server.client.post(server.url("/v1/encode?priority=bulk")).header("content-type", "image/png").body(png(&tile(0)));
+    let image = server
+        .client
+        .post(server.url("/v1/encode?priority=bulk"))
+        .header("content-type", "image/png")
+        .body(png(&tile(0)));
     assert!(image.send().unwrap().bytes().unwrap() == first);
 }
 

@@ -13,8 +13,14 @@ use crate::harness::{SAFETENSORS, Server, decode, png, tensor_body, tile};
 
 /// The pixels of every variant of a JSON answer.
 fn pixels(answer: &Value) -> Vec<RgbImage> {
-    let variants = answer["tiles"].as_array().unwrap().iter().flat_map(|tile| tile["variants"].as_array().unwrap());
-    variants.map(|variant| decode(&BASE64_STANDARD.decode(variant["image"].as_str().unwrap()).unwrap())).collect()
+    let variants = answer["tiles"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|tile| tile["variants"].as_array().unwrap());
+    variants
+        .map(|variant| decode(&BASE64_STANDARD.decode(variant["image"].as_str().unwrap()).unwrap()))
+        .collect()
 }
 
 fn json_of(response: Response) -> Value {
@@ -28,15 +34,21 @@ fn every_form_of_request_asks_the_same() {
     let server = Server::start(&[]);
     let request = json!({"variants": 2, "seed": 4, "style": {"domains": ["north", "west"]}});
     let accept = |query: &str| server.post(query).header("accept", "application/json");
-    let by_query = accept("?variants=2&seed=4&domains=north,west").header("content-type", "image/png").body(png(&tile(0)));
+    let by_query = accept("?variants=2&seed=4&domains=north,west")
+        .header("content-type", "image/png")
+        .body(png(&tile(0)));
     let by_query = json_of(by_query.send().unwrap());
 
-    let form = Form::new().text("request", request.to_string()).part("tile", Part::bytes(png(&tile(0))));
+    let form =
+        Form::new().text("request", request.to_string()).part("tile", Part::bytes(png(&tile(0))));
     assert_eq!(json_of(accept("").multipart(form).send().unwrap()), by_query);
     let body = json!({"request": request, "tiles": [BASE64_STANDARD.encode(png(&tile(0)))]});
     assert_eq!(json_of(accept("").json(&body).send().unwrap()), by_query);
     let body = tensor_body(&[tile(0)], &[], &request);
-    assert_eq!(json_of(accept("").header("content-type", SAFETENSORS).body(body).send().unwrap()), by_query);
+    assert_eq!(
+        json_of(accept("").header("content-type", SAFETENSORS).body(body).send().unwrap()),
+        by_query
+    );
 }
 
 #[test]
@@ -45,7 +57,12 @@ fn every_form_of_answer_says_the_same() {
     let ask = |accept: &str| server.png("?variants=2&seed=4", &tile(0), accept);
     let json = json_of(ask("application/json"));
     let expected = pixels(&json);
-    let styles: Vec<&Value> = json["tiles"][0]["variants"].as_array().unwrap().iter().map(|variant| &variant["style"]).collect();
+    let styles: Vec<&Value> = json["tiles"][0]["variants"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|variant| &variant["style"])
+        .collect();
 
     let (variants, provenance) = crate::harness::read_tensor(&ask(SAFETENSORS).bytes().unwrap());
     assert!(variants.iter().eq(expected.iter().map(|picture| &picture.pixels)));
@@ -61,7 +78,10 @@ fn every_form_of_answer_says_the_same() {
         entry.read_to_end(&mut bytes).unwrap();
         files.insert(entry.path().unwrap().display().to_string(), bytes);
     }
-    assert_eq!(files.keys().collect::<Vec<_>>(), ["000000_000.json", "000000_000.png", "000000_001.json", "000000_001.png"]);
+    assert_eq!(
+        files.keys().collect::<Vec<_>>(),
+        ["000000_000.json", "000000_000.png", "000000_001.json", "000000_001.png"]
+    );
     assert_eq!(decode(&files["000000_001.png"]), expected[1]);
     assert_eq!(serde_json::from_slice::<Value>(&files["000000_001.json"]).unwrap(), provenance[1]);
 
@@ -69,9 +89,11 @@ fn every_form_of_answer_says_the_same() {
     let kind = multipart.headers()["content-type"].to_str().unwrap().to_owned();
     let boundary = kind.strip_prefix("multipart/mixed; boundary=").unwrap();
     let body = multipart.bytes().unwrap();
-    let parts = body.windows(boundary.len()).filter(|window| *window == boundary.as_bytes()).count();
+    let parts =
+        body.windows(boundary.len()).filter(|window| *window == boundary.as_bytes()).count();
     assert_eq!(parts, 1 + 2 + 1, "a description, two pictures and the end");
-    let found = body.windows(png(&expected[1]).len()).any(|window| *window == png(&expected[1])[..]);
+    let found =
+        body.windows(png(&expected[1]).len()).any(|window| *window == png(&expected[1])[..]);
     assert!(found, "the second picture is a part of the body");
 }
 
@@ -94,7 +116,8 @@ fn one_picture_in_gives_one_picture_out() {
 fn a_sheet_shows_the_tile_and_its_variants_and_tells_their_styles() {
     let server = Server::start(&[]);
     let response = server.png("?variants=3&sheet=true&seed=6", &tile(0), "image/png");
-    let told: Value = serde_json::from_str(response.headers()["restain-provenance"].to_str().unwrap()).unwrap();
+    let told: Value =
+        serde_json::from_str(response.headers()["restain-provenance"].to_str().unwrap()).unwrap();
     assert_eq!(told["tiles"][0]["variants"].as_array().unwrap().len(), 3);
     let sheet = decode(&response.bytes().unwrap());
     let side = tile(0).width;
@@ -106,7 +129,10 @@ fn a_sheet_shows_the_tile_and_its_variants_and_tells_their_styles() {
 #[test]
 fn every_answer_says_where_the_time_went() {
     let server = Server::start(&[]);
-    let timing = server.png("", &tile(0), "image/png").headers()["server-timing"].to_str().unwrap().to_owned();
+    let timing = server.png("", &tile(0), "image/png").headers()["server-timing"]
+        .to_str()
+        .unwrap()
+        .to_owned();
     for name in ["queue;dur=", "encode;dur=", "synthesise;dur=", "total;dur="] {
         assert!(timing.contains(name), "{timing}");
     }

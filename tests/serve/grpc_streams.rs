@@ -30,7 +30,11 @@ fn asked(id: &str, request: proto::AugmentRequest) -> proto::AugmentStreamReques
 }
 
 fn variants(count: u32, number: usize) -> proto::AugmentRequest {
-    proto::AugmentRequest { variants: Some(count), seed: Some(1), ..request(pixels(&[tile(number)])) }
+    proto::AugmentRequest {
+        variants: Some(count),
+        seed: Some(1),
+        ..request(pixels(&[tile(number)]))
+    }
 }
 
 #[test]
@@ -61,14 +65,22 @@ fn a_request_that_fails_ends_nothing() {
     let (runtime, mut client) = client(&server);
     runtime.block_on(async {
         let (requests, mut answers) = open(&mut client).await;
-        for (id, ask) in [("bad", proto::AugmentRequest::default()), (&"x".repeat(300), variants(1, 0)), ("good", variants(1, 0))] {
+        for (id, ask) in [
+            ("bad", proto::AugmentRequest::default()),
+            (&"x".repeat(300), variants(1, 0)),
+            ("good", variants(1, 0)),
+        ] {
             requests.send(asked(id, ask)).await.unwrap();
             let answer = answers.message().await.unwrap().unwrap();
             assert_eq!(answer.id, id);
             match (id, answer.result.unwrap()) {
-                ("bad", Outcome::Problem(problem)) => assert_eq!((problem.status, problem.code.as_str()), (3, "no_tiles")),
+                ("bad", Outcome::Problem(problem)) => {
+                    assert_eq!((problem.status, problem.code.as_str()), (3, "no_tiles"))
+                }
                 ("good", Outcome::Response(response)) => assert_eq!(response.tiles.len(), 1),
-                (_, Outcome::Problem(problem)) => assert!(problem.detail.contains("id has 300 bytes"), "{problem:?}"),
+                (_, Outcome::Problem(problem)) => {
+                    assert!(problem.detail.contains("id has 300 bytes"), "{problem:?}")
+                }
                 (_, other) => panic!("{id}: {other:?}"),
             }
         }
@@ -87,7 +99,10 @@ fn what_is_ready_does_not_wait_for_what_is_not() {
         requests.send(asked("held", variants(1, 0))).await.unwrap();
         assert_eq!(answers.message().await.unwrap().unwrap().id, "held");
         requests.send(asked("company", variants(1, 8))).await.unwrap();
-        let mut rest = [answers.message().await.unwrap().unwrap().id, answers.message().await.unwrap().unwrap().id];
+        let mut rest = [
+            answers.message().await.unwrap().unwrap().id,
+            answers.message().await.unwrap().unwrap().id,
+        ];
         rest.sort();
         assert_eq!(rest, ["company", "waits"]);
     });
@@ -100,7 +115,8 @@ fn a_reader_who_does_not_read_holds_himself_and_nobody_else() {
     let others = client.clone();
     // Far more than one stream may have under way: it is not read to the end.
     let (requests, answers) = runtime.block_on(open(&mut client));
-    let feeder = runtime.spawn(async move { while requests.send(asked("", variants(64, 0))).await.is_ok() {} });
+    let feeder = runtime
+        .spawn(async move { while requests.send(asked("", variants(64, 0))).await.is_ok() {} });
     until("the stream makes variants", || server.metric("restain_variants_total") > 0.0);
     runtime.block_on(async {
         // On the same connection.
@@ -166,7 +182,9 @@ fn memory_is_lent_before_a_message_is_gathered() {
         sender.send(framed(3 << 20, &[])).await.unwrap();
         (tokio::spawn(send(server.grpc.clone(), first, "1H")), sender)
     });
-    until("the first is lent its memory", || server.metric("restain_inflight_bytes") >= f64::from(3 << 20));
+    until("the first is lent its memory", || {
+        server.metric("restain_inflight_bytes") >= f64::from(3 << 20)
+    });
     let refused = runtime.block_on(call(&server, framed(2 << 20, &[]), false));
     assert_eq!(refused.headers()["grpc-status"], "8");
     held.abort();
@@ -175,7 +193,8 @@ fn memory_is_lent_before_a_message_is_gathered() {
 
 #[test]
 fn a_stream_under_way_is_answered_and_ended_when_the_server_ends() {
-    let server = Server::start(&["--drain-delay", "0s", "--max-delay", "500ms", "--max-batch", "2"]);
+    let server =
+        Server::start(&["--drain-delay", "0s", "--max-delay", "500ms", "--max-batch", "2"]);
     let (runtime, mut client) = client(&server);
     let (requests, mut answers) = runtime.block_on(open(&mut client));
     runtime.block_on(requests.send(asked("last", variants(1, 0)))).unwrap();
@@ -203,14 +222,24 @@ async fn call(server: &Server, piece: Bytes, ends: bool) -> hyper::Response<hype
     answer
 }
 
-async fn send(address: String, pieces: mpsc::Receiver<Bytes>, timeout: &'static str) -> hyper::Response<hyper::body::Incoming> {
+async fn send(
+    address: String,
+    pieces: mpsc::Receiver<Bytes>,
+    timeout: &'static str,
+) -> hyper::Response<hyper::body::Incoming> {
     let stream = tokio::net::TcpStream::connect(&address).await.unwrap();
-    let (mut sender, connection) =
-        hyper::client::conn::http2::Builder::new(TokioExecutor::new()).handshake(TokioIo::new(stream)).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
     tokio::spawn(connection);
-    let body = tokio_stream::StreamExt::map(ReceiverStream::new(pieces), |piece| Ok::<_, Infallible>(Frame::data(piece)));
+    let body = tokio_stream::StreamExt::map(ReceiverStream::new(pieces), |piece| {
+        Ok::<_, Infallible>(Frame::data(piece))
+    });
     let uri = format!("http://{address}/restain.v1.Restain/Augment");
-    let request =
-        hyper::Request::post(uri).header("content-type", "application/grpc").header("te", "trailers").header("grpc-timeout", timeout);
+    let request = hyper::Request::post(uri)
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("grpc-timeout", timeout);
     sender.send_request(request.body(StreamBody::new(body)).unwrap()).await.unwrap()
 }

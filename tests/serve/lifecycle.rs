@@ -14,10 +14,18 @@ fn a_ready_server_tells_what_it_serves() {
     assert_eq!(server.get("/health/ready").status(), 200);
     let models: Value = server.get("/v1/models").json().unwrap();
     let model = &models["models"][0];
-    assert_eq!((model["name"].as_str(), model["state"].as_str(), model["default"].as_bool()), (Some("tiny"), Some("ready"), Some(true)));
+    assert_eq!(
+        (model["name"].as_str(), model["state"].as_str(), model["default"].as_bool()),
+        (Some("tiny"), Some("ready"), Some(true))
+    );
     assert_eq!(model["geometry"]["image_size"].as_u64(), Some(tile(0).width as u64));
     let styles: Value = server.get("/v1/styles?model=tiny").json().unwrap();
-    let domains: Vec<&str> = styles["domains"].as_array().unwrap().iter().map(|domain| domain["domain"].as_str().unwrap()).collect();
+    let domains: Vec<&str> = styles["domains"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|domain| domain["domain"].as_str().unwrap())
+        .collect();
     assert_eq!(domains, server.bundle().styles.domains);
     assert_eq!(server.metric("restain_model_info"), 1.0);
     assert_eq!(server.metric("restain_batch_tiles_count"), 0.0, "warming is no work");
@@ -28,7 +36,10 @@ fn the_page_and_the_docs_ask_nobody_else() {
     let server = Server::start(&[]);
     let page = server.get("/").text().unwrap();
     assert!(page.contains("<h1>restain</h1>"));
-    assert!(!page.contains("https://") && !page.contains("http://"), "one file, and no request to anyone else");
+    assert!(
+        !page.contains("https://") && !page.contains("http://"),
+        "one file, and no request to anyone else"
+    );
     assert_eq!(server.get("/docs/").status(), 200);
     let api: Value = server.get("/openapi.json").json().unwrap();
     assert!(api["paths"]["/v1/augment"]["post"].is_object());
@@ -38,9 +49,15 @@ fn the_page_and_the_docs_ask_nobody_else() {
 fn what_is_asked_is_counted() {
     let server = Server::start(&[]);
     assert_eq!(server.png("?variants=3", &tile(0), "*/*").status(), 200);
-    assert_eq!((server.metric("restain_tiles_total"), server.metric("restain_variants_total")), (1.0, 3.0));
+    assert_eq!(
+        (server.metric("restain_tiles_total"), server.metric("restain_variants_total")),
+        (1.0, 3.0)
+    );
     let text = server.get("/metrics").text().unwrap();
-    assert!(text.contains(r#"restain_requests_total{code="200",method="POST",route="/v1/augment"} 1"#), "{text}");
+    assert!(
+        text.contains(r#"restain_requests_total{code="200",method="POST",route="/v1/augment"} 1"#),
+        "{text}"
+    );
     let answer = server.get("/nowhere/at/all");
     assert!(answer.headers().contains_key("x-request-id"));
     assert!(server.get("/metrics").text().unwrap().contains(r#"route="unmatched""#));
@@ -74,7 +91,11 @@ fn what_is_in_flight_at_the_end_is_finished() {
     stream.write_all(rest).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
-    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..200.min(answer.len())]));
+    assert!(
+        answer.starts_with(b"HTTP/1.1 200"),
+        "{}",
+        String::from_utf8_lossy(&answer[..200.min(answer.len())])
+    );
     assert_eq!(server.wait().code(), Some(0));
 }
 

@@ -31,7 +31,8 @@ fn count(value: &Value) -> u64 {
 
 /// Answers of one status, by the server's own count.
 fn served(server: &Server, code: u16) -> u64 {
-    let wanted = format!(r#"restain_requests_total{{code="{code}",method="POST",route="/v1/augment"}} "#);
+    let wanted =
+        format!(r#"restain_requests_total{{code="{code}",method="POST",route="/v1/augment"}} "#);
     let text = server.get("/metrics").text().unwrap();
     text.lines().find_map(|line| line.strip_prefix(&wanted)?.parse().ok()).unwrap_or(0)
 }
@@ -43,7 +44,10 @@ fn sum(report: &Value, field: &str) -> u64 {
 #[test]
 fn a_closed_loop_reports_what_the_server_counted() {
     let server = Server::start(&[]);
-    let report = report(&server, &["--requests", "25", "--tiles-per-request", "1,3", "--variants", "2", "--check"]);
+    let report = report(
+        &server,
+        &["--requests", "25", "--tiles-per-request", "1,3", "--variants", "2", "--check"],
+    );
     assert_eq!(count(&report["requests"]["ok"]), 25);
     assert_eq!((served(&server, 200), report["errors"].as_object().unwrap().len()), (25, 0));
     assert_eq!(sum(&report, "variants") as f64, server.metric("restain_variants_total"));
@@ -54,14 +58,24 @@ fn a_closed_loop_reports_what_the_server_counted() {
 #[test]
 fn the_sums_of_the_report_agree() {
     let server = Server::start(&[]);
-    let report = report(&server, &["--requests", "30", "--tiles-per-request", "2", "--concurrency", "3"]);
+    let report =
+        report(&server, &["--requests", "30", "--tiles-per-request", "2", "--concurrency", "3"]);
     let requests = &report["requests"];
     assert_eq!(count(&requests["begun"]), count(&requests["ok"]) + count(&requests["errored"]));
-    assert_eq!((sum(&report, "completed"), sum(&report, "errored"), sum(&report, "tiles")), (30, 0, 60));
-    let binned: u64 = report["distribution"].as_array().unwrap().iter().map(|bin| count(&bin["count"])).sum();
+    assert_eq!(
+        (sum(&report, "completed"), sum(&report, "errored"), sum(&report, "tiles")),
+        (30, 0, 60)
+    );
+    let binned: u64 =
+        report["distribution"].as_array().unwrap().iter().map(|bin| count(&bin["count"])).sum();
     assert_eq!((binned, count(&report["latency_ms"]["count"])), (30, 30));
-    let of = |field: &str| report["throughput"][field].as_f64().unwrap() * report["window_s"].as_f64().unwrap();
-    assert!((of("requests_per_s") - 30.0).abs() < 1e-6 && (of("tiles_per_s") - 60.0).abs() < 1e-6, "{report}");
+    let of = |field: &str| {
+        report["throughput"][field].as_f64().unwrap() * report["window_s"].as_f64().unwrap()
+    };
+    assert!(
+        (of("requests_per_s") - 30.0).abs() < 1e-6 && (of("tiles_per_s") - 60.0).abs() < 1e-6,
+        "{report}"
+    );
     let latency = |field: &str| report["latency_ms"][field].as_f64().unwrap();
     let rising = ["p50", "p90", "p95", "p99", "p99.9", "max"].map(latency);
     assert!(rising.is_sorted(), "{rising:?}");
@@ -70,7 +84,18 @@ fn the_sums_of_the_report_agree() {
 #[test]
 fn an_open_loop_begins_as_many_as_its_rate_says() {
     let server = Server::start(&[]);
-    let flags = ["--rate", "40", "--arrivals", "constant", "--duration", "1500ms", "--warmup", "500ms", "--tiles-per-request", "1"];
+    let flags = [
+        "--rate",
+        "40",
+        "--arrivals",
+        "constant",
+        "--duration",
+        "1500ms",
+        "--warmup",
+        "500ms",
+        "--tiles-per-request",
+        "1",
+    ];
     let report = report(&server, &flags);
     // Whatever the server does: 20 arrivals in the warm-up, and these after it.
     assert_eq!((count(&report["requests"]["begun"]), report["window_s"].as_f64()), (60, Some(1.5)));
@@ -80,7 +105,18 @@ fn an_open_loop_begins_as_many_as_its_rate_says() {
 fn what_would_be_too_many_at_once_is_counted_and_not_sent() {
     let server = Server::start(&[]);
     // All are due at once, as good as, and only one may be under way.
-    let flags = ["--rate", "1e6", "--arrivals", "constant", "--requests", "400", "--max-outstanding", "1", "--tiles-per-request", "1"];
+    let flags = [
+        "--rate",
+        "1e6",
+        "--arrivals",
+        "constant",
+        "--requests",
+        "400",
+        "--max-outstanding",
+        "1",
+        "--tiles-per-request",
+        "1",
+    ];
     let report = report(&server, &flags);
     let outstanding = count(&report["errors"]["outstanding"]["count"]);
     let ok = count(&report["requests"]["ok"]);
@@ -92,15 +128,34 @@ fn what_would_be_too_many_at_once_is_counted_and_not_sent() {
 fn every_form_in_and_out_is_answered_with_what_was_asked_for() {
     let server = Server::start(&[]);
     for form in ["safetensors", "multipart", "json", "image"] {
-        let report = report(&server, &["--requests", "4", "--form", form, "--tiles-per-request", "1", "--check", "--unique"]);
+        let report = report(
+            &server,
+            &["--requests", "4", "--form", form, "--tiles-per-request", "1", "--check", "--unique"],
+        );
         assert_eq!(count(&report["requests"]["ok"]), 4, "{form}: {}", report["errors"]);
     }
     for accept in ["safetensors", "multipart", "tar", "json"] {
-        let report = report(&server, &["--requests", "4", "--accept", accept, "--tiles-per-request", "3", "--variants", "2", "--check"]);
+        let report = report(
+            &server,
+            &[
+                "--requests",
+                "4",
+                "--accept",
+                accept,
+                "--tiles-per-request",
+                "3",
+                "--variants",
+                "2",
+                "--check",
+            ],
+        );
         assert_eq!(count(&report["requests"]["ok"]), 4, "{accept}: {}", report["errors"]);
     }
     for accept in ["png", "jpeg", "webp"] {
-        let report = report(&server, &["--requests", "4", "--accept", accept, "--resize", "--check", "--method", "identity"]);
+        let report = report(
+            &server,
+            &["--requests", "4", "--accept", accept, "--resize", "--check", "--method", "identity"],
+        );
         assert_eq!(count(&report["requests"]["ok"]), 4, "{accept}: {}", report["errors"]);
     }
 }
@@ -112,25 +167,44 @@ fn tiles_come_from_files_and_a_run_can_be_made_again() {
         std::fs::write(home.path().join(format!("{number}.png")), png(&tile(number))).unwrap();
     }
     let server = Server::start(&[]);
-    let flags =
-        ["--requests", "5", "--tiles-per-request", "1,2", "--variants", "1,2", "--seed", "3", "--tiles", home.path().to_str().unwrap()];
+    let flags = [
+        "--requests",
+        "5",
+        "--tiles-per-request",
+        "1,2",
+        "--variants",
+        "1,2",
+        "--seed",
+        "3",
+        "--tiles",
+        home.path().to_str().unwrap(),
+    ];
     let (first, second) = (report(&server, &flags), report(&server, &flags));
     assert_eq!(count(&first["tiles_drawn_from"]), 3);
-    assert_eq!((sum(&first, "tiles"), sum(&first, "variants")), (sum(&second, "tiles"), sum(&second, "variants")));
+    assert_eq!(
+        (sum(&first, "tiles"), sum(&first, "variants")),
+        (sum(&second, "tiles"), sum(&second, "variants"))
+    );
 }
 
 /// A server that holds the first `most` tiles that it is sent, and answers for keys as the contract says.
 fn keeper(most: usize) -> (String, tokio::runtime::Runtime) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let models = json!({"models": [{"name": "keeper", "version": "1", "default": true, "geometry": {"image_size": 16}}]});
     let held = Arc::new(Mutex::new(HashSet::new()));
     let augment = move |headers: HeaderMap, body: axum::body::Bytes| async move {
-        assert_eq!((&headers["content-type"], &headers["accept"]), (&SAFETENSORS.parse().unwrap(), &SAFETENSORS.parse().unwrap()));
+        assert_eq!(
+            (&headers["content-type"], &headers["accept"]),
+            (&SAFETENSORS.parse().unwrap(), &SAFETENSORS.parse().unwrap())
+        );
         answer(&body, &mut held.lock().unwrap(), most)
     };
-    let router = axum::Router::new().route("/v1/models", get(move || async { axum::Json(models) })).route("/v1/augment", post(augment));
+    let router = axum::Router::new()
+        .route("/v1/models", get(move || async { axum::Json(models) }))
+        .route("/v1/augment", post(augment));
     runtime.spawn(axum::serve(listener, router).into_future());
     (address, runtime)
 }
@@ -143,10 +217,19 @@ fn answer(body: &[u8], held: &mut HashSet<String>, most: usize) -> Response {
         let key = |pixels: &[u8]| blake3::hash(&[&size, pixels].concat()).to_string();
         tiles.data().chunks_exact(16 * 16 * 3).map(key).collect()
     } else {
-        let keys: Vec<_> =
-            file.tensor("keys").unwrap().data().chunks_exact(32).map(|key| blake3::Hash::from_slice(key).unwrap().to_string()).collect();
+        let keys: Vec<_> = file
+            .tensor("keys")
+            .unwrap()
+            .data()
+            .chunks_exact(32)
+            .map(|key| blake3::Hash::from_slice(key).unwrap().to_string())
+            .collect();
         if !keys.iter().all(|key| held.contains(key)) {
-            return (StatusCode::NOT_FOUND, json!({"code": "tile_not_held", "detail": "send it"}).to_string()).into_response();
+            return (
+                StatusCode::NOT_FOUND,
+                json!({"code": "tile_not_held", "detail": "send it"}).to_string(),
+            )
+                .into_response();
         }
         keys
     };
@@ -156,20 +239,40 @@ fn answer(body: &[u8], held: &mut HashSet<String>, most: usize) -> Response {
     let pixels = vec![0; keys.len() * 16 * 16 * 3];
     let view = TensorView::new(Dtype::U8, vec![keys.len(), 1, 16, 16, 3], &pixels).unwrap();
     let metadata = [("provenance".to_owned(), json!(records).to_string())].into();
-    ([("content-type", SAFETENSORS)], safetensors::serialize([("variants", view)], Some(metadata)).unwrap()).into_response()
+    (
+        [("content-type", SAFETENSORS)],
+        safetensors::serialize([("variants", view)], Some(metadata)).unwrap(),
+    )
+        .into_response()
 }
 
 #[test]
 fn by_key_every_tile_is_sent_once_and_then_named() {
     let by_key = |most: usize| {
         let (address, _runtime) = keeper(most);
-        let flags = ["--by", "key", "--distinct", "40", "--tiles-per-request", "1", "--requests", "60", "--check", "--json", "-"];
+        let flags = [
+            "--by",
+            "key",
+            "--distinct",
+            "40",
+            "--tiles-per-request",
+            "1",
+            "--requests",
+            "60",
+            "--check",
+            "--json",
+            "-",
+        ];
         let output = restain().args(["load", &address]).args(flags).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice::<Value>(&output.stdout).unwrap()
     };
     let report = by_key(40);
-    assert_eq!((count(&report["requests"]["ok"]), report["errors"].as_object().unwrap().len()), (60, 0), "{report}");
+    assert_eq!(
+        (count(&report["requests"]["ok"]), report["errors"].as_object().unwrap().len()),
+        (60, 0),
+        "{report}"
+    );
     let report = by_key(20);
     let missing = count(&report["errors"]["tile_not_held"]["count"]);
     assert!(missing > 0 && missing + count(&report["requests"]["ok"]) == 60, "{report}");
@@ -184,7 +287,8 @@ fn mute(hangs_up: bool) -> String {
         let mut asked = BufReader::new(first.try_clone().unwrap()).lines().map_while(Result::ok);
         assert!(asked.any(|line| line.is_empty()), "the head of a request has an end");
         let models = r#"{"models": [{"name": "m", "version": "1", "default": true, "geometry": {"image_size": 16}}]}"#;
-        write!(first, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{models}", models.len()).unwrap();
+        write!(first, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{models}", models.len())
+            .unwrap();
         let mut kept = vec![first];
         for stream in listener.incoming() {
             // Closing with the request unread breaks the connection.
@@ -197,11 +301,24 @@ fn mute(hangs_up: bool) -> String {
 #[test]
 fn who_hangs_up_and_who_never_answers_are_told_apart() {
     for (hangs_up, kind) in [(true, "broken"), (false, "timeout")] {
-        let flags = ["--requests", "6", "--tiles-per-request", "1", "--give-up-after", "200ms", "--json", "-"];
+        let flags = [
+            "--requests",
+            "6",
+            "--tiles-per-request",
+            "1",
+            "--give-up-after",
+            "200ms",
+            "--json",
+            "-",
+        ];
         let output = restain().args(["load", &mute(hangs_up)]).args(flags).output().unwrap();
-        let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        let report: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
         assert_eq!(count(&report["errors"][kind]["count"]), 6, "{report}");
-        assert_eq!((count(&report["requests"]["begun"]), count(&report["requests"]["errored"])), (6, 6));
+        assert_eq!(
+            (count(&report["requests"]["begun"]), count(&report["requests"]["errored"])),
+            (6, 6)
+        );
     }
 }
 
@@ -220,13 +337,34 @@ fn errors_are_counted_by_the_code_that_the_server_gave() {
 #[test]
 fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "requests = 5\nconcurrency = 5\nvariants = [5, 6]\nunique = true\n").unwrap();
+    std::fs::write(
+        file.path(),
+        "requests = 5\nconcurrency = 5\nvariants = [5, 6]\nunique = true\n",
+    )
+    .unwrap();
     let mut command = restain();
-    command.args(["load", "127.0.0.1:1", "--print-config", "--requests", "3", "--config"]).arg(file.path());
-    let output = command.env("RESTAIN_LOAD_REQUESTS", "4").env("RESTAIN_LOAD_CONCURRENCY", "4").output().unwrap();
+    command
+        .args(["load", "127.0.0.1:1", "--print-config", "--requests", "3", "--config"])
+        .arg(file.path());
+    let output = command
+        .env("RESTAIN_LOAD_REQUESTS", "4")
+        .env("RESTAIN_LOAD_CONCURRENCY", "4")
+        .output()
+        .unwrap();
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    for line in ["requests = 3", "concurrency = 4", "variants = [5, 6]", "unique = true", "warmup = \"0ms\"", "form = \"safetensors\""] {
-        assert!(printed.lines().any(|printed| printed == line), "{line}: {printed}{}", String::from_utf8_lossy(&output.stderr));
+    for line in [
+        "requests = 3",
+        "concurrency = 4",
+        "variants = [5, 6]",
+        "unique = true",
+        "warmup = \"0ms\"",
+        "form = \"safetensors\"",
+    ] {
+        assert!(
+            printed.lines().any(|printed| printed == line),
+            "{line}: {printed}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 }
 
@@ -234,12 +372,21 @@ fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
 fn the_page_holds_its_plots_and_asks_nobody() {
     let server = Server::start(&[]);
     let page = tempfile::NamedTempFile::new().unwrap();
-    let output = load(&server, &["--requests", "5", "--tiles-per-request", "1", "--html", page.path().to_str().unwrap()]);
+    let output = load(
+        &server,
+        &["--requests", "5", "--tiles-per-request", "1", "--html", page.path().to_str().unwrap()],
+    );
     let summary = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(summary.contains("requests/s") && summary.contains("5 ok") && summary.contains("p99.9"), "{summary}");
+    assert!(
+        summary.contains("requests/s") && summary.contains("5 ok") && summary.contains("p99.9"),
+        "{summary}"
+    );
     let page = std::fs::read_to_string(page.path()).unwrap();
     assert_eq!(page.matches("<svg").count(), 3);
-    assert!(!page.contains("{{") && !page.contains("src=") && !page.contains("href="), "one file, and no request to anyone");
+    assert!(
+        !page.contains("{{") && !page.contains("src=") && !page.contains("href="),
+        "one file, and no request to anyone"
+    );
 }
 
 #[test]
@@ -247,15 +394,37 @@ fn ctrl_c_reports_what_was_measured_so_far() {
     let server = Server::start(&[]);
     let report = tempfile::NamedTempFile::new().unwrap();
     let mut command = restain();
-    command.args(["load", &server.url(""), "--duration", "60m", "--warmup", "0s", "--tiles-per-request", "1", "--json"]).arg(report.path());
-    let mut child = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    command
+        .args([
+            "load",
+            &server.url(""),
+            "--duration",
+            "60m",
+            "--warmup",
+            "0s",
+            "--tiles-per-request",
+            "1",
+            "--json",
+        ])
+        .arg(report.path());
+    let mut child = command
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
     until("some requests are answered", || served(&server, 200) > 20);
-    let done = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let done = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
     assert!(done.success());
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let report: Value = serde_json::from_slice(&std::fs::read(report.path()).unwrap()).unwrap();
     assert_eq!(report["interrupted"], true);
-    assert!(count(&report["requests"]["ok"]) > 0 && report["window_s"].as_f64().unwrap() < 3_600.0, "{report}");
+    assert!(
+        count(&report["requests"]["ok"]) > 0 && report["window_s"].as_f64().unwrap() < 3_600.0,
+        "{report}"
+    );
 }
 
 #[test]
@@ -269,7 +438,10 @@ fn wrong_use_ends_with_two_and_what_is_not_there_with_one() {
         (vec!["127.0.0.1:1", "--duration", "30"], "30s"),
         (vec!["https://127.0.0.1:1"], "TLS"),
         (vec!["127.0.0.1:1", "--config", "/nowhere/at/all.toml"], "/nowhere/at/all.toml"),
-        (vec!["127.0.0.1:1", "--form", "image", "--tiles-per-request", "4"], "--tiles-per-request 1"),
+        (
+            vec!["127.0.0.1:1", "--form", "image", "--tiles-per-request", "4"],
+            "--tiles-per-request 1",
+        ),
         (vec![], "<URL>"),
     ] {
         let (code, stderr) = ended(&args);
@@ -278,9 +450,15 @@ fn wrong_use_ends_with_two_and_what_is_not_there_with_one() {
     // A port that was free a moment ago.
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let (code, stderr) = ended(&[&free]);
-    assert!(code == Some(1) && stderr.lines().count() == 1 && stderr.contains("nobody answers"), "{stderr}");
+    assert!(
+        code == Some(1) && stderr.lines().count() == 1 && stderr.contains("nobody answers"),
+        "{stderr}"
+    );
 
     let server = Server::start(&[]);
     let (code, stderr) = ended(&[&server.url(""), "--model", "large"]);
-    assert!(code == Some(1) && stderr.contains("serves no model large; it serves tiny/1"), "{stderr}");
+    assert!(
+        code == Some(1) && stderr.contains("serves no model large; it serves tiny/1"),
+        "{stderr}"
+    );
 }

@@ -21,7 +21,12 @@ fn series(text: &str) -> usize {
 
 /// A call of gRPC without a key, as curl would make one.
 fn call(client: &Client, server: &Server, path: &str) -> Response {
-    client.post(format!("http://{}{path}", server.grpc)).header("content-type", "application/grpc").body(vec![]).send().unwrap()
+    client
+        .post(format!("http://{}{path}", server.grpc))
+        .header("content-type", "application/grpc")
+        .body(vec![])
+        .send()
+        .unwrap()
 }
 
 #[test]
@@ -29,12 +34,26 @@ fn made_up_calls_of_strangers_leave_no_trace_in_metrics() {
     let keys = Keys::new(&["ops --scope metrics"]);
     let server = keys.server(&[]);
     let client = Client::builder().http2_prior_knowledge().build().unwrap();
-    let text = || server.client.get(server.url("/metrics")).bearer_auth(&keys.tokens[0]).send().unwrap().text().unwrap();
+    let text = || {
+        server
+            .client
+            .get(server.url("/metrics"))
+            .bearer_auth(&keys.tokens[0])
+            .send()
+            .unwrap()
+            .text()
+            .unwrap()
+    };
     call(&client, &server, "/made.up.Service/Call0");
     server.get("/made/up/0");
     let before = series(&text());
     for number in 1..20 {
-        for path in ["/made.up.Service/Call", "/restain.v1.Restain/Augment", "/grpc.health.v1.Health/Check", "/x"] {
+        for path in [
+            "/made.up.Service/Call",
+            "/restain.v1.Restain/Augment",
+            "/grpc.health.v1.Health/Check",
+            "/x",
+        ] {
             call(&client, &server, &format!("{path}{number}"));
         }
         server.get(&format!("/made/up/{number}"));
@@ -48,11 +67,20 @@ fn made_up_calls_of_strangers_leave_no_trace_in_metrics() {
 #[test]
 fn an_id_that_does_not_fit_into_a_line_is_not_taken_over() {
     let server = Server::start(&[]);
-    let asked = |id: &str| server.client.get(server.url("/v1/models")).header("x-request-id", id).send().unwrap();
+    let asked = |id: &str| {
+        server.client.get(server.url("/v1/models")).header("x-request-id", id).send().unwrap()
+    };
     assert_eq!(asked("job-7/epoch:3").headers()["x-request-id"], "job-7/epoch:3");
     let long = "a".repeat(60_000);
     for id in [long.as_str(), "two words", "\u{1b}[31m"] {
-        let Ok(answer) = server.client.get(server.url("/v1/models")).header("x-request-id", id.as_bytes()).send() else { continue };
+        let Ok(answer) = server
+            .client
+            .get(server.url("/v1/models"))
+            .header("x-request-id", id.as_bytes())
+            .send()
+        else {
+            continue;
+        };
         assert_ne!(answer.headers()["x-request-id"].as_bytes(), id.as_bytes());
     }
     assert!(server.log().lines().all(|line| line.len() < 1000));
@@ -62,14 +90,21 @@ fn an_id_that_does_not_fit_into_a_line_is_not_taken_over() {
 fn a_page_of_another_origin_changes_nothing_on_a_server_without_keys() {
     let server = Server::start(&[]);
     let ask = |server: &Server, origin: &str, host: &str| {
-        let request = server.client.post(server.url("/v1/models/tiny/load")).header("origin", origin).header("host", host);
+        let request = server
+            .client
+            .post(server.url("/v1/models/tiny/load"))
+            .header("origin", origin)
+            .header("host", host);
         let answer = request.header("content-type", "text/plain").body("").send().unwrap();
         (answer.status().as_u16(), answer.text().unwrap())
     };
     let own = server.address.as_str();
-    for (origin, host) in
-        [("https://evil.example", own), ("null", own), ("http://evil.example", "evil.example"), ("http://localhost:1", own)]
-    {
+    for (origin, host) in [
+        ("https://evil.example", own),
+        ("null", own),
+        ("http://evil.example", "evil.example"),
+        ("http://localhost:1", own),
+    ] {
         let (status, told) = ask(&server, origin, host);
         assert!(status == 403 && told.contains("origin_forbidden"), "{origin} at {host}: {told}");
     }
@@ -77,9 +112,18 @@ fn a_page_of_another_origin_changes_nothing_on_a_server_without_keys() {
         assert_eq!(ask(&server, &format!("http://{host}"), host).0, 200, "{host}");
     }
     let insecure = Server::start(&["--insecure"]);
-    assert_eq!(ask(&insecure, "https://tiles.lab.example", "tiles.lab.example").0, 200, "behind a proxy that has the say");
+    assert_eq!(
+        ask(&insecure, "https://tiles.lab.example", "tiles.lab.example").0,
+        200,
+        "behind a proxy that has the say"
+    );
     // Programs are not pages.
-    let answer = server.client.get(server.url("/v1/models")).header("host", "tiles.lab.example").send().unwrap();
+    let answer = server
+        .client
+        .get(server.url("/v1/models"))
+        .header("host", "tiles.lab.example")
+        .send()
+        .unwrap();
     assert_eq!(answer.status(), 200);
 }
 
@@ -87,12 +131,16 @@ fn a_page_of_another_origin_changes_nothing_on_a_server_without_keys() {
 fn silent_connections_keep_no_probe_out() {
     let keys = Keys::new(&["a"]);
     let addresses = keys.file().with_file_name("addresses");
-    let server = keys.server(&["--probes", "127.0.0.1:0", "--address-file", addresses.to_str().unwrap()]);
+    let server =
+        keys.server(&["--probes", "127.0.0.1:0", "--address-file", addresses.to_str().unwrap()]);
     let told = std::fs::read_to_string(&addresses).unwrap();
     let probes = told.lines().nth(2).unwrap();
     let silent: Vec<TcpStream> = (0..600).map(|_| TcpStream::connect(probes).unwrap()).collect();
     silent.iter().take(100).for_each(|mut stream| _ = stream.write_all(b"GET /health"));
-    assert_eq!(server.client.get(format!("http://{probes}/health/live")).send().unwrap().status(), 200);
+    assert_eq!(
+        server.client.get(format!("http://{probes}/health/live")).send().unwrap().status(),
+        200
+    );
 }
 
 #[test]
@@ -139,12 +187,22 @@ fn a_stream_ends_with_its_key_and_keeps_to_its_rate() {
     std::fs::write(&new, format!("[[key]]{without}")).unwrap();
     std::fs::rename(&new, keys.file()).unwrap();
     until("the key is gone", || {
-        let answer = server.client.get(server.url("/v1/models")).bearer_auth(&keys.tokens[0]).send().unwrap();
+        let answer = server
+            .client
+            .get(server.url("/v1/models"))
+            .bearer_auth(&keys.tokens[0])
+            .send()
+            .unwrap();
         answer.status() == 401
     });
     runtime.block_on(to_gone.send(message())).unwrap();
-    assert_eq!(runtime.block_on(of_gone.next()).unwrap().unwrap_err().code(), Code::Unauthenticated);
-    let waits = runtime.block_on(async { tokio::time::timeout(std::time::Duration::from_millis(50), of_slow.next()).await });
+    assert_eq!(
+        runtime.block_on(of_gone.next()).unwrap().unwrap_err().code(),
+        Code::Unauthenticated
+    );
+    let waits = runtime.block_on(async {
+        tokio::time::timeout(std::time::Duration::from_millis(50), of_slow.next()).await
+    });
     assert!(waits.is_err(), "a third answer within a thousand seconds");
     // What waits for its rate is no work that the end would wait for.
     server.signal("TERM");

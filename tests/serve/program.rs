@@ -5,11 +5,18 @@ use crate::harness::{fixture, models, restain, text};
 #[test]
 fn openapi_yaml_is_what_the_program_prints() {
     let printed = restain().arg("openapi").output().unwrap();
-    let committed = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.yaml")).unwrap();
-    assert!(text(&printed.stdout) == committed, "out of date: run `cargo run -- openapi > openapi.yaml`");
+    let committed =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.yaml")).unwrap();
+    assert!(
+        text(&printed.stdout) == committed,
+        "out of date: run `cargo run -- openapi > openapi.yaml`"
+    );
     for kind in restain::serve::error::ErrorKind::ALL {
         let code = kind.row().code;
-        assert!(committed.contains(&format!("- {code}\n")) && committed.contains(&format!("{code}:")), "{code} is not documented");
+        assert!(
+            committed.contains(&format!("- {code}\n")) && committed.contains(&format!("{code}:")),
+            "{code} is not documented"
+        );
     }
 }
 
@@ -61,7 +68,10 @@ fn check_tells_a_whole_bundle_from_a_broken_one() {
     let output = restain().arg("check").arg(fixture()).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     let said = text(&output.stdout);
-    assert!(said.contains("tiny/1 is whole") && said.contains("fp32 on cpu: CPUExecutionProvider "), "{said}");
+    assert!(
+        said.contains("tiny/1 is whole") && said.contains("fp32 on cpu: CPUExecutionProvider "),
+        "{said}"
+    );
 
     let models = models();
     let broken = models.path().join("tiny/1");
@@ -72,8 +82,11 @@ fn check_tells_a_whole_bundle_from_a_broken_one() {
     let output = restain().arg("check").arg(&broken).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("styles.safetensors"), "{}", text(&output.stderr));
-    let output =
-        restain().args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--models"]).arg(models.path()).output().unwrap();
+    let output = restain()
+        .args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--models"])
+        .arg(models.path())
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("styles.safetensors"), "{}", text(&output.stderr));
 }
@@ -81,8 +94,11 @@ fn check_tells_a_whole_bundle_from_a_broken_one() {
 #[test]
 fn a_server_without_models_says_where_they_belong() {
     let empty = tempfile::tempdir().unwrap();
-    let output =
-        restain().args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--models"]).arg(empty.path()).output().unwrap();
+    let output = restain()
+        .args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--models"])
+        .arg(empty.path())
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("NAME/VERSION/bundle.json"), "{}", text(&output.stderr));
 }

@@ -13,11 +13,16 @@ use crate::harness::{SAFETENSORS, Server, picture, png, tensor_body, tile, until
 
 /// The problem of a refused request.
 fn problem(response: Response, status: u16, code: &str) -> Value {
-    let (found, kind) = (response.status(), response.headers()["content-type"].to_str().unwrap().to_owned());
+    let (found, kind) =
+        (response.status(), response.headers()["content-type"].to_str().unwrap().to_owned());
     let body = response.text().unwrap();
     assert_eq!((found.as_u16(), kind.as_str()), (status, "application/problem+json"), "{body}");
     let problem: Value = serde_json::from_str(&body).unwrap();
-    assert_eq!((problem["code"].as_str(), problem["status"].as_u64()), (Some(code), Some(u64::from(status))), "{body}");
+    assert_eq!(
+        (problem["code"].as_str(), problem["status"].as_u64()),
+        (Some(code), Some(u64::from(status))),
+        "{body}"
+    );
     problem
 }
 
@@ -36,7 +41,9 @@ fn bomb() -> Vec<u8> {
     let mut bytes = png(&tile(0));
     bytes[16..24].copy_from_slice(&[0, 0, 0x4E, 0x20, 0, 0, 0x4E, 0x20]);
     let crc = !bytes[12..29].iter().fold(!0u32, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xEDB8_8320 } else { crc >> 1 })
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            if crc & 1 == 1 { (crc >> 1) ^ 0xEDB8_8320 } else { crc >> 1 }
+        })
     });
     bytes[29..33].copy_from_slice(&crc.to_be_bytes());
     bytes
@@ -52,9 +59,14 @@ fn a_picture_at_fault_is_named_by_its_index() {
         (b"no picture".to_vec(), 422, "undecodable_image", ["tile 1", "WebP"]),
         (png(&picture(0, 48, 40)), 422, "tile_size", ["48×40", "32×32"]),
     ] {
-        let form = Form::new().part("tile", Part::bytes(whole.clone())).part("tile", Part::bytes(second));
+        let form =
+            Form::new().part("tile", Part::bytes(whole.clone())).part("tile", Part::bytes(second));
         let told = problem(server.post("").multipart(form).send().unwrap(), status, code);
-        assert_eq!((told["list"].as_str(), told["index"].as_u64()), (Some("tile"), Some(1)), "{told}");
+        assert_eq!(
+            (told["list"].as_str(), told["index"].as_u64()),
+            (Some("tile"), Some(1)),
+            "{told}"
+        );
         says(&told, &words);
     }
     still_serves(&server);
@@ -89,19 +101,46 @@ fn a_field_out_of_range_is_named_with_its_range() {
 #[test]
 fn a_body_that_cannot_be_read_is_told_what_would_be() {
     let server = Server::start(&["--max-tiles", "2", "--max-body", "1MiB"]);
-    let send = |kind: &str, body: Vec<u8>| server.post("").header("content-type", kind).body(body).send().unwrap();
-    says(&problem(send("text/plain", vec![1]), 415, "unsupported_media_type"), &["text/plain", "multipart/form-data"]);
-    says(&problem(send("multipart/form-data", vec![1]), 415, "unsupported_media_type"), &["boundary"]);
+    let send = |kind: &str, body: Vec<u8>| {
+        server.post("").header("content-type", kind).body(body).send().unwrap()
+    };
+    says(
+        &problem(send("text/plain", vec![1]), 415, "unsupported_media_type"),
+        &["text/plain", "multipart/form-data"],
+    );
+    says(
+        &problem(send("multipart/form-data", vec![1]), 415, "unsupported_media_type"),
+        &["boundary"],
+    );
     says(&problem(send("application/json", b"{".to_vec()), 400, "malformed_request"), &["JSON"]);
-    says(&problem(send("application/json", b" []".to_vec()), 400, "malformed_request"), &["a list", "object"]);
+    says(
+        &problem(send("application/json", b" []".to_vec()), 400, "malformed_request"),
+        &["a list", "object"],
+    );
     let bare = server.post("").body(png(&tile(0))).send().unwrap();
     says(&problem(bare, 415, "unsupported_media_type"), &["no Content-Type", "image/*"]);
     let unknown = json!({"tiles": [], "request": {"seeed": 1}}).to_string();
-    says(&problem(send("application/json", unknown.into()), 400, "malformed_request"), &["seeed", "seed"]);
-    says(&problem(send("application/json", br#"{"tiles":["*"]}"#.to_vec()), 400, "malformed_request"), &["tile 0", "base64"]);
-    says(&problem(send("application/json", br#"{"tiles":[]}"#.to_vec()), 422, "no_tiles"), &["no tile"]);
+    says(
+        &problem(send("application/json", unknown.into()), 400, "malformed_request"),
+        &["seeed", "seed"],
+    );
+    says(
+        &problem(
+            send("application/json", br#"{"tiles":["*"]}"#.to_vec()),
+            400,
+            "malformed_request",
+        ),
+        &["tile 0", "base64"],
+    );
+    says(
+        &problem(send("application/json", br#"{"tiles":[]}"#.to_vec()), 422, "no_tiles"),
+        &["no tile"],
+    );
     let three = json!({"tiles": vec![BASE64_STANDARD.encode(png(&tile(0))); 3]}).to_string();
-    says(&problem(send("application/json", three.into()), 413, "too_many_tiles"), &["3 tiles", "at most 2"]);
+    says(
+        &problem(send("application/json", three.into()), 413, "too_many_tiles"),
+        &["3 tiles", "at most 2"],
+    );
     says(&problem(send(SAFETENSORS, vec![0; 20]), 400, "malformed_request"), &["safetensors"]);
     let wrong = tensor_body(&[tile(0)], &[], &json!({"variants": "many"}));
     says(&problem(send(SAFETENSORS, wrong), 400, "malformed_request"), &["many"]);
@@ -110,10 +149,15 @@ fn a_body_that_cannot_be_read_is_told_what_would_be() {
     let nothing = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
     says(&problem(send(SAFETENSORS, nothing), 422, "no_tiles"), &["no tile"]);
     let form = Form::new().text("tiel", "x");
-    says(&problem(server.post("").multipart(form).send().unwrap(), 400, "malformed_request"), &["tiel", "reference"]);
+    says(
+        &problem(server.post("").multipart(form).send().unwrap(), 400, "malformed_request"),
+        &["tiel", "reference"],
+    );
     let told = server.png("?variants=2", &tile(0), "image/png");
     says(&problem(told, 406, "not_acceptable"), &["2 pictures", "application/json"]);
-    let mixed = Form::new().part("tile", Part::bytes(png(&tile(0)))).part("tile", Part::bytes(png(&picture(0, 20, 20))));
+    let mixed = Form::new()
+        .part("tile", Part::bytes(png(&tile(0))))
+        .part("tile", Part::bytes(png(&picture(0, 20, 20))));
     let mixed = mixed.text("request", r#"{"resize":true}"#);
     let told = server.post("").header("accept", SAFETENSORS).multipart(mixed).send().unwrap();
     says(&problem(told, 422, "mixed_sizes"), &["tile 1", "20×20"]);

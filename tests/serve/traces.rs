@@ -24,7 +24,14 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn attribute(span: &Span, key: &str) -> Option<Value> {
-    let told = span.attributes.iter().find(|attribute| attribute.key == key)?.value.as_ref()?.value.as_ref()?;
+    let told = span
+        .attributes
+        .iter()
+        .find(|attribute| attribute.key == key)?
+        .value
+        .as_ref()?
+        .value
+        .as_ref()?;
     Some(match told {
         Told::StringValue(text) => json!(text),
         Told::IntValue(number) => json!(number),
@@ -33,7 +40,10 @@ fn attribute(span: &Span, key: &str) -> Option<Value> {
 }
 
 fn named<'a>(spans: &'a [Span], name: &str) -> &'a Span {
-    spans.iter().find(|span| span.name == name).unwrap_or_else(|| panic!("no {name} among {:?}", names(spans)))
+    spans
+        .iter()
+        .find(|span| span.name == name)
+        .unwrap_or_else(|| panic!("no {name} among {:?}", names(spans)))
 }
 
 fn names(spans: &[Span]) -> Vec<&str> {
@@ -55,7 +65,9 @@ fn end(server: Server) {
 /// The log's lines about one request.
 fn lines_about(server: &Server, id: &str) -> Vec<Value> {
     let lines = server.log();
-    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}")));
+    let lines = lines.lines().map(|line| {
+        serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    });
     lines.filter(|line| line["span"]["request_id"] == id).collect()
 }
 
@@ -63,8 +75,16 @@ fn lines_about(server: &Server, id: &str) -> Vec<Value> {
 fn a_request_goes_on_with_its_callers_trace_from_its_head_to_its_batch() {
     let collector = Collector::start();
     let server = traced(&collector, &[]);
-    let sent = server.post("?seed=1").header("content-type", "image/png").header("authorization", "Bearer hidden-token");
-    let sent = sent.header("traceparent", traceparent(true)).header("tracestate", "vendor=7").body(png(&tile(0))).send().unwrap();
+    let sent = server
+        .post("?seed=1")
+        .header("content-type", "image/png")
+        .header("authorization", "Bearer hidden-token");
+    let sent = sent
+        .header("traceparent", traceparent(true))
+        .header("tracestate", "vendor=7")
+        .body(png(&tile(0)))
+        .send()
+        .unwrap();
     assert_eq!(sent.status(), 200);
     assert_eq!(server.get("/health/ready").status(), 200, "a probe leaves no trace");
     end(server);
@@ -89,7 +109,8 @@ fn a_request_goes_on_with_its_callers_trace_from_its_head_to_its_batch() {
         let part = named(&spans, name);
         assert_eq!(part.parent_span_id, request.span_id, "{name}");
         assert!(
-            part.start_time_unix_nano >= request.start_time_unix_nano && part.end_time_unix_nano <= request.end_time_unix_nano,
+            part.start_time_unix_nano >= request.start_time_unix_nano
+                && part.end_time_unix_nano <= request.end_time_unix_nano,
             "{name}"
         );
     }
@@ -112,7 +133,11 @@ fn a_tile_that_is_held_is_a_hit_and_is_not_encoded() {
     }
     end(server);
     let spans = collector.spans();
-    let lookups: Vec<_> = spans.iter().filter(|span| span.name == "cache").map(|span| attribute(span, "restain.cache.hits")).collect();
+    let lookups: Vec<_> = spans
+        .iter()
+        .filter(|span| span.name == "cache")
+        .map(|span| attribute(span, "restain.cache.hits"))
+        .collect();
     assert_eq!(lookups, [Some(json!(0)), Some(json!(1))]);
     assert_eq!(names(&spans).iter().filter(|name| **name == "batch").count(), 1);
     let traces: BTreeSet<_> = spans.iter().map(|span| span.trace_id.clone()).collect();
@@ -153,7 +178,10 @@ fn a_call_goes_on_with_its_callers_trace() {
     }
     assert!(spans.iter().any(|span| span.name == "encode" && span.parent_span_id == call.span_id));
     let stream = named(&spans, "restain.v1.Restain/AugmentStream");
-    let parts: Vec<&Span> = spans.iter().filter(|span| span.parent_span_id == stream.span_id && span.name == "encode").collect();
+    let parts: Vec<&Span> = spans
+        .iter()
+        .filter(|span| span.parent_span_id == stream.span_id && span.name == "encode")
+        .collect();
     assert_eq!(parts.len(), 2);
     assert!(parts.iter().all(|part| part.end_time_unix_nano <= stream.end_time_unix_nano));
 }
@@ -166,16 +194,22 @@ fn a_batch_says_whom_it_was_for_and_they_say_what_it_was() {
     std::thread::scope(|scope| {
         for number in 0..2 {
             let server = &server;
-            scope.spawn(move || assert_eq!(server.png("?seed=1", &tile(number), "image/png").status(), 200));
+            scope.spawn(move || {
+                assert_eq!(server.png("?seed=1", &tile(number), "image/png").status(), 200)
+            });
         }
     });
     end(server);
     let spans = collector.spans();
     let batch = named(&spans, "batch");
-    assert_eq!((attribute(batch, "restain.batch.tiles"), attribute(batch, "restain.batch.size")), (Some(json!(2)), Some(json!(2))));
+    assert_eq!(
+        (attribute(batch, "restain.batch.tiles"), attribute(batch, "restain.batch.size")),
+        (Some(json!(2)), Some(json!(2)))
+    );
     let encodes: Vec<&Span> = spans.iter().filter(|span| span.name == "encode").collect();
     let asked: BTreeSet<_> = encodes.iter().map(|span| (&span.trace_id, &span.span_id)).collect();
-    let linked: BTreeSet<_> = batch.links.iter().map(|link| (&link.trace_id, &link.span_id)).collect();
+    let linked: BTreeSet<_> =
+        batch.links.iter().map(|link| (&link.trace_id, &link.span_id)).collect();
     assert_eq!((asked.len(), &linked), (2, &asked));
     for encode in encodes {
         let runs: Vec<_> = encode.links.iter().map(|link| &link.span_id).collect();
@@ -197,7 +231,11 @@ fn of_a_share_of_nothing_only_what_a_caller_samples_is_told() {
     send(Some(traceparent(true)));
     end(server);
     let spans = collector.spans();
-    let requests: Vec<_> = spans.iter().filter(|span| span.name == "POST /v1/augment").map(|span| hex(&span.parent_span_id)).collect();
+    let requests: Vec<_> = spans
+        .iter()
+        .filter(|span| span.name == "POST /v1/augment")
+        .map(|span| hex(&span.parent_span_id))
+        .collect();
     assert_eq!(requests, [PARENT]);
     assert!(spans.iter().all(|span| hex(&span.trace_id) == TRACE));
 }
@@ -207,7 +245,8 @@ fn a_collector_that_is_away_costs_no_request_and_no_clean_end() {
     // One that refuses connections, and one that takes them and never answers.
     let (gone, deaf) = (Collector::gone(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     for url in [gone, format!("http://{}", deaf.local_addr().unwrap())] {
-        let server = Server::start(&["--otlp", &url, "--drain-delay", "0s", "--drain-timeout", "1s"]);
+        let server =
+            Server::start(&["--otlp", &url, "--drain-delay", "0s", "--drain-timeout", "1s"]);
         for number in 0..3 {
             assert_eq!(server.png("?seed=1", &tile(number), "image/png").status(), 200);
         }
@@ -237,7 +276,11 @@ fn a_failure_marks_its_trace_and_is_logged_once_under_its_request() {
     std::fs::remove_dir_all(&kept).unwrap();
     std::fs::write(&kept, "").unwrap();
     let body = tensor_body(&[tile(0), tile(1)], &[], &json!({"domain": "ours", "styles": 1}));
-    let sent = server.client.post(server.url("/v1/styles")).header("content-type", SAFETENSORS).header("x-request-id", "the-failing-one");
+    let sent = server
+        .client
+        .post(server.url("/v1/styles"))
+        .header("content-type", SAFETENSORS)
+        .header("x-request-id", "the-failing-one");
     let sent = sent.header("traceparent", traceparent(true)).body(body).send().unwrap();
     let (status, said) = (sent.status(), sent.text().unwrap());
     assert!(status.is_server_error(), "{status}: {said}");
@@ -258,24 +301,45 @@ fn a_failure_marks_its_trace_and_is_logged_once_under_its_request() {
 fn a_refusal_is_the_callers_it_marks_its_part_and_is_one_line() {
     let collector = Collector::start();
     let server = traced(&collector, &[]);
-    let sent = server.post("").header("content-type", "image/png").header("x-request-id", "no-picture").body("none").send().unwrap();
+    let sent = server
+        .post("")
+        .header("content-type", "image/png")
+        .header("x-request-id", "no-picture")
+        .body("none")
+        .send()
+        .unwrap();
     assert!(sent.status().is_client_error());
     let code = sent.json::<Value>().unwrap()["code"].clone();
     assert_eq!(lines_about(&server, "no-picture").len(), 1);
     end(server);
     let spans = collector.spans();
-    assert_eq!(named(&spans, "POST /v1/augment").status.as_ref().unwrap().code(), StatusCode::Unset);
+    assert_eq!(
+        named(&spans, "POST /v1/augment").status.as_ref().unwrap().code(),
+        StatusCode::Unset
+    );
     let decode = named(&spans, "decode");
-    assert_eq!((decode.status.as_ref().unwrap().code(), attribute(decode, "error.type")), (StatusCode::Error, Some(code)));
+    assert_eq!(
+        (decode.status.as_ref().unwrap().code(), attribute(decode, "error.type")),
+        (StatusCode::Error, Some(code))
+    );
 }
 
 #[test]
 fn text_lines_carry_the_id_and_without_a_collector_no_trace() {
     let server = Server::start(&[]);
-    let sent = server.post("").header("content-type", "image/png").header("x-request-id", "mine").body(png(&tile(0))).send().unwrap();
+    let sent = server
+        .post("")
+        .header("content-type", "image/png")
+        .header("x-request-id", "mine")
+        .body(png(&tile(0)))
+        .send()
+        .unwrap();
     assert_eq!(sent.status(), 200);
     let log = server.log();
     let answered: Vec<&str> = log.lines().filter(|line| line.contains("answered")).collect();
     assert_eq!(answered.len(), 1, "{log}");
-    assert!(answered[0].contains("request_id=\"mine\"") && !answered[0].contains("trace_id"), "{log}");
+    assert!(
+        answered[0].contains("request_id=\"mine\"") && !answered[0].contains("trace_id"),
+        "{log}"
+    );
 }

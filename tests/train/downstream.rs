@@ -71,7 +71,10 @@ fn an_interrupted_experiment_goes_on_without_running_again_what_is_recorded() {
     assert_eq!(runs(&gone_on)[1..], runs(&whole)[1..]);
 
     // More seeds and methods join it; other training does not.
-    run(home.path(), &format!("{QUICK} --methods none,vit --bundle models/tiny/1 --seeds 1 --json record.json"));
+    run(
+        home.path(),
+        &format!("{QUICK} --methods none,vit --bundle models/tiny/1 --seeds 1 --json record.json"),
+    );
     assert_eq!(runs(&read(home.path(), "record.json")).len(), 5);
     let told = refused(home.path(), &format!("{some} --learning-rate 0.5"));
     assert!(told.contains("another experiment, which differs in learning_rate"), "{told}");
@@ -82,9 +85,15 @@ fn a_hospital_that_was_not_trained_on_is_harder() {
     let home = tempfile::tempdir().unwrap();
     run(home.path(), "phantom --out tiles --tiles-per-domain 100 --hospitals 5 --size 48 --seed 3");
     let options = "--train-domains hospital_0 --test-domains hospital_1,hospital_2,hospital_3,hospital_4 --methods none --seeds 2";
-    run(home.path(), &format!("evaluate --downstream --data tiles {options} --epochs 8 --batch 16 --device cpu --json record.json"));
+    run(
+        home.path(),
+        &format!(
+            "evaluate --downstream --data tiles {options} --epochs 8 --batch 16 --device cpu --json record.json"
+        ),
+    );
     let row = &read(home.path(), "record.json")["summary"]["methods"][0];
-    let (own, worst) = (row["validation"]["mean"].as_f64().unwrap(), row["worst"]["mean"].as_f64().unwrap());
+    let (own, worst) =
+        (row["validation"]["mean"].as_f64().unwrap(), row["worst"]["mean"].as_f64().unwrap());
     assert!(own > 0.8 && worst < own - 0.1, "{row}");
 }
 
@@ -94,27 +103,51 @@ fn what_cannot_be_meant_is_refused_in_one_line() {
     phantom(home.path());
     let folders = ["bare/a", "single/b/normal", "single/c/normal"];
     folders.iter().for_each(|folder| std::fs::create_dir_all(home.path().join(folder)).unwrap());
-    for (i, entry) in std::fs::read_dir(home.path().join("tiles/hospital_0/normal")).unwrap().take(2).enumerate() {
+    for (i, entry) in
+        std::fs::read_dir(home.path().join("tiles/hospital_0/normal")).unwrap().take(2).enumerate()
+    {
         let tile = entry.unwrap().path();
-        folders.iter().for_each(|folder| _ = std::fs::copy(&tile, home.path().join(folder).join(format!("{i}.png"))).unwrap());
+        folders.iter().for_each(|folder| {
+            _ = std::fs::copy(&tile, home.path().join(folder).join(format!("{i}.png"))).unwrap()
+        });
     }
-    let told = |options: &str| refused(home.path(), &format!("evaluate --downstream --methods none --device cpu {options}"));
+    let told = |options: &str| {
+        refused(
+            home.path(),
+            &format!("evaluate --downstream --methods none --device cpu {options}"),
+        )
+    };
     let cases = [
-        ("--data tiles --train-domains hospital_0 --test-domains hospital_9", "no domain \"hospital_9\" in tiles (hospital_0, hospital_1,"),
-        ("--data tiles --train-domains hospital_0 --test-domains hospital_0", "--test-domains: hospital_0 is trained on"),
+        (
+            "--data tiles --train-domains hospital_0 --test-domains hospital_9",
+            "no domain \"hospital_9\" in tiles (hospital_0, hospital_1,",
+        ),
+        (
+            "--data tiles --train-domains hospital_0 --test-domains hospital_0",
+            "--test-domains: hospital_0 is trained on",
+        ),
         (
             "--data tiles --train-domains hospital_0 --validation-domain hospital_1 --test-domains hospital_1",
             "hospital_1 chooses the epoch (--validation-domain)",
         ),
-        ("--data tiles --train-domains hospital_0,hospital_0 --test-domains hospital_1", "--train-domains names hospital_0 twice"),
+        (
+            "--data tiles --train-domains hospital_0,hospital_0 --test-domains hospital_1",
+            "--train-domains names hospital_0 twice",
+        ),
         ("--data bare --train-domains a --test-domains b", "bare has no labels"),
         ("--data single --train-domains b --test-domains c", "all 1 training tiles are normal"),
-        ("--data tiles --train-domains hospital_0 --test-domains hospital_1 --epochs 0", "--epochs is 0"),
+        (
+            "--data tiles --train-domains hospital_0 --test-domains hospital_1 --epochs 0",
+            "--epochs is 0",
+        ),
         (
             "--data tiles --train-domains hospital_0 --test-domains hospital_1 --only hospital_0/normal/0.png",
             "hospital_0/normal/0.png is no image of tiles",
         ),
-        ("--data tiles --train-domains hospital_0 --test-domains hospital_1 --methods vit", "--bundle is needed for vit"),
+        (
+            "--data tiles --train-domains hospital_0 --test-domains hospital_1 --methods vit",
+            "--bundle is needed for vit",
+        ),
         (
             "--data tiles --train-domains hospital_0 --test-domains hospital_1 --methods color-match",
             "--bundle is needed for color-match with --styles bank",
@@ -124,6 +157,7 @@ fn what_cannot_be_meant_is_refused_in_one_line() {
         let told = told(options);
         assert!(told.contains(expected), "{options}: {told}");
     }
-    let status = restain_train(home.path(), "evaluate --downstream --data tiles").output().unwrap().status;
+    let status =
+        restain_train(home.path(), "evaluate --downstream --data tiles").output().unwrap().status;
     assert_eq!(status.code(), Some(2));
 }

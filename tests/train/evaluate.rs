@@ -7,11 +7,17 @@ use serde_json::Value;
 use super::fit::{refusal, restain_train, run};
 
 /// Tiles are of 32 px, and mostly four of each hospital: a second or so.
-const EVALUATE: &str = "evaluate --bundle models/noise/1 --data tiles --classifier-tiles 20 --classifier-epochs 2";
+const EVALUATE: &str =
+    "evaluate --bundle models/noise/1 --data tiles --classifier-tiles 20 --classifier-epochs 2";
 
 /// Two hospitals of 64 px images, and untrained weights.
 fn prepare(home: &Path, hospitals: usize) {
-    run(home, &format!("phantom --out tiles --tiles-per-domain 4 --hospitals {hospitals} --size 64 --seed 3"));
+    run(
+        home,
+        &format!(
+            "phantom --out tiles --tiles-per-domain 4 --hospitals {hospitals} --size 64 --seed 3"
+        ),
+    );
     run(home, "init --preset tiny --out models/noise/1 --styles 2");
 }
 
@@ -24,7 +30,8 @@ fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
 }
 
-const METHODS: [&str; 7] = ["vit", "color_match", "tone", "reinhard", "macenko", "hed_jitter", "identity"];
+const METHODS: [&str; 7] =
+    ["vit", "color_match", "tone", "reinhard", "macenko", "hed_jitter", "identity"];
 
 #[test]
 fn what_is_left_alone_is_at_full_distance_and_unharmed_and_every_method_stands_beside_it() {
@@ -38,12 +45,17 @@ fn what_is_left_alone_is_at_full_distance_and_unharmed_and_every_method_stands_b
         assert_eq!(facts, [1.0, 1.0, 1.0, 0.0]);
         assert_eq!(identity["distance"], pair["distance_before"]);
         assert!(number(&pair["color_match"]["left"]) < 0.7, "{}", pair["color_match"]);
-        assert!(number(&pair["tone"]["left"]) < number(&pair["color_match"]["left"]), "{}", pair["tone"]);
+        assert!(
+            number(&pair["tone"]["left"]) < number(&pair["color_match"]["left"]),
+            "{}",
+            pair["tone"]
+        );
         assert!(number(&pair["vit"]["anatomy_drift"]) > 0.0);
     }
     for method in METHODS {
         let taken = &report["mean"][method]["taken_for"];
-        let shares: f64 = ["target", "source", "other"].iter().map(|name| number(&taken[name])).sum();
+        let shares: f64 =
+            ["target", "source", "other"].iter().map(|name| number(&taken[name])).sum();
         assert!((shares - 1.0).abs() < 1e-9, "{method}: {taken}");
         assert!(number(&report["diversity"][method]["color_distance"]) >= 0.0);
     }
@@ -60,7 +72,9 @@ fn white_stays_white_where_no_stain_is_found_and_ink_stays_where_nothing_is_done
     let report = report(home.path(), "--methods macenko,identity,color-match");
     let failures = report["failures"].as_array().unwrap();
     assert_eq!(failures.len(), 5 * 3);
-    let of = |kind: &str, method: &str| failures.iter().find(|f| f["kind"] == kind && f["method"] == method).unwrap();
+    let of = |kind: &str, method: &str| {
+        failures.iter().find(|f| f["kind"] == kind && f["method"] == method).unwrap()
+    };
     assert_eq!(number(&of("white", "macenko")["level_change"]), 0.0);
     // A statistic of the whole tile takes white for tissue.
     assert!(number(&of("white", "color_match")["level_change"]) < -20.0);
@@ -77,7 +91,8 @@ fn a_style_of_several_tokens_is_another_style_and_of_several_tiles_another_refer
         let report = report(home.path(), &format!("--methods vit,color-match {options}"));
         ["vit", "color_match"].map(|method| number(&report["mean"][method]["distance"]))
     };
-    let (one, again, tokens, tiles) = (left(""), left(""), left("--style-tokens 5"), left("--style-tiles 3"));
+    let (one, again, tokens, tiles) =
+        (left(""), left(""), left("--style-tokens 5"), left("--style-tiles 3"));
     assert_eq!(one, again);
     assert!(tokens[0] != one[0] && tokens[1] == one[1], "{one:?} {tokens:?}");
     assert!(tiles[0] != one[0] && tiles[1] != one[1], "{one:?} {tiles:?}");
@@ -96,7 +111,10 @@ fn the_page_holds_its_pictures_and_asks_for_nothing() {
     assert_eq!(page.matches("src=\"data:image/png;base64,").count(), 12);
     assert_eq!(page.matches("src=").count(), 12);
     assert!(!page.contains("http") && !page.contains("<b>") && page.contains("&lt;b&gt;&amp;"));
-    assert!(page[..400].contains("NOTE: this page embeds tiles") && page.contains("prefers-color-scheme: dark"));
+    assert!(
+        page[..400].contains("NOTE: this page embeds tiles")
+            && page.contains("prefers-color-scheme: dark")
+    );
     assert!(!page.contains("{{"), "everything is put in");
 }
 
@@ -104,11 +122,14 @@ fn the_page_holds_its_pictures_and_asks_for_nothing() {
 fn one_domain_has_a_reconstruction_and_says_what_it_cannot_have() {
     let home = tempfile::tempdir().unwrap();
     prepare(home.path(), 1);
-    let output = run(home.path(), &format!("{EVALUATE} --per-domain 9 --json report.json --html page.html"));
-    let (said, table) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+    let output =
+        run(home.path(), &format!("{EVALUATE} --per-domain 9 --json report.json --html page.html"));
+    let (said, table) =
+        (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
     assert!(said.contains("no classifier of domains: there is one domain only"), "{said}");
     assert!(table.contains("| hospital_0 |") && !table.contains("| method |"), "{table}");
-    let report: Value = serde_json::from_slice(&std::fs::read(home.path().join("report.json")).unwrap()).unwrap();
+    let report: Value =
+        serde_json::from_slice(&std::fs::read(home.path().join("report.json")).unwrap()).unwrap();
     assert!(report["mean"].is_null() && report["diversity"].is_null() && report["judge"].is_null());
     assert_eq!(report["reconstruction"].as_array().unwrap().len(), 1);
 }
@@ -119,7 +140,10 @@ fn fewer_tiles_than_asked_for_are_all_used_and_it_is_said() {
     prepare(home.path(), 2);
     let output = run(home.path(), &format!("{EVALUATE} --methods identity --per-domain 99"));
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("domain hospital_1 has 16 tiles, fewer than --per-domain 99: all are used"), "{said}");
+    assert!(
+        said.contains("domain hospital_1 has 16 tiles, fewer than --per-domain 99: all are used"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -132,13 +156,20 @@ fn what_cannot_be_is_refused_in_a_line_that_names_it() {
         ("--style-tokens 0", "--style-tokens is 0, and must be at least 1"),
         ("--variants 1", "--variants is 1, and must be at least 2"),
         ("--classifier-data others", "--classifier-data others has no images of domain hospital_1"),
-        ("--classifier-data tiles", "--classifier-data tiles has no images of domain hospital_0 besides the evaluated ones"),
+        (
+            "--classifier-data tiles",
+            "--classifier-data tiles has no images of domain hospital_0 besides the evaluated ones",
+        ),
     ] {
         let bundle = if options.contains("--bundle") { "" } else { "--bundle models/noise/1 " };
-        let refused = refusal(home.path(), &format!("evaluate {bundle}--data tiles --per-domain 2 {options}"));
+        let refused = refusal(
+            home.path(),
+            &format!("evaluate {bundle}--data tiles --per-domain 2 {options}"),
+        );
         assert!(refused.contains(said), "{refused}");
     }
-    let unknown = restain_train(home.path(), &format!("{EVALUATE} --methods vahadane")).output().unwrap();
+    let unknown =
+        restain_train(home.path(), &format!("{EVALUATE} --methods vahadane")).output().unwrap();
     assert_eq!(unknown.status.code(), Some(2));
 }
 

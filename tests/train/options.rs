@@ -9,7 +9,8 @@ fn a_flag_goes_before_the_environment_that_before_the_file_and_that_before_a_pre
     let file = "data = 'tiles'\ndata-preset = 'camelyon17-wilds'\nseed = 1\nsteps = 2\nbatch = 4\nexclude = ['a.png', 'b.png']\n";
     std::fs::write(home.join("fit.toml"), file).unwrap();
     let print = |file: &str, more: &str| {
-        let mut command = restain_train(home, &format!("fit --config {file} {more} --print-config"));
+        let mut command =
+            restain_train(home, &format!("fit --config {file} {more} --print-config"));
         let output = command.env("RESTAIN_SEED", "2").env("RESTAIN_STEPS", "3").output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
@@ -40,9 +41,13 @@ fn a_file_of_options_is_enough_to_train_and_the_provenance_says_what_it_said() {
     let file = "data = 'tiles'\nout = 'models/filed/1'\npreset = 'tiny'\nsteps = 2\nbatch = 4\nmixes = 1\ndevice = 'cpu'\n";
     std::fs::write(home.path().join("fit.toml"), file).unwrap();
     run(home.path(), "fit --config fit.toml");
-    let manifest = restain::bundle::Bundle::open(&home.path().join("models/filed/1")).unwrap().manifest;
+    let manifest =
+        restain::bundle::Bundle::open(&home.path().join("models/filed/1")).unwrap().manifest;
     let command = manifest.provenance["command"].as_str().unwrap();
-    assert!(command.starts_with("restain-train fit --config fit.toml") && command.contains("--steps=2"), "{command}");
+    assert!(
+        command.starts_with("restain-train fit --config fit.toml") && command.contains("--steps=2"),
+        "{command}"
+    );
 }
 
 #[test]
@@ -91,9 +96,15 @@ fn what_cannot_be_meant_is_refused_in_one_line_before_anything_is_trained() {
         ("--data white", "no tile of domain one is half tissue"),
         ("--export best", "--export best needs images to validate on"),
     ] {
-        let with = |option: &str, else_: &str| if options.contains(option) { String::new() } else { format!("{option} {else_}") };
-        let (data, out, batch) = (with("--data", "tiles"), with("--out", "models/never/1"), with("--batch", "4"));
-        let refused = refusal(home, &format!("fit --preset tiny --device cpu --steps 40 {data} {out} {batch} {options}"));
+        let with = |option: &str, else_: &str| {
+            if options.contains(option) { String::new() } else { format!("{option} {else_}") }
+        };
+        let (data, out, batch) =
+            (with("--data", "tiles"), with("--out", "models/never/1"), with("--batch", "4"));
+        let refused = refusal(
+            home,
+            &format!("fit --preset tiny --device cpu --steps 40 {data} {out} {batch} {options}"),
+        );
         assert!(refused.contains(said), "{options}: {refused}");
     }
     assert!(!home.join("models/never/1").exists());
@@ -104,14 +115,27 @@ const OTHERS: [&str; 3] = ["--no-python", "--left-out", "--folds"];
 
 /// Its flags, from what `--help` prints of every task.
 fn known_flags(home: &std::path::Path) -> std::collections::BTreeSet<String> {
-    let tasks = ["fit", "resume", "export", "import", "init", "styles", "evaluate", "evaluate --downstream", "phantom"];
-    let help = |task: &&str| restain_train(home, &format!("{task} --help")).output().unwrap().stdout;
+    let tasks = [
+        "fit",
+        "resume",
+        "export",
+        "import",
+        "init",
+        "styles",
+        "evaluate",
+        "evaluate --downstream",
+        "phantom",
+    ];
+    let help =
+        |task: &&str| restain_train(home, &format!("{task} --help")).output().unwrap().stdout;
     tasks.iter().flat_map(|task| flags(&String::from_utf8(help(task)).unwrap())).collect()
 }
 
 fn flags(text: &str) -> Vec<String> {
     let ends = |c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
-    let words = text.split(ends).filter(|word| word.starts_with("--") && word.len() > 2 && !word.starts_with("---"));
+    let words = text
+        .split(ends)
+        .filter(|word| word.starts_with("--") && word.len() > 2 && !word.starts_with("---"));
     words.map(str::to_owned).collect()
 }
 
@@ -123,7 +147,10 @@ fn every_flag_that_the_text_on_training_names_exists() {
     for document in ["docs/training.md", "docs/results.md"] {
         let named = flags(&std::fs::read_to_string(root.join(document)).unwrap());
         assert!(named.len() > 10, "{document} names {named:?}");
-        let unknown: Vec<_> = named.iter().filter(|flag| !known.contains(*flag) && !OTHERS.contains(&flag.as_str())).collect();
+        let unknown: Vec<_> = named
+            .iter()
+            .filter(|flag| !known.contains(*flag) && !OTHERS.contains(&flag.as_str()))
+            .collect();
         assert!(unknown.is_empty(), "{document}: {unknown:?}");
     }
 }

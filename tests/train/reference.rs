@@ -37,7 +37,9 @@ impl Vectors {
             mlp_ratio: 4.0,
         });
         let geometry = geometry.unwrap();
-        let tensors = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vectors-tiny.safetensors"));
+        let tensors = read(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vectors-tiny.safetensors"),
+        );
         let weights = layout(&geometry).into_iter().map(|(name, shape)| {
             let data = Vec::<f32>::try_from(find(&tensors, &name).reshape([-1])).unwrap();
             (name, WeightTensor { shape, data })
@@ -53,7 +55,11 @@ impl Vectors {
             return None;
         }
         let weights = read_checkpoint(&dir.join("checkpoint_best.pth")).unwrap();
-        Some(Self { geometry: weights.geometry(4, 32).unwrap(), weights, tensors: read(&dir.join("vectors.safetensors")) })
+        Some(Self {
+            geometry: weights.geometry(4, 32).unwrap(),
+            weights,
+            tensors: read(&dir.join("vectors.safetensors")),
+        })
     }
 
     fn vit(&self) -> Vit {
@@ -93,7 +99,12 @@ impl Vectors {
     fn losses(&self, vit: &Vit, synth: &Synthesiser, recipe: &str) -> Losses {
         let weights = match recipe {
             "match" => TermWeights { match_weight: 0.5, ..TermWeights::first() },
-            "sharp" => TermWeights { match_weight: 0.5, detail_weight: 0.7, border_weight: 0.3, ..TermWeights::first() },
+            "sharp" => TermWeights {
+                match_weight: 0.5,
+                detail_weight: 0.7,
+                border_weight: 0.3,
+                ..TermWeights::first()
+            },
             _ => TermWeights::first(),
         };
         let objective = Objective { vit, synth, weights: &weights, stop_gradient: false };
@@ -109,7 +120,12 @@ fn read(path: &Path) -> Vec<(String, Tensor)> {
 }
 
 fn find(tensors: &[(String, Tensor)], name: &str) -> Tensor {
-    tensors.iter().find(|(held, _)| held == name).unwrap_or_else(|| panic!("no vector {name}")).1.shallow_clone()
+    tensors
+        .iter()
+        .find(|(held, _)| held == name)
+        .unwrap_or_else(|| panic!("no vector {name}"))
+        .1
+        .shallow_clone()
 }
 
 /// Largest difference, relative to the largest magnitude expected.
@@ -118,14 +134,26 @@ fn relative(found: &Tensor, expected: &Tensor) -> f64 {
     (found.detach() - expected).abs().max().double_value(&[]) / largest
 }
 
-fn assert_latents_and_pixels(vectors: &Vectors, synth: &Synthesiser, reconstruction: &Tensor, variants: &Tensor) {
+fn assert_latents_and_pixels(
+    vectors: &Vectors,
+    synth: &Synthesiser,
+    reconstruction: &Tensor,
+    variants: &Tensor,
+) {
     let z = vectors.vit().encode(&vectors.get("x"));
     assert!(relative(&z, &vectors.get("z")) < 1e-4);
     let (anatomy, characteristics) = halves(&z, &vectors.geometry);
     assert!(relative(&synth.aligned(&anatomy, &characteristics), reconstruction) < 1e-4);
     for (k, mix) in vectors.mixes().iter().enumerate() {
-        let style = characteristics.get(mix.sample).get(mix.token).unsqueeze(0).expand([z.size()[0], -1], false);
-        assert!(relative(&synth.broadcast(&anatomy, &style), &variants.get(k as i64)) < 1e-4, "mix {k}");
+        let style = characteristics
+            .get(mix.sample)
+            .get(mix.token)
+            .unsqueeze(0)
+            .expand([z.size()[0], -1], false);
+        assert!(
+            relative(&synth.broadcast(&anatomy, &style), &variants.get(k as i64)) < 1e-4,
+            "mix {k}"
+        );
     }
 }
 
@@ -133,7 +161,10 @@ fn assert_latents_and_pixels(vectors: &Vectors, synth: &Synthesiser, reconstruct
 fn assert_losses(vit: &Vit, losses: &Losses, expected: &[f64], gradient: impl Fn(&str) -> Tensor) {
     assert_eq!(losses.0.len(), expected.len());
     for ((name, found), expected) in losses.values().into_iter().zip(expected) {
-        assert!((found - expected).abs() <= 1e-3 * expected.abs(), "{name}: {found}, expected {expected}");
+        assert!(
+            (found - expected).abs() <= 1e-3 * expected.abs(),
+            "{name}: {found}, expected {expected}"
+        );
     }
     losses.total().backward();
     for (name, parameter) in vit.parameters() {
@@ -152,7 +183,10 @@ fn assert_five_steps(vectors: &Vectors, synth: &Synthesiser, expected: &Tensor) 
         optimiser.step(vit.parameters(), 1e-3).unwrap();
         for (column, (name, found)) in losses().values().into_iter().enumerate() {
             let expected = expected.double_value(&[step, column as i64]);
-            assert!((found - expected).abs() <= 1e-3 * expected.abs(), "{name} after step {step}: {found}, expected {expected}");
+            assert!(
+                (found - expected).abs() <= 1e-3 * expected.abs(),
+                "{name} after step {step}: {found}, expected {expected}"
+            );
         }
     }
 }
@@ -161,7 +195,10 @@ fn assert_five_steps(vectors: &Vectors, synth: &Synthesiser, expected: &Tensor) 
 fn latents_reconstructions_and_variants_are_pytorchs() {
     let vectors = Vectors::own();
     for order in [PixelOrder::Planar, PixelOrder::Interleaved] {
-        let (reconstruction, variants) = (vectors.get(&format!("{order}.reconstruction")), vectors.get(&format!("{order}.variants")));
+        let (reconstruction, variants) = (
+            vectors.get(&format!("{order}.reconstruction")),
+            vectors.get(&format!("{order}.variants")),
+        );
         assert_latents_and_pixels(&vectors, &vectors.synth(order), &reconstruction, &variants);
     }
 }
@@ -173,8 +210,13 @@ fn losses_and_gradients_of_both_recipes_are_pytorchs() {
         for recipe in ["published", "cross", "match", "sharp"] {
             let (vit, synth) = (vectors.vit(), vectors.synth(order));
             let losses = vectors.losses(&vit, &synth, recipe);
-            let expected = Vec::<f64>::try_from(vectors.get(&format!("{order}.{recipe}.losses")).to_kind(Kind::Double)).unwrap();
-            assert_losses(&vit, &losses, &expected, |name| vectors.get(&format!("{order}.{recipe}.grad.{name}")));
+            let expected = Vec::<f64>::try_from(
+                vectors.get(&format!("{order}.{recipe}.losses")).to_kind(Kind::Double),
+            )
+            .unwrap();
+            assert_losses(&vit, &losses, &expected, |name| {
+                vectors.get(&format!("{order}.{recipe}.grad.{name}"))
+            });
         }
     }
 }
@@ -182,7 +224,12 @@ fn losses_and_gradients_of_both_recipes_are_pytorchs() {
 #[test]
 fn a_stain_shift_is_pytorchs() {
     let vectors = Vectors::own();
-    let shifted = stain_shift(&vectors.get("x"), &vectors.get("other"), &vectors.get("gain"), &vectors.get("offset"));
+    let shifted = stain_shift(
+        &vectors.get("x"),
+        &vectors.get("other"),
+        &vectors.get("gain"),
+        &vectors.get("offset"),
+    );
     assert!(relative(&shifted, &vectors.get("shifted")) < 1e-5);
 }
 
@@ -197,7 +244,11 @@ fn quantile_matched_and_toned_tiles_are_numpys() {
 #[test]
 fn five_steps_of_adamw_are_pytorchs() {
     let vectors = Vectors::own();
-    assert_five_steps(&vectors, &vectors.synth(PixelOrder::Planar), &vectors.get("planar.published.losses_after_adamw_steps"));
+    assert_five_steps(
+        &vectors,
+        &vectors.synth(PixelOrder::Planar),
+        &vectors.get("planar.published.losses_after_adamw_steps"),
+    );
 }
 
 #[test]
@@ -212,12 +263,17 @@ fn losses_and_every_gradient_are_the_published_codes() {
     let Some(vectors) = Vectors::published_code() else { return };
     let vit = vectors.vit();
     let losses = vectors.losses(&vit, &vectors.synth(PixelOrder::Interleaved), "published");
-    let expected = ["loss_recon", "loss_anatomy", "loss_characteristics"].map(|key| vectors.get(key).double_value(&[0]));
+    let expected = ["loss_recon", "loss_anatomy", "loss_characteristics"]
+        .map(|key| vectors.get(key).double_value(&[0]));
     assert_losses(&vit, &losses, &expected, |name| vectors.get(&format!("grad.{name}")));
 }
 
 #[test]
 fn five_steps_of_adamw_are_the_published_codes() {
     let Some(vectors) = Vectors::published_code() else { return };
-    assert_five_steps(&vectors, &vectors.synth(PixelOrder::Interleaved), &vectors.get("loss_after_adamw_steps"));
+    assert_five_steps(
+        &vectors,
+        &vectors.synth(PixelOrder::Interleaved),
+        &vectors.get("loss_after_adamw_steps"),
+    );
 }

@@ -67,8 +67,13 @@ fn values(state: &Path) -> Vec<(u64, String, Option<u32>, Vec<u8>)> {
     let bytes = std::fs::read(state.join("tensorboard/events.out.tfevents.restain")).unwrap();
     let mut values = Vec::new();
     for event in records(&bytes).into_iter().map(fields) {
-        let step = event.iter().find_map(|field| if let (2, Field::Number(step)) = field { Some(*step) } else { None }).unwrap_or(0);
-        let summaries = event.iter().filter_map(|field| if let (5, Field::Bytes(bytes)) = field { Some(*bytes) } else { None });
+        let step = event
+            .iter()
+            .find_map(|field| if let (2, Field::Number(step)) = field { Some(*step) } else { None })
+            .unwrap_or(0);
+        let summaries = event.iter().filter_map(|field| {
+            if let (5, Field::Bytes(bytes)) = field { Some(*bytes) } else { None }
+        });
         for (_, value) in summaries.flat_map(fields) {
             let Field::Bytes(value) = value else { panic!("a value is a message") };
             let (mut tag, mut scalar, mut png) = (String::new(), None, Vec::new());
@@ -79,7 +84,13 @@ fn values(state: &Path) -> Vec<(u64, String, Option<u32>, Vec<u8>)> {
                     (4, Field::Bytes(image)) => {
                         png = fields(image)
                             .into_iter()
-                            .find_map(|f| if let (4, Field::Bytes(png)) = f { Some(png.to_vec()) } else { None })
+                            .find_map(|f| {
+                                if let (4, Field::Bytes(png)) = f {
+                                    Some(png.to_vec())
+                                } else {
+                                    None
+                                }
+                            })
                             .unwrap();
                     }
                     _ => {}
@@ -110,9 +121,24 @@ fn a_run_is_watched_by_validation_curves_pictures_and_a_report() {
     let state = home.path().join("runs/seen-1");
 
     let scalars = scalars(&state);
-    let curve = |tag: &str| scalars[tag].iter().map(|&(step, bits)| (step, f32::from_bits(bits))).collect::<Vec<_>>();
-    assert_eq!(curve("loss/total").iter().map(|point| point.0).collect::<Vec<_>>(), (1..=40).collect::<Vec<_>>());
-    let terms = ["reconstruction", "anatomy", "characteristics", "restain", "transfer", "invariance", "match", "detail", "border"];
+    let curve = |tag: &str| {
+        scalars[tag].iter().map(|&(step, bits)| (step, f32::from_bits(bits))).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        curve("loss/total").iter().map(|point| point.0).collect::<Vec<_>>(),
+        (1..=40).collect::<Vec<_>>()
+    );
+    let terms = [
+        "reconstruction",
+        "anatomy",
+        "characteristics",
+        "restain",
+        "transfer",
+        "invariance",
+        "match",
+        "detail",
+        "border",
+    ];
     let sum: f32 = terms.iter().map(|term| curve(&format!("loss/{term}"))[0].1).sum();
     assert!((sum / curve("loss/total")[0].1 - 1.0).abs() < 1e-5);
     let psnr = curve("validation/psnr_db");
@@ -121,18 +147,28 @@ fn a_run_is_watched_by_validation_curves_pictures_and_a_report() {
     assert!(curve("learning_rate").windows(2).all(|pair| pair[0].1 > pair[1].1));
     assert!(curve("input/wait_share").iter().all(|(_, share)| (0.0..=1.0).contains(share)));
 
-    let pictures: Vec<_> = values(&state).into_iter().filter(|value| value.1 == "samples").collect();
+    let pictures: Vec<_> =
+        values(&state).into_iter().filter(|value| value.1 == "samples").collect();
     assert_eq!(pictures.iter().map(|picture| picture.0).collect::<Vec<_>>(), [20, 40]);
     assert_eq!(std::fs::read(state.join("samples/step-00000040.png")).unwrap(), pictures[1].3);
     // Three domains: the tiles as they were, and each in three styles, with 2 px between.
-    assert_eq!(image::load_from_memory(&pictures[1].3).unwrap().into_rgb8().dimensions(), (4 * 34 - 2, 3 * 34 - 2));
+    assert_eq!(
+        image::load_from_memory(&pictures[1].3).unwrap().into_rgb8().dimensions(),
+        (4 * 34 - 2, 3 * 34 - 2)
+    );
 
     let report = std::fs::read_to_string(state.join("report.html")).unwrap();
-    assert_eq!((report.matches("<svg").count(), report.matches("data:image/png;base64,").count()), (8, 2));
+    assert_eq!(
+        (report.matches("<svg").count(), report.matches("data:image/png;base64,").count()),
+        (8, 2)
+    );
     assert!(report.contains("<td>hospital_1</td><td>5</td><td>5</td><td>1</td>"));
     assert!(!report.contains("http") && !report.contains("<script"));
     let provenance = Bundle::open(&home.path().join("models/seen/1")).unwrap().manifest.provenance;
-    assert_eq!((&provenance["images_kept_out"], &provenance["validation"]["step"]), (&3.into(), &40.into()));
+    assert_eq!(
+        (&provenance["images_kept_out"], &provenance["validation"]["step"]),
+        (&3.into(), &40.into())
+    );
 }
 
 #[test]
@@ -142,16 +178,23 @@ fn the_best_weights_are_kept_beside_the_last_and_either_is_exported() {
     let home = home.path();
     // So fast that it is soon worse than it was.
     let fit = "fit --data tiles --preset tiny --batch 4 --mixes 1 --device cpu --seed 5 --steps 8 --learning-rate .3";
-    run(home, &format!("{fit} --validation-share .2 --validate-every 1 --export best --out models/best/1"));
+    run(
+        home,
+        &format!(
+            "{fit} --validation-share .2 --validate-every 1 --export best --out models/best/1"
+        ),
+    );
     let state = home.join("runs/best-1");
-    let losses: Vec<f32> = scalars(&state)["validation/total"].iter().map(|&(_, bits)| f32::from_bits(bits)).collect();
+    let losses: Vec<f32> =
+        scalars(&state)["validation/total"].iter().map(|&(_, bits)| f32::from_bits(bits)).collect();
     let best = 1 + (0..losses.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b])).unwrap();
     assert_ne!(best, 8, "{losses:?}");
 
     run(home, "export runs/best-1 --out models/last/1");
     run(home, "export runs/best-1 --best --out models/again/1");
     let bundle = |name: &str| Bundle::open(&home.join("models").join(name).join("1")).unwrap();
-    let weights = |name: &str| Weights::read(&bundle(name).dir.join("weights.safetensors")).unwrap();
+    let weights =
+        |name: &str| Weights::read(&bundle(name).dir.join("weights.safetensors")).unwrap();
     assert_eq!(weights("best"), weights("again"));
     assert_ne!(weights("best"), weights("last"));
     assert_eq!(bundle("best").manifest.provenance["steps"], best);

@@ -26,7 +26,13 @@ impl Process {
     }
 
     fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args([name, &self.child.id().to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 }
 
@@ -35,7 +41,11 @@ fn pair(home: &Path, arguments: [&str; 2]) -> [Process; 2] {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     [0, 1].map(|rank| {
         let mut command = restain_train(home, arguments[rank]);
-        command.env("WORLD_SIZE", "2").env("RANK", rank.to_string()).env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", &port);
+        command
+            .env("WORLD_SIZE", "2")
+            .env("RANK", rank.to_string())
+            .env("MASTER_ADDR", "127.0.0.1")
+            .env("MASTER_PORT", &port);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         Process { child, log }
@@ -103,7 +113,10 @@ fn a_process_that_is_killed_ends_the_other_with_one_line() {
     let (status, said) = first.end();
     assert_eq!(status, Some(1), "{said}");
     let lines: Vec<&str> = said.lines().filter(|line| !line.contains("INFO")).collect();
-    assert!(lines.len() == 1 && lines[0].contains("another process of this run has ended"), "{said}");
+    assert!(
+        lines.len() == 1 && lines[0].contains("another process of this run has ended"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -126,6 +139,9 @@ fn batches_that_cannot_be_shared_are_refused() {
     for process in pair(home.path(), ["resume runs/three-1 --steps 4 --device cpu"; 2]) {
         let (status, said) = process.end();
         assert_eq!(status, Some(1), "{said}");
-        assert!(said.contains("made of 3 batches") && said.contains("which 2 processes cannot share"), "{said}");
+        assert!(
+            said.contains("made of 3 batches") && said.contains("which 2 processes cannot share"),
+            "{said}"
+        );
     }
 }

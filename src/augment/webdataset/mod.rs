@@ -82,7 +82,8 @@ pub fn left(home: &Home, tars: Vec<Tar>) -> Result<(Vec<Tar>, Done), AugmentErro
     let (mut left, mut sum) = (Vec::new(), Done::default());
     for tar in tars {
         let whole = home.out.join(&tar.target).metadata().is_ok_and(|file| file.len() > 0);
-        let path = if whole { home.kept(&tar.target) } else { unfinished::journal(home, &tar.target) };
+        let path =
+            if whole { home.kept(&tar.target) } else { unfinished::journal(home, &tar.target) };
         let of_tar = done(&path)?;
         sum.tiles += of_tar.tiles;
         sum.variants += of_tar.variants;
@@ -98,12 +99,19 @@ pub fn left(home: &Home, tars: Vec<Tar>) -> Result<(Vec<Tar>, Done), AugmentErro
 ///
 /// # Errors
 /// The first thing that ends the job.
-pub async fn run(samples: &Samples, maker: &Arc<Maker>, tars: Vec<Tar>, progress: &mut Progress, stop: Stop) -> Result<bool, AugmentError> {
+pub async fn run(
+    samples: &Samples,
+    maker: &Arc<Maker>,
+    tars: Vec<Tar>,
+    progress: &mut Progress,
+    stop: Stop,
+) -> Result<bool, AugmentError> {
     let all = tars.len();
     let (send, events) = channel(READ_AHEAD);
     let reading = samples.clone();
     let reader = tokio::task::spawn_blocking(move || reading.read_all(tars, &send));
-    let done = write_all(samples, maker, ReceiverStream::new(events).take_until(stop), progress).await?;
+    let done =
+        write_all(samples, maker, ReceiverStream::new(events).take_until(stop), progress).await?;
     // It has ended by now: nobody listens to it any more.
     reader.await?;
     Ok(done == all)
@@ -127,7 +135,12 @@ async fn write_all(
         };
         (event, room)
     };
-    let mut steps = pin!(events.then(lend).map(|(event, room)| samples.step(maker, event, room)).buffered(maker.in_flight));
+    let mut steps = pin!(
+        events
+            .then(lend)
+            .map(|(event, room)| samples.step(maker, event, room))
+            .buffered(maker.in_flight)
+    );
     let mut growing: Option<Box<Unfinished>> = None;
     while let Some(step) = steps.next().await {
         let tar = growing.as_mut();
@@ -135,7 +148,9 @@ async fn write_all(
             Step::Begin(tar) => growing = Some(tar),
             Step::Append { entries, variants, tiles, bytes, room } => {
                 let tar = tar.expect("a sample comes after the beginning of its tar");
-                tokio::task::block_in_place(|| tar.append(&entries, Line { end: 0, tiles, variants, bad: None }))?;
+                tokio::task::block_in_place(|| {
+                    tar.append(&entries, Line { end: 0, tiles, variants, bad: None })
+                })?;
                 drop(room);
                 progress.read(bytes);
                 if tiles > 0 {
@@ -173,7 +188,10 @@ impl Samples {
     }
 
     fn read(&self, tar: &Arc<Tar>, send: &Sender<Event>) -> ControlFlow<Option<AugmentError>> {
-        let tell = |event| send.blocking_send(event).map_or(ControlFlow::Break(None), |()| ControlFlow::Continue(()));
+        let tell = |event| {
+            send.blocking_send(event)
+                .map_or(ControlFlow::Break(None), |()| ControlFlow::Continue(()))
+        };
         let failed = |error: AugmentError| ControlFlow::Break(Some(error));
         let unfinished = match Unfinished::open(&self.home, &tar.target) {
             Ok(unfinished) => Box::new(unfinished),
@@ -188,7 +206,10 @@ impl Samples {
         let (mut keys, mut read) = (HashSet::new(), 0);
         let ended = sample::read(file, &mut |item, at| {
             if let Err(said) = self.check_key(&item, &mut keys) {
-                return ControlFlow::Break(Some(AugmentError::Tar { path: tar.path.clone(), said }));
+                return ControlFlow::Break(Some(AugmentError::Tar {
+                    path: tar.path.clone(),
+                    said,
+                }));
             }
             if skip > 0 {
                 skip -= 1;
@@ -210,10 +231,15 @@ impl Samples {
         if !self.originals {
             return Ok(());
         }
-        let of_its_own = (0..self.variants).map(|variant| sample::variant_key(key, variant)).find(|variant| keys.contains(variant));
-        let of_another = (0..self.variants).find_map(|variant| key.strip_suffix(&sample::variant_key("", variant)));
+        let of_its_own = (0..self.variants)
+            .map(|variant| sample::variant_key(key, variant))
+            .find(|variant| keys.contains(variant));
+        let of_another = (0..self.variants)
+            .find_map(|variant| key.strip_suffix(&sample::variant_key("", variant)));
         if of_its_own.is_some() || of_another.is_some_and(|other| keys.contains(other)) {
-            return Err(format!("sample {key} and a variant of another would have one key: leave out --originals"));
+            return Err(format!(
+                "sample {key} and a variant of another would have one key: leave out --originals"
+            ));
         }
         keys.insert(key.clone());
         Ok(())
@@ -221,12 +247,19 @@ impl Samples {
 
     /// The tile of a sample, and how many bytes its other fields will take.
     fn weigh<'a>(&self, sample: &'a Sample) -> (&'a [u8], usize) {
-        let tile = sample.tile(self.image_field.as_deref()).map_or(&[][..], |field| &sample.fields[field].bytes[..]);
+        let tile = sample
+            .tile(self.image_field.as_deref())
+            .map_or(&[][..], |field| &sample.fields[field].bytes[..]);
         let all: usize = sample.fields.iter().map(|field| field.bytes.len()).sum();
         (tile, (all - tile.len()) * (1 + self.variants))
     }
 
-    async fn step(&self, maker: &Maker, event: Event, room: OwnedSemaphorePermit) -> Result<Step, AugmentError> {
+    async fn step(
+        &self,
+        maker: &Maker,
+        event: Event,
+        room: OwnedSemaphorePermit,
+    ) -> Result<Step, AugmentError> {
         let (tar, item, bytes) = match event {
             Event::Begin(unfinished) => return Ok(Step::Begin(unfinished)),
             Event::End => return Ok(Step::End),
@@ -234,17 +267,31 @@ impl Samples {
             Event::Item { tar, item, bytes } => (tar, item, bytes),
         };
         let mut entries = sample::Entries::default();
-        let untold = |error: std::io::Error| AugmentError::Tar { path: tar.path.clone(), said: error.to_string() };
+        let untold = |error: std::io::Error| AugmentError::Tar {
+            path: tar.path.clone(),
+            said: error.to_string(),
+        };
         let Item::Sample(sample) = item else {
             item.append_to(&mut entries).map_err(untold)?;
-            return Ok(Step::Append { entries: entries.into_bytes(), variants: 0, tiles: 0, bytes, room });
+            return Ok(Step::Append {
+                entries: entries.into_bytes(),
+                variants: 0,
+                tiles: 0,
+                bytes,
+                room,
+            });
         };
         let within = format!("{}/{}", tar.target.display(), sample.key);
         let field = match sample.tile(self.image_field.as_deref()) {
             Ok(field) => field,
-            Err(sample::NoTile::None(reason)) => return Ok(Step::LeaveOut { bad: Bad { name: within, reason }, bytes }),
+            Err(sample::NoTile::None(reason)) => {
+                return Ok(Step::LeaveOut { bad: Bad { name: within, reason }, bytes });
+            }
             Err(sample::NoTile::Several(names)) => {
-                let said = format!("sample {} has several pictures, {names}: say which is the tile with --image-field", sample.key);
+                let said = format!(
+                    "sample {} has several pictures, {names}: say which is the tile with --image-field",
+                    sample.key
+                );
                 return Err(AugmentError::Tar { path: tar.path.clone(), said });
             }
         };
@@ -258,8 +305,16 @@ impl Samples {
             sample.append_to(&mut entries).map_err(untold)?;
         }
         for (number, variant) in made.variants.iter().enumerate() {
-            sample.append_variant(&mut entries, number, field, self.format, variant).map_err(untold)?;
+            sample
+                .append_variant(&mut entries, number, field, self.format, variant)
+                .map_err(untold)?;
         }
-        Ok(Step::Append { entries: entries.into_bytes(), variants: made.variants.len() as u64, tiles: 1, bytes, room })
+        Ok(Step::Append {
+            entries: entries.into_bytes(),
+            variants: made.variants.len() as u64,
+            tiles: 1,
+            bytes,
+            room,
+        })
     }
 }

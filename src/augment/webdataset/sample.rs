@@ -46,7 +46,10 @@ pub enum NoTile {
 ///
 /// # Errors
 /// In words, what is wrong with the tar.
-pub fn read<B>(tar: impl Read, emit: &mut dyn FnMut(Item, u64) -> ControlFlow<B>) -> Result<ControlFlow<B>, String> {
+pub fn read<B>(
+    tar: impl Read,
+    emit: &mut dyn FnMut(Item, u64) -> ControlFlow<B>,
+) -> Result<ControlFlow<B>, String> {
     let mut archive = tar::Archive::new(io::BufReader::with_capacity(1 << 20, tar));
     let broken = |error: io::Error| format!("the tar is damaged or cut off: {error}");
     let (mut open, mut at): (Option<Sample>, u64) = (None, 0);
@@ -57,7 +60,8 @@ pub fn read<B>(tar: impl Read, emit: &mut dyn FnMut(Item, u64) -> ControlFlow<B>
             continue;
         }
         let path = entry.path_bytes().into_owned();
-        let path = String::from_utf8(path).map_err(|error| format!("the name {:?} is not UTF-8", error.to_string()))?;
+        let path = String::from_utf8(path)
+            .map_err(|error| format!("the name {:?} is not UTF-8", error.to_string()))?;
         let (size, before) = (entry.size(), at);
         at = entry.raw_file_position() + size;
         let mut bytes = Vec::new();
@@ -67,7 +71,9 @@ pub fn read<B>(tar: impl Read, emit: &mut dyn FnMut(Item, u64) -> ControlFlow<B>
         }
         let bytes = Bytes::from(bytes);
         let (key, field) = match split_name(&path) {
-            Some((key, field)) => (key.to_owned(), Some(Field { name: field.to_owned(), bytes: bytes.clone() })),
+            Some((key, field)) => {
+                (key.to_owned(), Some(Field { name: field.to_owned(), bytes: bytes.clone() }))
+            }
             None => (String::new(), None),
         };
         if let (Some(sample), Some(field)) = (&mut open, &field)
@@ -147,17 +153,27 @@ impl Sample {
             let place = self.fields.iter().position(|field| field.name == named);
             return place.ok_or_else(|| NoTile::None(format!("has no field {named}")));
         }
-        let is_picture = |field: &Field| ENDINGS.contains(&ending(&field.name).to_lowercase().as_str());
-        let pictures: Vec<usize> = (0..self.fields.len()).filter(|&place| is_picture(&self.fields[place])).collect();
+        let is_picture =
+            |field: &Field| ENDINGS.contains(&ending(&field.name).to_lowercase().as_str());
+        let pictures: Vec<usize> =
+            (0..self.fields.len()).filter(|&place| is_picture(&self.fields[place])).collect();
         match pictures[..] {
             [] => Err(NoTile::None("has no picture".to_owned())),
             [one] => Ok(one),
-            _ => Err(NoTile::Several(pictures.iter().map(|&place| &self.fields[place].name[..]).collect::<Vec<_>>().join(", "))),
+            _ => Err(NoTile::Several(
+                pictures
+                    .iter()
+                    .map(|&place| &self.fields[place].name[..])
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            )),
         }
     }
 
     pub fn append_to(&self, entries: &mut Entries) -> io::Result<()> {
-        self.fields.iter().try_for_each(|field| entries.append(&format!("{}.{}", self.key, field.name), &field.bytes))
+        self.fields.iter().try_for_each(|field| {
+            entries.append(&format!("{}.{}", self.key, field.name), &field.bytes)
+        })
     }
 
     /// The sample once more, with a variant in the place of field `tile`.
@@ -172,7 +188,8 @@ impl Sample {
         let key = variant_key(&self.key, number);
         for (place, field) in self.fields.iter().enumerate() {
             match place == tile {
-                true => entries.append(&format!("{key}.{}", renamed(&field.name, format)), &variant.picture)?,
+                true => entries
+                    .append(&format!("{key}.{}", renamed(&field.name, format)), &variant.picture)?,
                 // The tile may be a variant itself; what it came from is told by its own key and file.
                 false if field.name == PROVENANCE => {}
                 false => entries.append(&format!("{key}.{}", field.name), &field.bytes)?,
@@ -210,13 +227,20 @@ mod tests {
     fn the_only_picture_is_the_tile_and_several_are_asked_about() {
         let sample = |names: &[&str]| Sample {
             key: "k".into(),
-            fields: names.iter().map(|name| Field { name: (*name).into(), bytes: Bytes::new() }).collect(),
+            fields: names
+                .iter()
+                .map(|name| Field { name: (*name).into(), bytes: Bytes::new() })
+                .collect(),
         };
         assert_eq!(sample(&["cls", "input.PNG"]).tile(None).unwrap(), 1);
         assert!(matches!(sample(&["cls"]).tile(None), Err(NoTile::None(_))));
         let masked = sample(&["mask.png", "png"]);
-        assert!(matches!(masked.tile(None), Err(NoTile::Several(names)) if names == "mask.png, png"));
+        assert!(
+            matches!(masked.tile(None), Err(NoTile::Several(names)) if names == "mask.png, png")
+        );
         assert_eq!(masked.tile(Some("png")).unwrap(), 1);
-        assert!(matches!(masked.tile(Some("tif")), Err(NoTile::None(said)) if said.contains("tif")));
+        assert!(
+            matches!(masked.tile(Some("tif")), Err(NoTile::None(said)) if said.contains("tif"))
+        );
     }
 }

@@ -35,7 +35,12 @@ pub struct Line {
 
 impl Line {
     pub fn bad(bad: &Bad) -> Self {
-        Self { end: 0, tiles: 0, variants: 0, bad: Some(BadTile { name: bad.name.clone(), reason: bad.reason.clone() }) }
+        Self {
+            end: 0,
+            tiles: 0,
+            variants: 0,
+            bad: Some(BadTile { name: bad.name.clone(), reason: bad.reason.clone() }),
+        }
     }
 }
 
@@ -83,13 +88,23 @@ impl Unfinished {
         let (path, journal_path) = (home.unfinished(tar), journal(home, tar));
         let folder = path.parent().expect("it lies in the work of a part");
         fs::create_dir_all(folder).map_err(unwritable(folder))?;
-        let open = |path: &Path| OpenOptions::new().create(true).write(true).truncate(false).open(path).map_err(unwritable(path));
+        let open = |path: &Path| {
+            OpenOptions::new()
+                .create(true)
+                .write(true)
+                .truncate(false)
+                .open(path)
+                .map_err(unwritable(path))
+        };
         let (mut file, mut journal) = (open(&path)?, open(&journal_path)?);
         let length = file.metadata().map_err(unreadable(&path))?.len();
         // After a loss of power the tar may be shorter than its journal says.
-        let there: Vec<(Line, u64)> = lines(&journal_path)?.into_iter().take_while(|(line, _)| line.end <= length).collect();
+        let there: Vec<(Line, u64)> =
+            lines(&journal_path)?.into_iter().take_while(|(line, _)| line.end <= length).collect();
         let (end, of_journal) = there.last().map_or((0, 0), |(line, at)| (line.end, *at));
-        let cut = |file: &mut File, end: u64| file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end)));
+        let cut = |file: &mut File, end: u64| {
+            file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end)))
+        };
         cut(&mut file, end).map_err(unwritable(&path))?;
         cut(&mut journal, of_journal).map_err(unwritable(&journal_path))?;
         Ok(Self { tar: tar.to_owned(), path, file, journal, end, items: there.len() as u64 })
@@ -114,10 +129,15 @@ impl Unfinished {
     /// When that cannot be done.
     pub fn finish(mut self, home: &Home) -> Result<(), AugmentError> {
         let place = home.out.join(&self.tar);
-        self.file.write_all(&END).and_then(|()| self.file.sync_all()).map_err(unwritable(&self.path))?;
+        self.file
+            .write_all(&END)
+            .and_then(|()| self.file.sync_all())
+            .map_err(unwritable(&self.path))?;
         for (from, to) in [(journal(home, &self.tar), home.kept(&self.tar)), (self.path, place)] {
             let folder = to.parent().expect("a file below OUT has a folder");
-            fs::create_dir_all(folder).and_then(|()| fs::rename(&from, &to)).map_err(unwritable(&to))?;
+            fs::create_dir_all(folder)
+                .and_then(|()| fs::rename(&from, &to))
+                .map_err(unwritable(&to))?;
         }
         Ok(())
     }

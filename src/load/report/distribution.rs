@@ -68,7 +68,9 @@ pub fn bins(sorted: &[u32]) -> Vec<Bin> {
     let place = |us: u32| (f64::from(us.max(1)).log2() * BINS_PER_OCTAVE).floor() as i32;
     let bound = |place: i32| (f64::from(place) / BINS_PER_OCTAVE).exp2() / 1e3;
     let lowest = place(first);
-    let mut bins: Vec<Bin> = (lowest..=place(last)).map(|place| Bin { from_ms: bound(place), to_ms: bound(place + 1), count: 0 }).collect();
+    let mut bins: Vec<Bin> = (lowest..=place(last))
+        .map(|place| Bin { from_ms: bound(place), to_ms: bound(place + 1), count: 0 })
+        .collect();
     for &us in sorted {
         bins[(place(us) - lowest) as usize].count += 1;
     }
@@ -82,7 +84,15 @@ mod tests {
     #[test]
     fn percentiles_are_measured_values() {
         let thousand: Vec<u32> = (1..=1_000).collect();
-        let ranks = [(0.5, 500), (0.9, 900), (0.95, 950), (0.99, 990), (0.999, 999), (1.0, 1_000), (0.0, 1)];
+        let ranks = [
+            (0.5, 500),
+            (0.9, 900),
+            (0.95, 950),
+            (0.99, 990),
+            (0.999, 999),
+            (1.0, 1_000),
+            (0.0, 1),
+        ];
         for (share, value) in ranks {
             assert_eq!(percentile(&thousand, share), Some(value), "{share}");
         }
@@ -99,7 +109,8 @@ mod tests {
         let bins = bins(&latencies);
         assert_eq!(bins.iter().map(|bin| bin.count).sum::<usize>(), latencies.len());
         assert!(bins.windows(2).all(|pair| pair[0].to_ms == pair[1].from_ms));
-        let holding_a_second = bins.iter().find(|bin| bin.from_ms <= 5_000.0 && 5_000.0 < bin.to_ms).unwrap();
+        let holding_a_second =
+            bins.iter().find(|bin| bin.from_ms <= 5_000.0 && 5_000.0 < bin.to_ms).unwrap();
         assert_eq!(holding_a_second.count, 1);
     }
 }

@@ -95,10 +95,19 @@ struct SecondReport {
 }
 
 impl Report {
-    pub(super) fn new(args: &LoadArgs, model: Model, tiles_drawn_from: usize, tally: &Tally, ending: Ending) -> Self {
+    pub(super) fn new(
+        args: &LoadArgs,
+        model: Model,
+        tiles_drawn_from: usize,
+        tally: &Tally,
+        ending: Ending,
+    ) -> Self {
         let interrupted = ending == Ending::Interrupted;
         // Up to the last answer where nothing else ends it.
-        let end = tally.window.end.map_or(tally.last, |end| if interrupted { end.min(tally.last) } else { end });
+        let end = tally
+            .window
+            .end
+            .map_or(tally.last, |end| if interrupted { end.min(tally.last) } else { end });
         let window_s = end.saturating_duration_since(tally.window.start).as_secs_f64();
         let (begun, within) = (&tally.begun, &tally.within);
         let errored = begun.errored();
@@ -114,7 +123,12 @@ impl Report {
             tiles_drawn_from,
             interrupted,
             window_s,
-            requests: Requests { begun: begun.ok + errored, ok: begun.ok, in_time: begun.in_time, errored },
+            requests: Requests {
+                begun: begun.ok + errored,
+                ok: begun.ok,
+                in_time: begun.in_time,
+                errored,
+            },
             errors: begun.errors.clone(),
             throughput: Throughput {
                 requests_per_s: rate(within.ok),
@@ -146,7 +160,8 @@ impl Report {
     /// Writes the summary, and whatever files were asked for.
     pub(super) fn write(&self, args: &ReportArgs) -> Result<(), LoadError> {
         let to_stdout = args.json.as_deref() == Some(Path::new("-"));
-        let json = || serde_json::to_string_pretty(self).expect("a report is numbers and strings") + "\n";
+        let json =
+            || serde_json::to_string_pretty(self).expect("a report is numbers and strings") + "\n";
         // Whoever closed standard output has seen enough.
         if to_stdout {
             eprint!("{}", self.to_text());
@@ -166,7 +181,15 @@ impl SecondReport {
         let latencies = sorted(&of.latencies);
         let percentile = |share| distribution::percentile(&latencies, share).map(distribution::ms);
         let &Second { ok, errored, tiles, variants, .. } = of;
-        Self { second, completed: ok, errored, tiles, variants, p50_ms: percentile(0.5), p99_ms: percentile(0.99) }
+        Self {
+            second,
+            completed: ok,
+            errored,
+            tiles,
+            variants,
+            p50_ms: percentile(0.5),
+            p99_ms: percentile(0.99),
+        }
     }
 }
 

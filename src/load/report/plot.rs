@@ -36,7 +36,8 @@ impl Scale {
                 ratio if ratio > 12.0 => &[1.0, 2.0, 5.0],
                 _ => &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0],
             };
-            let all = decades.flat_map(|decade| digits.iter().map(move |digit| digit * 10f64.powi(decade)));
+            let all = decades
+                .flat_map(|decade| digits.iter().map(move |digit| digit * 10f64.powi(decade)));
             return all.filter(|tick| (self.low..=self.high).contains(tick)).collect();
         }
         let step = nice((self.high - self.low) / 5.0);
@@ -48,7 +49,11 @@ impl Scale {
 /// The next of 1, 2, 5 × 10^k.
 fn nice(value: f64) -> f64 {
     let decade = 10f64.powf(value.log10().floor());
-    [1.0, 2.0, 5.0, 10.0].map(|digit| digit * decade).into_iter().find(|&step| step >= value * (1.0 - 1e-9)).unwrap_or(10.0 * decade)
+    [1.0, 2.0, 5.0, 10.0]
+        .map(|digit| digit * decade)
+        .into_iter()
+        .find(|&step| step >= value * (1.0 - 1e-9))
+        .unwrap_or(10.0 * decade)
 }
 
 /// One plot. Bars and lines are laid over each other in the order in which they are drawn.
@@ -75,12 +80,19 @@ impl Plot {
         let x = Scale { low, high, from: LEFT, to: WIDTH - RIGHT, logarithmic: frame.logarithmic };
         let step = nice(frame.y_high.max(1e-3) / 5.0);
         let y_high = (frame.y_high.max(1e-3) / step - 1e-9).ceil() * step;
-        let y = Scale { low: 0.0, high: y_high, from: HEIGHT - BOTTOM, to: TOP, logarithmic: false };
+        let y =
+            Scale { low: 0.0, high: y_high, from: HEIGHT - BOTTOM, to: TOP, logarithmic: false };
         let mut plot = Self { svg: String::new(), x, y };
-        plot.put(format_args!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">", frame.title));
+        plot.put(format_args!(
+            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">",
+            frame.title
+        ));
         for tick in y.ticks() {
             let at = y.at(tick);
-            plot.put(format_args!("<line class=\"grid\" x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>", WIDTH - RIGHT));
+            plot.put(format_args!(
+                "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>",
+                WIDTH - RIGHT
+            ));
             plot.text(LEFT - 8.0, at + 4.0, "end", &number(tick));
         }
         for tick in x.ticks() {
@@ -93,7 +105,13 @@ impl Plot {
     }
 
     /// A bar from `from` to `to` of the x axis, standing on `base`; `said` appears on hovering.
-    pub fn bar(&mut self, class: &str, (from, to): (f64, f64), (base, height): (f64, f64), said: &str) {
+    pub fn bar(
+        &mut self,
+        class: &str,
+        (from, to): (f64, f64),
+        (base, height): (f64, f64),
+        said: &str,
+    ) {
         let (left, right) = (self.x.at(from), self.x.at(to));
         let (bottom, top) = (self.y.at(base), self.y.at(base + height));
         if bottom - top <= 0.0 {
@@ -113,7 +131,9 @@ impl Plot {
         let mut path = String::new();
         let mut run = 0;
         let mut last = (0.0, 0.0);
-        let dot = |run: usize, (x, y): (f64, f64)| if run == 1 { format!("M{:.1} {y:.1}h4", x - 2.0) } else { String::new() };
+        let dot = |run: usize, (x, y): (f64, f64)| {
+            if run == 1 { format!("M{:.1} {y:.1}h4", x - 2.0) } else { String::new() }
+        };
         for (x, y) in points {
             let Some(y) = y else {
                 path += &dot(run, last);
@@ -131,7 +151,10 @@ impl Plot {
     /// An upright line with a name.
     pub fn mark(&mut self, x: f64, name: &str) {
         let at = self.x.at(x);
-        self.put(format_args!("<line class=\"mark\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{}\"/>", HEIGHT - BOTTOM));
+        self.put(format_args!(
+            "<line class=\"mark\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{}\"/>",
+            HEIGHT - BOTTOM
+        ));
         let (x, anchor) = if at > WIDTH * 0.8 { (at - 4.0, "end") } else { (at + 4.0, "start") };
         self.text(x, TOP + 9.0, anchor, name);
     }
@@ -142,7 +165,9 @@ impl Plot {
     }
 
     fn text(&mut self, x: f64, y: f64, anchor: &str, text: &str) {
-        self.put(format_args!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>"));
+        self.put(format_args!(
+            "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>"
+        ));
     }
 
     fn put(&mut self, what: std::fmt::Arguments<'_>) {
@@ -164,7 +189,11 @@ pub fn number(value: f64) -> String {
 
 fn trimmed(value: f64, digits: usize) -> String {
     let text = format!("{value:.digits$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
 }
 
 #[cfg(test)]
@@ -185,10 +214,24 @@ mod tests {
 
     #[test]
     fn a_line_is_broken_where_nothing_was_measured() {
-        let mut plot = Plot::new(&Frame { title: "", x: (0.0, 4.0), x_label: "", logarithmic: false, y_high: 1.0, y_label: "" });
-        plot.line("p50", [(0.0, Some(1.0)), (1.0, Some(0.5)), (2.0, None), (3.0, Some(1.0))].into_iter());
+        let mut plot = Plot::new(&Frame {
+            title: "",
+            x: (0.0, 4.0),
+            x_label: "",
+            logarithmic: false,
+            y_high: 1.0,
+            y_label: "",
+        });
+        plot.line(
+            "p50",
+            [(0.0, Some(1.0)), (1.0, Some(0.5)), (2.0, None), (3.0, Some(1.0))].into_iter(),
+        );
         let svg = plot.end();
         let path = svg.split(" d=\"").nth(1).unwrap().split('"').next().unwrap();
-        assert_eq!((path.matches('M').count(), path.matches('L').count(), path.matches('h').count()), (3, 1, 1), "{path}");
+        assert_eq!(
+            (path.matches('M').count(), path.matches('L').count(), path.matches('h').count()),
+            (3, 1, 1),
+            "{path}"
+        );
     }
 }

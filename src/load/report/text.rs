@@ -15,7 +15,15 @@ impl Report {
         let mut out = String::new();
         let Self { model, requests, throughput: rate, .. } = self;
         let ended = if self.interrupted { ", interrupted" } else { "" };
-        writeln!(out, "{}/{} at {}: {:.1} s{ended}, {}", model.name, model.version, self.options.url, self.window_s, self.pace())?;
+        writeln!(
+            out,
+            "{}/{} at {}: {:.1} s{ended}, {}",
+            model.name,
+            model.version,
+            self.options.url,
+            self.window_s,
+            self.pace()
+        )?;
         writeln!(out, "{}", self.asked())?;
         writeln!(out)?;
         writeln!(
@@ -23,10 +31,19 @@ impl Report {
             "  requests/s {:>12.1}   ({} begun, {} ok, {} errors)",
             rate.requests_per_s, requests.begun, requests.ok, requests.errored
         )?;
-        writeln!(out, "  goodput/s  {:>12.1}   ({} in time)", rate.goodput_per_s, requests.in_time)?;
+        writeln!(
+            out,
+            "  goodput/s  {:>12.1}   ({} in time)",
+            rate.goodput_per_s, requests.in_time
+        )?;
         writeln!(out, "  tiles/s    {:>12.1}", rate.tiles_per_s)?;
         writeln!(out, "  variants/s {:>12.1}", rate.variants_per_s)?;
-        writeln!(out, "  MiB/s      {:>12.1} out {:>10.1} in", mib(rate.bytes_out_per_s), mib(rate.bytes_in_per_s))?;
+        writeln!(
+            out,
+            "  MiB/s      {:>12.1} out {:>10.1} in",
+            mib(rate.bytes_out_per_s),
+            mib(rate.bytes_in_per_s)
+        )?;
         writeln!(out)?;
         writeln!(out, "{}", line("latency ms", &self.latency_ms))?;
         if self.options.pace.rate.is_some() {
@@ -41,7 +58,12 @@ impl Report {
             )?;
         }
         for (kind, errors) in &self.errors {
-            writeln!(out, "  error        {kind} × {}: {}", errors.count, first_line(&errors.first))?;
+            writeln!(
+                out,
+                "  error        {kind} × {}: {}",
+                errors.count,
+                first_line(&errors.first)
+            )?;
         }
         Ok(out)
     }
@@ -58,16 +80,24 @@ impl Report {
     /// What they asked for.
     pub(super) fn asked(&self) -> String {
         let (ask, tiles) = (&self.options.ask, &self.options.tiles);
-        let list = |numbers: &[usize]| numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(" or ");
+        let list = |numbers: &[usize]| {
+            numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(" or ")
+        };
         let named = match tiles.by {
             By::Key => "key",
             By::Tile if tiles.unique => "new tile",
             By::Tile => "tile",
         };
-        let counted = |numbers: &[usize], name: &str| format!("{} {name}{}", list(numbers), if numbers == [1] { "" } else { "s" });
-        let (count, variants) = (counted(&ask.tiles_per_request, named), counted(&ask.variants, "variant"));
+        let counted = |numbers: &[usize], name: &str| {
+            format!("{} {name}{}", list(numbers), if numbers == [1] { "" } else { "s" })
+        };
+        let (count, variants) =
+            (counted(&ask.tiles_per_request, named), counted(&ask.variants, "variant"));
         let (form, accept, method) = (typed(&ask.form), typed(&ask.accept), typed(&ask.method));
-        format!("{count} × {variants}, {method}, {form} in, {accept} out, seed {}", self.options.seed())
+        format!(
+            "{count} × {variants}, {method}, {form} in, {accept} out, seed {}",
+            self.options.seed()
+        )
     }
 }
 

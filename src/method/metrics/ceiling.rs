@@ -21,7 +21,13 @@ pub enum Ceiling<'a> {
 ///
 /// # Panics
 /// When a length is not the geometry's, or there is no such patch.
-pub fn rank_ceiling_psnr(tile: &[u8], geometry: &Geometry, order: PixelOrder, normalisation: &Normalisation, kind: Ceiling) -> f64 {
+pub fn rank_ceiling_psnr(
+    tile: &[u8],
+    geometry: &Geometry,
+    order: PixelOrder,
+    normalisation: &Normalisation,
+    kind: Ceiling,
+) -> f64 {
     let (size, rank) = (geometry.patch_size(), geometry.rank());
     if rank >= size {
         return f64::INFINITY;
@@ -36,16 +42,23 @@ pub fn rank_ceiling_psnr(tile: &[u8], geometry: &Geometry, order: PixelOrder, no
         }
         Ceiling::Shared => {
             for channel in 0..3 {
-                let own: Vec<f64> = rows.chunks_exact(plane).skip(channel).step_by(3).flatten().copied().collect();
+                let own: Vec<f64> =
+                    rows.chunks_exact(plane).skip(channel).step_by(3).flatten().copied().collect();
                 let basis = basis(&own, size, rank);
-                rows.chunks_exact_mut(plane).skip(channel).step_by(3).for_each(|rows| project(rows, &basis, size));
+                rows.chunks_exact_mut(plane)
+                    .skip(channel)
+                    .step_by(3)
+                    .for_each(|rows| project(rows, &basis, size));
             }
         }
         Ceiling::Foreign { tile, patch } => {
             let foreign = product_rows(tile, geometry, order, normalisation);
             for channel in 0..3 {
                 let basis = basis(&foreign[(patch * 3 + channel) * plane..][..plane], size, rank);
-                rows.chunks_exact_mut(plane).skip(channel).step_by(3).for_each(|rows| project(rows, &basis, size));
+                rows.chunks_exact_mut(plane)
+                    .skip(channel)
+                    .step_by(3)
+                    .for_each(|rows| project(rows, &basis, size));
             }
         }
     }
@@ -53,7 +66,12 @@ pub fn rank_ceiling_psnr(tile: &[u8], geometry: &Geometry, order: PixelOrder, no
 }
 
 /// Standardised values as the product holds them, `[N, C, P, P]`.
-fn product_rows(tile: &[u8], geometry: &Geometry, order: PixelOrder, normalisation: &Normalisation) -> Vec<f64> {
+fn product_rows(
+    tile: &[u8],
+    geometry: &Geometry,
+    order: PixelOrder,
+    normalisation: &Normalisation,
+) -> Vec<f64> {
     let mut values = vec![0.0; tile.len()];
     let mut product = vec![0.0; tile.len()];
     normalisation.to_values(tile, &mut values);
@@ -61,7 +79,12 @@ fn product_rows(tile: &[u8], geometry: &Geometry, order: PixelOrder, normalisati
     product.into_iter().map(f64::from).collect()
 }
 
-fn pixels(rows: &[f64], geometry: &Geometry, order: PixelOrder, normalisation: &Normalisation) -> Vec<u8> {
+fn pixels(
+    rows: &[f64],
+    geometry: &Geometry,
+    order: PixelOrder,
+    normalisation: &Normalisation,
+) -> Vec<u8> {
     let product: Vec<f32> = rows.iter().map(|v| *v as f32).collect();
     let mut values = vec![0.0; product.len()];
     let mut tile = vec![0; product.len()];
@@ -76,9 +99,18 @@ fn basis(rows: &[f64], size: usize, rank: usize) -> Vec<Vec<f64>> {
     // Columns of the matrix above, columns of V below, so that one rotation turns both.
     let height = rows.len() / size;
     let mut columns: Vec<Vec<f64>> = (0..size)
-        .map(|j| rows.iter().skip(j).step_by(size).copied().chain((0..size).map(|i| f64::from(u8::from(i == j)))).collect())
+        .map(|j| {
+            rows.iter()
+                .skip(j)
+                .step_by(size)
+                .copied()
+                .chain((0..size).map(|i| f64::from(u8::from(i == j))))
+                .collect()
+        })
         .collect();
-    let dot = |a: &[f64], b: &[f64]| a[..height].iter().zip(&b[..height]).map(|(a, b)| a * b).sum::<f64>();
+    let dot = |a: &[f64], b: &[f64]| {
+        a[..height].iter().zip(&b[..height]).map(|(a, b)| a * b).sum::<f64>()
+    };
     // Convergence is quadratic; ten sweeps are plenty for any patch.
     for _sweep in 0..30 {
         let mut rotated = false;
@@ -115,7 +147,8 @@ fn rotate(a: &mut [f64], b: &mut [f64], zeta: f64) {
 /// Replaces every row `[size]` by its projection on an orthonormal basis.
 fn project(rows: &mut [f64], basis: &[Vec<f64>], size: usize) {
     for row in rows.chunks_exact_mut(size) {
-        let coefficients: Vec<f64> = basis.iter().map(|axis| axis.iter().zip(&*row).map(|(a, v)| a * v).sum()).collect();
+        let coefficients: Vec<f64> =
+            basis.iter().map(|axis| axis.iter().zip(&*row).map(|(a, v)| a * v).sum()).collect();
         row.fill(0.0);
         for (coefficient, axis) in coefficients.iter().zip(basis) {
             row.iter_mut().zip(axis).for_each(|(v, a)| *v += coefficient * a);

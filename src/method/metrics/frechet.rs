@@ -30,7 +30,9 @@ impl<'a> Features<'a> {
     fn mean(&self) -> Vec<f64> {
         let mut mean = vec![0.0; self.width];
         for row in self.rows() {
-            mean.iter_mut().zip(row).for_each(|(mean, v)| *mean += f64::from(*v) / self.len() as f64);
+            mean.iter_mut()
+                .zip(row)
+                .for_each(|(mean, v)| *mean += f64::from(*v) / self.len() as f64);
         }
         mean
     }
@@ -38,7 +40,11 @@ impl<'a> Features<'a> {
     /// Rows less their mean, over √(n−1): the product of their transpose with them is the covariance.
     fn spread(&self, mean: &[f64]) -> Vec<Vec<f64>> {
         let scale = ((self.len() - 1) as f64).sqrt();
-        self.rows().map(|row| row.iter().zip(mean).map(|(v, mean)| (f64::from(*v) - mean) / scale).collect()).collect()
+        self.rows()
+            .map(|row| {
+                row.iter().zip(mean).map(|(v, mean)| (f64::from(*v) - mean) / scale).collect()
+            })
+            .collect()
     }
 }
 
@@ -77,7 +83,10 @@ pub fn kernel_distance(a: Features, b: Features) -> f64 {
         (product / a.width as f64 + 1.0).powi(3)
     };
     let within = |set: Features| {
-        let pairs = set.rows().enumerate().flat_map(|(i, x)| set.rows().skip(i + 1).map(move |y| kernel(x, y)));
+        let pairs = set
+            .rows()
+            .enumerate()
+            .flat_map(|(i, x)| set.rows().skip(i + 1).map(move |y| kernel(x, y)));
         2.0 * pairs.sum::<f64>() / (set.len() * (set.len() - 1)) as f64
     };
     let across: f64 = a.rows().flat_map(|x| b.rows().map(move |y| kernel(x, y))).sum();
@@ -123,7 +132,9 @@ mod tests {
     use super::*;
 
     fn set(rows: usize, offset: usize) -> Vec<f32> {
-        (0..rows * 6).map(|i| ((i * i * 5 + i * 11 + offset * 17) % 23) as f32 / 9.0 + offset as f32).collect()
+        (0..rows * 6)
+            .map(|i| ((i * i * 5 + i * 11 + offset * 17) % 23) as f32 / 9.0 + offset as f32)
+            .collect()
     }
 
     #[test]

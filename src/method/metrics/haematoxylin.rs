@@ -37,7 +37,9 @@ pub fn dice(a: &[bool], b: &[bool]) -> f64 {
 
 /// The middle of the bin below which and above which values differ most: the largest w₀w₁(μ₀−μ₁)².
 fn otsu(values: &[f32]) -> f32 {
-    let (low, high) = values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), v| (low.min(*v), high.max(*v)));
+    let (low, high) = values
+        .iter()
+        .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), v| (low.min(*v), high.max(*v)));
     if low >= high {
         return high;
     }
@@ -70,7 +72,10 @@ mod tests {
     fn dark_blue_is_marked_and_pink_is_not_however_pale_the_picture() {
         let picture = |fade: u8| -> Vec<u8> {
             (0..100u8)
-                .flat_map(|i| if i % 4 == 0 { [80, 60, 140] } else { [220, 160, 190] }.map(|v: u8| v + (255 - v) / 10 * fade))
+                .flat_map(|i| {
+                    if i % 4 == 0 { [80, 60, 140] } else { [220, 160, 190] }
+                        .map(|v: u8| v + (255 - v) / 10 * fade)
+                })
                 .collect()
         };
         let mask = haematoxylin_mask(&picture(0));

@@ -61,7 +61,8 @@ impl ColorHistogram {
     /// different numbers of pixels. NaN when either has counted none.
     pub fn wasserstein(&self, other: &Self) -> f64 {
         let channel = |ours: &[u64; 256], theirs: &[u64; 256]| {
-            let (our_sum, their_sum) = (ours.iter().sum::<u64>() as f64, theirs.iter().sum::<u64>() as f64);
+            let (our_sum, their_sum) =
+                (ours.iter().sum::<u64>() as f64, theirs.iter().sum::<u64>() as f64);
             let (mut ours_below, mut theirs_below) = (0, 0);
             let mut distance = 0.0;
             for (our, their) in ours.iter().zip(theirs) {
@@ -98,14 +99,18 @@ mod tests {
     fn wasserstein_is_how_far_levels_move() {
         assert_eq!(wasserstein(&[10, 20, 30], &[13, 20, 24]), 3.0, "(3 + 0 + 6) / 3");
         // Half the red pixels move by 100; order does not matter.
-        assert!((wasserstein(&[0, 5, 5, 100, 5, 5], &[100, 5, 5, 100, 5, 5]) - 50.0 / 3.0).abs() < 1e-12);
+        assert!(
+            (wasserstein(&[0, 5, 5, 100, 5, 5], &[100, 5, 5, 100, 5, 5]) - 50.0 / 3.0).abs()
+                < 1e-12
+        );
         assert_eq!(wasserstein(&[0, 1, 2, 9, 8, 7], &[9, 8, 7, 0, 1, 2]), 0.0);
         assert_eq!(wasserstein(&[0; 3], &[255; 3]), 255.0);
     }
 
     #[test]
     fn pooled_histograms_of_different_sizes_compare_as_distributions() {
-        let (mut one, mut three, mut half) = (ColorHistogram::default(), ColorHistogram::default(), ColorHistogram::default());
+        let (mut one, mut three, mut half) =
+            (ColorHistogram::default(), ColorHistogram::default(), ColorHistogram::default());
         one.add(&[7; 3]);
         half.add(&[7; 3]);
         three.add(&[7; 6]);

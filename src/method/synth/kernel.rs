@@ -61,7 +61,10 @@ fn dispatch<const FUSED: bool, const WIDE: bool>(band: &Band, planes: &mut [u8],
 
 /// Common patch sides and ranks get code of their own; any other runs too.
 #[inline(always)]
-fn by_geometry<const FUSED: bool, const WIDE: bool, const PLANAR: bool>(band: &Band, target: &mut [u8]) {
+fn by_geometry<const FUSED: bool, const WIDE: bool, const PLANAR: bool>(
+    band: &Band,
+    target: &mut [u8],
+) {
     match (band.size, band.rank) {
         (16, 8) if WIDE => product::<16, FUSED, PLANAR>(band, 8, target),
         (16, 16) if WIDE => product::<16, FUSED, PLANAR>(band, 16, target),
@@ -78,11 +81,17 @@ const BLOCK: usize = 4;
 
 /// A patch side known when compiled, so that rows are whole vectors.
 #[inline(always)]
-fn product<const P: usize, const FUSED: bool, const PLANAR: bool>(band: &Band, rank: usize, target: &mut [u8]) {
+fn product<const P: usize, const FUSED: bool, const PLANAR: bool>(
+    band: &Band,
+    rank: usize,
+    target: &mut [u8],
+) {
     let half = CHANNELS * P * rank;
     let width = band.anatomy.len() / half * P;
     let order = if PLANAR { PixelOrder::Planar } else { PixelOrder::Interleaved };
-    let table = |values: &[f32]| -> [[f32; P]; CHANNELS] { values.as_chunks().0.try_into().expect("[3, P]") };
+    let table = |values: &[f32]| -> [[f32; P]; CHANNELS] {
+        values.as_chunks().0.try_into().expect("[3, P]")
+    };
     let (scale, offset) = (table(band.scale), table(band.offset));
     for (patch, anatomy) in band.anatomy.chunks_exact(half).enumerate() {
         let style = &band.characteristics[patch * band.stride..][..half];
@@ -92,9 +101,14 @@ fn product<const P: usize, const FUSED: bool, const PLANAR: bool>(band: &Band, r
                 let sums = times::<P, FUSED>(rows, &style.as_chunks().0[..rank]);
                 for (r, sums) in sums.iter().enumerate() {
                     let (start, phase) = place(order, P, width, patch, (plane, block * BLOCK + r));
-                    let bytes: &mut [u8; P] = target[start..].first_chunk_mut().expect("the product fills the target");
+                    let bytes: &mut [u8; P] =
+                        target[start..].first_chunk_mut().expect("the product fills the target");
                     for j in 0..P {
-                        bytes[j] = to_byte(multiply_add::<FUSED>(sums[j], scale[phase][j], offset[phase][j]));
+                        bytes[j] = to_byte(multiply_add::<FUSED>(
+                            sums[j],
+                            scale[phase][j],
+                            offset[phase][j],
+                        ));
                     }
                 }
             }
@@ -137,8 +151,10 @@ fn product_any(band: &Band, target: &mut [u8]) {
             let style = &style[plane * rank * size..][..rank * size];
             let (start, phase) = place(band.order, size, width, patch, (plane, row_of_plane));
             for (j, pixel) in target[start..][..size].iter_mut().enumerate() {
-                let sum: f32 = row.iter().zip(style[j..].iter().step_by(size)).map(|(a, b)| a * b).sum();
-                *pixel = to_byte(sum * band.scale[phase * size + j] + band.offset[phase * size + j]);
+                let sum: f32 =
+                    row.iter().zip(style[j..].iter().step_by(size)).map(|(a, b)| a * b).sum();
+                *pixel =
+                    to_byte(sum * band.scale[phase * size + j] + band.offset[phase * size + j]);
             }
         }
     }
@@ -146,7 +162,13 @@ fn product_any(band: &Band, target: &mut [u8]) {
 
 /// Where a row of the product goes, and which row of the scale table it takes.
 #[inline(always)]
-fn place(order: PixelOrder, size: usize, width: usize, patch: usize, (plane, row): (usize, usize)) -> (usize, usize) {
+fn place(
+    order: PixelOrder,
+    size: usize,
+    width: usize,
+    patch: usize,
+    (plane, row): (usize, usize),
+) -> (usize, usize) {
     let q = plane * size + row;
     match order {
         // Into planes [C, P, W].
@@ -164,7 +186,9 @@ fn place(order: PixelOrder, size: usize, width: usize, patch: usize, (plane, row
 fn interleave(planes: &[u8], out: &mut [u8]) {
     let (red, rest) = planes.split_at(planes.len() / CHANNELS);
     let (green, blue) = rest.split_at(rest.len() / 2);
-    for (((pixel, r), g), b) in out.as_chunks_mut::<CHANNELS>().0.iter_mut().zip(red).zip(green).zip(blue) {
+    for (((pixel, r), g), b) in
+        out.as_chunks_mut::<CHANNELS>().0.iter_mut().zip(red).zip(green).zip(blue)
+    {
         *pixel = [*r, *g, *b];
     }
 }

@@ -90,14 +90,24 @@ impl Synthesiser {
     pub fn scratch(&self) -> Scratch {
         let band = self.geometry.grid() * self.geometry.half();
         let planes = CHANNELS * self.geometry.patch_size() * self.geometry.image_size();
-        Scratch { anatomy: vec![0.0; band], characteristics: vec![0.0; band], planes: vec![0; planes] }
+        Scratch {
+            anatomy: vec![0.0; band],
+            characteristics: vec![0.0; band],
+            planes: vec![0; planes],
+        }
     }
 
     /// One style for every patch. `anatomy` `[N, h]`, `style` `[h]`, `out` `[H, W, 3] u8`.
     ///
     /// # Panics
     /// When a length is not the geometry's, or `scratch` was made for another one.
-    pub fn broadcast<T: Element>(&self, anatomy: &[T], style: &[f32], scratch: &mut Scratch, out: &mut [u8]) {
+    pub fn broadcast<T: Element>(
+        &self,
+        anatomy: &[T],
+        style: &[f32],
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) {
         self.broadcast_each(anatomy, &[style], scratch, &mut [out]);
     }
 
@@ -106,7 +116,13 @@ impl Synthesiser {
     ///
     /// # Panics
     /// When a length is not the geometry's, `scratch` was made for another one, or there are not as many styles as tiles.
-    pub fn broadcast_each<T: Element>(&self, anatomy: &[T], styles: &[&[f32]], scratch: &mut Scratch, outs: &mut [&mut [u8]]) {
+    pub fn broadcast_each<T: Element>(
+        &self,
+        anatomy: &[T],
+        styles: &[&[f32]],
+        scratch: &mut Scratch,
+        outs: &mut [&mut [u8]],
+    ) {
         assert_eq!(styles.len(), outs.len(), "a style for each tile");
         for (style, out) in styles.iter().zip(outs.iter()) {
             assert_eq!(style.len(), self.geometry.half(), "style is [h]");
@@ -116,7 +132,11 @@ impl Synthesiser {
         for (band, anatomy) in self.bands(anatomy).enumerate() {
             let anatomy = T::widen(anatomy, &mut scratch.anatomy);
             for (style, out) in styles.iter().zip(outs.iter_mut()) {
-                kernel::synthesise(&self.band(anatomy, style, 0), &mut scratch.planes, &mut out[band * band_bytes..][..band_bytes]);
+                kernel::synthesise(
+                    &self.band(anatomy, style, 0),
+                    &mut scratch.planes,
+                    &mut out[band * band_bytes..][..band_bytes],
+                );
             }
         }
     }
@@ -125,13 +145,29 @@ impl Synthesiser {
     ///
     /// # Panics
     /// When a length is not the geometry's, or `scratch` was made for another one.
-    pub fn aligned<T: Element, S: Element>(&self, anatomy: &[T], characteristics: &[S], scratch: &mut Scratch, out: &mut [u8]) {
-        assert_eq!(characteristics.len(), self.geometry.tile_latent(), "characteristics are [N, h]");
+    pub fn aligned<T: Element, S: Element>(
+        &self,
+        anatomy: &[T],
+        characteristics: &[S],
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) {
+        assert_eq!(
+            characteristics.len(),
+            self.geometry.tile_latent(),
+            "characteristics are [N, h]"
+        );
         self.check(anatomy.len(), scratch, out);
-        for ((anatomy, characteristics), out) in self.bands(anatomy).zip(self.bands(characteristics)).zip(self.out_bands(out)) {
+        for ((anatomy, characteristics), out) in
+            self.bands(anatomy).zip(self.bands(characteristics)).zip(self.out_bands(out))
+        {
             let anatomy = T::widen(anatomy, &mut scratch.anatomy);
             let characteristics = S::widen(characteristics, &mut scratch.characteristics);
-            kernel::synthesise(&self.band(anatomy, characteristics, self.geometry.half()), &mut scratch.planes, out);
+            kernel::synthesise(
+                &self.band(anatomy, characteristics, self.geometry.half()),
+                &mut scratch.planes,
+                out,
+            );
         }
     }
 
@@ -142,10 +178,14 @@ impl Synthesiser {
     /// When a length is not the geometry's.
     pub fn blend_into<S: Element>(&self, own: &[S], style: &[f32], strength: f32, out: &mut [f32]) {
         let half = self.geometry.half();
-        assert_eq!((own.len(), style.len(), out.len()), (self.geometry.tile_latent(), half, self.geometry.tile_latent()));
+        assert_eq!(
+            (own.len(), style.len(), out.len()),
+            (self.geometry.tile_latent(), half, self.geometry.tile_latent())
+        );
         let mut row = [0.0; 256];
         for (own, out) in own.chunks_exact(half).zip(out.chunks_exact_mut(half)) {
-            let pieces = own.chunks(row.len()).zip(style.chunks(row.len())).zip(out.chunks_mut(row.len()));
+            let pieces =
+                own.chunks(row.len()).zip(style.chunks(row.len())).zip(out.chunks_mut(row.len()));
             for ((own, style), out) in pieces {
                 for ((out, own), style) in out.iter_mut().zip(S::widen(own, &mut row)).zip(style) {
                     *out = own * (1.0 - strength) + style * strength;
@@ -159,7 +199,11 @@ impl Synthesiser {
         let planes = CHANNELS * self.geometry.patch_size() * self.geometry.image_size();
         assert_eq!(anatomy, self.geometry.tile_latent(), "anatomy is [N, h]");
         assert_eq!(out.len(), self.geometry.tile_bytes(), "out is [H, W, 3]");
-        assert_eq!((scratch.anatomy.len(), scratch.planes.len()), (band, planes), "scratch of this synthesiser");
+        assert_eq!(
+            (scratch.anatomy.len(), scratch.planes.len()),
+            (band, planes),
+            "scratch of this synthesiser"
+        );
     }
 
     fn bands<'a, T>(&self, latents: &'a [T]) -> std::slice::ChunksExact<'a, T> {
@@ -170,9 +214,23 @@ impl Synthesiser {
         out.chunks_exact_mut(CHANNELS * self.geometry.patch_size() * self.geometry.image_size())
     }
 
-    fn band<'a>(&'a self, anatomy: &'a [f32], characteristics: &'a [f32], stride: usize) -> Band<'a> {
+    fn band<'a>(
+        &'a self,
+        anatomy: &'a [f32],
+        characteristics: &'a [f32],
+        stride: usize,
+    ) -> Band<'a> {
         let (size, rank) = (self.geometry.patch_size(), self.geometry.rank());
-        Band { size, rank, order: self.order, scale: &self.scale, offset: &self.offset, anatomy, characteristics, stride }
+        Band {
+            size,
+            rank,
+            order: self.order,
+            scale: &self.scale,
+            offset: &self.offset,
+            anatomy,
+            characteristics,
+            stride,
+        }
     }
 }
 

@@ -6,13 +6,24 @@ use super::super::geometry::{CHANNELS, Geometry};
 use super::super::patches::PixelOrder;
 
 /// Standardised values `[C, H, W] f32` from anatomy `[N, h]` and one style `[h]` for every patch.
-pub fn values_broadcast(geometry: &Geometry, order: PixelOrder, anatomy: &[f32], style: &[f32]) -> Vec<f32> {
+pub fn values_broadcast(
+    geometry: &Geometry,
+    order: PixelOrder,
+    anatomy: &[f32],
+    style: &[f32],
+) -> Vec<f32> {
     values_aligned(geometry, order, anatomy, &style.repeat(geometry.patches()))
 }
 
 /// Standardised values `[C, H, W] f32` from anatomy `[N, h]` and characteristics `[N, h]`, patch by patch.
-pub fn values_aligned(geometry: &Geometry, order: PixelOrder, anatomy: &[f32], characteristics: &[f32]) -> Vec<f32> {
-    let (side, size, rank, half) = (geometry.image_size(), geometry.patch_size(), geometry.rank(), geometry.half());
+pub fn values_aligned(
+    geometry: &Geometry,
+    order: PixelOrder,
+    anatomy: &[f32],
+    characteristics: &[f32],
+) -> Vec<f32> {
+    let (side, size, rank, half) =
+        (geometry.image_size(), geometry.patch_size(), geometry.rank(), geometry.half());
     let mut values = vec![0.0; geometry.tile_bytes()];
     for patch in 0..geometry.patches() {
         let za = &anatomy[patch * half..][..half];
@@ -20,7 +31,9 @@ pub fn values_aligned(geometry: &Geometry, order: PixelOrder, anatomy: &[f32], c
         let (top, left) = (patch / geometry.grid() * size, patch % geometry.grid() * size);
         for index in 0..geometry.patch_values() {
             let (plane, i, j) = (index / (size * size), index / size % size, index % size);
-            let product: f32 = (0..rank).map(|l| za[(plane * size + i) * rank + l] * zc[(plane * rank + l) * size + j]).sum();
+            let product: f32 = (0..rank)
+                .map(|l| za[(plane * size + i) * rank + l] * zc[(plane * rank + l) * size + j])
+                .sum();
             let (row, column, channel) = order.place(size, index);
             values[(channel * side + top + row) * side + left + column] = product;
         }

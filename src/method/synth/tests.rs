@@ -11,7 +11,16 @@ const ORDERS: [PixelOrder; 2] = [PixelOrder::Planar, PixelOrder::Interleaved];
 
 fn geometry(image_size: usize, patch_size: usize, rank: usize) -> Geometry {
     let embed_dim = 2 * CHANNELS * patch_size * rank;
-    Geometry::new(GeometrySpec { image_size, in_channels: 3, patch_size, embed_dim, depth: 1, num_heads: 1, mlp_ratio: 4.0 }).unwrap()
+    Geometry::new(GeometrySpec {
+        image_size,
+        in_channels: 3,
+        patch_size,
+        embed_dim,
+        depth: 1,
+        num_heads: 1,
+        mlp_ratio: 4.0,
+    })
+    .unwrap()
 }
 
 fn normalisation() -> Normalisation {
@@ -28,15 +37,23 @@ fn latents(len: usize, rank: usize, seed: u64) -> Vec<f32> {
 /// `[C, H, W]` values to `[H, W, C]` pixels, by the plain way.
 fn pixels(values: &[f32], normalisation: &Normalisation) -> Vec<u8> {
     let plane = values.len() / CHANNELS;
-    let pixel = |i: usize, c: usize| (values[c * plane + i] * normalisation.std[c] + normalisation.mean[c]) * 255.0;
-    (0..plane).flat_map(|i| [0, 1, 2].map(|c| pixel(i, c).round().clamp(0.0, 255.0) as u8)).collect()
+    let pixel = |i: usize, c: usize| {
+        (values[c * plane + i] * normalisation.std[c] + normalisation.mean[c]) * 255.0
+    };
+    (0..plane)
+        .flat_map(|i| [0, 1, 2].map(|c| pixel(i, c).round().clamp(0.0, 255.0) as u8))
+        .collect()
 }
 
 #[track_caller]
 fn assert_within_a_level(made: &[u8], expected: &[u8], what: &str) {
     let worst = made.iter().zip(expected).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
     let off = made.iter().zip(expected).filter(|(a, b)| a != b).count();
-    assert!(worst <= 1 && off * 100 <= made.len(), "{what}: {off} of {} bytes off, by up to {worst}", made.len());
+    assert!(
+        worst <= 1 && off * 100 <= made.len(),
+        "{what}: {off} of {} bytes off, by up to {worst}",
+        made.len()
+    );
 }
 
 /// Every side and rank that has code of its own, and their neighbours.
@@ -65,9 +82,11 @@ fn several_styles_at_once_are_the_same_as_one_after_the_other() {
     for order in ORDERS {
         let geometry = geometry(48, 16, 8);
         let synthesiser = Synthesiser::new(geometry, order, normalisation());
-        let anatomy: Vec<f16> = latents(geometry.tile_latent(), 8, 1).into_iter().map(f16::from_f32).collect();
+        let anatomy: Vec<f16> =
+            latents(geometry.tile_latent(), 8, 1).into_iter().map(f16::from_f32).collect();
         let styles: Vec<Vec<f32>> = (2..5).map(|seed| latents(geometry.half(), 8, seed)).collect();
-        let (mut alone, mut together) = (vec![vec![0; geometry.tile_bytes()]; 3], vec![vec![1; geometry.tile_bytes()]; 3]);
+        let (mut alone, mut together) =
+            (vec![vec![0; geometry.tile_bytes()]; 3], vec![vec![1; geometry.tile_bytes()]; 3]);
         let mut scratch = synthesiser.scratch();
         for (style, out) in styles.iter().zip(&mut alone) {
             synthesiser.broadcast(&anatomy, style, &mut scratch, out);
@@ -81,11 +100,16 @@ fn several_styles_at_once_are_the_same_as_one_after_the_other() {
 
 #[test]
 fn a_broadcast_variant_is_the_plain_product_within_a_level() {
-    for (geometry, order) in geometries().flat_map(|geometry| ORDERS.map(|order| (geometry, order))) {
-        let anatomy: Vec<f16> = latents(geometry.tile_latent(), geometry.rank(), 1).into_iter().map(f16::from_f32).collect();
+    for (geometry, order) in geometries().flat_map(|geometry| ORDERS.map(|order| (geometry, order)))
+    {
+        let anatomy: Vec<f16> = latents(geometry.tile_latent(), geometry.rank(), 1)
+            .into_iter()
+            .map(f16::from_f32)
+            .collect();
         let widened: Vec<f32> = anatomy.iter().map(|v| v.to_f32()).collect();
         let style = latents(geometry.half(), geometry.rank(), 2);
-        let expected = pixels(&values_broadcast(&geometry, order, &widened, &style), &normalisation());
+        let expected =
+            pixels(&values_broadcast(&geometry, order, &widened, &style), &normalisation());
         let synthesiser = Synthesiser::new(geometry, order, normalisation());
         let (mut scratch, mut out) = (synthesiser.scratch(), vec![0; geometry.tile_bytes()]);
         synthesiser.broadcast(&anatomy, &style, &mut scratch, &mut out);
@@ -97,11 +121,20 @@ fn a_broadcast_variant_is_the_plain_product_within_a_level() {
 
 #[test]
 fn an_aligned_variant_is_the_plain_product_within_a_level() {
-    for (geometry, order) in geometries().flat_map(|geometry| ORDERS.map(|order| (geometry, order))) {
-        let half = |seed| -> Vec<f16> { latents(geometry.tile_latent(), geometry.rank(), seed).into_iter().map(f16::from_f32).collect() };
+    for (geometry, order) in geometries().flat_map(|geometry| ORDERS.map(|order| (geometry, order)))
+    {
+        let half = |seed| -> Vec<f16> {
+            latents(geometry.tile_latent(), geometry.rank(), seed)
+                .into_iter()
+                .map(f16::from_f32)
+                .collect()
+        };
         let (anatomy, characteristics) = (half(1), half(2));
         let wide = |half: &[f16]| -> Vec<f32> { half.iter().map(|v| v.to_f32()).collect() };
-        let expected = pixels(&values_aligned(&geometry, order, &wide(&anatomy), &wide(&characteristics)), &normalisation());
+        let expected = pixels(
+            &values_aligned(&geometry, order, &wide(&anatomy), &wide(&characteristics)),
+            &normalisation(),
+        );
         let synthesiser = Synthesiser::new(geometry, order, normalisation());
         let (mut scratch, mut out) = (synthesiser.scratch(), vec![0; geometry.tile_bytes()]);
         synthesiser.aligned(&anatomy, &characteristics, &mut scratch, &mut out);
@@ -136,7 +169,12 @@ fn extreme_latents_saturate() {
     let mut out = vec![7; geometry.tile_bytes()];
     let mut made = |anatomy: f16, style: f32| {
         let latents = vec![anatomy; geometry.tile_latent()];
-        synthesiser.broadcast(&latents, &vec![style; geometry.half()], &mut synthesiser.scratch(), &mut out);
+        synthesiser.broadcast(
+            &latents,
+            &vec![style; geometry.half()],
+            &mut synthesiser.scratch(),
+            &mut out,
+        );
         assert!(out.iter().all(|byte| *byte == out[0]));
         out[0]
     };
@@ -152,7 +190,10 @@ fn every_half_precision_number_widens_exactly() {
     let mut buffer = vec![0.0; halves.len()];
     let wide = f16::widen(&halves, &mut buffer);
     for (half, wide) in halves.iter().zip(wide) {
-        assert!(half.is_nan() && wide.is_nan() || half.to_f32().to_bits() == wide.to_bits(), "{half:?} became {wide}");
+        assert!(
+            half.is_nan() && wide.is_nan() || half.to_f32().to_bits() == wide.to_bits(),
+            "{half:?} became {wide}"
+        );
     }
 }
 
@@ -175,36 +216,59 @@ fn strength_mixes_with_the_tiles_own_characteristics_patch_by_patch() {
 #[test]
 #[should_panic(expected = "scratch of this synthesiser")]
 fn scratch_of_another_geometry_is_refused() {
-    let synthesiser = |patch| Synthesiser::new(geometry(32, patch, 1), PixelOrder::Planar, normalisation());
+    let synthesiser =
+        |patch| Synthesiser::new(geometry(32, patch, 1), PixelOrder::Planar, normalisation());
     let style = vec![0.0; 48];
-    synthesiser(16).broadcast(&vec![0.0f32; 4 * 48], &style, &mut synthesiser(8).scratch(), &mut [0; 32 * 32 * 3]);
+    synthesiser(16).broadcast(
+        &vec![0.0f32; 4 * 48],
+        &style,
+        &mut synthesiser(8).scratch(),
+        &mut [0; 32 * 32 * 3],
+    );
 }
 
 /// The published code's own variant of two tiles, when the reference vectors are beside the checkout.
 #[test]
 fn the_published_code_makes_the_same_values() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/reference/tiny/uint8.safetensors");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/reference/tiny/uint8.safetensors");
     let Ok(bytes) = std::fs::read(&path) else {
         eprintln!("SKIPPED: no reference vectors at {}", path.display());
         return;
     };
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let floats = |name: &str| -> Vec<f32> {
-        tensors.tensor(name).unwrap().data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+        tensors
+            .tensor(name)
+            .unwrap()
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+            .collect()
     };
     let geometry = geometry(32, 8, 2);
     let (z, expected) = (floats("z"), floats("synth_with_style_of_tile1_token3"));
-    let tokens: Vec<&[f32]> = z.chunks_exact((geometry.patches() + 1) * geometry.embed_dim()).collect();
+    let tokens: Vec<&[f32]> =
+        z.chunks_exact((geometry.patches() + 1) * geometry.embed_dim()).collect();
     let style = &tokens[1][3 * geometry.embed_dim()..][geometry.half()..][..geometry.half()];
-    let synthesiser = Synthesiser::new(geometry, PixelOrder::Interleaved, Normalisation::new([0.5; 3], [0.25; 3]).unwrap());
+    let synthesiser = Synthesiser::new(
+        geometry,
+        PixelOrder::Interleaved,
+        Normalisation::new([0.5; 3], [0.25; 3]).unwrap(),
+    );
     for (tokens, expected) in tokens.iter().zip(expected.chunks_exact(geometry.tile_bytes())) {
-        let (mut anatomy, mut characteristics) = (vec![0.0; geometry.tile_latent()], vec![0.0; geometry.tile_latent()]);
+        let (mut anatomy, mut characteristics) =
+            (vec![0.0; geometry.tile_latent()], vec![0.0; geometry.tile_latent()]);
         latent::split(&geometry, tokens, &mut anatomy, &mut characteristics);
         let values = values_broadcast(&geometry, PixelOrder::Interleaved, &anatomy, style);
         let worst = values.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst < 1e-4, "values differ by up to {worst}");
         let mut out = vec![0; geometry.tile_bytes()];
         synthesiser.broadcast(&anatomy, style, &mut synthesiser.scratch(), &mut out);
-        assert_within_a_level(&out, &pixels(expected, &Normalisation::new([0.5; 3], [0.25; 3]).unwrap()), "published");
+        assert_within_a_level(
+            &out,
+            &pixels(expected, &Normalisation::new([0.5; 3], [0.25; 3]).unwrap()),
+            "published",
+        );
     }
 }

@@ -16,7 +16,9 @@ pub const MAX_KEYS: usize = 1000;
 const MAX_NAME: usize = 64;
 
 /// What a key may be used for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Tiles in, variants or encodings out; what models and styles there are
@@ -78,11 +80,16 @@ impl Key {
     /// Says what is wrong with the entry.
     pub fn check(&self) -> Result<(), String> {
         if self.name.contains(PREFIX) {
-            return Err(format!("a `name` holds {PREFIX:?}, with which tokens begin: names stand in logs and metrics, and tokens nowhere"));
+            return Err(format!(
+                "a `name` holds {PREFIX:?}, with which tokens begin: names stand in logs and metrics, and tokens nowhere"
+            ));
         }
-        let letters = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+        let letters =
+            |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
         if self.name.is_empty() || self.name.len() > MAX_NAME || !letters(&self.name) {
-            return Err(format!("a `name` must be 1 to {MAX_NAME} letters, digits, `.`, `_` or `-`"));
+            return Err(format!(
+                "a `name` must be 1 to {MAX_NAME} letters, digits, `.`, `_` or `-`"
+            ));
         }
         let wrong = |what: String| Err(format!("key {}: {what}", self.name));
         if self.scopes.is_empty() {
@@ -92,10 +99,15 @@ impl Key {
             Some(rate) if !(rate.is_finite() && rate > 0.0) => {
                 return wrong(format!("`requests_per_second` is {rate}, and must be above 0"));
             }
-            None if self.burst.is_some() => return wrong("`burst` means nothing without `requests_per_second`".to_owned()),
+            None if self.burst.is_some() => {
+                return wrong("`burst` means nothing without `requests_per_second`".to_owned());
+            }
             _ => {}
         }
-        for (name, value) in [("burst", self.burst.map(u64::from)), ("concurrency", self.concurrency.map(|most| most as u64))] {
+        for (name, value) in [
+            ("burst", self.burst.map(u64::from)),
+            ("concurrency", self.concurrency.map(|most| most as u64)),
+        ] {
             if value == Some(0) {
                 return wrong(format!("`{name}` is 0: no request would ever be let in"));
             }
@@ -126,14 +138,18 @@ impl Keys {
     /// # Errors
     /// Says which entry is wrong, and how.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let text = std::str::from_utf8(bytes).map_err(|_| "the file of keys is not UTF-8".to_owned())?;
+        let text =
+            std::str::from_utf8(bytes).map_err(|_| "the file of keys is not UTF-8".to_owned())?;
         // The error would quote the line at fault: a token that somebody put there by mistake must not get into the log.
         let File { key: keys } = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
             format!("line {line}: {}", without_values(error.message()))
         })?;
         if keys.is_empty() || keys.len() > MAX_KEYS {
-            return Err(format!("the file holds {} keys, and must hold 1 to {MAX_KEYS}", keys.len()));
+            return Err(format!(
+                "the file holds {} keys, and must hold 1 to {MAX_KEYS}",
+                keys.len()
+            ));
         }
         let (mut by_digest, mut names) = (HashMap::new(), HashSet::new());
         for (place, key) in (1..).zip(keys) {
@@ -141,7 +157,8 @@ impl Keys {
             if !names.insert(Arc::clone(&key.name)) {
                 return Err(format!("key {}: there are two of this name", key.name));
             }
-            let digest = unhex(&key.sha256).ok_or_else(|| format!("key {}: `sha256` must be 64 hex digits", key.name))?;
+            let digest = unhex(&key.sha256)
+                .ok_or_else(|| format!("key {}: `sha256` must be 64 hex digits", key.name))?;
             let name = Arc::clone(&key.name);
             if let Some(other) = by_digest.insert(digest, Arc::new(key)) {
                 return Err(format!("key {name}: its `sha256` is that of {}", other.name));
@@ -185,7 +202,10 @@ fn hex(bytes: &[u8]) -> String {
 
 fn unhex(text: &str) -> Option<[u8; 32]> {
     let digits: Vec<u32> = text.chars().map(|c| c.to_digit(16)).collect::<Option<_>>()?;
-    let bytes: Vec<u8> = digits.chunks(2).map(|pair| (pair[0] << 4 | *pair.last().expect("chunks are not empty")) as u8).collect();
+    let bytes: Vec<u8> = digits
+        .chunks(2)
+        .map(|pair| (pair[0] << 4 | *pair.last().expect("chunks are not empty")) as u8)
+        .collect();
     (digits.len() == 64).then(|| bytes.try_into().expect("64 digits are 32 bytes"))
 }
 
@@ -214,7 +234,10 @@ mod tests {
     #[test]
     fn the_digest_is_plain_sha256() {
         let text = entry("a", "abc").to_toml();
-        assert!(text.contains("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"), "{text}");
+        assert!(
+            text.contains("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -223,9 +246,13 @@ mod tests {
         assert!(refused("").contains("missing field `key`"), "{}", refused(""));
         assert!(refused("key = []").contains("holds 0 keys"));
         assert!(refused(&(good.clone() + &good)).contains("two of this name"));
-        assert!(refused(&(good.clone() + &good.replace("\"a\"", "\"b\""))).contains("is that of a"));
+        assert!(
+            refused(&(good.clone() + &good.replace("\"a\"", "\"b\""))).contains("is that of a")
+        );
         assert!(refused(&good.replace("sha256 = \"", "sha256 = \"0")).contains("64 hex digits"));
-        assert!(refused(&good.replace("augment", "everything")).contains("expected one of `augment`"));
+        assert!(
+            refused(&good.replace("augment", "everything")).contains("expected one of `augment`")
+        );
         assert!(refused(&good.replace("\"a\"", "\"a b\"")).contains("letters, digits"));
         assert!(refused(&(good.clone() + "burst = 3")).contains("without `requests_per_second`"));
         assert!(refused(&(good.clone() + "requests_per_second = 0.0")).contains("above 0"));
@@ -236,11 +263,22 @@ mod tests {
     #[test]
     fn a_token_in_the_file_is_not_quoted() {
         assert!(!refused("[[key]]\nname = rst_secret").contains("rst_secret"));
-        for text in ["scopes = \"SECRET\"", "scopes = [\"SECRET\"]", "name = SECRET", "SECRET = 1", "name = \"Bearer SECRET\"", "SECRET"] {
+        for text in [
+            "scopes = \"SECRET\"",
+            "scopes = [\"SECRET\"]",
+            "name = SECRET",
+            "SECRET = 1",
+            "name = \"Bearer SECRET\"",
+            "SECRET",
+        ] {
             let said = refused(&format!("[[key]]\n{}", text.replace("SECRET", "rst_secret")));
             assert!(!said.contains("secret"), "{said}");
         }
         let named = entry("a", "t").to_toml().replace("\"a\"", "\"rst_secret\"");
-        assert!(!refused(&named).contains("secret") && refused(&named).contains("entry 1: a `name`"), "{}", refused(&named));
+        assert!(
+            !refused(&named).contains("secret") && refused(&named).contains("entry 1: a `name`"),
+            "{}",
+            refused(&named)
+        );
     }
 }

@@ -45,7 +45,8 @@ impl Usage {
         if enough {
             bucket.left -= 1.0;
         }
-        let next = Duration::try_from_secs_f64((1.0 - bucket.left).max(0.0) / rate).unwrap_or(Duration::MAX);
+        let next = Duration::try_from_secs_f64((1.0 - bucket.left).max(0.0) / rate)
+            .unwrap_or(Duration::MAX);
         let window = Duration::try_from_secs_f64(f64::from(burst) / rate).unwrap_or(Duration::MAX);
         Some((enough, Standing { burst, window, left: bucket.left as u32, next }))
     }
@@ -72,13 +73,21 @@ mod tests {
 
     #[test]
     fn a_bucket_empties_and_fills_at_its_rate() {
-        let key = Key { requests_per_second: Some(2.0), burst: Some(3), ..Key::new("a", "t", [Scope::Augment]) };
+        let key = Key {
+            requests_per_second: Some(2.0),
+            burst: Some(3),
+            ..Key::new("a", "t", [Scope::Augment])
+        };
         let (usage, start) = (Usage::default(), Instant::now());
         let at = |ms| usage.take(&key, start + Duration::from_millis(ms)).unwrap();
-        let let_in: Vec<bool> = [0, 0, 0, 0, 499, 500, 501, 60_000, 60_000, 60_000, 60_000].map(|ms| at(ms).0).to_vec();
+        let let_in: Vec<bool> =
+            [0, 0, 0, 0, 499, 500, 501, 60_000, 60_000, 60_000, 60_000].map(|ms| at(ms).0).to_vec();
         assert_eq!(let_in, [true, true, true, false, false, true, false, true, true, true, false]);
         let (_, standing) = at(60_250);
-        assert_eq!((standing.burst, standing.left, standing.window), (3, 0, Duration::from_millis(1500)));
+        assert_eq!(
+            (standing.burst, standing.left, standing.window),
+            (3, 0, Duration::from_millis(1500))
+        );
         assert_eq!(standing.next, Duration::from_millis(250));
     }
 
@@ -93,7 +102,8 @@ mod tests {
     #[test]
     fn a_rate_far_out_is_no_trouble() {
         for rate in [f64::MIN_POSITIVE, f64::MAX] {
-            let key = Key { requests_per_second: Some(rate), ..Key::new("a", "t", [Scope::Augment]) };
+            let key =
+                Key { requests_per_second: Some(rate), ..Key::new("a", "t", [Scope::Augment]) };
             let usage = Usage::default();
             assert!(usage.take(&key, Instant::now()).unwrap().0);
         }

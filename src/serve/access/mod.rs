@@ -44,7 +44,11 @@ impl Access {
     /// # Errors
     /// When the file cannot be read, or holds no usable keys.
     pub fn open(file: Option<&Path>, metrics: Arc<Metrics>) -> Result<Self, RereadError> {
-        let open = |file: &Path| Reread::open(vec![file.to_owned()], metrics.rereading("keys"), |files| Keys::parse(&files[0]));
+        let open = |file: &Path| {
+            Reread::open(vec![file.to_owned()], metrics.rereading("keys"), |files| {
+                Keys::parse(&files[0])
+            })
+        };
         let keys = file.map(open).transpose()?;
         Ok(Self { keys, usage: Mutex::default(), metrics })
     }
@@ -74,53 +78,98 @@ impl Access {
         let (Some(keys), Some((digest, scope))) = (&self.keys, ticket.0) else { return Ok(()) };
         let keys = keys.current();
         let key = keys.of(&digest).filter(|key| key.scopes.contains(&scope));
-        let key = key.ok_or_else(|| unauthenticated("the key that this stream began with is not for it any more"))?;
+        let key = key.ok_or_else(|| {
+            unauthenticated("the key that this stream began with is not for it any more")
+        })?;
         match self.usage(&key.name, &keys).take(key, Instant::now()) {
-            Some((false, standing)) => Err(Error::new(ErrorKind::RateLimited, too_fast(key, standing)).retry_after(standing.next)),
+            Some((false, standing)) => {
+                Err(Error::new(ErrorKind::RateLimited, too_fast(key, standing))
+                    .retry_after(standing.next))
+            }
             _ => Ok(()),
         }
     }
 
     /// Lets a request in that carries this `authorization`, or says why not.
     pub fn judge(&self, authorization: Option<&[u8]>, scope: Scope) -> Verdict {
-        let Some(keys) = &self.keys else { return Verdict { pass: Ok(Pass::of_nobody()), standing: None } };
+        let Some(keys) = &self.keys else {
+            return Verdict { pass: Ok(Pass::of_nobody()), standing: None };
+        };
         let refused = |name: &str, error: Error, standing| {
             self.metrics.key_asked(name, error.kind.row().code);
             Verdict { pass: Err(error), standing }
         };
         let token = match authorization.map(bearer) {
             Some(Some(token)) => token,
-            Some(None) => return refused("", unauthenticated("`authorization` is not of the form `Bearer TOKEN`"), None),
-            None => return refused("", unauthenticated("this server asks for a key: send `authorization: Bearer TOKEN`"), None),
+            Some(None) => {
+                return refused(
+                    "",
+                    unauthenticated("`authorization` is not of the form `Bearer TOKEN`"),
+                    None,
+                );
+            }
+            None => {
+                return refused(
+                    "",
+                    unauthenticated(
+                        "this server asks for a key: send `authorization: Bearer TOKEN`",
+                    ),
+                    None,
+                );
+            }
         };
         let keys = keys.current();
         let Some(key) = keys.find(token) else {
-            return refused("", unauthenticated("the token in `authorization` is of no key of this server"), None);
+            return refused(
+                "",
+                unauthenticated("the token in `authorization` is of no key of this server"),
+                None,
+            );
         };
         let usage = self.usage(&key.name, &keys);
         let taken = usage.take(key, Instant::now());
         let standing = taken.map(|(_, standing)| standing);
         if !key.scopes.contains(&scope) {
             let has: Vec<&str> = key.scopes.iter().map(|scope| scope.name()).collect();
-            let detail = format!("this needs the scope `{}`, and the key {} has `{}`", scope.name(), key.name, has.join("`, `"));
+            let detail = format!(
+                "this needs the scope `{}`, and the key {} has `{}`",
+                scope.name(),
+                key.name,
+                has.join("`, `")
+            );
             return refused(&key.name, Error::new(ErrorKind::Forbidden, detail), standing);
         }
         if let Some((false, standing)) = taken {
-            return refused(&key.name, self.limited(too_fast(key, standing), standing.next), Some(standing));
+            return refused(
+                &key.name,
+                self.limited(too_fast(key, standing), standing.next),
+                Some(standing),
+            );
         }
         if !usage.enter(key.concurrency) {
             let most = key.concurrency.unwrap_or_default();
-            let detail = format!("the key {} has {most} requests under way, which is all it may have at once", key.name);
+            let detail = format!(
+                "the key {} has {most} requests under way, which is all it may have at once",
+                key.name
+            );
             return refused(&key.name, self.limited(detail, Duration::from_secs(1)), standing);
         }
         self.metrics.key_asked(&key.name, "let_in");
-        Verdict { pass: Ok(Pass::new(Arc::clone(&key.name), usage, Ticket(Some((keys::digest(token), scope))))), standing }
+        Verdict {
+            pass: Ok(Pass::new(
+                Arc::clone(&key.name),
+                usage,
+                Ticket(Some((keys::digest(token), scope))),
+            )),
+            standing,
+        }
     }
 
     fn limited(&self, detail: String, wait: Duration) -> Error {
         self.metrics.rejected(ErrorKind::RateLimited);
         // The header counts whole seconds, and none would mean at once.
-        Error::new(ErrorKind::RateLimited, detail).retry_after(Duration::from_secs(wait.as_secs_f64().ceil().max(1.0) as u64))
+        Error::new(ErrorKind::RateLimited, detail)
+            .retry_after(Duration::from_secs(wait.as_secs_f64().ceil().max(1.0) as u64))
     }
 
     fn usage(&self, name: &Arc<str>, keys: &Keys) -> Arc<Usage> {
@@ -171,21 +220,35 @@ mod tests {
     #[test]
     fn a_key_opens_what_it_is_for() {
         let (access, _dir) = access(&[Key::new("a", "token", [Scope::Augment])]);
-        let ask = |header: Option<&str>, scope| kind(&access.judge(header.map(str::as_bytes), scope));
+        let ask =
+            |header: Option<&str>, scope| kind(&access.judge(header.map(str::as_bytes), scope));
         assert_eq!(ask(Some("Bearer token"), Scope::Augment), None);
         assert_eq!(ask(Some("bearer  token "), Scope::Augment), None);
         assert_eq!(ask(Some("Bearer token"), Scope::Metrics), Some(ErrorKind::Forbidden));
-        for header in [None, Some("Bearer tokem"), Some("Bearer "), Some("Bearer"), Some("Basic token"), Some("token"), Some("")] {
+        for header in [
+            None,
+            Some("Bearer tokem"),
+            Some("Bearer "),
+            Some("Bearer"),
+            Some("Basic token"),
+            Some("token"),
+            Some(""),
+        ] {
             assert_eq!(ask(header, Scope::Augment), Some(ErrorKind::Unauthenticated), "{header:?}");
         }
     }
 
     #[test]
     fn a_pass_counts_until_it_is_dropped() {
-        let (access, _dir) =
-            access(&[Key { concurrency: Some(1), ..Key::new("a", "t", [Scope::Augment]) }, Key::new("b", "u", [Scope::Augment])]);
+        let (access, _dir) = access(&[
+            Key { concurrency: Some(1), ..Key::new("a", "t", [Scope::Augment]) },
+            Key::new("b", "u", [Scope::Augment]),
+        ]);
         let first = access.judge(Some(b"Bearer t"), Scope::Augment);
-        assert_eq!(kind(&access.judge(Some(b"Bearer t"), Scope::Augment)), Some(ErrorKind::RateLimited));
+        assert_eq!(
+            kind(&access.judge(Some(b"Bearer t"), Scope::Augment)),
+            Some(ErrorKind::RateLimited)
+        );
         assert_eq!(kind(&access.judge(Some(b"Bearer u"), Scope::Augment)), None);
         drop(first);
         assert_eq!(kind(&access.judge(Some(b"Bearer t"), Scope::Augment)), None);
@@ -195,7 +258,12 @@ mod tests {
     fn an_error_tells_no_token() {
         let (access, _dir) = access(&[Key::new("a", "token", [Scope::Augment])]);
         for header in ["Bearer rst_secret", "Basic rst_secret", "Bearer token"] {
-            let said = access.judge(Some(header.as_bytes()), Scope::Models).pass.err().unwrap().to_string();
+            let said = access
+                .judge(Some(header.as_bytes()), Scope::Models)
+                .pass
+                .err()
+                .unwrap()
+                .to_string();
             assert!(!said.contains("secret") && !said.contains("token`"), "{said}");
         }
     }

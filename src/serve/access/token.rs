@@ -20,7 +20,8 @@ pub fn token() -> std::io::Result<String> {
 mod tests {
     #[test]
     fn no_two_are_the_same() {
-        let tokens: std::collections::HashSet<_> = (0..100).map(|_| super::token().unwrap()).collect();
+        let tokens: std::collections::HashSet<_> =
+            (0..100).map(|_| super::token().unwrap()).collect();
         assert!(tokens.len() == 100 && tokens.iter().all(|token| token.len() == "rst_".len() + 43));
     }
 }

@@ -78,7 +78,8 @@ impl Admission {
     fn lend(self: &Arc<Self>, share: Held, room: usize) -> Result<Arc<Permit>, Error> {
         let Held { tiles, bytes } = share;
         if tiles > self.max_tiles || bytes > self.max_bytes {
-            let needs = format!("the request needs {tiles} tiles and {bytes} bytes with its answer");
+            let needs =
+                format!("the request needs {tiles} tiles and {bytes} bytes with its answer");
             let lends = format!(
                 "{} tiles and {} bytes are lent in all: send fewer tiles or ask for fewer variants",
                 self.max_tiles, self.max_bytes

@@ -26,7 +26,11 @@ impl DrainRate {
 
     /// How long so many tiles take; nothing while nothing was measured.
     pub fn time_for(&self, tiles: usize) -> Duration {
-        if self.tiles > 0.0 { Duration::from_secs_f64(tiles as f64 * self.busy_seconds / self.tiles) } else { Duration::ZERO }
+        if self.tiles > 0.0 {
+            Duration::from_secs_f64(tiles as f64 * self.busy_seconds / self.tiles)
+        } else {
+            Duration::ZERO
+        }
     }
 }
 
@@ -54,7 +58,8 @@ mod tests {
 
     #[test]
     fn advice_is_whole_seconds_between_one_and_sixty() {
-        let advice = [0.0, 0.2, 3.1, 1e6].map(|wait| advised(Duration::from_secs_f64(wait)).as_secs());
+        let advice =
+            [0.0, 0.2, 3.1, 1e6].map(|wait| advised(Duration::from_secs_f64(wait)).as_secs());
         assert_eq!(advice, [1, 1, 4, 60]);
     }
 }

@@ -11,7 +11,8 @@ impl Buckets {
     pub fn up_to(largest: usize) -> Self {
         assert!(largest > 0, "a batch has at least one tile");
         let powers = (0..usize::BITS).map(|power| 1usize << power);
-        let between = powers.flat_map(|power| [power, power + power / 2]).take_while(|size| *size < largest);
+        let between =
+            powers.flat_map(|power| [power, power + power / 2]).take_while(|size| *size < largest);
         let mut sizes: Vec<usize> = between.collect();
         sizes.dedup();
         sizes.push(largest);

@@ -136,7 +136,12 @@ pub trait Encode: Send {
     ///
     /// # Errors
     /// When the batch could not be encoded; the next one may be.
-    fn encode(&mut self, tiles: &[u8], batch: usize, wanted: usize) -> Result<Vec<Vec<f16>>, Failure>;
+    fn encode(
+        &mut self,
+        tiles: &[u8],
+        batch: usize,
+        wanted: usize,
+    ) -> Result<Vec<Vec<f16>>, Failure>;
 
     /// Another one like it, to take its place after a panic, when nobody knows in what state it is.
     ///

@@ -22,7 +22,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub use buckets::Buckets;
-pub use message::{BatchError, Encode, Encoded, Failure, Priority, Shelf, TileEncoding, WantedTile};
+pub use message::{
+    BatchError, Encode, Encoded, Failure, Priority, Shelf, TileEncoding, WantedTile,
+};
 use shared::{Place, Shared};
 pub use tally::Tally;
 pub use worker::{WorkerOptions, warm};
@@ -88,7 +90,10 @@ impl Batch {
         let shared = Arc::new(Shared::new(options));
         shared.expect_rate(options.max_batch, warmed);
         // Made first, so that threads which did start end again when a later one does not.
-        let batch = Self(Arc::new(Handle { shared: Arc::clone(&shared), shelf: Arc::clone(&worker.shelf) }));
+        let batch = Self(Arc::new(Handle {
+            shared: Arc::clone(&shared),
+            shelf: Arc::clone(&worker.shelf),
+        }));
         let mut threads = Vec::new();
         for (index, encoder) in encoders.into_iter().enumerate() {
             threads.extend(worker::start(Arc::clone(&shared), index, encoder, worker)?);
@@ -108,7 +113,11 @@ impl Batch {
     pub async fn encode(&self, request: EncodeRequest) -> Result<EncodeAnswer, BatchError> {
         let (deadline, asked) = (request.deadline, Instant::now());
         let places = self.0.shared.submit(request, &*self.0.shelf)?;
-        let mut answer = EncodeAnswer { encodings: Vec::with_capacity(places.len()), queue: Duration::ZERO, encode: Duration::ZERO };
+        let mut answer = EncodeAnswer {
+            encodings: Vec::with_capacity(places.len()),
+            queue: Duration::ZERO,
+            encode: Duration::ZERO,
+        };
         let (mut first, mut runs) = (None, Vec::new());
         for place in places {
             let reply = match place {

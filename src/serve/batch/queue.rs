@@ -93,7 +93,12 @@ impl Queue {
     ///
     /// # Errors
     /// The waiter back, when there is none.
-    pub fn join(&mut self, key: &TileKey, priority: Priority, waiter: Waiter) -> Result<(), Waiter> {
+    pub fn join(
+        &mut self,
+        key: &TileKey,
+        priority: Priority,
+        waiter: Waiter,
+    ) -> Result<(), Waiter> {
         let Some(flight) = self.flights.get_mut(key) else { return Err(waiter) };
         flight.waiters.push(waiter);
         let line = priority as usize;
@@ -151,7 +156,8 @@ impl Queue {
     pub fn still_wanted(&mut self, keys: &[TileKey], now: Instant) -> Vec<bool> {
         let mut wanted = |key: &TileKey| {
             let flight = self.flights.get_mut(key);
-            let waits = flight.is_some_and(|flight| flight.waiters.iter().any(|waiter| waiter.waits(now)));
+            let waits =
+                flight.is_some_and(|flight| flight.waiters.iter().any(|waiter| waiter.waits(now)));
             if !waits {
                 self.flights.remove(key);
             }
@@ -163,7 +169,10 @@ impl Queue {
     /// Ends a batch of `worker`, and hands out who waited, tile by tile.
     pub fn finish(&mut self, worker: usize, keys: &[TileKey]) -> Vec<WaitedFor> {
         self.outstanding[worker] -= 1;
-        keys.iter().filter_map(|key| self.flights.remove(key)).map(|flight| flight.waiters).collect()
+        keys.iter()
+            .filter_map(|key| self.flights.remove(key))
+            .map(|flight| flight.waiters)
+            .collect()
     }
 
     /// When the tile that has waited longest came.

@@ -37,7 +37,13 @@ impl Scene {
 
     fn comes_until(&mut self, value: u8, priority: Priority, ms: u64, deadline_ms: u64) -> Reply {
         let (reply, answer) = oneshot::channel();
-        let waiter = Waiter { deadline: self.at(deadline_ms), queued: self.at(ms), _permit: Arc::clone(&self.permit), asker: None, reply };
+        let waiter = Waiter {
+            deadline: self.at(deadline_ms),
+            queued: self.at(ms),
+            _permit: Arc::clone(&self.permit),
+            asker: None,
+            reply,
+        };
         if let Err(waiter) = self.queue.join(&key(value), priority, waiter) {
             let tile = WantedTile { key: key(value), size: (1, 1), pixels: Bytes::new() };
             self.queue.push(tile, priority, waiter);
@@ -48,7 +54,9 @@ impl Scene {
     fn next(&mut self, worker: usize, ms: u64) -> Next<Vec<u8>> {
         let now = self.at(ms);
         match self.queue.next(worker, now) {
-            Next::Take(batch) => Next::Take(batch.iter().map(|tile| tile.key.as_bytes()[0]).collect()),
+            Next::Take(batch) => {
+                Next::Take(batch.iter().map(|tile| tile.key.as_bytes()[0]).collect())
+            }
             Next::Wait(until) => Next::Wait(until),
             Next::End => Next::End,
         }

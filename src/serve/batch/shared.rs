@@ -37,15 +37,25 @@ pub enum Place {
 impl Shared {
     pub fn new(options: &QueueOptions) -> Self {
         let queue = Queue::new(options.max_batch, options.max_delay, options.workers);
-        let state = Mutex::new(State { queue, rate: DrainRate::default(), batches: BTreeMap::new() });
-        Self { state, changed: Condvar::new(), workers: options.workers, max_wait: options.max_wait }
+        let state =
+            Mutex::new(State { queue, rate: DrainRate::default(), batches: BTreeMap::new() });
+        Self {
+            state,
+            changed: Condvar::new(),
+            workers: options.workers,
+            max_wait: options.max_wait,
+        }
     }
 
     /// Takes a whole request or nothing of it: what is on the shelf, what is under way already, and flights for the rest.
     ///
     /// # Errors
     /// `Overloaded` when what stands before it would outlast the deadline, or the longest wait that is worth it.
-    pub fn submit(&self, request: EncodeRequest, shelf: &dyn Shelf) -> Result<Vec<Place>, BatchError> {
+    pub fn submit(
+        &self,
+        request: EncodeRequest,
+        shelf: &dyn Shelf,
+    ) -> Result<Vec<Place>, BatchError> {
         let queued = Instant::now();
         let EncodeRequest { tiles, deadline, priority, permit } = request;
         let asker = Asker::now();
@@ -53,7 +63,13 @@ impl Shared {
         self.check_wait(&state, priority, deadline.saturating_duration_since(queued))?;
         let mut place = |tile: WantedTile| {
             let (reply, answer) = oneshot::channel();
-            let waiter = Waiter { deadline, queued, _permit: Arc::clone(&permit), asker: asker.clone(), reply };
+            let waiter = Waiter {
+                deadline,
+                queued,
+                _permit: Arc::clone(&permit),
+                asker: asker.clone(),
+                reply,
+            };
             match state.queue.join(&tile.key, priority, waiter) {
                 Ok(()) => Place::Coming(answer),
                 Err(waiter) => match shelf.peek(&tile.key) {
@@ -71,10 +87,19 @@ impl Shared {
         Ok(places)
     }
 
-    fn check_wait(&self, state: &State, priority: Priority, left: Duration) -> Result<(), BatchError> {
+    fn check_wait(
+        &self,
+        state: &State,
+        priority: Priority,
+        left: Duration,
+    ) -> Result<(), BatchError> {
         let ahead = state.queue.ahead_of(priority);
         let wait = state.rate.time_for(ahead) / self.workers as u32;
-        if ahead > 0 && wait > left.min(self.max_wait) { Err(BatchError::Overloaded { wait }) } else { Ok(()) }
+        if ahead > 0 && wait > left.min(self.max_wait) {
+            Err(BatchError::Overloaded { wait })
+        } else {
+            Ok(())
+        }
     }
 
     /// Blocks until there is a batch for `worker`; nothing when there will be none any more.
@@ -85,7 +110,9 @@ impl Shared {
             state = match state.queue.next(worker, now) {
                 Next::Take(batch) => return Some(batch),
                 Next::End => return None,
-                Next::Wait(None) => self.changed.wait(state).expect("no code panics while it holds this lock"),
+                Next::Wait(None) => {
+                    self.changed.wait(state).expect("no code panics while it holds this lock")
+                }
                 Next::Wait(Some(until)) => {
                     let waited = self.changed.wait_timeout(state, until - now);
                     waited.expect("no code panics while it holds this lock").0
@@ -99,7 +126,12 @@ impl Shared {
     }
 
     /// Ends a batch, notes how fast it was, and hands out who waited.
-    pub fn finish(&self, worker: usize, keys: &[TileKey], took: Option<Duration>) -> Vec<WaitedFor> {
+    pub fn finish(
+        &self,
+        worker: usize,
+        keys: &[TileKey],
+        took: Option<Duration>,
+    ) -> Vec<WaitedFor> {
         let mut state = self.lock();
         if let Some(took) = took {
             state.rate.record(keys.len(), took);

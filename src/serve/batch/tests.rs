@@ -16,8 +16,16 @@ use crate::serve::admission::Admission;
 use crate::serve::metrics::Metrics;
 
 fn geometry() -> Geometry {
-    Geometry::new(GeometrySpec { image_size: 4, in_channels: 3, patch_size: 2, embed_dim: 12, depth: 1, num_heads: 1, mlp_ratio: 1.0 })
-        .unwrap()
+    Geometry::new(GeometrySpec {
+        image_size: 4,
+        in_channels: 3,
+        patch_size: 2,
+        embed_dim: 12,
+        depth: 1,
+        num_heads: 1,
+        mlp_ratio: 1.0,
+    })
+    .unwrap()
 }
 
 type Seen = Arc<Mutex<Vec<Vec<u8>>>>;
@@ -36,7 +44,12 @@ enum Step {
 }
 
 impl Encode for Gated {
-    fn encode(&mut self, tiles: &[u8], batch: usize, wanted: usize) -> Result<Vec<Vec<f16>>, Failure> {
+    fn encode(
+        &mut self,
+        tiles: &[u8],
+        batch: usize,
+        wanted: usize,
+    ) -> Result<Vec<Vec<f16>>, Failure> {
         self.begun.send(batch)?;
         match self.go.recv()? {
             Step::Encode => {}
@@ -45,7 +58,8 @@ impl Encode for Gated {
         }
         let tiles = tiles.chunks_exact(geometry().tile_bytes());
         self.seen.lock().unwrap().push(tiles.clone().map(|tile| tile[0]).collect());
-        let latents = |tile: &[u8]| vec![f16::from_f32(f32::from(tile[0])); 2 * geometry().tile_latent()];
+        let latents =
+            |tile: &[u8]| vec![f16::from_f32(f32::from(tile[0])); 2 * geometry().tile_latent()];
         Ok(tiles.take(wanted).map(latents).collect())
     }
 
@@ -60,7 +74,12 @@ struct List(Mutex<Vec<(TileKey, Arc<TileEncoding>)>>);
 
 impl Shelf for List {
     fn peek(&self, key: &TileKey) -> Option<Arc<TileEncoding>> {
-        self.0.lock().unwrap().iter().find(|(kept, _)| kept == key).map(|(_, encoding)| Arc::clone(encoding))
+        self.0
+            .lock()
+            .unwrap()
+            .iter()
+            .find(|(kept, _)| kept == key)
+            .map(|(_, encoding)| Arc::clone(encoding))
     }
 
     fn keep(&self, key: &TileKey, encoding: &Arc<TileEncoding>) {
@@ -69,12 +88,25 @@ impl Shelf for List {
 }
 
 /// One worker that is warmed at a second a tile.
-fn start(max_batch: usize, max_wait: Duration, encoder: Box<dyn Encode>, shelf: Arc<dyn Shelf>) -> (Batch, Arc<Admission>) {
+fn start(
+    max_batch: usize,
+    max_wait: Duration,
+    encoder: Box<dyn Encode>,
+    shelf: Arc<dyn Shelf>,
+) -> (Batch, Arc<Admission>) {
     let metrics = Arc::new(Metrics::new().unwrap());
     let admission = Admission::new(64, 1 << 20, Arc::clone(&metrics));
     let options = QueueOptions { max_batch, max_delay: Duration::ZERO, max_wait, workers: 1 };
-    let worker = WorkerOptions { name: "test".into(), buckets: Buckets::up_to(max_batch), geometry: geometry(), shelf, metrics };
-    let (batch, _) = Batch::start(&options, &worker, vec![encoder], Duration::from_secs(max_batch as u64)).unwrap();
+    let worker = WorkerOptions {
+        name: "test".into(),
+        buckets: Buckets::up_to(max_batch),
+        geometry: geometry(),
+        shelf,
+        metrics,
+    };
+    let (batch, _) =
+        Batch::start(&options, &worker, vec![encoder], Duration::from_secs(max_batch as u64))
+            .unwrap();
     (batch, admission)
 }
 
@@ -100,7 +132,8 @@ impl Bench {
         let (go, go_receiver) = std_mpsc::channel();
         let (seen, shelf) = (Seen::default(), Arc::new(List::default()));
         let encoder = Gated { begun: begun_sender, go: go_receiver, seen: Arc::clone(&seen) };
-        let (batch, admission) = start(max_batch, max_wait, Box::new(encoder), Arc::clone(&shelf) as Arc<dyn Shelf>);
+        let (batch, admission) =
+            start(max_batch, max_wait, Box::new(encoder), Arc::clone(&shelf) as Arc<dyn Shelf>);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         Self { batch, admission, shelf, begun, go, seen, runtime }
     }
@@ -150,10 +183,15 @@ fn a_batch_is_what_arrived_while_the_last_one_ran() {
     assert_eq!(bench.begun.recv(), Ok(1));
     let (second, third) = (bench.ask(&[2, 3, 4], later()), bench.ask(&[5, 6], later()));
     bench.let_through(2);
-    let answers = bench.runtime.block_on(async { [first.await.unwrap(), second.await.unwrap(), third.await.unwrap()] });
+    let answers = bench
+        .runtime
+        .block_on(async { [first.await.unwrap(), second.await.unwrap(), third.await.unwrap()] });
     // Five tiles make a batch of six: the sixth is padding.
     assert_eq!(bench.seen(), [vec![1], vec![2, 3, 4, 5, 6, 0]]);
-    assert_eq!(answers.iter().map(values).collect::<Vec<_>>(), [vec![1.0], vec![2.0, 3.0, 4.0], vec![5.0, 6.0]]);
+    assert_eq!(
+        answers.iter().map(values).collect::<Vec<_>>(),
+        [vec![1.0], vec![2.0, 3.0, 4.0], vec![5.0, 6.0]]
+    );
 }
 
 #[test]
@@ -163,7 +201,9 @@ fn a_large_request_is_split_and_joined_again_and_the_rest_of_a_batch_is_filled_u
     assert_eq!(bench.begun.recv(), Ok(1));
     let (second, third) = (bench.ask(&[2, 3, 4, 5, 6, 7], later()), bench.ask(&[8], later()));
     bench.let_through(3);
-    let answers = bench.runtime.block_on(async { [first.await.unwrap(), second.await.unwrap(), third.await.unwrap()] });
+    let answers = bench
+        .runtime
+        .block_on(async { [first.await.unwrap(), second.await.unwrap(), third.await.unwrap()] });
     assert_eq!(bench.seen(), [vec![1], vec![2, 3, 4, 5], vec![6, 7, 8]]);
     assert_eq!(values(&answers[1]), [2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
 }
@@ -231,8 +271,13 @@ fn one_tile_asked_for_by_many_is_encoded_once() {
     // One joins what runs, one waits for another tile too and names it twice.
     let (second, third) = (bench.ask(&[7], later()), bench.ask(&[8, 7, 8], later()));
     bench.let_through(2);
-    let answers = bench.runtime.block_on(async { [first.await.unwrap(), second.await.unwrap(), third.await.unwrap()] });
-    assert_eq!(answers.iter().map(values).collect::<Vec<_>>(), [vec![7.0], vec![7.0], vec![8.0, 7.0, 8.0]]);
+    let answers = bench
+        .runtime
+        .block_on(async { [first.await.unwrap(), second.await.unwrap(), third.await.unwrap()] });
+    assert_eq!(
+        answers.iter().map(values).collect::<Vec<_>>(),
+        [vec![7.0], vec![7.0], vec![8.0, 7.0, 8.0]]
+    );
     assert_eq!(bench.seen(), [vec![7], vec![8]]);
     // And who comes later finds it on the shelf.
     assert_eq!(values(&bench.runtime.block_on(bench.start(&[7, 8], later())).unwrap()), [7.0, 8.0]);
@@ -310,11 +355,17 @@ impl Shelf for Refuses {
 
 #[test]
 fn whatever_panics_in_a_worker_its_callers_are_answered_and_another_encoder_takes_over() {
-    let (batch, admission) = start(1, Duration::from_secs(3600), Box::new(Heir(0)), Arc::new(Refuses(tile(2).key)));
+    let (batch, admission) =
+        start(1, Duration::from_secs(3600), Box::new(Heir(0)), Arc::new(Refuses(tile(2).key)));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let ask = |value: u8| {
         let permit = admission.admit(1, 0).unwrap();
-        runtime.block_on(batch.encode(EncodeRequest { tiles: vec![tile(value)], deadline: later(), priority: Priority::Bulk, permit }))
+        runtime.block_on(batch.encode(EncodeRequest {
+            tiles: vec![tile(value)],
+            deadline: later(),
+            priority: Priority::Bulk,
+            permit,
+        }))
     };
     let panicked = |value: u8| ask(value).err().unwrap().to_string().contains("panicked");
     assert!(panicked(1), "in the encoder");
@@ -336,12 +387,18 @@ fn a_queue_that_would_outlast_the_deadline_or_the_longest_wait_refuses() {
     let waiting = bench.ask(&[3], later());
     let soon = Instant::now() + Duration::from_millis(500);
     let refused = bench.runtime.block_on(bench.start(&[4], soon)).err().unwrap();
-    assert!(matches!(refused, BatchError::Overloaded { wait } if wait == Duration::from_secs(1)), "{refused}");
+    assert!(
+        matches!(refused, BatchError::Overloaded { wait } if wait == Duration::from_secs(1)),
+        "{refused}"
+    );
     // However many tiles it has itself, a request is let in while what stands before it is short enough.
     // Two of them may be assembled already, and count no longer.
     let large = bench.ask(&[5, 6, 7, 8, 9, 10, 11, 12], later());
     let refused = bench.runtime.block_on(bench.start(&[13], later())).err().unwrap();
-    assert!(matches!(refused, BatchError::Overloaded { wait } if wait > Duration::from_secs(5)), "{refused}");
+    assert!(
+        matches!(refused, BatchError::Overloaded { wait } if wait > Duration::from_secs(5)),
+        "{refused}"
+    );
     drop((waiting, large));
     bench.let_through(1);
     bench.runtime.block_on(running).unwrap();

@@ -32,7 +32,11 @@ pub struct WorkerOptions {
 ///
 /// # Errors
 /// When the encoder refuses one.
-pub fn warm(encoder: &mut dyn Encode, geometry: &Geometry, buckets: &Buckets) -> Result<Duration, Failure> {
+pub fn warm(
+    encoder: &mut dyn Encode,
+    geometry: &Geometry,
+    buckets: &Buckets,
+) -> Result<Duration, Failure> {
     let mut took = Duration::ZERO;
     for &size in buckets.sizes() {
         let started = Instant::now();
@@ -67,7 +71,12 @@ struct AssembledTile {
 ///
 /// # Errors
 /// When a thread cannot be started.
-pub fn start(shared: Arc<Shared>, index: usize, encoder: Box<dyn Encode>, options: &WorkerOptions) -> std::io::Result<Vec<JoinHandle<()>>> {
+pub fn start(
+    shared: Arc<Shared>,
+    index: usize,
+    encoder: Box<dyn Encode>,
+    options: &WorkerOptions,
+) -> std::io::Result<Vec<JoinHandle<()>>> {
     // One batch may wait assembled while one runs: hence two buffers, which go round.
     let (assembled, batches) = sync_channel(1);
     let (used, buffers) = channel();
@@ -75,22 +84,30 @@ pub fn start(shared: Arc<Shared>, index: usize, encoder: Box<dyn Encode>, option
         let buffer = Vec::with_capacity(options.buckets.largest() * options.geometry.tile_bytes());
         used.send(buffer).expect("the receiver is in this function");
     }
-    let thread = |role: &str| std::thread::Builder::new().name(format!("{role}-{}-{index}", options.name));
+    let thread =
+        |role: &str| std::thread::Builder::new().name(format!("{role}-{}-{index}", options.name));
     let assembler = Arc::clone(&shared);
-    let assembler = thread("assemble").spawn(move || assemble(&assembler, index, &buffers, &assembled))?;
+    let assembler =
+        thread("assemble").spawn(move || assemble(&assembler, index, &buffers, &assembled))?;
     let worker = Worker { shared, index, encoder, options: options.clone() };
     let runner = thread("encode").spawn(move || worker.run(&batches, &used))?;
     Ok(vec![assembler, runner])
 }
 
-fn assemble(shared: &Shared, index: usize, buffers: &Receiver<Vec<u8>>, assembled: &SyncSender<Assembled>) {
+fn assemble(
+    shared: &Shared,
+    index: usize,
+    buffers: &Receiver<Vec<u8>>,
+    assembled: &SyncSender<Assembled>,
+) {
     while let Some(wanted) = shared.next(index) {
         let Ok(mut input) = buffers.recv() else { return };
         input.clear();
         for tile in &wanted {
             input.extend_from_slice(&tile.pixels);
         }
-        let tiles = wanted.iter().map(|tile| AssembledTile { key: tile.key, size: tile.size }).collect();
+        let tiles =
+            wanted.iter().map(|tile| AssembledTile { key: tile.key, size: tile.size }).collect();
         if assembled.send(Assembled { tiles, input, ended: false }).is_err() {
             return;
         }
@@ -135,7 +152,9 @@ impl Worker {
         for (place, _) in wanted.iter().enumerate().filter(|(_, wanted)| **wanted) {
             if place != kept {
                 batch.tiles[kept] = batch.tiles[place];
-                batch.input.copy_within(place * tile_bytes..(place + 1) * tile_bytes, kept * tile_bytes);
+                batch
+                    .input
+                    .copy_within(place * tile_bytes..(place + 1) * tile_bytes, kept * tile_bytes);
             }
             kept += 1;
         }
@@ -159,7 +178,12 @@ impl Worker {
     }
 
     /// Tells of a run in the traces of those whom it was for.
-    fn trace(&self, (started, took): (Instant, Duration), waited_for: &[WaitedFor], failed: bool) -> Option<RunSpan> {
+    fn trace(
+        &self,
+        (started, took): (Instant, Duration),
+        waited_for: &[WaitedFor],
+        failed: bool,
+    ) -> Option<RunSpan> {
         let tiles = waited_for.len();
         let run = Run { started, took, tiles, size: self.options.buckets.of(tiles), failed };
         run.told(waited_for.iter().flatten().filter_map(|waiter| waiter.asker.as_ref()))
@@ -172,9 +196,19 @@ impl Worker {
         self.encoder.encode(&batch.input, size, wanted)
     }
 
-    fn answer(&self, batch: &mut Assembled, latents: Vec<Vec<f16>>, started: Instant, took: Duration) {
-        let encodings: Vec<Arc<TileEncoding>> =
-            batch.tiles.iter().zip(latents).map(|(tile, latents)| Arc::new(TileEncoding::new(tile.size, latents))).collect();
+    fn answer(
+        &self,
+        batch: &mut Assembled,
+        latents: Vec<Vec<f16>>,
+        started: Instant,
+        took: Duration,
+    ) {
+        let encodings: Vec<Arc<TileEncoding>> = batch
+            .tiles
+            .iter()
+            .zip(latents)
+            .map(|(tile, latents)| Arc::new(TileEncoding::new(tile.size, latents)))
+            .collect();
         // Before the flights end: see `Shelf`.
         for (tile, encoding) in batch.tiles.iter().zip(&encodings) {
             self.options.shelf.keep(&tile.key, encoding);
@@ -185,7 +219,12 @@ impl Worker {
             for waiter in waiters {
                 let waited = started.saturating_duration_since(waiter.queued);
                 self.options.metrics.queued(waited);
-                let _ = waiter.reply.send(Ok(Encoded { encoding: Arc::clone(&encoding), waited, took, run: run.clone() }));
+                let _ = waiter.reply.send(Ok(Encoded {
+                    encoding: Arc::clone(&encoding),
+                    waited,
+                    took,
+                    run: run.clone(),
+                }));
             }
         }
     }
@@ -206,7 +245,11 @@ impl Worker {
 
     /// Ends the batch's flights, once, and hands out who waited.
     fn end(&self, batch: &mut Assembled, took: Option<Duration>) -> Vec<WaitedFor> {
-        if std::mem::replace(&mut batch.ended, true) { Vec::new() } else { self.shared.finish(self.index, &batch.keys(), took) }
+        if std::mem::replace(&mut batch.ended, true) {
+            Vec::new()
+        } else {
+            self.shared.finish(self.index, &batch.keys(), took)
+        }
     }
 
     /// Where no other is to be had, the one that panicked goes on: it may well be whole.
@@ -216,8 +259,12 @@ impl Worker {
                 self.encoder = encoder;
                 tracing::warn!("the encoder of a worker that panicked is replaced");
             }
-            Ok(Err(error)) => tracing::error!(%error, "the encoder of a worker that panicked goes on, since it cannot be replaced"),
-            Err(_) => tracing::error!("the encoder of a worker that panicked goes on, since replacing it panicked"),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the encoder of a worker that panicked goes on, since it cannot be replaced")
+            }
+            Err(_) => tracing::error!(
+                "the encoder of a worker that panicked goes on, since replacing it panicked"
+            ),
         }
     }
 }

@@ -56,8 +56,12 @@ impl Disk {
     ///
     /// # Errors
     /// When the directory cannot be laid out.
-    pub fn engine(&self) -> Result<BlockEngineConfig<CacheKey, Kept, HybridCacheProperties>, DiskError> {
-        let device = FsDeviceBuilder::new(&self.dir).with_capacity(usize::try_from(self.bytes).unwrap_or(usize::MAX)).build();
+    pub fn engine(
+        &self,
+    ) -> Result<BlockEngineConfig<CacheKey, Kept, HybridCacheProperties>, DiskError> {
+        let device = FsDeviceBuilder::new(&self.dir)
+            .with_capacity(usize::try_from(self.bytes).unwrap_or(usize::MAX))
+            .build();
         let device = device.map_err(|source| self.failed(source))?;
         let block = LEAST_BLOCK.max(self.bytes / MOST_BLOCKS);
         Ok(BlockEngineConfig::new(device)
@@ -72,7 +76,8 @@ impl Disk {
     /// # Errors
     /// `NoRoom`.
     pub fn take_space(&self) -> Result<(), DiskError> {
-        let no_room = |source| DiskError::NoRoom { path: self.dir.clone(), bytes: self.bytes, source };
+        let no_room =
+            |source| DiskError::NoRoom { path: self.dir.clone(), bytes: self.bytes, source };
         let blocks = self.blocks().map_err(no_room)?;
         let taken = blocks.iter().try_for_each(|path| {
             let file = File::options().read(true).write(true).open(path)?;
@@ -97,7 +102,9 @@ impl Disk {
     pub(super) fn blocks(&self) -> io::Result<Vec<PathBuf>> {
         let entries = std::fs::read_dir(&self.dir)?.collect::<io::Result<Vec<_>>>()?;
         let mut blocks: Vec<PathBuf> = entries.iter().map(|entry| entry.path()).collect();
-        blocks.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(BLOCK_PREFIX)));
+        blocks.retain(|path| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(BLOCK_PREFIX))
+        });
         Ok(blocks)
     }
 

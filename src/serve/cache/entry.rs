@@ -38,12 +38,18 @@ impl Kept {
 
 impl Code for CacheKey {
     fn encode(&self, writer: &mut impl Write) -> foyer::Result<()> {
-        writer.write_all(&self.scope).and_then(|()| writer.write_all(&self.tile)).map_err(Error::io_error)
+        writer
+            .write_all(&self.scope)
+            .and_then(|()| writer.write_all(&self.tile))
+            .map_err(Error::io_error)
     }
 
     fn decode(reader: &mut impl Read) -> foyer::Result<Self> {
         let mut key = Self { scope: [0; 32], tile: [0; TileKey::BYTES] };
-        reader.read_exact(&mut key.scope).and_then(|()| reader.read_exact(&mut key.tile)).map_err(Error::io_error)?;
+        reader
+            .read_exact(&mut key.scope)
+            .and_then(|()| reader.read_exact(&mut key.tile))
+            .map_err(Error::io_error)?;
         Ok(key)
     }
 
@@ -65,23 +71,30 @@ impl Code for Kept {
         if cfg!(target_endian = "little") {
             return writer.write_all(bytemuck::cast_slice(latents)).map_err(Error::io_error);
         }
-        latents.iter().try_for_each(|number| writer.write_all(&number.to_le_bytes())).map_err(Error::io_error)
+        latents
+            .iter()
+            .try_for_each(|number| writer.write_all(&number.to_le_bytes()))
+            .map_err(Error::io_error)
     }
 
     fn decode(reader: &mut impl Read) -> foyer::Result<Self> {
         let mut head = [0; 16];
         reader.read_exact(&mut head).map_err(Error::io_error)?;
-        let [width, height] = [0, 4].map(|at| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]));
+        let [width, height] = [0, 4]
+            .map(|at| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]));
         let numbers = u64::from_le_bytes(head[8..].try_into().expect("the head has sixteen bytes"));
         if numbers > MOST_NUMBERS {
-            return Err(Error::new(ErrorKind::OutOfRange, "an encoding of impossible length").with_context("numbers", numbers));
+            return Err(Error::new(ErrorKind::OutOfRange, "an encoding of impossible length")
+                .with_context("numbers", numbers));
         }
         // Memory is taken as numbers come: a length that lies costs no more than what is there.
         let (mut latents, numbers) = (Vec::new(), numbers as usize);
         while latents.len() < numbers {
             let from = latents.len();
             latents.resize(numbers.min(from + NUMBERS_AT_ONCE), f16::ZERO);
-            reader.read_exact(bytemuck::cast_slice_mut(&mut latents[from..])).map_err(Error::io_error)?;
+            reader
+                .read_exact(bytemuck::cast_slice_mut(&mut latents[from..]))
+                .map_err(Error::io_error)?;
         }
         if cfg!(target_endian = "big") {
             latents.reinterpret_cast_mut().iter_mut().for_each(|bits| *bits = u16::from_le(*bits));

@@ -15,7 +15,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use foyer::{Event, EventListener, HybridCache, HybridCacheBuilder, HybridCacheProperties, Location};
+use foyer::{
+    Event, EventListener, HybridCache, HybridCacheBuilder, HybridCacheProperties, Location,
+};
 
 use super::batch::{Shelf, TileEncoding};
 use super::metrics::Metrics;
@@ -73,13 +75,21 @@ impl EncodingsCache {
     ///
     /// # Errors
     /// When even the memory tier cannot be set up.
-    pub async fn open(options: &CacheOptions, metrics: Arc<Metrics>) -> Result<Arc<Self>, CacheError> {
+    pub async fn open(
+        options: &CacheOptions,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Self>, CacheError> {
         if let Some(disk) = &options.disk {
             match with_disk(options.memory_bytes, disk, &metrics).await {
                 Ok((cache, dir)) => {
                     tracing::info!(dir = %disk.dir.display(), bytes = disk.bytes, "encodings are kept on disk");
                     let state = DiskState::Works { faults: faults::count() };
-                    return Ok(Arc::new(Self { cache, disk: Mutex::new(state), metrics, _dir: Some(dir) }));
+                    return Ok(Arc::new(Self {
+                        cache,
+                        disk: Mutex::new(state),
+                        metrics,
+                        _dir: Some(dir),
+                    }));
                 }
                 Err(error) => {
                     metrics.cache_disk_errors(1);
@@ -87,7 +97,8 @@ impl EncodingsCache {
                 }
             }
         }
-        let cache = builder(options.memory_bytes, &metrics).storage().build().await.map_err(CacheError)?;
+        let cache =
+            builder(options.memory_bytes, &metrics).storage().build().await.map_err(CacheError)?;
         Ok(Arc::new(Self { cache, disk: Mutex::new(DiskState::None), metrics, _dir: None }))
     }
 
@@ -135,7 +146,11 @@ impl EncodingsCache {
     }
 }
 
-async fn with_disk(memory: u64, options: &DiskOptions, metrics: &Arc<Metrics>) -> Result<(HybridCache<CacheKey, Kept>, Disk), DiskError> {
+async fn with_disk(
+    memory: u64,
+    options: &DiskOptions,
+    metrics: &Arc<Metrics>,
+) -> Result<(HybridCache<CacheKey, Kept>, Disk), DiskError> {
     let disk = Disk::open(&options.dir, options.bytes)?;
     let cache = builder(memory, metrics).storage().with_engine_config(disk.engine()?).build().await;
     let cache = cache.map_err(|source| disk.failed(source))?;
@@ -183,7 +198,9 @@ impl Scope {
             None if self.cache.disk_works() => {
                 // An error is in foyer's log, where `faults` hears of it; for who asks it is a miss.
                 let entry = self.cache.cache.get(&self.key(tile)).await.ok().flatten();
-                entry.map(|entry| Arc::clone(&entry.value().0)).filter(|encoding| self.fits(encoding))
+                entry
+                    .map(|entry| Arc::clone(&entry.value().0))
+                    .filter(|encoding| self.fits(encoding))
             }
             None => None,
         };

@@ -9,7 +9,10 @@ fn memory(bytes: u64) -> CacheOptions {
 }
 
 fn disk(dir: &std::path::Path) -> CacheOptions {
-    CacheOptions { memory_bytes: 1 << 20, disk: Some(DiskOptions { dir: dir.to_owned(), bytes: LEAST_DISK_BYTES }) }
+    CacheOptions {
+        memory_bytes: 1 << 20,
+        disk: Some(DiskOptions { dir: dir.to_owned(), bytes: LEAST_DISK_BYTES }),
+    }
 }
 
 fn encoding(value: u16) -> Arc<TileEncoding> {
@@ -40,7 +43,13 @@ async fn what_is_kept_is_found_in_its_own_scope_and_in_no_other() {
     for other in [["digest", "int8", "cpu"], ["other", "fp32", "cpu"], ["digestf", "p32", "cpu"]] {
         assert_eq!(cache.scope(&other, NUMBERS).get(&key(1)).await, None);
     }
-    assert_eq!((metric(&cache, "restain_encodings_cache_hits_total"), metric(&cache, "restain_encodings_cache_misses_total")), (1.0, 4.0));
+    assert_eq!(
+        (
+            metric(&cache, "restain_encodings_cache_hits_total"),
+            metric(&cache, "restain_encodings_cache_misses_total")
+        ),
+        (1.0, 4.0)
+    );
 }
 
 #[tokio::test]
@@ -118,7 +127,10 @@ async fn a_directory_in_use_or_of_no_use_leaves_the_memory() {
     let third = open(&disk(&file)).await;
     for (cache, works) in [(&first, true), (&second, false), (&third, false)] {
         assert_eq!(cache.disk_works(), works);
-        assert_eq!(metric(cache, "restain_encodings_cache_disk_errors_total"), f64::from(u8::from(!works)));
+        assert_eq!(
+            metric(cache, "restain_encodings_cache_disk_errors_total"),
+            f64::from(u8::from(!works))
+        );
         let scope = cache.scope(&["a"], NUMBERS);
         scope.keep(&key(1), &encoding(1));
         assert_eq!(scope.get(&key(1)).await, Some(encoding(1)));

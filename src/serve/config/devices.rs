@@ -24,9 +24,14 @@ impl Devices {
 impl FromStr for Devices {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let devices = text.split(',').map(|device| device.trim().parse()).collect::<Result<Vec<Device>, _>>()?;
+        let devices = text
+            .split(',')
+            .map(|device| device.trim().parse())
+            .collect::<Result<Vec<Device>, _>>()?;
         match devices.iter().find(|device| device.provider() != devices[0].provider()) {
-            Some(other) => Err(format!("`{text}` mixes {} and {other}: name devices of one kind", devices[0])),
+            Some(other) => {
+                Err(format!("`{text}` mixes {} and {other}: name devices of one kind", devices[0]))
+            }
             None => Ok(Self(devices)),
         }
     }
@@ -100,12 +105,28 @@ mod tests {
     #[test]
     fn a_gpu_has_two_encoders_unless_told_otherwise() {
         let on = |devices: &str, per_device| {
-            Config { encoders_per_device: per_device, ..Config::default() }.encoders_on(&devices.parse().unwrap())
+            Config { encoders_per_device: per_device, ..Config::default() }
+                .encoders_on(&devices.parse().unwrap())
         };
-        assert_eq!(on("cuda:0,cuda:1", 0), [Device::Cuda(0), Device::Cuda(0), Device::Cuda(1), Device::Cuda(1)]);
-        assert_eq!((on("cpu", 0), on("tensorrt:1", 1)), (vec![Device::Cpu], vec![Device::TensorRt(1)]));
+        assert_eq!(
+            on("cuda:0,cuda:1", 0),
+            [Device::Cuda(0), Device::Cuda(0), Device::Cuda(1), Device::Cuda(1)]
+        );
+        assert_eq!(
+            (on("cpu", 0), on("tensorrt:1", 1)),
+            (vec![Device::Cpu], vec![Device::TensorRt(1)])
+        );
         let config = Config { threads: 4.try_into().unwrap(), ..Config::default() };
-        assert_eq!((config.threads_of_encoder(&[Device::Cpu; 2]), config.threads_of_encoder(&[Device::Cuda(0); 2])), (2, 4));
-        assert_eq!((config.largest_batch(&[Device::Cpu; 2]), config.largest_batch(&[Device::Cuda(0)])), (2, 32));
+        assert_eq!(
+            (
+                config.threads_of_encoder(&[Device::Cpu; 2]),
+                config.threads_of_encoder(&[Device::Cuda(0); 2])
+            ),
+            (2, 4)
+        );
+        assert_eq!(
+            (config.largest_batch(&[Device::Cpu; 2]), config.largest_batch(&[Device::Cuda(0)])),
+            (2, 32)
+        );
     }
 }

@@ -41,7 +41,9 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
     let parts = [("tls-cert", config.tls_cert.is_some()), ("tls-key", config.tls_key.is_some())];
     let wanted = ("tls-client-ca", config.tls_client_ca.is_some());
     let given = parts.into_iter().chain([wanted]).find(|(_, given)| *given);
-    if let (Some((given, _)), Some((missing, _))) = (given, parts.into_iter().find(|(_, given)| !given)) {
+    if let (Some((given, _)), Some((missing, _))) =
+        (given, parts.into_iter().find(|(_, given)| !given))
+    {
         return Err(ConfigError::HalfTls { given, missing });
     }
     if let Some(wrong) = config.cors_origin.iter().find(|origin| !is_origin(origin)) {
@@ -49,7 +51,9 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
     }
     // Probes tell whether the server is well, and nothing else: they may be seen.
     let asked_for = config.keys.is_some() || config.tls_client_ca.is_some() || config.insecure;
-    let public = [("http", config.http), ("grpc", config.grpc)].into_iter().find(|(_, address)| !is_own(*address));
+    let public = [("http", config.http), ("grpc", config.grpc)]
+        .into_iter()
+        .find(|(_, address)| !is_own(*address));
     match public {
         Some((option, address)) if !asked_for => Err(ConfigError::Public { option, address }),
         _ => Ok(()),
@@ -64,7 +68,11 @@ fn is_own(address: SocketAddr) -> bool {
 /// RFC 6454, section 6.2: scheme, host, and a port that is not the scheme's own.
 fn is_origin(text: &str) -> bool {
     let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    text == "*" || host.is_some_and(|host| !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@".contains(&byte)))
+    text == "*"
+        || host.is_some_and(|host| {
+            !host.is_empty()
+                && host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@".contains(&byte))
+        })
 }
 
 /// What `restain key` takes on its command line.
@@ -93,7 +101,12 @@ impl KeyArgs {
     /// Says what would make it one that no server takes.
     pub fn key(&self, token: &str) -> Result<Key, String> {
         let Self { requests_per_second, burst, concurrency, .. } = *self;
-        let key = Key { requests_per_second, burst, concurrency, ..Key::new(&self.name, token, self.scope.iter().copied()) };
+        let key = Key {
+            requests_per_second,
+            burst,
+            concurrency,
+            ..Key::new(&self.name, token, self.scope.iter().copied())
+        };
         key.check().map(|()| key)
     }
 }
@@ -104,7 +117,8 @@ mod tests {
     use crate::serve::config::Options;
 
     fn checked(toml: &str) -> Result<(), String> {
-        check(&toml::from_str::<Options>(toml).unwrap().over(Options::default())).map_err(|error| error.to_string())
+        check(&toml::from_str::<Options>(toml).unwrap().over(Options::default()))
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -112,23 +126,48 @@ mod tests {
         for address in ["0.0.0.0:8080", "[::]:8080", "192.0.2.1:8080"] {
             let http = format!("http = \"{address}\"\n");
             let said = checked(&http).unwrap_err();
-            assert!(said.starts_with(&format!("http is {address}")) && said.contains("insecure"), "{said}");
+            assert!(
+                said.starts_with(&format!("http is {address}")) && said.contains("insecure"),
+                "{said}"
+            );
             assert!(checked(&http.replace("http", "grpc")).unwrap_err().starts_with("grpc"));
-            for lock in ["keys = \"k\"", "tls-cert = \"c\"\ntls-key = \"k\"\ntls-client-ca = \"a\"", "insecure = true"] {
+            for lock in [
+                "keys = \"k\"",
+                "tls-cert = \"c\"\ntls-key = \"k\"\ntls-client-ca = \"a\"",
+                "insecure = true",
+            ] {
                 assert_eq!(checked(&(http.clone() + lock)), Ok(()), "{lock}");
             }
-            assert!(checked(&(http.clone() + "tls-cert = \"c\"\ntls-key = \"k\"")).is_err(), "TLS alone lets everyone in");
+            assert!(
+                checked(&(http.clone() + "tls-cert = \"c\"\ntls-key = \"k\"")).is_err(),
+                "TLS alone lets everyone in"
+            );
         }
         for address in ["127.0.0.1:0", "127.9.9.9:1", "[::1]:0", "[::ffff:127.0.0.1]:0"] {
-            assert_eq!(checked(&format!("http = \"{address}\"\nprobes = \"0.0.0.0:8082\"")), Ok(()));
+            assert_eq!(
+                checked(&format!("http = \"{address}\"\nprobes = \"0.0.0.0:8082\"")),
+                Ok(())
+            );
         }
     }
 
     #[test]
     fn half_of_tls_is_refused() {
-        assert!(checked("tls-cert = \"c\"").unwrap_err().contains("tls-cert is given and tls-key is not"));
-        assert!(checked("tls-key = \"k\"").unwrap_err().contains("tls-key is given and tls-cert is not"));
-        assert!(checked("tls-client-ca = \"a\"").unwrap_err().contains("tls-client-ca is given and tls-cert is not"));
+        assert!(
+            checked("tls-cert = \"c\"")
+                .unwrap_err()
+                .contains("tls-cert is given and tls-key is not")
+        );
+        assert!(
+            checked("tls-key = \"k\"")
+                .unwrap_err()
+                .contains("tls-key is given and tls-cert is not")
+        );
+        assert!(
+            checked("tls-client-ca = \"a\"")
+                .unwrap_err()
+                .contains("tls-client-ca is given and tls-cert is not")
+        );
     }
 
     #[test]
@@ -137,7 +176,8 @@ mod tests {
         for origin in ["*", "https://example.org", "http://localhost:3000"] {
             assert_eq!(told(origin), Ok(()));
         }
-        for origin in ["example.org", "https://", "https://example.org/", "https://a b", "null", ""] {
+        for origin in ["example.org", "https://", "https://example.org/", "https://a b", "null", ""]
+        {
             assert!(told(origin).unwrap_err().contains("cors-origin"), "{origin}");
         }
     }

@@ -197,9 +197,13 @@ pub enum ConfigError {
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("the file {} is wrong: {source}", .path.display())]
     Malformed { path: PathBuf, source: Box<toml::de::Error> },
-    #[error("max-tiles is {max_tiles} and max-queue-tiles {max_queue_tiles}: a request as large as allowed would never be admitted")]
+    #[error(
+        "max-tiles is {max_tiles} and max-queue-tiles {max_queue_tiles}: a request as large as allowed would never be admitted"
+    )]
     QueueBelowRequest { max_tiles: usize, max_queue_tiles: usize },
-    #[error("max-body is {max_body} and max-inflight-bytes {max_inflight}: a body as large as allowed would never be admitted")]
+    #[error(
+        "max-body is {max_body} and max-inflight-bytes {max_inflight}: a body as large as allowed would never be admitted"
+    )]
     MemoryBelowBody { max_body: ByteSize, max_inflight: ByteSize },
     #[error("max-batch is {0}, and may be at most 1024")]
     BatchTooLarge(usize),
@@ -211,7 +215,9 @@ pub enum ConfigError {
     Public { option: &'static str, address: SocketAddr },
     #[error("{given} is given and {missing} is not: TLS needs both tls-cert and tls-key")]
     HalfTls { given: &'static str, missing: &'static str },
-    #[error("cors-origin is {0:?}, and must be `*` or an origin such as https://example.org, without a path")]
+    #[error(
+        "cors-origin is {0:?}, and must be `*` or an origin such as https://example.org, without a path"
+    )]
     CorsOrigin(String),
     #[error("cache-disk is {0}, and must be at least {least}", least = ByteSize(LEAST_DISK_BYTES))]
     DiskTooSmall(ByteSize),
@@ -238,7 +244,8 @@ impl Default for Config {
 impl Config {
     /// The options as a TOML file that gives them again.
     pub fn to_toml(&self) -> String {
-        toml::to_string(self).expect("every option is a string, a number or an enum, which TOML can write")
+        toml::to_string(self)
+            .expect("every option is a string, a number or an enum, which TOML can write")
     }
 
     fn checked(self) -> Result<Self, ConfigError> {
@@ -247,7 +254,10 @@ impl Config {
             return Err(ConfigError::QueueBelowRequest { max_tiles, max_queue_tiles });
         }
         if self.max_body.0 > self.max_inflight_bytes.0 {
-            return Err(ConfigError::MemoryBelowBody { max_body: self.max_body, max_inflight: self.max_inflight_bytes });
+            return Err(ConfigError::MemoryBelowBody {
+                max_body: self.max_body,
+                max_inflight: self.max_inflight_bytes,
+            });
         }
         if self.max_batch > 1024 {
             return Err(ConfigError::BatchTooLarge(self.max_batch));
@@ -267,8 +277,12 @@ impl Config {
 }
 
 fn read(path: &Path) -> Result<Options, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-    toml::from_str(&text).map_err(|source| ConfigError::Malformed { path: path.to_owned(), source: Box::new(source) })
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    toml::from_str(&text).map_err(|source| ConfigError::Malformed {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })
 }
 
 fn at_least_one(value: usize) -> NonZeroUsize {
@@ -287,26 +301,43 @@ mod tests {
 
     #[test]
     fn a_flag_beats_the_file_and_the_file_beats_the_default() {
-        let config = options("max-batch = 4").over(options("max-batch = 8\nmax-tiles = 9\nrequest-timeout = \"2s\""));
-        assert_eq!((config.max_batch, config.max_tiles.get(), config.max_variants.get()), (4, 9, 64));
+        let config = options("max-batch = 4")
+            .over(options("max-batch = 8\nmax-tiles = 9\nrequest-timeout = \"2s\""));
+        assert_eq!(
+            (config.max_batch, config.max_tiles.get(), config.max_variants.get()),
+            (4, 9, 64)
+        );
         assert_eq!(config.request_timeout.0.as_secs(), 2);
     }
 
     #[test]
     fn what_is_printed_is_the_same_options_again() {
-        let printed = options("max-body = \"3MiB\"\nprecision = \"int8\"").over(Options::default()).to_toml();
+        let printed =
+            options("max-body = \"3MiB\"\nprecision = \"int8\"").over(Options::default()).to_toml();
         assert_eq!(options(&printed).over(Options::default()).to_toml(), printed);
-        assert!(printed.contains("max-body = \"3MiB\"") && printed.contains("precision = \"int8\""), "{printed}");
+        assert!(
+            printed.contains("max-body = \"3MiB\"") && printed.contains("precision = \"int8\""),
+            "{printed}"
+        );
     }
 
     #[test]
     fn the_help_names_every_default() {
         let command = ServeArgs::augment_args(clap::Command::new("serve"));
-        let defaults: toml::Table = toml::from_str(&Options::default().over(Options::default()).to_toml()).unwrap();
+        let defaults: toml::Table =
+            toml::from_str(&Options::default().over(Options::default()).to_toml()).unwrap();
         for (name, value) in defaults.iter().filter(|(name, _)| *name != "threads") {
-            let help = command.get_arguments().find(|argument| argument.get_long() == Some(name)).unwrap().get_help().unwrap();
+            let help = command
+                .get_arguments()
+                .find(|argument| argument.get_long() == Some(name))
+                .unwrap()
+                .get_help()
+                .unwrap();
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            assert!(help.to_string().ends_with(&format!("[default: {value}]")), "{name} is {value}, and its help says: {help}");
+            assert!(
+                help.to_string().ends_with(&format!("[default: {value}]")),
+                "{name} is {value}, and its help says: {help}"
+            );
         }
     }
 
@@ -319,18 +350,23 @@ mod tests {
     #[test]
     fn forbidden_domains_are_a_list_in_every_place() {
         let command = ServeArgs::augment_args(clap::Command::new("serve"));
-        let flags = command.get_matches_from(["serve", "--forbid-domain", "a,b", "--forbid-domain", "c"]);
+        let flags =
+            command.get_matches_from(["serve", "--forbid-domain", "a,b", "--forbid-domain", "c"]);
         let given = ServeArgs::from_arg_matches(&flags).unwrap().options;
         let file = "forbid-domain = [\"d\", \"e, f\"]\nstate-dir = \"state\"";
         assert_eq!(given.over(options(file)).forbid_domain, ["a", "b", "c"]);
         let printed = options(file).over(Options::default()).to_toml();
         let again = options(&printed).over(Options::default());
-        assert_eq!((again.forbid_domain, again.state_dir), (vec!["d".to_owned(), "e, f".to_owned()], Some(PathBuf::from("state"))));
+        assert_eq!(
+            (again.forbid_domain, again.state_dir),
+            (vec!["d".to_owned(), "e, f".to_owned()], Some(PathBuf::from("state")))
+        );
     }
 
     #[test]
     fn limits_that_contradict_each_other_are_refused() {
-        let refused = |toml| options(toml).over(Options::default()).checked().unwrap_err().to_string();
+        let refused =
+            |toml| options(toml).over(Options::default()).checked().unwrap_err().to_string();
         assert!(refused("max-tiles = 2000").contains("max-queue-tiles 1024"));
         assert!(refused("max-body = \"4GiB\"").contains("max-inflight-bytes 2GiB"));
         assert!(refused("trace-share = 1.5").contains("from 0 to 1"));

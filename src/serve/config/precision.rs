@@ -23,7 +23,11 @@ impl PrecisionChoice {
     ///
     /// # Errors
     /// When the bundle has no such encoder.
-    pub fn graph(self, bundle: &Bundle, device: Device) -> Result<(Precision, PathBuf), BundleError> {
+    pub fn graph(
+        self,
+        bundle: &Bundle,
+        device: Device,
+    ) -> Result<(Precision, PathBuf), BundleError> {
         let has_fp16 = bundle.manifest.encoders.contains_key(&Precision::Fp16);
         let precision = match (self, device) {
             (Self::Always(precision), _) => precision,
@@ -53,7 +57,9 @@ impl FromStr for PrecisionChoice {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "auto" => Ok(Self::Auto),
-            _ => text.parse().map(Self::Always).map_err(|_| format!("precision is {text:?}, and must be auto, fp32, fp16 or int8")),
+            _ => text.parse().map(Self::Always).map_err(|_| {
+                format!("precision is {text:?}, and must be auto, fp32, fp16 or int8")
+            }),
         }
     }
 }

@@ -24,7 +24,8 @@ pub fn augmented(answer: &Answer, total: Duration) -> Result<proto::AugmentRespo
     let pictures = |format: ImageFormat| render::pictures(answer, format).map_err(failed);
     let mut pictures = answer.output.format.map(pictures).transpose()?;
     let tile = |(index, tile): (usize, &AnsweredTile)| {
-        let mut pictures = pictures.as_mut().map(|pictures| std::mem::take(&mut pictures[index]).into_iter());
+        let mut pictures =
+            pictures.as_mut().map(|pictures| std::mem::take(&mut pictures[index]).into_iter());
         let variants = tile.variants.iter().map(|variant| proto::Variant {
             index: number(variant.origin.index),
             style: variant.origin.style.clone().unwrap_or_default(),
@@ -53,7 +54,8 @@ pub fn augmented(answer: &Answer, total: Duration) -> Result<proto::AugmentRespo
 
 pub fn encoded(answer: &EncodeAnswer, total: Duration) -> proto::EncodeResponse {
     let joined = |half: fn(&TileEncoding) -> &[half::f16]| {
-        let pieces: Vec<&[u8]> = answer.tiles.iter().map(|(_, encoding)| bytemuck::cast_slice(half(encoding))).collect();
+        let pieces: Vec<&[u8]> =
+            answer.tiles.iter().map(|(_, encoding)| bytemuck::cast_slice(half(encoding))).collect();
         Bytes::from(pieces.concat())
     };
     proto::EncodeResponse {
@@ -97,20 +99,29 @@ pub fn styles(model: &Model, offer: &Offer) -> proto::ListStylesResponse {
 pub fn domain(offer: &Offer, place: usize) -> proto::Domain {
     let info = |style: usize| {
         let entry = offer.style(style);
-        proto::StyleInfo { id: entry.id.clone(), source_mean: entry.source.mean.to_vec(), source_std: entry.source.std.to_vec() }
+        proto::StyleInfo {
+            id: entry.id.clone(),
+            source_mean: entry.source.mean.to_vec(),
+            source_std: entry.source.std.to_vec(),
+        }
     };
     let origin = match offer.origin(place) {
         DomainOrigin::Bundle => proto::DomainOrigin::Bundle,
         DomainOrigin::Added => proto::DomainOrigin::Added,
     };
-    let styles = (0..offer.styles()).filter(|&style| offer.domain_of(style) == place).map(info).collect();
+    let styles =
+        (0..offer.styles()).filter(|&style| offer.domain_of(style) == place).map(info).collect();
     proto::Domain { name: offer.domain_name(place).to_owned(), origin: origin.into(), styles }
 }
 
 /// What `Augment` would have ended with, as part of a stream.
 pub fn problem(error: Error) -> proto::Problem {
     let row = error.kind.row();
-    let indices = if error.indices.is_empty() { error.at.iter().map(|fault| fault.index).collect() } else { error.indices };
+    let indices = if error.indices.is_empty() {
+        error.at.iter().map(|fault| fault.index).collect()
+    } else {
+        error.indices
+    };
     proto::Problem {
         status: row.grpc_code,
         code: row.code.to_owned(),
@@ -133,7 +144,12 @@ fn method(method: Method) -> proto::Method {
 fn timings(timings: &Timings, total: Duration) -> proto::Timings {
     let ms = |span: Duration| span.as_secs_f64() * 1e3;
     let Timings { queue, encode, synthesise } = *timings;
-    proto::Timings { queue_ms: ms(queue), encode_ms: ms(encode), synthesise_ms: ms(synthesise), total_ms: ms(total) }
+    proto::Timings {
+        queue_ms: ms(queue),
+        encode_ms: ms(encode),
+        synthesise_ms: ms(synthesise),
+        total_ms: ms(total),
+    }
 }
 
 /// Sizes and places in a request, all bounded by the server's limits.

@@ -6,7 +6,8 @@ use crate::codec::{ImageFormat, TileKey};
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::pipeline::TileInput;
 use crate::serve::pipeline::request::{
-    AugmentRequest, BlendPart, EncodeTilesRequest, Method, OutputRequest, Placement, Priority, Share, StyleRequest, StyleSource,
+    AugmentRequest, BlendPart, EncodeTilesRequest, Method, OutputRequest, Placement, Priority,
+    Share, StyleRequest, StyleSource,
 };
 
 /// A request taken apart.
@@ -27,24 +28,42 @@ pub fn augment(request: proto::AugmentRequest) -> Result<Asked, Error> {
         style: style(request.style.unwrap_or_default())?,
         strength: request.strength,
         resize: request.resize,
-        output: OutputRequest { format: format(request.format)?, quality: request.quality, sheet: false },
+        output: OutputRequest {
+            format: format(request.format)?,
+            quality: request.quality,
+            sheet: false,
+        },
         priority: priority(request.priority)?,
         timeout_ms: request.timeout_ms,
     };
-    Ok(Asked { ask, tiles: tiles("tile", request.tiles)?, references: without_keys("reference", request.references)? })
+    Ok(Asked {
+        ask,
+        tiles: tiles("tile", request.tiles)?,
+        references: without_keys("reference", request.references)?,
+    })
 }
 
 /// # Errors
 /// `malformed_request`, with the field that cannot be read.
-pub fn encode(request: proto::EncodeRequest) -> Result<(EncodeTilesRequest, Vec<TileInput>), Error> {
+pub fn encode(
+    request: proto::EncodeRequest,
+) -> Result<(EncodeTilesRequest, Vec<TileInput>), Error> {
     let priority = priority(request.priority)?;
-    let ask = EncodeTilesRequest { model: text(request.model), resize: request.resize, priority, timeout_ms: request.timeout_ms };
+    let ask = EncodeTilesRequest {
+        model: text(request.model),
+        resize: request.resize,
+        priority,
+        timeout_ms: request.timeout_ms,
+    };
     Ok((ask, tiles("tile", request.tiles)?))
 }
 
 /// # Errors
 /// `malformed_request`, when a key came where a tile's pixels are needed.
-pub fn without_keys(list: &'static str, given: Option<proto::Tiles>) -> Result<Vec<TileInput>, Error> {
+pub fn without_keys(
+    list: &'static str,
+    given: Option<proto::Tiles>,
+) -> Result<Vec<TileInput>, Error> {
     if given.as_ref().is_some_and(|tiles| !tiles.keys.is_empty()) {
         return Err(malformed(format!("{list}s.keys is given, and {list}s are images or pixels")));
     }
@@ -64,9 +83,14 @@ fn tiles(list: &'static str, tiles: Option<proto::Tiles>) -> Result<Vec<TileInpu
         split(list, pixels, &mut read)?;
     }
     for (index, key) in keys.iter().enumerate() {
-        let bytes: [u8; TileKey::BYTES] = key[..]
-            .try_into()
-            .map_err(|_| malformed(format!("key {index} has {} bytes, and a key has {}", key.len(), TileKey::BYTES)).at("key", index))?;
+        let bytes: [u8; TileKey::BYTES] = key[..].try_into().map_err(|_| {
+            malformed(format!(
+                "key {index} has {} bytes, and a key has {}",
+                key.len(),
+                TileKey::BYTES
+            ))
+            .at("key", index)
+        })?;
         read.push(TileInput::Key(TileKey::from_bytes(bytes)));
     }
     Ok(read)
@@ -152,7 +176,8 @@ fn priority(number: i32) -> Result<Priority, Error> {
 }
 
 fn known<E: TryFrom<i32>>(field: &str, number: i32) -> Result<E, Error> {
-    E::try_from(number).map_err(|_| malformed(format!("{field} is {number}, which is none of its numbers")))
+    E::try_from(number)
+        .map_err(|_| malformed(format!("{field} is {number}, which is none of its numbers")))
 }
 
 fn malformed(detail: String) -> Error {

@@ -25,7 +25,9 @@ const STREAM: &str = "/restain.v1.Restain/AugmentStream";
 /// Adds the service to those of other transports.
 pub fn add_to(services: &mut Services, app: Arc<App>) {
     // The body of a call is measured as it comes, by the server's own limit.
-    let server = RestainServer::new(Service::new(app)).max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX);
+    let server = RestainServer::new(Service::new(app))
+        .max_decoding_message_size(usize::MAX)
+        .max_encoding_message_size(usize::MAX);
     services.routes = std::mem::take(&mut services.routes).add_service(server);
     services.names.push(SERVICE_NAME);
     services.streams.push(STREAM);

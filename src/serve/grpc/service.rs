@@ -30,11 +30,17 @@ impl Service {
 
 #[tonic::async_trait]
 impl Restain for Service {
-    type AugmentStreamStream = Pin<Box<dyn Stream<Item = Result<proto::AugmentStreamResponse, Status>> + Send>>;
+    type AugmentStreamStream =
+        Pin<Box<dyn Stream<Item = Result<proto::AugmentStreamResponse, Status>> + Send>>;
 
-    async fn augment(&self, request: Request<proto::AugmentRequest>) -> Result<Response<proto::AugmentResponse>, Status> {
+    async fn augment(
+        &self,
+        request: Request<proto::AugmentRequest>,
+    ) -> Result<Response<proto::AugmentResponse>, Status> {
         let (metadata, message, request) = parts(request);
-        let (mut answer, held) = augment(&self.app, request, timeout_ms(&metadata, None), message).await.map_err(status)?;
+        let (mut answer, held) = augment(&self.app, request, timeout_ms(&metadata, None), message)
+            .await
+            .map_err(status)?;
         let pixels = std::mem::take(&mut answer.pixels);
         Ok(held.with_tail(answer, Tail::default().field(PIXELS, pixels)))
     }
@@ -48,12 +54,21 @@ impl Restain for Service {
         let held = Held::default();
         let deadline = timeout_ms(request.metadata(), None);
         let ticket = request.extensions().get::<Ticket>().copied().unwrap_or_default();
-        let calls = Calls { ticket, app: Arc::clone(&self.app), requests: request.into_inner(), messages, held: held.clone() };
+        let calls = Calls {
+            ticket,
+            app: Arc::clone(&self.app),
+            requests: request.into_inner(),
+            messages,
+            held: held.clone(),
+        };
         let answers = stream::answers(calls, deadline);
         Ok(held.with(Box::pin(answers)))
     }
 
-    async fn encode(&self, request: Request<proto::EncodeRequest>) -> Result<Response<proto::EncodeResponse>, Status> {
+    async fn encode(
+        &self,
+        request: Request<proto::EncodeRequest>,
+    ) -> Result<Response<proto::EncodeResponse>, Status> {
         let (metadata, message, request) = parts(request);
         let pipeline = self.app.pipeline().map_err(status)?;
         let (mut ask, tiles) = ask::encode(request).map_err(status)?;
@@ -62,17 +77,32 @@ impl Restain for Service {
         let request = PipelineRequest { ask, tiles, references: Vec::new(), received, permit };
         let mut encodings = pipeline.encode(request).await.map_err(status)?;
         let held = Held::new(std::mem::take(&mut encodings.permits));
-        let answer = self.app.cpu.run(move || answer::encoded(&encodings, received.elapsed())).await.map_err(status)?;
+        let answer = self
+            .app
+            .cpu
+            .run(move || answer::encoded(&encodings, received.elapsed()))
+            .await
+            .map_err(status)?;
         Ok(held.with(answer))
     }
 
-    async fn list_styles(&self, request: Request<proto::ListStylesRequest>) -> Result<Response<proto::ListStylesResponse>, Status> {
+    async fn list_styles(
+        &self,
+        request: Request<proto::ListStylesRequest>,
+    ) -> Result<Response<proto::ListStylesResponse>, Status> {
         let model = ask::text(request.into_inner().model);
-        let model = self.app.pipeline().and_then(|pipeline| pipeline.models.find(model.as_deref())).map_err(status)?;
+        let model = self
+            .app
+            .pipeline()
+            .and_then(|pipeline| pipeline.models.find(model.as_deref()))
+            .map_err(status)?;
         Ok(Response::new(answer::styles(&model, &model.styles.offer())))
     }
 
-    async fn add_styles(&self, request: Request<proto::AddStylesRequest>) -> Result<Response<proto::AddStylesResponse>, Status> {
+    async fn add_styles(
+        &self,
+        request: Request<proto::AddStylesRequest>,
+    ) -> Result<Response<proto::AddStylesResponse>, Status> {
         let (metadata, message, request) = parts(request);
         let pipeline = self.app.pipeline().map_err(status)?;
         let proto::AddStylesRequest { domain, tiles, model, styles, resize } = request;
@@ -111,7 +141,8 @@ pub async fn augment(
     let ask::Asked { mut ask, tiles, references } = ask::augment(request)?;
     ask.timeout_ms = ask.timeout_ms.into_iter().chain(deadline).min();
     let Message { permit, received } = message;
-    let mut answer = pipeline.augment(PipelineRequest { ask, tiles, references, received, permit }).await?;
+    let mut answer =
+        pipeline.augment(PipelineRequest { ask, tiles, references, received, permit }).await?;
     let held = Held::new(std::mem::take(&mut answer.permits));
     // Only pictures are work; pixels lie ready, and would wait behind other people's variants.
     let write = async {

@@ -20,7 +20,9 @@ pub fn answers(
     deadline_ms: Option<u64>,
 ) -> impl Stream<Item = Result<proto::AugmentStreamResponse, Status>> {
     let app = Arc::clone(&calls.app);
-    rpc_answers::<_, _, _, FuturesUnordered<_>>(calls, move |request, message| one(Arc::clone(&app), request, message, deadline_ms))
+    rpc_answers::<_, _, _, FuturesUnordered<_>>(calls, move |request, message| {
+        one(Arc::clone(&app), request, message, deadline_ms)
+    })
 }
 
 async fn one(

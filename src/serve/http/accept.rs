@@ -64,7 +64,8 @@ impl Form {
     }
 }
 
-const ALL: &str = "application/json, multipart/mixed, application/x-tar, application/vnd.restain.safetensors";
+const ALL: &str =
+    "application/json, multipart/mixed, application/x-tar, application/vnd.restain.safetensors";
 
 impl Expected {
     fn one_picture(&self) -> bool {
@@ -106,7 +107,11 @@ pub fn choose(accept: Option<&str>, offered: &[&'static str]) -> Result<&'static
     let ranges = ranges(accept.unwrap_or("*/*"));
     let chosen = ranges.iter().find_map(|range| offered.iter().find(|offer| fits(range, offer)));
     chosen.copied().ok_or_else(|| {
-        let detail = format!("Accept is `{}`, and given are {}", accept.unwrap_or_default(), offered.join(" and "));
+        let detail = format!(
+            "Accept is `{}`, and given are {}",
+            accept.unwrap_or_default(),
+            offered.join(" and ")
+        );
         Error::new(ErrorKind::NotAcceptable, detail)
     })
 }
@@ -118,7 +123,9 @@ fn ranges(accept: &str) -> Vec<String> {
     for part in accept.split(',') {
         let mut fields = part.split(';').map(str::trim);
         let range = fields.next().unwrap_or_default().to_ascii_lowercase();
-        let weight = fields.find_map(|field| field.strip_prefix("q=")).map_or(1.0, |weight| weight.parse().unwrap_or(0.0));
+        let weight = fields
+            .find_map(|field| field.strip_prefix("q="))
+            .map_or(1.0, |weight| weight.parse().unwrap_or(0.0));
         if weight > 0.0 && !range.is_empty() {
             weighted.push((weight, range));
         }
@@ -132,7 +139,8 @@ fn ranges(accept: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const ONE: Expected = Expected { tiles: 1, variants: 1, sheet: false, format: None, from_image: true };
+    const ONE: Expected =
+        Expected { tiles: 1, variants: 1, sheet: false, format: None, from_image: true };
 
     fn form(accept: &str, expected: &Expected) -> Option<Form> {
         Form::negotiate(Some(accept), expected).ok()
@@ -141,15 +149,30 @@ mod tests {
     #[test]
     fn one_picture_in_is_one_picture_out_and_everything_else_is_json() {
         assert_eq!(Form::negotiate(None, &ONE).unwrap(), Form::Image(ImageFormat::Png));
-        assert_eq!(form("*/*", &Expected { format: Some(ImageFormat::Jpeg), ..ONE }), Some(Form::Image(ImageFormat::Jpeg)));
-        assert_eq!(form("*/*", &Expected { variants: 2, ..ONE }), Some(Form::Json(ImageFormat::Png)));
-        assert_eq!(form("*/*", &Expected { from_image: false, ..ONE }), Some(Form::Json(ImageFormat::Png)));
-        assert_eq!(form("*/*", &Expected { from_image: false, tiles: 3, sheet: true, ..ONE }), Some(Form::Image(ImageFormat::Png)));
+        assert_eq!(
+            form("*/*", &Expected { format: Some(ImageFormat::Jpeg), ..ONE }),
+            Some(Form::Image(ImageFormat::Jpeg))
+        );
+        assert_eq!(
+            form("*/*", &Expected { variants: 2, ..ONE }),
+            Some(Form::Json(ImageFormat::Png))
+        );
+        assert_eq!(
+            form("*/*", &Expected { from_image: false, ..ONE }),
+            Some(Form::Json(ImageFormat::Png))
+        );
+        assert_eq!(
+            form("*/*", &Expected { from_image: false, tiles: 3, sheet: true, ..ONE }),
+            Some(Form::Image(ImageFormat::Png))
+        );
     }
 
     #[test]
     fn weights_order_what_is_wanted() {
-        assert_eq!(form("image/png;q=0.1, application/json", &ONE), Some(Form::Json(ImageFormat::Png)));
+        assert_eq!(
+            form("image/png;q=0.1, application/json", &ONE),
+            Some(Form::Json(ImageFormat::Png))
+        );
         assert_eq!(form("image/webp, image/png", &ONE), Some(Form::Image(ImageFormat::Webp)));
         assert_eq!(form("text/html, application/json;q=0", &ONE), None);
     }
@@ -157,16 +180,26 @@ mod tests {
     #[test]
     fn of_what_is_offered_the_most_wanted_is_given() {
         let chosen = |accept| choose(accept, &[JSON, SAFETENSORS]).ok();
-        assert_eq!([chosen(None), chosen(Some("*/*")), chosen(Some("application/*;q=0.1"))], [Some(JSON); 3]);
-        assert_eq!(chosen(Some("application/json;q=0.5, application/vnd.restain.safetensors")), Some(SAFETENSORS));
+        assert_eq!(
+            [chosen(None), chosen(Some("*/*")), chosen(Some("application/*;q=0.1"))],
+            [Some(JSON); 3]
+        );
+        assert_eq!(
+            chosen(Some("application/json;q=0.5, application/vnd.restain.safetensors")),
+            Some(SAFETENSORS)
+        );
         assert_eq!([chosen(Some("image/*")), chosen(Some("application/json;q=0"))], [None; 2]);
     }
 
     #[test]
     fn several_pictures_do_not_fit_into_one() {
-        let error = Form::negotiate(Some("image/png"), &Expected { variants: 3, ..ONE }).unwrap_err();
+        let error =
+            Form::negotiate(Some("image/png"), &Expected { variants: 3, ..ONE }).unwrap_err();
         assert!(error.detail.contains("3 pictures") && error.detail.contains("sheet"), "{error}");
-        assert_eq!(form("image/png, */*;q=0.5", &Expected { variants: 3, ..ONE }), Some(Form::Json(ImageFormat::Png)));
+        assert_eq!(
+            form("image/png, */*;q=0.5", &Expected { variants: 3, ..ONE }),
+            Some(Form::Json(ImageFormat::Png))
+        );
         assert!(form("image/png", &Expected { variants: 100, sheet: true, ..ONE }).is_none());
     }
 }

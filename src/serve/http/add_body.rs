@@ -48,8 +48,13 @@ impl AddBody {
             Ok(BodyKind::Form { boundary }) => Ok(Self::Form { boundary }),
             Ok(BodyKind::Tensor) => Ok(Self::Tensor),
             _ => {
-                let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-                let detail = format!("Content-Type is `{given}`: send multipart/form-data with a boundary, or {SAFETENSORS}");
+                let given = headers
+                    .get(header::CONTENT_TYPE)
+                    .and_then(|value| value.to_str().ok())
+                    .unwrap_or_default();
+                let detail = format!(
+                    "Content-Type is `{given}`: send multipart/form-data with a boundary, or {SAFETENSORS}"
+                );
                 Err(Error::new(ErrorKind::UnsupportedMediaType, detail))
             }
         }
@@ -76,16 +81,23 @@ async fn form(body: Bytes, boundary: String) -> Result<(AddAsk, Vec<TileInput>),
         if said.contains(&name) {
             return Err(malformed(format!("the form has two parts named `{name}`")));
         }
-        let text = std::str::from_utf8(&bytes).map_err(|_| malformed(format!("the part `{name}` is no text")))?.trim();
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|_| malformed(format!("the part `{name}` is no text")))?
+            .trim();
         let wrong = |what: &str| malformed(format!("{name} is `{text}`, and must be {what}"));
         match name.as_str() {
             "domain" => ask.domain = text.to_owned(),
             "model" => ask.model = Some(text.to_owned()),
             "styles" => ask.styles = Some(text.parse().map_err(|_| wrong("a number"))?),
-            "resize" => ask.resize = text.to_ascii_lowercase().parse().map_err(|_| wrong("true or false"))?,
+            "resize" => {
+                ask.resize =
+                    text.to_ascii_lowercase().parse().map_err(|_| wrong("true or false"))?
+            }
             other => {
                 let names = "domain, model, styles, resize and tile";
-                return Err(malformed(format!("the form has a part named `{other}`, and parts are named {names}")));
+                return Err(malformed(format!(
+                    "the form has a part named `{other}`, and parts are named {names}"
+                )));
             }
         }
         said.push(name);
@@ -98,12 +110,15 @@ fn tensor(body: &Bytes) -> Result<(AddAsk, Vec<TileInput>), Error> {
     let (_, header) = SafeTensors::read_metadata(body).map_err(unreadable)?;
     let file = SafeTensors::deserialize(body).map_err(unreadable)?;
     let request = header.metadata().as_ref().and_then(|metadata| metadata.get("request"));
-    let request = request.ok_or_else(|| malformed("the metadata has no `request`, which names the domain"))?;
+    let request = request
+        .ok_or_else(|| malformed("the metadata has no `request`, which names the domain"))?;
     let ask = json_object("the request JSON", request.as_bytes())?;
     let mut tiles = Vec::new();
     for (name, view) in file.tensors() {
         if name != "tiles" {
-            return Err(malformed(format!("the body has a tensor `{name}`, and its one tensor is named tiles")));
+            return Err(malformed(format!(
+                "the body has a tensor `{name}`, and its one tensor is named tiles"
+            )));
         }
         tiles = tensor_tiles(body, &name, &view)?;
     }

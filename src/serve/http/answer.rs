@@ -81,23 +81,44 @@ pub fn write(answer: Answer, form: Form) -> Result<Written, Error> {
     if form == Form::Safetensors {
         pieces.push(answer.pixels);
     }
-    Ok(Written { content_type, provenance, pieces, timings: answer.timings, permits: answer.permits })
+    Ok(Written {
+        content_type,
+        provenance,
+        pieces,
+        timings: answer.timings,
+        permits: answer.permits,
+    })
 }
 
 /// Writes encodings as tensors: `anatomy` and `characteristics` F16 [n, N, h].
 pub fn write_encodings(answer: EncodeAnswer) -> Written {
     let geometry = answer.about.geometry;
-    let tensor = |name| TensorHead { name, dtype: Dtype::F16, shape: vec![answer.tiles.len(), geometry.patches(), geometry.half()] };
+    let tensor = |name| TensorHead {
+        name,
+        dtype: Dtype::F16,
+        shape: vec![answer.tiles.len(), geometry.patches(), geometry.half()],
+    };
     let keys: Vec<String> = answer.tiles.iter().map(|(key, _)| key.to_string()).collect();
     let text = |json: Vec<u8>| String::from_utf8(json).expect("JSON is UTF-8");
-    let metadata = BTreeMap::from([("keys", text(to_json(&keys))), ("model", text(to_json(&answer.about)))]);
+    let metadata =
+        BTreeMap::from([("keys", text(to_json(&keys))), ("model", text(to_json(&answer.about)))]);
     let head = tensors::head(&[tensor("anatomy"), tensor("characteristics")], metadata);
-    let encodings = || answer.tiles.iter().map(|(_, encoding)| Bytes::from_owner(Latents(Arc::clone(encoding))));
+    let encodings = || {
+        answer.tiles.iter().map(|(_, encoding)| Bytes::from_owner(Latents(Arc::clone(encoding))))
+    };
     let half = geometry.tile_latent() * size_of::<f16>();
     let pieces = std::iter::once(Bytes::from(head));
-    let pieces = pieces.chain(encodings().map(|bytes| bytes.slice(..half))).chain(encodings().map(|bytes| bytes.slice(half..)));
+    let pieces = pieces
+        .chain(encodings().map(|bytes| bytes.slice(..half)))
+        .chain(encodings().map(|bytes| bytes.slice(half..)));
     let pieces = pieces.collect();
-    Written { content_type: SAFETENSORS.to_owned(), provenance: None, pieces, timings: answer.timings, permits: answer.permits }
+    Written {
+        content_type: SAFETENSORS.to_owned(),
+        provenance: None,
+        pieces,
+        timings: answer.timings,
+        permits: answer.permits,
+    }
 }
 
 /// An encoding as the bytes that it lies in memory as: little-endian, as on every machine this is built for.
@@ -114,7 +135,8 @@ impl Written {
     pub fn into_response(self, total: Duration) -> Response {
         let mut response = Body::new(HeldBody::new(self.pieces, self.permits)).into_response();
         let headers = response.headers_mut();
-        let ascii = |text: String| HeaderValue::try_from(text).expect("media types and numbers are ASCII");
+        let ascii =
+            |text: String| HeaderValue::try_from(text).expect("media types and numbers are ASCII");
         headers.insert(header::CONTENT_TYPE, ascii(self.content_type));
         headers.insert("server-timing", ascii(self.timings.server_timing(total)));
         if let Some(provenance) = self.provenance {
@@ -128,7 +150,11 @@ fn failed(error: EncodeError) -> Error {
     Error::internal(&error)
 }
 
-fn describe(answer: &Answer, format: ImageFormat, mut image: impl FnMut(usize, usize) -> Option<String>) -> JsonAnswer {
+fn describe(
+    answer: &Answer,
+    format: ImageFormat,
+    mut image: impl FnMut(usize, usize) -> Option<String>,
+) -> JsonAnswer {
     let tiles = answer.tiles.iter().enumerate().map(|(t, tile)| {
         let variants = tile.variants.iter().enumerate().map(|(v, variant)| JsonVariant {
             origin: variant.origin.clone(),
@@ -146,7 +172,9 @@ fn to_json(value: &impl Serialize) -> Vec<u8> {
 
 fn json(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, Error> {
     let pictures = render::pictures(answer, format).map_err(failed)?;
-    Ok(to_json(&describe(answer, format, |tile, variant| Some(BASE64_STANDARD.encode(&pictures[tile][variant])))))
+    Ok(to_json(&describe(answer, format, |tile, variant| {
+        Some(BASE64_STANDARD.encode(&pictures[tile][variant]))
+    })))
 }
 
 fn multipart(answer: &Answer, format: ImageFormat) -> Result<(String, Vec<u8>), Error> {
@@ -197,7 +225,9 @@ fn tar(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, Error> {
             let name = file_name(t, variant.origin.index, format);
             let (key, _) = name.split_once('.').expect("the name has an ending");
             let provenance = to_json(&answer.provenance(tile, variant));
-            append(&name, picture).and_then(|()| append(&format!("{key}.json"), &provenance)).map_err(|error| Error::internal(&error))?;
+            append(&name, picture)
+                .and_then(|()| append(&format!("{key}.json"), &provenance))
+                .map_err(|error| Error::internal(&error))?;
         }
     }
     archive.into_inner().map_err(|error| Error::internal(&error))
@@ -207,7 +237,10 @@ fn tar(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, Error> {
 fn tensor_head(answer: &Answer) -> Result<Vec<u8>, Error> {
     let shape = answer.tensor_shape()?.to_vec();
     let provenance = String::from_utf8(to_json(&answer.provenances())).expect("JSON is UTF-8");
-    Ok(tensors::head(&[TensorHead { name: "variants", dtype: Dtype::U8, shape }], BTreeMap::from([("provenance", provenance)])))
+    Ok(tensors::head(
+        &[TensorHead { name: "variants", dtype: Dtype::U8, shape }],
+        BTreeMap::from([("provenance", provenance)]),
+    ))
 }
 
 fn image(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, Error> {
@@ -215,7 +248,10 @@ fn image(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, Error> {
         return render::sheet(answer, format).map_err(failed);
     }
     let mut pictures = render::pictures(answer, format).map_err(failed)?;
-    pictures.pop().and_then(|mut tile| tile.pop()).ok_or_else(|| Error::internal(&"a picture was promised, and none was made"))
+    pictures
+        .pop()
+        .and_then(|mut tile| tile.pop())
+        .ok_or_else(|| Error::internal(&"a picture was promised, and none was made"))
 }
 
 /// A record for one variant; for a sheet, what is common once and then only what differs, so that it fits into a head.
@@ -225,7 +261,10 @@ fn head_provenance(answer: &Answer) -> HeaderValue {
             tile_key: tile.key.to_string(),
             variants: tile.variants.iter().map(|variant| variant.origin.clone()).collect(),
         };
-        ascii_json(&SheetProvenance { about: &answer.about, tiles: answer.tiles.iter().map(tile).collect() })
+        ascii_json(&SheetProvenance {
+            about: &answer.about,
+            tiles: answer.tiles.iter().map(tile).collect(),
+        })
     } else {
         ascii_json(&answer.provenances()[0])
     };

@@ -9,7 +9,10 @@ use axum::response::Response;
 
 use super::accept::{Expected, Form};
 use super::answer::{self, JsonAnswer};
-use super::bodies::{AnswerPicture, AugmentTensors, FormBody, JsonBody, MixedParts, Picture, VariantTensors, WebDatasetTar};
+use super::bodies::{
+    AnswerPicture, AugmentTensors, FormBody, JsonBody, MixedParts, Picture, VariantTensors,
+    WebDatasetTar,
+};
 use super::flat::FlatRequest;
 use super::read::read;
 use crate::serve::app::App;
@@ -61,7 +64,10 @@ use crate::serve::trace;
 pub async fn augment(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {
     let received = Instant::now();
     let pipeline = app.pipeline()?;
-    let accept = request.headers().get(header::ACCEPT).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let accept = request
+        .headers()
+        .get(header::ACCEPT)
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let (request, from_image) = read(&app, request, received).await?;
     let form = Form::negotiate(accept.as_deref(), &expected(&request, pipeline, from_image))?;
     let answer = pipeline.augment(request).await?;
@@ -74,8 +80,16 @@ pub async fn augment(State(app): State<Arc<App>>, request: Request) -> Result<Re
 /// asked for one, so that it is told what is wrong with it, and not with the form of its answer.
 fn expected(request: &PipelineRequest, pipeline: &Pipeline, from_image: bool) -> Expected {
     let ask = &request.ask;
-    let variants =
-        ask.variants.and_then(|variants| usize::try_from(variants).ok()).filter(|n| (1..=pipeline.limits.max_variants).contains(n));
+    let variants = ask
+        .variants
+        .and_then(|variants| usize::try_from(variants).ok())
+        .filter(|n| (1..=pipeline.limits.max_variants).contains(n));
     let (sheet, format) = (ask.output.sheet, ask.output.format);
-    Expected { tiles: request.tiles.len().max(1), variants: variants.unwrap_or(1), sheet, format, from_image }
+    Expected {
+        tiles: request.tiles.len().max(1),
+        variants: variants.unwrap_or(1),
+        sheet,
+        format,
+        from_image,
+    }
 }

@@ -8,7 +8,9 @@ use crate::serve::pipeline::request::{AugmentRequest, EncodeTilesRequest};
 /// Base64 of a PNG, JPEG, WebP or TIFF file. A data URL of one is taken too.
 #[derive(Deserialize, ToSchema)]
 #[schema(value_type = String, format = Byte, content_encoding = "base64", content_media_type = "image/*")]
-pub struct Base64Picture(#[expect(dead_code, reason = "it describes what the body reader reads")] String);
+pub struct Base64Picture(
+    #[expect(dead_code, reason = "it describes what the body reader reads")] String,
+);
 
 /// The key of a tile: BLAKE3 of its size and decoded pixels, 64 hex digits.
 #[derive(Deserialize, ToSchema)]
@@ -18,7 +20,9 @@ pub struct Key(#[expect(dead_code, reason = "it describes what the body reader r
 /// A PNG, JPEG, WebP or TIFF file; by its bytes, whatever the media type says.
 #[derive(Deserialize, ToSchema)]
 #[schema(value_type = String, format = Binary)]
-pub struct Picture(#[expect(dead_code, reason = "it describes what the body reader reads")] Vec<u8>);
+pub struct Picture(
+    #[expect(dead_code, reason = "it describes what the body reader reads")] Vec<u8>,
+);
 
 /// Tiles, keys or both; at least one.
 #[derive(Deserialize, ToSchema)]
@@ -111,51 +115,69 @@ pub struct AddForm {
 /// `AugmentRequest`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
-pub struct AugmentTensors(#[expect(dead_code, reason = "it describes what the body reader reads")] Vec<u8>);
+pub struct AugmentTensors(
+    #[expect(dead_code, reason = "it describes what the body reader reads")] Vec<u8>,
+);
 
 /// A safetensors file. Tensors `tiles` U8 [n, H, W, 3], `keys` U8 [m, 32] (the bytes of keys, not their hex digits) or
 /// both. In the metadata, if wanted, `request`: the JSON of an `EncodeTilesRequest`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
-pub struct EncodeTensors(#[expect(dead_code, reason = "it describes what the body reader reads")] Vec<u8>);
+pub struct EncodeTensors(
+    #[expect(dead_code, reason = "it describes what the body reader reads")] Vec<u8>,
+);
 
 /// A safetensors file. One tensor `tiles` U8 [n, H, W, 3], the references; in the metadata `request`: the JSON of an
 /// `AddRequest`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
-pub struct AddTensors(#[expect(dead_code, reason = "it describes what the body reader reads")] Vec<u8>);
+pub struct AddTensors(
+    #[expect(dead_code, reason = "it describes what the body reader reads")] Vec<u8>,
+);
 
 /// A safetensors file. Tensor `variants` U8 [n, K, H, W, 3]; in the metadata `provenance`: a JSON list of `Provenance`, one
 /// for each variant, tile by tile.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
-pub struct VariantTensors(#[expect(dead_code, reason = "it describes what is written from where it lies")] Vec<u8>);
+pub struct VariantTensors(
+    #[expect(dead_code, reason = "it describes what is written from where it lies")] Vec<u8>,
+);
 
 /// A safetensors file. Tensors `anatomy` and `characteristics` F16 [n, N, h]; in the metadata `keys`: a JSON list of the
 /// tiles' keys, and `model`: the JSON of an `EncoderAbout`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
-pub struct EncodingTensors(#[expect(dead_code, reason = "it describes what is written from where it lies")] Vec<u8>);
+pub struct EncodingTensors(
+    #[expect(dead_code, reason = "it describes what is written from where it lies")] Vec<u8>,
+);
 
 /// A safetensors file. Tensor `characteristics` F32 [S, h]; in the metadata `styles`: a JSON list of `PlacedStyle` in the
 /// same order, and `model`: the JSON of an `EncoderAbout`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
-pub struct StyleTensors(#[expect(dead_code, reason = "it describes what is written from where it lies")] Vec<u8>);
+pub struct StyleTensors(
+    #[expect(dead_code, reason = "it describes what is written from where it lies")] Vec<u8>,
+);
 
 /// First a part of JSON, a `JsonAnswer` whose variants have no `image`; then a part for each picture, with its name and,
 /// under `Restain-Provenance`, the JSON of its `Provenance`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
-pub struct MixedParts(#[expect(dead_code, reason = "it describes what is written part by part")] Vec<u8>);
+pub struct MixedParts(
+    #[expect(dead_code, reason = "it describes what is written part by part")] Vec<u8>,
+);
 
 /// A tar with the names of WebDataset: for each variant a picture `TILE_VARIANT.png` (or `.jpg`, `.webp`) and
 /// `TILE_VARIANT.json`, its `Provenance`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
-pub struct WebDatasetTar(#[expect(dead_code, reason = "it describes what is written part by part")] Vec<u8>);
+pub struct WebDatasetTar(
+    #[expect(dead_code, reason = "it describes what is written part by part")] Vec<u8>,
+);
 
 /// A picture: the one variant, or with `sheet` all of them. `Restain-Provenance` says how it came to be.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
-pub struct AnswerPicture(#[expect(dead_code, reason = "it describes what is written from where it lies")] Vec<u8>);
+pub struct AnswerPicture(
+    #[expect(dead_code, reason = "it describes what is written from where it lies")] Vec<u8>,
+);

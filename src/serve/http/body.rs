@@ -88,13 +88,21 @@ impl BodyKind {
     /// # Errors
     /// `unsupported_media_type`, naming those that are read.
     pub fn of(headers: &HeaderMap) -> Result<Self, Error> {
-        let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let given = headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
         let refused = |what: &str| {
             let read = format!("image/*, multipart/form-data, application/json or {SAFETENSORS}");
-            let given = if given.is_empty() { "there is no Content-Type".to_owned() } else { format!("Content-Type is `{given}`, {what}") };
+            let given = if given.is_empty() {
+                "there is no Content-Type".to_owned()
+            } else {
+                format!("Content-Type is `{given}`, {what}")
+            };
             Error::new(ErrorKind::UnsupportedMediaType, format!("{given}: send {read}"))
         };
-        let media_type: mime::Mime = given.parse().map_err(|_| refused("which is no media type"))?;
+        let media_type: mime::Mime =
+            given.parse().map_err(|_| refused("which is no media type"))?;
         match (media_type.type_(), media_type.essence_str()) {
             (mime::IMAGE, _) => Ok(Self::Image),
             (_, "application/json") => Ok(Self::Json),
@@ -126,14 +134,18 @@ impl BodyKind {
             parsed.ask.show_sheet();
         }
         if !A::REFERENCES && !parsed.references.is_empty() {
-            return Err(malformed("the body holds references, and this route takes tiles and keys alone"));
+            return Err(malformed(
+                "the body holds references, and this route takes tiles and keys alone",
+            ));
         }
         Ok(parsed)
     }
 }
 
 fn from_query<T: DeserializeOwned>(query: Option<&str>) -> Result<T, Error> {
-    let uri = format!("/?{}", query.unwrap_or_default()).parse().map_err(|_| malformed("the query string is no query string"))?;
+    let uri = format!("/?{}", query.unwrap_or_default())
+        .parse()
+        .map_err(|_| malformed("the query string is no query string"))?;
     axum::extract::Query::try_from_uri(&uri)
         .map(|query| query.0)
         .map_err(|error| malformed(format!("the query string: {}", deepest(&error))))
@@ -147,16 +159,19 @@ fn json<A: Ask>(body: &[u8]) -> Result<Parsed<A>, Error> {
     object(body).map_err(|what| {
         malformed(format!("the JSON body is {what}, and must be an object: {{\"tiles\": [base64, …], \"request\": {{…}}}}"))
     })?;
-    let AnyJsonBody { request, tiles, keys, references } =
-        serde_json::from_slice(body).map_err(|error| malformed(format!("the JSON body: {error}")))?;
+    let AnyJsonBody { request, tiles, keys, references } = serde_json::from_slice(body)
+        .map_err(|error| malformed(format!("the JSON body: {error}")))?;
     let files = |list: &'static str, items: Vec<String>| -> Result<Vec<TileInput>, Error> {
         let decode = |(index, item): (usize, String)| {
             // Browsers make data URLs; what stands before the comma says nothing that the bytes do not.
-            let base64 = item.strip_prefix("data:").and_then(|url| url.split_once(',')).map_or(item.as_str(), |(_, data)| data);
+            let base64 = item
+                .strip_prefix("data:")
+                .and_then(|url| url.split_once(','))
+                .map_or(item.as_str(), |(_, data)| data);
             let bytes = BASE64_STANDARD.decode(base64);
-            bytes
-                .map(|bytes| TileInput::File(bytes.into()))
-                .map_err(|error| malformed(format!("{list} {index} is not base64: {error}")).at(list, index))
+            bytes.map(|bytes| TileInput::File(bytes.into())).map_err(|error| {
+                malformed(format!("{list} {index} is not base64: {error}")).at(list, index)
+            })
         };
         items.into_iter().enumerate().map(decode).collect()
     };
@@ -164,11 +179,18 @@ fn json<A: Ask>(body: &[u8]) -> Result<Parsed<A>, Error> {
     for (index, text) in keys.iter().enumerate() {
         tiles.push(key(index, text)?);
     }
-    Ok(Parsed { ask: request.unwrap_or_default(), tiles, references: files("reference", references)? })
+    Ok(Parsed {
+        ask: request.unwrap_or_default(),
+        tiles,
+        references: files("reference", references)?,
+    })
 }
 
 fn key(index: usize, text: &str) -> Result<TileInput, Error> {
-    text.trim().parse().map(TileInput::Key).map_err(|error| malformed(format!("key {index}: {error}")).at("key", index))
+    text.trim()
+        .parse()
+        .map(TileInput::Key)
+        .map_err(|error| malformed(format!("key {index}: {error}")).at("key", index))
 }
 
 async fn form<A: Ask>(body: Bytes, boundary: String) -> Result<Parsed<A>, Error> {
@@ -209,7 +231,11 @@ fn tensor<A: Ask>(body: &Bytes) -> Result<Parsed<A>, Error> {
                 keys = tensor_keys(&view)?;
                 continue;
             }
-            other => return Err(malformed(format!("the body has a tensor `{other}`, and tensors are named tiles, keys and references"))),
+            other => {
+                return Err(malformed(format!(
+                    "the body has a tensor `{other}`, and tensors are named tiles, keys and references"
+                )));
+            }
         };
         *list = tensor_tiles(body, &name, &view)?;
     }
@@ -220,7 +246,16 @@ fn tensor<A: Ask>(body: &Bytes) -> Result<Parsed<A>, Error> {
 fn tensor_keys(view: &TensorView<'_>) -> Result<Vec<TileInput>, Error> {
     let (&[_, TileKey::BYTES], Dtype::U8) = (view.shape(), view.dtype()) else {
         let (dtype, shape) = (view.dtype(), view.shape());
-        return Err(malformed(format!("keys is {dtype:?} {shape:?}, and must be U8 [m, {}]", TileKey::BYTES)));
+        return Err(malformed(format!(
+            "keys is {dtype:?} {shape:?}, and must be U8 [m, {}]",
+            TileKey::BYTES
+        )));
     };
-    Ok(view.data().as_chunks().0.iter().map(|bytes| TileInput::Key(TileKey::from_bytes(*bytes))).collect())
+    Ok(view
+        .data()
+        .as_chunks()
+        .0
+        .iter()
+        .map(|bytes| TileInput::Key(TileKey::from_bytes(*bytes)))
+        .collect())
 }

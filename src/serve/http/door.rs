@@ -31,12 +31,15 @@ pub struct KeyName(pub Arc<str>);
 pub fn scope(method: &Method, route: &str) -> Option<Scope> {
     let write = matches!(*method, Method::POST | Method::DELETE);
     match route {
-        "/" | "/openapi.json" | "/health/live" | "/health/ready" | "/v2/health/live" | "/v2/health/ready" => None,
+        "/" | "/openapi.json" | "/health/live" | "/health/ready" | "/v2/health/live"
+        | "/v2/health/ready" => None,
         _ if route == "/docs" || route.starts_with("/docs/") => None,
         "/metrics" => Some(Scope::Metrics),
         _ if route.starts_with("/v2/") && route.ends_with("/stats") => Some(Scope::Metrics),
         "/v1/styles" | "/v1/styles/{domain}" if write => Some(Scope::Styles),
-        _ if write && (route.ends_with("/load") || route.ends_with("/unload")) => Some(Scope::Models),
+        _ if write && (route.ends_with("/load") || route.ends_with("/unload")) => {
+            Some(Scope::Models)
+        }
         _ => Some(Scope::Augment),
     }
 }
@@ -61,7 +64,9 @@ pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) ->
         Err(error) => error.into_response(),
     };
     if response.status() == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"restain\""));
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"restain\""));
     }
     if let Some(standing) = verdict.standing {
         tell(response.headers_mut(), standing);
@@ -74,15 +79,20 @@ pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) ->
 /// a trick has an origin of its own, so a server that only this machine reaches, and that asks for no key, is at home
 /// under this machine's names alone. Programs send no `Origin`, and are not judged by it.
 fn of_this_house(config: &Config, headers: &HeaderMap) -> Result<(), Error> {
-    let text = |name: HeaderName| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let text = |name: HeaderName| {
+        headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
     let Some(origin) = text(header::ORIGIN) else { return Ok(()) };
     let host = text(header::HOST).unwrap_or_default();
-    let is_same = origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host));
+    let is_same = origin
+        .split_once("://")
+        .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host));
     let is_own = is_same && (!config.is_of_this_machine() || is_this_machine(&host));
     if is_own || config.cors_origin.iter().any(|allowed| allowed == "*" || *allowed == origin) {
         return Ok(());
     }
-    let detail = format!("a page of {origin} may not ask this server: --cors-origin names those that may");
+    let detail =
+        format!("a page of {origin} may not ask this server: --cors-origin names those that may");
     Err(Error::new(ErrorKind::OriginForbidden, detail))
 }
 
@@ -92,7 +102,8 @@ fn is_this_machine(host: &str) -> bool {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
     };
-    let is_local = name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost");
+    let is_local =
+        name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost");
     is_local || name.parse::<IpAddr>().is_ok()
 }
 
@@ -111,9 +122,20 @@ pub fn cors(origins: &[String]) -> CorsLayer {
     let allowed = if origins.iter().any(|origin| origin == "*") {
         AllowOrigin::any()
     } else {
-        AllowOrigin::list(origins.iter().map(|origin| HeaderValue::from_str(origin).expect("options are checked")))
+        AllowOrigin::list(
+            origins
+                .iter()
+                .map(|origin| HeaderValue::from_str(origin).expect("options are checked")),
+        )
     };
-    let exposed = ["x-request-id", "server-timing", "restain-provenance", "retry-after", "ratelimit", "ratelimit-policy"];
+    let exposed = [
+        "x-request-id",
+        "server-timing",
+        "restain-provenance",
+        "retry-after",
+        "ratelimit",
+        "ratelimit-policy",
+    ];
     CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::POST, Method::DELETE])

@@ -6,7 +6,8 @@ use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use crate::codec::ImageFormat;
 use crate::serve::pipeline::request::{
-    AugmentRequest, EncodeTilesRequest, Method, OutputRequest, Placement, Priority, Share, StyleRequest, StyleSource,
+    AugmentRequest, EncodeTilesRequest, Method, OutputRequest, Placement, Priority, Share,
+    StyleRequest, StyleSource,
 };
 
 /// Of POST /v1/augment. Lists are separated by commas.
@@ -85,19 +86,34 @@ pub struct FlatEncodeRequest {
 
 /// How a picture is written.
 fn picture_format() -> Object {
-    let names = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Webp].map(|format| serde_json::json!(format));
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).default(Some("png".into())).build()
+    let names = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Webp]
+        .map(|format| serde_json::json!(format));
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(names))
+        .default(Some("png".into()))
+        .build()
 }
 
 impl From<FlatEncodeRequest> for EncodeTilesRequest {
     fn from(flat: FlatEncodeRequest) -> Self {
-        Self { model: flat.model, resize: flat.resize, priority: flat.priority, timeout_ms: flat.timeout_ms }
+        Self {
+            model: flat.model,
+            resize: flat.resize,
+            priority: flat.priority,
+            timeout_ms: flat.timeout_ms,
+        }
     }
 }
 
 impl From<FlatRequest> for AugmentRequest {
     fn from(flat: FlatRequest) -> Self {
-        let items = |text: &str| text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect();
+        let items = |text: &str| {
+            text.split(',')
+                .map(|item| item.trim().to_owned())
+                .filter(|item| !item.is_empty())
+                .collect()
+        };
         let list = |text: Option<String>| text.as_deref().map(items);
         Self {
             model: flat.model,

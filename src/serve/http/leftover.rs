@@ -41,7 +41,9 @@ pub async fn take(request: Request, next: Next) -> Response {
 }
 
 fn asks_leave(headers: &HeaderMap) -> bool {
-    headers.get(header::EXPECT).is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    headers
+        .get(header::EXPECT)
+        .is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// A body that is taken to its end, or as far as the limits go, when who was to read it drops it.
@@ -56,11 +58,16 @@ impl HttpBody for Watched {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         self.waits = false;
         let polled = Pin::new(&mut self.body).poll_frame(context);
         let left = match &polled {
-            Poll::Ready(Some(Ok(_))) if !self.body.is_end_stream() => self.body.size_hint().exact().unwrap_or(UNKNOWN),
+            Poll::Ready(Some(Ok(_))) if !self.body.is_end_stream() => {
+                self.body.size_hint().exact().unwrap_or(UNKNOWN)
+            }
             Poll::Ready(_) => 0,
             Poll::Pending => return polled,
         };

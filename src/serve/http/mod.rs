@@ -40,7 +40,8 @@ use super::request_id;
 use super::trace::{Call, HttpCall};
 
 /// Where probes and scrapers go: not worth a log line each.
-const QUIET: &[&str] = &["/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"];
+const QUIET: &[&str] =
+    &["/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"];
 
 /// What stands for a route in metrics and log when none fits.
 const UNMATCHED: &str = "unmatched";
@@ -48,10 +49,15 @@ const UNMATCHED: &str = "unmatched";
 /// Every route of this API, and `further` ones; what is around them is around all.
 pub fn router(app: Arc<App>, further: Router<Arc<App>>) -> Router {
     // What the examples of the API's description name.
-    let files = openapi::FILES.into_iter().fold(Router::new(), |files, (path, media_type, bytes)| {
-        files.route(path, get(move || async move { ([(header::CONTENT_TYPE, media_type)], bytes) }))
-    });
-    let docs = Router::from(utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", openapi()));
+    let files =
+        openapi::FILES.into_iter().fold(Router::new(), |files, (path, media_type, bytes)| {
+            files.route(
+                path,
+                get(move || async move { ([(header::CONTENT_TYPE, media_type)], bytes) }),
+            )
+        });
+    let docs =
+        Router::from(utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", openapi()));
     let docs = docs.layer(from_fn(problem::instead_of_text));
     let router = Router::new()
         .route("/v1/augment", post(augment::augment))
@@ -101,18 +107,35 @@ pub fn probes(app: Arc<App>) -> Router {
 async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let _guest = app.lifecycle.guest();
     let started = Instant::now();
-    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or(UNMATCHED).to_owned();
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map(MatchedPath::as_str)
+        .unwrap_or(UNMATCHED)
+        .to_owned();
     let method = match request.method().as_str() {
-        known @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "PATCH") => known.to_owned(),
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "PATCH") => {
+            known.to_owned()
+        }
         // A caller may make up methods; labels may not grow with them.
         _ => "other".to_owned(),
     };
-    let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+    let id = request
+        .headers()
+        .get("x-request-id")
+        .and_then(|id| id.to_str().ok())
+        .unwrap_or_default()
+        .to_owned();
     let call = match route.as_str() {
         quiet if QUIET.contains(&quiet) => Call::untraced(&id),
         route => {
             let route = Some(route).filter(|route| *route != UNMATCHED);
-            let call = HttpCall { scheme: app.config.scheme(), method: &method, path: request.uri().path(), route };
+            let call = HttpCall {
+                scheme: app.config.scheme(),
+                method: &method,
+                path: request.uri().path(),
+                route,
+            };
             Call::http(app.traces.as_ref(), app.known(request.headers()), &id, &call)
         }
     };

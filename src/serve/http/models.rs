@@ -116,7 +116,10 @@ fn only(state: &str) -> Object {
 /// The sizes of an encoder.
 #[derive(ToSchema)]
 #[schema(as = Geometry)]
-#[expect(dead_code, reason = "it describes `method::geometry::Geometry`, which knows nothing of the API")]
+#[expect(
+    dead_code,
+    reason = "it describes `method::geometry::Geometry`, which knows nothing of the API"
+)]
 pub struct GeometryInfo {
     /// Side of a tile, in pixels.
     #[schema(minimum = 1)]
@@ -139,9 +142,9 @@ pub struct GeometryInfo {
 impl ModelInfo {
     fn name(&self) -> &str {
         match self {
-            Self::Ready(ReadyModel { name, .. }) | Self::Loading(LoadingModel { name, .. }) | Self::Failed(FailedModel { name, .. }) => {
-                name
-            }
+            Self::Ready(ReadyModel { name, .. })
+            | Self::Loading(LoadingModel { name, .. })
+            | Self::Failed(FailedModel { name, .. }) => name,
         }
     }
 }
@@ -182,13 +185,19 @@ pub async fn list(State(app): State<Arc<App>>) -> Result<Json<ModelList>, Error>
 #[utoipa::path(get, path = "/v1/models/{name}", tag = "models", operation_id = "get_model",
     params(("name" = String, Path, description = "The model's name", min_length = 1, example = "demo")),
     responses((status = 200, description = "Its versions, the highest first", body = ModelList)))]
-pub async fn one(State(app): State<Arc<App>>, PathPart(name): PathPart) -> Result<Json<ModelList>, Error> {
+pub async fn one(
+    State(app): State<Arc<App>>,
+    PathPart(name): PathPart,
+) -> Result<Json<ModelList>, Error> {
     let registry = &app.pipeline()?.models;
     let mut models = describe_all(registry);
     models.retain(|model| model.name() == name);
     if models.is_empty() {
         let served = registry.models().names();
-        return Err(Error::new(ErrorKind::ModelNotFound, format!("there is no model `{name}`, and served are: {served}")));
+        return Err(Error::new(
+            ErrorKind::ModelNotFound,
+            format!("there is no model `{name}`, and served are: {served}"),
+        ));
     }
     Ok(Json(ModelList { models }))
 }
@@ -201,7 +210,11 @@ pub async fn one(State(app): State<Arc<App>>, PathPart(name): PathPart) -> Resul
 #[utoipa::path(post, path = "/v1/models/{name}/load", tag = "models", operation_id = "load_model",
     params(("name" = String, Path, description = "The model's name", min_length = 1, example = "demo")), request_body = LoadBody,
     responses((status = 200, description = "It is served", body = ModelInfo)))]
-pub async fn load(State(app): State<Arc<App>>, PathPart(name): PathPart, body: Body) -> Result<Json<ModelInfo>, Error> {
+pub async fn load(
+    State(app): State<Arc<App>>,
+    PathPart(name): PathPart,
+    body: Body,
+) -> Result<Json<ModelInfo>, Error> {
     let registry = Arc::clone(&app.pipeline()?.models);
     let LoadBody { version, default } = read(&app, body).await?;
     let model = registry.load(LoadAsk { name, version, default }).await?;
@@ -215,7 +228,11 @@ pub async fn load(State(app): State<Arc<App>>, PathPart(name): PathPart, body: B
 #[utoipa::path(post, path = "/v1/models/{name}/unload", tag = "models", operation_id = "unload_model",
     params(("name" = String, Path, description = "The model's name", min_length = 1, example = "demo")), request_body = UnloadBody,
     responses((status = 200, description = "It is served no longer", body = Unloaded)))]
-pub async fn unload(State(app): State<Arc<App>>, PathPart(name): PathPart, body: Body) -> Result<Json<Unloaded>, Error> {
+pub async fn unload(
+    State(app): State<Arc<App>>,
+    PathPart(name): PathPart,
+    body: Body,
+) -> Result<Json<Unloaded>, Error> {
     let registry = &app.pipeline()?.models;
     let UnloadBody { version } = read(&app, body).await?;
     let unloaded = registry.unload(&name, version.as_deref()).await?;
@@ -225,15 +242,22 @@ pub async fn unload(State(app): State<Arc<App>>, PathPart(name): PathPart, body:
 /// An object of JSON, or nothing at all.
 async fn read<T: Default + DeserializeOwned>(app: &App, body: Body) -> Result<T, Error> {
     let timeout = app.config.request_timeout.0;
-    let bytes = tokio::time::timeout(timeout, intake::read(body, MAX_BODY)).await.map_err(|_| deadline_exceeded(timeout))??;
+    let bytes = tokio::time::timeout(timeout, intake::read(body, MAX_BODY))
+        .await
+        .map_err(|_| deadline_exceeded(timeout))??;
     if bytes.is_empty() { Ok(T::default()) } else { json_object("the JSON body", &bytes) }
 }
 
 fn describe_all(registry: &Registry) -> Vec<ModelInfo> {
-    let mut all: Vec<ModelInfo> = registry.models().all().iter().map(|model| describe(registry, model)).collect();
+    let mut all: Vec<ModelInfo> =
+        registry.models().all().iter().map(|model| describe(registry, model)).collect();
     all.extend(registry.states().into_iter().map(|(Key { name, version }, state)| match state {
-        LoadState::Loading => ModelInfo::Loading(LoadingModel { state: LOADING, name, version, default: false }),
-        LoadState::Failed { reason } => ModelInfo::Failed(FailedModel { state: FAILED, name, version, default: false, reason }),
+        LoadState::Loading => {
+            ModelInfo::Loading(LoadingModel { state: LOADING, name, version, default: false })
+        }
+        LoadState::Failed { reason } => {
+            ModelInfo::Failed(FailedModel { state: FAILED, name, version, default: false, reason })
+        }
     }));
     all
 }
@@ -245,7 +269,10 @@ fn describe(registry: &Registry, model: &Arc<Model>) -> ModelInfo {
         state: READY,
         name: manifest.name.clone(),
         version: manifest.version.clone(),
-        default: registry.models().default_model().is_some_and(|default| Arc::ptr_eq(default, model)),
+        default: registry
+            .models()
+            .default_model()
+            .is_some_and(|default| Arc::ptr_eq(default, model)),
         bundle: model.bundle.digest.clone(),
         precision: model.precision.to_string(),
         provider: model.provider,

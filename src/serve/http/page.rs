@@ -49,7 +49,10 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 static PAGE: LazyLock<String> = LazyLock::new(|| {
     let sample = |(name, jpeg): &(&str, &[u8])| serde_json::json!({ "name": name, "image": BASE64_STANDARD.encode(jpeg) });
     let samples = serde_json::Value::from_iter(SAMPLES.iter().map(sample));
-    FRAME.replace("{{style}}", STYLE).replace("{{samples}}", &samples.to_string()).replace("{{script}}", SCRIPT)
+    FRAME
+        .replace("{{style}}", STYLE)
+        .replace("{{samples}}", &samples.to_string())
+        .replace("{{script}}", SCRIPT)
 });
 
 pub async fn page() -> Response {

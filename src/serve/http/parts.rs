@@ -19,7 +19,8 @@ pub fn deepest(error: &dyn std::error::Error) -> String {
 /// `malformed_request`, when it is no form.
 pub async fn form_parts(body: Bytes, boundary: String) -> Result<Vec<(String, Bytes)>, Error> {
     let unreadable = |error: multer::Error| malformed(format!("the form: {}", deepest(&error)));
-    let stream = futures_util::stream::once(std::future::ready(Ok::<_, std::convert::Infallible>(body)));
+    let stream =
+        futures_util::stream::once(std::future::ready(Ok::<_, std::convert::Infallible>(body)));
     let mut form = multer::Multipart::new(stream, boundary);
     let mut parts = Vec::new();
     while let Some(part) = form.next_field().await.map_err(unreadable)? {
@@ -33,9 +34,16 @@ pub async fn form_parts(body: Bytes, boundary: String) -> Result<Vec<(String, By
 ///
 /// # Errors
 /// `malformed_request`, when it is not U8 [n, height, width, 3].
-pub fn tensor_tiles(body: &Bytes, name: &str, view: &TensorView<'_>) -> Result<Vec<TileInput>, Error> {
+pub fn tensor_tiles(
+    body: &Bytes,
+    name: &str,
+    view: &TensorView<'_>,
+) -> Result<Vec<TileInput>, Error> {
     let &[count, height @ (1..), width @ (1..), 3] = view.shape() else {
-        return Err(malformed(format!("{name} is {:?}, and must be [n, height, width, 3]", view.shape())));
+        return Err(malformed(format!(
+            "{name} is {:?}, and must be [n, height, width, 3]",
+            view.shape()
+        )));
     };
     if view.dtype() != Dtype::U8 {
         return Err(malformed(format!("{name} is {:?}, and must be U8", view.dtype())));
@@ -45,5 +53,7 @@ pub fn tensor_tiles(body: &Bytes, name: &str, view: &TensorView<'_>) -> Result<V
         return Ok(Vec::new());
     }
     let tiles = view.data().chunks_exact(height * width * 3);
-    Ok(tiles.map(|pixels| TileInput::Pixels { width, height, pixels: body.slice_ref(pixels) }).collect())
+    Ok(tiles
+        .map(|pixels| TileInput::Pixels { width, height, pixels: body.slice_ref(pixels) })
+        .collect())
 }

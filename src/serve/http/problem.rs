@@ -59,9 +59,11 @@ impl From<Error> for Problem {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.kind.row().http_status).expect("the table holds statuses of 400 to 599");
+        let status = StatusCode::from_u16(self.kind.row().http_status)
+            .expect("the table holds statuses of 400 to 599");
         let retry_after = self.retry_after;
-        let body = serde_json::to_vec(&Problem::from(self)).expect("a problem is strings and numbers");
+        let body =
+            serde_json::to_vec(&Problem::from(self)).expect("a problem is strings and numbers");
         let mut response = (status, [(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response();
         if let Some(wait) = retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
@@ -77,19 +79,29 @@ pub fn from_panic(_: Box<dyn std::any::Any + Send>) -> Response {
 
 /// No such path.
 pub async fn route_not_found(uri: axum::http::Uri) -> Error {
-    Error::new(ErrorKind::RouteNotFound, format!("nothing is served under {}; /docs lists what is", uri.path()))
+    Error::new(
+        ErrorKind::RouteNotFound,
+        format!("nothing is served under {}; /docs lists what is", uri.path()),
+    )
 }
 
 /// Around routes that are not ours: they have no page of this name, and say so in a form of their own.
 pub async fn instead_of_text(request: Request, next: Next) -> Response {
     let uri = request.uri().clone();
     let response = next.run(request).await;
-    if response.status() == StatusCode::NOT_FOUND { route_not_found(uri).await.into_response() } else { response }
+    if response.status() == StatusCode::NOT_FOUND {
+        route_not_found(uri).await.into_response()
+    } else {
+        response
+    }
 }
 
 /// The path exists, the method does not.
 pub async fn method_not_allowed(method: axum::http::Method, uri: axum::http::Uri) -> Error {
-    Error::new(ErrorKind::MethodNotAllowed, format!("{} is not served for {method}; /docs lists what is", uri.path()))
+    Error::new(
+        ErrorKind::MethodNotAllowed,
+        format!("{} is not served for {method}; /docs lists what is", uri.path()),
+    )
 }
 
 #[cfg(test)]
@@ -107,7 +119,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_internal_problem_without_its_message() {
-        let router = Router::<()>::new().route("/", get(panicking)).layer(CatchPanicLayer::custom(from_panic));
+        let router = Router::<()>::new()
+            .route("/", get(panicking))
+            .layer(CatchPanicLayer::custom(from_panic));
         for _ in 0..2 {
             let request = axum::extract::Request::new(axum::body::Body::empty());
             let response = router.clone().oneshot(request).await.unwrap();

@@ -20,7 +20,8 @@ impl<S: Send + Sync> FromRequestParts<S> for PathPart {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
         let part = Path::from_request_parts(parts, state).await;
-        part.map(|Path(part)| Self(part)).map_err(|rejection| malformed(format!("the path: {}", rejection.body_text())))
+        part.map(|Path(part)| Self(part))
+            .map_err(|rejection| malformed(format!("the path: {}", rejection.body_text())))
     }
 }
 
@@ -28,7 +29,11 @@ impl<S: Send + Sync> FromRequestParts<S> for PathPart {
 ///
 /// # Errors
 /// When it cannot be read, is too large, or comes too slowly.
-pub async fn read<A: Ask>(app: &App, request: Request, received: Instant) -> Result<(PipelineRequest<A>, bool), Error> {
+pub async fn read<A: Ask>(
+    app: &App,
+    request: Request,
+    received: Instant,
+) -> Result<(PipelineRequest<A>, bool), Error> {
     let (head, body) = request.into_parts();
     let kind = BodyKind::of(&head.headers)?;
     let from_image = kind == BodyKind::Image;

@@ -107,7 +107,9 @@ pub async fn list(
     let accept = headers.get(header::ACCEPT).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let offer = model.styles.offer();
     if choose(accept.as_deref(), &[JSON, SAFETENSORS])? == SAFETENSORS {
-        return Ok(([(header::CONTENT_TYPE, SAFETENSORS)], as_tensor(&model, &offer)).into_response());
+        return Ok(
+            ([(header::CONTENT_TYPE, SAFETENSORS)], as_tensor(&model, &offer)).into_response()
+        );
     }
     let domains = (0..offer.domains().count()).map(|place| describe(&offer, place)).collect();
     Ok(Json(Styles { of: bank(&model), domains }).into_response())
@@ -128,7 +130,10 @@ pub async fn list(
 #[utoipa::path(post, path = "/v1/styles", tag = "styles", operation_id = "add_styles",
     request_body(content((AddForm = "multipart/form-data"), (AddTensors = "application/vnd.restain.safetensors"))),
     responses((status = 201, description = "It is there, and kept", body = AddedStyles)))]
-pub async fn add(State(app): State<Arc<App>>, request: Request) -> Result<(StatusCode, Json<AddedStyles>), Error> {
+pub async fn add(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<(StatusCode, Json<AddedStyles>), Error> {
     let received = Instant::now();
     let pipeline = app.pipeline()?;
     let (head, body) = request.into_parts();
@@ -137,11 +142,15 @@ pub async fn add(State(app): State<Arc<App>>, request: Request) -> Result<(Statu
     let (ask, tiles) = kind.parse(bytes).await?;
     let domain = ask.domain.clone();
     let AddAsk { domain: new, model, styles, resize } = ask;
-    let request = AddStyles { domain: new, model, styles, resize, tiles, received, permit, timeout_ms: None };
+    let request =
+        AddStyles { domain: new, model, styles, resize, tiles, received, permit, timeout_ms: None };
     let model = pipeline.add_styles(request).await?;
     let offer = model.styles.offer();
     let place = offer.find_domain("domain", &domain)?;
-    Ok((StatusCode::CREATED, Json(AddedStyles { of: bank(&model), added: describe(&offer, place) })))
+    Ok((
+        StatusCode::CREATED,
+        Json(AddedStyles { of: bank(&model), added: describe(&offer, place) }),
+    ))
 }
 
 /// Remove a domain that was added
@@ -160,17 +169,30 @@ pub async fn remove(
 }
 
 fn read(query: Result<Query<StylesQuery>, QueryRejection>) -> Result<StylesQuery, Error> {
-    let malformed = |error: QueryRejection| Error::new(ErrorKind::MalformedRequest, format!("the query string: {}", error.body_text()));
+    let malformed = |error: QueryRejection| {
+        Error::new(ErrorKind::MalformedRequest, format!("the query string: {}", error.body_text()))
+    };
     query.map(|query| query.0).map_err(malformed)
 }
 
 fn bank(model: &Model) -> BankInfo {
-    BankInfo { model: model.name().to_owned(), version: model.version().to_owned(), persistent: model.styles.is_persistent() }
+    BankInfo {
+        model: model.name().to_owned(),
+        version: model.version().to_owned(),
+        persistent: model.styles.is_persistent(),
+    }
 }
 
 fn describe(offer: &Offer, place: usize) -> DomainStyles {
-    let styles = (0..offer.styles()).filter(|&style| offer.domain_of(style) == place).map(|style| info(offer, style)).collect();
-    DomainStyles { domain: offer.domain_name(place).to_owned(), origin: offer.origin(place), styles }
+    let styles = (0..offer.styles())
+        .filter(|&style| offer.domain_of(style) == place)
+        .map(|style| info(offer, style))
+        .collect();
+    DomainStyles {
+        domain: offer.domain_name(place).to_owned(),
+        origin: offer.origin(place),
+        styles,
+    }
 }
 
 fn info(offer: &Offer, style: usize) -> StyleInfo {
@@ -183,14 +205,26 @@ fn as_tensor(model: &Model, offer: &Offer) -> Vec<u8> {
     let about = EncoderAbout::of(model);
     let placed = |style: usize| {
         let place = offer.domain_of(style);
-        PlacedStyle { domain: offer.domain_name(place).to_owned(), origin: offer.origin(place), info: info(offer, style) }
+        PlacedStyle {
+            domain: offer.domain_name(place).to_owned(),
+            origin: offer.origin(place),
+            info: info(offer, style),
+        }
     };
     let styles: Vec<PlacedStyle> = (0..offer.styles()).map(placed).collect();
     let text = |json: serde_json::Result<String>| json.expect("a bank is strings and numbers");
-    let metadata = BTreeMap::from([("styles", text(serde_json::to_string(&styles))), ("model", text(serde_json::to_string(&about)))]);
+    let metadata = BTreeMap::from([
+        ("styles", text(serde_json::to_string(&styles))),
+        ("model", text(serde_json::to_string(&about))),
+    ]);
     let shape = vec![styles.len(), about.geometry.half()];
-    let mut bytes = tensors::head(&[TensorHead { name: "characteristics", dtype: Dtype::F32, shape }], metadata);
+    let mut bytes = tensors::head(
+        &[TensorHead { name: "characteristics", dtype: Dtype::F32, shape }],
+        metadata,
+    );
     // Little-endian, as on every machine this is built for.
-    (0..offer.styles()).for_each(|style| bytes.extend_from_slice(bytemuck::cast_slice(&offer.style(style).style.0)));
+    (0..offer.styles()).for_each(|style| {
+        bytes.extend_from_slice(bytemuck::cast_slice(&offer.style(style).style.0))
+    });
     bytes
 }

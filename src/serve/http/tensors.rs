@@ -18,7 +18,10 @@ pub fn head(tensors: &[TensorHead], metadata: BTreeMap<&str, String>) -> Vec<u8>
     let mut start = 0;
     for TensorHead { name, dtype, shape } in tensors {
         let end = start + shape.iter().product::<usize>() * dtype.bitsize() / 8;
-        entries.insert((*name).to_owned(), json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]}));
+        entries.insert(
+            (*name).to_owned(),
+            json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]}),
+        );
         start = end;
     }
     let mut text = Value::Object(entries).to_string().into_bytes();
@@ -34,8 +37,10 @@ mod tests {
 
     #[test]
     fn it_is_what_the_format_asks() {
-        let tensors =
-            [TensorHead { name: "b", dtype: Dtype::F16, shape: vec![2, 3] }, TensorHead { name: "a", dtype: Dtype::U8, shape: vec![5] }];
+        let tensors = [
+            TensorHead { name: "b", dtype: Dtype::F16, shape: vec![2, 3] },
+            TensorHead { name: "a", dtype: Dtype::U8, shape: vec![5] },
+        ];
         let mut bytes = head(&tensors, BTreeMap::from([("said", "\"quoted\"".to_owned())]));
         assert_eq!(bytes.len() % 8, 0);
         bytes.extend(0..17);

@@ -67,21 +67,35 @@ pub fn open(context: &LoadContext, path: &Path) -> Result<Opened, LoadError> {
     let own = std::mem::take(&mut bundle.styles);
     let manifest = &bundle.manifest;
     if !path.ends_with(Path::new(&manifest.name).join(&manifest.version)) {
-        return Err(LoadError::Misplaced { path: path.to_owned(), name: manifest.name.clone(), version: manifest.version.clone() });
+        return Err(LoadError::Misplaced {
+            path: path.to_owned(),
+            name: manifest.name.clone(),
+            version: manifest.version.clone(),
+        });
     }
     let config = &context.config;
     let runtime = Runtime::load().map_err(LoadError::Runtime)?;
-    let encoders = EncodersContext { runtime: &runtime, config, cache: &context.cache, metrics: &context.metrics };
+    let encoders = EncodersContext {
+        runtime: &runtime,
+        config,
+        cache: &context.cache,
+        metrics: &context.metrics,
+    };
     let Encoders { batch, scope, threads: workers, precision, provider } =
-        Encoders::start(&bundle, &encoders).map_err(|source| LoadError::Encoders { path: path.to_owned(), source })?;
+        Encoders::start(&bundle, &encoders)
+            .map_err(|source| LoadError::Encoders { path: path.to_owned(), source })?;
 
     let took = started.elapsed();
     context.metrics.model_loaded(took);
     let styles = context.styles.bank(&bundle.digest, manifest.geometry.half(), own);
     tracing::info!(model = manifest.name, version = manifest.version, styles = styles.offer().styles(), %precision, provider, ?took, "model ready");
-    let synthesiser = Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);
+    let synthesiser =
+        Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);
     let statistics = Arc::default();
-    Ok(Opened { model: Model { bundle, styles, precision, provider, synthesiser, batch, scope, statistics }, workers })
+    Ok(Opened {
+        model: Model { bundle, styles, precision, provider, synthesiser, batch, scope, statistics },
+        workers,
+    })
 }
 
 /// Every NAME/VERSION with a manifest under `models`, names in order and each name's versions from the highest down.
@@ -92,7 +106,9 @@ pub fn on_disk(models: &Path) -> Result<Vec<Key>, LoadError> {
     let mut keys = Vec::new();
     for name in directories(models)? {
         let versions = directories(&models.join(&name))?;
-        let whole = versions.into_iter().filter(|version| models.join(&name).join(version).join(MANIFEST_FILE).is_file());
+        let whole = versions
+            .into_iter()
+            .filter(|version| models.join(&name).join(version).join(MANIFEST_FILE).is_file());
         keys.extend(whole.map(|version| Key { name: name.clone(), version }));
     }
     keys.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| by_version(&b.version, &a.version)));
@@ -109,12 +125,18 @@ pub fn pick(models: &Path, asked: Option<&str>) -> Result<Key, LoadError> {
     let first = keys.first().ok_or_else(|| LoadError::Empty(models.to_owned()))?;
     match asked {
         // Versions stand from the highest down.
-        Some(asked) => keys.iter().find(|key| key.name == asked || key.to_string() == asked).cloned().ok_or_else(|| LoadError::NoSuch {
-            asked: asked.to_owned(),
-            models: models.to_owned(),
-            known: known(),
-        }),
-        None if keys.iter().any(|key| key.name != first.name) => Err(LoadError::Several { models: models.to_owned(), known: known() }),
+        Some(asked) => keys
+            .iter()
+            .find(|key| key.name == asked || key.to_string() == asked)
+            .cloned()
+            .ok_or_else(|| LoadError::NoSuch {
+                asked: asked.to_owned(),
+                models: models.to_owned(),
+                known: known(),
+            }),
+        None if keys.iter().any(|key| key.name != first.name) => {
+            Err(LoadError::Several { models: models.to_owned(), known: known() })
+        }
         None => Ok(first.clone()),
     }
 }

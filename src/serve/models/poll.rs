@@ -64,11 +64,14 @@ impl Registry {
         seen.refused.retain(|key, _| !is_gone(key));
         desk.withdrawn.retain(|key, _| !is_gone(key));
         self.states().keys().filter(|key| is_gone(key)).for_each(|key| self.forget(key));
-        let gone: BTreeSet<Key> = self.models().all().iter().map(|model| model.key()).filter(is_gone).collect();
+        let gone: BTreeSet<Key> =
+            self.models().all().iter().map(|model| model.key()).filter(is_gone).collect();
         for key in gone.intersection(&seen.missing) {
             match self.unload_now(desk, |other| other == key, false) {
                 Ok(_) => _ = desk.withdrawn.remove(key),
-                Err(error) => tracing::debug!(%error, model = %key, "its directory is gone, and it is kept"),
+                Err(error) => {
+                    tracing::debug!(%error, model = %key, "its directory is gone, and it is kept")
+                }
             }
         }
         for key in gone.difference(&seen.missing) {
@@ -80,7 +83,10 @@ impl Registry {
     fn look_at(&self, desk: &mut Desk, seen: &mut Seen, key: &Key) {
         let path = path(&self.context, key);
         let digest = Bundle::digest_in(&path).ok();
-        let is_served = self.models().named(&key.to_string()).is_some_and(|model| Some(&model.bundle.digest) == digest.as_ref());
+        let is_served = self
+            .models()
+            .named(&key.to_string())
+            .is_some_and(|model| Some(&model.bundle.digest) == digest.as_ref());
         if is_served || (digest.is_some() && desk.withdrawn.get(key) == digest.as_ref()) {
             return;
         }

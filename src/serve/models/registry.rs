@@ -59,7 +59,10 @@ impl Registry {
     /// # Errors
     /// With the bundle at fault and the reason.
     pub fn open(context: LoadContext) -> Result<Arc<Self>, LoadError> {
-        let keys = context.only.clone().map_or_else(|| load::on_disk(&context.config.models), |key| Ok(vec![key]))?;
+        let keys = context
+            .only
+            .clone()
+            .map_or_else(|| load::on_disk(&context.config.models), |key| Ok(vec![key]))?;
         if keys.is_empty() {
             return Err(LoadError::Empty(context.config.models.clone()));
         }
@@ -71,10 +74,13 @@ impl Registry {
         }
         if let Some(asked) = context.config.default_model.clone() {
             let served = models.names();
-            models.named(&asked).ok_or_else(|| LoadError::Default { asked: asked.clone(), served })?;
+            models
+                .named(&asked)
+                .ok_or_else(|| LoadError::Default { asked: asked.clone(), served })?;
             models = models.preferring(Some(asked));
         }
-        let (current, desk) = (ArcSwap::from_pointee(models.settled()), Arc::new(tokio::sync::Mutex::new(desk)));
+        let (current, desk) =
+            (ArcSwap::from_pointee(models.settled()), Arc::new(tokio::sync::Mutex::new(desk)));
         let registry = Arc::new(Self { context, current, states: Mutex::default(), desk });
         registry.tell();
         Ok(registry)
@@ -118,7 +124,8 @@ impl Registry {
             let key = registry.wanted(&ask)?;
             let model = registry.load_now(desk, &key)?;
             if ask.default {
-                let preferred = ask.version.as_ref().map_or_else(|| key.name.clone(), |_| key.to_string());
+                let preferred =
+                    ask.version.as_ref().map_or_else(|| key.name.clone(), |_| key.to_string());
                 tracing::info!(model = preferred, "the default model is switched");
                 registry.serve((*registry.models()).clone().preferring(Some(preferred)));
             }
@@ -132,15 +139,23 @@ impl Registry {
     /// # Errors
     /// `model_not_found`, or `model_is_default` when requests that name no model would mean another one, or none: the
     /// default is switched first, unless nothing else is served that could be one.
-    pub async fn unload(self: &Arc<Self>, name: &str, version: Option<&str>) -> Result<Vec<Key>, Error> {
+    pub async fn unload(
+        self: &Arc<Self>,
+        name: &str,
+        version: Option<&str>,
+    ) -> Result<Vec<Key>, Error> {
         check_names(name, version)?;
         let (name, version) = (name.to_owned(), version.map(str::to_owned));
         self.at_the_desk(move |registry, desk| {
-            let is_meant = |key: &Key| key.name == name && version.as_ref().is_none_or(|version| key.version == *version);
+            let is_meant = |key: &Key| {
+                key.name == name && version.as_ref().is_none_or(|version| key.version == *version)
+            };
             let failed: Vec<Key> = registry.states().into_keys().filter(is_meant).collect();
             let unloaded = registry.unload_now(desk, is_meant, true)?;
             if unloaded.is_empty() && failed.is_empty() {
-                let asked = version.as_ref().map_or_else(|| name.clone(), |version| format!("{name}/{version}"));
+                let asked = version
+                    .as_ref()
+                    .map_or_else(|| name.clone(), |version| format!("{name}/{version}"));
                 registry.models().find(Some(&asked))?;
             }
             failed.iter().for_each(|key| registry.forget(key));
@@ -170,10 +185,18 @@ impl Registry {
             let mut offered = Offered::default();
             for model in self.models().all() {
                 let Key { name, version } = model.key();
-                offered.models.insert([name, version, model.precision.to_string(), model.provider.to_owned()]);
+                offered.models.insert([
+                    name,
+                    version,
+                    model.precision.to_string(),
+                    model.provider.to_owned(),
+                ]);
                 let offer = model.styles.offer();
                 for style in 0..offer.styles() {
-                    *offered.domains.entry(offer.domain_name(offer.domain_of(style)).to_owned()).or_default() += 1;
+                    *offered
+                        .domains
+                        .entry(offer.domain_name(offer.domain_of(style)).to_owned())
+                        .or_default() += 1;
                 }
             }
             offered
@@ -189,26 +212,37 @@ impl Registry {
         let registry = Arc::clone(self);
         let work = move || {
             desk.reap();
-            if desk.closed { Err(Error::new(ErrorKind::Draining, "the server is shutting down")) } else { change(&registry, &mut desk) }
+            if desk.closed {
+                Err(Error::new(ErrorKind::Draining, "the server is shutting down"))
+            } else {
+                change(&registry, &mut desk)
+            }
         };
         let panicked = |_: &Error| {
-            self.lock_states().values_mut().filter(|state| **state == State::Loading).for_each(|state| {
-                *state = State::Failed { reason: "the server failed on it; its log says how".to_owned() };
-            });
+            self.lock_states().values_mut().filter(|state| **state == State::Loading).for_each(
+                |state| {
+                    *state = State::Failed {
+                        reason: "the server failed on it; its log says how".to_owned(),
+                    };
+                },
+            );
         };
         cpu::blocking(work).await.inspect_err(panicked)?
     }
 
     pub(super) fn load_now(&self, desk: &mut Desk, key: &Key) -> Result<Arc<Model>, Error> {
         let path = path(&self.context, key);
-        let digest = Bundle::digest_in(&path).map_err(|source| self.refused(key, &LoadError::Bundle { path: path.clone(), source }))?;
+        let digest = Bundle::digest_in(&path).map_err(|source| {
+            self.refused(key, &LoadError::Bundle { path: path.clone(), source })
+        })?;
         let served = self.models().named(&key.to_string()).cloned();
         if let Some(served) = served.filter(|served| served.bundle.digest == digest) {
             self.forget(key);
             return Ok(served);
         }
         self.lock_states().insert(key.clone(), State::Loading);
-        let Opened { model, workers } = load::open(&self.context, &path).map_err(|error| self.refused(key, &error))?;
+        let Opened { model, workers } =
+            load::open(&self.context, &path).map_err(|error| self.refused(key, &error))?;
         let model = Arc::new(model);
         desk.workers.extend(workers);
         desk.withdrawn.remove(key);
@@ -218,12 +252,20 @@ impl Registry {
     }
 
     /// Takes out what `is_meant`; `last` says whether the default may go when nothing else is served.
-    pub(super) fn unload_now(&self, desk: &mut Desk, is_meant: impl Fn(&Key) -> bool, last: bool) -> Result<Vec<Key>, Error> {
+    pub(super) fn unload_now(
+        &self,
+        desk: &mut Desk,
+        is_meant: impl Fn(&Key) -> bool,
+        last: bool,
+    ) -> Result<Vec<Key>, Error> {
         let before = self.models();
         let after = before.without(&is_meant);
-        let gone: Vec<&Arc<Model>> = before.all().iter().filter(|model| is_meant(&model.key())).collect();
+        let gone: Vec<&Arc<Model>> =
+            before.all().iter().filter(|model| is_meant(&model.key())).collect();
         if let Some(default) = before.default_model().filter(|model| is_meant(&model.key())) {
-            let successor = after.default_model().filter(|next| next.name() == default.name() && !before.is_pinned(&default.key()));
+            let successor = after
+                .default_model()
+                .filter(|next| next.name() == default.name() && !before.is_pinned(&default.key()));
             if successor.is_none() && !(last && after.all().is_empty()) {
                 let detail = format!(
                     "{} is what requests without a model mean, and they would mean another, or none: make another the default first, \
@@ -254,12 +296,19 @@ impl Registry {
     /// The version that a load means.
     fn wanted(&self, ask: &LoadAsk) -> Result<Key, Error> {
         let on_disk = self.on_disk()?;
-        let of_name = |key: &&Key| key.name == ask.name && ask.version.as_ref().is_none_or(|version| key.version == *version);
+        let of_name = |key: &&Key| {
+            key.name == ask.name
+                && ask.version.as_ref().is_none_or(|version| key.version == *version)
+        };
         // Versions stand from the highest down.
         on_disk.iter().find(of_name).cloned().ok_or_else(|| {
             let version = ask.version.as_deref().unwrap_or("VERSION");
             let known: Vec<String> = on_disk.iter().map(Key::to_string).collect();
-            let detail = format!("the models directory holds no {}/{version}, and holds: {}", ask.name, known.join(", "));
+            let detail = format!(
+                "the models directory holds no {}/{version}, and holds: {}",
+                ask.name,
+                known.join(", ")
+            );
             Error::new(ErrorKind::ModelNotFound, detail)
         })
     }
@@ -295,7 +344,9 @@ pub(super) fn path(context: &LoadContext, key: &Key) -> PathBuf {
 fn check_names(name: &str, version: Option<&str>) -> Result<(), Error> {
     for (field, value) in [("name", Some(name)), ("version", version)] {
         if let Some(value) = value.filter(|value| !is_plain_name(value)) {
-            let detail = format!("{field} is {value:?}, and must be letters, digits, '.', '_' or '-', and not begin with '.'");
+            let detail = format!(
+                "{field} is {value:?}, and must be letters, digits, '.', '_' or '-', and not begin with '.'"
+            );
             return Err(Error::new(ErrorKind::ModelName, detail));
         }
     }

@@ -22,7 +22,11 @@ impl Models {
     /// The model that a request without one means: the one that was said to be, or, of a single name, its highest
     /// version.
     pub fn default_model(&self) -> Option<&Arc<Model>> {
-        let one_name = || self.models.first().filter(|first| self.models.iter().all(|model| model.name() == first.name()));
+        let one_name = || {
+            self.models
+                .first()
+                .filter(|first| self.models.iter().all(|model| model.name() == first.name()))
+        };
         self.preferred.as_deref().and_then(|preferred| self.named(preferred)).or_else(one_name)
     }
 
@@ -46,9 +50,12 @@ impl Models {
     }
 
     pub fn named(&self, asked: &str) -> Option<&Arc<Model>> {
-        let (name, version) = asked.split_once('/').map_or((asked, None), |(name, version)| (name, Some(version)));
+        let (name, version) =
+            asked.split_once('/').map_or((asked, None), |(name, version)| (name, Some(version)));
         // Versions stand from the highest down, so the first that fits is the one meant.
-        self.models.iter().find(|model| model.name() == name && version.is_none_or(|version| model.version() == version))
+        self.models.iter().find(|model| {
+            model.name() == name && version.is_none_or(|version| model.version() == version)
+        })
     }
 
     /// For people: what is served, in a sentence.
@@ -62,7 +69,9 @@ impl Models {
     pub fn with(&self, model: Arc<Model>) -> Self {
         let mut next = self.without(|key| *key == model.key());
         next.models.push(model);
-        next.models.sort_by(|a, b| a.name().cmp(b.name()).then_with(|| by_version(b.version(), a.version())));
+        next.models.sort_by(|a, b| {
+            a.name().cmp(b.name()).then_with(|| by_version(b.version(), a.version()))
+        });
         next
     }
 
@@ -81,7 +90,10 @@ impl Models {
     /// The same default as now, said by its name: a second name that is loaded later does not take it away.
     #[must_use]
     pub fn settled(self) -> Self {
-        let preferred = self.preferred.clone().or_else(|| self.default_model().map(|model| model.name().to_owned()));
+        let preferred = self
+            .preferred
+            .clone()
+            .or_else(|| self.default_model().map(|model| model.name().to_owned()));
         self.preferring(preferred)
     }
 }

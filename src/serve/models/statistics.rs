@@ -87,7 +87,9 @@ mod tests {
         let received = Instant::now();
         let ms = Duration::from_millis;
         drop(statistics.asked(received));
-        statistics.asked(received).answered(3, &Phases { queue: ms(1), decode: ms(2), encode: ms(3), synthesise: ms(4) });
+        statistics
+            .asked(received)
+            .answered(3, &Phases { queue: ms(1), decode: ms(2), encode: ms(3), synthesise: ms(4) });
         let figures = statistics.figures();
         assert_eq!((figures.answered.count, figures.failed.count, figures.tiles), (1, 1, 3));
         assert_eq!((figures.queue.took, figures.encode.took), (ms(1), ms(3)));

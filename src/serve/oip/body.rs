@@ -62,14 +62,25 @@ pub struct Asked {
 pub fn read(body: Bytes, json_length: Option<usize>) -> Result<Asked, Error> {
     let length = json_length.unwrap_or(body.len());
     if length > body.len() {
-        return Err(malformed(format!("{JSON_LENGTH} is {length}, and the body has {} bytes", body.len())));
+        return Err(malformed(format!(
+            "{JSON_LENGTH} is {length}, and the body has {} bytes",
+            body.len()
+        )));
     }
     let mut binary = body.slice(length..);
-    let Head { id, mut parameters, inputs, outputs } = json_object("the JSON of the body", &body[..length])?;
-    let binary_output = parameters.remove("binary_data_output").map(|value| yes_or_no("binary_data_output", &value)).transpose()?;
-    let inputs = inputs.into_iter().map(|input| tensor(input, &mut binary)).collect::<Result<_, _>>()?;
+    let Head { id, mut parameters, inputs, outputs } =
+        json_object("the JSON of the body", &body[..length])?;
+    let binary_output = parameters
+        .remove("binary_data_output")
+        .map(|value| yes_or_no("binary_data_output", &value))
+        .transpose()?;
+    let inputs =
+        inputs.into_iter().map(|input| tensor(input, &mut binary)).collect::<Result<_, _>>()?;
     if !binary.is_empty() {
-        return Err(malformed(format!("{} bytes behind the JSON belong to no input: see binary_data_size", binary.len())));
+        return Err(malformed(format!(
+            "{} bytes behind the JSON belong to no input: see binary_data_size",
+            binary.len()
+        )));
     }
     let wanted = Output::wanted(outputs.iter().map(|output| output.name.as_str()))?;
     let binaries = outputs.into_iter().map(|output| is_binary(output, binary_output));
@@ -85,17 +96,22 @@ pub fn read(body: Bytes, json_length: Option<usize>) -> Result<Asked, Error> {
 pub fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Error> {
     let Some(value) = headers.get(JSON_LENGTH) else { return Ok(None) };
     let text = String::from_utf8_lossy(value.as_bytes());
-    text.parse().map(Some).map_err(|_| malformed(format!("{JSON_LENGTH} is `{text}`, and must be a number of bytes")))
+    text.parse()
+        .map(Some)
+        .map_err(|_| malformed(format!("{JSON_LENGTH} is `{text}`, and must be a number of bytes")))
 }
 
 /// # Errors
 /// `unsupported_media_type`, when the body is compressed.
 pub fn check_encoding(headers: &HeaderMap) -> Result<(), Error> {
-    let given = headers.get("content-encoding").map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let given =
+        headers.get("content-encoding").map(|value| String::from_utf8_lossy(value.as_bytes()));
     match given.as_deref() {
         None | Some("" | "identity") => Ok(()),
         Some(given) => {
-            let detail = format!("Content-Encoding is `{given}`, and bodies are read as they are: send it without compression");
+            let detail = format!(
+                "Content-Encoding is `{given}`, and bodies are read as they are: send it without compression"
+            );
             Err(Error::new(ErrorKind::UnsupportedMediaType, detail))
         }
     }
@@ -108,25 +124,42 @@ fn tensor(input: InputHead, binary: &mut Bytes) -> Result<Input, Error> {
         match (parameter.as_str(), &value) {
             ("binary_data_size", Value::Whole(bytes)) => size = Some(*bytes),
             ("binary_data_size", _) => {
-                return Err(malformed(format!("binary_data_size of {name} is {value}, and must be a number of bytes")));
+                return Err(malformed(format!(
+                    "binary_data_size of {name} is {value}, and must be a number of bytes"
+                )));
             }
             _ => return Err(unknown("input", &name, &parameter)),
         }
     }
     let data = match (data, size) {
-        (Some(_), Some(_)) => return Err(malformed(format!("{name} has data and a binary_data_size, and must have one of them"))),
-        (None, None) => return Err(malformed(format!("{name} has neither data nor a binary_data_size, and must have one of them"))),
+        (Some(_), Some(_)) => {
+            return Err(malformed(format!(
+                "{name} has data and a binary_data_size, and must have one of them"
+            )));
+        }
+        (None, None) => {
+            return Err(malformed(format!(
+                "{name} has neither data nor a binary_data_size, and must have one of them"
+            )));
+        }
         (None, Some(size)) => {
             let of_body = usize::try_from(size).ok().filter(|&size| size <= binary.len());
             let size = of_body.ok_or_else(|| {
-                malformed(format!("binary_data_size of {name} is {size}, and {} bytes are left of the body", binary.len()))
+                malformed(format!(
+                    "binary_data_size of {name} is {size}, and {} bytes are left of the body",
+                    binary.len()
+                ))
             })?;
             Data::Raw(binary.split_to(size))
         }
         (Some(Elements { numbers, texts }), None) => match datatype.as_str() {
-            "BYTES" if !numbers.is_empty() => return Err(malformed(format!("{name} is BYTES, and its data are numbers"))),
+            "BYTES" if !numbers.is_empty() => {
+                return Err(malformed(format!("{name} is BYTES, and its data are numbers")));
+            }
             "BYTES" => Data::Texts(texts),
-            _ if !texts.is_empty() => return Err(malformed(format!("{name} is {datatype}, and its data are texts"))),
+            _ if !texts.is_empty() => {
+                return Err(malformed(format!("{name} is {datatype}, and its data are texts")));
+            }
             _ => Data::Raw(numbers.into()),
         },
     };
@@ -155,7 +188,9 @@ fn yes_or_no(name: &str, value: &Value) -> Result<bool, Error> {
 
 /// What a tensor has no parameter for, shared memory and classification among it.
 pub fn unknown(what: &str, tensor: &str, parameter: &str) -> Error {
-    malformed(format!("the {what} {tensor} has a parameter `{parameter}`, which is not served here"))
+    malformed(format!(
+        "the {what} {tensor} has a parameter `{parameter}`, which is not served here"
+    ))
 }
 
 #[derive(Serialize)]
@@ -223,8 +258,15 @@ pub fn write(answered: Answered<'_>) -> (Vec<Bytes>, Option<usize>) {
             TensorData::Texts(texts) => AnswerData::Texts(texts),
         }),
     });
-    let head = AnswerHead { model_name: model, model_version: version, id, parameters, outputs: outputs.collect() };
-    let json = Bytes::from(serde_json::to_vec(&head).expect("answers are strings, numbers and lists"));
+    let head = AnswerHead {
+        model_name: model,
+        model_version: version,
+        id,
+        parameters,
+        outputs: outputs.collect(),
+    };
+    let json =
+        Bytes::from(serde_json::to_vec(&head).expect("answers are strings, numbers and lists"));
     let length = (!binary.is_empty()).then_some(json.len());
     (std::iter::once(json).chain(binary).collect(), length)
 }
@@ -238,7 +280,9 @@ mod tests {
     }
 
     fn input(parameters: &str) -> String {
-        format!(r#"{{"inputs":[{{"name":"TILES","datatype":"UINT8","shape":[1,1,1,3]{parameters}}}]}}"#)
+        format!(
+            r#"{{"inputs":[{{"name":"TILES","datatype":"UINT8","shape":[1,1,1,3]{parameters}}}]}}"#
+        )
     }
 
     #[test]
@@ -250,8 +294,14 @@ mod tests {
             "outputs":[{"name":"STYLE_IDS","parameters":{"binary_data":false}},{"name":"VARIANTS"}],
             "parameters":{"binary_data_output":true,"seed":5}}"#;
         let asked = body(json, b"abcdefg").unwrap();
-        let [Data::Raw(first), Data::Texts(texts), Data::Raw(last)] = asked.inputs.map_data() else { panic!("other data") };
-        assert_eq!((&first[..], &texts[..], &last[..]), (&b"abc"[..], &["ab".to_owned()][..], &b"defg"[..]));
+        let [Data::Raw(first), Data::Texts(texts), Data::Raw(last)] = asked.inputs.map_data()
+        else {
+            panic!("other data")
+        };
+        assert_eq!(
+            (&first[..], &texts[..], &last[..]),
+            (&b"abc"[..], &["ab".to_owned()][..], &b"defg"[..])
+        );
         assert_eq!(asked.wanted, [(Output::StyleIds, false), (Output::Variants, true)]);
         assert_eq!((asked.id.as_str(), asked.parameters.len()), ("7", 1));
     }
@@ -262,15 +312,23 @@ mod tests {
 
     impl MapData for Vec<Input> {
         fn map_data(self) -> [Data; 3] {
-            self.into_iter().map(|input| input.data).collect::<Vec<_>>().try_into().unwrap_or_else(|_| panic!("not three"))
+            self.into_iter()
+                .map(|input| input.data)
+                .collect::<Vec<_>>()
+                .try_into()
+                .unwrap_or_else(|_| panic!("not three"))
         }
     }
 
     #[test]
     fn outputs_are_json_unless_they_are_asked_for_as_binary() {
         let data = r#","data":[[[[1,2,3]]]]"#;
-        assert_eq!(body(&input(data), b"").unwrap().wanted, Output::ALL.map(|output| (output, false)));
-        let json = input(data).replace(r#"{"inputs""#, r#"{"parameters":{"binary_data_output":true},"inputs""#);
+        assert_eq!(
+            body(&input(data), b"").unwrap().wanted,
+            Output::ALL.map(|output| (output, false))
+        );
+        let json = input(data)
+            .replace(r#"{"inputs""#, r#"{"parameters":{"binary_data_output":true},"inputs""#);
         assert_eq!(body(&json, b"").unwrap().wanted, Output::ALL.map(|output| (output, true)));
     }
 
@@ -300,31 +358,59 @@ mod tests {
         }
         let two = r#"{"name":"TILES","datatype":"UINT8","shape":[1],"parameters":{"binary_data_size":2}}"#;
         let error = body(&format!(r#"{{"inputs":[{two},{two}]}}"#), b"abc").err().unwrap();
-        assert!(error.detail.contains("is 2, and 1 bytes are left"), "no two tensors share bytes: {error}");
+        assert!(
+            error.detail.contains("is 2, and 1 bytes are left"),
+            "no two tensors share bytes: {error}"
+        );
         let error = read(Bytes::from_static(b"{}"), Some(3)).err().unwrap();
         assert!(error.detail.contains("the body has 2 bytes"), "{error}");
     }
 
     #[test]
     fn a_length_is_a_number_and_a_body_comes_as_it_is() {
-        let headers = |name: &'static str, value: &str| HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]);
+        let headers = |name: &'static str, value: &str| {
+            HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())])
+        };
         assert_eq!(json_length(&HeaderMap::new()).unwrap(), None);
         assert_eq!(json_length(&headers(JSON_LENGTH, "12")).unwrap(), Some(12));
         for value in ["-1", "1e3", "", "99999999999999999999999"] {
             assert!(json_length(&headers(JSON_LENGTH, value)).is_err(), "{value}");
         }
         assert!(check_encoding(&headers("content-encoding", "identity")).is_ok());
-        assert!(check_encoding(&headers("content-encoding", "gzip")).unwrap_err().detail.contains("gzip"));
+        assert!(
+            check_encoding(&headers("content-encoding", "gzip"))
+                .unwrap_err()
+                .detail
+                .contains("gzip")
+        );
     }
 
     #[test]
     fn an_answer_is_json_with_what_is_binary_behind_it() {
         let tensors = |binary| {
-            let numbers = |output| Tensor { output, shape: vec![1, 2], data: TensorData::Numbers(Bytes::from_static(b"\x01\xff")) };
-            let texts = Tensor { output: Output::StyleIds, shape: vec![1], data: TensorData::Texts(vec!["a/1".to_owned()]) };
-            vec![(numbers(Output::Variants), binary), (texts, binary), (numbers(Output::TileKeys), false)]
+            let numbers = |output| Tensor {
+                output,
+                shape: vec![1, 2],
+                data: TensorData::Numbers(Bytes::from_static(b"\x01\xff")),
+            };
+            let texts = Tensor {
+                output: Output::StyleIds,
+                shape: vec![1],
+                data: TensorData::Texts(vec!["a/1".to_owned()]),
+            };
+            vec![
+                (numbers(Output::Variants), binary),
+                (texts, binary),
+                (numbers(Output::TileKeys), false),
+            ]
         };
-        let answered = |binary| Answered { model: "m", version: "1", id: "", parameters: Parameters::new(), tensors: tensors(binary) };
+        let answered = |binary| Answered {
+            model: "m",
+            version: "1",
+            id: "",
+            parameters: Parameters::new(),
+            tensors: tensors(binary),
+        };
         let (pieces, length) = write(answered(true));
         assert_eq!((length, pieces.len()), (Some(pieces[0].len()), 3));
         assert_eq!((&pieces[1][..], &pieces[2][..]), (&b"\x01\xff"[..], &b"\x03\0\0\0a/1"[..]));
@@ -334,6 +420,9 @@ mod tests {
         let (pieces, length) = write(answered(false));
         let json: serde_json::Value = serde_json::from_slice(&pieces[0]).unwrap();
         assert_eq!((length, pieces.len()), (None, 1));
-        assert_eq!((&json["outputs"][1]["data"][0], &json["id"]), (&"a/1".into(), &serde_json::Value::Null));
+        assert_eq!(
+            (&json["outputs"][1]["data"][0], &json["id"]),
+            (&"a/1".into(), &serde_json::Value::Null)
+        );
     }
 }

@@ -18,7 +18,9 @@ impl<'de> Deserialize<'de> for Elements {
         let mut elements = Self::default();
         Nested(&mut elements).deserialize(deserializer)?;
         if !elements.numbers.is_empty() && !elements.texts.is_empty() {
-            return Err(D::Error::custom("data holds numbers and texts, and a tensor is of one type"));
+            return Err(D::Error::custom(
+                "data holds numbers and texts, and a tensor is of one type",
+            ));
         }
         Ok(elements)
     }
@@ -47,7 +49,11 @@ impl<'de> Visitor<'de> for Nested<'_> {
     }
 
     fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<(), E> {
-        self.0.numbers.push(u8::try_from(number).map_err(|_| E::custom(format!("data holds {number}, and UINT8 is from 0 to 255")))?);
+        self.0.numbers.push(
+            u8::try_from(number).map_err(|_| {
+                E::custom(format!("data holds {number}, and UINT8 is from 0 to 255"))
+            })?,
+        );
         Ok(())
     }
 

@@ -15,7 +15,11 @@ pub fn split(mut bytes: Bytes) -> Result<Vec<Bytes>, String> {
         let rest = bytes.split_off(4);
         let length = u32::from_le_bytes(length) as usize;
         if length > rest.len() {
-            return Err(format!("has {} bytes left for element {}, which says that it has {length}", rest.len(), elements.len()));
+            return Err(format!(
+                "has {} bytes left for element {}, which says that it has {length}",
+                rest.len(),
+                elements.len()
+            ));
         }
         elements.push(rest.slice(..length));
         bytes = rest.slice(length..);

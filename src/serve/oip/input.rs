@@ -51,7 +51,11 @@ pub fn pictures(inputs: Vec<Input>) -> Result<Pictures, Error> {
             TILES => (&mut tiles, tiles_of("tile", input)?),
             KEYS => (&mut keys, keys_of(input)?),
             REFERENCES => (&mut references, tiles_of("reference", input)?),
-            _ => return Err(malformed(format!("there is no input `{name}`, and inputs are {TILES}, {KEYS} and {REFERENCES}"))),
+            _ => {
+                return Err(malformed(format!(
+                    "there is no input `{name}`, and inputs are {TILES}, {KEYS} and {REFERENCES}"
+                )));
+            }
         };
         if list.replace(read).is_some() {
             return Err(malformed(format!("the input {name} is given twice")));
@@ -65,7 +69,9 @@ pub fn pictures(inputs: Vec<Input>) -> Result<Pictures, Error> {
 fn tiles_of(list: &'static str, input: Input) -> Result<Vec<TileInput>, Error> {
     let base64 = |index: usize, text: &str| {
         let bytes = BASE64_STANDARD.decode(text).map(Bytes::from);
-        bytes.map_err(|error| malformed(format!("{list} {index} is not base64: {error}")).at(list, index))
+        bytes.map_err(|error| {
+            malformed(format!("{list} {index} is not base64: {error}")).at(list, index)
+        })
     };
     match input.datatype.as_str() {
         "UINT8" => pixels(input),
@@ -77,10 +83,15 @@ fn tiles_of(list: &'static str, input: Input) -> Result<Vec<TileInput>, Error> {
 /// Tiles of one tensor, where they lie.
 fn pixels(input: Input) -> Result<Vec<TileInput>, Error> {
     let &[count @ (0..), height @ (1..), width @ (1..), 3] = &input.shape[..] else {
-        return Err(malformed(format!("{} is UINT8 {:?}, and must be [n, height, width, 3]", input.name, input.shape)));
+        return Err(malformed(format!(
+            "{} is UINT8 {:?}, and must be [n, height, width, 3]",
+            input.name, input.shape
+        )));
     };
     let mut data = input.raw()?;
-    let (Some(size), true) = (tile_bytes(height, width), fits(&[count, height, width, 3], data.len())) else {
+    let (Some(size), true) =
+        (tile_bytes(height, width), fits(&[count, height, width, 3], data.len()))
+    else {
         return Err(input.wrong_size(data.len()));
     };
     let (width, height) = (width as usize, height as usize);
@@ -95,17 +106,29 @@ fn keys_of(input: Input) -> Result<Vec<TileInput>, Error> {
     match input.datatype.as_str() {
         "UINT8" => {
             let &[count @ (0..), KEY_BYTES] = &input.shape[..] else {
-                return Err(malformed(format!("{KEYS} is UINT8 {:?}, and must be [m, {KEY_BYTES}]", input.shape)));
+                return Err(malformed(format!(
+                    "{KEYS} is UINT8 {:?}, and must be [m, {KEY_BYTES}]",
+                    input.shape
+                )));
             };
             let data = input.raw()?;
             if !fits(&[count, KEY_BYTES], data.len()) {
                 return Err(input.wrong_size(data.len()));
             }
-            Ok(data.as_chunks().0.iter().map(|bytes| TileInput::Key(TileKey::from_bytes(*bytes))).collect())
+            Ok(data
+                .as_chunks()
+                .0
+                .iter()
+                .map(|bytes| TileInput::Key(TileKey::from_bytes(*bytes)))
+                .collect())
         }
         "BYTES" => {
             let elements = elements(input, |_, text| Ok(Bytes::copy_from_slice(text.as_bytes())))?;
-            elements.iter().enumerate().map(|(index, bytes)| key(index, bytes).map(TileInput::Key)).collect()
+            elements
+                .iter()
+                .enumerate()
+                .map(|(index, bytes)| key(index, bytes).map(TileInput::Key))
+                .collect()
         }
         _ => Err(input.wrong_type()),
     }
@@ -121,15 +144,27 @@ fn key(index: usize, bytes: &[u8]) -> Result<TileKey, Error> {
 }
 
 /// The elements of a BYTES tensor; `read` makes one of its text in JSON.
-fn elements(input: Input, read: impl Fn(usize, &str) -> Result<Bytes, Error>) -> Result<Vec<Bytes>, Error> {
+fn elements(
+    input: Input,
+    read: impl Fn(usize, &str) -> Result<Bytes, Error>,
+) -> Result<Vec<Bytes>, Error> {
     let Input { name, shape, data, .. } = input;
     let elements = match data {
-        Data::Raw(bytes) => encoding::split(bytes).map_err(|what| malformed(format!("{name} {what}")))?,
+        Data::Raw(bytes) => {
+            encoding::split(bytes).map_err(|what| malformed(format!("{name} {what}")))?
+        }
         Data::Elements(elements) => elements,
-        Data::Texts(texts) => texts.iter().enumerate().map(|(index, text)| read(index, text)).collect::<Result<_, _>>()?,
+        Data::Texts(texts) => texts
+            .iter()
+            .enumerate()
+            .map(|(index, text)| read(index, text))
+            .collect::<Result<_, _>>()?,
     };
     if shape.is_empty() || !fits(&shape, elements.len()) {
-        return Err(malformed(format!("{name} is BYTES {shape:?} and has {} elements", elements.len())));
+        return Err(malformed(format!(
+            "{name} is BYTES {shape:?} and has {} elements",
+            elements.len()
+        )));
     }
     Ok(elements)
 }
@@ -159,7 +194,9 @@ fn tile_bytes(height: i64, width: i64) -> Option<usize> {
 
 /// Whether a shape is that of so many elements.
 fn fits(shape: &[i64], elements: usize) -> bool {
-    let product = shape.iter().try_fold(1_i64, |product, &size| product.checked_mul(size).filter(|_| size >= 0));
+    let product = shape
+        .iter()
+        .try_fold(1_i64, |product, &size| product.checked_mul(size).filter(|_| size >= 0));
     product.and_then(|product| usize::try_from(product).ok()) == Some(elements)
 }
 
@@ -178,10 +215,15 @@ mod tests {
     #[test]
     fn tiles_lie_where_they_came() {
         let data = Bytes::from(vec![7; 2 * 4 * 5 * 3]);
-        let read = pictures(vec![input(TILES, "UINT8", &[2, 4, 5, 3], Data::Raw(data.clone()))]).unwrap();
-        let TileInput::Pixels { width: 5, height: 4, pixels } = &read.tiles[1] else { panic!("no pixels") };
+        let read =
+            pictures(vec![input(TILES, "UINT8", &[2, 4, 5, 3], Data::Raw(data.clone()))]).unwrap();
+        let TileInput::Pixels { width: 5, height: 4, pixels } = &read.tiles[1] else {
+            panic!("no pixels")
+        };
         assert_eq!(pixels.as_ptr(), data[60..].as_ptr());
-        assert!(pictures(vec![input(TILES, "UINT8", &[0, 4, 5, 3], raw(0))]).unwrap().tiles.is_empty());
+        assert!(
+            pictures(vec![input(TILES, "UINT8", &[0, 4, 5, 3], raw(0))]).unwrap().tiles.is_empty()
+        );
     }
 
     #[test]
@@ -194,8 +236,14 @@ mod tests {
             ("BYTES", &[1, 1], Data::Elements(vec![Bytes::from(hex.clone())])),
             ("BYTES", &[1], Data::Texts(vec![hex.clone()])),
         ] {
-            let read = pictures(vec![input(KEYS, datatype, shape, data), input(TILES, "UINT8", &[1, 1, 1, 3], raw(3))]).unwrap();
-            assert!(matches!(&read.tiles[..], [TileInput::Pixels { .. }, TileInput::Key(read)] if *read == key));
+            let read = pictures(vec![
+                input(KEYS, datatype, shape, data),
+                input(TILES, "UINT8", &[1, 1, 1, 3], raw(3)),
+            ])
+            .unwrap();
+            assert!(
+                matches!(&read.tiles[..], [TileInput::Pixels { .. }, TileInput::Key(read)] if *read == key)
+            );
         }
     }
 
@@ -203,7 +251,13 @@ mod tests {
     fn shapes_that_lie_are_refused_and_nothing_is_allocated_for_them() {
         const HUGE: i64 = i64::MAX;
         for (name, datatype, shape, data, said) in [
-            (TILES, "UINT8", &[1, 2, 2, 3][..], raw(11), "TILES is UINT8 [1, 2, 2, 3] and has 11 bytes"),
+            (
+                TILES,
+                "UINT8",
+                &[1, 2, 2, 3][..],
+                raw(11),
+                "TILES is UINT8 [1, 2, 2, 3] and has 11 bytes",
+            ),
             (TILES, "UINT8", &[HUGE, HUGE, HUGE, 3], raw(12), "has 12 bytes"),
             (TILES, "UINT8", &[HUGE, 1, 1, 3], raw(0), "has 0 bytes"),
             (TILES, "UINT8", &[1 << 62, 4, 1, 3], raw(0), "has 0 bytes"),
@@ -226,6 +280,8 @@ mod tests {
             assert!(error.detail.contains(said), "{said}: {error}");
         }
         let twice = || input(TILES, "UINT8", &[0, 1, 1, 3], raw(0));
-        assert!(pictures(vec![twice(), twice()]).err().unwrap().detail.contains("TILES is given twice"));
+        assert!(
+            pictures(vec![twice(), twice()]).err().unwrap().detail.contains("TILES is given twice")
+        );
     }
 }

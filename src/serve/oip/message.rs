@@ -29,9 +29,20 @@ pub struct Asked {
 /// # Errors
 /// `malformed_request`, with the part that cannot be read.
 pub fn read(request: proto::ModelInferRequest, in_stream: bool) -> Result<Asked, Error> {
-    let proto::ModelInferRequest { model_name, model_version, parameters, inputs, outputs, raw_input_contents, .. } = request;
-    let value = |(name, parameter): (String, proto::InferParameter)| value(&name, parameter).map(|value| (name, value));
-    let mut parameters: Parameters = parameters.into_iter().map(value).collect::<Result<_, Error>>()?;
+    let proto::ModelInferRequest {
+        model_name,
+        model_version,
+        parameters,
+        inputs,
+        outputs,
+        raw_input_contents,
+        ..
+    } = request;
+    let value = |(name, parameter): (String, proto::InferParameter)| {
+        value(&name, parameter).map(|value| (name, value))
+    };
+    let mut parameters: Parameters =
+        parameters.into_iter().map(value).collect::<Result<_, Error>>()?;
     if in_stream {
         parameters.remove(ASKS_FOR_FINAL);
     }
@@ -42,13 +53,22 @@ pub fn read(request: proto::ModelInferRequest, in_stream: bool) -> Result<Asked,
         }
     }
     let inputs = tensors(inputs, raw_input_contents)?;
-    Ok(Asked { infer: Infer { model: infer::model(&model_name, &model_version), parameters, inputs }, wanted })
+    Ok(Asked {
+        infer: Infer { model: infer::model(&model_name, &model_version), parameters, inputs },
+        wanted,
+    })
 }
 
 /// # Errors
 /// `mixed_sizes`, when the variants do not fit into one tensor.
-pub fn write(id: String, answer: &Answer, wanted: &[Output], in_stream: bool) -> Result<proto::ModelInferResponse, Error> {
-    let tensors = wanted.iter().map(|output| output.of(answer)).collect::<Result<Vec<Tensor>, Error>>()?;
+pub fn write(
+    id: String,
+    answer: &Answer,
+    wanted: &[Output],
+    in_stream: bool,
+) -> Result<proto::ModelInferResponse, Error> {
+    let tensors =
+        wanted.iter().map(|output| output.of(answer)).collect::<Result<Vec<Tensor>, Error>>()?;
     let mut parameters = output::parameters(answer);
     if in_stream {
         parameters.insert(FINAL.to_owned(), Value::Bool(true));
@@ -87,10 +107,15 @@ fn tensor(input: InferInputTensor, raw: Option<Bytes>) -> Result<Input, Error> {
         return Err(unknown("input", &name, parameter));
     }
     let data = match (contents, raw) {
-        (Some(_), Some(_)) => return Err(malformed(format!("{name} has contents and raw_input_contents, and must have one of them"))),
+        (Some(_), Some(_)) => {
+            return Err(malformed(format!(
+                "{name} has contents and raw_input_contents, and must have one of them"
+            )));
+        }
         (None, Some(raw)) => Data::Raw(raw),
         (contents, None) => {
-            let proto::InferTensorContents { uint_contents, bytes_contents } = contents.unwrap_or_default();
+            let proto::InferTensorContents { uint_contents, bytes_contents } =
+                contents.unwrap_or_default();
             match datatype.as_str() {
                 "BYTES" => Data::Elements(bytes_contents),
                 _ => Data::Raw(numbers(&name, &uint_contents)?.into()),
@@ -102,7 +127,9 @@ fn tensor(input: InferInputTensor, raw: Option<Bytes>) -> Result<Input, Error> {
 
 fn numbers(name: &str, numbers: &[u32]) -> Result<Vec<u8>, Error> {
     let number = |&number: &u32| {
-        u8::try_from(number).map_err(|_| malformed(format!("the contents of {name} hold {number}, and UINT8 is from 0 to 255")))
+        u8::try_from(number).map_err(|_| {
+            malformed(format!("the contents of {name} hold {number}, and UINT8 is from 0 to 255"))
+        })
     };
     numbers.iter().map(number).collect()
 }
@@ -122,7 +149,9 @@ fn parameter(value: Value) -> proto::InferParameter {
     let choice = match value {
         Value::Bool(value) => ParameterChoice::BoolParam(value),
         // The largest that is written is a seed.
-        Value::Whole(value) => ParameterChoice::Int64Param(i64::try_from(value).unwrap_or(i64::MAX)),
+        Value::Whole(value) => {
+            ParameterChoice::Int64Param(i64::try_from(value).unwrap_or(i64::MAX))
+        }
         Value::Real(value) => ParameterChoice::DoubleParam(value),
         Value::Text(value) => ParameterChoice::StringParam(value),
     };
@@ -133,22 +162,40 @@ fn parameter(value: Value) -> proto::InferParameter {
 mod tests {
     use super::*;
 
-    fn request(contents: Option<proto::InferTensorContents>, raw: &[&'static [u8]]) -> proto::ModelInferRequest {
+    fn request(
+        contents: Option<proto::InferTensorContents>,
+        raw: &[&'static [u8]],
+    ) -> proto::ModelInferRequest {
         let (name, datatype) = ("TILES".to_owned(), "UINT8".to_owned());
-        let input = InferInputTensor { name, datatype, shape: vec![1, 1, 1, 3], contents, ..InferInputTensor::default() };
+        let input = InferInputTensor {
+            name,
+            datatype,
+            shape: vec![1, 1, 1, 3],
+            contents,
+            ..InferInputTensor::default()
+        };
         let raw_input_contents = raw.iter().map(|bytes| Bytes::from_static(bytes)).collect();
-        proto::ModelInferRequest { inputs: vec![input], raw_input_contents, ..proto::ModelInferRequest::default() }
+        proto::ModelInferRequest {
+            inputs: vec![input],
+            raw_input_contents,
+            ..proto::ModelInferRequest::default()
+        }
     }
 
     fn contents(numbers: &[u32]) -> Option<proto::InferTensorContents> {
-        Some(proto::InferTensorContents { uint_contents: numbers.to_vec(), ..proto::InferTensorContents::default() })
+        Some(proto::InferTensorContents {
+            uint_contents: numbers.to_vec(),
+            ..proto::InferTensorContents::default()
+        })
     }
 
     #[test]
     fn typed_and_raw_contents_are_the_same() {
         for request in [request(contents(&[1, 2, 255]), &[]), request(None, &[b"\x01\x02\xff"])] {
             let asked = read(request, false).unwrap();
-            assert!(matches!(&asked.infer.inputs[0].data, Data::Raw(bytes) if bytes[..] == [1, 2, 255]));
+            assert!(
+                matches!(&asked.infer.inputs[0].data, Data::Raw(bytes) if bytes[..] == [1, 2, 255])
+            );
             assert_eq!((asked.wanted.len(), asked.infer.model), (3, None));
         }
     }
@@ -157,9 +204,15 @@ mod tests {
     fn what_does_not_fit_together_is_refused() {
         let with = |name: &str| {
             let parameter = parameter(Value::Bool(true));
-            proto::ModelInferRequest { parameters: [(name.to_owned(), parameter)].into(), ..request(None, &[b"abc"]) }
+            proto::ModelInferRequest {
+                parameters: [(name.to_owned(), parameter)].into(),
+                ..request(None, &[b"abc"])
+            }
         };
-        let no_value = proto::ModelInferRequest { parameters: [("seed".to_owned(), proto::InferParameter::default())].into(), ..with("") };
+        let no_value = proto::ModelInferRequest {
+            parameters: [("seed".to_owned(), proto::InferParameter::default())].into(),
+            ..with("")
+        };
         for (request, said) in [
             (request(contents(&[1]), &[b"a"]), "TILES has contents and raw_input_contents"),
             (request(contents(&[256]), &[]), "hold 256"),
@@ -169,7 +222,11 @@ mod tests {
             let error = read(request, false).err().unwrap();
             assert!(error.detail.contains(said), "{error}");
         }
-        assert_eq!(read(with(ASKS_FOR_FINAL), false).unwrap().infer.parameters.len(), 1, "left to be refused");
+        assert_eq!(
+            read(with(ASKS_FOR_FINAL), false).unwrap().infer.parameters.len(),
+            1,
+            "left to be refused"
+        );
         assert_eq!(read(with(ASKS_FOR_FINAL), true).unwrap().infer.parameters.len(), 0);
     }
 }

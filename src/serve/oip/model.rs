@@ -18,8 +18,14 @@ use crate::serve::models::{Model, Models};
 /// Runs the models; the protocol calls it a platform, or a backend.
 const PLATFORM: &str = "restain";
 /// Of the protocol: what may be asked beyond its core.
-const EXTENSIONS: [&str; 6] =
-    ["binary_tensor_data", "parameters", "schedule_policy", "model_repository", "model_configuration", "statistics"];
+const EXTENSIONS: [&str; 6] = [
+    "binary_tensor_data",
+    "parameters",
+    "schedule_policy",
+    "model_repository",
+    "model_configuration",
+    "statistics",
+];
 
 pub fn server() -> proto::ServerMetadataResponse {
     proto::ServerMetadataResponse {
@@ -43,10 +49,18 @@ pub fn find(app: &App, name: &str, version: &str) -> Result<Arc<Model>, Error> {
 
 /// # Errors
 /// `model_not_found`.
-pub fn metadata(app: &App, name: &str, version: &str) -> Result<proto::ModelMetadataResponse, Error> {
+pub fn metadata(
+    app: &App,
+    name: &str,
+    version: &str,
+) -> Result<proto::ModelMetadataResponse, Error> {
     let model = find(app, name, version)?;
     let models = app.pipeline()?.models.models();
-    let versions = models.all().iter().filter(|other| other.name() == model.name()).map(|other| other.version().to_owned());
+    let versions = models
+        .all()
+        .iter()
+        .filter(|other| other.name() == model.name())
+        .map(|other| other.version().to_owned());
     let tensor = |tensor: &Described| TensorMetadata {
         name: tensor.name.to_owned(),
         datatype: tensor.datatype.to_owned(),
@@ -77,8 +91,14 @@ pub fn config(app: &App, name: &str, version: &str) -> Result<proto::ModelConfig
         dims: tensor.dims.clone(),
     };
     let pictures = "also BYTES [-1]: a PNG, JPEG, WebP or TIFF in each element";
-    let told = [(TILES, pictures), (REFERENCES, pictures), (KEYS, "also BYTES [-1]; with KEYS, TILES may be left out")];
-    let parameter = |(name, text): (&str, &str)| (name.to_owned(), proto::ModelParameter { string_value: text.to_owned() });
+    let told = [
+        (TILES, pictures),
+        (REFERENCES, pictures),
+        (KEYS, "also BYTES [-1]; with KEYS, TILES may be left out"),
+    ];
+    let parameter = |(name, text): (&str, &str)| {
+        (name.to_owned(), proto::ModelParameter { string_value: text.to_owned() })
+    };
     Ok(proto::ModelConfig {
         name: model.name().to_owned(),
         platform: PLATFORM.to_owned(),
@@ -94,26 +114,46 @@ pub fn config(app: &App, name: &str, version: &str) -> Result<proto::ModelConfig
 ///
 /// # Errors
 /// `model_not_found`, when none is meant.
-pub fn statistics(app: &App, name: &str, version: &str) -> Result<proto::ModelStatisticsResponse, Error> {
+pub fn statistics(
+    app: &App,
+    name: &str,
+    version: &str,
+) -> Result<proto::ModelStatisticsResponse, Error> {
     let models: Arc<Models> = app.pipeline()?.models.models();
     if !name.is_empty() {
         models.find(infer::model(name, version).as_deref())?;
     }
     let (name, version) = name.split_once('/').unwrap_or((name, version));
-    let is_meant = |model: &&Arc<Model>| (name.is_empty() || model.name() == name) && (version.is_empty() || model.version() == version);
-    Ok(proto::ModelStatisticsResponse { model_stats: models.all().iter().filter(is_meant).map(|model| statistics_of(model)).collect() })
+    let is_meant = |model: &&Arc<Model>| {
+        (name.is_empty() || model.name() == name)
+            && (version.is_empty() || model.version() == version)
+    };
+    Ok(proto::ModelStatisticsResponse {
+        model_stats: models
+            .all()
+            .iter()
+            .filter(is_meant)
+            .map(|model| statistics_of(model))
+            .collect(),
+    })
 }
 
 fn statistics_of(model: &Model) -> proto::ModelStatistics {
     let figures = model.statistics.figures();
     let batches = model.batch.batches();
-    let since_1970 = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let batch =
-        |(&tiles, tally): (&usize, &Tally)| proto::InferBatchStatistics { batch_size: tiles as u64, compute_infer: Some(told(*tally)) };
+    let since_1970 =
+        |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let batch = |(&tiles, tally): (&usize, &Tally)| proto::InferBatchStatistics {
+        batch_size: tiles as u64,
+        compute_infer: Some(told(*tally)),
+    };
     proto::ModelStatistics {
         name: model.name().to_owned(),
         version: model.version().to_owned(),
-        last_inference: figures.last.map(since_1970).map_or(0, |span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
+        last_inference: figures
+            .last
+            .map(since_1970)
+            .map_or(0, |span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
         inference_count: figures.tiles,
         execution_count: batches.values().map(|tally| tally.count).sum(),
         inference_stats: Some(proto::InferStatistics {
@@ -152,11 +192,12 @@ fn side(model: &Model) -> i64 {
 
 fn inputs(model: &Model) -> [Described; 3] {
     let side = side(model);
-    [(TILES, vec![side, side, 3]), (KEYS, vec![TileKey::BYTES as i64]), (REFERENCES, vec![side, side, 3])].map(|(name, dims)| Described {
-        name,
-        datatype: "UINT8",
-        dims,
-    })
+    [
+        (TILES, vec![side, side, 3]),
+        (KEYS, vec![TileKey::BYTES as i64]),
+        (REFERENCES, vec![side, side, 3]),
+    ]
+    .map(|(name, dims)| Described { name, datatype: "UINT8", dims })
 }
 
 fn outputs(model: &Model) -> [Described; 3] {

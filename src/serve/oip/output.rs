@@ -57,10 +57,11 @@ impl Output {
     pub fn wanted<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Vec<Self>, Error> {
         let mut wanted = Vec::new();
         for name in names {
-            let output = Self::ALL.into_iter().find(|output| output.name() == name).ok_or_else(|| {
-                let known = Self::ALL.map(Self::name).join(", ");
-                malformed(format!("there is no output `{name}`, and outputs are {known}"))
-            })?;
+            let output =
+                Self::ALL.into_iter().find(|output| output.name() == name).ok_or_else(|| {
+                    let known = Self::ALL.map(Self::name).join(", ");
+                    malformed(format!("there is no output `{name}`, and outputs are {known}"))
+                })?;
             if wanted.contains(&output) {
                 return Err(malformed(format!("the output {name} is asked for twice")));
             }
@@ -81,7 +82,10 @@ impl Output {
             Self::StyleIds => {
                 let variants = answer.tiles.iter().flat_map(|tile| &tile.variants);
                 let ids = variants.map(|variant| variant.origin.style.clone().unwrap_or_default());
-                (vec![tiles, answer.tiles[0].variants.len() as i64], TensorData::Texts(ids.collect()))
+                (
+                    vec![tiles, answer.tiles[0].variants.len() as i64],
+                    TensorData::Texts(ids.collect()),
+                )
             }
             Self::TileKeys => {
                 let mut keys = BytesMut::with_capacity(answer.tiles.len() * TileKey::BYTES);
@@ -106,7 +110,9 @@ impl Tensor {
 /// What, with a tile's key and the index, makes a variant again.
 pub fn parameters(answer: &Answer) -> Parameters {
     let about = &answer.about;
-    let method = serde_json::to_value(about.method).ok().and_then(|method| method.as_str().map(str::to_owned));
+    let method = serde_json::to_value(about.method)
+        .ok()
+        .and_then(|method| method.as_str().map(str::to_owned));
     let seed = Value::Whole(about.seed.into());
     let texts = [("bundle", about.bundle.clone()), ("method", method.unwrap_or_default())];
     let texts = texts.map(|(name, text)| (name.to_owned(), Value::Text(text)));
@@ -121,7 +127,10 @@ mod tests {
     fn outputs_are_those_that_are_named() {
         let wanted = |names: &[&str]| Output::wanted(names.iter().copied());
         assert_eq!(wanted(&[]).unwrap(), Output::ALL);
-        assert_eq!(wanted(&["TILE_KEYS", "VARIANTS"]).unwrap(), [Output::TileKeys, Output::Variants]);
+        assert_eq!(
+            wanted(&["TILE_KEYS", "VARIANTS"]).unwrap(),
+            [Output::TileKeys, Output::Variants]
+        );
         assert!(wanted(&["VARIANT"]).unwrap_err().detail.contains("STYLE_IDS"));
         assert!(wanted(&["VARIANTS", "VARIANTS"]).unwrap_err().detail.contains("twice"));
     }

@@ -27,10 +27,16 @@ pub enum Value {
 /// Each parameter, and what may be said. Part of every model's configuration.
 pub const KNOWN: [(&str, &str); 16] = [
     ("variants", "variants of each tile; 1 when left out"),
-    ("seed", "the same seed gives the same pixels; at most 2^53 - 1; drawn, and named in the answer, when left out"),
+    (
+        "seed",
+        "the same seed gives the same pixels; at most 2^53 - 1; drawn, and named in the answer, when left out",
+    ),
     ("method", "vit (when left out), color-match, hed-jitter or identity"),
     ("from", "where styles come from: bank (when left out), batch, reference or own"),
-    ("domains", "only styles of these domains; names with commas between them, or a JSON list, as in all lists"),
+    (
+        "domains",
+        "only styles of these domains; names with commas between them, or a JSON list, as in all lists",
+    ),
     ("exclude_domains", "no styles of these domains"),
     ("ids", "only these styles, by ids as in STYLE_IDS"),
     ("style_ids", "as ids"),
@@ -38,8 +44,14 @@ pub const KNOWN: [(&str, &str); 16] = [
     ("placement", "broadcast (when left out) or aligned"),
     ("share", "tile (when left out) or request"),
     ("strength", "0 keeps the tile's own look, 1 (when left out) takes the style whole"),
-    ("resize", "resize a tile of another size to the model's and its variants back, instead of refusing it"),
-    ("priority", "interactive or bulk; as a number, 0 (the default) and 1 are interactive, and 2 and above bulk"),
+    (
+        "resize",
+        "resize a tile of another size to the model's and its variants back, instead of refusing it",
+    ),
+    (
+        "priority",
+        "interactive or bulk; as a number, 0 (the default) and 1 are interactive, and 2 and above bulk",
+    ),
     ("timeout", "microseconds; 0 for the server's own limit"),
     ("timeout_ms", "milliseconds, at least 1"),
 ];
@@ -59,20 +71,29 @@ pub fn ask(parameters: Parameters) -> Result<AugmentRequest, Error> {
             "domains" => ask.style.domains = Some(field.list()?),
             "exclude_domains" => ask.style.exclude_domains = Some(field.list()?),
             "ids" | "style_ids" => ask.style.ids = Some(field.list()?),
-            "blend" => ask.style.blend = Some(field.json("a JSON list of objects with id or domain, and weight")?),
+            "blend" => {
+                ask.style.blend =
+                    Some(field.json("a JSON list of objects with id or domain, and weight")?)
+            }
             "placement" => ask.style.placement = field.word()?,
             "share" => ask.style.share = field.word()?,
             "strength" => ask.strength = Some(field.real()?),
             "resize" => ask.resize = field.yes_or_no()?,
             "priority" => ask.priority = field.priority()?,
-            "timeout" => timeouts.extend(Some(field.whole()?).filter(|&us| us > 0).map(|us| us.div_ceil(1000))),
+            "timeout" => timeouts
+                .extend(Some(field.whole()?).filter(|&us| us > 0).map(|us| us.div_ceil(1000))),
             "timeout_ms" => timeouts.push(field.whole()?),
             "sequence_id" | "sequence_start" | "sequence_end" => {
-                return Err(malformed(format!("the parameter {name} is of a sequence, and requests here do not depend on each other")));
+                return Err(malformed(format!(
+                    "the parameter {name} is of a sequence, and requests here do not depend on each other"
+                )));
             }
             _ => {
                 let known: Vec<&str> = KNOWN.iter().map(|(name, _)| *name).collect();
-                return Err(malformed(format!("there is no parameter `{name}`, and known are: {}", known.join(", "))));
+                return Err(malformed(format!(
+                    "there is no parameter `{name}`, and known are: {}",
+                    known.join(", ")
+                )));
             }
         }
     }
@@ -92,7 +113,8 @@ impl Field<'_> {
     }
 
     fn whole(&self) -> Result<u64, Error> {
-        let number = if let Value::Whole(number) = self.value { u64::try_from(*number).ok() } else { None };
+        let number =
+            if let Value::Whole(number) = self.value { u64::try_from(*number).ok() } else { None };
         number.ok_or_else(|| self.wrong("a whole number, and not below 0"))
     }
 
@@ -105,7 +127,11 @@ impl Field<'_> {
     }
 
     fn yes_or_no(&self) -> Result<bool, Error> {
-        if let Value::Bool(value) = self.value { Ok(*value) } else { Err(self.wrong("true or false")) }
+        if let Value::Bool(value) = self.value {
+            Ok(*value)
+        } else {
+            Err(self.wrong("true or false"))
+        }
     }
 
     fn text(&self, must: &str) -> Result<&str, Error> {
@@ -115,7 +141,8 @@ impl Field<'_> {
     /// One of a few words: what they are stands in the type.
     fn word<T: DeserializeOwned>(&self) -> Result<T, Error> {
         let word = serde_json::Value::from(self.text("a word")?);
-        T::deserialize(word).map_err(|error| malformed(format!("the parameter {}: {error}", self.name)))
+        T::deserialize(word)
+            .map_err(|error| malformed(format!("the parameter {}: {error}", self.name)))
     }
 
     fn list(&self) -> Result<Vec<String>, Error> {
@@ -124,11 +151,17 @@ impl Field<'_> {
         if text.starts_with('[') {
             return self.json(must);
         }
-        Ok(text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect())
+        Ok(text
+            .split(',')
+            .map(|item| item.trim().to_owned())
+            .filter(|item| !item.is_empty())
+            .collect())
     }
 
     fn json<T: DeserializeOwned>(&self, must: &str) -> Result<T, Error> {
-        serde_json::from_str(self.text(must)?).map_err(|error| malformed(format!("the parameter {} must be {must}: {error}", self.name)))
+        serde_json::from_str(self.text(must)?).map_err(|error| {
+            malformed(format!("the parameter {} must be {must}: {error}", self.name))
+        })
     }
 
     /// Triton's numbers fall from the highest priority, 1; 0 is the default's.
@@ -171,7 +204,11 @@ impl<'de> Deserialize<'de> for Value {
                 Ok(Value::Whole(value.into()))
             }
             fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
-                if value.is_finite() { Ok(Value::Real(value)) } else { Err(E::custom("the number is too large")) }
+                if value.is_finite() {
+                    Ok(Value::Real(value))
+                } else {
+                    Err(E::custom("the number is too large"))
+                }
             }
             fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Value, E> {
                 Ok(Value::Text(value.to_owned()))
@@ -197,7 +234,10 @@ mod tests {
             "share":"request","resize":true,"timeout":1500,"timeout_ms":9,"blend":"[{\"id\":\"a/1\",\"weight\":2}]"}"#,
         );
         let ask = ask.unwrap();
-        assert_eq!((ask.variants, ask.seed, ask.method, ask.strength), (Some(3), Some(7), Method::ColorMatch, Some(1.0)));
+        assert_eq!(
+            (ask.variants, ask.seed, ask.method, ask.strength),
+            (Some(3), Some(7), Method::ColorMatch, Some(1.0))
+        );
         assert_eq!(ask.style.domains.unwrap(), ["a", "b"]);
         assert_eq!(ask.style.ids.unwrap(), ["a/1", "b/2"]);
         assert_eq!((ask.style.share, ask.resize, ask.timeout_ms), (Share::Request, true, Some(2)));
@@ -236,7 +276,10 @@ mod tests {
     fn every_parameter_that_is_named_is_known() {
         for (name, _) in KNOWN {
             let error = ask([(name.to_owned(), Value::Bool(true))].into());
-            assert!(error.err().is_none_or(|error| !error.detail.contains("no parameter")), "{name}");
+            assert!(
+                error.err().is_none_or(|error| !error.detail.contains("no parameter")),
+                "{name}"
+            );
         }
     }
 }

@@ -20,7 +20,8 @@ impl From<Error> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let Self(error) = self;
-        let status = StatusCode::from_u16(error.kind.row().http_status).expect("the table holds statuses of 400 to 599");
+        let status = StatusCode::from_u16(error.kind.row().http_status)
+            .expect("the table holds statuses of 400 to 599");
         // The sentence begins with the code, for which the protocol has no field.
         let mut response = (status, Json(json!({"error": error.to_string()}))).into_response();
         if let Some(wait) = error.retry_after {
@@ -37,11 +38,15 @@ pub fn from_panic(_: Box<dyn Any + Send>) -> Response {
 
 /// What the protocol or its extensions may have, and this server has not.
 pub async fn not_served(uri: Uri) -> Refusal {
-    let detail = format!("{} is not served: of the protocol's extensions, GET /v2 lists those that are", uri.path());
+    let detail = format!(
+        "{} is not served: of the protocol's extensions, GET /v2 lists those that are",
+        uri.path()
+    );
     Error::new(ErrorKind::RouteNotFound, detail).into()
 }
 
 /// The path exists, the method does not.
 pub async fn method_not_allowed(method: Method, uri: Uri) -> Refusal {
-    Error::new(ErrorKind::MethodNotAllowed, format!("{} is not served for {method}", uri.path())).into()
+    Error::new(ErrorKind::MethodNotAllowed, format!("{} is not served for {method}", uri.path()))
+        .into()
 }

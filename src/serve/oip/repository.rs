@@ -29,10 +29,11 @@ pub async fn index(app: &App, only_ready: bool) -> Result<Vec<ModelIndex>, Error
     let states = registry.states();
     let on_disk = cpu::blocking(move || registry.on_disk()).await??;
     // An older bundle of the same name and version may serve while a newer one loads, or was refused.
-    let others = states.iter().filter(|(key, _)| !served.contains(key)).map(|(key, state)| match state {
-        State::Loading => entry(key, "LOADING", ""),
-        State::Failed { reason } => entry(key, "UNAVAILABLE", reason),
-    });
+    let others =
+        states.iter().filter(|(key, _)| !served.contains(key)).map(|(key, state)| match state {
+            State::Loading => entry(key, "LOADING", ""),
+            State::Failed { reason } => entry(key, "UNAVAILABLE", reason),
+        });
     let unloaded = on_disk.iter().filter(|key| !served.contains(key) && !states.contains_key(key));
     let unloaded = unloaded.map(|key| entry(key, "UNAVAILABLE", "unloaded"));
     let mut models: Vec<ModelIndex> = ready.chain(others).chain(unloaded).collect();
@@ -42,9 +43,15 @@ pub async fn index(app: &App, only_ready: bool) -> Result<Vec<ModelIndex>, Error
 
 /// # Errors
 /// As [`Registry::load`](crate::serve::models::Registry::load), and `malformed_request` for parameters, which there are none of.
-pub async fn load<'a>(app: &App, model: &str, parameters: impl IntoIterator<Item = &'a str>) -> Result<(), Error> {
+pub async fn load<'a>(
+    app: &App,
+    model: &str,
+    parameters: impl IntoIterator<Item = &'a str>,
+) -> Result<(), Error> {
     if let Some(parameter) = parameters.into_iter().next() {
-        return Err(malformed(format!("the parameter {parameter} is not served: a bundle of the models directory is loaded as it is")));
+        return Err(malformed(format!(
+            "the parameter {parameter} is not served: a bundle of the models directory is loaded as it is"
+        )));
     }
     let (name, version) = parts(model);
     app.pipeline()?.models.load(LoadAsk { name, version, default: false }).await.map(|_| ())
@@ -52,10 +59,16 @@ pub async fn load<'a>(app: &App, model: &str, parameters: impl IntoIterator<Item
 
 /// # Errors
 /// As [`Registry::unload`](crate::serve::models::Registry::unload), and `malformed_request` for unknown parameters.
-pub async fn unload<'a>(app: &App, model: &str, parameters: impl IntoIterator<Item = &'a str>) -> Result<(), Error> {
+pub async fn unload<'a>(
+    app: &App,
+    model: &str,
+    parameters: impl IntoIterator<Item = &'a str>,
+) -> Result<(), Error> {
     // No model depends on another, so those that do may or may not be unloaded too.
     if let Some(parameter) = parameters.into_iter().find(|name| *name != "unload_dependents") {
-        return Err(malformed(format!("there is no parameter `{parameter}`, and known is unload_dependents")));
+        return Err(malformed(format!(
+            "there is no parameter `{parameter}`, and known is unload_dependents"
+        )));
     }
     let (name, version) = parts(model);
     app.pipeline()?.models.unload(&name, version.as_deref()).await.map(|_| ())
@@ -67,10 +80,14 @@ pub fn check_name(repository: &str) -> Result<(), Error> {
     if repository.is_empty() {
         return Ok(());
     }
-    Err(malformed(format!("repository_name is `{repository}`, and must be empty: there is one repository, and it has no name")))
+    Err(malformed(format!(
+        "repository_name is `{repository}`, and must be empty: there is one repository, and it has no name"
+    )))
 }
 
 /// NAME or NAME/VERSION.
 fn parts(model: &str) -> (String, Option<String>) {
-    model.split_once('/').map_or((model.to_owned(), None), |(name, version)| (name.to_owned(), Some(version.to_owned())))
+    model.split_once('/').map_or((model.to_owned(), None), |(name, version)| {
+        (name.to_owned(), Some(version.to_owned()))
+    })
 }

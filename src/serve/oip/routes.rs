@@ -90,24 +90,39 @@ async fn ready(State(app): State<Arc<App>>) -> Answers<Value> {
     Ok(Json(json!({"ready": true})))
 }
 
-async fn model_ready(State(app): State<Arc<App>>, ModelPath { name, version }: ModelPath) -> Answers<Value> {
+async fn model_ready(
+    State(app): State<Arc<App>>,
+    ModelPath { name, version }: ModelPath,
+) -> Answers<Value> {
     model::is_ready(&app, &name, &version)?;
     Ok(Json(json!({"name": name, "ready": true})))
 }
 
-async fn metadata(State(app): State<Arc<App>>, ModelPath { name, version }: ModelPath) -> Answers<proto::ModelMetadataResponse> {
+async fn metadata(
+    State(app): State<Arc<App>>,
+    ModelPath { name, version }: ModelPath,
+) -> Answers<proto::ModelMetadataResponse> {
     Ok(Json(model::metadata(&app, &name, &version)?))
 }
 
-async fn config(State(app): State<Arc<App>>, ModelPath { name, version }: ModelPath) -> Answers<proto::ModelConfig> {
+async fn config(
+    State(app): State<Arc<App>>,
+    ModelPath { name, version }: ModelPath,
+) -> Answers<proto::ModelConfig> {
     Ok(Json(model::config(&app, &name, &version)?))
 }
 
-async fn statistics(State(app): State<Arc<App>>, ModelPath { name, version }: ModelPath) -> Answers<proto::ModelStatisticsResponse> {
+async fn statistics(
+    State(app): State<Arc<App>>,
+    ModelPath { name, version }: ModelPath,
+) -> Answers<proto::ModelStatisticsResponse> {
     Ok(Json(model::statistics(&app, &name, &version)?))
 }
 
-async fn index(State(app): State<Arc<App>>, body: Body) -> Answers<Vec<proto::repository_index_response::ModelIndex>> {
+async fn index(
+    State(app): State<Arc<App>>,
+    body: Body,
+) -> Answers<Vec<proto::repository_index_response::ModelIndex>> {
     let IndexBody { ready } = read(body).await?;
     Ok(Json(repository::index(&app, ready).await?))
 }
@@ -124,7 +139,11 @@ async fn unload(State(app): State<Arc<App>>, path: ModelPath, body: Body) -> Ans
     Ok(Json(json!({})))
 }
 
-async fn infer(State(app): State<Arc<App>>, ModelPath { name, version }: ModelPath, request: Request) -> Result<Response, Refusal> {
+async fn infer(
+    State(app): State<Arc<App>>,
+    ModelPath { name, version }: ModelPath,
+    request: Request,
+) -> Result<Response, Refusal> {
     let received = Instant::now();
     app.pipeline()?;
     let (head, body) = request.into_parts();
@@ -143,8 +162,17 @@ async fn infer(State(app): State<Arc<App>>, ModelPath { name, version }: ModelPa
 }
 
 /// The answer as a body. What is binary is sent from where it lies.
-async fn answered(app: &App, id: String, mut answer: Answer, wanted: Vec<(Output, bool)>, received: Instant) -> Result<Response, Error> {
-    let tensors = wanted.into_iter().map(|(output, binary)| Ok((output.of(&answer)?, binary))).collect::<Result<Vec<_>, Error>>()?;
+async fn answered(
+    app: &App,
+    id: String,
+    mut answer: Answer,
+    wanted: Vec<(Output, bool)>,
+    received: Instant,
+) -> Result<Response, Error> {
+    let tensors = wanted
+        .into_iter()
+        .map(|(output, binary)| Ok((output.of(&answer)?, binary)))
+        .collect::<Result<Vec<_>, Error>>()?;
     let mut permits = std::mem::take(&mut answer.permits);
     let as_json = numbers_as_json(&tensors);
     if as_json > 0 {
@@ -155,9 +183,16 @@ async fn answered(app: &App, id: String, mut answer: Answer, wanted: Vec<(Output
     let write = move || {
         let _held = held;
         let (model, version) = (&answer.about.model, &answer.about.version);
-        body::write(Answered { model, version, id: &id, parameters: output::parameters(&answer), tensors })
+        body::write(Answered {
+            model,
+            version,
+            id: &id,
+            parameters: output::parameters(&answer),
+            tensors,
+        })
     };
-    let (pieces, json_length): (Vec<Bytes>, Option<usize>) = if as_json > 0 { app.cpu.run(write).await? } else { write() };
+    let (pieces, json_length): (Vec<Bytes>, Option<usize>) =
+        if as_json > 0 { app.cpu.run(write).await? } else { write() };
     let mut response = Body::new(HeldBody::new(pieces, permits)).into_response();
     let headers = response.headers_mut();
     let kind = if json_length.is_some() { "application/octet-stream" } else { "application/json" };
@@ -190,7 +225,8 @@ impl<S: Send + Sync> FromRequestParts<S> for ModelPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         let path = Path::<Self>::from_request_parts(parts, state).await;
-        path.map(|path| path.0).map_err(|error| malformed(format!("the path: {}", error.body_text())).into())
+        path.map(|path| path.0)
+            .map_err(|error| malformed(format!("the path: {}", error.body_text())).into())
     }
 }
 

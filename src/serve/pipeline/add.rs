@@ -51,17 +51,29 @@ impl Pipeline {
         let AddStyles { domain, model, styles, resize, tiles, permit: _body, .. } = request;
         let model = self.models.find(model.as_deref())?;
         let wanted = styles.unwrap_or(DEFAULT_STYLES);
-        let wanted = usize::try_from(wanted).ok().filter(|wanted| (1..=MAX_ADDED_STYLES).contains(wanted)).ok_or_else(|| {
-            Error::new(ErrorKind::StylesOutOfRange, format!("styles is {wanted}, and must be from 1 to {MAX_ADDED_STYLES}"))
-        })?;
+        let wanted = usize::try_from(wanted)
+            .ok()
+            .filter(|wanted| (1..=MAX_ADDED_STYLES).contains(wanted))
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::StylesOutOfRange,
+                    format!("styles is {wanted}, and must be from 1 to {MAX_ADDED_STYLES}"),
+                )
+            })?;
         model.styles.check_new(&domain)?;
         self.check_counts(Counts { tiles: tiles.len(), references: 0 })?;
         let work = Work { model: &model, resize, encodes: true, variants: 1 };
-        let Admitted { tiles, permit, .. } = trace::stage("decode", self.decode(work, tiles, Vec::new())).await?;
+        let Admitted { tiles, permit, .. } =
+            trace::stage("decode", self.decode(work, tiles, Vec::new())).await?;
 
         let chosen_for = Arc::clone(&model);
         let tiles = self.cpu.run(move || choose(&chosen_for, tiles, wanted)).await??;
-        let asking = Asking { deadline, priority: Priority::Interactive, permit: Arc::clone(&permit), resize };
+        let asking = Asking {
+            deadline,
+            priority: Priority::Interactive,
+            permit: Arc::clone(&permit),
+            resize,
+        };
         let encodings = self.encoded(&model, &tiles, &[], asking).await?.tiles;
         let mut styles = Vec::with_capacity(tiles.len());
         for (tile, encoding) in tiles.into_iter().zip(encodings) {
@@ -81,7 +93,12 @@ impl Pipeline {
         let (models, kept_by) = (Arc::clone(&self.models), Arc::clone(&model));
         let keep = move || {
             kept_by.styles.add(&domain, styles)?;
-            tracing::info!(domain, model = kept_by.name(), version = kept_by.version(), "a domain was added");
+            tracing::info!(
+                domain,
+                model = kept_by.name(),
+                version = kept_by.version(),
+                "a domain was added"
+            );
             models.tell();
             Ok(())
         };
@@ -97,7 +114,12 @@ impl Pipeline {
         let (models, model) = (Arc::clone(&self.models), self.models.find(model)?);
         let remove = move || {
             model.styles.remove(&domain)?;
-            tracing::info!(domain, model = model.name(), version = model.version(), "a domain was removed");
+            tracing::info!(
+                domain,
+                model = model.name(),
+                version = model.version(),
+                "a domain was removed"
+            );
             models.tell();
             Ok(())
         };
@@ -111,7 +133,9 @@ fn choose(model: &Model, tiles: Vec<Decoded>, wanted: usize) -> Result<Vec<Decod
     let mut tissue = tiles;
     tissue.retain(|tile| exemplar::is_tissue(geometry, model_pixels(tile), ENOUGH_TISSUE));
     if tissue.is_empty() {
-        let detail = format!("none of the {sent} tiles is half tissue or more, and background has no stain to give");
+        let detail = format!(
+            "none of the {sent} tiles is half tissue or more, and background has no stain to give"
+        );
         return Err(Error::new(ErrorKind::NoStyles, detail));
     }
     let typical = exemplar::typical(&tissue.iter().map(model_pixels).collect::<Vec<_>>(), wanted);
@@ -127,6 +151,14 @@ fn model_pixels(tile: &Decoded) -> &[u8] {
 }
 
 fn style(model: &Model, tile: &[u8], encoding: &TileEncoding) -> (Style, ChannelStats) {
-    let patch = exemplar::representative(&model.synthesiser, tile, encoding.anatomy(), encoding.characteristics());
-    (exemplar::style_of(model.synthesiser.geometry(), encoding.characteristics(), patch), ChannelStats::from_tile(tile))
+    let patch = exemplar::representative(
+        &model.synthesiser,
+        tile,
+        encoding.anatomy(),
+        encoding.characteristics(),
+    );
+    (
+        exemplar::style_of(model.synthesiser.geometry(), encoding.characteristics(), patch),
+        ChannelStats::from_tile(tile),
+    )
 }

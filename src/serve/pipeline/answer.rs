@@ -110,7 +110,11 @@ impl Timings {
 
 impl Answer {
     pub fn provenance(&self, tile: &AnsweredTile, variant: &MadeVariant) -> Provenance {
-        Provenance { about: self.about.clone(), tile_key: tile.key.to_string(), origin: variant.origin.clone() }
+        Provenance {
+            about: self.about.clone(),
+            tile_key: tile.key.to_string(),
+            origin: variant.origin.clone(),
+        }
     }
 
     /// Every variant's, tile by tile.

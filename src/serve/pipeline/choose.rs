@@ -74,7 +74,9 @@ pub fn choose(plan: &Plan, counts: Counts, variant: Variant<'_>) -> (Choice, Cha
         }
         Source::Own => Of::Tile(variant.tile),
         Source::Reference => Of::Reference(below(&mut generator, counts.references)),
-        Source::Batch if plan.style.share == Share::Request => Of::Tile(below(&mut generator, counts.tiles)),
+        Source::Batch if plan.style.share == Share::Request => {
+            Of::Tile(below(&mut generator, counts.tiles))
+        }
         Source::Batch => {
             // One of the others: those behind the tile itself move up by one.
             let other = below(&mut generator, counts.tiles - 1);
@@ -105,10 +107,14 @@ mod tests {
 
     #[test]
     fn each_of_the_four_changes_what_is_drawn_and_nothing_else_does() {
-        let draw = |digest: &str, tile: u8, seed: u64, index: usize| generator(digest, Some(&key(tile)), seed, index).next_u64();
+        let draw = |digest: &str, tile: u8, seed: u64, index: usize| {
+            generator(digest, Some(&key(tile)), seed, index).next_u64()
+        };
         let first = draw("d", 1, 2, 3);
         assert_eq!(first, draw("d", 1, 2, 3));
-        for other in [draw("e", 1, 2, 3), draw("d", 0, 2, 3), draw("d", 1, 0, 3), draw("d", 1, 2, 0)] {
+        for other in
+            [draw("e", 1, 2, 3), draw("d", 0, 2, 3), draw("d", 1, 0, 3), draw("d", 1, 2, 0)]
+        {
             assert_ne!(first, other);
         }
     }

@@ -44,8 +44,15 @@ pub struct Sizes {
 impl Sizes {
     /// # Errors
     /// The first picture that is none, or is too large, with its index.
-    pub fn probe(tiles: &[TileInput], references: &[TileInput], limits: &Limits) -> Result<Self, Error> {
-        Ok(Self { tiles: probe_all("tile", tiles, limits)?, references: probe_all("reference", references, limits)? })
+    pub fn probe(
+        tiles: &[TileInput],
+        references: &[TileInput],
+        limits: &Limits,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            tiles: probe_all("tile", tiles, limits)?,
+            references: probe_all("reference", references, limits)?,
+        })
     }
 
     /// # Errors
@@ -66,7 +73,11 @@ impl Sizes {
         let pixels = |size: &Option<(usize, usize)>| picture_bytes(size.unwrap_or((side, side)));
         let all = self.tiles.iter().chain(&self.references);
         let decoded: u64 = all.map(pixels).sum();
-        let for_model = if encodes { geometry.tile_bytes() + 2 * geometry.tile_latent() * size_of::<f16>() } else { 0 };
+        let for_model = if encodes {
+            geometry.tile_bytes() + 2 * geometry.tile_latent() * size_of::<f16>()
+        } else {
+            0
+        };
         let encoded = (for_model * (self.tiles.len() + self.references.len())) as u64;
         let made: u64 = self.tiles.iter().map(|size| answer_bytes(pixels(size), variants)).sum();
         decoded + encoded + made
@@ -85,7 +96,12 @@ pub fn answer_bytes(picture: u64, variants: usize) -> u64 {
 
 /// # Errors
 /// `tile_size`, when the size is not `side` × `side`.
-pub fn check_size(list: &'static str, index: usize, (width, height): (usize, usize), side: usize) -> Result<(), Error> {
+pub fn check_size(
+    list: &'static str,
+    index: usize,
+    (width, height): (usize, usize),
+    side: usize,
+) -> Result<(), Error> {
     if (width, height) == (side, side) {
         return Ok(());
     }
@@ -96,11 +112,17 @@ pub fn check_size(list: &'static str, index: usize, (width, height): (usize, usi
     Err(Error::new(ErrorKind::TileSize, detail).at(list, index))
 }
 
-fn probe_all(list: &'static str, inputs: &[TileInput], limits: &Limits) -> Result<Vec<Option<(usize, usize)>>, Error> {
+fn probe_all(
+    list: &'static str,
+    inputs: &[TileInput],
+    limits: &Limits,
+) -> Result<Vec<Option<(usize, usize)>>, Error> {
     let probe = |(index, input): (usize, &TileInput)| match input {
         TileInput::Key(_) => Ok(None),
         TileInput::Pixels { width, height, .. } => Ok(Some((*width, *height))),
-        TileInput::File(bytes) => codec::probe(bytes, limits).map(Some).map_err(|error| refused(&error, list, index)),
+        TileInput::File(bytes) => {
+            codec::probe(bytes, limits).map(Some).map_err(|error| refused(&error, list, index))
+        }
     };
     inputs.iter().enumerate().map(probe).collect()
 }
@@ -109,13 +131,19 @@ fn probe_all(list: &'static str, inputs: &[TileInput], limits: &Limits) -> Resul
 ///
 /// # Errors
 /// The first picture that cannot be decoded, with its index.
-pub fn all(list: &'static str, inputs: Vec<TileInput>, side: Option<usize>, limits: &Limits) -> Result<Vec<Decoded>, Error> {
+pub fn all(
+    list: &'static str,
+    inputs: Vec<TileInput>,
+    side: Option<usize>,
+    limits: &Limits,
+) -> Result<Vec<Decoded>, Error> {
     let decode = |(index, input): (usize, TileInput)| {
         let (width, height, bytes) = match input {
             TileInput::Key(key) => return Ok(Decoded { key, pixels: None }),
             TileInput::Pixels { width, height, pixels } => (width, height, pixels),
             TileInput::File(file) => {
-                let RgbImage { width, height, pixels } = codec::decode(&file, limits).map_err(|error| refused(&error, list, index))?;
+                let RgbImage { width, height, pixels } =
+                    codec::decode(&file, limits).map_err(|error| refused(&error, list, index))?;
                 (width, height, Bytes::from(pixels))
             }
         };
@@ -123,7 +151,8 @@ pub fn all(list: &'static str, inputs: Vec<TileInput>, side: Option<usize>, limi
         let for_model = side.map(|side| at_side((width, height), &bytes, side));
         Ok(Decoded { key, pixels: Some(TilePixels { width, height, bytes, for_model }) })
     };
-    let decoded: Vec<Result<Decoded, Error>> = inputs.into_par_iter().enumerate().map(decode).collect();
+    let decoded: Vec<Result<Decoded, Error>> =
+        inputs.into_par_iter().enumerate().map(decode).collect();
     // In order, so that of several bad tiles the first is named, whichever thread was faster.
     decoded.into_iter().collect()
 }

@@ -35,7 +35,12 @@ pub struct EncodedTiles {
 ///
 /// # Errors
 /// `tile_not_held` with the places of the keys that are not, among the keys of the request.
-pub async fn encode(model: &Model, tiles: &[Decoded], references: &[Decoded], asking: Asking) -> Result<EncodedTiles, Error> {
+pub async fn encode(
+    model: &Model,
+    tiles: &[Decoded],
+    references: &[Decoded],
+    asking: Asking,
+) -> Result<EncodedTiles, Error> {
     let all: Vec<&Decoded> = tiles.iter().chain(references).collect();
     let lookup = async {
         let found = join_all(all.iter().map(|tile| model.scope.get(&tile.key))).await;
@@ -79,21 +84,26 @@ fn wanted(tile: &Decoded) -> Option<WantedTile> {
 
 fn check_held(all: &[&Decoded], found: &[Option<Arc<TileEncoding>>]) -> Result<(), Error> {
     let keys = all.iter().zip(found).filter(|(tile, _)| tile.pixels.is_none());
-    let missing: Vec<(usize, TileKey)> =
-        keys.enumerate().filter(|(_, (_, found))| found.is_none()).map(|(index, (tile, _))| (index, tile.key)).collect();
+    let missing: Vec<(usize, TileKey)> = keys
+        .enumerate()
+        .filter(|(_, (_, found))| found.is_none())
+        .map(|(index, (tile, _))| (index, tile.key))
+        .collect();
     let Some((first, key)) = missing.first() else { return Ok(()) };
     let detail = format!(
         "{} of the keys are not held, the first of them key {first}, {key}: send these tiles, and the others by key as before",
         missing.len()
     );
-    Err(Error::new(ErrorKind::TileNotHeld, detail).at_all("key", missing.into_iter().map(|(index, _)| index).collect()))
+    Err(Error::new(ErrorKind::TileNotHeld, detail)
+        .at_all("key", missing.into_iter().map(|(index, _)| index).collect()))
 }
 
 /// Of a tile that came as a key the size is known only now.
 fn check_sizes(model: &Model, tiles: &[Arc<TileEncoding>]) -> Result<(), Error> {
     let side = model.bundle.manifest.geometry.image_size();
-    let check =
-        |(index, tile): (usize, &Arc<TileEncoding>)| decode::check_size("tile", index, (tile.size.0 as usize, tile.size.1 as usize), side);
+    let check = |(index, tile): (usize, &Arc<TileEncoding>)| {
+        decode::check_size("tile", index, (tile.size.0 as usize, tile.size.1 as usize), side)
+    };
     tiles.iter().enumerate().try_for_each(check)
 }
 
@@ -102,7 +112,10 @@ fn batch_error(error: BatchError) -> Error {
         BatchError::Late => Error::new(ErrorKind::DeadlineExceeded, error.to_string()),
         BatchError::Overloaded { wait } => {
             let wait = advised(wait);
-            let detail = format!("{error}, which is longer than a request may wait: come back in {} s", wait.as_secs());
+            let detail = format!(
+                "{error}, which is longer than a request may wait: come back in {} s",
+                wait.as_secs()
+            );
             Error::new(ErrorKind::Overloaded, detail).retry_after(wait)
         }
         BatchError::Closed => Error::new(ErrorKind::Draining, error.to_string()),

@@ -45,9 +45,15 @@ impl Prepared {
         let mut prepare = |tile: Decoded| {
             let encoding = encodings.next();
             let by_key = tile.pixels.is_none();
-            let of_encoding = encoding.as_ref().map_or((0, 0), |encoding| (encoding.size.0 as usize, encoding.size.1 as usize));
-            let (width, height) = tile.pixels.as_ref().map_or(of_encoding, |TilePixels { width, height, .. }| (*width, *height));
-            let original = tile.pixels.map(|pixels| pixels.bytes).filter(|_| keep || encoding.is_none());
+            let of_encoding = encoding
+                .as_ref()
+                .map_or((0, 0), |encoding| (encoding.size.0 as usize, encoding.size.1 as usize));
+            let (width, height) = tile
+                .pixels
+                .as_ref()
+                .map_or(of_encoding, |TilePixels { width, height, .. }| (*width, *height));
+            let original =
+                tile.pixels.map(|pixels| pixels.bytes).filter(|_| keep || encoding.is_none());
             Self { key: tile.key, width, height, by_key, original, encoding }
         };
         tiles.into_iter().map(&mut prepare).collect()
@@ -92,10 +98,18 @@ impl Materials {
 
     /// Writes the variants of the `tile`-th tile from the `first` on, one to each of `outs`, `[height, width, 3] u8` of that
     /// tile.
-    pub fn make(&self, tile: usize, first: usize, workspace: &mut Workspace, outs: &mut [&mut [u8]]) -> Vec<Origin> {
+    pub fn make(
+        &self,
+        tile: usize,
+        first: usize,
+        workspace: &mut Workspace,
+        outs: &mut [&mut [u8]],
+    ) -> Vec<Origin> {
         let prepared = &self.tiles[tile];
         let counts = Counts { tiles: self.tiles.len(), references: self.references.len() };
-        let chosen = (0..outs.len()).map(|n| choose(&self.plan, counts, Variant { key: &prepared.key, tile, index: first + n }));
+        let chosen = (0..outs.len()).map(|n| {
+            choose(&self.plan, counts, Variant { key: &prepared.key, tile, index: first + n })
+        });
         let mut chosen: Vec<(Choice, ChaCha8Rng)> = chosen.collect();
         if !self.at_once(prepared, &chosen, workspace, outs) {
             for ((choice, generator), out) in chosen.iter_mut().zip(outs) {
@@ -112,7 +126,13 @@ impl Materials {
 
     /// The common case, all variants of a tile in one go over its anatomy: styles of the bank, whole, at the model's size.
     /// Says whether it was that case.
-    fn at_once(&self, tile: &Prepared, chosen: &[(Choice, ChaCha8Rng)], workspace: &mut Workspace, outs: &mut [&mut [u8]]) -> bool {
+    fn at_once(
+        &self,
+        tile: &Prepared,
+        chosen: &[(Choice, ChaCha8Rng)],
+        workspace: &mut Workspace,
+        outs: &mut [&mut [u8]],
+    ) -> bool {
         let Plan { model, strength, bank, method, .. } = &self.plan;
         let side = model.synthesiser.geometry().image_size();
         if *method != Method::Vit || *strength < 1.0 || (tile.width, tile.height) != (side, side) {
@@ -122,8 +142,15 @@ impl Materials {
             Choice::Bank(style) => Some(&bank.style(*style).style.0[..]),
             _ => None,
         };
-        let Some(styles) = chosen.iter().map(style).collect::<Option<Vec<&[f32]>>>() else { return false };
-        model.synthesiser.broadcast_each(encoding(tile).anatomy(), &styles, &mut workspace.scratch, outs);
+        let Some(styles) = chosen.iter().map(style).collect::<Option<Vec<&[f32]>>>() else {
+            return false;
+        };
+        model.synthesiser.broadcast_each(
+            encoding(tile).anatomy(),
+            &styles,
+            &mut workspace.scratch,
+            outs,
+        );
         true
     }
 
@@ -141,7 +168,13 @@ impl Materials {
     }
 
     /// The product, at the model's size.
-    fn product(&self, own: &TileEncoding, choice: &Choice, workspace: &mut Workspace, out: &mut [u8]) {
+    fn product(
+        &self,
+        own: &TileEncoding,
+        choice: &Choice,
+        workspace: &mut Workspace,
+        out: &mut [u8],
+    ) {
         let Plan { model, strength, .. } = &self.plan;
         let synthesiser = &model.synthesiser;
         let Workspace { scratch, mixed, style: wide, .. } = workspace;
@@ -167,13 +200,16 @@ impl Materials {
         match *choice {
             Choice::Bank(style) => Style::One(&self.plan.bank.style(style).style.0),
             Choice::Blend(ref styles) => {
-                let weighted: Vec<_> = self.weighted(styles).map(|(weight, style)| (weight, &style.style)).collect();
-                let blended = method::Style::blend(&weighted).expect("the plan checked the weights, and one model's styles are as long");
+                let weighted: Vec<_> =
+                    self.weighted(styles).map(|(weight, style)| (weight, &style.style)).collect();
+                let blended = method::Style::blend(&weighted)
+                    .expect("the plan checked the weights, and one model's styles are as long");
                 wide.copy_from_slice(&blended.0);
                 Style::One(wide)
             }
             Choice::Patch(of, patch) => {
-                encoding(self.of(of)).characteristics()[patch * half..][..half].convert_to_f32_slice(wide);
+                encoding(self.of(of)).characteristics()[patch * half..][..half]
+                    .convert_to_f32_slice(wide);
                 Style::One(wide)
             }
             Choice::Whole(of) => Style::Each(encoding(self.of(of)).characteristics()),
@@ -183,7 +219,8 @@ impl Materials {
 
     /// The styles of a blend with their weights as asked.
     fn weighted(&self, styles: &[usize]) -> impl Iterator<Item = (f32, &StyleEntry)> {
-        let parts: &[Part] = if let Source::Blend(parts) = &self.plan.style.source { parts } else { &[] };
+        let parts: &[Part] =
+            if let Source::Blend(parts) = &self.plan.style.source { parts } else { &[] };
         parts.iter().zip(styles).map(|(part, &style)| (part.weight, self.plan.bank.style(style)))
     }
 
@@ -197,16 +234,22 @@ impl Materials {
     fn color_match(&self, tile: &[u8], choice: &Choice, out: &mut [u8]) {
         let target = match *choice {
             Choice::Bank(style) => self.plan.bank.style(style).source,
-            Choice::Blend(ref styles) => {
-                ChannelStats::blend(&self.weighted(styles).map(|(weight, style)| (weight, style.source)).collect::<Vec<_>>())
+            Choice::Blend(ref styles) => ChannelStats::blend(
+                &self
+                    .weighted(styles)
+                    .map(|(weight, style)| (weight, style.source))
+                    .collect::<Vec<_>>(),
+            ),
+            Choice::Patch(of, _) | Choice::Whole(of) => {
+                ChannelStats::from_tile(self.of(of).pixels())
             }
-            Choice::Patch(of, _) | Choice::Whole(of) => ChannelStats::from_tile(self.of(of).pixels()),
             Choice::None => unreachable!("the plan gives the method color-match a style"),
         };
         color_match(tile, &ChannelStats::from_tile(tile), &target, out);
         if self.plan.strength < 1.0 {
             for (out, &own) in out.iter_mut().zip(tile) {
-                let mixed = f32::from(own) * (1.0 - self.plan.strength) + f32::from(*out) * self.plan.strength;
+                let mixed = f32::from(own) * (1.0 - self.plan.strength)
+                    + f32::from(*out) * self.plan.strength;
                 *out = mixed.round() as u8;
             }
         }
@@ -227,12 +270,18 @@ impl Materials {
             Choice::Bank(style) => (Some(bank.style(style).id.clone()), domain(style)),
             Choice::Blend(ref styles) => {
                 let sum: f32 = self.weighted(styles).map(|(weight, _)| weight).sum();
-                let parts: Vec<String> = self.weighted(styles).map(|(weight, style)| format!("{}*{}", style.id, weight / sum)).collect();
-                let is_one = styles.iter().all(|&style| bank.domain_of(style) == bank.domain_of(styles[0]));
+                let parts: Vec<String> = self
+                    .weighted(styles)
+                    .map(|(weight, style)| format!("{}*{}", style.id, weight / sum))
+                    .collect();
+                let is_one =
+                    styles.iter().all(|&style| bank.domain_of(style) == bank.domain_of(styles[0]));
                 (Some(parts.join("+")), if is_one { domain(styles[0]) } else { None })
             }
             // Colour matching takes the whole tile's statistics; which patch was drawn says nothing.
-            Choice::Patch(of, patch) if self.plan.method == Method::Vit => (Some(format!("{}#{patch}", name(of))), None),
+            Choice::Patch(of, patch) if self.plan.method == Method::Vit => {
+                (Some(format!("{}#{patch}", name(of))), None)
+            }
             Choice::Patch(of, _) | Choice::Whole(of) => (Some(name(of)), None),
             Choice::None => (None, None),
         };

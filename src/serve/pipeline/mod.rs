@@ -94,16 +94,21 @@ impl Pipeline {
     /// One of the table's kinds, with the sentence for the caller.
     pub async fn augment(&self, request: Request) -> Result<Answer, Error> {
         let (timeout, received) = (request.ask.timeout_ms, request.received);
-        self.in_time(timeout, received, async |deadline| self.variants(request, deadline).await).await
+        self.in_time(timeout, received, async |deadline| self.variants(request, deadline).await)
+            .await
     }
 
     /// Tiles in, encodings out.
     ///
     /// # Errors
     /// One of the table's kinds, with the sentence for the caller.
-    pub async fn encode(&self, request: Request<EncodeTilesRequest>) -> Result<EncodeAnswer, Error> {
+    pub async fn encode(
+        &self,
+        request: Request<EncodeTilesRequest>,
+    ) -> Result<EncodeAnswer, Error> {
         let (timeout, received) = (request.ask.timeout_ms, request.received);
-        self.in_time(timeout, received, async |deadline| self.encodings(request, deadline).await).await
+        self.in_time(timeout, received, async |deadline| self.encodings(request, deadline).await)
+            .await
     }
 
     /// Does `work` until the deadline: what the caller asked for, or the server's own.
@@ -114,13 +119,20 @@ impl Pipeline {
         work: impl AsyncFnOnce(Instant) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let timeout = match timeout_ms {
-            Some(0) => return Err(Error::new(ErrorKind::TimeoutOutOfRange, "timeout_ms is 0, and must be at least 1")),
+            Some(0) => {
+                return Err(Error::new(
+                    ErrorKind::TimeoutOutOfRange,
+                    "timeout_ms is 0, and must be at least 1",
+                ));
+            }
             Some(asked) => Duration::from_millis(asked).min(self.limits.timeout),
             None => self.limits.timeout,
         };
         let deadline = received + timeout;
         match tokio::time::timeout_at(deadline.into(), work(deadline)).await {
-            Ok(Err(error)) if error.kind == ErrorKind::DeadlineExceeded => Err(deadline_exceeded(timeout)),
+            Ok(Err(error)) if error.kind == ErrorKind::DeadlineExceeded => {
+                Err(deadline_exceeded(timeout))
+            }
             Ok(answer) => answer,
             Err(_) => Err(deadline_exceeded(timeout)),
         }
@@ -138,13 +150,24 @@ impl Pipeline {
         if !plan.encodes() || plan.output.sheet {
             check_pixels(&tiles, &ask)?;
         }
-        let work = Work { model: &plan.model, resize: plan.resize, encodes: plan.encodes(), variants: plan.variants };
-        let Admitted { tiles, references, permit, decode } = trace::stage("decode", self.decode(work, tiles, references)).await?;
+        let work = Work {
+            model: &plan.model,
+            resize: plan.resize,
+            encodes: plan.encodes(),
+            variants: plan.variants,
+        };
+        let Admitted { tiles, references, permit, decode } =
+            trace::stage("decode", self.decode(work, tiles, references)).await?;
 
         let mut timings = Timings::default();
         let (mut encodings, mut styles) = (Vec::new(), Vec::new());
         if plan.encodes() {
-            let asking = Asking { deadline, priority: ask.priority, permit: Arc::clone(&permit), resize: plan.resize };
+            let asking = Asking {
+                deadline,
+                priority: ask.priority,
+                permit: Arc::clone(&permit),
+                resize: plan.resize,
+            };
             let encoded = self.encoded(&plan.model, &tiles, &references, asking).await?;
             (timings.queue, timings.encode) = (encoded.queue, encoded.encode);
             (encodings, styles) = (encoded.tiles, encoded.references);
@@ -160,7 +183,11 @@ impl Pipeline {
         Ok(answer)
     }
 
-    async fn encodings(&self, request: Request<EncodeTilesRequest>, deadline: Instant) -> Result<EncodeAnswer, Error> {
+    async fn encodings(
+        &self,
+        request: Request<EncodeTilesRequest>,
+        deadline: Instant,
+    ) -> Result<EncodeAnswer, Error> {
         let Request { ask, tiles, permit: body, received, .. } = request;
         let model = self.models.find(ask.model.as_deref())?;
         let asked = model.statistics.asked(received);
@@ -168,35 +195,65 @@ impl Pipeline {
         trace_work(&model, counts);
         self.check_counts(counts)?;
         let work = Work { model: &model, resize: ask.resize, encodes: true, variants: 0 };
-        let Admitted { tiles, permit, decode, .. } = trace::stage("decode", self.decode(work, tiles, Vec::new())).await?;
-        let asking = Asking { deadline, priority: ask.priority, permit: Arc::clone(&permit), resize: ask.resize };
-        let EncodedTiles { tiles: encodings, queue, encode, .. } = self.encoded(&model, &tiles, &[], asking).await?;
+        let Admitted { tiles, permit, decode, .. } =
+            trace::stage("decode", self.decode(work, tiles, Vec::new())).await?;
+        let asking = Asking {
+            deadline,
+            priority: ask.priority,
+            permit: Arc::clone(&permit),
+            resize: ask.resize,
+        };
+        let EncodedTiles { tiles: encodings, queue, encode, .. } =
+            self.encoded(&model, &tiles, &[], asking).await?;
         asked.answered(tiles.len(), &Phases { queue, decode, encode, synthesise: Duration::ZERO });
         let about = EncoderAbout::of(&model);
         let tiles = tiles.iter().map(|tile| tile.key).zip(encodings).collect();
-        Ok(EncodeAnswer { about, tiles, timings: Timings { queue, encode, ..Timings::default() }, permits: vec![body, permit] })
+        Ok(EncodeAnswer {
+            about,
+            tiles,
+            timings: Timings { queue, encode, ..Timings::default() },
+            permits: vec![body, permit],
+        })
     }
 
     /// The encodings of tiles and references, held or made; what the model's queue refuses is counted as refused.
-    async fn encoded(&self, model: &Model, tiles: &[Decoded], references: &[Decoded], asking: Asking) -> Result<EncodedTiles, Error> {
-        let refused = |error: Error| if error.kind == ErrorKind::Overloaded { self.admission.refuse(error) } else { error };
+    async fn encoded(
+        &self,
+        model: &Model,
+        tiles: &[Decoded],
+        references: &[Decoded],
+        asking: Asking,
+    ) -> Result<EncodedTiles, Error> {
+        let refused = |error: Error| {
+            if error.kind == ErrorKind::Overloaded { self.admission.refuse(error) } else { error }
+        };
         encode::encode(model, tiles, references, asking).await.map_err(refused)
     }
 
     fn check_counts(&self, counts: Counts) -> Result<(), Error> {
         if counts.tiles == 0 {
-            return Err(Error::new(ErrorKind::NoTiles, "the request holds no tile, and must hold at least one"));
+            return Err(Error::new(
+                ErrorKind::NoTiles,
+                "the request holds no tile, and must hold at least one",
+            ));
         }
         let (all, max) = (counts.tiles + counts.references, self.limits.max_tiles);
         if all > max {
-            let detail = format!("the request holds {all} tiles, its references included, and may hold at most {max}");
+            let detail = format!(
+                "the request holds {all} tiles, its references included, and may hold at most {max}"
+            );
             return Err(Error::new(ErrorKind::TooManyTiles, detail));
         }
         Ok(())
     }
 
     /// Headers first, then a place in the house, then the pixels.
-    async fn decode(&self, work: Work<'_>, tiles: Vec<TileInput>, references: Vec<TileInput>) -> Result<Admitted, Error> {
+    async fn decode(
+        &self,
+        work: Work<'_>,
+        tiles: Vec<TileInput>,
+        references: Vec<TileInput>,
+    ) -> Result<Admitted, Error> {
         let started = Instant::now();
         let limits = self.limits.codec;
         let probe = move || {
@@ -226,7 +283,9 @@ impl Pipeline {
     /// A tile that came as a key was admitted as one of the model's size: what its variants need beyond that.
     fn admit_beyond(&self, plan: &Plan, tiles: &[Prepared]) -> Result<Option<Arc<Permit>>, Error> {
         let assumed = plan.model.bundle.manifest.geometry.tile_bytes() as u64;
-        let beyond = |tile: &Prepared| decode::picture_bytes((tile.width, tile.height)).saturating_sub(assumed);
+        let beyond = |tile: &Prepared| {
+            decode::picture_bytes((tile.width, tile.height)).saturating_sub(assumed)
+        };
         let keys = tiles.iter().filter(|tile| tile.by_key);
         let bytes: u64 = keys.map(|tile| decode::answer_bytes(beyond(tile), plan.variants)).sum();
         if bytes == 0 { Ok(None) } else { self.admission.admit(0, bytes).map(Some) }
@@ -242,16 +301,29 @@ fn trace_work(model: &Model, counts: Counts) {
 /// # Errors
 /// `pixels_needed`, when a tile came as a key.
 fn check_pixels(tiles: &[TileInput], ask: &AugmentRequest) -> Result<(), Error> {
-    let Some(place) = tiles.iter().position(|tile| matches!(tile, TileInput::Key(_))) else { return Ok(()) };
-    let needs = if ask.output.sheet { "a sheet shows the tile itself" } else { "this method works on the tile's pixels" };
+    let Some(place) = tiles.iter().position(|tile| matches!(tile, TileInput::Key(_))) else {
+        return Ok(());
+    };
+    let needs = if ask.output.sheet {
+        "a sheet shows the tile itself"
+    } else {
+        "this method works on the tile's pixels"
+    };
     let index = tiles[..place].iter().filter(|tile| matches!(tile, TileInput::Key(_))).count();
-    Err(Error::new(ErrorKind::PixelsNeeded, format!("{needs}, and key {index} stands for an encoding: send the tile")).at("key", index))
+    Err(Error::new(
+        ErrorKind::PixelsNeeded,
+        format!("{needs}, and key {index} stands for an encoding: send the tile"),
+    )
+    .at("key", index))
 }
 
 /// The error of a deadline that passed.
 pub fn deadline_exceeded(timeout: Duration) -> Error {
     Error::new(
         ErrorKind::DeadlineExceeded,
-        format!("no answer within {} ms: ask for less, or allow more with timeout_ms", timeout.as_millis()),
+        format!(
+            "no answer within {} ms: ask for less, or allow more with timeout_ms",
+            timeout.as_millis()
+        ),
     )
 }

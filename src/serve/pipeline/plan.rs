@@ -55,24 +55,54 @@ pub struct Counts {
 impl Plan {
     /// # Errors
     /// The first field that cannot be done, with what would be right.
-    pub fn new(model: Arc<Model>, request: &AugmentRequest, counts: Counts, max_variants: usize) -> Result<Self, Error> {
+    pub fn new(
+        model: Arc<Model>,
+        request: &AugmentRequest,
+        counts: Counts,
+        max_variants: usize,
+    ) -> Result<Self, Error> {
         let variants = request.variants.unwrap_or(1);
-        let variants = usize::try_from(variants).ok().filter(|variants| (1..=max_variants).contains(variants)).ok_or_else(|| {
-            Error::new(ErrorKind::VariantsOutOfRange, format!("variants is {variants}, and must be from 1 to {max_variants}"))
-        })?;
+        let variants = usize::try_from(variants)
+            .ok()
+            .filter(|variants| (1..=max_variants).contains(variants))
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::VariantsOutOfRange,
+                    format!("variants is {variants}, and must be from 1 to {max_variants}"),
+                )
+            })?;
         let strength = request.strength.unwrap_or(1.0);
         if !(0.0..=1.0).contains(&strength) {
-            return Err(Error::new(ErrorKind::StrengthOutOfRange, format!("strength is {strength}, and must be from 0 to 1")));
+            return Err(Error::new(
+                ErrorKind::StrengthOutOfRange,
+                format!("strength is {strength}, and must be from 0 to 1"),
+            ));
         }
         let seed = request.seed.unwrap_or_else(draw_seed);
         if seed > MAX_SEED {
-            let detail = format!("seed is {seed}, and must be at most 2^53 - 1 = {MAX_SEED}, so that JSON carries it exactly");
+            let detail = format!(
+                "seed is {seed}, and must be at most 2^53 - 1 = {MAX_SEED}, so that JSON carries it exactly"
+            );
             return Err(Error::new(ErrorKind::SeedOutOfRange, detail));
         }
         let bank = model.styles.offer();
-        let style = StyleRule { source: source(&bank, request, counts)?, placement: request.style.placement, share: request.style.share };
+        let style = StyleRule {
+            source: source(&bank, request, counts)?,
+            placement: request.style.placement,
+            share: request.style.share,
+        };
         let (method, resize) = (request.method, request.resize);
-        Ok(Self { style, variants, seed, method, strength, resize, output: output(request)?, bank, model })
+        Ok(Self {
+            style,
+            variants,
+            seed,
+            method,
+            strength,
+            resize,
+            output: output(request)?,
+            bank,
+            model,
+        })
     }
 
     /// Whether the encoder has to see the tiles.
@@ -83,8 +113,12 @@ impl Plan {
 
 fn output(request: &AugmentRequest) -> Result<Output, Error> {
     let asked = request.output.quality.unwrap_or(u32::from(DEFAULT_QUALITY));
-    let Some(quality) = u8::try_from(asked).ok().filter(|quality| (1..=100).contains(quality)) else {
-        return Err(Error::new(ErrorKind::QualityOutOfRange, format!("output.quality is {asked}, and must be from 1 to 100")));
+    let Some(quality) = u8::try_from(asked).ok().filter(|quality| (1..=100).contains(quality))
+    else {
+        return Err(Error::new(
+            ErrorKind::QualityOutOfRange,
+            format!("output.quality is {asked}, and must be from 1 to 100"),
+        ));
     };
     Ok(Output { format: request.output.format, quality, sheet: request.output.sheet })
 }
@@ -100,7 +134,9 @@ mod tests {
 
     #[test]
     fn unknown_fields_are_refused_by_name() {
-        for request in [r#"{"strenght":1}"#, r#"{"style":{"domain":"a"}}"#, r#"{"output":{"size":3}}"#] {
+        for request in
+            [r#"{"strenght":1}"#, r#"{"style":{"domain":"a"}}"#, r#"{"output":{"size":3}}"#]
+        {
             let error = serde_json::from_str::<AugmentRequest>(request).unwrap_err().to_string();
             assert!(error.contains("unknown field"), "{error}");
         }

@@ -26,7 +26,12 @@ struct Group<'a> {
 const GROUPS_A_THREAD: usize = 4;
 
 impl Pipeline {
-    pub(super) async fn synthesise(&self, materials: Materials, timings: Timings, permits: Vec<Arc<Permit>>) -> Result<Answer, Error> {
+    pub(super) async fn synthesise(
+        &self,
+        materials: Materials,
+        timings: Timings,
+        permits: Vec<Arc<Permit>>,
+    ) -> Result<Answer, Error> {
         let started = Instant::now();
         let (held, buffers) = (permits.clone(), Arc::clone(&self.buffers));
         let work = move || {
@@ -41,9 +46,18 @@ impl Pipeline {
         let (mut origins, mut end) = (origins.into_iter(), 0);
         let tiles = tiles.into_iter().map(|tile| {
             let size = decode::picture_bytes((tile.width, tile.height)) as usize;
-            let made = origins.by_ref().take(plan.variants).map(|origin| MadeVariant { origin, pixels: next(&mut end, size) });
+            let made = origins
+                .by_ref()
+                .take(plan.variants)
+                .map(|origin| MadeVariant { origin, pixels: next(&mut end, size) });
             let variants = made.collect();
-            AnsweredTile { key: tile.key, width: tile.width, height: tile.height, original: tile.original, variants }
+            AnsweredTile {
+                key: tile.key,
+                width: tile.width,
+                height: tile.height,
+                original: tile.original,
+                variants,
+            }
         });
         let tiles = tiles.collect();
         let about = About {
@@ -53,7 +67,14 @@ impl Pipeline {
             seed: plan.seed,
             method: plan.method,
         };
-        Ok(Answer { about, output: plan.output, tiles, pixels, timings: Timings { synthesise, ..timings }, permits })
+        Ok(Answer {
+            about,
+            output: plan.output,
+            tiles,
+            pixels,
+            timings: Timings { synthesise, ..timings },
+            permits,
+        })
     }
 }
 
@@ -66,9 +87,15 @@ fn next(end: &mut usize, size: usize) -> Range<usize> {
 /// The pixels of all variants, tile by tile, and where each comes from.
 fn make_all(materials: &Materials, buffers: &Arc<Buffers>) -> (Bytes, Vec<Origin>) {
     let variants = materials.plan.variants;
-    let sizes: Vec<usize> = materials.tiles.iter().map(|tile| decode::picture_bytes((tile.width, tile.height)) as usize).collect();
+    let sizes: Vec<usize> = materials
+        .tiles
+        .iter()
+        .map(|tile| decode::picture_bytes((tile.width, tile.height)) as usize)
+        .collect();
     let mut pixels = buffers.take(sizes.iter().sum::<usize>() * variants);
-    let most = (sizes.len() * variants).div_ceil(GROUPS_A_THREAD * rayon::current_num_threads()).clamp(1, variants);
+    let most = (sizes.len() * variants)
+        .div_ceil(GROUPS_A_THREAD * rayon::current_num_threads())
+        .clamp(1, variants);
     let mut groups = Vec::new();
     let mut rest = &mut pixels[..];
     for (tile, size) in sizes.into_iter().enumerate() {
@@ -78,7 +105,10 @@ fn make_all(materials: &Materials, buffers: &Arc<Buffers>) -> (Bytes, Vec<Origin
             rest = after;
         }
     }
-    let make = |workspace: &mut _, mut group: Group<'_>| materials.make(group.tile, group.first, workspace, &mut group.pixels);
-    let origins: Vec<Vec<Origin>> = groups.into_par_iter().map_init(|| materials.workspace(), make).collect();
+    let make = |workspace: &mut _, mut group: Group<'_>| {
+        materials.make(group.tile, group.first, workspace, &mut group.pixels)
+    };
+    let origins: Vec<Vec<Origin>> =
+        groups.into_par_iter().map_init(|| materials.workspace(), make).collect();
     (Bytes::from_owner(pixels), origins.into_iter().flatten().collect())
 }

@@ -11,7 +11,8 @@ use crate::codec::{self, EncodeError, ImageFormat, RgbImage};
 /// When a picture cannot be written.
 pub fn pictures(answer: &Answer, format: ImageFormat) -> Result<Vec<Vec<Vec<u8>>>, EncodeError> {
     let of_tile = |tile: &AnsweredTile| -> Result<Vec<_>, EncodeError> {
-        let encode = |variant| codec::encode(format, answer.output.quality, &picture(answer, tile, variant));
+        let encode =
+            |variant| codec::encode(format, answer.output.quality, &picture(answer, tile, variant));
         tile.variants.par_iter().map(encode).collect()
     };
     answer.tiles.par_iter().map(of_tile).collect()
@@ -23,7 +24,11 @@ pub fn pictures(answer: &Answer, format: ImageFormat) -> Result<Vec<Vec<Vec<u8>>
 /// When the picture cannot be written.
 pub fn sheet(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, EncodeError> {
     let row = |tile: &AnsweredTile| -> Vec<RgbImage> {
-        let original = tile.original.iter().map(|pixels| RgbImage { width: tile.width, height: tile.height, pixels: pixels.to_vec() });
+        let original = tile.original.iter().map(|pixels| RgbImage {
+            width: tile.width,
+            height: tile.height,
+            pixels: pixels.to_vec(),
+        });
         original.chain(tile.variants.iter().map(|variant| picture(answer, tile, variant))).collect()
     };
     let rows: Vec<Vec<RgbImage>> = answer.tiles.iter().map(row).collect();

@@ -54,9 +54,10 @@ pub fn source(bank: &Offer, request: &AugmentRequest, counts: Counts) -> Result<
             (Method::Vit, _) if style.placement == Placement::Aligned => conflict(
                 "style.placement `aligned` needs a style tile, and a style of the bank is one patch: set style.from to `reference`",
             ),
-            (_, Source::Bank(groups)) if groups.is_empty() => {
-                Err(Error::new(ErrorKind::NoStyles, "no style of the bank fits style.domains, exclude_domains and ids together"))
-            }
+            (_, Source::Bank(groups)) if groups.is_empty() => Err(Error::new(
+                ErrorKind::NoStyles,
+                "no style of the bank fits style.domains, exclude_domains and ids together",
+            )),
             (_, source) => Ok(source),
         };
     }
@@ -67,16 +68,20 @@ pub fn source(bank: &Offer, request: &AugmentRequest, counts: Counts) -> Result<
         ("blend", style.blend.is_some()),
     ];
     if let Some((field, _)) = bank_only.iter().find(|(_, is_given)| *is_given) {
-        return conflict(&format!("style.{field} chooses from the bank, and style.from is not `bank`"));
+        return conflict(&format!(
+            "style.{field} chooses from the bank, and style.from is not `bank`"
+        ));
     }
     match (request.method, style.from) {
         (Method::HedJitter | Method::Identity, _) => Ok(Source::None),
-        (_, StyleSource::Reference) if counts.references == 0 => {
-            Err(Error::new(ErrorKind::NoStyles, "style.from is `reference`, and the request holds no reference tile"))
-        }
-        (_, StyleSource::Batch) if counts.tiles < 2 => {
-            Err(Error::new(ErrorKind::NoStyles, "style.from is `batch`, and the request holds no other tile to take a style from"))
-        }
+        (_, StyleSource::Reference) if counts.references == 0 => Err(Error::new(
+            ErrorKind::NoStyles,
+            "style.from is `reference`, and the request holds no reference tile",
+        )),
+        (_, StyleSource::Batch) if counts.tiles < 2 => Err(Error::new(
+            ErrorKind::NoStyles,
+            "style.from is `batch`, and the request holds no other tile to take a style from",
+        )),
         (_, StyleSource::Reference) => Ok(Source::Reference),
         (_, StyleSource::Batch) => Ok(Source::Batch),
         (_, StyleSource::Own | StyleSource::Bank) => Ok(Source::Own),
@@ -90,12 +95,17 @@ fn conflict<T>(detail: &str) -> Result<T, Error> {
 /// The styles that the request leaves to choose from, by domain.
 fn candidates(bank: &Offer, style: &StyleRequest) -> Result<Vec<Vec<usize>>, Error> {
     let find = |domain: &String| bank.find_domain("style.domains", domain);
-    let wanted: Option<Vec<usize>> = style.domains.as_ref().map(|list| list.iter().map(find).collect()).transpose()?;
+    let wanted: Option<Vec<usize>> =
+        style.domains.as_ref().map(|list| list.iter().map(find).collect()).transpose()?;
     // A domain that is forbidden is left out already.
-    let excluded = style.exclude_domains.iter().flatten().filter(|domain| !bank.is_forbidden(domain));
-    let excluded: Vec<usize> = excluded.map(|domain| bank.find_domain("style.exclude_domains", domain)).collect::<Result<_, _>>()?;
+    let excluded =
+        style.exclude_domains.iter().flatten().filter(|domain| !bank.is_forbidden(domain));
+    let excluded: Vec<usize> = excluded
+        .map(|domain| bank.find_domain("style.exclude_domains", domain))
+        .collect::<Result<_, _>>()?;
     let find = |id: &String| bank.find_style("style.ids", id);
-    let ids: Option<Vec<usize>> = style.ids.as_ref().map(|list| list.iter().map(find).collect()).transpose()?;
+    let ids: Option<Vec<usize>> =
+        style.ids.as_ref().map(|list| list.iter().map(find).collect()).transpose()?;
     let are_named = wanted.is_some() || ids.is_some();
     let fits = |index: &usize| {
         let domain = bank.domain_of(*index);
@@ -113,12 +123,19 @@ fn candidates(bank: &Offer, style: &StyleRequest) -> Result<Vec<Vec<usize>>, Err
 }
 
 fn blend(bank: &Offer, style: &StyleRequest, parts: &[BlendPart]) -> Result<Vec<Part>, Error> {
-    let others = [("domains", &style.domains), ("exclude_domains", &style.exclude_domains), ("ids", &style.ids)];
+    let others = [
+        ("domains", &style.domains),
+        ("exclude_domains", &style.exclude_domains),
+        ("ids", &style.ids),
+    ];
     if let Some((field, _)) = others.iter().find(|(_, list)| list.is_some()) {
-        return conflict(&format!("style.blend says which styles are taken, and style.{field} says it too: leave one of them out"));
+        return conflict(&format!(
+            "style.blend says which styles are taken, and style.{field} says it too: leave one of them out"
+        ));
     }
     if !(1..=MAX_PARTS).contains(&parts.len()) {
-        let detail = format!("style.blend has {} parts, and must have from 1 to {MAX_PARTS}", parts.len());
+        let detail =
+            format!("style.blend has {} parts, and must have from 1 to {MAX_PARTS}", parts.len());
         return Err(Error::new(ErrorKind::BlendOutOfRange, detail));
     }
     let resolve = |(index, part): (usize, &BlendPart)| {
@@ -131,20 +148,31 @@ fn blend(bank: &Offer, style: &StyleRequest, parts: &[BlendPart]) -> Result<Vec<
             (Some(id), None) => PartFrom::Style(bank.find_style("style.blend", id)?),
             (None, Some(domain)) => {
                 let place = bank.find_domain("style.blend", domain)?;
-                let styles: Vec<usize> = (0..bank.styles()).filter(|&style| bank.domain_of(style) == place).collect();
+                let styles: Vec<usize> =
+                    (0..bank.styles()).filter(|&style| bank.domain_of(style) == place).collect();
                 if styles.is_empty() {
-                    return Err(Error::new(ErrorKind::NoStyles, format!("the domain `{domain}` of style.blend[{index}] holds no style")));
+                    return Err(Error::new(
+                        ErrorKind::NoStyles,
+                        format!("the domain `{domain}` of style.blend[{index}] holds no style"),
+                    ));
                 }
                 PartFrom::Domain(styles)
             }
-            _ => return conflict(&format!("style.blend[{index}] must have either an id or a domain")),
+            _ => {
+                return conflict(&format!(
+                    "style.blend[{index}] must have either an id or a domain"
+                ));
+            }
         };
         Ok(Part { from, weight })
     };
     let parts = parts.iter().enumerate().map(resolve).collect::<Result<Vec<Part>, Error>>()?;
     let sum: f32 = parts.iter().map(|part| part.weight).sum();
     if !(sum.is_finite() && sum >= f32::MIN_POSITIVE) {
-        return Err(Error::new(ErrorKind::BlendOutOfRange, format!("the weights of style.blend sum to {sum}: take ones nearer to 1")));
+        return Err(Error::new(
+            ErrorKind::BlendOutOfRange,
+            format!("the weights of style.blend sum to {sum}: take ones nearer to 1"),
+        ));
     }
     Ok(parts)
 }
@@ -171,9 +199,18 @@ mod tests {
     #[test]
     fn domains_and_ids_narrow_the_bank() {
         assert_eq!(resolved("{}").unwrap(), Source::Bank(vec![vec![0, 1], vec![2]]));
-        assert_eq!(resolved(r#"{"style":{"domains":["b"]}}"#).unwrap(), Source::Bank(vec![vec![2]]));
-        assert_eq!(resolved(r#"{"style":{"exclude_domains":["b"]}}"#).unwrap(), Source::Bank(vec![vec![0, 1]]));
-        assert_eq!(resolved(r#"{"style":{"ids":["a/1","b/0"]}}"#).unwrap(), Source::Bank(vec![vec![1], vec![2]]));
+        assert_eq!(
+            resolved(r#"{"style":{"domains":["b"]}}"#).unwrap(),
+            Source::Bank(vec![vec![2]])
+        );
+        assert_eq!(
+            resolved(r#"{"style":{"exclude_domains":["b"]}}"#).unwrap(),
+            Source::Bank(vec![vec![0, 1]])
+        );
+        assert_eq!(
+            resolved(r#"{"style":{"ids":["a/1","b/0"]}}"#).unwrap(),
+            Source::Bank(vec![vec![1], vec![2]])
+        );
     }
 
     #[test]
@@ -181,9 +218,17 @@ mod tests {
         for (request, kind, said) in [
             (r#"{"style":{"domains":["c"]}}"#, ErrorKind::UnknownDomain, "a, b"),
             (r#"{"style":{"ids":["a/7"]}}"#, ErrorKind::UnknownStyle, "a/7"),
-            (r#"{"style":{"domains":["a"],"exclude_domains":["a"]}}"#, ErrorKind::NoStyles, "together"),
+            (
+                r#"{"style":{"domains":["a"],"exclude_domains":["a"]}}"#,
+                ErrorKind::NoStyles,
+                "together",
+            ),
             (r#"{"style":{"placement":"aligned"}}"#, ErrorKind::StyleConflict, "reference"),
-            (r#"{"style":{"from":"own","domains":["a"]}}"#, ErrorKind::StyleConflict, "style.domains"),
+            (
+                r#"{"style":{"from":"own","domains":["a"]}}"#,
+                ErrorKind::StyleConflict,
+                "style.domains",
+            ),
             (r#"{"style":{"from":"reference"}}"#, ErrorKind::NoStyles, "no reference tile"),
             (r#"{"style":{"from":"batch"}}"#, ErrorKind::NoStyles, "no other tile"),
         ] {
@@ -201,17 +246,53 @@ mod tests {
         assert_eq!(resolved(parts).unwrap(), Source::Blend(blend));
         for (style, kind, said) in [
             (r#""blend":[]"#.to_owned(), ErrorKind::BlendOutOfRange, "0 parts"),
-            (format!(r#""blend":[{}]"#, [r#"{"id":"a/0","weight":1}"#; 17].join(",")), ErrorKind::BlendOutOfRange, "17 parts"),
-            (r#""blend":[{"id":"a/0","weight":0}]"#.to_owned(), ErrorKind::BlendOutOfRange, "blend[0].weight is 0"),
-            (r#""blend":[{"id":"a/0","weight":3e38},{"id":"a/0","weight":3e38}]"#.to_owned(), ErrorKind::BlendOutOfRange, "inf"),
-            (r#""blend":[{"id":"a/0","domain":"a","weight":1}]"#.to_owned(), ErrorKind::StyleConflict, "either an id or a domain"),
-            (r#""blend":[{"weight":1}]"#.to_owned(), ErrorKind::StyleConflict, "either an id or a domain"),
+            (
+                format!(r#""blend":[{}]"#, [r#"{"id":"a/0","weight":1}"#; 17].join(",")),
+                ErrorKind::BlendOutOfRange,
+                "17 parts",
+            ),
+            (
+                r#""blend":[{"id":"a/0","weight":0}]"#.to_owned(),
+                ErrorKind::BlendOutOfRange,
+                "blend[0].weight is 0",
+            ),
+            (
+                r#""blend":[{"id":"a/0","weight":3e38},{"id":"a/0","weight":3e38}]"#.to_owned(),
+                ErrorKind::BlendOutOfRange,
+                "inf",
+            ),
+            (
+                r#""blend":[{"id":"a/0","domain":"a","weight":1}]"#.to_owned(),
+                ErrorKind::StyleConflict,
+                "either an id or a domain",
+            ),
+            (
+                r#""blend":[{"weight":1}]"#.to_owned(),
+                ErrorKind::StyleConflict,
+                "either an id or a domain",
+            ),
             (r#""blend":[{"id":"a/9","weight":1}]"#.to_owned(), ErrorKind::UnknownStyle, "a/9"),
             (r#""blend":[{"domain":"z","weight":1}]"#.to_owned(), ErrorKind::UnknownDomain, "a, b"),
-            (r#""blend":[{"id":"a/0","weight":1}],"domains":["a"]"#.to_owned(), ErrorKind::StyleConflict, "style.domains"),
-            (r#""blend":[{"id":"a/0","weight":1}],"ids":["a/0"]"#.to_owned(), ErrorKind::StyleConflict, "style.ids"),
-            (r#""blend":[{"id":"a/0","weight":1}],"from":"own""#.to_owned(), ErrorKind::StyleConflict, "style.blend"),
-            (r#""blend":[{"id":"a/0","weight":1}],"placement":"aligned""#.to_owned(), ErrorKind::StyleConflict, "reference"),
+            (
+                r#""blend":[{"id":"a/0","weight":1}],"domains":["a"]"#.to_owned(),
+                ErrorKind::StyleConflict,
+                "style.domains",
+            ),
+            (
+                r#""blend":[{"id":"a/0","weight":1}],"ids":["a/0"]"#.to_owned(),
+                ErrorKind::StyleConflict,
+                "style.ids",
+            ),
+            (
+                r#""blend":[{"id":"a/0","weight":1}],"from":"own""#.to_owned(),
+                ErrorKind::StyleConflict,
+                "style.blend",
+            ),
+            (
+                r#""blend":[{"id":"a/0","weight":1}],"placement":"aligned""#.to_owned(),
+                ErrorKind::StyleConflict,
+                "reference",
+            ),
         ] {
             let error = resolved(&format!(r#"{{"style":{{{style}}}}}"#)).unwrap_err();
             assert_eq!(error.kind, kind, "{style}: {error}");

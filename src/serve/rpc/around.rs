@@ -39,10 +39,17 @@ pub async fn around(app: Arc<App>, stream: bool, request: Request, next: Next) -
     let is_quiet = QUIET.contains(&path.as_str());
     // A caller may make up paths, before any door: labels, lines and names of spans may not grow with them.
     let known = CALLS.iter().find(|call| **call == path).copied();
-    let route = known.or_else(|| QUIET.iter().find(|quiet| **quiet == path).copied()).unwrap_or("unmatched");
+    let route = known
+        .or_else(|| QUIET.iter().find(|quiet| **quiet == path).copied())
+        .unwrap_or("unmatched");
     // Who watches health does no work that the end of the server would wait for.
     let guest = (!is_quiet).then(|| app.lifecycle.guest());
-    let id = head.headers.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+    let id = head
+        .headers
+        .get("x-request-id")
+        .and_then(|id| id.to_str().ok())
+        .unwrap_or_default()
+        .to_owned();
     let messages = Messages::default();
     head.extensions.insert(messages.clone());
     let body = Body::new(Metered::new(body, Arc::clone(&app), stream, messages));
@@ -55,7 +62,9 @@ pub async fn around(app: Arc<App>, stream: bool, request: Request, next: Next) -
     let code = code(&response);
     // Of calls that no service has, tonic says the number alone.
     if code == Code::Unimplemented && !response.headers().contains_key("grpc-message") {
-        response = status(Error::new(ErrorKind::RouteNotFound, format!("nothing is served under {path}"))).into_http();
+        response =
+            status(Error::new(ErrorKind::RouteNotFound, format!("nothing is served under {path}")))
+                .into_http();
     }
     let took = started.elapsed();
     let name = name(code);

@@ -7,9 +7,11 @@ use tonic::metadata::MetadataMap;
 /// The shorter of what the message says and what the call's head says; nothing when neither does. A head that cannot be
 /// read counts as none, as the protocol asks.
 pub fn timeout_ms(metadata: &MetadataMap, asked: Option<u64>) -> Option<u64> {
-    let of_call = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse);
+    let of_call =
+        metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse);
     // Rounded up: a deadline below a millisecond is not none at all, which would be refused as such.
-    let of_call = of_call.map(|span| u64::try_from(span.as_micros().div_ceil(1000)).unwrap_or(u64::MAX).max(1));
+    let of_call = of_call
+        .map(|span| u64::try_from(span.as_micros().div_ceil(1000)).unwrap_or(u64::MAX).max(1));
     match (asked, of_call) {
         (Some(asked), Some(of_call)) => Some(asked.min(of_call)),
         (asked, of_call) => asked.or(of_call),

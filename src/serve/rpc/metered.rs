@@ -42,7 +42,11 @@ pub struct Message {
 impl Messages {
     /// Those of a call.
     pub fn of<T>(request: &Request<T>) -> Self {
-        request.extensions().get().cloned().expect("every call comes through `rpc::router`, which puts them there")
+        request
+            .extensions()
+            .get()
+            .cloned()
+            .expect("every call comes through `rpc::router`, which puts them there")
     }
 
     /// Of the next message that the handler has been given.
@@ -80,7 +84,17 @@ impl Metered {
     /// The clock of the first message runs from now on.
     pub fn new(body: Body, app: Arc<App>, stream: bool, messages: Messages) -> Self {
         let (rest, prefix) = (Bytes::new(), Vec::with_capacity(PREFIX));
-        let mut metered = Self { body, app, stream, messages, rest, prefix, missing: 0, again: None, clock: None };
+        let mut metered = Self {
+            body,
+            app,
+            stream,
+            messages,
+            rest,
+            prefix,
+            missing: 0,
+            again: None,
+            clock: None,
+        };
         metered.start();
         metered
     }
@@ -88,7 +102,8 @@ impl Metered {
     fn start(&mut self) {
         let now = Instant::now();
         let limit = self.app.config.request_timeout.0;
-        self.clock.get_or_insert_with(|| (now, Box::pin(tokio::time::sleep_until((now + limit).into()))));
+        self.clock
+            .get_or_insert_with(|| (now, Box::pin(tokio::time::sleep_until((now + limit).into()))));
     }
 
     /// Looks at what came, up to the end of a prefix, of a message or of the bytes. Nothing when memory has to be waited for.
@@ -120,7 +135,9 @@ impl Metered {
     fn lend(&self, bytes: usize) -> Result<Option<Arc<Permit>>, Error> {
         let limit = self.app.config.max_body.0;
         if bytes as u64 > limit {
-            let detail = format!("the message has {bytes} bytes, and {limit} are taken: send fewer tiles at once");
+            let detail = format!(
+                "the message has {bytes} bytes, and {limit} are taken: send fewer tiles at once"
+            );
             return Err(Error::new(ErrorKind::BodyTooLarge, detail));
         }
         let admission = &self.app.admission;
@@ -138,16 +155,25 @@ impl HttpBody for Metered {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if let Some((_, sleep)) = &mut self.clock
             && sleep.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(Some(Err(status(deadline_exceeded(self.app.config.request_timeout.0)))));
+            return Poll::Ready(Some(Err(status(deadline_exceeded(
+                self.app.config.request_timeout.0,
+            )))));
         }
         if self.rest.is_empty() {
             let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => frame,
-                Some(Err(error)) => return Poll::Ready(Some(Err(Status::cancelled(format!("the call broke off: {error}"))))),
+                Some(Err(error)) => {
+                    return Poll::Ready(Some(Err(Status::cancelled(format!(
+                        "the call broke off: {error}"
+                    )))));
+                }
                 None => return Poll::Ready(None),
             };
             match frame.into_data() {

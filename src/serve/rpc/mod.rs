@@ -76,7 +76,8 @@ pub fn router(app: Arc<App>, services: Services) -> Router {
         }
     });
     let reflection = || {
-        let all = tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
+        let all = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS);
         all.register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let built = "the descriptors were made by the build of this very program";

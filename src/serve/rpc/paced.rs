@@ -81,7 +81,12 @@ struct Answer {
 }
 
 impl Paced {
-    pub fn new(body: Body, tail: Tail, kept: (Held, Option<Guest>, Call), timeout: Duration) -> Self {
+    pub fn new(
+        body: Body,
+        tail: Tail,
+        kept: (Held, Option<Guest>, Call),
+        timeout: Duration,
+    ) -> Self {
         let answer = Answer { body: Some(body), tail, kept: Some(kept), ..Answer::default() };
         Self { answer: Arc::new(Mutex::new(answer)), timeout, watch: None }
     }
@@ -91,14 +96,21 @@ impl HttpBody for Paced {
     type Data = Bytes;
     type Error = axum::BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let shared = Arc::clone(&self.answer);
         let mut answer = lock(&shared);
         answer.offered = None;
         match ready!(answer.poll_more(cx)) {
             Some(Ok(())) => {}
             Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-            None => return Poll::Ready(answer.trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
+            None => {
+                return Poll::Ready(
+                    answer.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))),
+                );
+            }
         }
         let size = answer.rest.len().min(PIECE);
         let piece = answer.rest.split_to(size);
@@ -111,7 +123,9 @@ impl HttpBody for Paced {
 
     fn is_end_stream(&self) -> bool {
         let answer = lock(&self.answer);
-        answer.rest.is_empty() && answer.trailers.is_none() && answer.body.as_ref().is_some_and(HttpBody::is_end_stream)
+        answer.rest.is_empty()
+            && answer.trailers.is_none()
+            && answer.body.as_ref().is_some_and(HttpBody::is_end_stream)
     }
 }
 
@@ -120,10 +134,15 @@ impl Answer {
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), axum::BoxError>>> {
         while self.rest.is_empty() {
             if self.trailers.is_none() {
-                let Some(body) = &mut self.body else { return Poll::Ready(Some(Err(unread().into()))) };
-                match ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map(Frame::into_data)) {
+                let Some(body) = &mut self.body else {
+                    return Poll::Ready(Some(Err(unread().into())));
+                };
+                match ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map(Frame::into_data))
+                {
                     Some(Ok(Ok(data))) if self.begun => self.rest = data,
-                    Some(Ok(Ok(data))) => (self.rest, self.begun) = (self.tail.announce(data)?, true),
+                    Some(Ok(Ok(data))) => {
+                        (self.rest, self.begun) = (self.tail.announce(data)?, true)
+                    }
                     Some(Ok(Err(frame))) => self.trailers = frame.into_trailers().ok(),
                     Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                     None => return Poll::Ready(None),

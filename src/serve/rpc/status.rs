@@ -53,10 +53,17 @@ mod tests {
         let details = told.get_error_details();
         let info = details.error_info().unwrap();
         assert_eq!((info.reason.as_str(), info.domain.as_str()), ("tile_not_held", "restain"));
-        assert_eq!((info.metadata["list"].as_str(), info.metadata["indices"].as_str()), ("key", "1,3"));
+        assert_eq!(
+            (info.metadata["list"].as_str(), info.metadata["indices"].as_str()),
+            ("key", "1,3")
+        );
 
-        let told = status(Error::new(ErrorKind::Overloaded, "full").retry_after(Duration::from_secs(3)));
+        let told =
+            status(Error::new(ErrorKind::Overloaded, "full").retry_after(Duration::from_secs(3)));
         assert_eq!(told.code(), Code::ResourceExhausted);
-        assert_eq!(told.get_error_details().retry_info().unwrap().retry_delay, Some(Duration::from_secs(3)));
+        assert_eq!(
+            told.get_error_details().retry_info().unwrap().retry_delay,
+            Some(Duration::from_secs(3))
+        );
     }
 }

@@ -33,10 +33,15 @@ impl Tail {
     /// # Errors
     /// When the whole is longer than a message can say.
     pub fn announce(&self, first: Bytes) -> Result<Bytes, &'static str> {
-        let (Some(&[flag, a, b, c, d]), false) = (first.first_chunk::<PREFIX>(), self.0.is_empty()) else { return Ok(first) };
+        let (Some(&[flag, a, b, c, d]), false) = (first.first_chunk::<PREFIX>(), self.0.is_empty())
+        else {
+            return Ok(first);
+        };
         let more: usize = self.0.iter().map(Bytes::len).sum();
         let whole = u32::from_be_bytes([a, b, c, d]) as usize + more;
-        let [a, b, c, d] = u32::try_from(whole).map_err(|_| "the answer is larger than one message can be")?.to_be_bytes();
+        let [a, b, c, d] = u32::try_from(whole)
+            .map_err(|_| "the answer is larger than one message can be")?
+            .to_be_bytes();
         Ok([&[flag, a, b, c, d], &first[PREFIX..]].concat().into())
     }
 

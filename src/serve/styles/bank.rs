@@ -47,7 +47,11 @@ impl Bank {
     }
 
     pub fn offer(&self) -> Offer {
-        Offer { own: Arc::clone(&self.own), added: self.added.offered(), forbidden: Arc::clone(&self.forbidden) }
+        Offer {
+            own: Arc::clone(&self.own),
+            added: self.added.offered(),
+            forbidden: Arc::clone(&self.forbidden),
+        }
     }
 
     /// Whether what is added outlives the process.
@@ -59,25 +63,34 @@ impl Bank {
     /// `domain_name`, `domain_forbidden`, `domain_exists` or `bank_full`: why `domain` cannot be added.
     pub fn check_new(&self, domain: &str) -> Result<(), Error> {
         if !is_plain_name(domain) {
-            let detail = format!("domain is {domain:?}, and must be letters, digits, '.', '_' or '-', and not begin with '.'");
+            let detail = format!(
+                "domain is {domain:?}, and must be letters, digits, '.', '_' or '-', and not begin with '.'"
+            );
             return Err(Error::new(ErrorKind::DomainName, detail));
         }
         if is_in(&self.forbidden, domain) {
             return Err(forbidden("domain", domain));
         }
         if is_in(&self.of_bundle, domain) {
-            return Err(Error::new(ErrorKind::DomainExists, format!("the bundle itself has a domain `{domain}`: choose another name")));
+            return Err(Error::new(
+                ErrorKind::DomainExists,
+                format!("the bundle itself has a domain `{domain}`: choose another name"),
+            ));
         }
         self.check_added(domain, &self.added.kept())
     }
 
     fn check_added(&self, domain: &str, kept: &StyleBank) -> Result<(), Error> {
         if is_in(&kept.domains, domain) {
-            let detail = format!("the domain `{domain}` was added already: remove it first, with DELETE /v1/styles/{domain}");
+            let detail = format!(
+                "the domain `{domain}` was added already: remove it first, with DELETE /v1/styles/{domain}"
+            );
             return Err(Error::new(ErrorKind::DomainExists, detail));
         }
         if kept.domains.len() >= MAX_ADDED_DOMAINS {
-            let detail = format!("{MAX_ADDED_DOMAINS} domains were added to this model, and no more are kept: remove one first");
+            let detail = format!(
+                "{MAX_ADDED_DOMAINS} domains were added to this model, and no more are kept: remove one first"
+            );
             return Err(Error::new(ErrorKind::BankFull, detail));
         }
         Ok(())
@@ -112,8 +125,15 @@ impl Bank {
         }
         self.added.change(|kept| {
             if !is_in(&kept.domains, domain) {
-                let known = if kept.domains.is_empty() { "none".to_owned() } else { kept.domains.join(", ") };
-                return Err(Error::new(ErrorKind::DomainNotFound, format!("no domain `{domain}` was added, and added were: {known}")));
+                let known = if kept.domains.is_empty() {
+                    "none".to_owned()
+                } else {
+                    kept.domains.join(", ")
+                };
+                return Err(Error::new(
+                    ErrorKind::DomainNotFound,
+                    format!("no domain `{domain}` was added, and added were: {known}"),
+                ));
             }
             Ok(only(kept, |other| other != domain))
         })
@@ -150,16 +170,23 @@ impl Offer {
     /// # Panics
     /// When there is no such style.
     pub fn style(&self, index: usize) -> &StyleEntry {
-        self.own.entries.get(index).unwrap_or_else(|| &self.added.entries[index - self.own.entries.len()])
+        self.own
+            .entries
+            .get(index)
+            .unwrap_or_else(|| &self.added.entries[index - self.own.entries.len()])
     }
 
     /// A style's domain, as its place in [`Offer::domains`].
     pub fn domain_of(&self, index: usize) -> usize {
-        self.style(index).domain + if index < self.own.entries.len() { 0 } else { self.own.domains.len() }
+        self.style(index).domain
+            + if index < self.own.entries.len() { 0 } else { self.own.domains.len() }
     }
 
     pub fn domain_name(&self, domain: usize) -> &str {
-        self.own.domains.get(domain).unwrap_or_else(|| &self.added.domains[domain - self.own.domains.len()])
+        self.own
+            .domains
+            .get(domain)
+            .unwrap_or_else(|| &self.added.domains[domain - self.own.domains.len()])
     }
 
     /// The place of a domain, which a request names in `field`.
@@ -171,7 +198,10 @@ impl Offer {
         self.domains().position(|(known, _)| known == domain).ok_or_else(|| {
             let known: Vec<&str> = self.domains().map(|(name, _)| name).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            Error::new(ErrorKind::UnknownDomain, format!("{field} names `{domain}`, and the domains of this model are: {known}"))
+            Error::new(
+                ErrorKind::UnknownDomain,
+                format!("{field} names `{domain}`, and the domains of this model are: {known}"),
+            )
         })
     }
 
@@ -199,7 +229,9 @@ impl Offer {
 }
 
 fn forbidden(field: &str, domain: &str) -> Error {
-    let detail = format!("{field} names the domain `{domain}`, whose styles this server was told never to use");
+    let detail = format!(
+        "{field} names the domain `{domain}`, whose styles this server was told never to use"
+    );
     Error::new(ErrorKind::DomainForbidden, detail)
 }
 
@@ -220,7 +252,9 @@ mod tests {
         let mut own = StyleBank::default();
         own.push("own", style(0.0).0, style(0.0).1);
         own.push("hidden", style(1.0).0, style(1.0).1);
-        Store::open(None, &["hidden".to_owned(), "secret".to_owned()]).unwrap().bank("digest", 1, own)
+        Store::open(None, &["hidden".to_owned(), "secret".to_owned()])
+            .unwrap()
+            .bank("digest", 1, own)
     }
 
     #[test]
@@ -231,9 +265,15 @@ mod tests {
         bank.add("a", vec![style(4.0)]).unwrap();
         bank.remove("z").unwrap();
         let z = before.find_style("ids", "z/1").unwrap();
-        assert_eq!((&before.style(z).style.0[..], before.domain_name(before.domain_of(z))), (&[3.0][..], "z"));
+        assert_eq!(
+            (&before.style(z).style.0[..], before.domain_name(before.domain_of(z))),
+            (&[3.0][..], "z")
+        );
         assert_eq!(before.domains().map(|(name, _)| name).collect::<Vec<_>>(), ["own", "z"]);
-        assert_eq!(bank.offer().domains().collect::<Vec<_>>(), [("own", DomainOrigin::Bundle), ("a", DomainOrigin::Added)]);
+        assert_eq!(
+            bank.offer().domains().collect::<Vec<_>>(),
+            [("own", DomainOrigin::Bundle), ("a", DomainOrigin::Added)]
+        );
         assert_eq!(before.own_styles(), 1);
     }
 

@@ -88,7 +88,10 @@ mod tests {
         for n in 1..3 {
             fs::write(&path, "rubbish").unwrap();
             assert_eq!(read(&path, 2), StyleBank::default());
-            assert_eq!(fs::read(dir.path().join(format!("d.safetensors.damaged-{n}"))).unwrap(), b"rubbish");
+            assert_eq!(
+                fs::read(dir.path().join(format!("d.safetensors.damaged-{n}"))).unwrap(),
+                b"rubbish"
+            );
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }

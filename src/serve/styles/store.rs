@@ -50,7 +50,13 @@ impl Store {
     /// Blocks.
     pub fn bank(&self, digest: &str, half: usize, own: StyleBank) -> Bank {
         let mut added = self.added.lock().expect("no code panics while it holds this lock");
-        let open = || Arc::new(Added::open(self.dir.as_ref().map(|dir| dir.join(format!("{digest}.safetensors"))), half, &self.forbidden));
+        let open = || {
+            Arc::new(Added::open(
+                self.dir.as_ref().map(|dir| dir.join(format!("{digest}.safetensors"))),
+                half,
+                &self.forbidden,
+            ))
+        };
         let added = added.entry(digest.to_owned()).or_insert_with(open);
         Bank::new(own, Arc::clone(added), Arc::clone(&self.forbidden))
     }
@@ -77,13 +83,19 @@ impl Added {
     }
 
     /// Puts `change` of what is kept in its place: on the disk first, then for everybody to see.
-    pub(super) fn change(&self, change: impl FnOnce(&StyleBank) -> Result<StyleBank, Error>) -> Result<(), Error> {
+    pub(super) fn change(
+        &self,
+        change: impl FnOnce(&StyleBank) -> Result<StyleBank, Error>,
+    ) -> Result<(), Error> {
         let mut kept = self.kept();
         let next = sorted(&change(&kept)?);
         if let Some(path) = &self.path {
             file::write(path, &next, self.half).map_err(|error| {
                 tracing::error!(path = %path.display(), %error, "the style bank cannot be kept");
-                Error::new(ErrorKind::StateNotWritten, "the change could not be written into the state directory, and was not made")
+                Error::new(
+                    ErrorKind::StateNotWritten,
+                    "the change could not be written into the state directory, and was not made",
+                )
             })?;
         }
         self.offered.store(Arc::new(allowed(&next, &self.forbidden)));

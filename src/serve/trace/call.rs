@@ -41,7 +41,12 @@ impl Call {
     }
 
     /// `caller`: the head, if its trace is to be gone on with.
-    pub fn http(traces: Option<&Traces>, caller: Option<&HeaderMap>, id: &str, call: &HttpCall<'_>) -> Self {
+    pub fn http(
+        traces: Option<&Traces>,
+        caller: Option<&HeaderMap>,
+        id: &str,
+        call: &HttpCall<'_>,
+    ) -> Self {
         let Some(traces) = traces else { return Self::untraced(id) };
         let HttpCall { scheme, method, path, route } = *call;
         // By the conventions a method that is none is `_OTHER`, and `HTTP` where a name begins with it.
@@ -53,7 +58,10 @@ impl Call {
             KeyValue::new("url.scheme", scheme),
         ];
         attributes.extend(route.map(|route| KeyValue::new("http.route", route.to_owned())));
-        Self::with(id, begin(traces, caller, id, SpanBuilder::from_name(name).with_attributes(attributes)))
+        Self::with(
+            id,
+            begin(traces, caller, id, SpanBuilder::from_name(name).with_attributes(attributes)),
+        )
     }
 
     /// A call of gRPC; `path` is `/package.Service/Method`.
@@ -66,14 +74,26 @@ impl Call {
             KeyValue::new("rpc.service", service.to_owned()),
             KeyValue::new("rpc.method", method.to_owned()),
         ];
-        Self::with(id, begin(traces, caller, id, SpanBuilder::from_name(name.to_owned()).with_attributes(attributes)))
+        Self::with(
+            id,
+            begin(
+                traces,
+                caller,
+                id,
+                SpanBuilder::from_name(name.to_owned()).with_attributes(attributes),
+            ),
+        )
     }
 
     fn with(id: &str, context: Option<Context>) -> Self {
         // Of the highest level, so that no choice of what is logged takes the id away.
-        let log = tracing::error_span!("request", request_id = id, trace_id = tracing::field::Empty);
+        let log =
+            tracing::error_span!("request", request_id = id, trace_id = tracing::field::Empty);
         if let Some(context) = &context {
-            log.record("trace_id", tracing::field::display(context.span().span_context().trace_id()));
+            log.record(
+                "trace_id",
+                tracing::field::display(context.span().span_context().trace_id()),
+            );
         }
         Self { log, context }
     }
@@ -129,7 +149,12 @@ fn is_servers(code: Code) -> bool {
 }
 
 /// The span of a request, below that of its caller, with the tracer for the spans below it; nothing when it is not sampled.
-fn begin(traces: &Traces, caller: Option<&HeaderMap>, id: &str, span: SpanBuilder) -> Option<Context> {
+fn begin(
+    traces: &Traces,
+    caller: Option<&HeaderMap>,
+    id: &str,
+    span: SpanBuilder,
+) -> Option<Context> {
     let carried = caller.map(carried).unwrap_or_default();
     let caller = TraceContextPropagator::new().extract_with_context(&Context::new(), &carried);
     let span = span.with_kind(SpanKind::Server).start_with_context(&traces.tracer, &caller);
@@ -141,7 +166,13 @@ fn begin(traces: &Traces, caller: Option<&HeaderMap>, id: &str, span: SpanBuilde
 
 /// The caller's context, as W3C Trace Context writes it: one `traceparent`, and any number of `tracestate`, which are one list.
 fn carried(headers: &HeaderMap) -> HashMap<String, String> {
-    let all = |name: &str| headers.get_all(name).iter().filter_map(|value| value.to_str().ok().map(str::to_owned)).collect::<Vec<_>>();
+    let all = |name: &str| {
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok().map(str::to_owned))
+            .collect::<Vec<_>>()
+    };
     let mut carried = HashMap::new();
     if let [parent] = &all("traceparent")[..] {
         carried.insert("traceparent".to_owned(), parent.clone());

@@ -25,18 +25,27 @@ impl FromStr for Collector {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| format!("`{text}` is no collector's address, {why}: write http://HOST:4318");
+        let wrong = |why: &str| {
+            format!("`{text}` is no collector's address, {why}: write http://HOST:4318")
+        };
         let uri: Uri = text.parse().map_err(|_| wrong("which is a URL"))?;
         if uri.scheme_str() != Some("http") {
-            return Err(wrong("which begins with http:// (a collector nearby speaks TLS to those far away)"));
+            return Err(wrong(
+                "which begins with http:// (a collector nearby speaks TLS to those far away)",
+            ));
         }
         let authority = uri.authority().ok_or_else(|| wrong("which names a host"))?;
         if authority.as_str().contains('@') || uri.query().is_some() {
             return Err(wrong("which has neither a password nor a query"));
         }
         let below = uri.path().trim_end_matches('/');
-        let path = if below.ends_with(TRACES) { below.to_owned() } else { format!("{below}{TRACES}") };
-        Ok(Self { host: authority.host().to_owned(), port: authority.port_u16().unwrap_or(PORT), path })
+        let path =
+            if below.ends_with(TRACES) { below.to_owned() } else { format!("{below}{TRACES}") };
+        Ok(Self {
+            host: authority.host().to_owned(),
+            port: authority.port_u16().unwrap_or(PORT),
+            path,
+        })
     }
 }
 

@@ -11,7 +11,9 @@ use hyper::client::conn::http1;
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
 use opentelemetry_proto::transform::trace::tonic::group_spans_by_resource_and_scope;
 use opentelemetry_sdk::Resource;
@@ -58,12 +60,19 @@ enum SendError {
 impl Exporter {
     /// Within a runtime.
     pub fn to(collector: Collector) -> Self {
-        Self { collector, runtime: Handle::current(), resource: ResourceAttributesWithSchema::default(), lost: AtomicU64::new(0) }
+        Self {
+            collector,
+            runtime: Handle::current(),
+            resource: ResourceAttributesWithSchema::default(),
+            lost: AtomicU64::new(0),
+        }
     }
 
     async fn send(&self, body: Vec<u8>) -> Result<u64, SendError> {
         let collector = self.collector.clone();
-        self.runtime.spawn(async move { tokio::time::timeout(LONGEST, post(&collector, body)).await }).await??
+        self.runtime
+            .spawn(async move { tokio::time::timeout(LONGEST, post(&collector, body)).await })
+            .await??
     }
 
     /// Says once that spans are lost, and once that they are not any more: every two seconds would help nobody.
@@ -75,11 +84,15 @@ impl Exporter {
                     tracing::info!(spans_lost = lost, "the collector takes spans again");
                 }
                 if refused > 0 {
-                    tracing::warn!(spans = refused, "the collector took some spans and refused others");
+                    tracing::warn!(
+                        spans = refused,
+                        "the collector took some spans and refused others"
+                    );
                 }
             }
             Err(error) => {
-                let (is_first, error) = (self.lost.fetch_add(spans, Ordering::Relaxed) == 0, with_causes(&error));
+                let (is_first, error) =
+                    (self.lost.fetch_add(spans, Ordering::Relaxed) == 0, with_causes(&error));
                 if is_first {
                     tracing::warn!(collector = %self.collector, error, "spans are lost until the collector takes them again");
                 } else {
@@ -93,7 +106,9 @@ impl Exporter {
 impl SpanExporter for Exporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len() as u64;
-        let request = ExportTraceServiceRequest { resource_spans: group_spans_by_resource_and_scope(batch, &self.resource) };
+        let request = ExportTraceServiceRequest {
+            resource_spans: group_spans_by_resource_and_scope(batch, &self.resource),
+        };
         let sent = self.send(request.encode_to_vec()).await;
         self.note(spans, sent);
         // What there is to say is said; the SDK would say it every time.
@@ -112,13 +127,16 @@ async fn post(collector: &Collector, body: Vec<u8>) -> Result<u64, SendError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // How it ended is told to whoever waits for the answer.
     tokio::spawn(connection);
-    let request = Request::post(path).header(HOST, format!("{host}:{port}")).header(CONTENT_TYPE, "application/x-protobuf");
+    let request = Request::post(path)
+        .header(HOST, format!("{host}:{port}"))
+        .header(CONTENT_TYPE, "application/x-protobuf");
     let request = request.body(Full::new(Bytes::from(body))).expect("the path was read from a URL");
     let (head, answer) = sender.send_request(request).await?.into_parts();
     if !head.status.is_success() {
         return Err(SendError::Refused(head.status));
     }
-    let answer = Limited::new(answer, MAX_ANSWER).collect().await.map_err(SendError::Unread)?.to_bytes();
+    let answer =
+        Limited::new(answer, MAX_ANSWER).collect().await.map_err(SendError::Unread)?.to_bytes();
     let answer = ExportTraceServiceResponse::decode(answer).unwrap_or_default();
     Ok(answer.partial_success.map_or(0, |partly| partly.rejected_spans.try_into().unwrap_or(0)))
 }

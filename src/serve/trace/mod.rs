@@ -14,10 +14,14 @@ mod export;
 use std::time::{Duration, Instant, SystemTime};
 
 use opentelemetry::context::FutureExt;
-use opentelemetry::trace::{Link, Span, SpanBuilder, SpanContext, Status, TraceContextExt, Tracer, TracerProvider};
+use opentelemetry::trace::{
+    Link, Span, SpanBuilder, SpanContext, Status, TraceContextExt, Tracer, TracerProvider,
+};
 use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, SpanLimits};
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, SpanLimits,
+};
 use tracing::Instrument;
 
 pub use call::{Call, HttpCall};
@@ -45,12 +49,20 @@ impl Traces {
     /// runtime, which does the sending.
     pub fn to(collector: &Collector, share: f64) -> Self {
         // All that could be read from the environment is said here: it is not for others to configure this server.
-        let config = BatchConfigBuilder::default().with_max_queue_size(MAX_WAITING).with_max_export_batch_size(MAX_TOLD);
+        let config = BatchConfigBuilder::default()
+            .with_max_queue_size(MAX_WAITING)
+            .with_max_export_batch_size(MAX_TOLD);
         let config = config.with_scheduled_delay(EVERY).build();
         let resource = Resource::builder_empty().with_service_name(env!("CARGO_PKG_NAME"));
-        let resource = resource.with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))).build();
+        let resource = resource
+            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+            .build();
         let provider = SdkTracerProvider::builder()
-            .with_span_processor(BatchSpanProcessor::builder(Exporter::to(collector.clone())).with_batch_config(config).build())
+            .with_span_processor(
+                BatchSpanProcessor::builder(Exporter::to(collector.clone()))
+                    .with_batch_config(config)
+                    .build(),
+            )
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(share))))
             .with_span_limits(SpanLimits::default())
             .with_resource(resource)
@@ -61,7 +73,9 @@ impl Traces {
     /// Tells the collector what it has not been told, and waits for that until `deadline`.
     pub async fn end(&self, deadline: Instant) {
         let provider = self.provider.clone();
-        let end = move || provider.shutdown_with_timeout(deadline.saturating_duration_since(Instant::now()));
+        let end = move || {
+            provider.shutdown_with_timeout(deadline.saturating_duration_since(Instant::now()))
+        };
         match tokio::task::spawn_blocking(end).await {
             Ok(Ok(())) => {}
             // The SDK has said so.
@@ -75,7 +89,10 @@ impl Traces {
 ///
 /// # Errors
 /// Those of the work.
-pub async fn stage<T>(name: &'static str, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub async fn stage<T>(
+    name: &'static str,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
     let Some((around, tracer)) = current() else { return work.await };
     let part = Part(around.with_span(tracer.start_with_context(name, &around)));
     let done = work.with_context(part.0.clone()).await;
@@ -174,7 +191,11 @@ impl Run {
                 KeyValue::new("restain.batch.tiles", number(self.tiles)),
                 KeyValue::new("restain.batch.size", number(self.size)),
             ])
-            .with_links(all.iter().map(|asker| Link::with_context(asker.span().span_context().clone())).collect());
+            .with_links(
+                all.iter()
+                    .map(|asker| Link::with_context(asker.span().span_context().clone()))
+                    .collect(),
+            );
         let mut span = builder.start_with_context(tracer, first);
         if self.failed {
             span.set_status(Status::error("internal"));

@@ -70,7 +70,8 @@ fn random_resized_crop(image: &RgbImage, config: &AugmentConfig, rng: &mut ChaCh
     let (width, height) = image.dimensions();
     let is_field = width >= 2 * config.tile && height >= 2 * config.tile;
     let area = if is_field {
-        between(rng, config.field_scale.0, config.field_scale.1) * (config.tile * config.tile) as f64
+        between(rng, config.field_scale.0, config.field_scale.1)
+            * (config.tile * config.tile) as f64
     } else {
         between(rng, config.tile_scale.0, config.tile_scale.1) * width as f64 * height as f64
     };
@@ -87,10 +88,13 @@ fn resized(image: &RgbImage, [x, y, width, height]: [u32; 4], side: u32) -> RgbI
     if [width, height] == [side, side] {
         return imageops::crop_imm(image, x, y, side, side).to_image();
     }
-    let from = ImageRef::new(image.width(), image.height(), image.as_raw(), PixelType::U8x3).expect("an RgbImage is width × height × 3");
+    let from = ImageRef::new(image.width(), image.height(), image.as_raw(), PixelType::U8x3)
+        .expect("an RgbImage is width × height × 3");
     let mut to = Image::new(side, side, PixelType::U8x3);
     let [x, y, width, height] = [x, y, width, height].map(f64::from);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(x, y, width, height);
+    let options = ResizeOptions::new()
+        .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
+        .crop(x, y, width, height);
     Resizer::new().resize(&from, &mut to, &options).expect("the crop lies within the image");
     RgbImage::from_raw(side, side, to.into_vec()).expect("side × side × 3 bytes")
 }
@@ -137,10 +141,13 @@ fn displace(tile: &mut RgbImage, nodes: usize, amount: f64, rng: &mut ChaCha8Rng
         .map(|at| at as f32 * (nodes - 1) as f32 / side as f32)
         .map(|at| ((at as usize).min(nodes - 2), at - (at as usize).min(nodes - 2) as f32))
         .collect();
-    let mix = |a: [f32; 2], b: [f32; 2], t: f32| [a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t];
+    let mix =
+        |a: [f32; 2], b: [f32; 2], t: f32| [a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t];
     let mut field = Vec::with_capacity(side * side);
     for &(j, v) in &between {
-        let row: Vec<[f32; 2]> = (0..nodes).map(|i| mix(shifts[j * nodes + i], shifts[(j + 1) * nodes + i], v)).collect();
+        let row: Vec<[f32; 2]> = (0..nodes)
+            .map(|i| mix(shifts[j * nodes + i], shifts[(j + 1) * nodes + i], v))
+            .collect();
         field.extend(between.iter().map(|&(i, u)| mix(row[i], row[i + 1], u)));
     }
     let mut field = field.into_iter();
@@ -155,7 +162,9 @@ fn remap(tile: &mut RgbImage, mut source: impl FnMut(f32, f32) -> (f32, f32)) {
     let from = tile.clone();
     let (width, last) = (from.width() as usize, from.width() as usize - 1);
     let end = last as f32;
-    let mirror = |t: f32| if (0.0..=end).contains(&t) { t } else { end - (t.rem_euclid(2.0 * end) - end).abs() };
+    let mirror = |t: f32| {
+        if (0.0..=end).contains(&t) { t } else { end - (t.rem_euclid(2.0 * end) - end).abs() }
+    };
     // 8 bits of a pixel's way to the next are more than 8 bits of colour can show.
     let place = |t: f32| {
         let fixed = (mirror(t) * 256.0) as usize;
@@ -168,7 +177,8 @@ fn remap(tile: &mut RgbImage, mut source: impl FnMut(f32, f32) -> (f32, f32)) {
         let ((x, right), (y, down)) = (place(u), place(v));
         let (row, next_row) = (y * width, (y + 1).min(last) * width);
         let (column, next) = (x, (x + 1).min(last));
-        let [a, b, c, d] = [row + column, row + next, next_row + column, next_row + next].map(|at| &from[at * 3..][..3]);
+        let [a, b, c, d] = [row + column, row + next, next_row + column, next_row + next]
+            .map(|at| &from[at * 3..][..3]);
         for channel in 0..3 {
             let value = |corner: &[u8]| u32::from(corner[channel]);
             let above = value(a) * (256 - right) + value(b) * right;
@@ -180,11 +190,14 @@ fn remap(tile: &mut RgbImage, mut source: impl FnMut(f32, f32) -> (f32, f32)) {
 
 /// Brightness, contrast, saturation and a per-channel gain, each by at most a tenth or two.
 fn color(tile: &mut RgbImage, rng: &mut ChaCha8Rng) {
-    let [brightness, contrast, saturation] = [(0.85, 1.15), (0.8, 1.2), (0.7, 1.3)].map(|(low, high)| between(rng, low, high) as f32);
-    let gain: [f32; 3] = std::array::from_fn(|_| between(rng, 0.92, 1.08) as f32 * brightness * contrast);
+    let [brightness, contrast, saturation] =
+        [(0.85, 1.15), (0.8, 1.2), (0.7, 1.3)].map(|(low, high)| between(rng, low, high) as f32);
+    let gain: [f32; 3] =
+        std::array::from_fn(|_| between(rng, 0.92, 1.08) as f32 * brightness * contrast);
     let offset = 128.0 - 128.0 * contrast;
     for pixel in tile.chunks_exact_mut(3) {
-        let grey = 0.299 * f32::from(pixel[0]) + 0.587 * f32::from(pixel[1]) + 0.114 * f32::from(pixel[2]);
+        let grey =
+            0.299 * f32::from(pixel[0]) + 0.587 * f32::from(pixel[1]) + 0.114 * f32::from(pixel[2]);
         for (value, gain) in pixel.iter_mut().zip(gain) {
             *value = nearest((grey + (f32::from(*value) - grey) * saturation) * gain + offset);
         }
@@ -198,7 +211,8 @@ fn nearest(value: f32) -> u8 {
 
 fn gamma(tile: &mut RgbImage, rng: &mut ChaCha8Rng) {
     let exponent = between(rng, 0.8, 1.25);
-    let table: Vec<u8> = (0..256).map(|v| (255.0 * (v as f64 / 255.0).powf(exponent)).round() as u8).collect();
+    let table: Vec<u8> =
+        (0..256).map(|v| (255.0 * (v as f64 / 255.0).powf(exponent)).round() as u8).collect();
     tile.iter_mut().for_each(|value| *value = table[*value as usize]);
 }
 
@@ -224,7 +238,9 @@ fn compress(tile: &mut RgbImage, rng: &mut ChaCha8Rng) {
     let side = u16::try_from(tile.width()).expect("a tile is smaller than 65,536 px");
     let mut encoder = jpeg_encoder::Encoder::new(&mut bytes, quality);
     encoder.set_sampling_factor(jpeg_encoder::SamplingFactor::R_4_2_0);
-    encoder.encode(tile.as_raw(), side, side, jpeg_encoder::ColorType::Rgb).expect("memory takes what is written to it");
+    encoder
+        .encode(tile.as_raw(), side, side, jpeg_encoder::ColorType::Rgb)
+        .expect("memory takes what is written to it");
     let decoded = JpegDecoder::new(Cursor::new(&bytes)).and_then(DynamicImage::from_decoder);
     *tile = decoded.expect("what was just encoded in memory decodes").into_rgb8();
 }

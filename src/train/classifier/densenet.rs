@@ -26,8 +26,16 @@ struct Composite {
 }
 
 impl Composite {
-    fn build(builder: &mut Builder, names: (&str, &str), (inputs, outputs): (i64, i64), window: Window) -> Self {
-        Self { norm: builder.norm(names.0, inputs), conv: builder.conv(names.1, inputs, outputs, window) }
+    fn build(
+        builder: &mut Builder,
+        names: (&str, &str),
+        (inputs, outputs): (i64, i64),
+        window: Window,
+    ) -> Self {
+        Self {
+            norm: builder.norm(names.0, inputs),
+            conv: builder.conv(names.1, inputs, outputs, window),
+        }
     }
 
     fn forward(&self, x: &Tensor, train: bool) -> Tensor {
@@ -57,16 +65,32 @@ impl DenseNet {
         let mut blocks = Vec::new();
         for (b, &layers) in BLOCKS.iter().enumerate() {
             let dense = (1..=layers).map(|layer| {
-                let part = |name: &str| format!("features.denseblock{}.denselayer{layer}.{name}", b + 1);
-                let bottleneck = Composite::build(builder, (&part("norm1"), &part("conv1")), (channels, BOTTLENECK), ONE);
-                let growth = Composite::build(builder, (&part("norm2"), &part("conv2")), (BOTTLENECK, GROWTH), THREE);
+                let part =
+                    |name: &str| format!("features.denseblock{}.denselayer{layer}.{name}", b + 1);
+                let bottleneck = Composite::build(
+                    builder,
+                    (&part("norm1"), &part("conv1")),
+                    (channels, BOTTLENECK),
+                    ONE,
+                );
+                let growth = Composite::build(
+                    builder,
+                    (&part("norm2"), &part("conv2")),
+                    (BOTTLENECK, GROWTH),
+                    THREE,
+                );
                 channels += GROWTH;
                 Dense { bottleneck, growth }
             });
             let dense = dense.collect();
             let transition = (b + 1 < BLOCKS.len()).then(|| {
                 let part = |name: &str| format!("features.transition{}.{name}", b + 1);
-                let halved = Composite::build(builder, (&part("norm"), &part("conv")), (channels, channels / 2), ONE);
+                let halved = Composite::build(
+                    builder,
+                    (&part("norm"), &part("conv")),
+                    (channels, channels / 2),
+                    ONE,
+                );
                 channels /= 2;
                 halved
             });
@@ -86,7 +110,9 @@ impl DenseNet {
                 x = Tensor::cat(&[x, grown], 1);
             }
             if let Some(transition) = transition {
-                x = transition.forward(&x, train).avg_pool2d([2; 2], [2; 2], [0; 2], false, true, None);
+                x = transition
+                    .forward(&x, train)
+                    .avg_pool2d([2; 2], [2; 2], [0; 2], false, true, None);
             }
         }
         self.norm5.forward(&x, train).relu()

@@ -57,8 +57,14 @@ pub fn fit(
     config: &FitConfig,
     mut variants: Option<&mut Variants>,
 ) -> Result<Fitted> {
-    ensure!(!training.is_empty() && !validation.is_empty(), "a classifier needs tiles to train on and tiles to choose the best epoch by");
-    let mut optimiser = AdamW::new(AdamWConfig { weight_decay: WEIGHT_DECAY, ..AdamWConfig::default() }, classifier.parameters());
+    ensure!(
+        !training.is_empty() && !validation.is_empty(),
+        "a classifier needs tiles to train on and tiles to choose the best epoch by"
+    );
+    let mut optimiser = AdamW::new(
+        AdamWConfig { weight_decay: WEIGHT_DECAY, ..AdamWConfig::default() },
+        classifier.parameters(),
+    );
     let batch = config.batch.clamp(1, training.len());
     // What is left over after the last full batch waits for another epoch's order.
     let per_epoch = training.len() / batch;
@@ -67,12 +73,19 @@ pub fn fit(
     for epoch in 0..config.epochs {
         let order = order(training.len(), config.seed, epoch);
         for (step, chosen) in order.chunks_exact(batch).enumerate() {
-            let (images, labels) = Batch { tiles: training, chosen, epoch, seed: config.seed }.images(&mut variants);
-            let (images, labels) = (from_bytes(&images, training.side, classifier.device()), Tensor::from_slice(&labels));
+            let (images, labels) =
+                Batch { tiles: training, chosen, epoch, seed: config.seed }.images(&mut variants);
+            let (images, labels) = (
+                from_bytes(&images, training.side, classifier.device()),
+                Tensor::from_slice(&labels),
+            );
             let logits = classifier.logits(&images, true);
             logits.cross_entropy_for_logits(&labels.to_device(classifier.device())).backward();
             let done = epoch * per_epoch as u64 + step as u64;
-            optimiser.step(classifier.parameters(), cosine(config.learning_rate, done, config.epochs * per_epoch as u64))?;
+            optimiser.step(
+                classifier.parameters(),
+                cosine(config.learning_rate, done, config.epochs * per_epoch as u64),
+            )?;
         }
         let score = score(&classifier.probabilities(validation, config.batch)?, &validation.labels);
         history.push(score);
@@ -81,7 +94,9 @@ pub fn fit(
             best = Some((epoch + 1, score, classifier.snapshot()));
         }
     }
-    let Some((epoch, validation, weights)) = best else { anyhow::bail!("a classifier needs at least one epoch") };
+    let Some((epoch, validation, weights)) = best else {
+        anyhow::bail!("a classifier needs at least one epoch")
+    };
     classifier.restore(&weights);
     Ok(Fitted { epoch, validation, history })
 }
@@ -90,7 +105,9 @@ pub fn fit(
 pub fn score(probabilities: &[f64], labels: &[usize]) -> Score {
     let classes = probabilities.len() / labels.len();
     let rows = || probabilities.chunks_exact(classes).zip(labels);
-    let best = |row: &[f64]| (0..classes).max_by(|&a, &b| row[a].total_cmp(&row[b])).expect("at least one class");
+    let best = |row: &[f64]| {
+        (0..classes).max_by(|&a, &b| row[a].total_cmp(&row[b])).expect("at least one class")
+    };
     let n = labels.len() as f64;
     Score {
         accuracy: rows().filter(|&(row, &label)| best(row) == label).count() as f64 / n,
@@ -126,7 +143,9 @@ impl Batch<'_> {
         for copy in 0..copies {
             for &tile in self.chosen {
                 let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-                rng.set_stream(DRAWS + (self.epoch * tiles.len() as u64 + tile as u64) * 2 + copy as u64);
+                rng.set_stream(
+                    DRAWS + (self.epoch * tiles.len() as u64 + tile as u64) * 2 + copy as u64,
+                );
                 let way = below(&mut rng, 8) as u8;
                 let source = match variants {
                     Some(variants) if copy == 1 => {

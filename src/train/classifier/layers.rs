@@ -67,14 +67,23 @@ impl Builder {
     /// Drawn uniform in ±1/√inputs; the bias is zero.
     pub fn linear(&mut self, name: &str, inputs: i64, outputs: i64) -> Linear {
         let bound = (inputs as f64).powf(-0.5);
-        let weight = self.drawn(&format!("{name}.weight"), &[outputs, inputs], |rng| bound * (2.0 * unit(rng) - 1.0));
+        let weight = self.drawn(&format!("{name}.weight"), &[outputs, inputs], |rng| {
+            bound * (2.0 * unit(rng) - 1.0)
+        });
         let bias = self.drawn(&format!("{name}.bias"), &[outputs], |_| 0.0);
         Linear { weight, bias }
     }
 
-    fn drawn(&mut self, name: &str, shape: &[i64], mut value: impl FnMut(&mut ChaCha8Rng) -> f64) -> Tensor {
-        let values: Vec<f32> = (0..shape.iter().product()).map(|_| value(&mut self.rng) as f32).collect();
-        let tensor = Tensor::from_slice(&values).view(shape).to_device(self.device).set_requires_grad(true);
+    fn drawn(
+        &mut self,
+        name: &str,
+        shape: &[i64],
+        mut value: impl FnMut(&mut ChaCha8Rng) -> f64,
+    ) -> Tensor {
+        let values: Vec<f32> =
+            (0..shape.iter().product()).map(|_| value(&mut self.rng) as f32).collect();
+        let tensor =
+            Tensor::from_slice(&values).view(shape).to_device(self.device).set_requires_grad(true);
         self.parameters.push((name.to_owned(), tensor.shallow_clone()));
         tensor
     }

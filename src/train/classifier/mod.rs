@@ -52,7 +52,9 @@ impl Classifier {
         let mut builder = Builder::new(seed, device);
         let (trunk, features) = match architecture {
             Architecture::Small => (Trunk::Small(Small::build(&mut builder)), small::FEATURES),
-            Architecture::DenseNet121 => (Trunk::DenseNet(DenseNet::build(&mut builder)), densenet::FEATURES),
+            Architecture::DenseNet121 => {
+                (Trunk::DenseNet(DenseNet::build(&mut builder)), densenet::FEATURES)
+            }
         };
         let head = builder.linear("classifier", features, classes as i64);
         let (parameters, buffers) = builder.finish();
@@ -88,8 +90,11 @@ impl Classifier {
     pub fn probabilities(&self, tiles: &Tiles, batch: usize) -> Result<Vec<f64>> {
         let mut all = Vec::new();
         for chunk in tiles.pixels.chunks(batch.max(1)) {
-            let logits = tch::no_grad(|| self.logits(&input(chunk, tiles.side, self.device), false));
-            all.extend(Vec::<f64>::try_from(logits.softmax(-1, Kind::Double).to_device(Device::Cpu).reshape([-1]))?);
+            let logits =
+                tch::no_grad(|| self.logits(&input(chunk, tiles.side, self.device), false));
+            all.extend(Vec::<f64>::try_from(
+                logits.softmax(-1, Kind::Double).to_device(Device::Cpu).reshape([-1]),
+            )?);
         }
         Ok(all)
     }
@@ -108,7 +113,9 @@ impl Classifier {
     }
 
     fn restore(&self, snapshot: &[Tensor]) {
-        tch::no_grad(|| self.state().zip(snapshot).for_each(|(tensor, kept)| tensor.shallow_clone().copy_(kept)));
+        tch::no_grad(|| {
+            self.state().zip(snapshot).for_each(|(tensor, kept)| tensor.shallow_clone().copy_(kept))
+        });
     }
 
     fn state(&self) -> impl Iterator<Item = &Tensor> {

@@ -18,9 +18,17 @@ struct Unit {
 }
 
 impl Unit {
-    fn build(builder: &mut Builder, name: &str, (inputs, outputs): (i64, i64), stride: i64) -> Self {
+    fn build(
+        builder: &mut Builder,
+        name: &str,
+        (inputs, outputs): (i64, i64),
+        stride: i64,
+    ) -> Self {
         let window = Window { side: 3, stride, padding: 1 };
-        Self { conv: builder.conv(&format!("{name}.conv"), inputs, outputs, window), norm: builder.norm(&format!("{name}.norm"), outputs) }
+        Self {
+            conv: builder.conv(&format!("{name}.conv"), inputs, outputs, window),
+            norm: builder.norm(&format!("{name}.norm"), outputs),
+        }
     }
 
     fn forward(&self, x: &Tensor, train: bool) -> Tensor {
@@ -42,7 +50,9 @@ impl Small {
         let stages = WIDTHS.iter().enumerate().map(|(i, &width)| {
             let down = Unit::build(builder, &format!("features.{i}.down"), (inputs, width), 2);
             // The first stage is the stem: at its resolution a convolution costs most and sees least.
-            let residual = (i > 0).then(|| Unit::build(builder, &format!("features.{i}.residual"), (width, width), 1));
+            let residual = (i > 0).then(|| {
+                Unit::build(builder, &format!("features.{i}.residual"), (width, width), 1)
+            });
             inputs = width;
             Stage { down, residual }
         });

@@ -14,7 +14,9 @@ fn halves(count: usize, seed: u64) -> Tiles {
         let (bright, dark) = (180 + below(&mut rng, 60) as u8, 60 + below(&mut rng, 60) as u8);
         // Stripes of two widths: no flip and no turn makes one of the other.
         let period = [4, 16][label];
-        (0..side * side * 3).map(|i| if (i / 3 / side) / (period / 2) % 2 == 0 { bright } else { dark }).collect()
+        (0..side * side * 3)
+            .map(|i| if (i / 3 / side) / (period / 2) % 2 == 0 { bright } else { dark })
+            .collect()
     };
     let labels: Vec<usize> = (0..count).map(|i| i % 2).collect();
     Tiles { pixels: labels.iter().map(|&label| tile(label)).collect(), labels, side }
@@ -50,7 +52,10 @@ fn the_weights_kept_are_those_of_the_best_epoch() {
     let fitted = fit(&classifier, &training, &validation, &QUICK, None).unwrap();
     assert_eq!(fitted.history[fitted.epoch as usize - 1], fitted.validation);
     let again = score(&classifier.probabilities(&validation, 5).unwrap(), &validation.labels);
-    assert!((again.loss - fitted.validation.loss).abs() < 1e-5 && again.accuracy == fitted.validation.accuracy);
+    assert!(
+        (again.loss - fitted.validation.loss).abs() < 1e-5
+            && again.accuracy == fitted.validation.accuracy
+    );
 }
 
 #[test]
@@ -62,11 +67,15 @@ fn every_tile_gets_one_variant_an_epoch_and_variants_change_what_is_learnt() {
         seen.push((seen.len() / 16, tile));
         out.copy_from_slice(&training.pixels[tile]);
     };
-    let [with, without] = [1, 1].map(|seed| Classifier::init(Architecture::Small, 2, seed, Device::Cpu));
+    let [with, without] =
+        [1, 1].map(|seed| Classifier::init(Architecture::Small, 2, seed, Device::Cpu));
     fit(&with, &training, &validation, &QUICK, Some(&mut variants)).unwrap();
     fit(&without, &training, &validation, &QUICK, None).unwrap();
     seen.sort();
-    assert_eq!(seen, (0..3).flat_map(|epoch| (0..16).map(move |tile| (epoch, tile))).collect::<Vec<_>>());
+    assert_eq!(
+        seen,
+        (0..3).flat_map(|epoch| (0..16).map(move |tile| (epoch, tile))).collect::<Vec<_>>()
+    );
     assert_ne!(numbers(&with.parameters), numbers(&without.parameters));
 }
 

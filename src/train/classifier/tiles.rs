@@ -34,7 +34,8 @@ pub fn input(tiles: &[impl AsRef<[u8]>], side: usize, device: Device) -> Tensor 
 /// As [`input`], of tiles laid end to end.
 pub fn from_bytes(bytes: &[u8], side: usize, device: Device) -> Tensor {
     let side = side as i64;
-    let pixels = Tensor::from_slice(bytes).view([-1, side, side, 3]).permute([0, 3, 1, 2]).to_device(device);
+    let pixels =
+        Tensor::from_slice(bytes).view([-1, side, side, 3]).permute([0, 3, 1, 2]).to_device(device);
     (pixels.to_kind(Kind::Float) / 255.0 - MEAN) / STD
 }
 

@@ -14,14 +14,26 @@ const SPLITS: [&str; 2] = ["train", "test"];
 const TISSUES: [&str; 2] = ["epi", "str"];
 
 pub fn is_here(root: &Path) -> bool {
-    INSTITUTIONS.iter().any(|institution| SPLITS.iter().any(|split| root.join(institution).join(split).is_dir()))
+    INSTITUTIONS
+        .iter()
+        .any(|institution| SPLITS.iter().any(|split| root.join(institution).join(split).is_dir()))
 }
 
 /// Institutions that are not there at all are left out; one that is there must be whole.
 pub fn list(root: &Path) -> Result<Listing> {
-    let here: Vec<&str> = INSTITUTIONS.into_iter().filter(|institution| root.join(institution).is_dir()).collect();
-    ensure!(!here.is_empty(), "{} holds none of the folders {}", root.display(), INSTITUTIONS.join(", "));
-    let mut listing = Listing { splits: SPLITS.map(String::from).to_vec(), training: vec![SPLITS[0].into()], ..Listing::default() };
+    let here: Vec<&str> =
+        INSTITUTIONS.into_iter().filter(|institution| root.join(institution).is_dir()).collect();
+    ensure!(
+        !here.is_empty(),
+        "{} holds none of the folders {}",
+        root.display(),
+        INSTITUTIONS.join(", ")
+    );
+    let mut listing = Listing {
+        splits: SPLITS.map(String::from).to_vec(),
+        training: vec![SPLITS[0].into()],
+        ..Listing::default()
+    };
     let mut missing = Vec::new();
     for institution in here {
         for (split, split_name) in SPLITS.iter().enumerate() {
@@ -31,7 +43,8 @@ pub fn list(root: &Path) -> Result<Listing> {
                     missing.push(folder.display().to_string());
                     continue;
                 }
-                let (domain, label) = (listing.domains.number(institution), Some(listing.labels.number(tissue)));
+                let (domain, label) =
+                    (listing.domains.number(institution), Some(listing.labels.number(tissue)));
                 let images = walk(&root.join(&folder))?.images.into_iter();
                 listing.items.extend(images.map(|image| Item {
                     path: folder.join(image),

@@ -45,7 +45,8 @@ fn walk_below(root: &Path, folder: &Path) -> Result<Walk> {
             found.tars.push(path);
         }
     }
-    let below = folders.par_iter().map(|folder| walk_below(root, folder)).collect::<Result<Vec<_>>>()?;
+    let below =
+        folders.par_iter().map(|folder| walk_below(root, folder)).collect::<Result<Vec<_>>>()?;
     for more in below {
         found.images.extend(more.images);
         found.tars.extend(more.tars);
@@ -54,7 +55,9 @@ fn walk_below(root: &Path, folder: &Path) -> Result<Walk> {
 }
 
 pub fn is_image(path: &Path) -> bool {
-    path.extension().and_then(|end| end.to_str()).is_some_and(|end| ENDINGS.iter().any(|known| end.eq_ignore_ascii_case(known)))
+    path.extension()
+        .and_then(|end| end.to_str())
+        .is_some_and(|end| ENDINGS.iter().any(|known| end.eq_ignore_ascii_case(known)))
 }
 
 pub fn list(images: Vec<PathBuf>) -> Listing {
@@ -62,7 +65,14 @@ pub fn list(images: Vec<PathBuf>) -> Listing {
     for path in images {
         let domain = listing.domains.number(&domain_name(&path));
         let label = label_name(&path).map(|name| listing.labels.number(&name));
-        listing.items.push(Item { path, domain, label, split: None, place: Place::File, size: None });
+        listing.items.push(Item {
+            path,
+            domain,
+            label,
+            split: None,
+            place: Place::File,
+            size: None,
+        });
     }
     listing
 }
@@ -77,5 +87,6 @@ fn domain_name(path: &Path) -> String {
 /// The folder of an image, where it is not the domain's own.
 fn label_name(path: &Path) -> Option<String> {
     let folder = path.parent()?;
-    (folder.components().count() >= 2).then(|| folder.file_name().expect("two components").to_string_lossy().into_owned())
+    (folder.components().count() >= 2)
+        .then(|| folder.file_name().expect("two components").to_string_lossy().into_owned())
 }

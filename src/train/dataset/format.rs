@@ -42,7 +42,12 @@ pub fn list(root: &Path, format: Format) -> Result<(Format, Listing)> {
         Format::Webdataset => tars::list(root, found.tars)?,
         Format::Folders | Format::Auto => folders::list(found.images),
     };
-    ensure!(!listing.items.is_empty(), "{} holds no images ({})", root.display(), ENDINGS.join(", "));
+    ensure!(
+        !listing.items.is_empty(),
+        "{} holds no images ({})",
+        root.display(),
+        ENDINGS.join(", ")
+    );
     Ok((format, listing))
 }
 
@@ -60,7 +65,11 @@ fn recognise(root: &Path) -> Result<(Format, Walk)> {
     let found = walk(root)?;
     match (found.images.is_empty(), found.tars.is_empty()) {
         (false, false) => {
-            bail!("{} holds images and tars ({} first): say --format folders or webdataset", root.display(), found.tars[0].display())
+            bail!(
+                "{} holds images and tars ({} first): say --format folders or webdataset",
+                root.display(),
+                found.tars[0].display()
+            )
         }
         (true, false) => Ok((Format::Webdataset, found)),
         _ => Ok((Format::Folders, found)),

@@ -90,7 +90,11 @@ impl Damage {
     /// Once for each damaged image: one more. An error when there are too many.
     fn add(&self, error: &anyhow::Error) -> Result<()> {
         let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
-        ensure!(count <= self.limit, "{error:#}: damaged images so far: {count}, and --max-damaged is {}", self.limit);
+        ensure!(
+            count <= self.limit,
+            "{error:#}: damaged images so far: {count}, and --max-damaged is {}",
+            self.limit
+        );
         tracing::warn!("skipped: {error:#} (damaged so far: {count})");
         Ok(())
     }
@@ -99,20 +103,28 @@ impl Damage {
 impl Dataset {
     /// Lists the images, checks that they are there, and reads the headers of those whose size their format leaves open.
     pub fn open(root: &Path, selection: &Selection) -> Result<Self> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(selection.workers).build().context("cannot start --workers threads")?;
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(selection.workers)
+            .build()
+            .context("cannot start --workers threads")?;
         let (format, mut listing) = pool.install(|| format::list(root, selection.format))?;
         listing.sort();
         let splits = selection.apply(root, &mut listing)?;
         listing.places.root = root.to_owned();
         if format == Format::Wilds {
-            pool.install(|| wilds::check(&mut listing.items, &listing.places)).with_context(|| root.display().to_string())?;
+            pool.install(|| wilds::check(&mut listing.items, &listing.places))
+                .with_context(|| root.display().to_string())?;
         }
         let damage = Damage { count: AtomicU64::new(0), limit: selection.max_damaged };
         pool.install(|| measure_sizes(&mut listing.items, &listing.places, &damage))?;
         ensure!(!listing.items.is_empty(), "no image of {} can be decoded", root.display());
         let domains = selection::present_domains(&mut listing.items, &listing.domains);
         let mut members = vec![Vec::new(); domains.len()];
-        listing.items.iter().zip(0u32..).for_each(|(item, number)| members[item.domain].push(number));
+        listing
+            .items
+            .iter()
+            .zip(0u32..)
+            .for_each(|(item, number)| members[item.domain].push(number));
         Ok(Self {
             domains,
             labels: listing.labels.all().to_vec(),
@@ -131,12 +143,26 @@ impl Dataset {
     /// The images that `chosen` takes and all others, each with all domains and labels. Memory for decoded images is shared
     /// out by their number; damaged images are counted in each.
     pub fn partition(self, chosen: impl Fn(&Source) -> bool) -> (Self, Self) {
-        let Self { domains, labels, splits, sources, about_splits, places, pool, cache_bytes, damage, .. } = self;
+        let Self {
+            domains,
+            labels,
+            splits,
+            sources,
+            about_splits,
+            places,
+            pool,
+            cache_bytes,
+            damage,
+            ..
+        } = self;
         let all = sources.len() as f64;
         let (taken, left): (Vec<_>, Vec<_>) = sources.into_iter().partition(chosen);
         let part = |sources: Vec<Source>| {
             let mut members = vec![Vec::new(); domains.len()];
-            sources.iter().zip(0u32..).for_each(|(source, number)| members[source.domain].push(number));
+            sources
+                .iter()
+                .zip(0u32..)
+                .for_each(|(source, number)| members[source.domain].push(number));
             Self {
                 domains: domains.clone(),
                 labels: labels.clone(),
@@ -164,11 +190,17 @@ impl Dataset {
         if let Some(image) = source.decoded.get() {
             return Ok(image.clone());
         }
-        let named = || format!("{} cannot be decoded", self.places.root.join(&source.path).display());
+        let named =
+            || format!("{} cannot be decoded", self.places.root.join(&source.path).display());
         let image = self.places.decode(&source.path, source.place).with_context(named)?;
         if image.dimensions() != (source.width, source.height) {
             let (width, height) = image.dimensions();
-            return Err(anyhow!("it is {width}×{height} px, and must be {}×{}", source.width, source.height).context(named()));
+            return Err(anyhow!(
+                "it is {width}×{height} px, and must be {}×{}",
+                source.width,
+                source.height
+            )
+            .context(named()));
         }
         let image = Arc::new(image);
         let bytes = image.as_raw().len() as u64;
@@ -232,7 +264,10 @@ impl Dataset {
             }
             source = self.pick(&mut rng);
         }
-        bail!("{} images are damaged, and none that can be decoded was found in {DRAWS} draws", self.damaged())
+        bail!(
+            "{} images are damaged, and none that can be decoded was found in {DRAWS} draws",
+            self.damaged()
+        )
     }
 
     fn pick(&self, rng: &mut ChaCha8Rng) -> &Source {
@@ -246,21 +281,38 @@ impl Dataset {
         let Some(image) = self.readable(source)? else { return Ok(Vec::new()) };
         let side = tile as u32;
         if image.width() < side || image.height() < side {
-            return Ok(vec![image::imageops::resize(image.as_ref(), side, side, image::imageops::FilterType::CatmullRom)]);
+            return Ok(vec![image::imageops::resize(
+                image.as_ref(),
+                side,
+                side,
+                image::imageops::FilterType::CatmullRom,
+            )]);
         }
-        let cut = |x, y| image::imageops::crop_imm(image.as_ref(), x * side, y * side, side, side).to_image();
-        Ok((0..image.height() / side).flat_map(|y| (0..image.width() / side).map(move |x| (x, y))).map(|(x, y)| cut(x, y)).collect())
+        let cut = |x, y| {
+            image::imageops::crop_imm(image.as_ref(), x * side, y * side, side, side).to_image()
+        };
+        Ok((0..image.height() / side)
+            .flat_map(|y| (0..image.width() / side).map(move |x| (x, y)))
+            .map(|(x, y)| cut(x, y))
+            .collect())
     }
 }
 
 /// Sizes out of the headers, where they are not known; an image whose header cannot be read is damaged, and leaves.
 fn measure_sizes(items: &mut Vec<Item>, places: &Places, damage: &Damage) -> Result<()> {
-    items.par_iter_mut().filter(|item| item.size.is_none()).try_for_each(|item| match places.size(&item.path, item.place) {
-        Ok(size) => {
-            item.size = Some(size);
-            Ok(())
+    items.par_iter_mut().filter(|item| item.size.is_none()).try_for_each(|item| {
+        match places.size(&item.path, item.place) {
+            Ok(size) => {
+                item.size = Some(size);
+                Ok(())
+            }
+            Err(error) => {
+                damage.add(&error.context(format!(
+                    "{} cannot be decoded",
+                    places.root.join(&item.path).display()
+                )))
+            }
         }
-        Err(error) => damage.add(&error.context(format!("{} cannot be decoded", places.root.join(&item.path).display()))),
     })?;
     items.retain(|item| item.size.is_some());
     Ok(())
@@ -270,6 +322,16 @@ impl From<Item> for Source {
     fn from(item: Item) -> Self {
         let Item { path, domain, label, split, place, size } = item;
         let (width, height) = size.expect("what has no size has left");
-        Self { path, domain, label, split, width, height, place, decoded: OnceLock::new(), damaged: AtomicBool::new(false) }
+        Self {
+            path,
+            domain,
+            label,
+            split,
+            width,
+            height,
+            place,
+            decoded: OnceLock::new(),
+            damaged: AtomicBool::new(false),
+        }
     }
 }

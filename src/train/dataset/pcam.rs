@@ -25,7 +25,8 @@ pub struct Images {
 impl Images {
     pub fn row(&self, row: u64) -> Result<RgbImage> {
         let pixels = self.rows.read_u8_rows(row, 1)?;
-        RgbImage::from_raw(SIDE, SIDE, pixels).with_context(|| format!("row {row} is not {SIDE}×{SIDE}×3 bytes"))
+        RgbImage::from_raw(SIDE, SIDE, pixels)
+            .with_context(|| format!("row {row} is not {SIDE}×{SIDE}×3 bytes"))
     }
 }
 
@@ -38,7 +39,9 @@ fn is_file(root: &Path, name: &str) -> bool {
 }
 
 pub fn is_here(root: &Path) -> bool {
-    SPLITS.iter().any(|split| ["", ".gz"].iter().any(|end| is_file(root, &format!("{}{end}", name(split, 'x')))))
+    SPLITS.iter().any(|split| {
+        ["", ".gz"].iter().any(|end| is_file(root, &format!("{}{end}", name(split, 'x'))))
+    })
 }
 
 pub fn list(root: &Path) -> Result<Listing> {
@@ -48,13 +51,20 @@ pub fn list(root: &Path) -> Result<Listing> {
     let mut packed = Vec::new();
     for split in SPLITS {
         let parts = ['x', 'y'].map(|part| name(split, part));
-        let gzipped = parts.iter().filter(|part| !is_file(root, part) && is_file(root, &format!("{part}.gz")));
+        let gzipped = parts
+            .iter()
+            .filter(|part| !is_file(root, part) && is_file(root, &format!("{part}.gz")));
         packed.extend(gzipped.map(|part| format!("{part}.gz")));
         if !is_file(root, &parts[0]) {
             continue;
         }
         let labels_file = root.join(&parts[1]);
-        ensure!(is_file(root, &parts[1]) || !packed.is_empty(), "{} is missing beside {}", labels_file.display(), parts[0]);
+        ensure!(
+            is_file(root, &parts[1]) || !packed.is_empty(),
+            "{} is missing beside {}",
+            labels_file.display(),
+            parts[0]
+        );
         ensure!(is_file(root, &parts[1]), "{} is compressed: gunzip it first", packed.join(", "));
         let (rows, count) = open_images(&root.join(&parts[0]))?;
         let labels = read_labels(&labels_file, count)?;
@@ -71,16 +81,24 @@ pub fn list(root: &Path) -> Result<Listing> {
             size: Some((SIDE, SIDE)),
         }));
     }
-    ensure!(!listing.splits.is_empty() || packed.is_empty(), "{} are compressed: gunzip them first", packed.join(", "));
+    ensure!(
+        !listing.splits.is_empty() || packed.is_empty(),
+        "{} are compressed: gunzip them first",
+        packed.join(", ")
+    );
     ensure!(!listing.splits.is_empty(), "{} holds no {}", root.display(), name("train", 'x'));
     listing.training = listing.splits.iter().filter(|split| *split == SPLITS[0]).cloned().collect();
     Ok(listing)
 }
 
 fn open(path: &Path, part: &str) -> Result<(hdf5_pure::Dataset, Vec<u64>)> {
-    let file = File::open_streaming(path).with_context(|| format!("{} is no HDF5 file that can be read", path.display()))?;
-    let dataset = file.dataset(part).with_context(|| format!("{} has no data set {part:?}", path.display()))?;
-    let shape = dataset.shape().with_context(|| format!("{}: {part} has no shape", path.display()))?;
+    let file = File::open_streaming(path)
+        .with_context(|| format!("{} is no HDF5 file that can be read", path.display()))?;
+    let dataset = file
+        .dataset(part)
+        .with_context(|| format!("{} has no data set {part:?}", path.display()))?;
+    let shape =
+        dataset.shape().with_context(|| format!("{}: {part} has no shape", path.display()))?;
     Ok((dataset, shape))
 }
 
@@ -90,11 +108,18 @@ fn open_images(path: &Path) -> Result<(hdf5_pure::Dataset, u64)> {
     let side = u64::from(SIDE);
     let count = match shape[..] {
         [count, height, width, 3] if (height, width) == (side, side) && kind == DType::U8 => count,
-        _ => bail!("{}: x is {kind:?} {shape:?}, and must be U8 [n, {SIDE}, {SIDE}, 3]", path.display()),
+        _ => bail!(
+            "{}: x is {kind:?} {shape:?}, and must be U8 [n, {SIDE}, {SIDE}, 3]",
+            path.display()
+        ),
     };
     if let Some(chunk) = rows.chunk_shape()?.filter(|chunk| chunk[0] > CHUNK_ROWS) {
         let told = "reading one unpacks all the chunks that it lies in; h5repack -l x:CHUNK=1x96x96x3 makes it fast";
-        tracing::warn!("{}: {} images lie in a chunk ({chunk:?}): {told}", path.display(), chunk[0]);
+        tracing::warn!(
+            "{}: {} images lie in a chunk ({chunk:?}): {told}",
+            path.display(),
+            chunk[0]
+        );
     }
     Ok((rows, count))
 }

@@ -40,7 +40,9 @@ impl Places {
         let picture = match place {
             Place::Row { file, row } => return self.images[file].row(row),
             Place::File => codec::decode(&std::fs::read(self.root.join(path))?, &LIMITS)?,
-            Place::Entry { tar, offset, length } => codec::decode(&entry(&self.tars[tar], offset, length)?, &LIMITS)?,
+            Place::Entry { tar, offset, length } => {
+                codec::decode(&entry(&self.tars[tar], offset, length)?, &LIMITS)?
+            }
         };
         let (width, height) = (picture.width as u32, picture.height as u32);
         RgbImage::from_raw(width, height, picture.pixels).context("a picture without pixels")

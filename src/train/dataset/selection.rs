@@ -60,11 +60,20 @@ impl Selection {
         self.check_paths(root, &listing.items)?;
         let of_default = if self.training_by_default { &listing.training[..] } else { &[] };
         let splits = if self.splits.is_empty() { of_default } else { &self.splits[..] }.to_vec();
-        ensure!(splits.is_empty() || !listing.splits.is_empty(), "--split {}: {} has no official splits", splits.join(","), root.display());
+        ensure!(
+            splits.is_empty() || !listing.splits.is_empty(),
+            "--split {}: {} has no official splits",
+            splits.join(","),
+            root.display()
+        );
         let known = |option: &str, asked: &[String], known: &[String]| -> Result<HashSet<usize>> {
             let place = |name: &String| match known.iter().position(|other| other == name) {
                 Some(place) => Ok(place),
-                None => bail!("--{option} {name} is not in {}, which has {}", root.display(), known.join(", ")),
+                None => bail!(
+                    "--{option} {name} is not in {}, which has {}",
+                    root.display(),
+                    known.join(", ")
+                ),
             };
             asked.iter().map(place).collect()
         };
@@ -80,7 +89,11 @@ impl Selection {
                 && (only.is_empty() || only.contains(item.path.as_path()))
                 && !exclude.contains(item.path.as_path())
         });
-        ensure!(!listing.items.is_empty(), "nothing of {} is left by --split, --domains, --only and their exclusions", root.display());
+        ensure!(
+            !listing.items.is_empty(),
+            "nothing of {} is left by --split, --domains, --only and their exclusions",
+            root.display()
+        );
         Ok(splits)
     }
 
@@ -89,13 +102,16 @@ impl Selection {
         match (kept, all) {
             ([], []) => String::new(),
             ([], all) => format!("; all splits: {}", all.join(", ")),
-            (kept, _) if self.splits.is_empty() => format!("; official split {} by default, --split names others", kept.join(", ")),
+            (kept, _) if self.splits.is_empty() => {
+                format!("; official split {} by default, --split names others", kept.join(", "))
+            }
             (kept, _) => format!("; split {}", kept.join(", ")),
         }
     }
 
     fn check_paths(&self, root: &Path, items: &[Item]) -> Result<()> {
-        let mut unseen: HashSet<&Path> = self.only.iter().chain(&self.exclude).map(PathBuf::as_path).collect();
+        let mut unseen: HashSet<&Path> =
+            self.only.iter().chain(&self.exclude).map(PathBuf::as_path).collect();
         if !unseen.is_empty() {
             items.iter().for_each(|item| _ = unseen.remove(item.path.as_path()));
         }
@@ -109,7 +125,10 @@ impl Selection {
 /// Drops the domains that no item is of.
 pub(super) fn present_domains(items: &mut [Item], domains: &Names) -> Vec<String> {
     let present: HashSet<usize> = items.iter().map(|item| item.domain).collect();
-    let kept: Vec<usize> = (0..domains.all().len()).filter(|domain| present.contains(domain)).collect();
-    items.iter_mut().for_each(|item| item.domain = kept.binary_search(&item.domain).expect("a domain of an item is present"));
+    let kept: Vec<usize> =
+        (0..domains.all().len()).filter(|domain| present.contains(domain)).collect();
+    items.iter_mut().for_each(|item| {
+        item.domain = kept.binary_search(&item.domain).expect("a domain of an item is present")
+    });
     kept.into_iter().map(|domain| domains.all()[domain].clone()).collect()
 }

@@ -22,7 +22,9 @@ pub fn measure(dataset: &Dataset) -> Result<Normalisation> {
         let step = members.len().div_ceil(IMAGES_PER_DOMAIN);
         let chosen: Vec<u32> = members.iter().copied().step_by(step).collect();
         let sums = dataset.pool.install(|| {
-            let sums = chosen.par_iter().map(|&source| Ok(dataset.readable(&dataset.sources[source as usize])?.map(|image| sums(&image))));
+            let sums = chosen.par_iter().map(|&source| {
+                Ok(dataset.readable(&dataset.sources[source as usize])?.map(|image| sums(&image)))
+            });
             sums.collect::<Result<Vec<_>>>()
         })?;
         // In order: the sum must not depend on which thread was first.
@@ -30,11 +32,17 @@ pub fn measure(dataset: &Dataset) -> Result<Normalisation> {
     });
     let domains = of_domain.collect::<Result<Vec<Sums>>>()?;
     let seen: Vec<Sums> = domains.into_iter().filter(|sums| sums.count > 0.0).collect();
-    ensure!(!seen.is_empty(), "no image can be decoded, so that no mean and deviation can be measured");
-    let average =
-        |power: usize, channel: usize| seen.iter().map(|sums| sums.powers[power][channel] / sums.count).sum::<f64>() / seen.len() as f64;
+    ensure!(
+        !seen.is_empty(),
+        "no image can be decoded, so that no mean and deviation can be measured"
+    );
+    let average = |power: usize, channel: usize| {
+        seen.iter().map(|sums| sums.powers[power][channel] / sums.count).sum::<f64>()
+            / seen.len() as f64
+    };
     let mean: [f64; 3] = std::array::from_fn(|c| average(0, c));
-    let std: [f64; 3] = std::array::from_fn(|c| (average(1, c) - mean[c] * mean[c]).max(1e-6).sqrt());
+    let std: [f64; 3] =
+        std::array::from_fn(|c| (average(1, c) - mean[c] * mean[c]).max(1e-6).sqrt());
     Ok(Normalisation::new(mean.map(|v| v as f32), std.map(|v| v as f32))?)
 }
 
@@ -53,6 +61,8 @@ fn sums(image: &image::RgbImage) -> Sums {
 }
 
 fn add(a: Sums, b: Sums) -> Sums {
-    let powers = std::array::from_fn(|power| std::array::from_fn(|c| a.powers[power][c] + b.powers[power][c]));
+    let powers = std::array::from_fn(|power| {
+        std::array::from_fn(|c| a.powers[power][c] + b.powers[power][c])
+    });
     Sums { powers, count: a.count + b.count }
 }

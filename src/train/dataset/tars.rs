@@ -36,14 +36,16 @@ pub fn list(root: &Path, mut tars: Vec<PathBuf>) -> Result<Listing> {
     tars.sort();
     let read = |tar: &PathBuf| {
         let full = root.join(tar);
-        let file = File::open(&full).with_context(|| format!("{} cannot be opened", full.display()))?;
+        let file =
+            File::open(&full).with_context(|| format!("{} cannot be opened", full.display()))?;
         let samples = samples(&file).with_context(|| full.display().to_string())?;
         Ok((file, samples))
     };
     let read: Vec<(File, Vec<Sample>)> = tars.par_iter().map(read).collect::<Result<_>>()?;
     let mut listing = Listing::default();
     for (number, (tar, (file, samples))) in tars.iter().zip(read).enumerate() {
-        let folder = tar.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+        let folder =
+            tar.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
         let folder = folder.unwrap_or_else(|| NO_DOMAIN.into());
         listing.places.tars.push(file);
         for sample in samples {
@@ -70,7 +72,8 @@ fn samples(file: &File) -> Result<Vec<Sample>> {
         if !entry.header().entry_type().is_file() {
             continue;
         }
-        let path = String::from_utf8(entry.path_bytes().into_owned()).context("a name is not UTF-8")?;
+        let path =
+            String::from_utf8(entry.path_bytes().into_owned()).context("a name is not UTF-8")?;
         let (offset, length) = (entry.raw_file_position(), entry.size());
         ensure!(offset + length <= end, "the tar is cut off within {path}");
         let Some((key, field)) = split_name(&path) else { continue };
@@ -81,10 +84,15 @@ fn samples(file: &File) -> Result<Vec<Sample>> {
         if is_image(Path::new(&path)) {
             let second = sample.picture.replace((field.to_owned(), offset, length));
             if let Some((first, ..)) = second {
-                anyhow::bail!("sample {key} has several pictures, {first} and {field}, and must have one");
+                anyhow::bail!(
+                    "sample {key} has several pictures, {first} and {field}, and must have one"
+                );
             }
         } else if ["cls", "json"].contains(&field) {
-            ensure!(length <= FIELD_BYTES, "{path} is {length} bytes, and at most {FIELD_BYTES} are read");
+            ensure!(
+                length <= FIELD_BYTES,
+                "{path} is {length} bytes, and at most {FIELD_BYTES} are read"
+            );
             let mut text = String::new();
             entry.read_to_string(&mut text).with_context(|| format!("{path} is not UTF-8"))?;
             sample.describe(field, &text).with_context(|| path.clone())?;
@@ -96,7 +104,8 @@ fn samples(file: &File) -> Result<Vec<Sample>> {
 impl Sample {
     fn describe(&mut self, field: &str, text: &str) -> Result<()> {
         if field == "cls" {
-            let class: i64 = text.trim().parse().with_context(|| format!("{text:?} is no whole number"))?;
+            let class: i64 =
+                text.trim().parse().with_context(|| format!("{text:?} is no whole number"))?;
             self.label = Some(class.to_string());
             return Ok(());
         }
@@ -122,7 +131,12 @@ mod tests {
         for fields in [["cls", "json"], ["json", "cls"]] {
             let mut sample = Sample::default();
             for field in fields {
-                sample.describe(field, if field == "cls" { "7\n" } else { r#"{"label": "seven", "domain": "d"}"# }).unwrap();
+                sample
+                    .describe(
+                        field,
+                        if field == "cls" { "7\n" } else { r#"{"label": "seven", "domain": "d"}"# },
+                    )
+                    .unwrap();
             }
             assert_eq!((sample.label.as_deref(), sample.domain.as_deref()), (Some("7"), Some("d")));
         }

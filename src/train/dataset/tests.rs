@@ -4,7 +4,9 @@ use super::*;
 
 fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    for (name, width, height) in [("a/one.png", 40, 20), ("a/deep/two.png", 20, 20), ("b/three.jpg", 60, 40)] {
+    for (name, width, height) in
+        [("a/one.png", 40, 20), ("a/deep/two.png", 20, 20), ("b/three.jpg", 60, 40)]
+    {
         let path = dir.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         RgbImage::from_pixel(width, height, image::Rgb([9, 8, 7])).save(path).unwrap();
@@ -22,9 +24,23 @@ fn folders_are_domains_and_the_folders_in_them_labels() {
     let dir = folder();
     let dataset = open(&dir, Selection::default()).unwrap();
     assert_eq!(dataset.domains, ["a", "b"]);
-    assert_eq!((dataset.labels.as_slice(), dataset.splits.len()), (["deep".to_owned()].as_slice(), 0));
-    let sources: Vec<_> = dataset.sources.iter().map(|s| (s.path.to_str().unwrap(), s.domain, s.label, s.width)).collect();
-    assert_eq!(sources, [("a/deep/two.png", 0, Some(0), 20), ("a/one.png", 0, None, 40), ("b/three.jpg", 1, None, 60)]);
+    assert_eq!(
+        (dataset.labels.as_slice(), dataset.splits.len()),
+        (["deep".to_owned()].as_slice(), 0)
+    );
+    let sources: Vec<_> = dataset
+        .sources
+        .iter()
+        .map(|s| (s.path.to_str().unwrap(), s.domain, s.label, s.width))
+        .collect();
+    assert_eq!(
+        sources,
+        [
+            ("a/deep/two.png", 0, Some(0), 20),
+            ("a/one.png", 0, None, 40),
+            ("b/three.jpg", 1, None, 60)
+        ]
+    );
     assert_eq!(dataset.tiles(20), 2 + 1 + 6);
     assert_eq!(dataset.grid_tiles(&dataset.sources[1], 20).unwrap().len(), 2);
 }
@@ -32,16 +48,24 @@ fn folders_are_domains_and_the_folders_in_them_labels() {
 #[test]
 fn a_selection_must_name_images_and_domains_that_exist() {
     let dir = folder();
-    let exclude = |path: &str| open(&dir, Selection { exclude: vec![path.into()], ..Selection::default() });
+    let exclude =
+        |path: &str| open(&dir, Selection { exclude: vec![path.into()], ..Selection::default() });
     assert_eq!(exclude("a/one.png").unwrap().sources.len(), 2);
     assert!(exclude("a/oen.png").err().unwrap().to_string().contains("a/oen.png is no image of"));
-    let domains = |names: &str| open(&dir, Selection { domains: vec![names.into()], ..Selection::default() });
+    let domains =
+        |names: &str| open(&dir, Selection { domains: vec![names.into()], ..Selection::default() });
     let only_b = domains("b").unwrap();
-    assert_eq!((only_b.domains.as_slice(), only_b.sources[0].domain, only_b.labels.len()), (["b".to_owned()].as_slice(), 0, 1));
+    assert_eq!(
+        (only_b.domains.as_slice(), only_b.sources[0].domain, only_b.labels.len()),
+        (["b".to_owned()].as_slice(), 0, 1)
+    );
     assert!(domains("c").err().unwrap().to_string().contains("--domains c is not in"));
-    let without = open(&dir, Selection { exclude_domains: vec!["b".into()], ..Selection::default() }).unwrap();
+    let without =
+        open(&dir, Selection { exclude_domains: vec!["b".into()], ..Selection::default() })
+            .unwrap();
     assert_eq!(without.domains, ["a"]);
-    let nothing = Selection { exclude_domains: vec!["a".into(), "b".into()], ..Selection::default() };
+    let nothing =
+        Selection { exclude_domains: vec!["a".into(), "b".into()], ..Selection::default() };
     assert!(open(&dir, nothing).err().unwrap().to_string().contains("nothing of"));
     let split = Selection { splits: vec!["train".into()], ..Selection::default() };
     assert!(open(&dir, split).err().unwrap().to_string().contains("has no official splits"));
@@ -51,7 +75,8 @@ fn a_selection_must_name_images_and_domains_that_exist() {
 fn draws_depend_on_seed_and_index_alone_and_balance_domains() {
     let dir = folder();
     let dataset = open(&dir, Selection::default()).unwrap();
-    let drawn = |seed: u64| (0..400).map(|i| dataset.draw(seed, i).0.path.clone()).collect::<Vec<_>>();
+    let drawn =
+        |seed: u64| (0..400).map(|i| dataset.draw(seed, i).0.path.clone()).collect::<Vec<_>>();
     assert_eq!(drawn(1), drawn(1));
     assert_ne!(drawn(1), drawn(2));
     let of_b = drawn(1).iter().filter(|path| path.starts_with("b")).count();
@@ -66,11 +91,16 @@ fn another_draw_takes_the_place_of_a_damaged_image_whatever_was_met_before() {
     // The header is whole, the picture is not.
     std::fs::write(&path, &bytes[..bytes.len() - 20]).unwrap();
     let fresh = || open(&dir, Selection::default()).unwrap();
-    let seen = |dataset: &Dataset, index: u64| dataset.draw_image(3, index).map(|(image, rng)| (image.dimensions(), rng)).unwrap();
+    let seen = |dataset: &Dataset, index: u64| {
+        dataset.draw_image(3, index).map(|(image, rng)| (image.dimensions(), rng)).unwrap()
+    };
     let together = fresh();
     let drawn: Vec<_> = (0..40).map(|i| seen(&together, i)).collect();
     assert_eq!(together.damaged(), 1);
-    assert_eq!(drawn.iter().map(|(size, _)| *size).collect::<BTreeSet<_>>(), [(20, 20), (40, 20)].into());
+    assert_eq!(
+        drawn.iter().map(|(size, _)| *size).collect::<BTreeSet<_>>(),
+        [(20, 20), (40, 20)].into()
+    );
     for (i, one) in (0..40).rev().zip(drawn.iter().rev()) {
         assert_eq!(seen(&fresh(), i), *one, "draw {i}");
     }
@@ -78,7 +108,11 @@ fn another_draw_takes_the_place_of_a_damaged_image_whatever_was_met_before() {
 
     let strict = open(&dir, Selection { max_damaged: 0, ..Selection::default() }).unwrap();
     let ended = (0..40).find_map(|i| strict.draw_image(3, i).err()).unwrap().to_string();
-    assert!(ended.contains("three.jpg") && ended.ends_with("damaged images so far: 1, and --max-damaged is 0"), "{ended}");
+    assert!(
+        ended.contains("three.jpg")
+            && ended.ends_with("damaged images so far: 1, and --max-damaged is 0"),
+        "{ended}"
+    );
 }
 
 #[test]
@@ -86,7 +120,9 @@ fn decoded_images_are_kept_within_their_memory() {
     let dir = folder();
     let kept = |cache_bytes: u64| {
         let dataset = open(&dir, Selection { cache_bytes, ..Selection::default() }).unwrap();
-        let again = |source: &Source| Arc::ptr_eq(&dataset.image(source).unwrap(), &dataset.image(source).unwrap());
+        let again = |source: &Source| {
+            Arc::ptr_eq(&dataset.image(source).unwrap(), &dataset.image(source).unwrap())
+        };
         dataset.sources.iter().filter(|source| again(source)).count()
     };
     assert_eq!(kept(1 << 20), 3);
@@ -110,5 +146,8 @@ fn mean_and_deviation_weigh_domains_the_same_and_leave_damaged_images_out() {
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..40]).unwrap();
     let normalisation = measure(&open(&dir, Selection::default()).unwrap()).unwrap();
-    assert!((normalisation.mean[0] - 0.4).abs() < 1e-6 && (normalisation.std[0] - 0.2).abs() < 1e-6, "{normalisation:?}");
+    assert!(
+        (normalisation.mean[0] - 0.4).abs() < 1e-6 && (normalisation.std[0] - 0.2).abs() < 1e-6,
+        "{normalisation:?}"
+    );
 }

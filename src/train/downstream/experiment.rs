@@ -27,10 +27,16 @@ pub struct Experiment<'a> {
 impl Experiment<'_> {
     /// Runs what the record lacks, and records each run as it ends.
     pub fn run(&self, record: &mut Record) -> Result<()> {
-        let all = self.seeds().flat_map(|seed| self.args.methods.iter().map(move |&method| (seed, method)));
-        let due: Vec<(u64, Method)> = all.filter(|&(seed, method)| record.find(seed, method).is_none()).collect();
+        let all = self
+            .seeds()
+            .flat_map(|seed| self.args.methods.iter().map(move |&method| (seed, method)));
+        let due: Vec<(u64, Method)> =
+            all.filter(|&(seed, method)| record.find(seed, method).is_none()).collect();
         let total = due.len();
-        tracing::info!("{total} runs, {} more recorded already", self.seeds().count() * self.args.methods.len() - total);
+        tracing::info!(
+            "{total} runs, {} more recorded already",
+            self.seeds().count() * self.args.methods.len() - total
+        );
         let (sender, finished) = channel();
         let queue = Mutex::new(due.into_iter());
         std::thread::scope(|scope| {
@@ -52,7 +58,11 @@ impl Experiment<'_> {
         self.args.seeds_from..self.args.seeds_from + self.args.seeds
     }
 
-    fn work(&self, queue: &Mutex<impl Iterator<Item = (u64, Method)>>, finished: &Sender<Result<Run>>) {
+    fn work(
+        &self,
+        queue: &Mutex<impl Iterator<Item = (u64, Method)>>,
+        finished: &Sender<Result<Run>>,
+    ) {
         // libtorch keeps this number for each thread: sums are those of a run by itself, whatever runs beside it.
         tch::set_num_threads(1);
         let next = || queue.lock().expect("no run holds the queue").next();
@@ -69,20 +79,45 @@ impl Experiment<'_> {
         let classes = self.split.labels.len();
         let classifier = Classifier::init(self.args.classifier, classes, seed, self.device);
         let mut bench = self.maker.bench();
-        let mut variants = |tile: usize, rng: &mut _, out: &mut [u8]| self.maker.make(method, tile, rng, &mut bench, out);
-        let fitted = fit(&classifier, &self.split.training, &self.split.validation, &self.args.fit(seed), Some(&mut variants))?;
+        let mut variants = |tile: usize, rng: &mut _, out: &mut [u8]| {
+            self.maker.make(method, tile, rng, &mut bench, out)
+        };
+        let fitted = fit(
+            &classifier,
+            &self.split.training,
+            &self.split.validation,
+            &self.args.fit(seed),
+            Some(&mut variants),
+        )?;
         let tests = self.split.tests.iter().map(|(domain, tiles)| {
             let probabilities = classifier.probabilities(tiles, TEST_BATCH)?;
             let accuracy = score(&probabilities, &tiles.labels).accuracy;
-            Ok(Tested { domain: domain.clone(), accuracy, auroc: auroc(&probabilities, &tiles.labels, classes) })
+            Ok(Tested {
+                domain: domain.clone(),
+                accuracy,
+                auroc: auroc(&probabilities, &tiles.labels, classes),
+            })
         });
         let tests = tests.collect::<Result<_>>()?;
-        Ok(Run { seed, method, epoch: fitted.epoch, validation: fitted.validation, tests, seconds: clock.elapsed().as_secs_f64() })
+        Ok(Run {
+            seed,
+            method,
+            epoch: fitted.epoch,
+            validation: fitted.validation,
+            tests,
+            seconds: clock.elapsed().as_secs_f64(),
+        })
     }
 }
 
 fn told(run: &Run) -> String {
-    let tests: Vec<String> = run.tests.iter().map(|test| format!("{} {:.3}", test.domain, test.accuracy)).collect();
+    let tests: Vec<String> =
+        run.tests.iter().map(|test| format!("{} {:.3}", test.domain, test.accuracy)).collect();
     let (method, epoch, chosen) = (run.method.name(), run.epoch, run.validation.accuracy);
-    format!("seed {}, {method}: {}; validation {chosen:.3} at epoch {epoch}; {:.0} s", run.seed, tests.join(", "), run.seconds)
+    format!(
+        "seed {}, {method}: {}; validation {chosen:.3} at epoch {epoch}; {:.0} s",
+        run.seed,
+        tests.join(", "),
+        run.seconds
+    )
 }

@@ -43,14 +43,17 @@ pub fn run(args: &DownstreamArgs) -> Result<()> {
     record.finish(&summary)?;
     println!("{}", summary.table(args));
     if let Some(path) = &args.plot {
-        std::fs::write(path, plot::svg(&record, args)).with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::write(path, plot::svg(&record, args))
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }
 
 fn needs_model(args: &DownstreamArgs) -> bool {
     let bank = args.styles() == StyleSource::Bank;
-    args.methods.iter().any(|&method| method == Method::Vit || (method == Method::ColorMatch && bank))
+    args.methods
+        .iter()
+        .any(|&method| method == Method::Vit || (method == Method::ColorMatch && bank))
 }
 
 fn described(args: &DownstreamArgs, split: &Split) -> String {
@@ -58,7 +61,8 @@ fn described(args: &DownstreamArgs, split: &Split) -> String {
         Some(domain) => domain.clone(),
         None => "a tenth of the training tiles, held out".to_owned(),
     };
-    let tests: Vec<String> = split.tests.iter().map(|(name, tiles)| format!("{} of {name}", tiles.len())).collect();
+    let tests: Vec<String> =
+        split.tests.iter().map(|(name, tiles)| format!("{} of {name}", tiles.len())).collect();
     format!(
         "{} tiles of {} px to train on ({}), {} to choose the epoch by ({chosen_on}), {} to test on; labels {}",
         split.training.len(),

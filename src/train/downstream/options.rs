@@ -79,29 +79,59 @@ pub struct DownstreamArgs {
 impl DownstreamArgs {
     /// Refuses what cannot be meant, before anything is read.
     pub fn check(&self) -> Result<()> {
-        let methods: Vec<String> = self.methods.iter().map(|method| method.name().to_owned()).collect();
-        for (option, names) in [("--methods", &methods), ("--train-domains", &self.train_domains), ("--test-domains", &self.test_domains)] {
+        let methods: Vec<String> =
+            self.methods.iter().map(|method| method.name().to_owned()).collect();
+        for (option, names) in [
+            ("--methods", &methods),
+            ("--train-domains", &self.train_domains),
+            ("--test-domains", &self.test_domains),
+        ] {
             let twice = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name));
             ensure!(twice.is_none(), "{option} names {} twice", twice.map_or("", |(_, name)| name));
         }
         for test in &self.test_domains {
-            ensure!(!self.train_domains.contains(test), "--test-domains: {test} is trained on (--train-domains)");
-            ensure!(self.validation_domain.as_ref() != Some(test), "--test-domains: {test} chooses the epoch (--validation-domain)");
+            ensure!(
+                !self.train_domains.contains(test),
+                "--test-domains: {test} is trained on (--train-domains)"
+            );
+            ensure!(
+                self.validation_domain.as_ref() != Some(test),
+                "--test-domains: {test} chooses the epoch (--validation-domain)"
+            );
         }
         if let Some(domain) = &self.validation_domain {
-            ensure!(!self.train_domains.contains(domain), "--validation-domain: {domain} is trained on (--train-domains)");
+            ensure!(
+                !self.train_domains.contains(domain),
+                "--validation-domain: {domain} is trained on (--train-domains)"
+            );
         }
-        let counts = [("--seeds", self.seeds), ("--jobs", self.jobs as u64), ("--batch", self.batch as u64), ("--epochs", self.epochs())];
+        let counts = [
+            ("--seeds", self.seeds),
+            ("--jobs", self.jobs as u64),
+            ("--batch", self.batch as u64),
+            ("--epochs", self.epochs()),
+        ];
         for (option, count) in counts {
             ensure!(count > 0, "{option} is 0, and must be at least 1");
         }
-        ensure!(self.learning_rate() > 0.0, "--learning-rate is {}, and must be above 0", self.learning_rate());
+        ensure!(
+            self.learning_rate() > 0.0,
+            "--learning-rate is {}, and must be above 0",
+            self.learning_rate()
+        );
         ensure!(self.hed_sigma >= 0.0, "--hed-sigma is {}, and must be at least 0", self.hed_sigma);
         if self.bundle.is_none() {
             let vit = self.methods.contains(&Method::Vit);
-            ensure!(!vit, "--bundle is needed for vit; without one: --methods none,hed-jitter,color-match");
-            let bank = self.methods.contains(&Method::ColorMatch) && self.styles() == StyleSource::Bank;
-            ensure!(!bank, "--bundle is needed for color-match with --styles bank; without one: --styles train");
+            ensure!(
+                !vit,
+                "--bundle is needed for vit; without one: --methods none,hed-jitter,color-match"
+            );
+            let bank =
+                self.methods.contains(&Method::ColorMatch) && self.styles() == StyleSource::Bank;
+            ensure!(
+                !bank,
+                "--bundle is needed for color-match with --styles bank; without one: --styles train"
+            );
         }
         Ok(())
     }
@@ -124,6 +154,11 @@ impl DownstreamArgs {
 
     /// Of one run.
     pub fn fit(&self, seed: u64) -> FitConfig {
-        FitConfig { learning_rate: self.learning_rate(), epochs: self.epochs(), batch: self.batch, seed }
+        FitConfig {
+            learning_rate: self.learning_rate(),
+            epochs: self.epochs(),
+            batch: self.batch,
+            seed,
+        }
     }
 }

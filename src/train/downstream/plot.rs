@@ -36,7 +36,11 @@ pub fn svg(record: &Record, args: &DownstreamArgs) -> String {
 }
 
 /// Of each method, over the seeds; per cent.
-fn accuracies(record: &Record, args: &DownstreamArgs, domain: usize) -> Vec<(&'static str, Vec<f64>)> {
+fn accuracies(
+    record: &Record,
+    args: &DownstreamArgs,
+    domain: usize,
+) -> Vec<(&'static str, Vec<f64>)> {
     let seeds = || args.seeds_from..args.seeds_from + args.seeds;
     let of = |&method: &_| {
         let runs = seeds().filter_map(|seed| record.find(seed, method));
@@ -46,30 +50,49 @@ fn accuracies(record: &Record, args: &DownstreamArgs, domain: usize) -> Vec<(&'s
 }
 
 fn draw(svg: &mut String, top: f64, domain: &str, methods: &[(&'static str, Vec<f64>)]) {
-    let mut put = |what: std::fmt::Arguments| svg.write_fmt(what).expect("a string takes everything");
+    let mut put =
+        |what: std::fmt::Arguments| svg.write_fmt(what).expect("a string takes everything");
     let all = || methods.iter().flat_map(|(_, values)| values).copied();
     let step = step(all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max));
     let low = (all().fold(f64::INFINITY, f64::min) / step - 0.1).floor() * step;
-    let high = ((all().fold(f64::NEG_INFINITY, f64::max) / step + 0.1).ceil() * step).max(low + step);
+    let high =
+        ((all().fold(f64::NEG_INFINITY, f64::max) / step + 0.1).ceil() * step).max(low + step);
     let x = |value: f64| LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT);
     let bottom = top + TITLE + LINE * methods.len() as f64;
-    put(format_args!("<text x=\"{LEFT}\" y=\"{}\" font-weight=\"600\">{}, accuracy in per cent</text>\n", top + 20.0, escaped(domain)));
+    put(format_args!(
+        "<text x=\"{LEFT}\" y=\"{}\" font-weight=\"600\">{}, accuracy in per cent</text>\n",
+        top + 20.0,
+        escaped(domain)
+    ));
     for tick in 0..=((high - low) / step).round() as usize {
         let value = low + tick as f64 * step;
         let (from, at, below) = (top + TITLE, x(value), bottom + 18.0);
-        put(format_args!("<line class=\"grid\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{from}\" y2=\"{bottom}\"/>"));
-        put(format_args!("<text x=\"{at:.1}\" y=\"{below}\" text-anchor=\"middle\">{value}</text>\n"));
+        put(format_args!(
+            "<line class=\"grid\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{from}\" y2=\"{bottom}\"/>"
+        ));
+        put(format_args!(
+            "<text x=\"{at:.1}\" y=\"{below}\" text-anchor=\"middle\">{value}</text>\n"
+        ));
     }
     for (row, (method, values)) in methods.iter().enumerate() {
         let y = top + TITLE + LINE * (row as f64 + 0.5);
-        put(format_args!("<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{method}</text>", LEFT - 10.0, y + 4.0));
+        put(format_args!(
+            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{method}</text>",
+            LEFT - 10.0,
+            y + 4.0
+        ));
         for (i, &value) in values.iter().enumerate() {
             let shaken = y + SPREAD * (2.0 * (i as f64 + 0.5) / values.len() as f64 - 1.0);
-            put(format_args!("<circle class=\"dot\" cx=\"{:.1}\" cy=\"{shaken:.1}\" r=\"3.5\"/>", x(value)));
+            put(format_args!(
+                "<circle class=\"dot\" cx=\"{:.1}\" cy=\"{shaken:.1}\" r=\"3.5\"/>",
+                x(value)
+            ));
         }
         let mean = Spread::of(values).mean;
         let (at, from, to, beside) = (x(mean), y - 12.0, y + 12.0, WIDTH - RIGHT + 12.0);
-        put(format_args!("<line class=\"mean\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{from}\" y2=\"{to}\"/>"));
+        put(format_args!(
+            "<line class=\"mean\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{from}\" y2=\"{to}\"/>"
+        ));
         put(format_args!("<text x=\"{beside}\" y=\"{}\">{mean:.1}</text>\n", y + 4.0));
     }
 }

@@ -79,10 +79,13 @@ impl Configuration {
     /// The names of what differs. A bundle that one of the two has no need of makes no difference.
     fn differences(&self, other: &Self) -> Vec<String> {
         let (mine, theirs) = (self.0.as_object(), other.0.as_object());
-        let optional = |name: &str, value: &Value| ["bundle", "encoder"].contains(&name) && value.is_null();
-        let same = |name: &str, a: &Value, b: &Value| a == b || optional(name, a) || optional(name, b);
-        let pairs =
-            mine.into_iter().flatten().map(|(name, value)| (name, value, theirs.and_then(|all| all.get(name)).unwrap_or(&Value::Null)));
+        let optional =
+            |name: &str, value: &Value| ["bundle", "encoder"].contains(&name) && value.is_null();
+        let same =
+            |name: &str, a: &Value, b: &Value| a == b || optional(name, a) || optional(name, b);
+        let pairs = mine.into_iter().flatten().map(|(name, value)| {
+            (name, value, theirs.and_then(|all| all.get(name)).unwrap_or(&Value::Null))
+        });
         pairs.filter(|(name, a, b)| !same(name, a, b)).map(|(name, _, _)| name.clone()).collect()
     }
 }
@@ -92,9 +95,11 @@ impl Record {
         let mut runs = Vec::new();
         if let Some(path) = path.filter(|path| path.exists()) {
             let shown = path.display();
-            let bytes = std::fs::read(path).with_context(|| format!("--json: {shown} cannot be read"))?;
-            let file: File =
-                serde_json::from_slice(&bytes).with_context(|| format!("--json: {shown} is no experiment of evaluate --downstream"))?;
+            let bytes =
+                std::fs::read(path).with_context(|| format!("--json: {shown} cannot be read"))?;
+            let file: File = serde_json::from_slice(&bytes).with_context(|| {
+                format!("--json: {shown} is no experiment of evaluate --downstream")
+            })?;
             let differences = configuration.differences(&file.configuration);
             ensure!(
                 differences.is_empty(),
@@ -127,10 +132,12 @@ impl Record {
     /// Beside the old file and renamed over it: a kill loses the run under way and no other.
     fn write(&self, summary: Value) -> Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
-        let file = File { configuration: self.configuration.clone(), runs: self.runs.clone(), summary };
+        let file =
+            File { configuration: self.configuration.clone(), runs: self.runs.clone(), summary };
         let fresh = path.with_added_extension("part");
         std::fs::write(&fresh, serde_json::to_string_pretty(&file)? + "\n")
             .with_context(|| format!("--json: cannot write {}", fresh.display()))?;
-        std::fs::rename(&fresh, path).with_context(|| format!("--json: cannot write {}", path.display()))
+        std::fs::rename(&fresh, path)
+            .with_context(|| format!("--json: cannot write {}", path.display()))
     }
 }

@@ -28,7 +28,10 @@ impl Spread {
 /// over the classes, each against the rest. `None` where the labels are all of one class.
 pub fn auroc(probabilities: &[f64], labels: &[usize], classes: usize) -> Option<f64> {
     let of = |class: usize| {
-        let scored = probabilities.chunks_exact(classes).zip(labels).map(|(row, &label)| (row[class], label == class));
+        let scored = probabilities
+            .chunks_exact(classes)
+            .zip(labels)
+            .map(|(row, &label)| (row[class], label == class));
         area(scored.collect())
     };
     if classes == 2 {
@@ -57,15 +60,18 @@ fn area(mut scored: Vec<(f64, bool)>) -> Option<f64> {
 pub fn sign_flip_p(differences: &[f64]) -> f64 {
     let observed = differences.iter().sum::<f64>().abs() - 1e-9;
     let extreme = |negative: &dyn Fn(usize) -> bool| {
-        let sum: f64 = differences.iter().enumerate().map(|(i, d)| if negative(i) { -d } else { *d }).sum();
+        let sum: f64 =
+            differences.iter().enumerate().map(|(i, d)| if negative(i) { -d } else { *d }).sum();
         sum.abs() >= observed
     };
     if differences.len() <= EXACT_PAIRS {
         let all = 1u32 << differences.len();
-        return (0..all).filter(|signs| extreme(&|i| signs >> i & 1 == 1)).count() as f64 / f64::from(all);
+        return (0..all).filter(|signs| extreme(&|i| signs >> i & 1 == 1)).count() as f64
+            / f64::from(all);
     }
     let mut rng = ChaCha8Rng::seed_from_u64(0);
-    let mut drawn = || -> Vec<bool> { differences.iter().map(|_| rng.next_u32() & 1 == 1).collect() };
+    let mut drawn =
+        || -> Vec<bool> { differences.iter().map(|_| rng.next_u32() & 1 == 1).collect() };
     let hits = (0..DRAWN_SIGNS).filter(|_| {
         let signs = drawn();
         extreme(&|i| signs[i])
@@ -85,7 +91,8 @@ mod tests {
 
     #[test]
     fn an_area_counts_pairs_in_the_right_order_and_ties_by_half() {
-        let probabilities = |second: &[f64]| second.iter().flat_map(|p| [1.0 - p, *p]).collect::<Vec<_>>();
+        let probabilities =
+            |second: &[f64]| second.iter().flat_map(|p| [1.0 - p, *p]).collect::<Vec<_>>();
         assert_eq!(auroc(&probabilities(&[0.1, 0.4, 0.35, 0.8]), &[0, 0, 1, 1], 2), Some(0.75));
         assert_eq!(auroc(&probabilities(&[0.5, 0.5, 0.5]), &[0, 1, 1], 2), Some(0.5));
         assert_eq!(auroc(&probabilities(&[0.5, 0.5]), &[1, 1], 2), None);

@@ -61,24 +61,41 @@ impl Summary {
     /// Of the seeds and methods that were asked for, all of which the record holds.
     pub fn of(record: &Record, args: &DownstreamArgs) -> Self {
         let seeds: Vec<u64> = (args.seeds_from..args.seeds_from + args.seeds).collect();
-        let runs = |method: Method| -> Vec<&Run> { seeds.iter().filter_map(|&seed| record.find(seed, method)).collect() };
+        let runs = |method: Method| -> Vec<&Run> {
+            seeds.iter().filter_map(|&seed| record.find(seed, method)).collect()
+        };
         let methods = args.methods.iter().map(|&method| {
-            let baselines = BASELINES.into_iter().filter(|&baseline| baseline != method && args.methods.contains(&baseline));
-            let against = baselines.map(|baseline| comparison(&runs(method), &runs(baseline), baseline)).collect();
+            let baselines = BASELINES
+                .into_iter()
+                .filter(|&baseline| baseline != method && args.methods.contains(&baseline));
+            let against = baselines
+                .map(|baseline| comparison(&runs(method), &runs(baseline), baseline))
+                .collect();
             row(method, &runs(method), against)
         });
         let methods = methods.collect();
-        Self { test: "two-sided paired sign-flip permutation test of the mean difference", methods, seeds }
+        Self {
+            test: "two-sided paired sign-flip permutation test of the mean difference",
+            methods,
+            seeds,
+        }
     }
 
     /// Markdown. Accuracies in per cent.
     pub fn table(&self, args: &DownstreamArgs) -> String {
-        let compared: Vec<Method> =
-            BASELINES.into_iter().filter(|baseline| args.methods.len() > 1 && args.methods.contains(baseline)).collect();
+        let compared: Vec<Method> = BASELINES
+            .into_iter()
+            .filter(|baseline| args.methods.len() > 1 && args.methods.contains(baseline))
+            .collect();
         let several = args.test_domains.len() > 1;
         let mut header = vec!["method".to_owned(), "validation".to_owned()];
-        header.extend(args.test_domains.iter().flat_map(|domain| [domain.clone(), format!("{domain}, AUROC")]));
-        header.extend(several.then(|| ["mean".to_owned(), "worst".to_owned()]).into_iter().flatten());
+        header.extend(
+            args.test_domains
+                .iter()
+                .flat_map(|domain| [domain.clone(), format!("{domain}, AUROC")]),
+        );
+        header
+            .extend(several.then(|| ["mean".to_owned(), "worst".to_owned()]).into_iter().flatten());
         header.extend(compared.iter().map(|baseline| format!("− {} (p)", baseline.name())));
         let mut lines = vec![line(&header), line(&vec!["---".to_owned(); header.len()])];
         for row in &self.methods {
@@ -86,13 +103,20 @@ impl Summary {
             for column in &row.domains {
                 cells.extend([
                     percent(&column.accuracy),
-                    column.auroc.as_ref().map_or("–".to_owned(), |auroc| format!("{:.3}", auroc.mean)),
+                    column
+                        .auroc
+                        .as_ref()
+                        .map_or("–".to_owned(), |auroc| format!("{:.3}", auroc.mean)),
                 ]);
             }
-            cells.extend(several.then(|| [percent(&row.mean), percent(&row.worst)]).into_iter().flatten());
+            cells.extend(
+                several.then(|| [percent(&row.mean), percent(&row.worst)]).into_iter().flatten(),
+            );
             cells.extend(compared.iter().map(|&baseline| {
                 let against = row.against.iter().find(|against| against.baseline == baseline);
-                against.map_or("–".to_owned(), |a| format!("{} ({})", signed(&a.difference), p_value(a.p)))
+                against.map_or("–".to_owned(), |a| {
+                    format!("{} ({})", signed(&a.difference), p_value(a.p))
+                })
             }));
             lines.push(line(&cells));
         }
@@ -112,7 +136,8 @@ impl Summary {
 }
 
 fn row(method: Method, runs: &[&Run], against: Vec<Comparison>) -> Row {
-    let spread = |of: &dyn Fn(&Run) -> f64| Spread::of(&runs.iter().map(|run| of(run)).collect::<Vec<_>>());
+    let spread =
+        |of: &dyn Fn(&Run) -> f64| Spread::of(&runs.iter().map(|run| of(run)).collect::<Vec<_>>());
     let domains = (0..runs[0].tests.len()).map(|d| {
         let areas: Option<Vec<f64>> = runs.iter().map(|run| run.tests[d].auroc).collect();
         Column {
@@ -132,7 +157,8 @@ fn row(method: Method, runs: &[&Run], against: Vec<Comparison>) -> Row {
 }
 
 fn comparison(runs: &[&Run], baselines: &[&Run], baseline: Method) -> Comparison {
-    let differences: Vec<f64> = runs.iter().zip(baselines).map(|(run, other)| run.mean() - other.mean()).collect();
+    let differences: Vec<f64> =
+        runs.iter().zip(baselines).map(|(run, other)| run.mean() - other.mean()).collect();
     Comparison { baseline, difference: Spread::of(&differences), p: sign_flip_p(&differences) }
 }
 
@@ -149,5 +175,9 @@ fn signed(spread: &Spread) -> String {
 }
 
 fn p_value(p: f64) -> String {
-    if p < 0.001 { "< .001".to_owned() } else { format!("{p:.3}").trim_start_matches('0').to_owned() }
+    if p < 0.001 {
+        "< .001".to_owned()
+    } else {
+        format!("{p:.3}").trim_start_matches('0').to_owned()
+    }
 }

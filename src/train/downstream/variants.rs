@@ -22,7 +22,9 @@ use crate::train::encoded::{Encoded, Model};
 const ENCODED_AT_ONCE: usize = 256;
 
 /// `--methods`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
     /// The tile once more.
@@ -89,9 +91,16 @@ pub struct Bench {
 
 impl<'a> Maker<'a> {
     /// `model`: where a method or the bank needs one.
-    pub fn new(tiles: &'a Tiles, model: Option<&mut Model>, source: StyleSource, hed_sigma: f32) -> Result<Self> {
-        let stats: Vec<ChannelStats> = tiles.pixels.iter().map(|tile| ChannelStats::from_tile(tile)).collect();
-        let mut maker = Self { tiles, looks: Vec::new(), bank: None, anatomies: None, hed_sigma, stats };
+    pub fn new(
+        tiles: &'a Tiles,
+        model: Option<&mut Model>,
+        source: StyleSource,
+        hed_sigma: f32,
+    ) -> Result<Self> {
+        let stats: Vec<ChannelStats> =
+            tiles.pixels.iter().map(|tile| ChannelStats::from_tile(tile)).collect();
+        let mut maker =
+            Self { tiles, looks: Vec::new(), bank: None, anatomies: None, hed_sigma, stats };
         let mut styles = vec![Style(Vec::new()); tiles.len()];
         if let Some(model) = model {
             if source == StyleSource::Bank {
@@ -101,16 +110,33 @@ impl<'a> Maker<'a> {
         }
         if maker.bank.is_none() {
             ensure!(tiles.len() > 1, "one training tile has no other to take a style from");
-            maker.looks = maker.stats.iter().zip(styles).map(|(&stats, style)| Look { stats, style }).collect();
+            maker.looks = maker
+                .stats
+                .iter()
+                .zip(styles)
+                .map(|(&stats, style)| Look { stats, style })
+                .collect();
         }
         Ok(maker)
     }
 
     fn take(&mut self, bank: &StyleBank) -> Result<()> {
-        ensure!(!bank.entries.is_empty(), "the bundle has no styles: fill its bank with restain-train styles, or use --styles train");
-        let of = |domain: usize| (0..bank.entries.len()).filter(|&i| bank.entries[i].domain == domain).collect::<Vec<_>>();
-        self.bank = Some((0..bank.domains.len()).map(of).filter(|domain| !domain.is_empty()).collect());
-        self.looks = bank.entries.iter().map(|entry| Look { stats: entry.source, style: entry.style.clone() }).collect();
+        ensure!(
+            !bank.entries.is_empty(),
+            "the bundle has no styles: fill its bank with restain-train styles, or use --styles train"
+        );
+        let of = |domain: usize| {
+            (0..bank.entries.len())
+                .filter(|&i| bank.entries[i].domain == domain)
+                .collect::<Vec<_>>()
+        };
+        self.bank =
+            Some((0..bank.domains.len()).map(of).filter(|domain| !domain.is_empty()).collect());
+        self.looks = bank
+            .entries
+            .iter()
+            .map(|entry| Look { stats: entry.source, style: entry.style.clone() })
+            .collect();
         Ok(())
     }
 
@@ -119,14 +145,20 @@ impl<'a> Maker<'a> {
         let (side, of_model) = (self.tiles.side, model.synth.geometry().image_size());
         let synth = model.synth.clone();
         let lent = |tile: &Encoded| {
-            let token = exemplar::representative(&synth, &tile.tile, &tile.anatomy, &tile.characteristics);
+            let token =
+                exemplar::representative(&synth, &tile.tile, &tile.anatomy, &tile.characteristics);
             exemplar::style_of(synth.geometry(), &tile.characteristics, token)
         };
         let (mut halves, mut styles) = (Vec::new(), Vec::new());
         // What the encoder says of a tile takes four times what is kept of it.
         for chunk in self.tiles.pixels.chunks(ENCODED_AT_ONCE) {
-            let encoded = model.encode(chunk.par_iter().map(|tile| resized(tile, side, of_model)).collect())?;
-            halves.extend(encoded.iter().map(|tile| tile.anatomy.iter().map(|&value| f16::from_f32(value)).collect()));
+            let encoded = model
+                .encode(chunk.par_iter().map(|tile| resized(tile, side, of_model)).collect())?;
+            halves.extend(
+                encoded
+                    .iter()
+                    .map(|tile| tile.anatomy.iter().map(|&value| f16::from_f32(value)).collect()),
+            );
             if self.bank.is_none() {
                 styles.par_extend(encoded.par_iter().map(lent));
             }
@@ -138,23 +170,42 @@ impl<'a> Maker<'a> {
 
     pub fn bench(&self) -> Bench {
         let scratch = self.anatomies.as_ref().map(|anatomies| anatomies.synth.scratch());
-        let bytes = self.anatomies.as_ref().map_or(0, |anatomies| anatomies.synth.geometry().tile_bytes());
+        let bytes =
+            self.anatomies.as_ref().map_or(0, |anatomies| anatomies.synth.geometry().tile_bytes());
         Bench { scratch, synthesised: vec![0; bytes] }
     }
 
     /// A variant of one tile into `out` [side, side, 3].
-    pub fn make(&self, method: Method, tile: usize, rng: &mut ChaCha8Rng, bench: &mut Bench, out: &mut [u8]) {
+    pub fn make(
+        &self,
+        method: Method,
+        tile: usize,
+        rng: &mut ChaCha8Rng,
+        bench: &mut Bench,
+        out: &mut [u8],
+    ) {
         let pixels = &self.tiles.pixels[tile];
         match method {
             Method::None => out.copy_from_slice(pixels),
             Method::HedJitter => hed_jitter(pixels, self.hed_sigma, rng, out),
-            Method::ColorMatch => color_match(pixels, &self.stats[tile], &self.draw(tile, rng).stats, out),
+            Method::ColorMatch => {
+                color_match(pixels, &self.stats[tile], &self.draw(tile, rng).stats, out)
+            }
             Method::Vit => {
                 let style = &self.draw(tile, rng).style;
                 let anatomies = self.anatomies.as_ref().expect("vit is refused without a bundle");
                 let scratch = bench.scratch.as_mut().expect("a bench of this maker");
-                anatomies.synth.broadcast(&anatomies.halves[tile], &style.0, scratch, &mut bench.synthesised);
-                out.copy_from_slice(&resized(&bench.synthesised, anatomies.synth.geometry().image_size(), self.tiles.side));
+                anatomies.synth.broadcast(
+                    &anatomies.halves[tile],
+                    &style.0,
+                    scratch,
+                    &mut bench.synthesised,
+                );
+                out.copy_from_slice(&resized(
+                    &bench.synthesised,
+                    anatomies.synth.geometry().image_size(),
+                    self.tiles.side,
+                ));
             }
         }
     }
@@ -195,7 +246,8 @@ mod tests {
     fn a_tile_takes_the_colours_of_every_other_tile_and_never_its_own() {
         let tiles = tiles(4);
         let maker = Maker::new(&tiles, None, StyleSource::Train, 0.05).unwrap();
-        let (mut bench, mut out, mut rng) = (maker.bench(), vec![0; 12], ChaCha8Rng::seed_from_u64(1));
+        let (mut bench, mut out, mut rng) =
+            (maker.bench(), vec![0; 12], ChaCha8Rng::seed_from_u64(1));
         let mut seen: Vec<u8> = (0..60)
             .map(|_| {
                 maker.make(Method::ColorMatch, 2, &mut rng, &mut bench, &mut out);

@@ -30,7 +30,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 5] = [Self::White, Self::GreenInk, Self::BlueInk, Self::BlackInk, Self::Blurred];
+    pub const ALL: [Self; 5] =
+        [Self::White, Self::GreenInk, Self::BlueInk, Self::BlackInk, Self::Blurred];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -56,15 +57,24 @@ impl Kind {
         match self.ink() {
             Some(ink) => {
                 let pixels = tile.as_chunks::<3>().0.iter().zip(stroke(side));
-                let over = |level: u8, ink: u8| (f64::from(level) * (1.0 - OPACITY) + f64::from(ink) * OPACITY).round() as u8;
+                let over = |level: u8, ink: u8| {
+                    (f64::from(level) * (1.0 - OPACITY) + f64::from(ink) * OPACITY).round() as u8
+                };
                 pixels
-                    .flat_map(|(pixel, inked)| std::array::from_fn::<u8, 3, _>(|c| if inked { over(pixel[c], ink[c]) } else { pixel[c] }))
+                    .flat_map(|(pixel, inked)| {
+                        std::array::from_fn::<u8, 3, _>(|c| {
+                            if inked { over(pixel[c], ink[c]) } else { pixel[c] }
+                        })
+                    })
                     .collect()
             }
             // Glass with a sixteenth of the tissue's shade: no two pixels alike, and nothing to see.
-            None if self == Self::White => tile.iter().map(|level| 248 - (255 - level) / 16).collect(),
+            None if self == Self::White => {
+                tile.iter().map(|level| 248 - (255 - level) / 16).collect()
+            }
             None => {
-                let image = RgbImage::from_raw(side as u32, side as u32, tile.to_vec()).expect("a tile's bytes");
+                let image = RgbImage::from_raw(side as u32, side as u32, tile.to_vec())
+                    .expect("a tile's bytes");
                 imageops::blur(&image, side as f32 / 32.0).into_raw()
             }
         }
@@ -83,7 +93,9 @@ fn stroke(side: usize) -> impl Iterator<Item = bool> {
 
 /// The tile with most tissue of a domain: what is spoiled, and whose style the domain before it takes.
 pub fn showpiece(model: &Model, domain: &Domain) -> usize {
-    let tissue = |&index: &usize| model.tissue(&domain.tiles[index].tile).into_iter().filter(|&tissue| tissue).count();
+    let tissue = |&index: &usize| {
+        model.tissue(&domain.tiles[index].tile).into_iter().filter(|&tissue| tissue).count()
+    };
     (0..domain.tiles.len()).max_by_key(tissue).expect("a domain has tiles")
 }
 
@@ -93,19 +105,35 @@ pub fn measure(model: &mut Model, domains: &[Domain], args: &EvaluateArgs) -> Re
         return Ok(Vec::new());
     }
     let shown: Vec<usize> = domains.iter().map(|domain| showpiece(model, domain)).collect();
-    let references: Vec<Reference> =
-        (1..=domains.len()).map(|d| d % domains.len()).map(|d| Reference::of(&domains[d], &[shown[d]])).collect();
-    let clean: Vec<&Encoded> = domains.iter().zip(&shown).map(|(domain, &tile)| &domain.tiles[tile]).collect();
+    let references: Vec<Reference> = (1..=domains.len())
+        .map(|d| d % domains.len())
+        .map(|d| Reference::of(&domains[d], &[shown[d]]))
+        .collect();
+    let clean: Vec<&Encoded> =
+        domains.iter().zip(&shown).map(|(domain, &tile)| &domain.tiles[tile]).collect();
     let side = model.synth.geometry().image_size();
     let mut failures = Vec::new();
     for kind in Kind::ALL {
-        let spoiled = model.encode(clean.iter().map(|clean| kind.spoil(&clean.tile, side)).collect())?;
+        let spoiled =
+            model.encode(clean.iter().map(|clean| kind.spoil(&clean.tile, side)).collect())?;
         for &method in &args.methods {
             let cases: Vec<Case> = (0..domains.len())
                 .into_par_iter()
                 .map(|d| {
-                    let made = |content: &Encoded| method.apply(&model.synth, content, &references[d], &mut draws(args.seed, STREAM, d));
-                    Case { before: &spoiled[d].tile, after: made(&spoiled[d]), of_clean: made(clean[d]), side }
+                    let made = |content: &Encoded| {
+                        method.apply(
+                            &model.synth,
+                            content,
+                            &references[d],
+                            &mut draws(args.seed, STREAM, d),
+                        )
+                    };
+                    Case {
+                        before: &spoiled[d].tile,
+                        after: made(&spoiled[d]),
+                        of_clean: made(clean[d]),
+                        side,
+                    }
                 })
                 .collect();
             let over = |of: fn(&Case) -> f64| mean(cases.iter().map(of));
@@ -135,16 +163,40 @@ struct Case<'a> {
 impl Case<'_> {
     /// Of all that the ink changed in the variant, the share under the stroke. NaN where it changed nothing.
     fn ink_in_place(&self) -> f64 {
-        let change = |(a, b): (&[u8; 3], &[u8; 3])| (0..3).map(|c| f64::from(a[c].abs_diff(b[c]))).sum::<f64>();
-        let changes: Vec<f64> = self.after.as_chunks::<3>().0.iter().zip(self.of_clean.as_chunks::<3>().0).map(change).collect();
-        let inside: f64 = changes.iter().zip(stroke(self.side)).filter(|(_, inked)| *inked).map(|(change, _)| change).sum();
+        let change = |(a, b): (&[u8; 3], &[u8; 3])| {
+            (0..3).map(|c| f64::from(a[c].abs_diff(b[c]))).sum::<f64>()
+        };
+        let changes: Vec<f64> = self
+            .after
+            .as_chunks::<3>()
+            .0
+            .iter()
+            .zip(self.of_clean.as_chunks::<3>().0)
+            .map(change)
+            .collect();
+        let inside: f64 = changes
+            .iter()
+            .zip(stroke(self.side))
+            .filter(|(_, inked)| *inked)
+            .map(|(change, _)| change)
+            .sum();
         inside / changes.iter().sum::<f64>()
     }
 
     /// Mean absolute change of the stroke's values.
     fn ink_change(&self) -> f64 {
-        let pixels = self.after.as_chunks::<3>().0.iter().zip(self.before.as_chunks::<3>().0).zip(stroke(self.side));
-        mean(pixels.filter(|(_, inked)| *inked).flat_map(|((a, b), _)| (0..3).map(|c| f64::from(a[c].abs_diff(b[c])))))
+        let pixels = self
+            .after
+            .as_chunks::<3>()
+            .0
+            .iter()
+            .zip(self.before.as_chunks::<3>().0)
+            .zip(stroke(self.side));
+        mean(
+            pixels
+                .filter(|(_, inked)| *inked)
+                .flat_map(|((a, b), _)| (0..3).map(|c| f64::from(a[c].abs_diff(b[c])))),
+        )
     }
 }
 
@@ -164,7 +216,9 @@ mod tests {
     fn ink_lies_under_the_stroke_and_nowhere_else() {
         let tile: Vec<u8> = (0..32 * 32 * 3).map(|i| (120 + i % 90) as u8).collect();
         let inked = Kind::BlueInk.spoil(&tile, 32);
-        for ((before, after), under) in tile.as_chunks::<3>().0.iter().zip(inked.as_chunks::<3>().0).zip(stroke(32)) {
+        for ((before, after), under) in
+            tile.as_chunks::<3>().0.iter().zip(inked.as_chunks::<3>().0).zip(stroke(32))
+        {
             assert_eq!(before != after, under);
         }
         let share = stroke(32).filter(|inked| *inked).count() as f64 / 1024.0;

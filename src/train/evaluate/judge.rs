@@ -34,7 +34,12 @@ pub struct Opinion {
 impl Judge {
     pub fn train(split: &Split, domains: usize, args: &EvaluateArgs) -> Result<Self> {
         let classifier = Classifier::init(Architecture::Small, domains, args.seed, Device::Cpu);
-        let config = FitConfig { learning_rate: LEARNING_RATE, epochs: args.classifier_epochs, batch: BATCH, seed: args.seed };
+        let config = FitConfig {
+            learning_rate: LEARNING_RATE,
+            epochs: args.classifier_epochs,
+            batch: BATCH,
+            seed: args.seed,
+        };
         fit(&classifier, &split.training, &split.validation, &config, None)?;
         let report = JudgeReport {
             trained_on: split.trained_on.clone(),
@@ -42,7 +47,11 @@ impl Judge {
             held_out_tiles: split.held_out.len(),
             accuracy: 0.0,
             confusion: vec![vec![0; domains]; domains],
-            judged_tiles: split.judged.iter().map(|judged| judged.iter().filter(|judged| **judged).count()).collect(),
+            judged_tiles: split
+                .judged
+                .iter()
+                .map(|judged| judged.iter().filter(|judged| **judged).count())
+                .collect(),
         };
         let mut judge = Self { classifier, side: split.training.side, domains, report };
         let pixels: Vec<&[u8]> = split.held_out.pixels.iter().map(Vec::as_slice).collect();
@@ -55,19 +64,42 @@ impl Judge {
     }
 
     /// Of the variants of `from`'s tiles in styles of `to`.
-    pub fn compare(&self, from: &Domain, to: &Domain, domains: &[Domain], variants: &[Vec<u8>]) -> Result<Opinion> {
-        let asked: Vec<&[u8]> = variants.iter().zip(&from.judged).filter(|(_, judged)| **judged).map(|(tile, _)| tile.as_slice()).collect();
-        let real: Vec<&[u8]> =
-            to.tiles.iter().zip(&to.judged).filter(|(_, judged)| **judged).map(|(tile, _)| tile.tile.as_slice()).collect();
+    pub fn compare(
+        &self,
+        from: &Domain,
+        to: &Domain,
+        domains: &[Domain],
+        variants: &[Vec<u8>],
+    ) -> Result<Opinion> {
+        let asked: Vec<&[u8]> = variants
+            .iter()
+            .zip(&from.judged)
+            .filter(|(_, judged)| **judged)
+            .map(|(tile, _)| tile.as_slice())
+            .collect();
+        let real: Vec<&[u8]> = to
+            .tiles
+            .iter()
+            .zip(&to.judged)
+            .filter(|(_, judged)| **judged)
+            .map(|(tile, _)| tile.tile.as_slice())
+            .collect();
         let (made, real) = (self.features(&asked)?, self.features(&real)?);
         let known = |value: f64| value.is_finite().then_some(value);
         let taken = self.taken(&asked)?;
-        let share = |of: &Domain| taken.iter().filter(|&&taken| domains[taken].name == of.name).count() as f64 / taken.len() as f64;
+        let share = |of: &Domain| {
+            taken.iter().filter(|&&taken| domains[taken].name == of.name).count() as f64
+                / taken.len() as f64
+        };
         let (target, source) = (share(to), share(from));
         Ok(Opinion {
             frechet: known(frechet_distance(made.view(), real.view())),
             kid: known(kernel_distance(made.view(), real.view())),
-            taken_for: (!taken.is_empty()).then_some(TakenFor { target, source, other: 1.0 - target - source }),
+            taken_for: (!taken.is_empty()).then_some(TakenFor {
+                target,
+                source,
+                other: 1.0 - target - source,
+            }),
         })
     }
 
@@ -75,9 +107,15 @@ impl Judge {
     fn taken(&self, tiles: &[&[u8]]) -> Result<Vec<usize>> {
         let mut taken = Vec::new();
         for batch in tiles.chunks(BATCH) {
-            let logits = tch::no_grad(|| self.classifier.logits(&input(batch, self.side, Device::Cpu), false));
+            let logits = tch::no_grad(|| {
+                self.classifier.logits(&input(batch, self.side, Device::Cpu), false)
+            });
             let logits = Vec::<f32>::try_from(logits.to_kind(Kind::Float).reshape([-1]))?;
-            let best = |row: &[f32]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).expect("at least two domains");
+            let best = |row: &[f32]| {
+                (0..row.len())
+                    .max_by(|&a, &b| row[a].total_cmp(&row[b]))
+                    .expect("at least two domains")
+            };
             taken.extend(logits.chunks_exact(self.domains).map(best));
         }
         Ok(taken)

@@ -42,7 +42,15 @@ pub enum Method {
 }
 
 impl Method {
-    pub const ALL: [Self; 7] = [Self::Vit, Self::ColorMatch, Self::Tone, Self::Reinhard, Self::Macenko, Self::HedJitter, Self::Identity];
+    pub const ALL: [Self; 7] = [
+        Self::Vit,
+        Self::ColorMatch,
+        Self::Tone,
+        Self::Reinhard,
+        Self::Macenko,
+        Self::HedJitter,
+        Self::Identity,
+    ];
 
     /// As on the command line and in tables.
     pub fn name(self) -> String {
@@ -50,15 +58,30 @@ impl Method {
     }
 
     /// `content` as this method makes it look like `reference`; `[H, W, 3] u8`.
-    pub fn apply(self, synth: &Synthesiser, content: &Encoded, reference: &Reference, rng: &mut ChaCha8Rng) -> Vec<u8> {
+    pub fn apply(
+        self,
+        synth: &Synthesiser,
+        content: &Encoded,
+        reference: &Reference,
+        rng: &mut ChaCha8Rng,
+    ) -> Vec<u8> {
         let tile = &content.tile;
         let mut out = vec![0; tile.len()];
         match self {
-            Self::Vit => synth.broadcast(&content.anatomy, &reference.style.0, &mut synth.scratch(), &mut out),
-            Self::ColorMatch => color_match(tile, &ChannelStats::from_tile(tile), &reference.color, &mut out),
+            Self::Vit => synth.broadcast(
+                &content.anatomy,
+                &reference.style.0,
+                &mut synth.scratch(),
+                &mut out,
+            ),
+            Self::ColorMatch => {
+                color_match(tile, &ChannelStats::from_tile(tile), &reference.color, &mut out)
+            }
             Self::Tone => return toned_pixels(tile, &reference.pixels, TONE_SHARE, TONE_SIGMA),
             Self::Reinhard => reinhard(tile, &reference.lab, &mut out),
-            Self::Macenko => macenko(tile, Stain::of(tile).as_ref(), reference.stain.as_ref(), &mut out),
+            Self::Macenko => {
+                macenko(tile, Stain::of(tile).as_ref(), reference.stain.as_ref(), &mut out)
+            }
             Self::HedJitter => hed_jitter(tile, HED_SIGMA, rng, &mut out),
             Self::Identity => out.copy_from_slice(tile),
         }
@@ -79,9 +102,15 @@ pub struct Reference {
 impl Reference {
     /// Of some of a domain's tiles: the mean of their styles, and the statistics of all their pixels.
     pub fn of(domain: &Domain, tiles: &[usize]) -> Self {
-        let pixels = tiles.iter().map(|&tile| domain.tiles[tile].tile.as_slice()).collect::<Vec<_>>().concat();
+        let pixels = tiles
+            .iter()
+            .map(|&tile| domain.tiles[tile].tile.as_slice())
+            .collect::<Vec<_>>()
+            .concat();
         Self {
-            style: styles::mean(&tiles.iter().map(|&tile| domain.styles[tile].clone()).collect::<Vec<_>>()),
+            style: styles::mean(
+                &tiles.iter().map(|&tile| domain.styles[tile].clone()).collect::<Vec<_>>(),
+            ),
             pixels: pixels.chunks_exact(3).step_by(tiles.len()).flatten().copied().collect(),
             color: ChannelStats::from_tile(&pixels),
             lab: LabStats::of(&pixels),

@@ -141,24 +141,46 @@ impl EvaluateArgs {
 }
 
 /// The tiles of every domain, encoded, with the styles that they lend; and where they were cut.
-fn domains(model: &mut Model, dataset: &Dataset, args: &EvaluateArgs) -> Result<(Vec<Domain>, Vec<Vec<Sampled>>)> {
+fn domains(
+    model: &mut Model,
+    dataset: &Dataset,
+    args: &EvaluateArgs,
+) -> Result<(Vec<Domain>, Vec<Vec<Sampled>>)> {
     let (mut domains, mut all) = (Vec::new(), Vec::new());
     for (domain, name) in dataset.domains.iter().enumerate() {
         let sampled = sample_tiles(model, dataset, domain, args.per_domain, 0.0, args.seed)?;
         ensure!(!sampled.is_empty(), "domain {name} has no tiles");
         if sampled.len() < args.per_domain {
-            tracing::warn!("domain {name} has {} tiles, fewer than --per-domain {}: all are used", sampled.len(), args.per_domain);
+            tracing::warn!(
+                "domain {name} has {} tiles, fewer than --per-domain {}: all are used",
+                sampled.len(),
+                args.per_domain
+            );
         }
         let tiles = model.encode(sampled.iter().map(|sampled| sampled.tile.clone()).collect())?;
         let lent: Vec<(usize, Style)> = tiles
             .par_iter()
             .map(|tile| {
                 let patches = styles::representatives(model, tile, args.style_tokens);
-                (patches[0], styles::mean(&patches.iter().map(|&patch| styles::style_of(model, tile, patch)).collect::<Vec<_>>()))
+                (
+                    patches[0],
+                    styles::mean(
+                        &patches
+                            .iter()
+                            .map(|&patch| styles::style_of(model, tile, patch))
+                            .collect::<Vec<_>>(),
+                    ),
+                )
             })
             .collect();
         let (patches, styles) = lent.into_iter().unzip();
-        domains.push(Domain { name: name.clone(), judged: vec![false; tiles.len()], tiles, patches, styles });
+        domains.push(Domain {
+            name: name.clone(),
+            judged: vec![false; tiles.len()],
+            tiles,
+            patches,
+            styles,
+        });
         all.push(sampled);
     }
     Ok((domains, all))
@@ -177,7 +199,10 @@ fn train_judge(
     match held.split(args)? {
         Ok(split) => {
             let judge = Judge::train(&split, domains.len(), args)?;
-            domains.iter_mut().zip(split.judged).for_each(|(domain, judged)| domain.judged = judged);
+            domains
+                .iter_mut()
+                .zip(split.judged)
+                .for_each(|(domain, judged)| domain.judged = judged);
             took("training the classifier of domains", clock);
             Ok((Some(judge), None))
         }
@@ -188,9 +213,15 @@ fn train_judge(
     }
 }
 
-fn measure(model: &mut Model, domains: &[Domain], judge: Option<&Judge>, args: &EvaluateArgs) -> Result<Report> {
+fn measure(
+    model: &mut Model,
+    domains: &[Domain],
+    judge: Option<&Judge>,
+    args: &EvaluateArgs,
+) -> Result<Report> {
     let clock = Instant::now();
-    let (reconstruction, own_edges): (Vec<_>, Vec<_>) = domains.iter().map(|domain| reconstruction::reconstruct(model, domain)).unzip();
+    let (reconstruction, own_edges): (Vec<_>, Vec<_>) =
+        domains.iter().map(|domain| reconstruction::reconstruct(model, domain)).unzip();
     took("reconstructions and ceilings", clock);
     let clock = Instant::now();
     let compared = pairs::compare(model, domains, judge, args)?;
@@ -210,7 +241,11 @@ fn measure(model: &mut Model, domains: &[Domain], judge: Option<&Judge>, args: &
         reconstruction,
         mean: pairs::summary(&compared),
         diversity,
-        block_edges: domains.iter().enumerate().map(|(i, domain)| edges(domain, own_edges[i], i, &compared, args)).collect(),
+        block_edges: domains
+            .iter()
+            .enumerate()
+            .map(|(i, domain)| edges(domain, own_edges[i], i, &compared, args))
+            .collect(),
         pairs: compared.into_iter().map(|compared| compared.pair).collect(),
         judge: judge.map(|judge| judge.report.clone()),
         no_judge: None,
@@ -219,34 +254,63 @@ fn measure(model: &mut Model, domains: &[Domain], judge: Option<&Judge>, args: &
 }
 
 /// Of a domain's own tiles, of their reconstructions, and of their variants in all other styles.
-fn edges(domain: &Domain, [real, reconstruction]: [BlockEdges; 2], index: usize, compared: &[Compared], args: &EvaluateArgs) -> Edges {
+fn edges(
+    domain: &Domain,
+    [real, reconstruction]: [BlockEdges; 2],
+    index: usize,
+    compared: &[Compared],
+    args: &EvaluateArgs,
+) -> Edges {
     let of = |method: &Method| {
         let mut sum = BlockEdges::default();
-        compared.iter().filter(|compared| compared.from == index).for_each(|compared| sum.merge(&compared.edges[method]));
+        compared
+            .iter()
+            .filter(|compared| compared.from == index)
+            .for_each(|compared| sum.merge(&compared.edges[method]));
         (*method, sum.ratio())
     };
-    let variants = if compared.is_empty() { BTreeMap::new() } else { args.methods.iter().map(of).collect() };
-    Edges { domain: domain.name.clone(), real: real.ratio(), reconstruction: reconstruction.ratio(), variants }
+    let variants =
+        if compared.is_empty() { BTreeMap::new() } else { args.methods.iter().map(of).collect() };
+    Edges {
+        domain: domain.name.clone(),
+        real: real.ratio(),
+        reconstruction: reconstruction.ratio(),
+        variants,
+    }
 }
 
 /// `--json` and `--html`.
-fn write(args: &EvaluateArgs, model: &mut Model, domains: &[Domain], report: &Report) -> Result<()> {
+fn write(
+    args: &EvaluateArgs,
+    model: &mut Model,
+    domains: &[Domain],
+    report: &Report,
+) -> Result<()> {
     let cannot = |path: &PathBuf| format!("cannot write {}", path.display());
     if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_string_pretty(report)?).with_context(|| cannot(path))?;
+        std::fs::write(path, serde_json::to_string_pretty(report)?)
+            .with_context(|| cannot(path))?;
     }
     if let Some(path) = &args.html {
         let pictures = pictures::draw(model, domains, args)?;
-        std::fs::write(path, page::render(&model.bundle.manifest, report, &pictures)).with_context(|| cannot(path))?;
+        std::fs::write(path, page::render(&model.bundle.manifest, report, &pictures))
+            .with_context(|| cannot(path))?;
     }
     Ok(())
 }
 
 /// `--record`. Of the pairs a bundle keeps the model and the baseline that the server offers; of failures nothing.
-fn record(args: &EvaluateArgs, model: &mut Model, dataset: &Dataset, report: &Report) -> Result<()> {
+fn record(
+    args: &EvaluateArgs,
+    model: &mut Model,
+    dataset: &Dataset,
+    report: &Report,
+) -> Result<()> {
     let mut kept = report.clone();
     kept.failures.clear();
-    kept.pairs.iter_mut().for_each(|pair| pair.methods.retain(|method, _| [Method::Vit, Method::ColorMatch].contains(method)));
+    kept.pairs.iter_mut().for_each(|pair| {
+        pair.methods.retain(|method, _| [Method::Vit, Method::ColorMatch].contains(method))
+    });
     let samples = samples::png(&samples::render(model, dataset, args.seed)?)?;
     rewrite(&args.on.bundle, |editor: &mut BundleEditor| -> Result<()> {
         editor.manifest.quality = serde_json::to_value(&kept)?;

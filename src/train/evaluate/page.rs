@@ -18,20 +18,35 @@ pub fn render(manifest: &Manifest, report: &Report, pictures: &Pictures) -> Stri
     if let Some(methods) = table::methods(report) {
         body.push(section("Methods", &[html(&methods)]));
     }
-    let matrices: Vec<String> = pictures.matrices.iter().map(|(method, png)| figure(&title_of(*method), png, report)).collect();
+    let matrices: Vec<String> = pictures
+        .matrices
+        .iter()
+        .map(|(method, png)| figure(&title_of(*method), png, report))
+        .collect();
     body.push(section("Every domain in every stain", &matrices));
     if !pictures.strips.is_empty() {
-        let methods: Vec<String> = pictures.matrices.iter().map(|(method, _)| method.name()).collect();
-        let columns = format!("<p>From left to right: the tile as it came, {}.</p>", methods.join(", "));
+        let methods: Vec<String> =
+            pictures.matrices.iter().map(|(method, _)| method.name()).collect();
+        let columns =
+            format!("<p>From left to right: the tile as it came, {}.</p>", methods.join(", "));
         let strips = pictures.strips.iter().map(|(kind, png)| picture(kind.name(), png));
-        let parts: Vec<String> = std::iter::once(columns).chain(strips).chain([html(&table::failures(report))]).collect();
+        let parts: Vec<String> = std::iter::once(columns)
+            .chain(strips)
+            .chain([html(&table::failures(report))])
+            .collect();
         body.push(section("White, ink, blur", &parts));
     }
     if let Some(confusion) = table::confusion(report) {
-        body.push(section("What the classifier of domains takes real tiles for", &[html(&confusion)]));
+        body.push(section(
+            "What the classifier of domains takes real tiles for",
+            &[html(&confusion)],
+        ));
     }
     if !report.pairs.is_empty() {
-        body.push(format!("<section><details><summary>Every pair of domains</summary>{}</details></section>", html(&table::pairs(report))));
+        body.push(format!(
+            "<section><details><summary>Every pair of domains</summary>{}</details></section>",
+            html(&table::pairs(report))
+        ));
     }
     FRAME.replace("{{title}}", &escape(&title)).replace("{{body}}", &body.join("\n"))
 }
@@ -41,8 +56,10 @@ fn title_of(method: Method) -> String {
 }
 
 fn figure(title: &str, png: &[u8], report: &Report) -> String {
-    let domains: Vec<&str> = report.reconstruction.iter().map(|figures| figures.domain.as_str()).collect();
-    let order = format!("{title}. Rows: tissue of {0}; columns: the stain of the same", domains.join(", "));
+    let domains: Vec<&str> =
+        report.reconstruction.iter().map(|figures| figures.domain.as_str()).collect();
+    let order =
+        format!("{title}. Rows: tissue of {0}; columns: the stain of the same", domains.join(", "));
     picture(&order, png)
 }
 
@@ -60,12 +77,20 @@ fn section(title: &str, parts: &[String]) -> String {
 
 fn html(table: &Table) -> String {
     let row = |cells: &[String], tag: &str| {
-        let cells: String = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
+        let cells: String =
+            cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
         format!("<tr>{cells}</tr>")
     };
     let rows: String = table.rows.iter().map(|cells| row(cells, "td")).collect();
-    let note = if table.note.is_empty() { String::new() } else { format!("<p>{}</p>", escape(&table.note)) };
-    format!("<div class=\"wide\"><table><thead>{}</thead><tbody>{rows}</tbody></table></div>{note}", row(&table.head, "th"))
+    let note = if table.note.is_empty() {
+        String::new()
+    } else {
+        format!("<p>{}</p>", escape(&table.note))
+    };
+    format!(
+        "<div class=\"wide\"><table><thead>{}</thead><tbody>{rows}</tbody></table></div>{note}",
+        row(&table.head, "th")
+    )
 }
 
 /// Names of domains come from folders.

@@ -23,7 +23,12 @@ pub struct Compared {
 }
 
 /// All pairs of different domains, the first domain's first.
-pub fn compare(model: &mut Model, domains: &[Domain], judge: Option<&Judge>, args: &EvaluateArgs) -> Result<Vec<Compared>> {
+pub fn compare(
+    model: &mut Model,
+    domains: &[Domain],
+    judge: Option<&Judge>,
+    args: &EvaluateArgs,
+) -> Result<Vec<Compared>> {
     let mut compared = Vec::new();
     for from in 0..domains.len() {
         let spread = anatomy_spread(&domains[from].tiles);
@@ -51,17 +56,25 @@ impl Job<'_> {
         let stream = (self.from * self.domains.len() + self.to) as u64;
         let mut rng = ChaCha8Rng::seed_from_u64(self.args.seed);
         rng.set_stream(stream);
-        let references: Vec<Reference> = from.tiles.iter().map(|_| Reference::draw(to, self.args.style_tiles, &mut rng)).collect();
+        let references: Vec<Reference> = from
+            .tiles
+            .iter()
+            .map(|_| Reference::draw(to, self.args.style_tiles, &mut rng))
+            .collect();
         let distance_before = histogram(&from.tiles).wasserstein(&histogram(&to.tiles));
         let (mut methods, mut edges) = (BTreeMap::new(), BTreeMap::new());
         for &method in &self.args.methods {
             let synth = &model.synth;
-            let made = from
-                .tiles
-                .par_iter()
-                .zip(&references)
-                .enumerate()
-                .map(|(tile, (content, reference))| method.apply(synth, content, reference, &mut draws(self.args.seed, stream, tile)));
+            let made = from.tiles.par_iter().zip(&references).enumerate().map(
+                |(tile, (content, reference))| {
+                    method.apply(
+                        synth,
+                        content,
+                        reference,
+                        &mut draws(self.args.seed, stream, tile),
+                    )
+                },
+            );
             let variants = made.collect();
             let (scores, grid) = self.score(model, method, variants, distance_before)?;
             methods.insert(method, scores);
@@ -72,7 +85,13 @@ impl Job<'_> {
     }
 
     /// One method's figures for this pair, and the edges of its variants.
-    fn score(&self, model: &mut Model, method: Method, variants: Vec<Vec<u8>>, distance_before: f64) -> Result<(Scores, BlockEdges)> {
+    fn score(
+        &self,
+        model: &mut Model,
+        method: Method,
+        variants: Vec<Vec<u8>>,
+        distance_before: f64,
+    ) -> Result<(Scores, BlockEdges)> {
         let (from, to) = (&self.domains[self.from], &self.domains[self.to]);
         let geometry = model.synth.geometry();
         let (side, patch) = (geometry.image_size(), geometry.patch_size());
@@ -88,7 +107,8 @@ impl Job<'_> {
         let mut made = ColorHistogram::default();
         variants.iter().for_each(|variant| made.add(variant));
         let distance = made.wasserstein(&histogram(&to.tiles));
-        let opinion = self.judge.map(|judge| judge.compare(from, to, self.domains, &variants)).transpose()?;
+        let opinion =
+            self.judge.map(|judge| judge.compare(from, to, self.domains, &variants)).transpose()?;
         tracing::debug!("{} → {}, {}", from.name, to.name, method.name());
         let scores = Scores {
             distance,
@@ -116,7 +136,8 @@ fn drift(model: &mut Model, tiles: &[Encoded], variants: Vec<Vec<u8>>) -> Result
     let (contents, variants): (Vec<&Encoded>, Vec<Vec<u8>>) = changed.unzip();
     let encoded = model.encode(variants)?;
     let squares = contents.iter().zip(&encoded).map(|(content, variant)| {
-        let differences = content.anatomy.iter().zip(&variant.anatomy).map(|(a, b)| f64::from(a - b).powi(2));
+        let differences =
+            content.anatomy.iter().zip(&variant.anatomy).map(|(a, b)| f64::from(a - b).powi(2));
         differences.sum::<f64>() / content.anatomy.len() as f64
     });
     Ok(squares.sum::<f64>() / tiles.len() as f64)
@@ -127,7 +148,8 @@ fn anatomy_spread(tiles: &[Encoded]) -> f64 {
     let (count, numbers) = (tiles.len() as f64, tiles[0].anatomy.len());
     let variance = |i: usize| {
         let mean = tiles.iter().map(|tile| f64::from(tile.anatomy[i])).sum::<f64>() / count;
-        tiles.iter().map(|tile| (f64::from(tile.anatomy[i]) - mean).powi(2)).sum::<f64>() / (count - 1.0)
+        tiles.iter().map(|tile| (f64::from(tile.anatomy[i]) - mean).powi(2)).sum::<f64>()
+            / (count - 1.0)
     };
     2.0 * (0..numbers).map(variance).sum::<f64>() / numbers as f64
 }
@@ -138,10 +160,18 @@ pub fn summary(compared: &[Compared]) -> Option<Summary> {
     let distance_before = mean(compared.iter().map(|compared| compared.pair.distance_before));
     let over = |method: &Method| {
         let each = || compared.iter().map(|compared| &compared.pair.methods[method]);
-        let some = |of: fn(&Scores) -> Option<f64>| Some(mean(each().filter_map(of))).filter(|mean| mean.is_finite());
+        let some = |of: fn(&Scores) -> Option<f64>| {
+            Some(mean(each().filter_map(of))).filter(|mean| mean.is_finite())
+        };
         let distance = mean(each().map(|scores| scores.distance));
-        let share = |of: fn(&TakenFor) -> f64| mean(each().filter_map(|scores| scores.taken_for.as_ref()).map(of));
-        let taken = TakenFor { target: share(|t| t.target), source: share(|t| t.source), other: share(|t| t.other) };
+        let share = |of: fn(&TakenFor) -> f64| {
+            mean(each().filter_map(|scores| scores.taken_for.as_ref()).map(of))
+        };
+        let taken = TakenFor {
+            target: share(|t| t.target),
+            source: share(|t| t.source),
+            other: share(|t| t.other),
+        };
         Scores {
             distance,
             left: distance / distance_before,
@@ -153,7 +183,10 @@ pub fn summary(compared: &[Compared]) -> Option<Summary> {
             taken_for: taken.target.is_finite().then_some(taken),
         }
     };
-    Some(Summary { distance_before, methods: first.pair.methods.keys().map(|method| (*method, over(method))).collect() })
+    Some(Summary {
+        distance_before,
+        methods: first.pair.methods.keys().map(|method| (*method, over(method))).collect(),
+    })
 }
 
 /// NaN of nothing.

@@ -24,7 +24,8 @@ pub struct Pictures {
 
 pub fn draw(model: &mut Model, domains: &[Domain], args: &EvaluateArgs) -> Result<Pictures> {
     let shown: Vec<usize> = domains.iter().map(|domain| showpiece(model, domain)).collect();
-    let references: Vec<Reference> = domains.iter().zip(&shown).map(|(domain, &tile)| Reference::of(domain, &[tile])).collect();
+    let references: Vec<Reference> =
+        domains.iter().zip(&shown).map(|(domain, &tile)| Reference::of(domain, &[tile])).collect();
     let mut matrices = Vec::new();
     for &method in &args.methods {
         let rows = domains.iter().zip(&shown).enumerate().map(|(row, (domain, &tile))| {
@@ -33,7 +34,12 @@ pub fn draw(model: &mut Model, domains: &[Domain], args: &EvaluateArgs) -> Resul
                 if method == Method::Vit && row == column {
                     return reconstruction(model, content);
                 }
-                method.apply(&model.synth, content, &references[column], &mut draws(args.seed, STREAM + column as u64, row))
+                method.apply(
+                    &model.synth,
+                    content,
+                    &references[column],
+                    &mut draws(args.seed, STREAM + column as u64, row),
+                )
             };
             (0..domains.len()).map(cell).collect()
         });
@@ -43,9 +49,18 @@ pub fn draw(model: &mut Model, domains: &[Domain], args: &EvaluateArgs) -> Resul
     if let [first, _, ..] = domains {
         let side = model.synth.geometry().image_size();
         for kind in Kind::ALL {
-            let spoiled = model.encode(vec![kind.spoil(&first.tiles[shown[0]].tile, side)])?.remove(0);
-            let by = |method: &Method| method.apply(&model.synth, &spoiled, &references[1], &mut draws(args.seed, STREAM, 0));
-            let row = std::iter::once(spoiled.tile.clone()).chain(args.methods.iter().map(by)).collect();
+            let spoiled =
+                model.encode(vec![kind.spoil(&first.tiles[shown[0]].tile, side)])?.remove(0);
+            let by = |method: &Method| {
+                method.apply(
+                    &model.synth,
+                    &spoiled,
+                    &references[1],
+                    &mut draws(args.seed, STREAM, 0),
+                )
+            };
+            let row =
+                std::iter::once(spoiled.tile.clone()).chain(args.methods.iter().map(by)).collect();
             strips.push((kind, png(&grid(&[row], model))?));
         }
     }
@@ -54,7 +69,12 @@ pub fn draw(model: &mut Model, domains: &[Domain], args: &EvaluateArgs) -> Resul
 
 fn reconstruction(model: &Model, content: &Encoded) -> Vec<u8> {
     let mut out = vec![0; content.tile.len()];
-    model.synth.aligned(&content.anatomy, &content.characteristics, &mut model.synth.scratch(), &mut out);
+    model.synth.aligned(
+        &content.anatomy,
+        &content.characteristics,
+        &mut model.synth.scratch(),
+        &mut out,
+    );
     out
 }
 
@@ -66,7 +86,12 @@ fn grid(rows: &[Vec<Vec<u8>>], model: &Model) -> RgbImage {
     for (y, row) in rows.iter().enumerate() {
         for (x, tile) in row.iter().enumerate() {
             let tile = RgbImage::from_raw(side, side, tile.clone()).expect("a tile's bytes");
-            imageops::replace(&mut canvas, &tile, x as i64 * i64::from(side + GAP), y as i64 * i64::from(side + GAP));
+            imageops::replace(
+                &mut canvas,
+                &tile,
+                x as i64 * i64::from(side + GAP),
+                y as i64 * i64::from(side + GAP),
+            );
         }
     }
     canvas

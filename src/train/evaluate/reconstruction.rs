@@ -16,20 +16,37 @@ pub fn reconstruct(model: &Model, domain: &Domain) -> (Reconstruction, [BlockEdg
         .map(|index| {
             let encoded = &domain.tiles[index];
             let mut out = vec![0; geometry.tile_bytes()];
-            model.synth.aligned(&encoded.anatomy, &encoded.characteristics, &mut model.synth.scratch(), &mut out);
+            model.synth.aligned(
+                &encoded.anatomy,
+                &encoded.characteristics,
+                &mut model.synth.scratch(),
+                &mut out,
+            );
             let edges = [&encoded.tile, &out].map(|tile| {
                 let mut edges = BlockEdges::default();
                 edges.add(tile, side, patch);
                 edges
             });
             let ceilings = ceilings(model, domain, index);
-            ([psnr(&encoded.tile, &out), ssim(&encoded.tile, &out, side, side), ceilings[0], ceilings[1], ceilings[2]], edges)
+            (
+                [
+                    psnr(&encoded.tile, &out),
+                    ssim(&encoded.tile, &out, side, side),
+                    ceilings[0],
+                    ceilings[1],
+                    ceilings[2],
+                ],
+                edges,
+            )
         })
         .collect();
-    let mean = |of: usize| parts.iter().map(|(scores, _)| scores[of]).sum::<f64>() / parts.len() as f64;
+    let mean =
+        |of: usize| parts.iter().map(|(scores, _)| scores[of]).sum::<f64>() / parts.len() as f64;
     let ceiling = |of: usize| Some(mean(of)).filter(|ceiling| ceiling.is_finite());
     let mut edges = [BlockEdges::default(); 2];
-    parts.iter().for_each(|(_, part)| edges.iter_mut().zip(part).for_each(|(sum, part)| sum.merge(part)));
+    parts
+        .iter()
+        .for_each(|(_, part)| edges.iter_mut().zip(part).for_each(|(sum, part)| sum.merge(part)));
     let figures = Reconstruction {
         domain: domain.name.clone(),
         psnr_db: mean(0),
@@ -46,8 +63,20 @@ pub fn reconstruct(model: &Model, domain: &Domain) -> (Reconstruction, [BlockEdg
 fn ceilings(model: &Model, domain: &Domain, index: usize) -> [f64; 3] {
     let Encoded { tile, .. } = &domain.tiles[index];
     let manifest = &model.bundle.manifest;
-    let of = |kind| rank_ceiling_psnr(tile, &manifest.geometry, manifest.pixel_order, &manifest.normalisation, kind);
+    let of = |kind| {
+        rank_ceiling_psnr(
+            tile,
+            &manifest.geometry,
+            manifest.pixel_order,
+            &manifest.normalisation,
+            kind,
+        )
+    };
     let next = (index + 1) % domain.tiles.len();
     let foreign = Ceiling::Foreign { tile: &domain.tiles[next].tile, patch: domain.patches[next] };
-    [of(Ceiling::PerPatch), of(Ceiling::Shared), if next == index { f64::INFINITY } else { of(foreign) }]
+    [
+        of(Ceiling::PerPatch),
+        of(Ceiling::Shared),
+        if next == index { f64::INFINITY } else { of(foreign) },
+    ]
 }

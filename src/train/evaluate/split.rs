@@ -61,41 +61,71 @@ impl Held<'_> {
         let other = &Dataset::open(folder, &Selection::default())?;
         let same_folder = std::fs::canonicalize(&args.on.data)? == std::fs::canonicalize(folder)?;
         let folder = folder.display();
-        let evaluated = |source: &Source| same_folder && self.dataset.sources.iter().any(|held| held.path == source.path);
+        let evaluated = |source: &Source| {
+            same_folder && self.dataset.sources.iter().any(|held| held.path == source.path)
+        };
         let mut learnt = Vec::new();
         for name in &self.dataset.domains {
-            let of_domain = other.sources.iter().filter(|source| other.domains[source.domain] == *name && !evaluated(source));
+            let of_domain = other
+                .sources
+                .iter()
+                .filter(|source| other.domains[source.domain] == *name && !evaluated(source));
             let regions: Vec<Region> = of_domain.map(|source| self.whole(source)).collect();
-            ensure!(!regions.is_empty(), "--classifier-data {folder} has no images of domain {name} besides the evaluated ones");
+            ensure!(
+                !regions.is_empty(),
+                "--classifier-data {folder} has no images of domain {name} besides the evaluated ones"
+            );
             learnt.push(regions);
         }
-        let held = (0..learnt.len()).map(|domain| self.of_domain(domain).map(|(_, source)| self.whole(source)).collect()).collect();
+        let held = (0..learnt.len())
+            .map(|domain| self.of_domain(domain).map(|(_, source)| self.whole(source)).collect())
+            .collect();
         let images: usize = learnt.iter().map(Vec::len).sum();
-        self.tiles((other, learnt), held, args, format!("{images} images of {folder}, none of them evaluated"))
+        self.tiles(
+            (other, learnt),
+            held,
+            args,
+            format!("{images} images of {folder}, none of them evaluated"),
+        )
     }
 
     fn by_image(&self, args: &EvaluateArgs) -> Result<Result<Split, String>> {
-        let (mut learnt, mut held, mut halved): (Vec<Vec<Region>>, Vec<Vec<Region>>, Vec<&str>) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut learnt, mut held, mut halved): (Vec<Vec<Region>>, Vec<Vec<Region>>, Vec<&str>) =
+            (Vec::new(), Vec::new(), Vec::new());
         for (domain, name) in self.dataset.domains.iter().enumerate() {
             let sources: Vec<&Source> = self.of_domain(domain).map(|(_, source)| source).collect();
             if let [source] = sources[..] {
                 let rows = self.rows(source);
                 if rows < 2 {
-                    return Ok(Err(format!("the one image of domain {name} is one row of tiles: give --classifier-data")));
+                    return Ok(Err(format!(
+                        "the one image of domain {name} is one row of tiles: give --classifier-data"
+                    )));
                 }
                 learnt.push(vec![Region { source, first: 0, end: rows / 2 }]);
                 held.push(vec![Region { source, first: rows / 2, end: rows }]);
                 halved.push(name);
             } else {
-                let every_other = |offset| sources.iter().skip(offset).step_by(2).map(|source| self.whole(source)).collect();
+                let every_other = |offset| {
+                    sources
+                        .iter()
+                        .skip(offset)
+                        .step_by(2)
+                        .map(|source| self.whole(source))
+                        .collect()
+                };
                 held.push(every_other(0));
                 learnt.push(every_other(1));
             }
         }
         let trained_on = match (halved.len(), self.dataset.domains.len()) {
             (0, _) => "every other evaluated image; judged are the others".to_owned(),
-            (halves, all) if halves == all => "the upper half of each evaluated image; judged is the lower".to_owned(),
-            _ => format!("every other evaluated image, of {} the upper half of the only one; judged is the rest", halved.join(", ")),
+            (halves, all) if halves == all => {
+                "the upper half of each evaluated image; judged is the lower".to_owned()
+            }
+            _ => format!(
+                "every other evaluated image, of {} the upper half of the only one; judged is the rest",
+                halved.join(", ")
+            ),
         };
         self.tiles((self.dataset, learnt), held, args, trained_on).map(Ok)
     }
@@ -115,7 +145,15 @@ impl Held<'_> {
             for index in 0..args.classifier_tiles {
                 let region = &regions[below(&mut rng, regions.len() as u64) as usize];
                 let tile = self.crop(learnt.0.image(region.source)?.as_ref(), region, &mut rng);
-                push(if index % VALIDATION == VALIDATION - 1 { &mut validation } else { &mut training }, tile, label);
+                push(
+                    if index % VALIDATION == VALIDATION - 1 {
+                        &mut validation
+                    } else {
+                        &mut training
+                    },
+                    tile,
+                    label,
+                );
             }
             let tiles = self.held_tiles(&held[label])?;
             // As many as may be, evenly over all of them.
@@ -125,7 +163,9 @@ impl Held<'_> {
         let inside = |sampled: &Sampled| {
             let source = &self.dataset.sources[sampled.source];
             let row = sampled.cell / (source.width as usize / self.side).max(1);
-            held[source.domain].iter().any(|region| std::ptr::eq(region.source, source) && (region.first..region.end).contains(&row))
+            held[source.domain].iter().any(|region| {
+                std::ptr::eq(region.source, source) && (region.first..region.end).contains(&row)
+            })
         };
         let judged = self.sampled.iter().map(|tiles| tiles.iter().map(inside).collect()).collect();
         Ok(Split { training, validation, held_out, judged, trained_on })
@@ -136,7 +176,11 @@ impl Held<'_> {
         for region in regions.iter().take(HELD_OUT * 4) {
             let columns = (region.source.width as usize / self.side).max(1);
             let grid = self.dataset.grid_tiles(region.source, self.side)?;
-            tiles.extend(grid.into_iter().skip(region.first * columns).take((region.end - region.first) * columns));
+            tiles.extend(
+                grid.into_iter()
+                    .skip(region.first * columns)
+                    .take((region.end - region.first) * columns),
+            );
         }
         Ok(tiles)
     }

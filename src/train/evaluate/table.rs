@@ -13,11 +13,20 @@ pub struct Table {
 
 impl Table {
     fn new(head: &[&str], note: impl Into<String>) -> Self {
-        Self { head: head.iter().map(|&name| name.to_owned()).collect(), rows: Vec::new(), note: note.into() }
+        Self {
+            head: head.iter().map(|&name| name.to_owned()).collect(),
+            rows: Vec::new(),
+            note: note.into(),
+        }
     }
 
     fn markdown(&self) -> String {
-        let line = |cells: &[String]| format!("| {} |", cells.iter().map(|cell| cell.replace('|', "\\|")).collect::<Vec<_>>().join(" | "));
+        let line = |cells: &[String]| {
+            format!(
+                "| {} |",
+                cells.iter().map(|cell| cell.replace('|', "\\|")).collect::<Vec<_>>().join(" | ")
+            )
+        };
         let mut lines = vec![line(&self.head), format!("|{}", "---|".repeat(self.head.len()))];
         lines.extend(self.rows.iter().map(|row| line(row)));
         if !self.note.is_empty() {
@@ -38,8 +47,16 @@ pub fn markdown(report: &Report, pairs: bool) -> String {
 }
 
 pub fn reconstruction(report: &Report) -> Table {
-    let head =
-        ["domain", "PSNR, dB", "SSIM", "ceiling, patch", "ceiling, tile", "ceiling, broadcast", "edges, real", "edges, reconstructed"];
+    let head = [
+        "domain",
+        "PSNR, dB",
+        "SSIM",
+        "ceiling, patch",
+        "ceiling, tile",
+        "ceiling, broadcast",
+        "edges, real",
+        "edges, reconstructed",
+    ];
     let note = "Ceilings: the PSNR that the rank allows with a basis for each patch, for the whole tile, and from one patch of another \
                 tile. Edges: mean step across borders of patches ÷ inside them.";
     let mut table = Table::new(&head, note);
@@ -64,14 +81,21 @@ const SCORES: [&str; 7] = ["left", "SSIM", "Dice", "drift", "Fréchet", "KID", "
 /// Means over all pairs; none with one domain.
 pub fn methods(report: &Report) -> Option<Table> {
     let (mean, diversity) = (report.mean.as_ref()?, report.diversity.as_ref()?);
-    let head = [&["method"][..], &SCORES, &["for source", "edges", "colours differ", "1 − SSIM differs"]].concat();
+    let head =
+        [&["method"][..], &SCORES, &["for source", "edges", "colours differ", "1 − SSIM differs"]]
+            .concat();
     let mut table = Table::new(&head, notes(report, mean.distance_before));
     for (method, scores) in &mean.methods {
-        let edges = report.block_edges.iter().map(|edges| edges.variants[method]).sum::<f64>() / report.block_edges.len() as f64;
+        let edges = report.block_edges.iter().map(|edges| edges.variants[method]).sum::<f64>()
+            / report.block_edges.len() as f64;
         let mut row = vec![method.name()];
         row.extend(cells(scores));
         row.push(percent(scores.taken_for.map(|taken| taken.source)));
-        row.extend([number(edges, 2), number(diversity[method].color_distance, 1), number(diversity[method].dissimilarity, 3)]);
+        row.extend([
+            number(edges, 2),
+            number(diversity[method].color_distance, 1),
+            number(diversity[method].dissimilarity, 3),
+        ]);
         table.rows.push(row);
     }
     Some(table)
@@ -82,7 +106,11 @@ pub fn pairs(report: &Report) -> Table {
     let mut table = Table::new(&head, "");
     for pair in &report.pairs {
         for (method, scores) in &pair.methods {
-            let mut row = vec![format!("{} → {}", pair.from, pair.to), method.name(), number(pair.distance_before, 1)];
+            let mut row = vec![
+                format!("{} → {}", pair.from, pair.to),
+                method.name(),
+                number(pair.distance_before, 1),
+            ];
             row.extend(cells(scores));
             table.rows.push(row);
         }
@@ -92,7 +120,16 @@ pub fn pairs(report: &Report) -> Table {
 
 /// Every method on every kind of spoiled tile.
 pub fn failures(report: &Report) -> Table {
-    let head = ["tile", "method", "clipped before", "clipped", "SSIM", "level change", "ink in place", "ink change"];
+    let head = [
+        "tile",
+        "method",
+        "clipped before",
+        "clipped",
+        "SSIM",
+        "level change",
+        "ink in place",
+        "ink change",
+    ];
     let note = "Means over domains, each domain's tile in the style of the next. Clipped: values of 0 or 255. Level change: mean of 255 levels \
                 after, less before. Ink in place: of what the ink changed in the variant, the share under the stroke. Ink change: mean change \
                 of the ink's own values, levels.";
@@ -115,10 +152,13 @@ pub fn failures(report: &Report) -> Table {
 /// Real tiles that the judge has not learnt from: row the domain, column what it was taken for.
 pub fn confusion(report: &Report) -> Option<Table> {
     let judge = report.judge.as_ref()?;
-    let names: Vec<&str> = report.reconstruction.iter().map(|figures| figures.domain.as_str()).collect();
+    let names: Vec<&str> =
+        report.reconstruction.iter().map(|figures| figures.domain.as_str()).collect();
     let mut table = Table::new(&[&["real tiles of"][..], &names].concat(), "");
     for (name, row) in names.iter().zip(&judge.confusion) {
-        table.rows.push(std::iter::once((*name).to_owned()).chain(row.iter().map(usize::to_string)).collect());
+        table.rows.push(
+            std::iter::once((*name).to_owned()).chain(row.iter().map(usize::to_string)).collect(),
+        );
     }
     Some(table)
 }
@@ -134,9 +174,14 @@ fn notes(report: &Report, distance_before: f64) -> String {
             judge.held_out_tiles,
             judge.judged_tiles.iter().max().unwrap_or(&0),
         ),
-        (None, reason) => format!("No classifier of domains: {}.", reason.as_deref().unwrap_or("none was trained")),
+        (None, reason) => format!(
+            "No classifier of domains: {}.",
+            reason.as_deref().unwrap_or("none was trained")
+        ),
     };
-    let plural = |count: usize, name: &str| if count == 1 { format!("one {name}") } else { format!("the mean of {count} {name}s") };
+    let plural = |count: usize, name: &str| {
+        if count == 1 { format!("one {name}") } else { format!("the mean of {count} {name}s") }
+    };
     format!(
         "Means over {} pairs of domains, {distance_before:.1} levels of 255 apart. Left: share of the colour distance to the target that remains. \
          SSIM, Dice of haematoxylin: tile and variant. Drift: change of anatomy ÷ difference of two tiles. Differ: {}. A style is {} of {}. {judge}",
@@ -148,7 +193,8 @@ fn notes(report: &Report, distance_before: f64) -> String {
 }
 
 fn cells(scores: &Scores) -> [String; 7] {
-    let some = |value: Option<f64>, digits| value.map_or("–".to_owned(), |value| number(value, digits));
+    let some =
+        |value: Option<f64>, digits| value.map_or("–".to_owned(), |value| number(value, digits));
     [
         number(scores.left, 2),
         number(scores.ssim, 3),
@@ -165,7 +211,9 @@ fn number(value: f64, digits: usize) -> String {
 }
 
 fn percent(share: Option<f64>) -> String {
-    share.filter(|share| share.is_finite()).map_or(String::new(), |share| format!("{:.1} %", 100.0 * share))
+    share
+        .filter(|share| share.is_finite())
+        .map_or(String::new(), |share| format!("{:.1} %", 100.0 * share))
 }
 
 /// Of a method, in the words of the tables.

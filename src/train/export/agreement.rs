@@ -23,7 +23,8 @@ pub fn fixed_tiles(geometry: &Geometry) -> Vec<u8> {
             for column in 0..side {
                 let (x, y) = (column as f32 / side as f32 * 6.0, row as f32 / side as f32 * 6.0);
                 let shade = ((x + phase).sin() + (y * 0.7 - phase).cos()) * 18.0;
-                let spot = ((x * 3.1 + phase).sin() * (y * 2.7 + phase).sin() - 0.4).max(0.0) * 150.0;
+                let spot =
+                    ((x * 3.1 + phase).sin() * (y * 2.7 + phase).sin() - 0.4).max(0.0) * 150.0;
                 for (base, depth) in [(215.0, 0.9), (160.0, 1.0), (200.0, 0.5)] {
                     let noise = (grain.next_u32() % 17) as f32 - 8.0;
                     tiles.push((base + shade - spot * depth + noise).clamp(0.0, 255.0) as u8);
@@ -36,7 +37,8 @@ pub fn fixed_tiles(geometry: &Geometry) -> Vec<u8> {
 
 /// The largest difference between two encodings, relative to the largest magnitude of the second.
 pub fn relative_difference(found: &Encodings, expected: &Encodings) -> f64 {
-    let halves = [(&found.anatomy, &expected.anatomy), (&found.characteristics, &expected.characteristics)];
+    let halves =
+        [(&found.anatomy, &expected.anatomy), (&found.characteristics, &expected.characteristics)];
     let (mut difference, mut magnitude) = (0.0_f64, f64::MIN_POSITIVE);
     for (found, expected) in halves {
         if found.len() != expected.len() {
@@ -53,14 +55,24 @@ pub fn relative_difference(found: &Encodings, expected: &Encodings) -> f64 {
 }
 
 /// 8-bit PSNR, in dB, between the tiles that two encodings reconstruct.
-pub fn reconstruction_psnr(a: &Encodings, b: &Encodings, geometry: Geometry, order: PixelOrder, normalisation: Normalisation) -> f64 {
+pub fn reconstruction_psnr(
+    a: &Encodings,
+    b: &Encodings,
+    geometry: Geometry,
+    order: PixelOrder,
+    normalisation: Normalisation,
+) -> f64 {
     let synthesiser = Synthesiser::new(geometry, order, normalisation);
     let reconstruct = |encodings: &Encodings| {
         let mut scratch = synthesiser.scratch();
         let mut tiles = vec![0; encodings.batch * geometry.tile_bytes()];
-        let latents =
-            encodings.anatomy.chunks_exact(geometry.tile_latent()).zip(encodings.characteristics.chunks_exact(geometry.tile_latent()));
-        for (tile, (anatomy, characteristics)) in tiles.chunks_exact_mut(geometry.tile_bytes()).zip(latents) {
+        let latents = encodings
+            .anatomy
+            .chunks_exact(geometry.tile_latent())
+            .zip(encodings.characteristics.chunks_exact(geometry.tile_latent()));
+        for (tile, (anatomy, characteristics)) in
+            tiles.chunks_exact_mut(geometry.tile_bytes()).zip(latents)
+        {
             synthesiser.aligned(anatomy, characteristics, &mut scratch, tile);
         }
         tiles

@@ -28,7 +28,9 @@ pub struct EncoderGraph<'a> {
 /// The names of the linear layers that may be computed in int8: all but the patch embedding.
 pub fn quantisable(geometry: &Geometry) -> Vec<String> {
     let layers = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"];
-    (0..geometry.depth()).flat_map(|block| layers.map(|layer| format!("encoder.blocks.{block}.{layer}"))).collect()
+    (0..geometry.depth())
+        .flat_map(|block| layers.map(|layer| format!("encoder.blocks.{block}.{layer}")))
+        .collect()
 }
 
 impl EncoderGraph<'_> {
@@ -75,7 +77,11 @@ impl EncoderGraph<'_> {
     /// Patches → tokens [batch·(N+1), E], CLS in front, positions added.
     fn embed(&self, graph: &mut Graph, patches: &str) -> String {
         let (embed, count) = (self.geometry.embed_dim(), self.geometry.patches());
-        let weight = self.parameter(graph, "encoder.patch_embed.proj.weight", &[embed, self.geometry.patch_values()]);
+        let weight = self.parameter(
+            graph,
+            "encoder.patch_embed.proj.weight",
+            &[embed, self.geometry.patch_values()],
+        );
         let bias = self.parameter(graph, "encoder.patch_embed.proj.bias", &[embed]);
         let tokens = gemm(graph, patches, &weight, &bias);
         let tokens = graph.reshape(&tokens, &[-1, count as i64, embed as i64]);
@@ -83,7 +89,11 @@ impl EncoderGraph<'_> {
         let tokens = graph.node("Add", &[&tokens, &places], Vec::new());
 
         let cls = self.parameter(graph, "encoder.cls_token", &[1, 1, embed]);
-        let batch = graph.node("Shape", &["tiles"], vec![AttributeProto::int("start", 0), AttributeProto::int("end", 1)]);
+        let batch = graph.node(
+            "Shape",
+            &["tiles"],
+            vec![AttributeProto::int("start", 0), AttributeProto::int("end", 1)],
+        );
         let rest = graph.int64s(&[1, embed as i64]);
         let shape = graph.node("Concat", &[&batch, &rest], vec![AttributeProto::int("axis", 0)]);
         let cls = graph.node("Expand", &[&cls, &shape], Vec::new());
@@ -95,7 +105,11 @@ impl EncoderGraph<'_> {
     pub(super) fn positions_of_patches(&self) -> ExternalData {
         let whole = &self.spans[POSITIONS];
         let row_bytes = self.geometry.embed_dim() * size_of::<f32>();
-        ExternalData { location: whole.location.clone(), offset: whole.offset + row_bytes, length: whole.length - row_bytes }
+        ExternalData {
+            location: whole.location.clone(),
+            offset: whole.offset + row_bytes,
+            length: whole.length - row_bytes,
+        }
     }
 
     /// One pre-norm block on [batch·(N+1), E].
@@ -139,7 +153,11 @@ impl EncoderGraph<'_> {
 
     /// Tokens → the two outputs [batch, N, h].
     pub(super) fn split(&self, graph: &mut Graph, tokens: &str) {
-        let (count, embed, half) = (self.geometry.patches() as i64 + 1, self.geometry.embed_dim() as i64, self.geometry.half() as i64);
+        let (count, embed, half) = (
+            self.geometry.patches() as i64 + 1,
+            self.geometry.embed_dim() as i64,
+            self.geometry.half() as i64,
+        );
         let tokens = graph.reshape(tokens, &[-1, count, embed]);
         let axes = graph.int64s(&[1, 2]);
         for (output, from, to) in [("anatomy", 0, half), ("characteristics", half, embed)] {
@@ -164,7 +182,10 @@ impl EncoderGraph<'_> {
         let embed = [self.geometry.embed_dim()];
         let weight = self.parameter(graph, &format!("{name}.weight"), &embed);
         let bias = self.parameter(graph, &format!("{name}.bias"), &embed);
-        let attributes = vec![AttributeProto::int("axis", -1), AttributeProto::float("epsilon", LAYER_NORM_EPSILON)];
+        let attributes = vec![
+            AttributeProto::int("axis", -1),
+            AttributeProto::float("epsilon", LAYER_NORM_EPSILON),
+        ];
         graph.node("LayerNormalization", &[tokens, &weight, &bias], attributes)
     }
 
@@ -176,7 +197,12 @@ impl EncoderGraph<'_> {
 
 /// Attention as ONNX Runtime's one operator, which moves the numbers about less. An int8 graph is for ONNX Runtime anyway;
 /// the fp32 graph keeps to the standard, for whoever reads it elsewhere. `qkv` [rows, 3·E] → [rows, E].
-fn fused_attention(graph: &mut Graph, qkv: &str, name: &str, [count, heads, width]: [i64; 3]) -> String {
+fn fused_attention(
+    graph: &mut Graph,
+    qkv: &str,
+    name: &str,
+    [count, heads, width]: [i64; 3],
+) -> String {
     let parts = ["query", "key", "value"].map(|part| format!("{name}.{part}"));
     let outputs = parts.each_ref().map(String::as_str);
     let thirds = vec![AttributeProto::int("axis", 1), AttributeProto::int("num_outputs", 3)];

@@ -19,7 +19,14 @@ pub fn spans(path: &Path) -> std::io::Result<BTreeMap<String, ExternalData>> {
     file.take(header_bytes).read_to_end(&mut header)?;
     let metadata: Metadata = serde_json::from_slice(&header)?;
     let data = 8 + header.len();
-    let location = path.file_name().and_then(|name| name.to_str()).ok_or(Error::new(ErrorKind::InvalidInput, "no file name in UTF-8"))?;
-    let span = |(from, to): (usize, usize)| ExternalData { location: location.to_owned(), offset: data + from, length: to - from };
+    let location = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .ok_or(Error::new(ErrorKind::InvalidInput, "no file name in UTF-8"))?;
+    let span = |(from, to): (usize, usize)| ExternalData {
+        location: location.to_owned(),
+        offset: data + from,
+        length: to - from,
+    };
     Ok(metadata.tensors().into_iter().map(|(name, info)| (name, span(info.data_offsets))).collect())
 }

@@ -5,8 +5,8 @@
 use prost::Message;
 
 use super::onnx::{
-    AttributeProto, EXTERNAL, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, ValueInfoProto,
-    element,
+    AttributeProto, EXTERNAL, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    StringStringEntryProto, TensorProto, ValueInfoProto, element,
 };
 
 /// The standard's operators as of this version, unless a graph says otherwise; 20 is the first with `Gelu`.
@@ -31,7 +31,15 @@ pub struct Graph {
 
 impl Graph {
     pub fn new(name: &str, inputs: Vec<ValueInfoProto>, outputs: Vec<ValueInfoProto>) -> Self {
-        Self { graph: GraphProto { name: name.to_owned(), input: inputs, output: outputs, ..GraphProto::default() }, opset: OPSET }
+        Self {
+            graph: GraphProto {
+                name: name.to_owned(),
+                input: inputs,
+                output: outputs,
+                ..GraphProto::default()
+            },
+            opset: OPSET,
+        }
     }
 
     /// With the standard's operators as of another version.
@@ -47,21 +55,38 @@ impl Graph {
     }
 
     /// A node with one output, of the operators that ONNX Runtime adds to the standard's.
-    pub fn runtime_node(&mut self, op: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
+    pub fn runtime_node(
+        &mut self,
+        op: &str,
+        inputs: &[&str],
+        attributes: Vec<AttributeProto>,
+    ) -> String {
         let output = format!("{op}_{}", self.graph.node.len());
         self.runtime_node_into(op, inputs, &[&output], attributes);
         output
     }
 
     /// The same with several outputs, named here; an empty name is one that is not wanted.
-    pub fn runtime_node_into(&mut self, op: &str, inputs: &[&str], outputs: &[&str], attributes: Vec<AttributeProto>) {
+    pub fn runtime_node_into(
+        &mut self,
+        op: &str,
+        inputs: &[&str],
+        outputs: &[&str],
+        attributes: Vec<AttributeProto>,
+    ) {
         self.node_into(op, inputs, outputs, attributes);
         let node = self.graph.node.last_mut().expect("it was just added");
         node.domain = RUNTIME_DOMAIN.to_owned();
     }
 
     /// A node whose outputs are named here: the graph's own outputs, or several at once.
-    pub fn node_into(&mut self, op: &str, inputs: &[&str], outputs: &[&str], attributes: Vec<AttributeProto>) {
+    pub fn node_into(
+        &mut self,
+        op: &str,
+        inputs: &[&str],
+        outputs: &[&str],
+        attributes: Vec<AttributeProto>,
+    ) {
         let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         self.graph.node.push(NodeProto {
             input: own(inputs),
@@ -89,15 +114,30 @@ impl Graph {
     /// A constant list of integers: shapes, axes and bounds.
     pub fn int64s(&mut self, values: &[i64]) -> String {
         let name = format!("int64s_{}", self.graph.initializer.len());
-        self.initializer(tensor(&name, element::INT64, &[values.len()], values.iter().flat_map(|value| value.to_le_bytes()).collect()))
+        self.initializer(tensor(
+            &name,
+            element::INT64,
+            &[values.len()],
+            values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        ))
     }
 
     pub fn float32s(&mut self, name: &str, dims: &[usize], values: &[f32]) -> String {
-        self.initializer(tensor(name, element::FLOAT, dims, values.iter().flat_map(|value| value.to_le_bytes()).collect()))
+        self.initializer(tensor(
+            name,
+            element::FLOAT,
+            dims,
+            values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        ))
     }
 
     pub fn int8s(&mut self, name: &str, dims: &[usize], values: &[i8]) -> String {
-        self.initializer(tensor(name, element::INT8, dims, values.iter().map(|&value| value as u8).collect()))
+        self.initializer(tensor(
+            name,
+            element::INT8,
+            dims,
+            values.iter().map(|&value| value as u8).collect(),
+        ))
     }
 
     pub fn uint8(&mut self, value: u8) -> String {
@@ -110,7 +150,8 @@ impl Graph {
         if self.graph.initializer.iter().any(|held| held.name == name) {
             return name.to_owned();
         }
-        let entry = |key: &str, value: String| StringStringEntryProto { key: key.to_owned(), value };
+        let entry =
+            |key: &str, value: String| StringStringEntryProto { key: key.to_owned(), value };
         self.initializer(TensorProto {
             dims: dims.iter().map(|&dim| dim as i64).collect(),
             data_type: element::FLOAT,
@@ -141,7 +182,9 @@ impl Graph {
             producer_name: "restain".to_owned(),
             producer_version: env!("CARGO_PKG_VERSION").to_owned(),
             graph: Some(self.graph),
-            opset_import: std::iter::once(standard).chain(uses_runtime.then_some(runtime)).collect(),
+            opset_import: std::iter::once(standard)
+                .chain(uses_runtime.then_some(runtime))
+                .collect(),
         }
         .encode_to_vec()
     }

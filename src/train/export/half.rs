@@ -18,7 +18,8 @@ impl EncoderGraph<'_> {
     pub fn build_half(&self) -> Vec<u8> {
         let side = self.geometry.image_size();
         let latent = [self.geometry.patches(), self.geometry.half()];
-        let outputs = ["anatomy", "characteristics"].map(|name| ValueInfoProto::batched(name, element::FLOAT16, &latent));
+        let outputs = ["anatomy", "characteristics"]
+            .map(|name| ValueInfoProto::batched(name, element::FLOAT16, &latent));
         let tiles = ValueInfoProto::batched("tiles", element::UINT8, &[side, side, 3]);
         let mut graph = Graph::new("restain-encoder", vec![tiles], outputs.into()).of_opset(OPSET);
         let patches = self.patchify(&mut graph);
@@ -32,11 +33,24 @@ impl EncoderGraph<'_> {
         for block in 0..depth {
             let name = format!("encoder.blocks.{block}");
             let attended = self.attend_half(&mut graph, &normed, &format!("{name}.attn"));
-            [normed, tokens] =
-                self.add_and_norm(&mut graph, [&tokens, &attended], &format!("{name}.attn.proj.bias"), &format!("{name}.norm2"));
+            [normed, tokens] = self.add_and_norm(
+                &mut graph,
+                [&tokens, &attended],
+                &format!("{name}.attn.proj.bias"),
+                &format!("{name}.norm2"),
+            );
             let update = self.mlp_half(&mut graph, &normed, &format!("{name}.mlp"));
-            let next = if block + 1 < depth { format!("encoder.blocks.{}.norm1", block + 1) } else { "encoder.norm".to_owned() };
-            [normed, tokens] = self.add_and_norm(&mut graph, [&tokens, &update], &format!("{name}.mlp.fc2.bias"), &next);
+            let next = if block + 1 < depth {
+                format!("encoder.blocks.{}.norm1", block + 1)
+            } else {
+                "encoder.norm".to_owned()
+            };
+            [normed, tokens] = self.add_and_norm(
+                &mut graph,
+                [&tokens, &update],
+                &format!("{name}.mlp.fc2.bias"),
+                &next,
+            );
         }
         self.split(&mut graph, &normed);
         graph.into_bytes()
@@ -45,7 +59,11 @@ impl EncoderGraph<'_> {
     /// Patches → tokens [batch, N+1, E]. What does not depend on the tile is one table: CLS, then position plus bias.
     fn embed_half(&self, graph: &mut Graph, patches: &str) -> String {
         let (embed, count) = (self.geometry.embed_dim(), self.geometry.patches());
-        let weight = self.parameter(graph, "encoder.patch_embed.proj.weight", &[embed, self.geometry.patch_values()]);
+        let weight = self.parameter(
+            graph,
+            "encoder.patch_embed.proj.weight",
+            &[embed, self.geometry.patch_values()],
+        );
         let weight = transposed_half(graph, &weight);
         let tokens = graph.node("MatMul", &[patches, &weight], Vec::new());
         let tokens = graph.reshape(&tokens, &[-1, count as i64, embed as i64]);
@@ -83,7 +101,13 @@ impl EncoderGraph<'_> {
     }
 
     /// tokens + update + bias, normalised and as it is: [normed, tokens].
-    fn add_and_norm(&self, graph: &mut Graph, [tokens, update]: [&str; 2], bias: &str, norm: &str) -> [String; 2] {
+    fn add_and_norm(
+        &self,
+        graph: &mut Graph,
+        [tokens, update]: [&str; 2],
+        bias: &str,
+        norm: &str,
+    ) -> [String; 2] {
         let [scale, shift] = self.norm_half(graph, norm);
         let bias = self.vector_half(graph, bias);
         let outputs = [format!("{norm}.normed"), format!("{norm}.tokens")];

@@ -22,7 +22,8 @@ use self::agreement::{TILES, fixed_tiles, reconstruction_psnr, relative_differen
 use self::encoder::{EncoderGraph, quantisable};
 use self::graph::ExternalData;
 use crate::bundle::{
-    Bundle, BundleEditor, BundleError, BundleWriter, Manifest, Precision, SCHEMA, StyleBank, WEIGHTS_FILE, Weights, WeightsError, rewrite,
+    Bundle, BundleEditor, BundleError, BundleWriter, Manifest, Precision, SCHEMA, StyleBank,
+    WEIGHTS_FILE, Weights, WeightsError, rewrite,
 };
 use crate::engine::{Encoder, EncoderOptions, Encodings, EngineError, Runtime};
 use crate::method::{Geometry, Normalisation, PixelOrder};
@@ -69,14 +70,18 @@ pub enum ExportError {
     Layout { path: PathBuf, source: std::io::Error },
     #[error("the trained weights could not be run for comparison")]
     Reference(#[source] anyhow::Error),
-    #[error("the fp32 graph is {found:.1e} away from the trained weights, and may be {FP32_TOLERANCE:.0e}: nothing was written")]
+    #[error(
+        "the fp32 graph is {found:.1e} away from the trained weights, and may be {FP32_TOLERANCE:.0e}: nothing was written"
+    )]
     Fp32Disagrees { found: f64 },
     #[error(
         "int8 reconstructs at {found:.1} dB of fp32 with {kept} of {layers} layers kept in fp32, and must reach {INT8_PSNR} dB: \
          nothing was written; export without int8"
     )]
     Int8Disagrees { found: f64, kept: usize, layers: usize },
-    #[error("fp16 reconstructs at {found:.1} dB of fp32, and must reach {FP16_PSNR} dB: nothing was written")]
+    #[error(
+        "fp16 reconstructs at {found:.1} dB of fp32, and must reach {FP16_PSNR} dB: nothing was written"
+    )]
     Fp16Disagrees { found: f64 },
 }
 
@@ -86,7 +91,8 @@ pub fn export(request: &ExportRequest<'_>) -> Result<Bundle, ExportError> {
     let mut writer = BundleWriter::new(request.out, request.overwrite)?;
     let weights_path = writer.path(WEIGHTS_FILE)?;
     request.weights.write_with_positions(&weights_path, &request.geometry)?;
-    let spans = external::spans(&weights_path).map_err(|source| ExportError::Layout { path: weights_path, source })?;
+    let spans = external::spans(&weights_path)
+        .map_err(|source| ExportError::Layout { path: weights_path, source })?;
     let trial = Trial {
         geometry: request.geometry,
         pixel_order: request.pixel_order,
@@ -113,7 +119,11 @@ pub fn export(request: &ExportRequest<'_>) -> Result<Bundle, ExportError> {
     if trial.fp16_holds(found) {
         encoders.insert(Precision::Fp16, Precision::Fp16.file_name().to_owned());
     } else {
-        tracing::warn!(psnr_db = found, at_least_db = FP16_PSNR, "the fp16 encoder is left out: it loses too much");
+        tracing::warn!(
+            psnr_db = found,
+            at_least_db = FP16_PSNR,
+            "the fp16 encoder is left out: it loses too much"
+        );
         writer.remove(Precision::Fp16.file_name())?;
         record["fp16"]["left_out"] = json!(true);
     }
@@ -125,8 +135,13 @@ pub fn export(request: &ExportRequest<'_>) -> Result<Bundle, ExportError> {
     Ok(writer.finish(manifest(request, encoders, record))?)
 }
 
-fn manifest(request: &ExportRequest<'_>, encoders: BTreeMap<Precision, String>, record: Value) -> Manifest {
-    let mut provenance = if request.provenance.is_object() { request.provenance.clone() } else { json!({}) };
+fn manifest(
+    request: &ExportRequest<'_>,
+    encoders: BTreeMap<Precision, String>,
+    record: Value,
+) -> Manifest {
+    let mut provenance =
+        if request.provenance.is_object() { request.provenance.clone() } else { json!({}) };
     provenance["export"] = record;
     Manifest {
         schema: SCHEMA.to_owned(),
@@ -151,9 +166,19 @@ pub fn add_fp16(dir: &Path) -> Result<f64, ExportError> {
         let trained = provenance["untrained"] != json!(true);
         let weights_path = dir.join(WEIGHTS_FILE);
         let weights = Weights::read(&weights_path)?;
-        let spans = external::spans(&weights_path).map_err(|source| ExportError::Layout { path: weights_path, source })?;
+        let spans = external::spans(&weights_path)
+            .map_err(|source| ExportError::Layout { path: weights_path, source })?;
         let (runtime, tiles) = (Runtime::load()?, fixed_tiles(&geometry));
-        let trial = Trial { geometry, pixel_order, normalisation, weights: &weights, trained, spans, runtime, tiles };
+        let trial = Trial {
+            geometry,
+            pixel_order,
+            normalisation,
+            weights: &weights,
+            trained,
+            spans,
+            runtime,
+            tiles,
+        };
         let fp32 = trial.encode(&dir.join(Precision::Fp32.file_name()))?;
         found = trial.write_fp16(editor, &fp32)?;
         if !trial.fp16_holds(found) {
@@ -210,7 +235,8 @@ impl Trial<'_> {
     }
 
     fn encode(&self, graph: &Path) -> Result<Encodings, ExportError> {
-        let mut encoder = Encoder::open(&self.runtime, graph, &self.geometry, &EncoderOptions::cpu(0))?;
+        let mut encoder =
+            Encoder::open(&self.runtime, graph, &self.geometry, &EncoderOptions::cpu(0))?;
         Ok(encoder.encode(&self.tiles, TILES)?)
     }
 
@@ -221,7 +247,8 @@ impl Trial<'_> {
 
     /// Writes the fp16 graph, and returns its PSNR to fp32.
     fn write_fp16(&self, graphs: &mut impl Graphs, fp32: &Encodings) -> Result<f64, ExportError> {
-        let path = graphs.write_graph(Precision::Fp16, &self.graph(&BTreeSet::new()).build_half())?;
+        let path =
+            graphs.write_graph(Precision::Fp16, &self.graph(&BTreeSet::new()).build_half())?;
         Ok(self.psnr(&self.encode(&path)?, fp32))
     }
 
@@ -230,20 +257,32 @@ impl Trial<'_> {
     }
 
     /// Writes the graph with these layers in int8, and returns its PSNR to fp32.
-    fn try_int8(&self, writer: &mut BundleWriter, layers: &BTreeSet<String>, fp32: &Encodings) -> Result<f64, ExportError> {
+    fn try_int8(
+        &self,
+        writer: &mut BundleWriter,
+        layers: &BTreeSet<String>,
+        fp32: &Encodings,
+    ) -> Result<f64, ExportError> {
         let path = writer.write_graph(Precision::Int8, &self.graph(layers).build())?;
         Ok(self.psnr(&self.encode(&path)?, fp32))
     }
 
     /// Writes the int8 graph with as few layers left in fp32 as the bar asks for, and returns the record of it.
-    fn write_int8(&self, writer: &mut BundleWriter, fp32: &Encodings) -> Result<Value, ExportError> {
+    fn write_int8(
+        &self,
+        writer: &mut BundleWriter,
+        fp32: &Encodings,
+    ) -> Result<Value, ExportError> {
         let layers = quantisable(&self.geometry);
         let all: BTreeSet<String> = layers.iter().cloned().collect();
         let found = self.try_int8(writer, &all, fp32)?;
         let (kept, found) = if found >= INT8_PSNR || !self.trained {
             (Vec::new(), found)
         } else {
-            tracing::info!(psnr_db = found, "int8 throughout loses too much: looking for the layers to keep in fp32");
+            tracing::info!(
+                psnr_db = found,
+                "int8 throughout loses too much: looking for the layers to keep in fp32"
+            );
             self.keep_worst(writer, &all, fp32)?
         };
         tracing::info!(psnr_db = found, layers_in_fp32 = kept.len(), "int8 agrees with fp32");
@@ -252,14 +291,21 @@ impl Trial<'_> {
 
     /// Orders the layers by what each loses alone, then halves its way to the fewest worst ones that must stay in fp32.
     /// More than half of them would make int8 pointless, and is refused.
-    fn keep_worst(&self, writer: &mut BundleWriter, all: &BTreeSet<String>, fp32: &Encodings) -> Result<(Vec<String>, f64), ExportError> {
+    fn keep_worst(
+        &self,
+        writer: &mut BundleWriter,
+        all: &BTreeSet<String>,
+        fp32: &Encodings,
+    ) -> Result<(Vec<String>, f64), ExportError> {
         let mut losses = Vec::with_capacity(all.len());
         for layer in all {
             losses.push((self.try_int8(writer, &BTreeSet::from([layer.clone()]), fp32)?, layer));
         }
         losses.sort_by(|a, b| a.0.total_cmp(&b.0));
         let worst: Vec<&String> = losses.into_iter().map(|(_, layer)| layer).collect();
-        let without = |kept: usize| worst[kept..].iter().map(|layer| (*layer).clone()).collect::<BTreeSet<_>>();
+        let without = |kept: usize| {
+            worst[kept..].iter().map(|layer| (*layer).clone()).collect::<BTreeSet<_>>()
+        };
 
         // Too few kept at `below`, enough at `enough`.
         let (mut below, mut enough) = (0, all.len() / 2);
@@ -269,7 +315,11 @@ impl Trial<'_> {
         }
         while enough - below > 1 {
             let middle = usize::midpoint(below, enough);
-            if self.try_int8(writer, &without(middle), fp32)? >= INT8_PSNR { enough = middle } else { below = middle }
+            if self.try_int8(writer, &without(middle), fp32)? >= INT8_PSNR {
+                enough = middle
+            } else {
+                below = middle
+            }
         }
         // Written last, so that it is the graph that stays.
         let found = self.try_int8(writer, &without(enough), fp32)?;

@@ -139,8 +139,11 @@ pub struct ValueInfoProto {
 impl ValueInfoProto {
     /// A tensor whose first dimension is the symbolic `batch`.
     pub fn batched(name: &str, element: i32, dims: &[usize]) -> Self {
-        let batch = DimensionProto { value: Some(dimension_proto::Value::DimParam("batch".to_owned())) };
-        let rest = dims.iter().map(|&dim| DimensionProto { value: Some(dimension_proto::Value::DimValue(dim as i64)) });
+        let batch =
+            DimensionProto { value: Some(dimension_proto::Value::DimParam("batch".to_owned())) };
+        let rest = dims.iter().map(|&dim| DimensionProto {
+            value: Some(dimension_proto::Value::DimValue(dim as i64)),
+        });
         let shape = TensorShapeProto { dim: std::iter::once(batch).chain(rest).collect() };
         let tensor = TensorTypeProto { elem_type: element, shape: Some(shape) };
         Self { name: name.to_owned(), r#type: Some(TypeProto { tensor_type: Some(tensor) }) }

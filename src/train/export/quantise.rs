@@ -27,10 +27,12 @@ pub struct QuantisedWeight {
 pub fn weight(tensor: &Tensor) -> QuantisedWeight {
     let (outputs, inputs) = (tensor.shape[0], tensor.shape[1]);
     let mut values = vec![0; outputs * inputs];
-    let scales: Vec<f32> = tensor.data.chunks_exact(inputs).map(|row| largest(row) / LEVELS).collect();
+    let scales: Vec<f32> =
+        tensor.data.chunks_exact(inputs).map(|row| largest(row) / LEVELS).collect();
     for (output, row) in tensor.data.chunks_exact(inputs).enumerate() {
         for (input, &number) in row.iter().enumerate() {
-            values[input * outputs + output] = (number / scales[output]).round().clamp(-LEVELS, LEVELS) as i8;
+            values[input * outputs + output] =
+                (number / scales[output]).round().clamp(-LEVELS, LEVELS) as i8;
         }
     }
     QuantisedWeight { values, scales }
@@ -53,7 +55,11 @@ pub fn linear(graph: &mut Graph, input: &str, name: &str, weights: &Tensor, bias
     let one = graph.float32s(&format!("{name}.one"), &[], &[1.0]);
     // ONNX Runtime's own operator: MatMulInteger, Cast and Mul by the outputs' scales, while the sums are in the cache.
     // Its scale of the rows is one number for all of them, so that of each row is left for the Mul that follows.
-    let scaled = graph.runtime_node("MatMulIntegerToFloat", &[&rows, &weight, &one, &scales, &zero], Vec::new());
+    let scaled = graph.runtime_node(
+        "MatMulIntegerToFloat",
+        &[&rows, &weight, &one, &scales, &zero],
+        Vec::new(),
+    );
     let columns = graph.int64s(&[-1, 1]);
     let row_scales = graph.node("Reshape", &[&row_scales, &columns], Vec::new());
     let scaled = graph.node("Mul", &[&scaled, &row_scales], Vec::new());
@@ -64,7 +70,8 @@ pub fn linear(graph: &mut Graph, input: &str, name: &str, weights: &Tensor, bias
 fn quantise_rows(graph: &mut Graph, input: &str) -> (String, String) {
     let axis = graph.int64s(&[-1]);
     let magnitudes = graph.node("Abs", &[input], Vec::new());
-    let largest = graph.node("ReduceMax", &[&magnitudes, &axis], vec![AttributeProto::int("keepdims", 0)]);
+    let largest =
+        graph.node("ReduceMax", &[&magnitudes, &axis], vec![AttributeProto::int("keepdims", 0)]);
     let name = format!("{largest}.levels");
     let levels = graph.float32s(&name, &[], &[1.0 / LEVELS]);
     let scales = graph.node("Mul", &[&largest, &levels], Vec::new());
@@ -73,6 +80,10 @@ fn quantise_rows(graph: &mut Graph, input: &str) -> (String, String) {
     let shape = graph.node("Shape", &[&scales], Vec::new());
     let zero = AttributeProto::tensor("value", tensor("zero", element::UINT8, &[1], vec![ZERO]));
     let zeros = graph.node("ConstantOfShape", &[&shape], vec![zero]);
-    let rows = graph.node("QuantizeLinear", &[input, &scales, &zeros], vec![AttributeProto::int("axis", 0)]);
+    let rows = graph.node(
+        "QuantizeLinear",
+        &[input, &scales, &zeros],
+        vec![AttributeProto::int("axis", 0)],
+    );
     (rows, scales)
 }

@@ -18,7 +18,15 @@ use crate::train::import::read_checkpoint;
 const NORMALISATION: Normalisation = Normalisation { mean: [0.5; 3], std: [0.25; 3] };
 
 fn small() -> Geometry {
-    let spec = GeometrySpec { image_size: 8, in_channels: 3, patch_size: 4, embed_dim: 24, depth: 1, num_heads: 2, mlp_ratio: 4.0 };
+    let spec = GeometrySpec {
+        image_size: 8,
+        in_channels: 3,
+        patch_size: 4,
+        embed_dim: 24,
+        depth: 1,
+        num_heads: 2,
+        mlp_ratio: 4.0,
+    };
     Geometry::new(spec).unwrap()
 }
 
@@ -34,7 +42,12 @@ fn random_weights(geometry: &Geometry) -> Weights {
     Weights { tensors: tensors.collect() }
 }
 
-fn request<'a>(weights: &'a Weights, geometry: Geometry, out: &'a Path, reference: Reference<'a>) -> ExportRequest<'a> {
+fn request<'a>(
+    weights: &'a Weights,
+    geometry: Geometry,
+    out: &'a Path,
+    reference: Reference<'a>,
+) -> ExportRequest<'a> {
     ExportRequest {
         weights,
         geometry,
@@ -58,10 +71,15 @@ fn open(bundle: &Bundle, precision: Precision) -> Encoder {
 }
 
 /// The bundle of these weights, and the folder that it lies in for as long as that is held.
-fn exported(weights: &Weights, change: impl FnOnce(ExportRequest<'_>) -> ExportRequest<'_>) -> (tempfile::TempDir, Bundle) {
+fn exported(
+    weights: &Weights,
+    change: impl FnOnce(ExportRequest<'_>) -> ExportRequest<'_>,
+) -> (tempfile::TempDir, Bundle) {
     let (home, geometry) = (tempfile::tempdir().unwrap(), small());
     let out = home.path().join("tiny/1");
-    let plain = |tiles: &[u8], batch: usize| Ok(plain::encode(weights, &geometry, &NORMALISATION, tiles, batch));
+    let plain = |tiles: &[u8], batch: usize| {
+        Ok(plain::encode(weights, &geometry, &NORMALISATION, tiles, batch))
+    };
     let bundle = export(&change(request(weights, geometry, &out, &plain))).unwrap();
     (home, bundle)
 }
@@ -91,7 +109,10 @@ fn a_tiles_latents_do_not_depend_on_its_batch() {
             let alone = encoder.encode(tile, 1).unwrap();
             let span = index * geometry.tile_latent()..(index + 1) * geometry.tile_latent();
             assert_eq!(alone.anatomy, together.anatomy[span.clone()], "{precision}, tile {index}");
-            assert_eq!(alone.characteristics, together.characteristics[span], "{precision}, tile {index}");
+            assert_eq!(
+                alone.characteristics, together.characteristics[span],
+                "{precision}, tile {index}"
+            );
         }
     }
 }
@@ -102,7 +123,8 @@ fn int8_stays_near_fp32() {
     let weights = random_weights(&geometry);
     let (_home, bundle) = exported(&weights, |request| request);
     let tiles = fixed_tiles(&geometry);
-    let [fp32, int8] = [Precision::Fp32, Precision::Int8].map(|precision| open(&bundle, precision).encode(&tiles, TILES).unwrap());
+    let [fp32, int8] = [Precision::Fp32, Precision::Int8]
+        .map(|precision| open(&bundle, precision).encode(&tiles, TILES).unwrap());
     let apart = relative_difference(&int8, &fp32);
     assert!(apart > 1e-4 && apart < 0.03, "{apart}");
 }
@@ -113,7 +135,8 @@ fn fp16_stays_nearer_and_in_few_operators() {
     let weights = random_weights(&geometry);
     let (_home, bundle) = exported(&weights, |request| request);
     let tiles = fixed_tiles(&geometry);
-    let [fp32, fp16] = [Precision::Fp32, Precision::Fp16].map(|precision| open(&bundle, precision).encode(&tiles, TILES).unwrap());
+    let [fp32, fp16] = [Precision::Fp32, Precision::Fp16]
+        .map(|precision| open(&bundle, precision).encode(&tiles, TILES).unwrap());
     let apart = relative_difference(&fp16, &fp32);
     assert!(apart > 1e-5 && apart < 0.005, "{apart}");
     let recorded = bundle.manifest.provenance["export"]["fp16"]["psnr_db"].as_f64().unwrap();
@@ -122,21 +145,46 @@ fn fp16_stays_nearer_and_in_few_operators() {
     let file = std::fs::metadata(bundle.encoder_path(Precision::Fp16).unwrap()).unwrap().len();
     assert!(file < 20_000, "{file} bytes: it holds no weights");
     let profile = open(&bundle, Precision::Fp16).profile(1).unwrap();
-    let nodes = |operator: &str| profile.operators.iter().filter(|of| of.operator == operator).map(|of| of.nodes).sum::<usize>();
+    let nodes = |operator: &str| {
+        profile
+            .operators
+            .iter()
+            .filter(|of| of.operator == operator)
+            .map(|of| of.nodes)
+            .sum::<usize>()
+    };
     // What computes shapes would run on the CPU, wherever the rest runs.
-    assert_eq!((nodes("Attention"), nodes("SkipLayerNormalization"), nodes("BiasGelu"), nodes("Shape")), (1, 2, 1, 0), "{profile}");
+    assert_eq!(
+        (nodes("Attention"), nodes("SkipLayerNormalization"), nodes("BiasGelu"), nodes("Shape")),
+        (1, 2, 1, 0),
+        "{profile}"
+    );
     assert_eq!(profile.nodes().into_keys().collect::<Vec<_>>(), ["CPUExecutionProvider"]);
 }
 
 /// Operators for which ONNX Runtime's CUDA provider has kernels in fp16 (of pixels: uint8 and f32) as of opset 18.
-const ON_CUDA: [&str; 11] =
-    ["Add", "Attention", "BiasGelu", "Cast", "Concat", "LayerNormalization", "MatMul", "Mul", "Pad", "SkipLayerNormalization", "Slice"];
+const ON_CUDA: [&str; 11] = [
+    "Add",
+    "Attention",
+    "BiasGelu",
+    "Cast",
+    "Concat",
+    "LayerNormalization",
+    "MatMul",
+    "Mul",
+    "Pad",
+    "SkipLayerNormalization",
+    "Slice",
+];
 
 #[test]
 fn the_fp16_graph_has_nothing_that_a_gpu_cannot_run() {
     let weights = random_weights(&small());
     let (_home, bundle) = exported(&weights, |request| request);
-    let model = ModelProto::decode(std::fs::read(bundle.encoder_path(Precision::Fp16).unwrap()).unwrap().as_slice()).unwrap();
+    let model = ModelProto::decode(
+        std::fs::read(bundle.encoder_path(Precision::Fp16).unwrap()).unwrap().as_slice(),
+    )
+    .unwrap();
     let standard = model.opset_import.iter().find(|of| of.domain.is_empty()).unwrap();
     assert_eq!(standard.version, 18);
     for node in model.graph.unwrap().node {
@@ -150,7 +198,8 @@ fn what_fp16_cannot_hold_is_left_out() {
     let mut weights = random_weights(&small());
     // 70,000 is more than its largest number.
     weights.tensors.get_mut("encoder.blocks.0.mlp.fc2.bias").unwrap().data[0] = 70_000.0;
-    let (_home, bundle) = exported(&weights, |request| ExportRequest { int8: false, trained: true, ..request });
+    let (_home, bundle) =
+        exported(&weights, |request| ExportRequest { int8: false, trained: true, ..request });
     assert_eq!(bundle.manifest.encoders.into_keys().collect::<Vec<_>>(), [Precision::Fp32]);
     assert_eq!(bundle.manifest.provenance["export"]["fp16"]["left_out"], true);
     let file = bundle.dir.join(Precision::Fp16.file_name());
@@ -208,7 +257,11 @@ fn weights_that_do_not_agree_leave_nothing_behind() {
 
 #[test]
 fn a_nan_never_agrees() {
-    let encodings = |value: f32| Encodings { batch: 1, anatomy: vec![value, 1.0], characteristics: vec![1.0, 2.0] };
+    let encodings = |value: f32| Encodings {
+        batch: 1,
+        anatomy: vec![value, 1.0],
+        characteristics: vec![1.0, 2.0],
+    };
     assert_eq!(relative_difference(&encodings(f32::NAN), &encodings(1.0)), f64::INFINITY);
     assert_eq!(relative_difference(&encodings(1.0), &encodings(1.0)), 0.0);
 }
@@ -246,12 +299,15 @@ fn a_published_checkpoint_exports_to_the_published_latents() {
     let geometry = weights.geometry(4, 32).unwrap();
     let home = tempfile::tempdir().unwrap();
     let out = home.path().join("tiny/1");
-    let plain = |tiles: &[u8], batch: usize| Ok(plain::encode(&weights, &geometry, &NORMALISATION, tiles, batch));
+    let plain = |tiles: &[u8], batch: usize| {
+        Ok(plain::encode(&weights, &geometry, &NORMALISATION, tiles, batch))
+    };
     let bundle = export(&request(&weights, geometry, &out, &plain)).unwrap();
 
     let (tiles, expected) = published(&dir, &geometry);
     let found = open(&bundle, Precision::Fp32).encode(&tiles, expected.batch).unwrap();
-    let furthest = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let furthest =
+        |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(furthest(&found.anatomy, &expected.anatomy) < 1e-4);
     assert!(furthest(&found.characteristics, &expected.characteristics) < 1e-4);
 }

@@ -18,7 +18,9 @@ use crate::bundle::{Weights, WeightsError};
 pub enum ImportError {
     #[error("cannot open {path}")]
     Open { path: PathBuf, source: std::io::Error },
-    #[error("{path} is neither .safetensors nor a zip checkpoint of PyTorch 1.6 or later (save an older one again with torch.save)")]
+    #[error(
+        "{path} is neither .safetensors nor a zip checkpoint of PyTorch 1.6 or later (save an older one again with torch.save)"
+    )]
     NotAZip { path: PathBuf, source: zip::result::ZipError },
     #[error("{entry} cannot be read from the checkpoint")]
     Entry { entry: String, source: zip::result::ZipError },
@@ -30,7 +32,9 @@ pub enum ImportError {
     ByteOrder(String),
     #[error("the checkpoint's pickle is not one that state dicts use")]
     Pickle(#[from] PickleError),
-    #[error("the checkpoint holds no state dict: expected tensors by name, or such a dict under \"model\"")]
+    #[error(
+        "the checkpoint holds no state dict: expected tensors by name, or such a dict under \"model\""
+    )]
     NoStateDict,
     #[error("{name}: {problem}")]
     Tensor { name: String, problem: String },
@@ -41,7 +45,8 @@ pub enum ImportError {
 /// Reads every tensor of a checkpoint's model, as f32.
 pub fn read_checkpoint(path: &Path) -> Result<Weights, ImportError> {
     if path.extension().is_some_and(|extension| extension == "safetensors") {
-        return Weights::read(path).map_err(|source| ImportError::Weights { path: path.to_owned(), source });
+        return Weights::read(path)
+            .map_err(|source| ImportError::Weights { path: path.to_owned(), source });
     }
     torch::read(path)
 }

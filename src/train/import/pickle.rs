@@ -58,7 +58,15 @@ pub struct Pickle {
 
 impl Pickle {
     pub fn parse(bytes: &[u8]) -> Result<Self, PickleError> {
-        Reader { bytes, at: 0, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() }.run()
+        Reader {
+            bytes,
+            at: 0,
+            values: Vec::new(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+        }
+        .run()
     }
 
     pub fn get(&self, id: Id) -> &Value {
@@ -100,7 +108,10 @@ impl Reader<'_> {
                 0x80 => drop(self.byte()?),
                 0x95 => drop(self.take(8)?),
                 opcode => {
-                    if !(self.constant(opcode)? || self.container(opcode)? || self.reference(opcode)?) {
+                    if !(self.constant(opcode)?
+                        || self.container(opcode)?
+                        || self.reference(opcode)?)
+                    {
                         return Err(PickleError::Opcode { opcode, at });
                     }
                 }
@@ -217,7 +228,11 @@ impl Reader<'_> {
             b'R' | 0x81 => {
                 let (arguments, callee) = (self.pop()?, self.pop()?);
                 let is_dict = matches!(&self.values[callee], Value::Global(name) if name == "collections OrderedDict");
-                self.push(if is_dict { Value::Dict(Vec::new()) } else { Value::Call { callee, arguments } });
+                self.push(if is_dict {
+                    Value::Dict(Vec::new())
+                } else {
+                    Value::Call { callee, arguments }
+                });
             }
             // An object's state, such as the `_metadata` of a module's state dict: dropped.
             b'b' => drop(self.pop()?),
@@ -248,7 +263,8 @@ impl Reader<'_> {
     }
 
     fn pop_to_mark(&mut self) -> Result<Vec<Id>, PickleError> {
-        let mark = self.marks.pop().filter(|&mark| mark <= self.stack.len()).ok_or(PickleError::Stack)?;
+        let mark =
+            self.marks.pop().filter(|&mark| mark <= self.stack.len()).ok_or(PickleError::Stack)?;
         Ok(self.stack.split_off(mark))
     }
 
@@ -268,7 +284,10 @@ impl Reader<'_> {
     }
 
     fn line(&mut self) -> Result<String, PickleError> {
-        let length = self.bytes[self.at..].iter().position(|&byte| byte == b'\n').ok_or(PickleError::Truncated)?;
+        let length = self.bytes[self.at..]
+            .iter()
+            .position(|&byte| byte == b'\n')
+            .ok_or(PickleError::Truncated)?;
         let line = text(self.take(length)?)?;
         self.at += 1;
         Ok(line)

@@ -32,8 +32,20 @@ unsafe extern "C" {
         message: *mut c_char,
         room: usize,
     ) -> c_int;
-    fn restain_norm(tensors: List, count: i64, norm: *const c_void, message: *mut c_char, room: usize) -> c_int;
-    fn restain_scale(tensors: List, count: i64, by: *const c_void, message: *mut c_char, room: usize) -> c_int;
+    fn restain_norm(
+        tensors: List,
+        count: i64,
+        norm: *const c_void,
+        message: *mut c_char,
+        room: usize,
+    ) -> c_int;
+    fn restain_scale(
+        tensors: List,
+        count: i64,
+        by: *const c_void,
+        message: *mut c_char,
+        room: usize,
+    ) -> c_int;
 }
 
 /// One parameter with what belongs to it, all of one shape, f32, on one device.
@@ -53,16 +65,32 @@ pub fn step(with: &Step, slots: &[Slot<'_>]) -> Result<()> {
         return Ok(());
     }
     for slot in slots {
-        let sizes = [slot.parameter, &slot.gradient, slot.moments.0, slot.moments.1].map(Tensor::size);
-        ensure!(sizes.iter().all(|size| *size == sizes[0]), "a parameter, its gradient and moments have sizes {sizes:?}");
+        let sizes =
+            [slot.parameter, &slot.gradient, slot.moments.0, slot.moments.1].map(Tensor::size);
+        ensure!(
+            sizes.iter().all(|size| *size == sizes[0]),
+            "a parameter, its gradient and moments have sizes {sizes:?}"
+        );
     }
     let parameters = pointers(slots.iter().map(|slot| slot.parameter));
     let gradients = pointers(slots.iter().map(|slot| &slot.gradient));
     let first = pointers(slots.iter().map(|slot| slot.moments.0));
     let second = pointers(slots.iter().map(|slot| slot.moments.1));
-    let [parameters, gradients, first, second] = [&parameters, &gradients, &first, &second].map(|list| list.as_ptr());
+    let [parameters, gradients, first, second] =
+        [&parameters, &gradients, &first, &second].map(|list| list.as_ptr());
     // SAFETY: the lists and the tensors that they point to outlive the call, which keeps none of them; all have one length.
-    called(|message, room| unsafe { restain_adamw_step(with, parameters, gradients, first, second, slots.len() as i64, message, room) })
+    called(|message, room| unsafe {
+        restain_adamw_step(
+            with,
+            parameters,
+            gradients,
+            first,
+            second,
+            slots.len() as i64,
+            message,
+            room,
+        )
+    })
 }
 
 /// The Euclidean norm of all of them together, f32 scalar on their device.
@@ -73,7 +101,9 @@ pub fn norm(tensors: &[Tensor]) -> Result<Tensor> {
     let norm = Tensor::zeros([] as [i64; 0], (tch::Kind::Float, tensors[0].device()));
     let list = pointers(tensors.iter());
     // SAFETY: as for `step`; `norm` is written through its own handle.
-    called(|message, room| unsafe { restain_norm(list.as_ptr(), tensors.len() as i64, norm.as_ptr().cast(), message, room) })?;
+    called(|message, room| unsafe {
+        restain_norm(list.as_ptr(), tensors.len() as i64, norm.as_ptr().cast(), message, room)
+    })?;
     Ok(norm)
 }
 
@@ -84,7 +114,9 @@ pub fn norm(tensors: &[Tensor]) -> Result<Tensor> {
 pub fn scale(tensors: &[Tensor], by: &Tensor) -> Result<()> {
     let list = pointers(tensors.iter());
     // SAFETY: as for `step`.
-    called(|message, room| unsafe { restain_scale(list.as_ptr(), tensors.len() as i64, by.as_ptr().cast(), message, room) })
+    called(|message, room| unsafe {
+        restain_scale(list.as_ptr(), tensors.len() as i64, by.as_ptr().cast(), message, room)
+    })
 }
 
 fn pointers<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> Vec<*const c_void> {

@@ -41,7 +41,12 @@ impl Nucleus {
         let stretch = self.aspect.sqrt();
         let (along, across) = ((dx * cos + dy * sin) / stretch, (dy * cos - dx * sin) * stretch);
         let angle = across.atan2(along);
-        let bumps: f32 = self.outline.iter().enumerate().map(|(k, (size, phase))| size * ((k + 2) as f32 * angle + phase).cos()).sum();
+        let bumps: f32 = self
+            .outline
+            .iter()
+            .enumerate()
+            .map(|(k, (size, phase))| size * ((k + 2) as f32 * angle + phase).cos())
+            .sum();
         along.hypot(across) / (self.radius * (1.0 + bumps))
     }
 
@@ -67,10 +72,28 @@ struct Kind {
 }
 
 /// At half a micrometre a pixel: lymphocytes of 7 µm, and tumour cells whose nuclei are nearly twice as wide.
-const NORMAL: Kind = Kind { radius: (6.8, 0.7), radius_bounds: (5.3, 8.3), aspect: (1.0, 1.3), bumpiness: 0.03, spacing: 1.0 };
-const TUMOUR: Kind = Kind { radius: (12.0, 1.9), radius_bounds: (9.2, 17.0), aspect: (1.05, 1.65), bumpiness: 0.065, spacing: 0.96 };
+const NORMAL: Kind = Kind {
+    radius: (6.8, 0.7),
+    radius_bounds: (5.3, 8.3),
+    aspect: (1.0, 1.3),
+    bumpiness: 0.03,
+    spacing: 1.0,
+};
+const TUMOUR: Kind = Kind {
+    radius: (12.0, 1.9),
+    radius_bounds: (9.2, 17.0),
+    aspect: (1.05, 1.65),
+    bumpiness: 0.065,
+    spacing: 0.96,
+};
 /// Fibroblasts lie along the fibres of the stroma, in both classes.
-const SPINDLE: Kind = Kind { radius: (5.0, 0.7), radius_bounds: (3.8, 6.5), aspect: (3.0, 5.5), bumpiness: 0.03, spacing: 1.5 };
+const SPINDLE: Kind = Kind {
+    radius: (5.0, 0.7),
+    radius_bounds: (3.8, 6.5),
+    aspect: (3.0, 5.5),
+    bumpiness: 0.03,
+    spacing: 1.5,
+};
 
 /// Where cells may stand, as the section tells it.
 pub trait Ground {
@@ -82,7 +105,13 @@ pub trait Ground {
 
 /// Throws nuclei at a square of `side` pixels (and a margin, so that some are cut by the edge) until `coverage`
 /// of the tissue between the fibres is covered or no more find room.
-pub fn populate(label: Label, side: usize, coverage: f32, ground: &impl Ground, dice: &mut Dice) -> Vec<Nucleus> {
+pub fn populate(
+    label: Label,
+    side: usize,
+    coverage: f32,
+    ground: &impl Ground,
+    dice: &mut Dice,
+) -> Vec<Nucleus> {
     const MARGIN: f32 = 16.0;
     let span = side as f32 + 2.0 * MARGIN;
     let class = match label {
@@ -107,7 +136,8 @@ pub fn populate(label: Label, side: usize, coverage: f32, ground: &impl Ground, 
             None => covered < coverage * cells_area,
         };
         let clear = |(other, spacing): &(Nucleus, f32)| {
-            (other.x - x).hypot(other.y - y) > spacing.max(kind.spacing) * (other.radius + nucleus.radius)
+            (other.x - x).hypot(other.y - y)
+                > spacing.max(kind.spacing) * (other.radius + nucleus.radius)
         };
         if wanted && nuclei.iter().all(clear) {
             covered += if fibres.is_none() { nucleus.area() } else { 0.0 };
@@ -118,7 +148,8 @@ pub fn populate(label: Label, side: usize, coverage: f32, ground: &impl Ground, 
 }
 
 fn draw(kind: &Kind, x: f32, y: f32, along: Option<f32>, dice: &mut Dice) -> Nucleus {
-    let radius = dice.normal(kind.radius.0, kind.radius.1).clamp(kind.radius_bounds.0, kind.radius_bounds.1);
+    let radius =
+        dice.normal(kind.radius.0, kind.radius.1).clamp(kind.radius_bounds.0, kind.radius_bounds.1);
     let free = dice.between(0.0, PI);
     let angle = along.map_or(free, |fibre| fibre + 0.2 * (free / PI - 0.5));
     Nucleus {
@@ -127,7 +158,9 @@ fn draw(kind: &Kind, x: f32, y: f32, along: Option<f32>, dice: &mut Dice) -> Nuc
         radius,
         aspect: dice.between(kind.aspect.0, kind.aspect.1),
         direction: (angle.cos(), angle.sin()),
-        outline: std::array::from_fn(|k| (dice.normal(0.0, kind.bumpiness / (1.0 + 0.5 * k as f32)), dice.between(0.0, TAU))),
+        outline: std::array::from_fn(|k| {
+            (dice.normal(0.0, kind.bumpiness / (1.0 + 0.5 * k as f32)), dice.between(0.0, TAU))
+        }),
         dye: dice.normal(1.0, 0.13).clamp(0.6, 1.35),
         vesicular: dice.between(-0.5, 1.0).max(0.0),
         defocus: dice.between(-0.6, 1.0).max(0.0),
@@ -160,12 +193,18 @@ mod tests {
         let mean = |nuclei: &[Nucleus]| covered(nuclei) / nuclei.len() as f32;
         assert!(mean(&tumour) > 2.0 * mean(&normal), "{} and {}", mean(&tumour), mean(&normal));
         assert!(2 * tumour.len() < normal.len());
-        assert!((covered(&tumour) / covered(&normal) - 1.0).abs() < 0.1, "{} and {}", covered(&tumour), covered(&normal));
+        assert!(
+            (covered(&tumour) / covered(&normal) - 1.0).abs() < 0.1,
+            "{} and {}",
+            covered(&tumour),
+            covered(&normal)
+        );
     }
 
     #[test]
     fn the_dyes_of_both_classes_are_alike() {
-        let mean = |nuclei: &[Nucleus]| nuclei.iter().map(|n| n.dye).sum::<f32>() / nuclei.len() as f32;
+        let mean =
+            |nuclei: &[Nucleus]| nuclei.iter().map(|n| n.dye).sum::<f32>() / nuclei.len() as f32;
         assert!((mean(&field(Label::Normal)) - mean(&field(Label::Tumour))).abs() < 0.05);
     }
 
@@ -177,6 +216,10 @@ mod tests {
             .flat_map(|dy| (-reach..=reach).map(move |dx| (dx as f32, dy as f32)))
             .filter(|(dx, dy)| nucleus.depth_at(nucleus.x + dx, nucleus.y + dy) < 1.0)
             .count();
-        assert!((inside as f32 / nucleus.area() - 1.0).abs() < 0.1, "{inside} of {}", nucleus.area());
+        assert!(
+            (inside as f32 / nucleus.area() - 1.0).abs() < 0.1,
+            "{inside} of {}",
+            nucleus.area()
+        );
     }
 }

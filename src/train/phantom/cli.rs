@@ -62,7 +62,8 @@ struct Progress {
 impl Progress {
     fn new(total: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} tiles, {eta} left").expect("a valid template");
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} tiles, {eta} left")
+                .expect("a valid template");
             ProgressBar::new(total).with_style(style)
         });
         Self { bar, total, written: AtomicU64::new(0) }

@@ -32,7 +32,9 @@ impl Noise {
     }
 
     fn lattice(self, x: i32, y: i32) -> f32 {
-        let mut hash = self.0 ^ (x as u32).wrapping_mul(0x85eb_ca6b) ^ (y as u32).wrapping_mul(0xc2b2_ae35).rotate_left(13);
+        let mut hash = self.0
+            ^ (x as u32).wrapping_mul(0x85eb_ca6b)
+            ^ (y as u32).wrapping_mul(0xc2b2_ae35).rotate_left(13);
         hash = (hash ^ (hash >> 16)).wrapping_mul(0x7feb_352d);
         hash = (hash ^ (hash >> 15)).wrapping_mul(0x846c_a68b);
         (hash >> 8) as f32 / (1 << 24) as f32

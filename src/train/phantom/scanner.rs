@@ -31,14 +31,20 @@ pub fn scan(section: &Section, hospital: &Hospital, dice: &mut Dice) -> Vec<u8> 
     let kernel = gaussian(hospital.blur);
     let wide = gaussian(1.6);
     for channel in 0..3 {
-        let absorbed = section.haematoxylin.iter().zip(&section.eosin).map(|(h, e)| h * haematoxylin[channel] + e * eosin[channel]);
-        let light: Vec<f32> = absorbed.map(|density| hospital.white[channel] * (-density).exp()).collect();
+        let absorbed = section
+            .haematoxylin
+            .iter()
+            .zip(&section.eosin)
+            .map(|(h, e)| h * haematoxylin[channel] + e * eosin[channel]);
+        let light: Vec<f32> =
+            absorbed.map(|density| hospital.white[channel] * (-density).exp()).collect();
         let seen = blur(&light, section.side, &kernel);
         let softer = blur(&seen, section.side, &wide);
         for (at, pixel) in pixels.iter_mut().skip(channel).step_by(3).enumerate() {
             let from = (at / side + PADDING) * section.side + at % side + PADDING;
             let sharp = seen[from] + hospital.sharpening * (seen[from] - softer[from]);
-            let value = (sharp + dice.normal(0.0, hospital.noise)).clamp(0.0, 1.0).powf(hospital.gamma);
+            let value =
+                (sharp + dice.normal(0.0, hospital.noise)).clamp(0.0, 1.0).powf(hospital.gamma);
             *pixel = (value * 255.0).round() as u8;
         }
     }
@@ -51,13 +57,17 @@ fn compress(pixels: &[u8], side: usize, quality: u8) -> Vec<u8> {
     JpegEncoder::new_with_quality(&mut bytes, quality)
         .encode(pixels, side as u32, side as u32, ExtendedColorType::Rgb8)
         .expect("an RGB tile within JPEG's sizes, written to memory");
-    image::load_from_memory_with_format(&bytes, ImageFormat::Jpeg).expect("what was just encoded").into_rgb8().into_raw()
+    image::load_from_memory_with_format(&bytes, ImageFormat::Jpeg)
+        .expect("what was just encoded")
+        .into_rgb8()
+        .into_raw()
 }
 
 /// A Gaussian's weights from its middle outwards, out to [`PADDING`]/2 pixels at most.
 fn gaussian(deviation: f32) -> Vec<f32> {
     let reach = (3.0 * deviation).ceil().min((PADDING / 2) as f32) as usize;
-    let weights: Vec<f32> = (0..=reach).map(|i| (-0.5 * (i as f32 / deviation).powi(2)).exp()).collect();
+    let weights: Vec<f32> =
+        (0..=reach).map(|i| (-0.5 * (i as f32 / deviation).powi(2)).exp()).collect();
     let total = 2.0 * weights.iter().sum::<f32>() - weights[0];
     weights.iter().map(|w| w / total).collect()
 }

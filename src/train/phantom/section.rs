@@ -36,7 +36,11 @@ impl Section {
         let nuclei = populate(label, side, coverage, &terrain, dice);
         let touches = touches(side, &nuclei);
         let halo = dice.between(-0.2, 0.45).max(0.0);
-        let mut section = Self { side, haematoxylin: Vec::with_capacity(side * side), eosin: Vec::with_capacity(side * side) };
+        let mut section = Self {
+            side,
+            haematoxylin: Vec::with_capacity(side * side),
+            eosin: Vec::with_capacity(side * side),
+        };
         for (at, touch) in touches.iter().enumerate() {
             let (x, y) = ((at % side) as f32, (at / side) as f32);
             let (haematoxylin, eosin) = paint(&terrain, touch, halo, x, y);
@@ -54,7 +58,8 @@ impl Section {
         let side = self.side as f32;
         let (cx, cy) = (dice.between(0.0, side), dice.between(0.0, side));
         for _ in 0..3 + dice.bits() % 6 {
-            let (x, y, radius) = (dice.normal(cx, 9.0), dice.normal(cy, 9.0), dice.between(4.8, 6.2));
+            let (x, y, radius) =
+                (dice.normal(cx, 9.0), dice.normal(cy, 9.0), dice.between(4.8, 6.2));
             let amount = dice.between(1.1, 1.5);
             if terrain.tissue(x, y) < 0.5 {
                 continue;
@@ -63,7 +68,8 @@ impl Section {
                 let (px, py) = ((at % self.side) as f32, (at / self.side) as f32);
                 let depth = (px - x).hypot(py - y) / radius;
                 let inside = smoothstep(1.12, 0.88, depth);
-                self.eosin[at] = lerp(self.eosin[at], amount * (0.82 + 0.18 * depth * depth), inside);
+                self.eosin[at] =
+                    lerp(self.eosin[at], amount * (0.82 + 0.18 * depth * depth), inside);
                 self.haematoxylin[at] *= 1.0 - 0.9 * inside;
             }
         }
@@ -77,13 +83,19 @@ fn paint(terrain: &Terrain, touch: &Touch, halo: f32, x: f32, y: f32) -> (f32, f
         return (0.0, 0.0);
     }
     let fibre = terrain.fibres_at(x, y);
-    let bundles = 0.2 + 0.5 * smoothstep(0.2, 0.8, fibre) + 0.55 * terrain.grain(x, y) * smoothstep(0.3, 0.6, fibre);
+    let bundles = 0.2
+        + 0.5 * smoothstep(0.2, 0.8, fibre)
+        + 0.55 * terrain.grain(x, y) * smoothstep(0.3, 0.6, fibre);
     let body = smoothstep(CYTOPLASM, 1.1, touch.nearest);
-    let cytoplasm = 0.12 + 0.85 * terrain.grain(x, y).powi(2) + 0.3 * terrain.thickness(x, y) + 0.24 * body;
+    let cytoplasm =
+        0.12 + 0.85 * terrain.grain(x, y).powi(2) + 0.3 * terrain.thickness(x, y) + 0.24 * body;
     // Neighbouring cells leave a paler seam where they meet, and shrinkage a halo round a nucleus.
-    let seam = smoothstep(0.22, 0.0, touch.second - touch.nearest) * smoothstep(CYTOPLASM, CYTOPLASM - 0.4, touch.second);
+    let seam = smoothstep(0.22, 0.0, touch.second - touch.nearest)
+        * smoothstep(CYTOPLASM, CYTOPLASM - 0.4, touch.second);
     let shrunk = halo * smoothstep(1.0, 1.12, touch.nearest) * smoothstep(1.5, 1.2, touch.nearest);
-    let open = (1.0 - 0.45 * seam) * (1.0 - shrunk) * (1.0 - 0.92 * terrain.gap(x, y) * (1.0 - 0.85 * body));
+    let open = (1.0 - 0.45 * seam)
+        * (1.0 - shrunk)
+        * (1.0 - 0.92 * terrain.gap(x, y) * (1.0 - 0.85 * body));
     let ground = lerp(cytoplasm * open, bundles, terrain.stroma(x, y));
     let eosin = lerp(ground, 0.32 * ground + 0.12, touch.covered);
     let haematoxylin = 0.16 * ground * (1.0 - touch.covered) + touch.chromatin;
@@ -92,7 +104,11 @@ fn paint(terrain: &Terrain, touch: &Touch, halo: f32, x: f32, y: f32) -> (f32, f
 }
 
 fn touches(side: usize, nuclei: &[Nucleus]) -> Vec<Touch> {
-    let mut touches = vec![Touch { nearest: f32::MAX, second: f32::MAX, covered: 0.0, chromatin: 0.0 }; side * side];
+    let mut touches =
+        vec![
+            Touch { nearest: f32::MAX, second: f32::MAX, covered: 0.0, chromatin: 0.0 };
+            side * side
+        ];
     for nucleus in nuclei {
         for at in square(side, nucleus.x, nucleus.y, nucleus.reach(CYTOPLASM)) {
             let (x, y) = ((at % side) as f32, (at / side) as f32);
@@ -138,6 +154,8 @@ fn spot(nucleus: &Nucleus, x: f32, y: f32) -> f32 {
 /// Indices of the pixels within `reach` of a point along both axes.
 fn square(side: usize, x: f32, y: f32, reach: f32) -> impl Iterator<Item = usize> {
     // Casts from negative floats saturate at 0, which is the clamp wanted here.
-    let range = move |centre: f32| (centre - reach).ceil() as usize..((centre + reach).floor() + 1.0).min(side as f32) as usize;
+    let range = move |centre: f32| {
+        (centre - reach).ceil() as usize..((centre + reach).floor() + 1.0).min(side as f32) as usize
+    };
     range(y).flat_map(move |row| range(x).map(move |column| row * side + column))
 }

@@ -75,7 +75,11 @@ impl Terrain {
 
     /// 1 in stroma, 0 among cells.
     pub fn stroma(&self, x: f32, y: f32) -> f32 {
-        smoothstep(self.stroma_below + 0.03, self.stroma_below - 0.03, self.slow.octaves(x / 70.0, y / 70.0, 2))
+        smoothstep(
+            self.stroma_below + 0.03,
+            self.stroma_below - 0.03,
+            self.slow.octaves(x / 70.0, y / 70.0, 2),
+        )
     }
 
     /// Density of the fibres of the stroma, 0..1.
@@ -86,7 +90,11 @@ impl Terrain {
 
     /// 1 where the tissue has come apart and light shines through.
     pub fn gap(&self, x: f32, y: f32) -> f32 {
-        smoothstep(self.gaps_above, self.gaps_above + 0.09, self.grain.octaves(x / 15.0, y / 15.0, 3))
+        smoothstep(
+            self.gaps_above,
+            self.gaps_above + 0.09,
+            self.grain.octaves(x / 15.0, y / 15.0, 3),
+        )
     }
 
     /// Fine unevenness of the ground substance, 0..1.
@@ -116,7 +124,10 @@ impl Ground for Terrain {
             return None;
         }
         // Fibres run at right angles to the gradient of `across`.
-        let (dx, dy) = (self.across(x + 2.0, y) - self.across(x - 2.0, y), self.across(x, y + 2.0) - self.across(x, y - 2.0));
+        let (dx, dy) = (
+            self.across(x + 2.0, y) - self.across(x - 2.0, y),
+            self.across(x, y + 2.0) - self.across(x, y - 2.0),
+        );
         Some((-dx).atan2(dy))
     }
 }
@@ -133,7 +144,11 @@ fn vacuoles(side: f32, dice: &mut Dice) -> Vec<(f32, f32, f32)> {
     let wall = dice.between(2.5, 6.0);
     let tries = 12 + (side * side / 250.0) as usize;
     for _ in 0..tries {
-        let (x, y, r) = (dice.between(-20.0, side + 20.0), dice.between(-20.0, side + 20.0), dice.between(12.0, 34.0));
+        let (x, y, r) = (
+            dice.between(-20.0, side + 20.0),
+            dice.between(-20.0, side + 20.0),
+            dice.between(12.0, 34.0),
+        );
         if circles.iter().all(|&(cx, cy, cr)| (x - cx).hypot(y - cy) > r + cr + wall) {
             circles.push((x, y, r));
         }

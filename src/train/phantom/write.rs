@@ -53,20 +53,36 @@ pub struct WriteSpec {
 
 /// Writes every tile; `written` is called after each, from any thread. Returns how many there are.
 pub fn write(spec: &WriteSpec, written: &(dyn Fn() + Sync)) -> anyhow::Result<u64> {
-    ensure!((1..=MAX_HOSPITALS).contains(&spec.hospitals), "hospitals must be from 1 to {MAX_HOSPITALS}");
-    ensure!((1..=MAX_TILES).contains(&spec.tiles_per_domain), "tiles per domain must be from 1 to {MAX_TILES}");
-    ensure!(SIDES.contains(&spec.phantom.side), "a tile's side must be from {} to {} pixels", SIDES.start(), SIDES.end());
+    ensure!(
+        (1..=MAX_HOSPITALS).contains(&spec.hospitals),
+        "hospitals must be from 1 to {MAX_HOSPITALS}"
+    );
+    ensure!(
+        (1..=MAX_TILES).contains(&spec.tiles_per_domain),
+        "tiles per domain must be from 1 to {MAX_TILES}"
+    );
+    ensure!(
+        SIDES.contains(&spec.phantom.side),
+        "a tile's side must be from {} to {} pixels",
+        SIDES.start(),
+        SIDES.end()
+    );
     fs::create_dir_all(&spec.out).with_context(|| format!("making {}", spec.out.display()))?;
-    let empty = fs::read_dir(&spec.out).with_context(|| format!("reading {}", spec.out.display()))?.next().is_none();
+    let empty = fs::read_dir(&spec.out)
+        .with_context(|| format!("reading {}", spec.out.display()))?
+        .next()
+        .is_none();
     ensure!(empty, "{} is not empty: name a new folder", spec.out.display());
 
     let total = spec.hospitals as u64 * spec.tiles_per_domain;
     (0..total).into_par_iter().try_for_each(|number| {
-        let (hospital, index) = ((number / spec.tiles_per_domain) as usize, number % spec.tiles_per_domain);
+        let (hospital, index) =
+            ((number / spec.tiles_per_domain) as usize, number % spec.tiles_per_domain);
         let path = spec.out.join(path(spec, hospital, index));
         let folder = path.parent().context("every tile lies in a folder")?;
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
-        save(&path, spec, &tile(&spec.phantom, hospital, index)).with_context(|| format!("writing {}", path.display()))?;
+        save(&path, spec, &tile(&spec.phantom, hospital, index))
+            .with_context(|| format!("writing {}", path.display()))?;
         written();
         anyhow::Ok(())
     })?;
@@ -82,7 +98,10 @@ fn path(spec: &WriteSpec, hospital: usize, index: u64) -> PathBuf {
         FileFormat::Jpeg => "jpg",
     };
     match spec.layout {
-        Layout::Folders => PathBuf::from(format!("hospital_{hospital}/{}/{index:06}.{extension}", Label::of(index).name())),
+        Layout::Folders => PathBuf::from(format!(
+            "hospital_{hospital}/{}/{index:06}.{extension}",
+            Label::of(index).name()
+        )),
         Layout::Wilds => {
             let Place { patient, node, x, y, .. } = Place::of(hospital, index);
             let slide = format!("patient_{patient:03}_node_{node}");
@@ -122,7 +141,8 @@ fn metadata(spec: &WriteSpec) -> String {
         let Place { patient, node, slide, x, y } = Place::of(hospital as usize, index);
         let tumour = u8::from(Label::of(index) == Label::Tumour);
         let split = u8::from(index / 2 % HELD_OUT == HELD_OUT - 1);
-        writeln!(csv, "{number},{patient:03},{node},{x},{y},{tumour},{slide},{hospital},{split}").expect("a String takes any text");
+        writeln!(csv, "{number},{patient:03},{node},{x},{y},{tumour},{slide},{hospital},{split}")
+            .expect("a String takes any text");
     }
     csv
 }
@@ -132,7 +152,8 @@ fn save(path: &Path, spec: &WriteSpec, tile: &Tile) -> anyhow::Result<()> {
     let file = BufWriter::new(fs::File::create(path)?);
     match spec.format {
         FileFormat::Png => {
-            let encoder = PngEncoder::new_with_quality(file, CompressionType::Fast, FilterType::Adaptive);
+            let encoder =
+                PngEncoder::new_with_quality(file, CompressionType::Fast, FilterType::Adaptive);
             encoder.write_image(&tile.pixels, side, side, ExtendedColorType::Rgb8)?;
         }
         FileFormat::Jpeg => {
@@ -150,14 +171,22 @@ mod tests {
 
     fn spec(out: &Path, layout: Layout) -> WriteSpec {
         let phantom = PhantomSpec { seed: 1, side: 16 };
-        WriteSpec { out: out.into(), phantom, hospitals: 2, tiles_per_domain: 30, layout, format: FileFormat::Png }
+        WriteSpec {
+            out: out.into(),
+            phantom,
+            hospitals: 2,
+            tiles_per_domain: 30,
+            layout,
+            format: FileFormat::Png,
+        }
     }
 
     #[test]
     fn folders_name_domain_and_class_and_hold_the_very_pixels() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(write(&spec(folder.path(), Layout::Folders), &|| ()).unwrap(), 60);
-        let read = image::open(folder.path().join("hospital_1/tumour/000003.png")).unwrap().into_rgb8();
+        let read =
+            image::open(folder.path().join("hospital_1/tumour/000003.png")).unwrap().into_rgb8();
         assert_eq!(read.into_raw(), tile(&PhantomSpec { seed: 1, side: 16 }, 1, 3).pixels);
         assert_eq!(fs::read_dir(folder.path().join("hospital_0/normal")).unwrap().count(), 15);
     }
@@ -167,11 +196,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write(&spec(folder.path(), Layout::Wilds), &|| ()).unwrap();
         let csv = fs::read_to_string(folder.path().join("metadata.csv")).unwrap();
-        let rows: Vec<Vec<&str>> = csv.lines().skip(1).map(|line| line.split(',').collect()).collect();
+        let rows: Vec<Vec<&str>> =
+            csv.lines().skip(1).map(|line| line.split(',').collect()).collect();
         assert_eq!(rows.len(), 60);
         for row in &rows {
             let slide = format!("patient_{}_node_{}", row[1], row[2]);
-            let file = folder.path().join(format!("patches/{slide}/patch_{slide}_x_{}_y_{}.png", row[3], row[4]));
+            let file = folder
+                .path()
+                .join(format!("patches/{slide}/patch_{slide}_x_{}_y_{}.png", row[3], row[4]));
             assert!(file.is_file(), "{}", file.display());
         }
         assert_eq!(rows.iter().filter(|row| row[5] == "1").count(), 30);
@@ -180,7 +212,8 @@ mod tests {
 
     #[test]
     fn no_two_tiles_share_a_place() {
-        let places: BTreeSet<_> = (0..5000).map(|i| Place::of(0, i)).map(|p| (p.patient, p.node, p.x, p.y)).collect();
+        let places: BTreeSet<_> =
+            (0..5000).map(|i| Place::of(0, i)).map(|p| (p.patient, p.node, p.x, p.y)).collect();
         assert_eq!(places.len(), 5000);
     }
 

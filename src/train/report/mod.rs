@@ -35,12 +35,17 @@ impl Counts {
         // By name: the two parts need not have the same domains.
         let count = |dataset: &Dataset, domain: &str| -> (u64, u64) {
             let along = |side: u32| (u64::from(side) / tile as u64).max(1);
-            let own = dataset.sources.iter().filter(|source| dataset.domains[source.domain] == domain);
-            own.fold((0, 0), |(images, tiles), source| (images + 1, tiles + along(source.width) * along(source.height)))
+            let own =
+                dataset.sources.iter().filter(|source| dataset.domains[source.domain] == domain);
+            own.fold((0, 0), |(images, tiles), source| {
+                (images + 1, tiles + along(source.width) * along(source.height))
+            })
         };
-        let names: BTreeSet<&String> = parts.training.domains.iter().chain(&parts.kept_out.domains).collect();
+        let names: BTreeSet<&String> =
+            parts.training.domains.iter().chain(&parts.kept_out.domains).collect();
         let row = |name: &String| {
-            let ((images, tiles), (kept, _)) = (count(&parts.training, name), count(&parts.kept_out, name));
+            let ((images, tiles), (kept, _)) =
+                (count(&parts.training, name), count(&parts.kept_out, name));
             [name.clone(), images.to_string(), tiles.to_string(), kept.to_string()]
         };
         Self(names.into_iter().map(row).collect())
@@ -50,7 +55,12 @@ impl Counts {
 /// Writes the page into the state's folder.
 pub fn write(state: &Path, header: &RunHeader, counts: &Counts) -> Result<()> {
     let ended = if header.step == header.total_steps { "finished" } else { "stopped" };
-    let mut page = Page::new(&format!("Training run {}, {ended} at step {} of {}", state.display(), header.step, header.total_steps));
+    let mut page = Page::new(&format!(
+        "Training run {}, {ended} at step {} of {}",
+        state.display(),
+        header.step,
+        header.total_steps
+    ));
     page.table("Result", &["", ""], &result(header));
     charts(&mut page, &curves(state)?);
     page.heading("Samples");
@@ -58,30 +68,49 @@ pub fn write(state: &Path, header: &RunHeader, counts: &Counts) -> Result<()> {
     for (name, bytes) in grids(&state.join(SAMPLES_FOLDER))? {
         page.picture(&name, &format!("data:image/png;base64,{}", STANDARD.encode(bytes)));
     }
-    page.table("Data", &["domain", "images trained on", "tiles in them", "images kept out"], &counts.0);
+    page.table(
+        "Data",
+        &["domain", "images trained on", "tiles in them", "images kept out"],
+        &counts.0,
+    );
     page.table("Options", &["", ""], &options(header));
     replace(&state.join(REPORT_FILE), |fresh| Ok(std::fs::write(fresh, page.finish())?))
 }
 
 fn result(header: &RunHeader) -> Vec<[String; 2]> {
     let row = |name: &str, value: String| [name.to_owned(), value];
-    let score = |s: &Score| format!("loss {:.4}, PSNR {:.2} dB, SSIM {:.3} at step {}", s.total, s.psnr_db, s.ssim, s.step);
+    let score = |s: &Score| {
+        format!(
+            "loss {:.4}, PSNR {:.2} dB, SSIM {:.3} at step {}",
+            s.total, s.psnr_db, s.ssim, s.step
+        )
+    };
     let number = |name: &str| header.options["training"][name].as_u64().unwrap_or(1);
     let tiles = header.step * number("batch") * number("accumulate");
-    let mut rows = vec![row("Updates", header.step.to_string()), row("Tiles seen", tiles.to_string())];
+    let mut rows =
+        vec![row("Updates", header.step.to_string()), row("Tiles seen", tiles.to_string())];
     rows.extend(header.validated.as_ref().map(|last| row("Validation, last", score(last))));
     rows.extend(header.best.as_ref().map(|best| row("Validation, best", score(best))));
     let seconds = header.seconds.max(1e-9);
-    rows.push(row("Time in the loop", format!("{seconds:.0} s, {:.1} tiles/s", tiles as f64 / seconds)));
-    rows.push(row("Of it waiting for input", format!("{:.1} %", 100.0 * header.waited_seconds / seconds)));
+    rows.push(row(
+        "Time in the loop",
+        format!("{seconds:.0} s, {:.1} tiles/s", tiles as f64 / seconds),
+    ));
+    rows.push(row(
+        "Of it waiting for input",
+        format!("{:.1} %", 100.0 * header.waited_seconds / seconds),
+    ));
     rows.push(row("Computed on", header.device.clone()));
     rows
 }
 
 fn charts(page: &mut Page, curves: &Curves) {
     let lines = |prefix: &str, but: &[&str]| -> Vec<Line<'_>> {
-        let own = curves.iter().filter_map(|(tag, points)| Some((tag.strip_prefix(prefix)?, points)));
-        own.filter(|(name, _)| !but.contains(name)).map(|(name, points)| Line { name, points }).collect()
+        let own =
+            curves.iter().filter_map(|(tag, points)| Some((tag.strip_prefix(prefix)?, points)));
+        own.filter(|(name, _)| !but.contains(name))
+            .map(|(name, points)| Line { name, points })
+            .collect()
     };
     let one = |name: &'static str, tag: &str| curves.get(tag).map(|points| Line { name, points });
     page.heading("Curves");
@@ -89,19 +118,42 @@ fn charts(page: &mut Page, curves: &Curves) {
         Chart {
             title: "Loss",
             log: true,
-            lines: one("training", "loss/total").into_iter().chain(one("validation", "validation/total")).collect(),
+            lines: one("training", "loss/total")
+                .into_iter()
+                .chain(one("validation", "validation/total"))
+                .collect(),
         },
         Chart { title: "Terms in training", log: true, lines: lines("loss/", &["total"]) },
-        Chart { title: "Terms in validation", log: true, lines: lines("validation/", &["total", "psnr_db", "ssim"]) },
+        Chart {
+            title: "Terms in validation",
+            log: true,
+            lines: lines("validation/", &["total", "psnr_db", "ssim"]),
+        },
         Chart {
             title: "Reconstruction of images kept out, PSNR in dB",
             log: false,
             lines: one("PSNR", "validation/psnr_db").into_iter().collect(),
         },
-        Chart { title: "Reconstruction of images kept out, SSIM", log: false, lines: one("SSIM", "validation/ssim").into_iter().collect() },
-        Chart { title: "Learning rate", log: false, lines: one("learning rate", "learning_rate").into_iter().collect() },
-        Chart { title: "Tiles a second", log: false, lines: one("tiles/s", "input/tiles_per_second").into_iter().collect() },
-        Chart { title: "Share of time waiting for input", log: false, lines: one("share", "input/wait_share").into_iter().collect() },
+        Chart {
+            title: "Reconstruction of images kept out, SSIM",
+            log: false,
+            lines: one("SSIM", "validation/ssim").into_iter().collect(),
+        },
+        Chart {
+            title: "Learning rate",
+            log: false,
+            lines: one("learning rate", "learning_rate").into_iter().collect(),
+        },
+        Chart {
+            title: "Tiles a second",
+            log: false,
+            lines: one("tiles/s", "input/tiles_per_second").into_iter().collect(),
+        },
+        Chart {
+            title: "Share of time waiting for input",
+            log: false,
+            lines: one("share", "input/wait_share").into_iter().collect(),
+        },
     ]);
 }
 
@@ -110,13 +162,15 @@ fn grids(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     if !folder.exists() {
         return Ok(Vec::new());
     }
-    let names = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let names = std::fs::read_dir(folder)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
     let mut names: Vec<String> = names.collect::<Result<_>>()?;
     names.retain(|name| name.ends_with(".png"));
     names.sort();
     let every = names.len().div_ceil(GRIDS).max(1);
-    let some =
-        names.iter().rev().step_by(every).map(|name| Ok((name.trim_end_matches(".png").to_owned(), std::fs::read(folder.join(name))?)));
+    let some = names.iter().rev().step_by(every).map(|name| {
+        Ok((name.trim_end_matches(".png").to_owned(), std::fs::read(folder.join(name))?))
+    });
     some.collect()
 }
 

@@ -34,7 +34,11 @@ impl Page {
             })
             .collect();
         let head = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">";
-        Self { html: format!("{head}\n<title>{title}</title>\n<style>\n{STYLE}{colours}</style>\n<h1>{title}</h1>\n") }
+        Self {
+            html: format!(
+                "{head}\n<title>{title}</title>\n<style>\n{STYLE}{colours}</style>\n<h1>{title}</h1>\n"
+            ),
+        }
     }
 
     pub fn heading(&mut self, text: &str) {
@@ -46,10 +50,16 @@ impl Page {
     }
 
     /// A table with its heading; columns without names have no head.
-    pub fn table<const N: usize>(&mut self, heading: &str, columns: &[&str; N], rows: &[[String; N]]) {
+    pub fn table<const N: usize>(
+        &mut self,
+        heading: &str,
+        columns: &[&str; N],
+        rows: &[[String; N]],
+    ) {
         self.heading(heading);
         let row = |cells: &[String], tag: &str| {
-            let cells: String = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
+            let cells: String =
+                cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
             format!("<tr>{cells}</tr>\n")
         };
         self.html += "<table>\n";
@@ -71,7 +81,9 @@ impl Page {
 
     pub fn picture(&mut self, name: &str, source: &str) {
         let name = escape(name);
-        self.html += &format!("<figure><figcaption>{name}</figcaption><img class=\"samples\" alt=\"{name}\" src=\"{source}\"></figure>\n");
+        self.html += &format!(
+            "<figure><figcaption>{name}</figcaption><img class=\"samples\" alt=\"{name}\" src=\"{source}\"></figure>\n"
+        );
     }
 
     pub fn finish(self) -> String {

@@ -22,10 +22,27 @@ struct Rendezvous {
 }
 
 unsafe extern "C" {
-    fn restain_gloo_join(at: *const Rendezvous, group: *mut *mut c_void, message: *mut c_char, room: usize) -> c_int;
+    fn restain_gloo_join(
+        at: *const Rendezvous,
+        group: *mut *mut c_void,
+        message: *mut c_char,
+        room: usize,
+    ) -> c_int;
     fn restain_gloo_leave(group: *mut c_void);
-    fn restain_gloo_sum(group: *mut c_void, data: *mut f32, length: i64, message: *mut c_char, room: usize) -> c_int;
-    fn restain_gloo_broadcast(group: *mut c_void, data: *mut u8, length: i64, message: *mut c_char, room: usize) -> c_int;
+    fn restain_gloo_sum(
+        group: *mut c_void,
+        data: *mut f32,
+        length: i64,
+        message: *mut c_char,
+        room: usize,
+    ) -> c_int;
+    fn restain_gloo_broadcast(
+        group: *mut c_void,
+        data: *mut u8,
+        length: i64,
+        message: *mut c_char,
+        room: usize,
+    ) -> c_int;
     fn restain_cuda_select(index: c_int, message: *mut c_char, room: usize) -> c_int;
 }
 
@@ -36,7 +53,8 @@ pub struct Gloo {
 impl Gloo {
     /// Waits for every process of the run, at most `timeout_s`.
     pub fn join(place: &Place, timeout_s: u32) -> Result<Self> {
-        let (host, attempt) = (CString::new(place.address.as_str())?, CString::new(place.attempt.as_str())?);
+        let (host, attempt) =
+            (CString::new(place.address.as_str())?, CString::new(place.attempt.as_str())?);
         let at = Rendezvous {
             host: host.as_ptr(),
             attempt: attempt.as_ptr(),
@@ -55,13 +73,29 @@ impl Gloo {
     /// The sum over all processes, in every process.
     pub fn sum(&self, data: &mut [f32]) -> Result<()> {
         // SAFETY: the slice is borrowed until the call is over, and so is the sum.
-        called(|message, room| unsafe { restain_gloo_sum(self.group.as_ptr(), data.as_mut_ptr(), data.len() as i64, message, room) })
+        called(|message, room| unsafe {
+            restain_gloo_sum(
+                self.group.as_ptr(),
+                data.as_mut_ptr(),
+                data.len() as i64,
+                message,
+                room,
+            )
+        })
     }
 
     /// What process 0 holds, in every process.
     pub fn broadcast(&self, data: &mut [u8]) -> Result<()> {
         // SAFETY: as for `sum`.
-        called(|message, room| unsafe { restain_gloo_broadcast(self.group.as_ptr(), data.as_mut_ptr(), data.len() as i64, message, room) })
+        called(|message, room| unsafe {
+            restain_gloo_broadcast(
+                self.group.as_ptr(),
+                data.as_mut_ptr(),
+                data.len() as i64,
+                message,
+                room,
+            )
+        })
     }
 }
 

@@ -28,7 +28,8 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 const BUCKET_FLOATS: usize = (25 << 20) / 4;
 
 /// What a process says when another has left: how is in the causes.
-const GONE: &str = "another process of this run has ended or cannot be reached; the last saved state stands";
+const GONE: &str =
+    "another process of this run has ended or cannot be reached; the last saved state stands";
 
 pub enum World {
     Alone,
@@ -49,7 +50,12 @@ impl World {
         let Some(place) = place else { return Ok(Self::Alone) };
         let (rank, size) = (place.rank, place.size);
         let gloo = Gloo::join(place, TIMEOUT.as_secs() as u32);
-        let gloo = gloo.with_context(|| format!("process {rank} of {size} cannot meet the others at {}:{}", place.address, place.port))?;
+        let gloo = gloo.with_context(|| {
+            format!(
+                "process {rank} of {size} cannot meet the others at {}:{}",
+                place.address, place.port
+            )
+        })?;
         let nccl = match device {
             Device::Cuda(index) => Some(join_gpus(&gloo, place, index)?),
             _ => None,
@@ -81,7 +87,10 @@ impl World {
     pub fn share(&self, batches: usize) -> Result<usize> {
         let size = self.size();
         let even = batches.is_multiple_of(size);
-        ensure!(even, "an update of this run is made of {batches} batches (--accumulate × processes), which {size} processes cannot share");
+        ensure!(
+            even,
+            "an update of this run is made of {batches} batches (--accumulate × processes), which {size} processes cannot share"
+        );
         Ok(batches / size)
     }
 
@@ -100,21 +109,33 @@ impl World {
         let mut first = own;
         group.gloo.broadcast(&mut first).context(GONE)?;
         let differ = self.any(own != first)?;
-        ensure!(own == first, "process {} has another run than process 0: give all the same options, images and state", group.rank);
-        ensure!(!differ, "the processes have not all the same run: give all the same options, images and state");
+        ensure!(
+            own == first,
+            "process {} has another run than process 0: give all the same options, images and state",
+            group.rank
+        );
+        ensure!(
+            !differ,
+            "the processes have not all the same run: give all the same options, images and state"
+        );
         Ok(())
     }
 
     /// Sums every gradient over all processes, in place. Parameters f32, on one device, the same in every process.
     pub fn sum_gradients(&self, parameters: &[(String, Tensor)]) -> Result<()> {
         let Self::Many(group) = self else { return Ok(()) };
-        let gradients: Vec<Tensor> = parameters.iter().map(|(_, p)| p.grad()).filter(Tensor::defined).collect();
+        let gradients: Vec<Tensor> =
+            parameters.iter().map(|(_, p)| p.grad()).filter(Tensor::defined).collect();
         let groups = buckets(&gradients);
-        let mut flat: Vec<Tensor> =
-            groups.iter().map(|held| Tensor::cat(&held.iter().map(|g| g.reshape([-1])).collect::<Vec<_>>(), 0)).collect();
+        let mut flat: Vec<Tensor> = groups
+            .iter()
+            .map(|held| Tensor::cat(&held.iter().map(|g| g.reshape([-1])).collect::<Vec<_>>(), 0))
+            .collect();
         match &group.nccl {
             Some(nccl) => nccl.sum(&flat).context(GONE)?,
-            None => flat.iter_mut().try_for_each(|bucket| group.gloo.sum(floats(bucket)).context(GONE))?,
+            None => flat
+                .iter_mut()
+                .try_for_each(|bucket| group.gloo.sum(floats(bucket)).context(GONE))?,
         }
         for (held, sum) in groups.iter().zip(&flat) {
             let sizes: Vec<i64> = held.iter().map(|g| g.numel() as i64).collect();
@@ -140,7 +161,12 @@ fn buckets(gradients: &[Tensor]) -> Vec<&[Tensor]> {
 
 /// The memory of a contiguous f32 tensor on the CPU.
 fn floats(tensor: &mut Tensor) -> &mut [f32] {
-    assert!(tensor.kind() == tch::Kind::Float && tensor.is_contiguous() && tensor.device() == Device::Cpu, "a bucket on the CPU");
+    assert!(
+        tensor.kind() == tch::Kind::Float
+            && tensor.is_contiguous()
+            && tensor.device() == Device::Cpu,
+        "a bucket on the CPU"
+    );
     // SAFETY: asserted above; the tensor is borrowed as long as the slice.
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()) }
 }

@@ -25,7 +25,15 @@ pub struct UniqueId(pub [u8; 128]);
 type Comm = *mut c_void;
 type Unused = unsafe extern "C" fn();
 type Init = unsafe extern "C" fn(*mut Comm, c_int, UniqueId, c_int) -> c_int;
-type AllReduce = unsafe extern "C" fn(*const c_void, *mut c_void, usize, c_int, c_int, Comm, *mut c_void) -> c_int;
+type AllReduce = unsafe extern "C" fn(
+    *const c_void,
+    *mut c_void,
+    usize,
+    c_int,
+    c_int,
+    Comm,
+    *mut c_void,
+) -> c_int;
 
 /// A communicator, which lives as long as the process.
 pub struct Nccl {
@@ -44,23 +52,35 @@ pub fn unique_id() -> Result<UniqueId> {
     let library = open()?;
     let mut id = UniqueId([0; 128]);
     // SAFETY: `ncclResult_t ncclGetUniqueId(ncclUniqueId*)`.
-    let status = unsafe { library.get::<unsafe extern "C" fn(*mut UniqueId) -> c_int>(b"ncclGetUniqueId\0")?(&mut id) };
+    let status = unsafe {
+        library.get::<unsafe extern "C" fn(*mut UniqueId) -> c_int>(b"ncclGetUniqueId\0")?(&mut id)
+    };
     ensure!(status == 0, "ncclGetUniqueId: error {status}");
     Ok(id)
 }
 
 impl Nccl {
     /// Joins the others, with the current CUDA device of this thread, which must be `device`.
-    pub fn join(id: UniqueId, rank: usize, size: usize, device: usize, timeout: Duration) -> Result<Self> {
+    pub fn join(
+        id: UniqueId,
+        rank: usize,
+        size: usize,
+        device: usize,
+        timeout: Duration,
+    ) -> Result<Self> {
         let library = open()?;
         let mut comm: Comm = std::ptr::null_mut();
         // SAFETY: the signatures are those of nccl.h.
         let (joined, status) = unsafe {
             let init = library.get::<Init>(b"ncclCommInitRank\0")?;
-            let (all_reduce, abort) = (library.get(b"ncclAllReduce\0")?, library.get(b"ncclCommAbort\0")?);
+            let (all_reduce, abort) =
+                (library.get(b"ncclAllReduce\0")?, library.get(b"ncclCommAbort\0")?);
             let error_string = library.get(b"ncclGetErrorString\0")?;
             let status = init(&mut comm, size as c_int, id, rank as c_int);
-            (Self { comm, device, all_reduce, abort, error_string, timeout, _library: library }, status)
+            (
+                Self { comm, device, all_reduce, abort, error_string, timeout, _library: library },
+                status,
+            )
         };
         joined.check("ncclCommInitRank", status)?;
         Ok(joined)
@@ -69,10 +89,15 @@ impl Nccl {
     /// The sum over all processes, in place in every process. Each tensor f32, contiguous, on the device.
     pub fn sum(&self, tensors: &[Tensor]) -> Result<()> {
         for tensor in tensors {
-            assert!(tensor.kind() == Kind::Float && tensor.is_contiguous(), "buckets are contiguous f32");
+            assert!(
+                tensor.kind() == Kind::Float && tensor.is_contiguous(),
+                "buckets are contiguous f32"
+            );
             let (data, stream) = (tensor.data_ptr(), std::ptr::null_mut());
             // SAFETY: the tensor outlives the call and, through `wait`, the sum; a null stream is the legacy default one.
-            let status = unsafe { (self.all_reduce)(data, data, tensor.numel(), FLOAT32, SUM, self.comm, stream) };
+            let status = unsafe {
+                (self.all_reduce)(data, data, tensor.numel(), FLOAT32, SUM, self.comm, stream)
+            };
             self.check("ncclAllReduce", status)?;
         }
         self.wait()
@@ -92,7 +117,11 @@ impl Nccl {
             drop(done);
             watch.join().expect("the watch does not panic")
         });
-        ensure!(!aborted, "NCCL: the other processes gave no answer within {} s", self.timeout.as_secs());
+        ensure!(
+            !aborted,
+            "NCCL: the other processes gave no answer within {} s",
+            self.timeout.as_secs()
+        );
         Ok(())
     }
 

@@ -52,7 +52,11 @@ impl WorldArgs {
         if size == 1 {
             return Ok(None);
         }
-        let missing = |name: &str| format!("WORLD_SIZE is {size}, and {name} is missing: set RANK, MASTER_ADDR and MASTER_PORT too");
+        let missing = |name: &str| {
+            format!(
+                "WORLD_SIZE is {size}, and {name} is missing: set RANK, MASTER_ADDR and MASTER_PORT too"
+            )
+        };
         let rank = self.rank.with_context(|| missing("RANK"))?;
         ensure!(rank < size, "RANK is {rank}, and must be less than WORLD_SIZE, {size}");
         Ok(Some(Place {
@@ -87,8 +91,13 @@ mod tests {
         assert_eq!(WorldArgs { world_size: 1, rank: None, ..args() }.place().unwrap(), None);
         let refused = |args: WorldArgs| args.place().unwrap_err().to_string();
         assert!(refused(WorldArgs { rank: None, ..args() }).contains("RANK is missing"));
-        assert!(refused(WorldArgs { rank: Some(2), ..args() }).contains("RANK is 2, and must be less than WORLD_SIZE, 2"));
-        assert!(refused(WorldArgs { master_port: None, ..args() }).contains("MASTER_PORT is missing"));
+        assert!(
+            refused(WorldArgs { rank: Some(2), ..args() })
+                .contains("RANK is 2, and must be less than WORLD_SIZE, 2")
+        );
+        assert!(
+            refused(WorldArgs { master_port: None, ..args() }).contains("MASTER_PORT is missing")
+        );
         assert!(refused(WorldArgs { world_size: 0, ..args() }).contains("WORLD_SIZE is 0"));
     }
 

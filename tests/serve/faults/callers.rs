@@ -14,7 +14,15 @@ fn reset_at_the_end(stream: &TcpStream) {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     let size = size_of::<libc::linger>() as libc::socklen_t;
     // SAFETY: the descriptor is the stream's, and the option's value lives as long as the call.
-    let set = unsafe { libc::setsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), size) };
+    let set = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            size,
+        )
+    };
     assert_eq!(set, 0);
 }
 
@@ -26,7 +34,11 @@ fn who_closes_its_half_within_the_body_is_let_go() {
     stream.shutdown(Shutdown::Write).unwrap();
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
-    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&answer));
+    assert!(
+        answer.is_empty() || answer.starts_with(b"HTTP/1.1 400"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
     until("what was lent for its body is back", || server.metric("restain_inflight_bytes") == 0.0);
     still_serves(&server);
 }
@@ -41,7 +53,9 @@ fn callers_who_vanish_leave_nothing_behind() {
         let body = tensor_body(&tiles, &[], &json!({"variants": 16}));
         let sent = [body.len() / 2, body.len(), 0][number % 3];
         let mut stream = TcpStream::connect(&server.address).unwrap();
-        let head = format!("POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: {SAFETENSORS}\r\naccept: {SAFETENSORS}\r\n");
+        let head = format!(
+            "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: {SAFETENSORS}\r\naccept: {SAFETENSORS}\r\n"
+        );
         write!(stream, "{head}content-length: {}\r\n\r\n", body.len()).unwrap();
         stream.write_all(&body[..sent]).unwrap();
         if number % 2 == 0 {

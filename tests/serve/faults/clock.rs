@@ -11,7 +11,9 @@ use crate::harness::{Server, png, tile};
 /// Debian's libfaketime, where it is installed.
 fn faketime() -> Option<PathBuf> {
     let folders = std::fs::read_dir("/usr/lib").ok()?.flatten();
-    folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.exists())
+    folders
+        .map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"))
+        .find(|path| path.exists())
 }
 
 /// When the server thinks that it was last asked, in milliseconds since 1970.
@@ -32,10 +34,14 @@ fn a_clock_that_jumps_years_changes_no_answer() {
     let offset = dir.path().join("offset");
     let jump = |to: &str| std::fs::write(&offset, to).unwrap();
     jump("+0d");
-    let server = Server::start_as(&["--idle-timeout", "30s", "--request-timeout", "60s"], |command| {
-        command.env("LD_PRELOAD", &library).env("FAKETIME_TIMESTAMP_FILE", &offset);
-        command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1");
-    });
+    let server =
+        Server::start_as(&["--idle-timeout", "30s", "--request-timeout", "60s"], |command| {
+            command.env("LD_PRELOAD", &library).env("FAKETIME_TIMESTAMP_FILE", &offset);
+            command
+                .env("FAKETIME_NO_CACHE", "1")
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+                .env("DONT_FAKE_MONOTONIC", "1");
+        });
     let asked = || server.png("?seed=1&timeout_ms=50000", &tile(0), "image/png").bytes().unwrap();
     let first = asked();
     let now = last_asked(&server);
@@ -44,7 +50,12 @@ fn a_clock_that_jumps_years_changes_no_answer() {
         assert!(asked() == first);
         let jumped = last_asked(&server) - now;
         assert!((jumped - years * YEAR_MS).abs() < YEAR_MS / 10, "{to}: {jumped} ms");
-        let sent = server.post("").header("content-type", "image/png").body(png(&tile(years.unsigned_abs() as usize + 1))).send().unwrap();
+        let sent = server
+            .post("")
+            .header("content-type", "image/png")
+            .body(png(&tile(years.unsigned_abs() as usize + 1)))
+            .send()
+            .unwrap();
         assert_eq!(sent.status(), 200, "and a new tile is encoded");
     }
     still_serves(&server);

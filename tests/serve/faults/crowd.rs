@@ -81,13 +81,19 @@ fn lower_the_soft_limit(to: u64) -> std::io::Result<()> {
 #[test]
 fn a_server_without_file_descriptors_says_so_and_goes_on_when_it_has_some() {
     let few = |command: &mut std::process::Command| {
-        let limited = || if limit(96, true) { Ok(()) } else { Err(std::io::Error::last_os_error()) };
+        let limited =
+            || if limit(96, true) { Ok(()) } else { Err(std::io::Error::last_os_error()) };
         // SAFETY: between fork and exec it makes two system calls, and allocates nothing.
         unsafe { command.pre_exec(limited) };
     };
     let server = Server::start_as(&[], few);
-    assert!(server.log().contains("fewer file descriptors than max-connections needs"), "{}", server.log());
-    let crowd: Vec<TcpStream> = (0..128).map(|_| TcpStream::connect(&server.address).unwrap()).collect();
+    assert!(
+        server.log().contains("fewer file descriptors than max-connections needs"),
+        "{}",
+        server.log()
+    );
+    let crowd: Vec<TcpStream> =
+        (0..128).map(|_| TcpStream::connect(&server.address).unwrap()).collect();
     until("it has none left", || server.log().contains("a connection could not be accepted"));
     drop(crowd);
     still_serves(&server);

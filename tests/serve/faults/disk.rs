@@ -12,15 +12,21 @@ use super::still_serves;
 use crate::harness::{Server, install, png, tile};
 
 pub fn add(server: &Server, domain: &str) -> Option<u16> {
-    let form = Form::new().text("domain", domain.to_owned()).part("tile", Part::bytes(png(&tile(7))));
-    Some(server.client.post(server.url("/v1/styles")).multipart(form).send().ok()?.status().as_u16())
+    let form =
+        Form::new().text("domain", domain.to_owned()).part("tile", Part::bytes(png(&tile(7))));
+    Some(
+        server.client.post(server.url("/v1/styles")).multipart(form).send().ok()?.status().as_u16(),
+    )
 }
 
 /// Domains that were added, in the order of their names.
 pub fn added(server: &Server) -> Vec<String> {
     let styles: Value = server.get("/v1/styles").json().unwrap();
     let domains = styles["domains"].as_array().unwrap().iter();
-    domains.filter(|domain| domain["origin"] == "added").map(|domain| domain["domain"].as_str().unwrap().to_owned()).collect()
+    domains
+        .filter(|domain| domain["origin"] == "added")
+        .map(|domain| domain["domain"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// A file system of its own, of one MiB, unmounted at the end.
@@ -29,7 +35,10 @@ struct Small(tempfile::TempDir);
 impl Small {
     fn mount() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(dir.path()).output();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
+            .arg(dir.path())
+            .output();
         mounted.is_ok_and(|mounted| mounted.status.success()).then_some(Self(dir))
     }
 
@@ -77,8 +86,9 @@ fn a_log_that_cannot_be_written_stops_nobody() {
         eprintln!("SKIPPED: there is no /dev/full");
         return;
     }
-    let server =
-        Server::start_as(&["--log", "debug"], |command| _ = command.stderr(File::options().write(true).open("/dev/full").unwrap()));
+    let server = Server::start_as(&["--log", "debug"], |command| {
+        _ = command.stderr(File::options().write(true).open("/dev/full").unwrap())
+    });
     for _ in 0..3 {
         still_serves(&server);
         assert_eq!(server.get("/v1/nothing").status(), 404);
@@ -91,14 +101,18 @@ fn a_bundle_deleted_under_a_running_server_is_served_on() {
     let server = Server::start(&[]);
     still_serves(&server);
     std::fs::remove_dir_all(server.models().join("tiny")).unwrap();
-    let serves = |number: usize| assert_eq!(server.png("?domains=north", &tile(number), "image/png").status(), 200);
+    let serves = |number: usize| {
+        assert_eq!(server.png("?domains=north", &tile(number), "image/png").status(), 200)
+    };
     serves(1);
     let (status, problem) = server.post_json("/v1/models/tiny/load", &json!({}));
     assert_eq!((status, problem["code"].as_str()), (404, Some("model_not_found")), "{problem}");
     serves(2);
     let home = install(server.models(), "tiny", "1");
     std::fs::remove_file(home.join("encoder.onnx")).unwrap();
-    crate::harness::edit_manifest(&home, |manifest| manifest["quality"]["note"] = "half copied".into());
+    crate::harness::edit_manifest(&home, |manifest| {
+        manifest["quality"]["note"] = "half copied".into()
+    });
     let (status, problem) = server.post_json("/v1/models/tiny/load", &json!({}));
     assert_eq!((status, problem["code"].as_str()), (422, Some("bundle_refused")), "{problem}");
     serves(3);

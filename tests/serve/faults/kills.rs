@@ -31,7 +31,9 @@ fn every_style_that_was_acknowledged_survives_a_kill_at_any_moment() {
                     }
                 });
             }
-            until("some are acknowledged", || acknowledged.lock().unwrap().len() >= 4 * (round + 1));
+            until("some are acknowledged", || {
+                acknowledged.lock().unwrap().len() >= 4 * (round + 1)
+            });
             server.signal("KILL");
         });
         drop(server);
@@ -40,7 +42,8 @@ fn every_style_that_was_acknowledged_survives_a_kill_at_any_moment() {
         eprintln!("ready {} ms after a kill", started.elapsed().as_millis());
         let there = added(&server);
         let acknowledged = acknowledged.lock().unwrap();
-        let lost: Vec<&String> = acknowledged.iter().filter(|domain| !there.contains(domain)).collect();
+        let lost: Vec<&String> =
+            acknowledged.iter().filter(|domain| !there.contains(domain)).collect();
         assert!(lost.is_empty(), "{lost:?} of {there:?}");
     }
 }
@@ -49,7 +52,14 @@ fn every_style_that_was_acknowledged_survives_a_kill_at_any_moment() {
 fn an_encoding_that_was_read_from_the_disk_is_there_after_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     // Memory for nothing, so that every key is asked of the disk.
-    let flags = ["--cache-dir", dir.path().to_str().unwrap(), "--cache-disk", "64MiB", "--cache-memory", "1"];
+    let flags = [
+        "--cache-dir",
+        dir.path().to_str().unwrap(),
+        "--cache-disk",
+        "64MiB",
+        "--cache-memory",
+        "1",
+    ];
     let tiles: Vec<RgbImage> = (0..12).map(tile).collect();
     let keys: Vec<String> = tiles.iter().map(|tile| TileKey::of(tile).to_string()).collect();
     let server = Server::start(&flags);

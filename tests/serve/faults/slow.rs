@@ -48,7 +48,11 @@ fn bodies_that_trickle_in_end_with_the_deadline_however_steadily() {
     let server = Server::start(&["--request-timeout", "500ms", "--idle-timeout", "500ms"]);
     let head = b"POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: 1000000\r\n\r\n";
     let told = trickle(&server, 50, head);
-    assert!(told.is_empty() || told.starts_with(b"HTTP/1.1 504"), "{}", String::from_utf8_lossy(&told));
+    assert!(
+        told.is_empty() || told.starts_with(b"HTTP/1.1 504"),
+        "{}",
+        String::from_utf8_lossy(&told)
+    );
     until("what was lent to them is back", || server.metric("restain_inflight_bytes") == 0.0);
     still_serves(&server);
 }
@@ -71,7 +75,13 @@ fn who_says_nothing_over_http2_is_hung_up_on() {
     // A call's head that is announced and does not come: a HEADERS frame of 100 bytes.
     const HALF_A_HEAD: &[u8] = &[0, 0, 100, 1, 4, 0, 0, 0, 1, 0x82];
     let server = Server::start(&["--idle-timeout", "500ms"]);
-    for said in [&b""[..], b"PRI", PREFACE, &[PREFACE, SETTINGS].concat(), &[PREFACE, SETTINGS, HALF_A_HEAD].concat()] {
+    for said in [
+        &b""[..],
+        b"PRI",
+        PREFACE,
+        &[PREFACE, SETTINGS].concat(),
+        &[PREFACE, SETTINGS, HALF_A_HEAD].concat(),
+    ] {
         let mut stream = TcpStream::connect(&server.grpc).unwrap();
         stream.write_all(said).unwrap();
         // Closed, with or without a word.

@@ -36,8 +36,11 @@ impl Modify for Examples {
                 if *of != id {
                     return true;
                 }
-                let content = content(operation, *status, media_type).expect("examples stand where there is such a body");
-                content.examples.extend(examples.drain(..).map(|(name, example)| (name.to_owned(), RefOr::T(example))));
+                let content = content(operation, *status, media_type)
+                    .expect("examples stand where there is such a body");
+                content.examples.extend(
+                    examples.drain(..).map(|(name, example)| (name.to_owned(), RefOr::T(example))),
+                );
                 false
             });
         }
@@ -45,7 +48,11 @@ impl Modify for Examples {
     }
 }
 
-fn content<'a>(operation: &'a mut Operation, status: Option<u16>, media_type: &str) -> Option<&'a mut Content> {
+fn content<'a>(
+    operation: &'a mut Operation,
+    status: Option<u16>,
+    media_type: &str,
+) -> Option<&'a mut Content> {
     let content = match status {
         None => match operation.request_body.as_mut()? {
             RefOr::T(body) => body.content.get_mut(media_type)?,
@@ -180,10 +187,17 @@ fn answers() -> Vec<(Place, &'static str, ExampleBuilder)> {
             "bank",
             value(
                 "A domain of the bundle, and one that was added",
-                with(bank.clone(), json!({"domains": [domain("centre_1", "bundle"), domain("ours", "added")]})),
+                with(
+                    bank.clone(),
+                    json!({"domains": [domain("centre_1", "bundle"), domain("ours", "added")]}),
+                ),
             ),
         ),
-        (("add_styles", Some(201), JSON), "added", value("It was added", with(bank, domain("ours", "added")))),
+        (
+            ("add_styles", Some(201), JSON),
+            "added",
+            value("It was added", with(bank, domain("ours", "added"))),
+        ),
         (
             ("list_models", Some(200), JSON),
             "models",
@@ -198,9 +212,21 @@ fn answers() -> Vec<(Place, &'static str, ExampleBuilder)> {
         ),
         (("get_model", Some(200), JSON), "model", value("One version", json!({"models": [model]}))),
         (("load_model", Some(200), JSON), "loaded", value("It is served", model)),
-        (("unload_model", Some(200), JSON), "unloaded", value("Both versions", json!({"unloaded": ["demo/1", "demo/2"]}))),
+        (
+            ("unload_model", Some(200), JSON),
+            "unloaded",
+            value("Both versions", json!({"unloaded": ["demo/1", "demo/2"]})),
+        ),
         (("live", Some(200), JSON), "live", value("It runs", json!({"status": "live"}))),
-        (("ready", Some(200), JSON), "ready", value("It takes requests", json!({"status": "ready"}))),
-        (("metrics", Some(200), "text/plain"), "metrics", value("The beginning of it", json!(metrics))),
+        (
+            ("ready", Some(200), JSON),
+            "ready",
+            value("It takes requests", json!({"status": "ready"})),
+        ),
+        (
+            ("metrics", Some(200), "text/plain"),
+            "metrics",
+            value("The beginning of it", json!(metrics)),
+        ),
     ]
 }

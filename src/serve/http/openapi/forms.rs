@@ -35,7 +35,10 @@ impl Modify for Forms {
                 _ => &PARTS[1..2],
             };
             for (part, kind) in parts {
-                form.encoding.insert((*part).to_owned(), EncodingBuilder::new().content_type(Some(*kind)).build());
+                form.encoding.insert(
+                    (*part).to_owned(),
+                    EncodingBuilder::new().content_type(Some(*kind)).build(),
+                );
             }
         }
     }

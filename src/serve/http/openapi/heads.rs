@@ -18,7 +18,9 @@ pub struct Heads;
 impl Modify for Heads {
     fn modify(&self, openapi: &mut OpenApi) {
         let components = openapi.components.as_mut().expect("there are schemas");
-        components.headers.extend(headers().map(|(name, header)| (name.to_owned(), RefOr::T(header))));
+        components
+            .headers
+            .extend(headers().map(|(name, header)| (name.to_owned(), RefOr::T(header))));
         components.parameters.insert(REQUEST_ID.to_owned(), RefOr::T(request_id()));
         for response in components.responses.values_mut() {
             let RefOr::T(response) = response else { continue };
@@ -26,7 +28,10 @@ impl Modify for Heads {
         }
         for (_, path, operation) in operations(openapi) {
             operation.parameters.iter_mut().flatten().for_each(tell_default);
-            operation.parameters.get_or_insert_default().push(RefOr::Ref(Ref::new(format!("#/components/parameters/{REQUEST_ID}"))));
+            operation
+                .parameters
+                .get_or_insert_default()
+                .push(RefOr::Ref(Ref::new(format!("#/components/parameters/{REQUEST_ID}"))));
             for (status, response) in &mut operation.responses.responses {
                 let RefOr::T(response) = response else { continue };
                 let further: &[&str] = match (path, status.as_str()) {
@@ -45,16 +50,26 @@ impl Modify for Heads {
 /// What a parameter means when it is left out, in words: generated clients send what stands as a `default`, and with most
 /// bodies no parameter may go. Of a fixed set of values it is the first, in all of them.
 fn tell_default(parameter: &mut RefOr<Parameter>) {
-    let RefOr::T(Parameter { schema: Some(RefOr::T(Schema::Object(schema))), description, .. }) = parameter else { return };
+    let RefOr::T(Parameter { schema: Some(RefOr::T(Schema::Object(schema))), description, .. }) =
+        parameter
+    else {
+        return;
+    };
     let first = schema.enum_values.as_ref().and_then(|values| values.first()).cloned();
     let Some(default) = schema.default.take().or(first) else { return };
     let default = default.as_str().map_or_else(|| default.to_string(), str::to_owned);
-    let said = description.take().or(schema.description.take()).map(|said| format!("{}; ", said.trim_end_matches('.'))).unwrap_or_default();
+    let said = description
+        .take()
+        .or(schema.description.take())
+        .map(|said| format!("{}; ", said.trim_end_matches('.')))
+        .unwrap_or_default();
     *description = Some(format!("{said}`{default}` when left out"));
 }
 
 fn tell(headers: &mut std::collections::BTreeMap<String, RefOr<Header>>, names: &[&str]) {
-    let reference = |name: &&str| ((*name).to_owned(), RefOr::Ref(Ref::new(format!("#/components/headers/{name}"))));
+    let reference = |name: &&str| {
+        ((*name).to_owned(), RefOr::Ref(Ref::new(format!("#/components/headers/{name}"))))
+    };
     headers.extend(names.iter().map(reference));
 }
 
@@ -70,8 +85,12 @@ fn request_id() -> Parameter {
 
 fn headers() -> [(&'static str, Header); 8] {
     let text = || ObjectBuilder::new().schema_type(Type::String);
-    let header = |schema: ObjectBuilder, description: &str| HeaderBuilder::new().schema(Some(schema)).description(Some(description));
-    let seconds = ObjectBuilder::new().schema_type(Type::Integer).format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)));
+    let header = |schema: ObjectBuilder, description: &str| {
+        HeaderBuilder::new().schema(Some(schema)).description(Some(description))
+    };
+    let seconds = ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)));
     let timing = "queue, encode, synthesise and total, in milliseconds; what was not done is 0";
     let provenance = "JSON in ASCII, with one picture only: its `Provenance`; of a sheet, what all of its variants have in common and \
                       then `tiles`, each with its `tile_key` and `variants`";

@@ -21,11 +21,15 @@ impl Modify for Links {
     fn modify(&self, openapi: &mut OpenApi) {
         for (_, _, operation) in operations(openapi) {
             let id = operation.operation_id.clone();
-            for (_, status, name, to, parameter, value) in LINKS.iter().filter(|link| Some(link.0) == id.as_deref()) {
-                let Some(RefOr::T(response)) = operation.responses.responses.get_mut(*status) else {
+            for (_, status, name, to, parameter, value) in
+                LINKS.iter().filter(|link| Some(link.0) == id.as_deref())
+            {
+                let Some(RefOr::T(response)) = operation.responses.responses.get_mut(*status)
+                else {
                     panic!("links stand where there is such an answer");
                 };
-                let link = LinkBuilder::new().operation_id(*to).parameter(*parameter, *value).build();
+                let link =
+                    LinkBuilder::new().operation_id(*to).parameter(*parameter, *value).build();
                 response.links.insert((*name).to_owned(), RefOr::T(link));
             }
         }

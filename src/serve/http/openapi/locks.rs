@@ -16,7 +16,8 @@ pub struct Locks;
 impl Modify for Locks {
     fn modify(&self, openapi: &mut OpenApi) {
         let text = "A key of the server's file, where it has one: `restain key` makes them. Each has scopes, of `augment`, `styles`, `models` and `metrics`.";
-        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(text)).build();
+        let scheme =
+            HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(text)).build();
         let components = openapi.components.as_mut().expect("there are schemas");
         components.add_security_scheme(KEY, SecurityScheme::Http(scheme));
         for (method, path, operation) in operations(openapi) {
@@ -30,6 +31,7 @@ impl Modify for Locks {
 
 /// Whether an operation is behind a key, when the server has keys.
 pub fn needs_key(method: &str, path: &str) -> bool {
-    let method = Method::from_bytes(method.to_uppercase().as_bytes()).expect("the methods of operations");
+    let method =
+        Method::from_bytes(method.to_uppercase().as_bytes()).expect("the methods of operations");
     door::scope(&method, path).is_some()
 }

@@ -25,8 +25,16 @@ use crate::serve::pipeline::answer::{EncoderAbout, Provenance};
 /// The files that examples name, as they lie in the repository and under the same path on the server.
 pub const FILES: [(&str, &str, &[u8]); 3] = [
     ("/docs/tile.png", "image/png", include_bytes!("../../../../docs/tile.png")),
-    ("/docs/tiles.safetensors", super::accept::SAFETENSORS, include_bytes!("../../../../docs/tiles.safetensors")),
-    ("/docs/references.safetensors", super::accept::SAFETENSORS, include_bytes!("../../../../docs/references.safetensors")),
+    (
+        "/docs/tiles.safetensors",
+        super::accept::SAFETENSORS,
+        include_bytes!("../../../../docs/tiles.safetensors"),
+    ),
+    (
+        "/docs/references.safetensors",
+        super::accept::SAFETENSORS,
+        include_bytes!("../../../../docs/references.safetensors"),
+    ),
 ];
 
 #[derive(OpenApi)]
@@ -59,9 +67,14 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 /// Every operation, with its method and path.
-fn operations(openapi: &mut utoipa::openapi::OpenApi) -> impl Iterator<Item = (&'static str, &str, &mut utoipa::openapi::path::Operation)> {
+fn operations(
+    openapi: &mut utoipa::openapi::OpenApi,
+) -> impl Iterator<Item = (&'static str, &str, &mut utoipa::openapi::path::Operation)> {
     openapi.paths.paths.iter_mut().flat_map(|(path, item)| {
-        let methods = [("get", &mut item.get), ("post", &mut item.post), ("delete", &mut item.delete)];
-        methods.into_iter().filter_map(|(method, operation)| Some((method, path.as_str(), operation.as_mut()?)))
+        let methods =
+            [("get", &mut item.get), ("post", &mut item.post), ("delete", &mut item.delete)];
+        methods
+            .into_iter()
+            .filter_map(|(method, operation)| Some((method, path.as_str(), operation.as_mut()?)))
     })
 }

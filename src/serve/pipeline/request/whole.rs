@@ -10,7 +10,9 @@ use serde::de::{Error, Unexpected, Visitor};
 ///
 /// # Errors
 /// For a number that is below zero, broken, or too large for the field.
-pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(deserializer: D) -> Result<Option<T>, D::Error> {
+pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     deserializer.deserialize_option(Whole(PhantomData))
 }
 
@@ -36,7 +38,9 @@ impl<'de, T: TryFrom<u64>> Visitor<'de> for Whole<T> {
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
-        T::try_from(number).map(Some).map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
+        T::try_from(number)
+            .map(Some)
+            .map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
@@ -59,10 +63,24 @@ mod tests {
 
     #[test]
     fn a_whole_number_may_have_a_point_and_nothing_behind_it() {
-        let read = |text: &str| serde_json::from_str::<Asked>(&format!(r#"{{"quality":{text}}}"#)).map(|asked| asked.quality);
-        assert_eq!(["7", "7.0", "70e-1", "null", "0"].map(|text| read(text).unwrap()), [Some(7), Some(7), Some(7), None, Some(0)]);
-        for wrong in ["7.5", "-1", "-1.0", "1e300", "4294967296", "4294967296.0", "\"7\"", "[7]", "true"] {
-            assert!(read(wrong).unwrap_err().to_string().contains("a whole number from 0 on, of at most 32 bits"), "{wrong}");
+        let read = |text: &str| {
+            serde_json::from_str::<Asked>(&format!(r#"{{"quality":{text}}}"#))
+                .map(|asked| asked.quality)
+        };
+        assert_eq!(
+            ["7", "7.0", "70e-1", "null", "0"].map(|text| read(text).unwrap()),
+            [Some(7), Some(7), Some(7), None, Some(0)]
+        );
+        for wrong in
+            ["7.5", "-1", "-1.0", "1e300", "4294967296", "4294967296.0", "\"7\"", "[7]", "true"]
+        {
+            assert!(
+                read(wrong)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("a whole number from 0 on, of at most 32 bits"),
+                "{wrong}"
+            );
         }
         assert_eq!(serde_json::from_str::<Asked>("{}").unwrap(), Asked { quality: None });
     }

@@ -8,7 +8,13 @@ use crate::method::{Geometry, Normalisation};
 /// Tokens [rows][numbers].
 type Tokens = Vec<Vec<f64>>;
 
-pub fn encode(weights: &Weights, geometry: &Geometry, normalisation: &Normalisation, tiles: &[u8], batch: usize) -> Encodings {
+pub fn encode(
+    weights: &Weights,
+    geometry: &Geometry,
+    normalisation: &Normalisation,
+    tiles: &[u8],
+    batch: usize,
+) -> Encodings {
     let mut encodings = Encodings { batch, anatomy: Vec::new(), characteristics: Vec::new() };
     for tile in tiles.chunks_exact(geometry.tile_bytes()) {
         for token in encode_tile(&Plain { weights, geometry, normalisation }, tile).iter().skip(1) {
@@ -36,9 +42,11 @@ fn encode_tile(model: &Plain<'_>, tile: &[u8]) -> Tokens {
     }
     for block in 0..model.geometry.depth() {
         let name = format!("encoder.blocks.{block}");
-        let attended = model.attention(&model.norm(&tokens, &format!("{name}.norm1")), &format!("{name}.attn"));
+        let attended = model
+            .attention(&model.norm(&tokens, &format!("{name}.norm1")), &format!("{name}.attn"));
         add(&mut tokens, &attended);
-        let mut hidden = model.linear(&model.norm(&tokens, &format!("{name}.norm2")), &format!("{name}.mlp.fc1"));
+        let mut hidden = model
+            .linear(&model.norm(&tokens, &format!("{name}.norm2")), &format!("{name}.mlp.fc1"));
         hidden.iter_mut().flatten().for_each(|number| *number = gelu(*number));
         add(&mut tokens, &model.linear(&hidden, &format!("{name}.mlp.fc2")));
     }
@@ -52,34 +60,48 @@ impl Plain<'_> {
 
     /// Standardised patches [N][C·P·P], channel by channel, as a convolution's weight sees them.
     fn patches(&self, tile: &[u8]) -> Tokens {
-        let (side, patch, grid) = (self.geometry.image_size(), self.geometry.patch_size(), self.geometry.grid());
+        let (side, patch, grid) =
+            (self.geometry.image_size(), self.geometry.patch_size(), self.geometry.grid());
         let value = |row: usize, column: usize, c: usize| {
             let pixel = f64::from(tile[(row * side + column) * 3 + c]) / 255.0;
             (pixel - f64::from(self.normalisation.mean[c])) / f64::from(self.normalisation.std[c])
         };
         let mut patches = Vec::new();
         for (top, left) in (0..grid * grid).map(|n| (n / grid * patch, n % grid * patch)) {
-            let places = (0..3).flat_map(|c| (0..patch * patch).map(move |at| (c, at / patch, at % patch)));
-            patches.push(places.map(|(c, row, column)| value(top + row, left + column, c)).collect());
+            let places =
+                (0..3).flat_map(|c| (0..patch * patch).map(move |at| (c, at / patch, at % patch)));
+            patches
+                .push(places.map(|(c, row, column)| value(top + row, left + column, c)).collect());
         }
         patches
     }
 
     fn linear(&self, rows: &Tokens, name: &str) -> Tokens {
-        let (weight, bias) = (self.vector(&format!("{name}.weight")), self.vector(&format!("{name}.bias")));
+        let (weight, bias) =
+            (self.vector(&format!("{name}.weight")), self.vector(&format!("{name}.bias")));
         let inputs = weight.len() / bias.len();
-        let apply = |row: &Vec<f64>| weight.chunks_exact(inputs).zip(&bias).map(|(weights, bias)| dot(row, weights) + bias).collect();
+        let apply = |row: &Vec<f64>| {
+            weight
+                .chunks_exact(inputs)
+                .zip(&bias)
+                .map(|(weights, bias)| dot(row, weights) + bias)
+                .collect()
+        };
         rows.iter().map(apply).collect()
     }
 
     fn norm(&self, rows: &Tokens, name: &str) -> Tokens {
-        let (weight, bias) = (self.vector(&format!("{name}.weight")), self.vector(&format!("{name}.bias")));
+        let (weight, bias) =
+            (self.vector(&format!("{name}.weight")), self.vector(&format!("{name}.bias")));
         let apply = |row: &Vec<f64>| {
             let count = row.len() as f64;
             let mean = row.iter().sum::<f64>() / count;
             let variance = row.iter().map(|number| (number - mean).powi(2)).sum::<f64>() / count;
             let scaled = row.iter().map(|number| (number - mean) / (variance + 1e-6).sqrt());
-            scaled.zip(weight.iter().zip(&bias)).map(|(number, (weight, bias))| number * weight + bias).collect()
+            scaled
+                .zip(weight.iter().zip(&bias))
+                .map(|(number, (weight, bias))| number * weight + bias)
+                .collect()
         };
         rows.iter().map(apply).collect()
     }
@@ -92,11 +114,15 @@ impl Plain<'_> {
         for head in (0..embed).step_by(width) {
             let part = |token: usize, third: usize| &qkv[token][third * embed + head..][..width];
             for (i, mixed) in mixed.iter_mut().enumerate() {
-                let scores = (0..tokens.len()).map(|j| (dot(part(i, 0), part(j, 1)) / (width as f64).sqrt()).exp());
+                let scores = (0..tokens.len())
+                    .map(|j| (dot(part(i, 0), part(j, 1)) / (width as f64).sqrt()).exp());
                 let scores: Vec<f64> = scores.collect();
                 let sum: f64 = scores.iter().sum();
                 for (j, score) in scores.iter().enumerate() {
-                    mixed[head..head + width].iter_mut().zip(part(j, 2)).for_each(|(out, value)| *out += score / sum * value);
+                    mixed[head..head + width]
+                        .iter_mut()
+                        .zip(part(j, 2))
+                        .for_each(|(out, value)| *out += score / sum * value);
                 }
             }
         }
@@ -105,7 +131,11 @@ impl Plain<'_> {
 }
 
 fn add(tokens: &mut Tokens, update: &Tokens) {
-    tokens.iter_mut().flatten().zip(update.iter().flatten()).for_each(|(number, update)| *number += update);
+    tokens
+        .iter_mut()
+        .flatten()
+        .zip(update.iter().flatten())
+        .for_each(|(number, update)| *number += update);
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
