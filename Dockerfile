@@ -33,13 +33,14 @@ COPY benches/*.rs benches/
 COPY docs/tile.png docs/tiles.safetensors docs/references.safetensors docs/
 COPY proto proto
 COPY src src
+COPY crates crates
 COPY deploy/image/crates.sh deploy/image/crates.sh
 
 FROM source AS build
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,id=restain-serve,target=/source/target \
     cargo build --release --locked --bin restain \
     && install -D target/release/restain /out/restain \
-    && deploy/image/crates.sh serve > /out/crates
+    && deploy/image/crates.sh restain > /out/crates
 
 FROM source AS build-train
 RUN apt-get update && apt-get install --yes --no-install-recommends g++
@@ -47,9 +48,9 @@ RUN apt-get update && apt-get install --yes --no-install-recommends g++
 ENV LIBTORCH=/opt/libtorch
 COPY --from=libtorch /source/.deps/libtorch /opt/libtorch
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,id=restain-train,target=/source/target \
-    cargo build --release --locked --no-default-features --features train --bin restain-train \
+    cargo build --release --locked -p restain-train \
     && install -D target/release/restain-train /out/restain-train \
-    && deploy/image/crates.sh train > /out/crates
+    && deploy/image/crates.sh restain-train > /out/crates
 
 
 # What all images have.

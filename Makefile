@@ -29,11 +29,11 @@ serve: $(ONNXRUNTIME) ## Build the server and run it on the bundles in models/; 
 
 train: libtorch onnxruntime ## Build the trainer, restain-train
 	@tools/need.sh cargo gcc g++
-	cargo build --release $(CARGO_FLAGS) --no-default-features --features train --bin restain-train
+	cargo build --release $(CARGO_FLAGS) -p restain-train
 
 test: libtorch onnxruntime python ## Run every test
 	@tools/need.sh cargo gcc g++
-	cargo test $(CARGO_FLAGS) --all-features
+	cargo test $(CARGO_FLAGS) --workspace
 	@$(MAKE) --no-print-directory test-python
 
 test-python: python ## Run the tests in Python, on the program that `cargo build` or `cargo test` has built
@@ -49,7 +49,7 @@ fmt: ## Format the sources
 
 doc: libtorch ## Build the API documentation
 	@tools/need.sh cargo gcc g++
-	cargo doc $(CARGO_FLAGS) --no-deps --all-features
+	cargo doc $(CARGO_FLAGS) --no-deps --workspace
 
 fuzz: ## Fuzz every decoder of outside bytes for SECONDS each: make fuzz SECONDS=600 NAMES="image oip"
 	@tools/need.sh cargo gcc g++
@@ -102,7 +102,7 @@ image-test: ## Build container images as root, without an engine or a registry, 
 
 sbom: onnxruntime ## Write what the server is made of, as CycloneDX
 	@mkdir -p $(TARGET)
-	@deploy/image/crates.sh serve \
+	@deploy/image/crates.sh restain \
 	    | python3 tools/sbom.py restain --crates - --wheels $(wildcard .deps/onnxruntime/pins.json) --bundles models > $(TARGET)/sbom.cdx.json
 	@echo $(TARGET)/sbom.cdx.json
 

@@ -1,49 +1,11 @@
-//! Generates the gRPC services from `proto/`; for the trainer, compiles its C++ and lets it find libtorch where it was
-//! linked from, without LD_LIBRARY_PATH.
+//! Generates the gRPC services from `proto/`.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-env-changed=LIBTORCH");
-    #[cfg(feature = "serve")]
     services();
-    #[cfg(feature = "train")]
-    if let Ok(libtorch) = std::env::var("LIBTORCH") {
-        println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}/lib");
-        native(&libtorch);
-    }
-}
-
-/// The trainer's C++, against libtorch's headers and with the flags that torch-sys compiles with.
-#[cfg(feature = "train")]
-fn native(libtorch: &str) {
-    const SOURCES: [&str; 2] = ["src/train/native/gloo.cc", "src/train/native/adamw.cc"];
-    // Headers that libtorch's include and its distribution lacks; gloo.cc says why empty ones do.
-    const MISSING: [&str; 5] =
-        ["algorithm", "common/error", "context", "rendezvous/store", "transport/device"];
-    println!("cargo:rerun-if-changed=src/train/native");
-    println!("cargo:rerun-if-env-changed=LIBTORCH_CXX11_ABI");
-    let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    for header in MISSING {
-        let path = out.join(format!("gloo/{header}.h"));
-        std::fs::create_dir_all(path.parent().expect("a folder of OUT_DIR"))
-            .expect("OUT_DIR can be written to");
-        std::fs::write(path, "").expect("OUT_DIR can be written to");
-    }
-    let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".into());
-    cc::Build::new()
-        .cpp(true)
-        .std("c++17")
-        .warnings(false)
-        .include(out)
-        .include(format!("{libtorch}/include"))
-        .include(format!("{libtorch}/include/torch/csrc/api/include"))
-        .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
-        .files(SOURCES)
-        .compile("restain_native");
 }
 
 /// Messages, servers and clients in Rust, `descriptors.bin` for reflection, and `calls.rs`, the paths. In Rust alone: no protoc is needed.
-#[cfg(feature = "serve")]
 fn services() {
     const FILES: [&str; 2] =
         ["proto/restain/v1/restain.proto", "proto/inference/grpc_service.proto"];

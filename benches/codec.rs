@@ -4,7 +4,7 @@
 //! `cargo bench --bench codec`. A plain program; each rate is the best of many short rounds, which a busy machine
 //! disturbs least. Grain decides what compression finds, so the tiles are a rendered one and the demo model's own output.
 
-use restain::codec::{ImageFormat, Limits, RgbImage, decode, encode, resize};
+use restain_bundle::codec::{ImageFormat, Limits, RgbImage, decode, encode, resize};
 use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};

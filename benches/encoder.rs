@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use half::f16;
-use restain::bundle::{Bundle, Precision};
-use restain::engine::{Device, Encoder, EncoderOptions, Runtime};
-use restain::method::metrics::psnr;
-use restain::method::synth::Synthesiser;
 use restain::serve::config::{Config, Devices, PrecisionChoice};
+use restain_bundle::{Bundle, Precision};
+use restain_engine::{Device, Encoder, EncoderOptions, Runtime};
+use restain_method::metrics::psnr;
+use restain_method::synth::Synthesiser;
 use serde_json::{Value, json};
 
 /// Tiles that are compared.

@@ -14,11 +14,11 @@ use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::routing::get;
 use bytes::Bytes;
-use restain::bundle::{Bundle, Precision};
-use restain::engine::{Encoder, EncoderOptions, Runtime};
 use restain::serve::held::HeldBody;
 use restain::serve::listen::{ListenOptions, Protocol, serve};
 use restain::serve::metrics::Metrics;
+use restain_bundle::{Bundle, Precision};
+use restain_engine::{Encoder, EncoderOptions, Runtime};
 use serde_json::json;
 
 const BATCHES: [usize; 6] = [1, 2, 4, 8, 16, 32];

@@ -50,7 +50,7 @@ fi
 [ -n "${RESTAIN:-}" ] || { cargo build --release --locked --bin restain && RESTAIN=target/release/restain; } || exit
 [ -n "${RESTAIN_TRAIN:-}" ] || { make --no-print-directory train && RESTAIN_TRAIN=target/release/restain-train; } || exit
 ENCODER_BENCH=${ENCODER_BENCH:-$(bench --bench encoder)} || exit
-TRAIN_STEP_BENCH=${TRAIN_STEP_BENCH:-$(bench --no-default-features --features train --bench train_step)} || exit
+TRAIN_STEP_BENCH=${TRAIN_STEP_BENCH:-$(bench -p restain-train --bench step)} || exit
 
 # The trainer opens the GPU half of libtorch where the loader finds it: beside the torch of this Python. The libraries of CUDA that lie
 # there serve ONNX Runtime too, where none are beside it.

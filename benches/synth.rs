@@ -4,9 +4,9 @@
 //! statistics: each is the best of many short rounds, which a busy machine disturbs least.
 
 use half::f16;
-use restain::method::geometry::{Geometry, GeometrySpec};
-use restain::method::synth::{Element, Scratch, Synthesiser};
-use restain::method::{Normalisation, PixelOrder};
+use restain_method::geometry::{Geometry, GeometrySpec};
+use restain_method::synth::{Element, Scratch, Synthesiser};
+use restain_method::{Normalisation, PixelOrder};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 

@@ -210,7 +210,7 @@ def spread(seconds):
 
 def built():
     """What cargo says that it has built."""
-    command = "cargo bench --locked --no-default-features --features train --bench train_step --no-run --message-format json"
+    command = "cargo bench --locked -p restain-train --bench step --no-run --message-format json"
     output = subprocess.run(command.split(), check=True, stdout=subprocess.PIPE, text=True).stdout
     messages = map(json.loads, output.splitlines())
     return next(m["executable"] for m in messages if m.get("executable") and m["target"]["name"] == "train_step")

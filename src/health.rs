@@ -17,7 +17,7 @@ pub struct HealthArgs {
     url: Uri,
     /// Longest time for all of it
     #[arg(long, default_value = "2s")]
-    timeout: crate::units::Span,
+    timeout: restain_options::units::Span,
 }
 
 #[derive(Debug, thiserror::Error)]

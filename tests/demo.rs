@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use restain::bundle::{Bundle, Precision};
-use restain::codec::{self, Limits};
-use restain::engine::{Encoder, EncoderOptions, Runtime};
-use restain::method::metrics::psnr;
-use restain::method::synth::Synthesiser;
+use restain_bundle::codec::{self, Limits};
+use restain_bundle::{Bundle, Precision};
+use restain_engine::{Encoder, EncoderOptions, Runtime};
+use restain_method::metrics::psnr;
+use restain_method::synth::Synthesiser;
 
 fn demo() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo/3")

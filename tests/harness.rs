@@ -6,23 +6,23 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use reqwest::blocking::{Client, RequestBuilder, Response};
-use restain::bundle::{Bundle, Precision};
-use restain::codec::{self, ImageFormat, Limits, RgbImage};
-use restain::engine::{Encoder, EncoderOptions, Encodings, Runtime};
-use restain::method::synth::Synthesiser;
+use restain_bundle::codec::{self, ImageFormat, Limits, RgbImage};
+use restain_bundle::{Bundle, Precision};
+use restain_engine::{Encoder, EncoderOptions, Encodings, Runtime};
+use restain_method::synth::Synthesiser;
 use serde_json::Value;
 
-pub const SAFETENSORS: &str = "application/vnd.restain.safetensors";
+pub(crate) const SAFETENSORS: &str = "application/vnd.restain.safetensors";
 const LIMITS: Limits = Limits { max_pixels: 1 << 24 };
 /// Far beyond anything that is waited for: what takes longer is stuck.
 const STUCK: Duration = Duration::from_secs(120);
 
-pub fn fixture() -> PathBuf {
+pub(crate) fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bundle-tiny")
 }
 
 /// `restain`, without whatever options the environment holds.
-pub fn restain() -> Command {
+pub(crate) fn restain() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_restain"));
     let own = std::env::vars_os()
         .map(|(name, _)| name)
@@ -32,19 +32,19 @@ pub fn restain() -> Command {
 }
 
 /// What a program wrote.
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// A models directory that holds the fixture.
-pub fn models() -> tempfile::TempDir {
+pub(crate) fn models() -> tempfile::TempDir {
     let models = tempfile::tempdir().unwrap();
     install(models.path(), "tiny", "1");
     models
 }
 
 /// Puts the fixture into a models directory under a name and version, whole at once; returns where it is.
-pub fn install(models: &Path, name: &str, version: &str) -> PathBuf {
+pub(crate) fn install(models: &Path, name: &str, version: &str) -> PathBuf {
     let (staging, home) = (models.join(".staging"), models.join(name).join(version));
     std::fs::create_dir_all(&staging).unwrap();
     std::fs::create_dir_all(models.join(name)).unwrap();
@@ -60,14 +60,14 @@ pub fn install(models: &Path, name: &str, version: &str) -> PathBuf {
 }
 
 /// Changes the manifest of a bundle, and so its digest.
-pub fn edit_manifest(bundle: &Path, edit: impl FnOnce(&mut Value)) {
+pub(crate) fn edit_manifest(bundle: &Path, edit: impl FnOnce(&mut Value)) {
     let path = bundle.join("bundle.json");
     let mut manifest = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     edit(&mut manifest);
     std::fs::write(path, serde_json::to_vec(&manifest).unwrap()).unwrap();
 }
 
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     pub address: String,
     /// Where it speaks gRPC.
@@ -77,12 +77,12 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn start(flags: &[&str]) -> Self {
+    pub(crate) fn start(flags: &[&str]) -> Self {
         Self::start_as(flags, |_| {})
     }
 
     /// With something changed about how the program is started.
-    pub fn start_as(flags: &[&str], change: impl FnOnce(&mut Command)) -> Self {
+    pub(crate) fn start_as(flags: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let models = models();
         let log = std::fs::File::create(models.path().join("log")).unwrap();
         let mut command = restain();
@@ -120,20 +120,20 @@ impl Server {
         }
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    pub fn get(&self, path: &str) -> Response {
+    pub(crate) fn get(&self, path: &str) -> Response {
         self.client.get(self.url(path)).send().unwrap()
     }
 
-    pub fn post(&self, query: &str) -> RequestBuilder {
+    pub(crate) fn post(&self, query: &str) -> RequestBuilder {
         self.client.post(self.url(&format!("/v1/augment{query}")))
     }
 
     /// One PNG under a query string.
-    pub fn png(&self, query: &str, tile: &RgbImage, accept: &str) -> Response {
+    pub(crate) fn png(&self, query: &str, tile: &RgbImage, accept: &str) -> Response {
         self.post(query)
             .header("content-type", "image/png")
             .header("accept", accept)
@@ -143,7 +143,7 @@ impl Server {
     }
 
     /// Tiles as one tensor, pixels back as `[tile][variant]`, with their provenance.
-    pub fn tensor(
+    pub(crate) fn tensor(
         &self,
         tiles: &[RgbImage],
         references: &[RgbImage],
@@ -163,7 +163,7 @@ impl Server {
     }
 
     /// Tiles by key as one tensor: the status and the body.
-    pub fn by_key(&self, keys: &[String], request: &Value) -> (u16, Vec<u8>) {
+    pub(crate) fn by_key(&self, keys: &[String], request: &Value) -> (u16, Vec<u8>) {
         let response = self
             .post("")
             .header("content-type", SAFETENSORS)
@@ -174,22 +174,22 @@ impl Server {
     }
 
     /// One value of /metrics.
-    pub fn metric(&self, name: &str) -> f64 {
+    pub(crate) fn metric(&self, name: &str) -> f64 {
         self.try_metric(name).unwrap_or_else(|| panic!("no {name} at /metrics"))
     }
 
     /// Nothing when the server does not answer, or not with this.
-    pub fn try_metric(&self, name: &str) -> Option<f64> {
+    pub(crate) fn try_metric(&self, name: &str) -> Option<f64> {
         let text = self.client.get(self.url("/metrics")).send().ok()?.text().ok()?;
         let line = text.lines().find(|line| line.split([' ', '{']).next() == Some(name))?;
         line.rsplit(' ').next()?.parse().ok()
     }
 
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let done = Command::new("kill")
             .args([&format!("-{signal}"), &self.child.id().to_string()])
             .status()
@@ -197,27 +197,27 @@ impl Server {
         assert!(done.success());
     }
 
-    pub fn wait(mut self) -> ExitStatus {
+    pub(crate) fn wait(mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
 
     /// Its models directory, and its log in it.
-    pub fn models(&self) -> &Path {
+    pub(crate) fn models(&self) -> &Path {
         self.models.path()
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.models().join("log")).unwrap()
     }
 
     /// POST with a JSON body, the status and the JSON of the answer.
-    pub fn post_json(&self, path: &str, body: &Value) -> (u16, Value) {
+    pub(crate) fn post_json(&self, path: &str, body: &Value) -> (u16, Value) {
         let response = self.client.post(self.url(path)).body(body.to_string()).send().unwrap();
         (response.status().as_u16(), response.json().unwrap())
     }
 
     /// The bundle that it serves.
-    pub fn bundle(&self) -> Bundle {
+    pub(crate) fn bundle(&self) -> Bundle {
         Bundle::open(&self.models.path().join("tiny/1")).unwrap()
     }
 }
@@ -231,7 +231,7 @@ impl Drop for Server {
 }
 
 /// Asks again until it is so. What never becomes so is a failure, not a hang.
-pub fn until(what: &str, mut so: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !so() {
         assert!(started.elapsed() < STUCK, "never: {what}");
@@ -240,12 +240,12 @@ pub fn until(what: &str, mut so: impl FnMut() -> bool) {
 }
 
 /// A tile of the fixture's size, different for every number.
-pub fn tile(number: usize) -> RgbImage {
+pub(crate) fn tile(number: usize) -> RgbImage {
     let side = Bundle::open(&fixture()).unwrap().manifest.geometry.image_size();
     picture(number, side, side)
 }
 
-pub fn picture(number: usize, width: usize, height: usize) -> RgbImage {
+pub(crate) fn picture(number: usize, width: usize, height: usize) -> RgbImage {
     let mut state = number as u32 + 1;
     let noise = (0..width * height * 3).map(|at| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -254,15 +254,15 @@ pub fn picture(number: usize, width: usize, height: usize) -> RgbImage {
     RgbImage { width, height, pixels: noise.collect() }
 }
 
-pub fn png(picture: &RgbImage) -> Vec<u8> {
+pub(crate) fn png(picture: &RgbImage) -> Vec<u8> {
     codec::encode(ImageFormat::Png, 90, picture).unwrap()
 }
 
-pub fn decode(bytes: &[u8]) -> RgbImage {
+pub(crate) fn decode(bytes: &[u8]) -> RgbImage {
     codec::decode(bytes, &LIMITS).unwrap()
 }
 
-pub fn tensor_body(tiles: &[RgbImage], references: &[RgbImage], request: &Value) -> Vec<u8> {
+pub(crate) fn tensor_body(tiles: &[RgbImage], references: &[RgbImage], request: &Value) -> Vec<u8> {
     use safetensors::{Dtype, tensor::TensorView};
     let flat =
         |tiles: &[RgbImage]| tiles.iter().flat_map(|tile| tile.pixels.clone()).collect::<Vec<u8>>();
@@ -281,7 +281,7 @@ pub fn tensor_body(tiles: &[RgbImage], references: &[RgbImage], request: &Value)
 }
 
 /// Keys alone, as one tensor.
-pub fn key_body(keys: &[String], request: &Value) -> Vec<u8> {
+pub(crate) fn key_body(keys: &[String], request: &Value) -> Vec<u8> {
     use safetensors::{Dtype, tensor::TensorView};
     let bytes: Vec<u8> =
         keys.iter().flat_map(|key| *key.parse::<codec::TileKey>().unwrap().as_bytes()).collect();
@@ -291,7 +291,7 @@ pub fn key_body(keys: &[String], request: &Value) -> Vec<u8> {
 }
 
 /// The variants, tile by tile, and their records.
-pub fn read_tensor(bytes: &[u8]) -> (Vec<Vec<u8>>, Value) {
+pub(crate) fn read_tensor(bytes: &[u8]) -> (Vec<Vec<u8>>, Value) {
     let (_, header) = safetensors::SafeTensors::read_metadata(bytes).unwrap();
     let file = safetensors::SafeTensors::deserialize(bytes).unwrap();
     let view = file.tensor("variants").unwrap();
@@ -301,14 +301,14 @@ pub fn read_tensor(bytes: &[u8]) -> (Vec<Vec<u8>>, Value) {
 }
 
 /// The same parts as the server's, in this process.
-pub struct Parts {
+pub(crate) struct Parts {
     pub bundle: Bundle,
     pub synthesiser: Synthesiser,
     encoder: Encoder,
 }
 
 impl Parts {
-    pub fn of(bundle: Bundle) -> Self {
+    pub(crate) fn of(bundle: Bundle) -> Self {
         let manifest = &bundle.manifest;
         let onnx = bundle.encoder_path(Precision::Fp32).unwrap();
         let encoder = Encoder::open(
@@ -323,7 +323,7 @@ impl Parts {
         Self { bundle, synthesiser, encoder }
     }
 
-    pub fn encode(&mut self, tile: &RgbImage) -> Encodings {
+    pub(crate) fn encode(&mut self, tile: &RgbImage) -> Encodings {
         let Encodings { batch, anatomy, characteristics } =
             self.encoder.encode(&tile.pixels, 1).unwrap();
         // As the server keeps them, and so as it uses them.
@@ -333,7 +333,7 @@ impl Parts {
         Encodings { batch, anatomy: kept(anatomy), characteristics: kept(characteristics) }
     }
 
-    pub fn broadcast(&self, encodings: &Encodings, style: &[f32]) -> Vec<u8> {
+    pub(crate) fn broadcast(&self, encodings: &Encodings, style: &[f32]) -> Vec<u8> {
         let mut out = vec![0; self.synthesiser.geometry().tile_bytes()];
         self.synthesiser.broadcast(
             &encodings.anatomy,
@@ -344,7 +344,7 @@ impl Parts {
         out
     }
 
-    pub fn aligned(&self, encodings: &Encodings, characteristics: &[f32]) -> Vec<u8> {
+    pub(crate) fn aligned(&self, encodings: &Encodings, characteristics: &[f32]) -> Vec<u8> {
         let mut out = vec![0; self.synthesiser.geometry().tile_bytes()];
         self.synthesiser.aligned(
             &encodings.anatomy,
@@ -355,7 +355,7 @@ impl Parts {
         out
     }
 
-    pub fn style(&self, id: &str) -> &[f32] {
+    pub(crate) fn style(&self, id: &str) -> &[f32] {
         &self.bundle.styles.entries.iter().find(|entry| entry.id == id).unwrap().style.0
     }
 }

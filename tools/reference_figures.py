@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints the figures that src/method/reference_figures.rs holds the code against.
+"""Prints the figures that crates/method/src/reference_figures.rs holds the code against.
 
     pip install numpy scipy scikit-image
     tools/reference_figures.py

@@ -50,12 +50,12 @@ impl AugmentError {
     }
 }
 
-pub fn unreadable(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> AugmentError {
+pub(super) fn unreadable(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> AugmentError {
     let path = path.into();
     move |source| AugmentError::Read { path, source }
 }
 
-pub fn unwritable(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> AugmentError {
+pub(super) fn unwritable(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> AugmentError {
     let path = path.into();
     move |source| AugmentError::Write { path, source }
 }

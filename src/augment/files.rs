@@ -22,7 +22,7 @@ const READ_AHEAD: usize = 32;
 
 /// What is written for a tile, and where.
 #[derive(Clone)]
-pub struct Writing {
+pub(super) struct Writing {
     pub home: Arc<Home>,
     /// Of the data set.
     pub root: PathBuf,
@@ -33,14 +33,14 @@ pub struct Writing {
 }
 
 /// Which tiles of a part are left.
-pub struct Left {
+pub(super) struct Left {
     pub tiles: Vec<Tile>,
     pub done: Done,
 }
 
 impl Writing {
     /// Sorts out what is done already. Reads nothing but the sizes of files.
-    pub fn left(&self, tiles: Vec<Tile>) -> Left {
+    pub(super) fn left(&self, tiles: Vec<Tile>) -> Left {
         let all = tiles.len() as u64;
         let tiles: Vec<Tile> = tiles.into_par_iter().filter(|tile| !self.is_done(tile)).collect();
         let done = all - tiles.len() as u64;
@@ -90,7 +90,7 @@ struct Loaded {
 ///
 /// # Errors
 /// The first thing that ends the job.
-pub async fn run(
+pub(super) async fn run(
     writing: &Writing,
     maker: &Arc<Maker>,
     tiles: Vec<Tile>,

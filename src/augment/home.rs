@@ -27,7 +27,7 @@ use crate::serve::pipeline::request::AugmentRequest;
 const HIDDEN: &str = ".restain";
 
 /// OUT, locked for one part of the job.
-pub struct Home {
+pub(super) struct Home {
     pub out: PathBuf,
     shard: Shard,
     work: PathBuf,
@@ -37,7 +37,7 @@ pub struct Home {
 
 /// All that decides what files hold.
 #[derive(Debug, Serialize)]
-pub struct Terms {
+pub(super) struct Terms {
     pub input: Vec<PathBuf>,
     pub layout: &'static str,
     pub originals: bool,
@@ -60,14 +60,14 @@ struct JobFile {
 
 /// What a part did, over all of its runs.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Done {
+pub(super) struct Done {
     pub tiles: u64,
     pub variants: u64,
     pub bad: Vec<BadTile>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct BadTile {
+pub(super) struct BadTile {
     pub name: String,
     pub reason: String,
 }
@@ -77,7 +77,7 @@ impl Home {
     ///
     /// # Errors
     /// When OUT holds something else, lies within IN, or another process works on this part.
-    pub fn open(out: &Path, inputs: &[PathBuf], shard: Shard) -> Result<Self, AugmentError> {
+    pub(super) fn open(out: &Path, inputs: &[PathBuf], shard: Shard) -> Result<Self, AugmentError> {
         check_apart(out, inputs)?;
         let foreign = out.exists() && holds_data(out)?;
         if foreign && !out.join(HIDDEN).join("job.json").exists() {
@@ -117,7 +117,7 @@ impl Home {
     ///
     /// # Errors
     /// When the job in OUT is another one, with the differences named.
-    pub fn settle(&self, terms: &mut Terms) -> Result<bool, AugmentError> {
+    pub(super) fn settle(&self, terms: &mut Terms) -> Result<bool, AugmentError> {
         let path = self.out.join(HIDDEN).join("job.json");
         let given = terms.ask.seed;
         if !path.exists() {
@@ -162,7 +162,7 @@ impl Home {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn put(&self, target: &Path, bytes: &[u8]) -> Result<(), AugmentError> {
+    pub(super) fn put(&self, target: &Path, bytes: &[u8]) -> Result<(), AugmentError> {
         let path = self.out.join(target);
         let mut file = self.scratch_file()?;
         file.write_all(bytes).map_err(unwritable(&path))?;
@@ -173,7 +173,7 @@ impl Home {
     ///
     /// # Errors
     /// When it cannot be moved.
-    pub fn place(&self, file: NamedTempFile, path: &Path) -> Result<(), AugmentError> {
+    pub(super) fn place(&self, file: NamedTempFile, path: &Path) -> Result<(), AugmentError> {
         let file = match file.persist(path) {
             Ok(_) => return Ok(()),
             Err(error) if error.error.kind() == ErrorKind::NotFound => error.file,
@@ -188,7 +188,7 @@ impl Home {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn scratch_file(&self) -> Result<NamedTempFile, AugmentError> {
+    pub(super) fn scratch_file(&self) -> Result<NamedTempFile, AugmentError> {
         let scratch = self.work.join("scratch");
         // As any file of this user's, rather than for his eyes alone.
         let made = tempfile::Builder::new()
@@ -198,12 +198,12 @@ impl Home {
     }
 
     /// Where an unfinished tar grows.
-    pub fn unfinished(&self, tar: &Path) -> PathBuf {
+    pub(super) fn unfinished(&self, tar: &Path) -> PathBuf {
         self.work.join("tars").join(tar)
     }
 
     /// Where it is kept what became of the samples of a tar.
-    pub fn kept(&self, tar: &Path) -> PathBuf {
+    pub(super) fn kept(&self, tar: &Path) -> PathBuf {
         self.out.join(HIDDEN).join("tars").join(super::tile::suffixed(tar, ".jsonl"))
     }
 
@@ -211,7 +211,7 @@ impl Home {
     ///
     /// # Errors
     /// When it cannot be noted.
-    pub fn finish(&self, done: &Done) -> Result<bool, AugmentError> {
+    pub(super) fn finish(&self, done: &Done) -> Result<bool, AugmentError> {
         let note = |shard: Shard| {
             Path::new(HIDDEN).join("done").join(format!("{}.json", shard.file_name()))
         };
@@ -236,7 +236,7 @@ fn check_apart(out: &Path, inputs: &[PathBuf]) -> Result<(), AugmentError> {
 }
 
 /// The path without links and dots, as far as it exists.
-pub fn real(path: &Path) -> PathBuf {
+pub(super) fn real(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let known = absolute.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
     let Some((above, mut path)) = known else { return absolute };

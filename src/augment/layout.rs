@@ -23,14 +23,14 @@ pub enum LayoutChoice {
 }
 
 /// A data set, listed.
-pub enum Input {
+pub(super) enum Input {
     Folder { root: PathBuf, tiles: Vec<Tile> },
     Wilds { root: PathBuf, table: Table, tiles: Vec<Tile> },
     Tars(Vec<Tar>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tar {
+pub(super) struct Tar {
     pub path: PathBuf,
     /// Where it goes below OUT.
     pub target: PathBuf,
@@ -41,7 +41,7 @@ impl Input {
     ///
     /// # Errors
     /// When they are no data set of this layout, or two tiles would be written to one place.
-    pub fn list(paths: &[PathBuf], choice: LayoutChoice) -> Result<Self, AugmentError> {
+    pub(super) fn list(paths: &[PathBuf], choice: LayoutChoice) -> Result<Self, AugmentError> {
         let paths: Vec<PathBuf> =
             paths.iter().map(|path| pattern::expand(path)).collect::<Result<Vec<_>, _>>()?.concat();
         if let Some(missing) = paths.iter().find(|path| !path.exists()) {
@@ -90,7 +90,7 @@ impl Input {
         }
     }
 
-    pub fn name(&self) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Folder { .. } => "folder",
             Self::Wilds { .. } => "wilds",

@@ -15,8 +15,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{AugmentError, Bad, unreadable};
 use super::options::AugmentArgs;
-use crate::codec::{self, DecodeError, ImageFormat, RgbImage, TileKey};
-use crate::method::geometry::CHANNELS;
 use crate::serve::ServeError;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::house::House;
@@ -25,11 +23,13 @@ use crate::serve::pipeline::answer::{Answer, Provenance};
 use crate::serve::pipeline::plan::{Counts, Plan};
 use crate::serve::pipeline::request::AugmentRequest;
 use crate::serve::pipeline::{Request, TileInput, render};
+use restain_bundle::codec::{self, DecodeError, ImageFormat, RgbImage, TileKey};
+use restain_method::geometry::CHANNELS;
 
 /// Memory is lent in pieces of so many bytes.
 const PIECE: u64 = 64 << 10;
 
-pub struct Maker {
+pub(super) struct Maker {
     house: House,
     pub ask: AugmentRequest,
     references: Vec<Reference>,
@@ -48,18 +48,18 @@ struct Reference {
 }
 
 /// One tile's variants, as files.
-pub struct Made {
+pub(super) struct Made {
     pub variants: Vec<Variant>,
 }
 
-pub struct Variant {
+pub(super) struct Variant {
     pub picture: Vec<u8>,
     /// JSON.
     pub provenance: Vec<u8>,
 }
 
 /// Why a tile has no variants.
-pub enum Unmade {
+pub(super) enum Unmade {
     Bad(Bad),
     Failed(Box<AugmentError>),
 }
@@ -84,7 +84,7 @@ impl Maker {
     ///
     /// # Errors
     /// When it cannot be loaded, or not be asked that.
-    pub async fn open(args: &AugmentArgs) -> Result<Self, AugmentError> {
+    pub(super) async fn open(args: &AugmentArgs) -> Result<Self, AugmentError> {
         let config = args.engine_config();
         let house = House::alone(&config).await.map_err(told)?;
         let model = the_model(&house)?;
@@ -127,11 +127,11 @@ impl Maker {
         Ok(maker)
     }
 
-    pub fn model(&self) -> Arc<Model> {
+    pub(super) fn model(&self) -> Arc<Model> {
         the_model(&self.house).expect("a job's house holds one model until it is closed")
     }
 
-    pub fn reference_keys(&self) -> Vec<String> {
+    pub(super) fn reference_keys(&self) -> Vec<String> {
         let key = |tile: &Reference| {
             TileKey::of_pixels(tile.width, tile.height, &tile.pixels).to_string()
         };
@@ -140,7 +140,7 @@ impl Maker {
 
     /// Waits for the memory that a tile and its variants need, and `others` bytes that go with them. To be asked for in
     /// the order of the tiles.
-    pub async fn room(&self, file: &[u8], others: usize) -> OwnedSemaphorePermit {
+    pub(super) async fn room(&self, file: &[u8], others: usize) -> OwnedSemaphorePermit {
         let geometry = self.model().bundle.manifest.geometry;
         // What is no picture needs no more than its file.
         let pixels = codec::probe(file, &self.house.pipeline.limits.codec)
@@ -157,7 +157,7 @@ impl Maker {
     ///
     /// # Errors
     /// When nothing can be made of the file, or the engine fails.
-    pub async fn make(&self, name: &str, file: Bytes) -> Result<Made, Unmade> {
+    pub(super) async fn make(&self, name: &str, file: Bytes) -> Result<Made, Unmade> {
         let pipeline = &self.house.pipeline;
         let failed = |source| Unmade::from(AugmentError::Tile { name: name.to_owned(), source });
         let bad = |reason: String| Unmade::Bad(Bad { name: name.to_owned(), reason });
@@ -194,14 +194,14 @@ impl Maker {
     }
 
     /// The share of `wall` that the encoders were at work.
-    pub fn encoders_busy(&self, wall: Duration) -> f64 {
+    pub(super) fn encoders_busy(&self, wall: Duration) -> f64 {
         self.house.pipeline.metrics.time_encoding().as_secs_f64()
             / (wall.as_secs_f64() * self.encoders as f64).max(f64::MIN_POSITIVE)
     }
 
     /// # Errors
     /// When an encoder's thread panicked.
-    pub async fn close(self) -> Result<(), ServeError> {
+    pub(super) async fn close(self) -> Result<(), ServeError> {
         self.house.close().await
     }
 }

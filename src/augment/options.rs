@@ -10,16 +10,16 @@ use serde::de::DeserializeOwned;
 
 use super::layout::LayoutChoice;
 use super::shard::Shard;
-use crate::codec::ImageFormat;
-use crate::options_file;
 use crate::serve::config::{ByteSize, Config, Devices, LogFormat, PrecisionChoice, Span};
 use crate::serve::pipeline::plan::MAX_SEED;
 use crate::serve::pipeline::request::{
     AugmentRequest, Method, OutputRequest, Placement, Priority, Share, StyleRequest, StyleSource,
 };
+use restain_bundle::codec::ImageFormat;
+use restain_options::file as options_file;
 
 /// Variants are numbered with two digits.
-pub const MAX_VARIANTS: u64 = 100;
+pub(super) const MAX_VARIANTS: u64 = 100;
 /// No tile of a job is given up because it took long.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 

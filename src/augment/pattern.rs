@@ -12,7 +12,7 @@ const MAX_PATHS: usize = 1_000_000;
 ///
 /// # Errors
 /// When braces hold neither a range nor a list.
-pub fn expand(path: &Path) -> Result<Vec<PathBuf>, AugmentError> {
+pub(super) fn expand(path: &Path) -> Result<Vec<PathBuf>, AugmentError> {
     let text = match path.to_str() {
         Some(text) if text.contains('{') && !path.exists() => text,
         _ => return Ok(vec![path.to_owned()]),

@@ -16,12 +16,12 @@ const TOLD: usize = 20;
 
 /// What the length of a job is counted in: the tiles of a tar are not known before it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
+pub(super) enum Extent {
     Tiles(u64),
     Bytes(u64),
 }
 
-pub struct Progress {
+pub(super) struct Progress {
     bar: Option<ProgressBar>,
     extent: Extent,
     max_bad: u64,
@@ -39,7 +39,7 @@ impl Progress {
     ///
     /// # Errors
     /// When that left out more tiles than are allowed now.
-    pub fn new(
+    pub(super) fn new(
         extent: Extent,
         max_bad: u64,
         before: Done,
@@ -79,7 +79,7 @@ impl Progress {
         }
     }
 
-    pub fn tile(&mut self, variants: u64) {
+    pub(super) fn tile(&mut self, variants: u64) {
         self.done.tiles += 1;
         self.done.variants += variants;
         self.show();
@@ -89,7 +89,7 @@ impl Progress {
     ///
     /// # Errors
     /// When it is not.
-    pub fn bad(&mut self, bad: Bad) -> Result<(), AugmentError> {
+    pub(super) fn bad(&mut self, bad: Bad) -> Result<(), AugmentError> {
         if self.done.bad.len() as u64 >= self.max_bad {
             return Err(self.too_many(bad));
         }
@@ -102,24 +102,24 @@ impl Progress {
     }
 
     /// Bytes of tars that were read.
-    pub fn read(&mut self, bytes: u64) {
+    pub(super) fn read(&mut self, bytes: u64) {
         self.bytes += bytes;
     }
 
     /// Tiles that this run dealt with.
-    pub fn tiles_of_this_run(&self) -> u64 {
+    pub(super) fn tiles_of_this_run(&self) -> u64 {
         self.done.tiles - self.before.tiles
     }
 
-    pub fn variants_of_this_run(&self) -> u64 {
+    pub(super) fn variants_of_this_run(&self) -> u64 {
         self.done.variants - self.before.variants
     }
 
-    pub fn elapsed(&self) -> Duration {
+    pub(super) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
-    pub fn end(&self) {
+    pub(super) fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

@@ -4,15 +4,15 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// Endings of the pictures that are read, in the order in which they are looked for.
-pub const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "tif", "tiff", "webp"];
+pub(super) const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "tif", "tiff", "webp"];
 
-pub fn has_picture_ending(path: &Path) -> bool {
+pub(super) fn has_picture_ending(path: &Path) -> bool {
     path.extension()
         .is_some_and(|ending| ENDINGS.contains(&ending.to_string_lossy().to_lowercase().as_str()))
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Tile {
+pub(super) enum Tile {
     /// By its path from the root.
     File(PathBuf),
     /// A patch of camelyon17, whose path follows from its row.
@@ -21,7 +21,7 @@ pub enum Tile {
 
 /// What a row of metadata.csv says of where a patch is, as it is written there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Patch {
+pub(super) struct Patch {
     pub patient: Box<str>,
     pub node: Box<str>,
     pub x: Box<str>,
@@ -31,7 +31,7 @@ pub struct Patch {
 impl Patch {
     /// The node of a variant. The loaders of this data set build a patch's path from these columns, so a variant must
     /// differ in one of them; the node is a name, while coordinates are numbers that people compute with.
-    pub fn node_of(&self, variant: usize) -> String {
+    pub(super) fn node_of(&self, variant: usize) -> String {
         format!("{}_{}", self.node, number(variant))
     }
 
@@ -48,7 +48,7 @@ impl Tile {
     ///
     /// # Errors
     /// When there is none: the path that was looked for.
-    pub fn find(&self, root: &Path) -> Result<PathBuf, PathBuf> {
+    pub(super) fn find(&self, root: &Path) -> Result<PathBuf, PathBuf> {
         match self {
             Self::File(path) => Ok(path.clone()),
             Self::Patch(patch) => {
@@ -60,7 +60,7 @@ impl Tile {
     }
 
     /// The path of a variant, without its ending.
-    pub fn variant(&self, variant: usize) -> PathBuf {
+    pub(super) fn variant(&self, variant: usize) -> PathBuf {
         match self {
             Self::File(path) => {
                 suffixed(&path.with_extension(""), &format!(".{}", number(variant)))
@@ -71,12 +71,12 @@ impl Tile {
 }
 
 /// `v07`
-pub fn number(variant: usize) -> String {
+pub(super) fn number(variant: usize) -> String {
     format!("v{variant:02}")
 }
 
 /// A path with something behind its name: names may hold dots, which `with_extension` would cut at.
-pub fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     name.into()

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::error::{AugmentError, unreadable};
 use super::tile::{Patch, Tile, suffixed};
 
-pub const METADATA: &str = "metadata.csv";
+pub(super) const METADATA: &str = "metadata.csv";
 /// The columns that a path is built from.
 const COLUMNS: [&str; 4] = ["patient", "node", "x_coord", "y_coord"];
 /// What variants have besides; a table that is augmented again has the new values in them.
@@ -37,7 +37,7 @@ const ADDED: [&str; 12] = [
 const CHUNK: usize = 4096;
 
 /// A table of patches.
-pub struct Table {
+pub(super) struct Table {
     path: PathBuf,
     headers: StringRecord,
     /// Places of [`COLUMNS`].
@@ -46,7 +46,7 @@ pub struct Table {
 
 /// How variants are found below OUT.
 #[derive(Clone, Copy)]
-pub struct Written<'a> {
+pub(super) struct Written<'a> {
     pub out: &'a Path,
     pub variants: usize,
     pub ending: &'a str,
@@ -58,7 +58,7 @@ impl Table {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn open(root: &Path) -> Result<Option<Self>, AugmentError> {
+    pub(super) fn open(root: &Path) -> Result<Option<Self>, AugmentError> {
         let path = root.join(METADATA);
         if !path.is_file() {
             return Ok(None);
@@ -72,7 +72,7 @@ impl Table {
     }
 
     /// The columns that a root must have, for people.
-    pub fn wanted() -> String {
+    pub(super) fn wanted() -> String {
         COLUMNS.join(", ")
     }
 
@@ -80,7 +80,7 @@ impl Table {
     ///
     /// # Errors
     /// When a row cannot be read, or its values cannot be part of a path.
-    pub fn patches(&self) -> Result<Vec<Tile>, AugmentError> {
+    pub(super) fn patches(&self) -> Result<Vec<Tile>, AugmentError> {
         let rows = reader(&self.path)?.into_records();
         rows.map(|row| Ok(Tile::Patch(self.patch(&row.map_err(wrong(&self.path))?)?))).collect()
     }
@@ -106,7 +106,7 @@ impl Table {
     ///
     /// # Errors
     /// When the table or a file's provenance cannot be read, or the new table not be written.
-    pub fn carry_along(
+    pub(super) fn carry_along(
         &self,
         written: Written<'_>,
         to: File,

@@ -14,10 +14,6 @@ use futures_util::FutureExt;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use crate::bundle::{
-    Bundle, MANIFEST_FILE, Precision, STYLES_FILE, StyleBank, WEIGHTS_FILE, Weights,
-};
-use crate::codec::{self, Limits};
 use crate::serve::cache::entry::{CacheKey, Kept};
 use crate::serve::error::Error;
 use crate::serve::grpc::{ask, proto};
@@ -26,6 +22,10 @@ use crate::serve::http::body::{BodyKind, Parsed};
 use crate::serve::oip;
 use crate::serve::pipeline::TileInput;
 use crate::serve::pipeline::request::{AugmentRequest, EncodeTilesRequest};
+use restain_bundle::codec::{self, Limits};
+use restain_bundle::{
+    Bundle, MANIFEST_FILE, Precision, STYLES_FILE, StyleBank, WEIGHTS_FILE, Weights,
+};
 
 #[cfg(test)]
 mod replay;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::config::PrecisionChoice;
 use super::error::with_causes;
-use crate::bundle::{Bundle, BundleError, Precision};
-use crate::engine::{Device, Encoder, EncoderOptions, EngineError, Runtime};
+use restain_bundle::{Bundle, BundleError, Precision};
+use restain_engine::{Device, Encoder, EncoderOptions, EngineError, Runtime};
 
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {

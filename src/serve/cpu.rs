@@ -52,7 +52,7 @@ impl Cpu {
 ///
 /// # Errors
 /// `internal` when the work panicked.
-pub async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Error> {
     let request = Span::current();

@@ -12,12 +12,12 @@ use super::cache::{EncodingsCache, Scope};
 use super::config::{Config, Devices};
 use super::error::with_causes;
 use super::metrics::Metrics;
-use crate::bundle::{Bundle, BundleError, Precision};
-use crate::engine::{Device, Encoder, EncoderOptions, EngineError, Runtime};
-use crate::method::Geometry;
+use restain_bundle::{Bundle, BundleError, Precision};
+use restain_engine::{Device, Encoder, EncoderOptions, EngineError, Runtime};
+use restain_method::Geometry;
 
 /// A bundle's queue, its workers, and its part of the cache.
-pub struct Encoders {
+pub(super) struct Encoders {
     pub batch: Batch,
     pub scope: Scope,
     pub threads: Vec<JoinHandle<()>>,
@@ -27,7 +27,7 @@ pub struct Encoders {
 }
 
 /// What encoders are started with.
-pub struct EncodersContext<'a> {
+pub(super) struct EncodersContext<'a> {
     pub runtime: &'a Runtime,
     pub config: &'a Config,
     pub cache: &'a Arc<EncodingsCache>,
@@ -51,7 +51,10 @@ impl Encoders {
     ///
     /// # Errors
     /// When one of them is refused, or fails on grey tiles, and there is nothing to fall back to.
-    pub fn start(bundle: &Bundle, context: &EncodersContext<'_>) -> Result<Self, EncodersError> {
+    pub(super) fn start(
+        bundle: &Bundle,
+        context: &EncodersContext<'_>,
+    ) -> Result<Self, EncodersError> {
         let started = Self::start_on(&context.config.devices, bundle, context);
         match (started, &context.config.fallback_devices) {
             (

@@ -12,7 +12,7 @@ use super::models::{LoadContext, Registry, pick};
 use super::pipeline::{Limits, Pipeline};
 use super::styles::Store;
 use super::{ServeError, end};
-use crate::codec;
+use restain_bundle::codec;
 
 /// Memory for answers that is kept at hand while nobody needs it.
 const IDLE_BUFFERS: usize = 128 << 20;

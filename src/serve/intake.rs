@@ -18,7 +18,7 @@ use super::pipeline::deadline_exceeded;
 ///
 /// # Errors
 /// When it is too large, comes too slowly, or finds no room.
-pub async fn whole(
+pub(super) async fn whole(
     app: &App,
     headers: &HeaderMap,
     body: Body,
@@ -36,7 +36,7 @@ pub async fn whole(
 ///
 /// # Errors
 /// `body_too_large`, or `malformed_request` when the caller broke off.
-pub async fn read(body: Body, limit: usize) -> Result<Bytes, Error> {
+pub(super) async fn read(body: Body, limit: usize) -> Result<Bytes, Error> {
     to_bytes(body, limit).await.map_err(|error| {
         let past_limit = std::error::Error::source(&error)
             .is_some_and(|source| source.to_string().contains("length limit"));
@@ -66,12 +66,12 @@ fn too_large(limit: usize) -> Error {
     )
 }
 
-pub fn malformed(detail: impl Into<String>) -> Error {
+pub(super) fn malformed(detail: impl Into<String>) -> Error {
     Error::new(ErrorKind::MalformedRequest, detail)
 }
 
 /// Serde would take the fields of an object from a list too, in their order.
-pub fn object(json: &[u8]) -> Result<(), &'static str> {
+pub(super) fn object(json: &[u8]) -> Result<(), &'static str> {
     match json.trim_ascii_start().first() {
         Some(b'[') => Err("a list"),
         None => Err("empty"),
@@ -83,7 +83,7 @@ pub fn object(json: &[u8]) -> Result<(), &'static str> {
 ///
 /// # Errors
 /// `malformed_request`, with the field at fault.
-pub fn json_object<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Error> {
+pub(super) fn json_object<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Error> {
     object(bytes)
         .map_err(|found| malformed(format!("{what} is {found}, and must be an object")))?;
     serde_json::from_slice(bytes).map_err(|error| malformed(format!("{what}: {error}")))

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// Bytes of memory: those of its control group or of the machine, whichever are fewer. Nothing where Linux does not tell.
-pub fn memory() -> Option<u64> {
+pub(super) fn memory() -> Option<u64> {
     let files = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
     let groups =
         files.iter().filter_map(|file| number(&std::fs::read_to_string(Path::new(file)).ok()?));

@@ -20,7 +20,7 @@ const MAX_BYTES: u64 = 16 << 20;
 /// Makes sense of the files' bytes, or says what is wrong with them.
 type Parse<T> = Box<dyn Fn(&[Vec<u8>]) -> Result<T, String> + Send + Sync>;
 
-pub struct Reread<T> {
+pub(super) struct Reread<T> {
     files: Vec<PathBuf>,
     parse: Parse<T>,
     current: ArcSwap<T>,
@@ -41,7 +41,7 @@ impl<T: Send + Sync + 'static> Reread<T> {
     ///
     /// # Errors
     /// When a file cannot be read, or `parse` refuses what they hold.
-    pub fn open(
+    pub(super) fn open(
         files: Vec<PathBuf>,
         told: Rereading,
         parse: impl Fn(&[Vec<u8>]) -> Result<T, String> + Send + Sync + 'static,
@@ -59,12 +59,12 @@ impl<T: Send + Sync + 'static> Reread<T> {
     }
 
     /// What is good now.
-    pub fn current(&self) -> Arc<T> {
+    pub(super) fn current(&self) -> Arc<T> {
         self.current.load_full()
     }
 
     /// Looks again and again, until dropped.
-    pub async fn watch(self: Arc<Self>) {
+    pub(super) async fn watch(self: Arc<Self>) {
         loop {
             tokio::time::sleep(EVERY).await;
             let this = Arc::clone(&self);

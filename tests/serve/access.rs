@@ -17,14 +17,14 @@ use restain::serve::grpc::proto;
 use restain::serve::grpc::proto::restain_client::RestainClient;
 
 /// A file of keys, each with its token.
-pub struct Keys {
+pub(super) struct Keys {
     dir: tempfile::TempDir,
     pub tokens: Vec<String>,
 }
 
 impl Keys {
     /// Each key as the words after `restain key`.
-    pub fn new(keys: &[&str]) -> Self {
+    pub(super) fn new(keys: &[&str]) -> Self {
         let mut keyring = Self { dir: tempfile::tempdir().unwrap(), tokens: Vec::new() };
         let entries: Vec<String> = keys.iter().map(|key| keyring.make(key)).collect();
         std::fs::write(keyring.file(), entries.concat()).unwrap();
@@ -44,11 +44,11 @@ impl Keys {
         entry
     }
 
-    pub fn file(&self) -> PathBuf {
+    pub(super) fn file(&self) -> PathBuf {
         self.dir.path().join("keys.toml")
     }
 
-    pub fn server(&self, flags: &[&str]) -> Server {
+    pub(super) fn server(&self, flags: &[&str]) -> Server {
         let file = self.file();
         Server::start(&[&["--keys", file.to_str().unwrap()], flags].concat())
     }

@@ -1,6 +1,6 @@
 //! What comes back is the method's own product, and the same every time.
 
-use restain::method::color::{ChannelStats, color_match};
+use restain_method::color::{ChannelStats, color_match};
 use serde_json::{Value, json};
 
 use crate::harness::{Parts, Server, decode, picture, tile};
@@ -79,7 +79,7 @@ fn styles_come_from_where_they_were_asked_for() {
         |style: Value| server.tensor(&tiles, &references, &json!({"seed": 1, "style": style}));
     let own = parts.encode(&tiles[0]);
     let half = own.characteristics.len() / parts.bundle.manifest.geometry.patches();
-    let one = |encodings: &restain::engine::Encodings, id: &str| {
+    let one = |encodings: &restain_engine::Encodings, id: &str| {
         let patch: usize = id.split_once('#').unwrap().1.parse().unwrap();
         encodings.characteristics[patch * half..][..half].to_vec()
     };

@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 
 type Taken = Arc<Mutex<Vec<ExportTraceServiceRequest>>>;
 
-pub struct Collector {
+pub(super) struct Collector {
     pub url: String,
     taken: Taken,
     /// Serves until dropped.
@@ -23,7 +23,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    pub fn start() -> Self {
+    pub(super) fn start() -> Self {
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -34,13 +34,13 @@ impl Collector {
     }
 
     /// The address of one that was there.
-    pub fn gone() -> String {
+    pub(super) fn gone() -> String {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         format!("http://{}", listener.local_addr().unwrap())
     }
 
     /// Every span so far, by when it began.
-    pub fn spans(&self) -> Vec<Span> {
+    pub(super) fn spans(&self) -> Vec<Span> {
         let taken = self.taken.lock().unwrap();
         let scopes = taken
             .iter()
@@ -52,7 +52,7 @@ impl Collector {
     }
 
     /// What says whose spans these are.
-    pub fn resource(&self) -> Vec<(String, String)> {
+    pub(super) fn resource(&self) -> Vec<(String, String)> {
         let taken = self.taken.lock().unwrap();
         let resource = taken[0].resource_spans[0].resource.as_ref().unwrap();
         let text = |value: &Option<Value>| match value {

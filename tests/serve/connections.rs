@@ -82,7 +82,7 @@ fn who_asks_for_leave_to_send_and_is_refused_sends_nothing() {
 }
 
 /// A connection whose answer is made, is larger than any buffer on its way, and has not been read.
-pub fn asked_for_much(server: &Server) -> TcpStream {
+pub(super) fn asked_for_much(server: &Server) -> TcpStream {
     let tiles: Vec<_> = (0..64).map(tile).collect();
     let body = tensor_body(&tiles, &[], &json!({"variants": 64}));
     let mut stream = TcpStream::connect(&server.address).unwrap();

@@ -1,9 +1,9 @@
 //! Encodings for a client that makes the variants itself.
 
-use restain::codec::TileKey;
-use restain::method::geometry::Geometry;
-use restain::method::normalise::Normalisation;
-use restain::method::{PixelOrder, synth::reference::values_broadcast};
+use restain_bundle::codec::TileKey;
+use restain_method::geometry::Geometry;
+use restain_method::normalise::Normalisation;
+use restain_method::{PixelOrder, synth::reference::values_broadcast};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 

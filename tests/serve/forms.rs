@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use reqwest::blocking::Response;
 use reqwest::blocking::multipart::{Form, Part};
-use restain::codec::RgbImage;
+use restain_bundle::codec::RgbImage;
 use serde_json::{Value, json};
 
 use crate::harness::{SAFETENSORS, Server, decode, png, tensor_body, tile};

@@ -11,20 +11,20 @@ use tonic_types::StatusExt;
 
 use crate::harness::{Server, decode, picture, png, read_tensor, tensor_body, tile, until};
 
-pub type Client = RestainClient<Channel>;
+pub(super) type Client = RestainClient<Channel>;
 
 /// A client on a runtime of the test's own.
-pub fn client(server: &Server) -> (Runtime, Client) {
+pub(super) fn client(server: &Server) -> (Runtime, Client) {
     let runtime = Runtime::new().unwrap();
     let channel = runtime.block_on(channel(server));
     (runtime, RestainClient::new(channel).max_decoding_message_size(usize::MAX))
 }
 
-pub async fn channel(server: &Server) -> Channel {
+pub(super) async fn channel(server: &Server) -> Channel {
     Endpoint::from_shared(format!("http://{}", server.grpc)).unwrap().connect().await.unwrap()
 }
 
-pub fn pixels(tiles: &[restain::codec::RgbImage]) -> proto::Tiles {
+pub(super) fn pixels(tiles: &[restain_bundle::codec::RgbImage]) -> proto::Tiles {
     let (height, width) = (tiles[0].height as u32, tiles[0].width as u32);
     let data: Vec<u8> = tiles.iter().flat_map(|tile| tile.pixels.clone()).collect();
     proto::Tiles {
@@ -33,7 +33,7 @@ pub fn pixels(tiles: &[restain::codec::RgbImage]) -> proto::Tiles {
     }
 }
 
-pub fn request(tiles: proto::Tiles) -> proto::AugmentRequest {
+pub(super) fn request(tiles: proto::Tiles) -> proto::AugmentRequest {
     proto::AugmentRequest { tiles: Some(tiles), ..Default::default() }
 }
 

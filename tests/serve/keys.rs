@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use reqwest::blocking::multipart::{Form, Part};
-use restain::codec::{RgbImage, TileKey};
+use restain_bundle::codec::{RgbImage, TileKey};
 use serde_json::{Value, json};
 
 use crate::harness::{SAFETENSORS, Server, picture, png, read_tensor, tensor_body, tile, until};

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use reqwest::blocking::multipart::{Form, Part};
-use restain::bundle::StyleBank;
-use restain::codec::RgbImage;
-use restain::method::color::{ChannelStats, color_match};
-use restain::method::{Style, exemplar};
+use restain_bundle::StyleBank;
+use restain_bundle::codec::RgbImage;
+use restain_method::color::{ChannelStats, color_match};
+use restain_method::{Style, exemplar};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 

@@ -28,9 +28,9 @@ use super::home::{Done, Home};
 use super::layout::Tar;
 use super::maker::{Maker, Unmade};
 use super::progress::Progress;
-use crate::codec::ImageFormat;
+use restain_bundle::codec::ImageFormat;
 use sample::{Item, Sample};
-pub use unfinished::done;
+pub(super) use unfinished::done;
 use unfinished::{Line, Unfinished};
 
 /// Samples that are read ahead.
@@ -38,7 +38,7 @@ const READ_AHEAD: usize = 32;
 
 /// How samples are written.
 #[derive(Clone)]
-pub struct Samples {
+pub(super) struct Samples {
     pub home: Arc<Home>,
     pub format: ImageFormat,
     pub variants: usize,
@@ -78,7 +78,7 @@ enum Step {
 }
 
 /// Tars of a part that are not done, and what the others hold.
-pub fn left(home: &Home, tars: Vec<Tar>) -> Result<(Vec<Tar>, Done), AugmentError> {
+pub(super) fn left(home: &Home, tars: Vec<Tar>) -> Result<(Vec<Tar>, Done), AugmentError> {
     let (mut left, mut sum) = (Vec::new(), Done::default());
     for tar in tars {
         let whole = home.out.join(&tar.target).metadata().is_ok_and(|file| file.len() > 0);
@@ -99,7 +99,7 @@ pub fn left(home: &Home, tars: Vec<Tar>) -> Result<(Vec<Tar>, Done), AugmentErro
 ///
 /// # Errors
 /// The first thing that ends the job.
-pub async fn run(
+pub(super) async fn run(
     samples: &Samples,
     maker: &Arc<Maker>,
     tars: Vec<Tar>,

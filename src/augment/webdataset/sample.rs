@@ -7,13 +7,13 @@ use bytes::Bytes;
 
 use crate::augment::maker::Variant;
 use crate::augment::tile::{ENDINGS, number};
-use crate::codec::{ImageFormat, split_name};
+use restain_bundle::codec::{ImageFormat, split_name};
 
 const PROVENANCE: &str = "restain.json";
 /// What ends a tar: two empty blocks.
-pub const END: [u8; 1024] = [0; 1024];
+pub(super) const END: [u8; 1024] = [0; 1024];
 
-pub enum Item {
+pub(super) enum Item {
     Sample(Sample),
     /// A file whose name has no dot, or begins with one, belongs to no sample, and is carried along.
     Loose {
@@ -22,13 +22,13 @@ pub enum Item {
     },
 }
 
-pub struct Sample {
+pub(super) struct Sample {
     /// With the folders before it.
     pub key: String,
     pub fields: Vec<Field>,
 }
 
-pub struct Field {
+pub(super) struct Field {
     /// What stands behind the first dot.
     pub name: String,
     pub bytes: Bytes,
@@ -36,7 +36,7 @@ pub struct Field {
 
 /// Why a sample has no tile to be told.
 #[derive(Debug)]
-pub enum NoTile {
+pub(super) enum NoTile {
     None(String),
     /// The fields that could be it.
     Several(String),
@@ -46,7 +46,7 @@ pub enum NoTile {
 ///
 /// # Errors
 /// In words, what is wrong with the tar.
-pub fn read<B>(
+pub(super) fn read<B>(
     tar: impl Read,
     emit: &mut dyn FnMut(Item, u64) -> ControlFlow<B>,
 ) -> Result<ControlFlow<B>, String> {
@@ -104,12 +104,12 @@ pub fn read<B>(
     Ok(open.map_or(ControlFlow::Continue(()), |last| emit(Item::Sample(last), at)))
 }
 
-pub fn variant_key(key: &str, variant: usize) -> String {
+pub(super) fn variant_key(key: &str, variant: usize) -> String {
     format!("{key}_{}", number(variant))
 }
 
 /// Entries of a tar that is being written.
-pub struct Entries(tar::Builder<Vec<u8>>);
+pub(super) struct Entries(tar::Builder<Vec<u8>>);
 
 impl Default for Entries {
     fn default() -> Self {
@@ -127,7 +127,7 @@ impl Entries {
     }
 
     /// Without what ends a tar.
-    pub fn into_bytes(self) -> Vec<u8> {
+    pub(super) fn into_bytes(self) -> Vec<u8> {
         let mut bytes = self.0.into_inner().expect("memory takes what is written to it");
         bytes.truncate(bytes.len() - END.len());
         bytes
@@ -135,7 +135,7 @@ impl Entries {
 }
 
 impl Item {
-    pub fn append_to(&self, entries: &mut Entries) -> io::Result<()> {
+    pub(super) fn append_to(&self, entries: &mut Entries) -> io::Result<()> {
         match self {
             Self::Sample(sample) => sample.append_to(entries),
             Self::Loose { path, bytes } => entries.append(path, bytes),
@@ -148,7 +148,7 @@ impl Sample {
     ///
     /// # Errors
     /// When there is none, or it must be said which.
-    pub fn tile(&self, named: Option<&str>) -> Result<usize, NoTile> {
+    pub(super) fn tile(&self, named: Option<&str>) -> Result<usize, NoTile> {
         if let Some(named) = named {
             let place = self.fields.iter().position(|field| field.name == named);
             return place.ok_or_else(|| NoTile::None(format!("has no field {named}")));
@@ -170,14 +170,14 @@ impl Sample {
         }
     }
 
-    pub fn append_to(&self, entries: &mut Entries) -> io::Result<()> {
+    pub(super) fn append_to(&self, entries: &mut Entries) -> io::Result<()> {
         self.fields.iter().try_for_each(|field| {
             entries.append(&format!("{}.{}", self.key, field.name), &field.bytes)
         })
     }
 
     /// The sample once more, with a variant in the place of field `tile`.
-    pub fn append_variant(
+    pub(super) fn append_variant(
         &self,
         entries: &mut Entries,
         number: usize,

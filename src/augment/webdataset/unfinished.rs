@@ -12,7 +12,7 @@ use crate::augment::error::{AugmentError, Bad, unreadable, unwritable};
 use crate::augment::home::{BadTile, Done, Home};
 use crate::augment::tile::suffixed;
 
-pub struct Unfinished {
+pub(super) struct Unfinished {
     tar: PathBuf,
     path: PathBuf,
     file: File,
@@ -24,7 +24,7 @@ pub struct Unfinished {
 
 /// What became of one item.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Line {
+pub(super) struct Line {
     /// Where its entries end.
     pub end: u64,
     pub tiles: u64,
@@ -34,7 +34,7 @@ pub struct Line {
 }
 
 impl Line {
-    pub fn bad(bad: &Bad) -> Self {
+    pub(super) fn bad(bad: &Bad) -> Self {
         Self {
             end: 0,
             tiles: 0,
@@ -45,7 +45,7 @@ impl Line {
 }
 
 /// The journal of an unfinished tar.
-pub fn journal(home: &Home, tar: &Path) -> PathBuf {
+pub(super) fn journal(home: &Home, tar: &Path) -> PathBuf {
     suffixed(&home.unfinished(tar), ".jsonl")
 }
 
@@ -53,7 +53,7 @@ pub fn journal(home: &Home, tar: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn done(journal: &Path) -> Result<Done, AugmentError> {
+pub(crate) fn done(journal: &Path) -> Result<Done, AugmentError> {
     let mut done = Done::default();
     for (line, _) in lines(journal)? {
         done.tiles += line.tiles;
@@ -84,7 +84,7 @@ impl Unfinished {
     ///
     /// # Errors
     /// When the files cannot be used.
-    pub fn open(home: &Home, tar: &Path) -> Result<Self, AugmentError> {
+    pub(super) fn open(home: &Home, tar: &Path) -> Result<Self, AugmentError> {
         let (path, journal_path) = (home.unfinished(tar), journal(home, tar));
         let folder = path.parent().expect("it lies in the work of a part");
         fs::create_dir_all(folder).map_err(unwritable(folder))?;
@@ -114,7 +114,7 @@ impl Unfinished {
     ///
     /// # Errors
     /// When they cannot be written.
-    pub fn append(&mut self, entries: &[u8], mut line: Line) -> Result<(), AugmentError> {
+    pub(super) fn append(&mut self, entries: &[u8], mut line: Line) -> Result<(), AugmentError> {
         self.file.write_all(entries).map_err(unwritable(&self.path))?;
         self.end += entries.len() as u64;
         line.end = self.end;
@@ -127,7 +127,7 @@ impl Unfinished {
     ///
     /// # Errors
     /// When that cannot be done.
-    pub fn finish(mut self, home: &Home) -> Result<(), AugmentError> {
+    pub(super) fn finish(mut self, home: &Home) -> Result<(), AugmentError> {
         let place = home.out.join(&self.tar);
         self.file
             .write_all(&END)

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::token::PREFIX;
 
 /// Every key is a label of a metric: they must not be without bound.
-pub const MAX_KEYS: usize = 1000;
+pub(super) const MAX_KEYS: usize = 1000;
 const MAX_NAME: usize = 64;
 
 /// What a key may be used for.
@@ -130,14 +130,14 @@ struct File {
 
 /// All of a file.
 #[derive(Debug)]
-pub struct Keys {
+pub(super) struct Keys {
     by_digest: HashMap<[u8; 32], Arc<Key>>,
 }
 
 impl Keys {
     /// # Errors
     /// Says which entry is wrong, and how.
-    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let text =
             std::str::from_utf8(bytes).map_err(|_| "the file of keys is not UTF-8".to_owned())?;
         // The error would quote the line at fault: a token that somebody put there by mistake must not get into the log.
@@ -168,16 +168,16 @@ impl Keys {
     }
 
     /// The key of a token. How long it takes tells about digests, which tell nobody a token.
-    pub fn find(&self, token: &[u8]) -> Option<&Arc<Key>> {
+    pub(super) fn find(&self, token: &[u8]) -> Option<&Arc<Key>> {
         self.of(&digest(token))
     }
 
     /// The key of a token's digest.
-    pub fn of(&self, digest: &[u8; 32]) -> Option<&Arc<Key>> {
+    pub(super) fn of(&self, digest: &[u8; 32]) -> Option<&Arc<Key>> {
         self.by_digest.get(digest)
     }
 
-    pub fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         self.by_digest.values().any(|key| key.name.as_ref() == name)
     }
 }
@@ -192,7 +192,7 @@ fn without_values(message: &str) -> &str {
     }
 }
 
-pub fn digest(token: &[u8]) -> [u8; 32] {
+pub(super) fn digest(token: &[u8]) -> [u8; 32] {
     Sha256::digest(token).into()
 }
 

@@ -8,7 +8,7 @@ use super::keys::Key;
 
 /// What one key has used. It outlives a new reading of the file: an edit gives nobody a full bucket.
 #[derive(Default)]
-pub struct Usage {
+pub(super) struct Usage {
     bucket: Mutex<Option<Bucket>>,
     under_way: AtomicUsize,
 }
@@ -33,7 +33,7 @@ pub struct Standing {
 
 impl Usage {
     /// Takes one request out of the bucket, if there is one in it. Without a rate there is no bucket.
-    pub fn take(&self, key: &Key, now: Instant) -> Option<(bool, Standing)> {
+    pub(super) fn take(&self, key: &Key, now: Instant) -> Option<(bool, Standing)> {
         let rate = key.requests_per_second?;
         let burst = key.burst.unwrap_or_else(|| rate.ceil().min(f64::from(u32::MAX)) as u32);
         let mut bucket = self.bucket.lock().expect("no code panics while it holds this lock");
@@ -52,7 +52,7 @@ impl Usage {
     }
 
     /// Counts one more under way, unless there are `most` already.
-    pub fn enter(&self, most: Option<usize>) -> bool {
+    pub(super) fn enter(&self, most: Option<usize>) -> bool {
         let under_way = self.under_way.fetch_add(1, Ordering::SeqCst);
         let fits = most.is_none_or(|most| under_way < most);
         if !fits {
@@ -61,7 +61,7 @@ impl Usage {
         fits
     }
 
-    pub fn leave(&self) {
+    pub(super) fn leave(&self) {
         self.under_way.fetch_sub(1, Ordering::SeqCst);
     }
 }

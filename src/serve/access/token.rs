@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 /// So that programs which look for secrets in files know one.
-pub const PREFIX: &str = "rst_";
+pub(super) const PREFIX: &str = "rst_";
 
 /// 256 bits from the system, as text that fits into a header.
 ///

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
-use crate::codec::TileKey;
 use crate::serve::admission::Permit;
 use crate::serve::trace::{Asker, RunSpan};
+use restain_bundle::codec::TileKey;
 
 /// Which of two lines a request stands in. Neither can starve: while both are waiting, of every four tiles encoded three
 /// are interactive and one is bulk.
@@ -84,10 +84,10 @@ pub trait Shelf: Send + Sync {
 }
 
 /// Everybody who waited for one tile.
-pub type WaitedFor = Vec<Waiter>;
+pub(super) type WaitedFor = Vec<Waiter>;
 
 /// Somebody who waits for a tile.
-pub struct Waiter {
+pub(super) struct Waiter {
     pub deadline: Instant,
     pub queued: Instant,
     /// Held, never read: the tile counts as in the house until it is encoded or skipped.
@@ -99,7 +99,7 @@ pub struct Waiter {
 
 impl Waiter {
     /// Whether an answer would still be of use.
-    pub fn waits(&self, now: Instant) -> bool {
+    pub(super) fn waits(&self, now: Instant) -> bool {
         !self.reply.is_closed() && self.deadline > now
     }
 }

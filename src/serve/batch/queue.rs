@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::message::{Priority, WaitedFor, Waiter, WantedTile};
-use crate::codec::TileKey;
+use restain_bundle::codec::TileKey;
 
 /// While both lines wait, so many interactive tiles are taken for one of bulk.
 const INTERACTIVE_SHARE: usize = 3;
@@ -20,7 +20,7 @@ const MOST_OUTSTANDING: usize = 2;
 /// One line for each priority.
 const LINES: [Priority; 2] = [Priority::Interactive, Priority::Bulk];
 
-pub struct Queue {
+pub(super) struct Queue {
     max_batch: usize,
     max_delay: Duration,
     flights: HashMap<TileKey, Flight>,
@@ -46,7 +46,7 @@ struct Flight {
 
 /// What a worker is to do.
 #[derive(Debug, PartialEq)]
-pub enum Next<T> {
+pub(super) enum Next<T> {
     /// Encode these, at least one, in the order of their turn.
     Take(T),
     /// Ask again when something changes, or at this time.
@@ -56,7 +56,7 @@ pub enum Next<T> {
 }
 
 impl Queue {
-    pub fn new(max_batch: usize, max_delay: Duration, workers: usize) -> Self {
+    pub(super) fn new(max_batch: usize, max_delay: Duration, workers: usize) -> Self {
         Self {
             max_batch,
             max_delay,
@@ -70,12 +70,12 @@ impl Queue {
     }
 
     /// No more will come; what is in here is still done.
-    pub fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         self.closed = true;
     }
 
     /// Tiles that stand before one that comes now.
-    pub fn ahead_of(&self, priority: Priority) -> usize {
+    pub(super) fn ahead_of(&self, priority: Priority) -> usize {
         let [interactive, bulk] = self.waiting;
         match priority {
             Priority::Interactive => interactive + bulk.min(interactive / INTERACTIVE_SHARE),
@@ -85,7 +85,7 @@ impl Queue {
 
     /// Tiles in work or assembled for it.
     #[cfg(test)]
-    pub fn under_way(&self) -> usize {
+    pub(super) fn under_way(&self) -> usize {
         self.flights.len() - self.waiting.iter().sum::<usize>()
     }
 
@@ -93,7 +93,7 @@ impl Queue {
     ///
     /// # Errors
     /// The waiter back, when there is none.
-    pub fn join(
+    pub(super) fn join(
         &mut self,
         key: &TileKey,
         priority: Priority,
@@ -112,7 +112,7 @@ impl Queue {
     }
 
     /// A new flight.
-    pub fn push(&mut self, tile: WantedTile, priority: Priority, waiter: Waiter) {
+    pub(super) fn push(&mut self, tile: WantedTile, priority: Priority, waiter: Waiter) {
         let (key, line, queued) = (tile.key, priority as usize, waiter.queued);
         let flight = Flight { tile, line, queued, taken: false, waiters: vec![waiter] };
         let before = self.flights.insert(key, flight);
@@ -122,7 +122,7 @@ impl Queue {
     }
 
     /// What `worker` is to do at `now`.
-    pub fn next(&mut self, worker: usize, now: Instant) -> Next<Vec<WantedTile>> {
+    pub(super) fn next(&mut self, worker: usize, now: Instant) -> Next<Vec<WantedTile>> {
         let full = self.waiting.iter().sum::<usize>() >= self.max_batch;
         match self.outstanding[worker] {
             0 if full || self.closed => {}
@@ -153,7 +153,7 @@ impl Queue {
     }
 
     /// Of tiles that were taken, those that somebody still waits for; the others are given up.
-    pub fn still_wanted(&mut self, keys: &[TileKey], now: Instant) -> Vec<bool> {
+    pub(super) fn still_wanted(&mut self, keys: &[TileKey], now: Instant) -> Vec<bool> {
         let mut wanted = |key: &TileKey| {
             let flight = self.flights.get_mut(key);
             let waits =
@@ -167,7 +167,7 @@ impl Queue {
     }
 
     /// Ends a batch of `worker`, and hands out who waited, tile by tile.
-    pub fn finish(&mut self, worker: usize, keys: &[TileKey]) -> Vec<WaitedFor> {
+    pub(super) fn finish(&mut self, worker: usize, keys: &[TileKey]) -> Vec<WaitedFor> {
         self.outstanding[worker] -= 1;
         keys.iter()
             .filter_map(|key| self.flights.remove(key))

@@ -8,12 +8,12 @@ use super::message::{BatchError, Encoded, Priority, Shelf, WaitedFor, Waiter, Wa
 use super::queue::{Next, Queue};
 use super::tally::Tally;
 use super::{EncodeRequest, QueueOptions};
-use crate::codec::TileKey;
 use crate::serve::admission::DrainRate;
 use crate::serve::trace::Asker;
+use restain_bundle::codec::TileKey;
 use tokio::sync::oneshot;
 
-pub struct Shared {
+pub(super) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     workers: usize,
@@ -29,13 +29,13 @@ struct State {
 }
 
 /// Where the answer for one tile will come.
-pub enum Place {
+pub(super) enum Place {
     Here(Arc<super::TileEncoding>),
     Coming(oneshot::Receiver<Result<Encoded, BatchError>>),
 }
 
 impl Shared {
-    pub fn new(options: &QueueOptions) -> Self {
+    pub(super) fn new(options: &QueueOptions) -> Self {
         let queue = Queue::new(options.max_batch, options.max_delay, options.workers);
         let state =
             Mutex::new(State { queue, rate: DrainRate::default(), batches: BTreeMap::new() });
@@ -51,7 +51,7 @@ impl Shared {
     ///
     /// # Errors
     /// `Overloaded` when what stands before it would outlast the deadline, or the longest wait that is worth it.
-    pub fn submit(
+    pub(super) fn submit(
         &self,
         request: EncodeRequest,
         shelf: &dyn Shelf,
@@ -103,7 +103,7 @@ impl Shared {
     }
 
     /// Blocks until there is a batch for `worker`; nothing when there will be none any more.
-    pub fn next(&self, worker: usize) -> Option<Vec<WantedTile>> {
+    pub(super) fn next(&self, worker: usize) -> Option<Vec<WantedTile>> {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
@@ -121,12 +121,12 @@ impl Shared {
         }
     }
 
-    pub fn still_wanted(&self, keys: &[TileKey]) -> Vec<bool> {
+    pub(super) fn still_wanted(&self, keys: &[TileKey]) -> Vec<bool> {
         self.lock().queue.still_wanted(keys, Instant::now())
     }
 
     /// Ends a batch, notes how fast it was, and hands out who waited.
-    pub fn finish(
+    pub(super) fn finish(
         &self,
         worker: usize,
         keys: &[TileKey],
@@ -143,22 +143,22 @@ impl Shared {
         waited_for
     }
 
-    pub fn batches(&self) -> BTreeMap<usize, Tally> {
+    pub(super) fn batches(&self) -> BTreeMap<usize, Tally> {
         self.lock().batches.clone()
     }
 
     /// A first measure of the rate, from warming up.
-    pub fn expect_rate(&self, tiles: usize, took: Duration) {
+    pub(super) fn expect_rate(&self, tiles: usize, took: Duration) {
         self.lock().rate.record(tiles, took);
     }
 
     /// Tiles in work or assembled for it.
     #[cfg(test)]
-    pub fn under_way(&self) -> usize {
+    pub(super) fn under_way(&self) -> usize {
         self.lock().queue.under_way()
     }
 
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.lock().queue.close();
         self.changed.notify_all();
     }

@@ -9,11 +9,11 @@ use half::f16;
 
 use super::message::Failure;
 use super::*;
-use crate::codec::TileKey;
-use crate::method::Geometry;
-use crate::method::geometry::GeometrySpec;
 use crate::serve::admission::Admission;
 use crate::serve::metrics::Metrics;
+use restain_bundle::codec::TileKey;
+use restain_method::Geometry;
+use restain_method::geometry::GeometrySpec;
 
 fn geometry() -> Geometry {
     Geometry::new(GeometrySpec {

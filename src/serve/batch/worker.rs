@@ -11,10 +11,10 @@ use half::f16;
 use super::buckets::Buckets;
 use super::message::{BatchError, Encode, Encoded, Failure, Shelf, TileEncoding, WaitedFor};
 use super::shared::Shared;
-use crate::codec::TileKey;
-use crate::method::Geometry;
 use crate::serve::metrics::Metrics;
 use crate::serve::trace::{Run, RunSpan};
+use restain_bundle::codec::TileKey;
+use restain_method::Geometry;
 
 /// What all workers of a bundle have in common.
 #[derive(Clone)]
@@ -71,7 +71,7 @@ struct AssembledTile {
 ///
 /// # Errors
 /// When a thread cannot be started.
-pub fn start(
+pub(super) fn start(
     shared: Arc<Shared>,
     index: usize,
     encoder: Box<dyn Encode>,

@@ -20,7 +20,7 @@ const WRITE_BUFFER: usize = 32 << 20;
 
 /// Why there is no disk tier.
 #[derive(Debug, thiserror::Error)]
-pub enum DiskError {
+pub(super) enum DiskError {
     #[error("the cache directory {} cannot be used: {source}", .path.display())]
     Directory { path: PathBuf, source: io::Error },
     #[error("the cache directory {} is in use by another server", .0.display())]
@@ -32,7 +32,7 @@ pub enum DiskError {
 }
 
 /// The directory, ours until dropped.
-pub struct Disk {
+pub(super) struct Disk {
     dir: PathBuf,
     bytes: u64,
     _lock: File,
@@ -41,7 +41,7 @@ pub struct Disk {
 impl Disk {
     /// # Errors
     /// When the directory cannot be made or locked.
-    pub fn open(dir: &Path, bytes: u64) -> Result<Self, DiskError> {
+    pub(super) fn open(dir: &Path, bytes: u64) -> Result<Self, DiskError> {
         let unusable = |source| DiskError::Directory { path: dir.to_owned(), source };
         std::fs::create_dir_all(dir).map_err(unusable)?;
         let lock = File::create(dir.join("lock")).map_err(unusable)?;
@@ -56,7 +56,7 @@ impl Disk {
     ///
     /// # Errors
     /// When the directory cannot be laid out.
-    pub fn engine(
+    pub(super) fn engine(
         &self,
     ) -> Result<BlockEngineConfig<CacheKey, Kept, HybridCacheProperties>, DiskError> {
         let device = FsDeviceBuilder::new(&self.dir)
@@ -75,7 +75,7 @@ impl Disk {
     ///
     /// # Errors
     /// `NoRoom`.
-    pub fn take_space(&self) -> Result<(), DiskError> {
+    pub(super) fn take_space(&self) -> Result<(), DiskError> {
         let no_room =
             |source| DiskError::NoRoom { path: self.dir.clone(), bytes: self.bytes, source };
         let blocks = self.blocks().map_err(no_room)?;
@@ -108,7 +108,7 @@ impl Disk {
         Ok(blocks)
     }
 
-    pub fn failed(&self, source: foyer::Error) -> DiskError {
+    pub(super) fn failed(&self, source: foyer::Error) -> DiskError {
         DiskError::Cache { path: self.dir.clone(), source }
     }
 }

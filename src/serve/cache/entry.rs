@@ -8,8 +8,8 @@ use foyer::{Code, Error, ErrorKind};
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
 
-use crate::codec::TileKey;
 use crate::serve::batch::TileEncoding;
+use restain_bundle::codec::TileKey;
 
 /// More numbers than any encoding has: a length above it is damage, not a tile.
 const MOST_NUMBERS: u64 = 1 << 28;
@@ -18,7 +18,7 @@ const NUMBERS_AT_ONCE: usize = 1 << 18;
 
 /// One tile under one encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CacheKey {
+pub(crate) struct CacheKey {
     /// Stands for the bundle, the precision and what else decides an encoding's bits.
     pub scope: [u8; 32],
     pub tile: [u8; TileKey::BYTES],
@@ -26,11 +26,11 @@ pub struct CacheKey {
 
 /// An encoding, shared with everyone who makes variants of it.
 #[derive(Clone, Debug)]
-pub struct Kept(pub Arc<TileEncoding>);
+pub(crate) struct Kept(pub Arc<TileEncoding>);
 
 impl Kept {
     /// Memory that it takes, its place in the tables included.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         const TABLES: usize = 256;
         size_of_val(self.0.latents()) + TABLES
     }

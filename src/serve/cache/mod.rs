@@ -21,10 +21,10 @@ use foyer::{
 
 use super::batch::{Shelf, TileEncoding};
 use super::metrics::Metrics;
-use crate::codec::TileKey;
 pub use disk::LEAST_BYTES as LEAST_DISK_BYTES;
 use disk::{Disk, DiskError};
 use entry::{CacheKey, Kept};
+use restain_bundle::codec::TileKey;
 
 /// How long a disk that failed is left alone.
 const PAUSE: Duration = Duration::from_secs(60);

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::Config;
-use crate::engine::Device;
+use restain_engine::Device;
 
 /// A device may be named more than once. All of one kind, because the bits of an encoding depend on
 /// it, and a variant must not depend on which of them was free.

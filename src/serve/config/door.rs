@@ -37,7 +37,7 @@ impl Config {
     }
 }
 
-pub fn check(config: &Config) -> Result<(), ConfigError> {
+pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     let parts = [("tls-cert", config.tls_cert.is_some()), ("tls-key", config.tls_key.is_some())];
     let wanted = ("tls-client-ca", config.tls_client_ca.is_some());
     let given = parts.into_iter().chain([wanted]).find(|(_, given)| *given);

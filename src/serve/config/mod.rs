@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use super::cache::LEAST_DISK_BYTES;
 use super::trace::Collector;
-use crate::engine::Device;
-pub use crate::units::{ByteSize, Span};
 pub use devices::Devices;
 pub use door::{KeyArgs, TlsFiles};
 pub use precision::PrecisionChoice;
+use restain_engine::Device;
+pub use restain_options::units::{ByteSize, Span};
 
 /// Most encoders of one device: each has its own copy of the weights there.
 const MOST_ENCODERS: usize = 16;

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bundle::{Bundle, BundleError, Precision};
-use crate::engine::Device;
+use restain_bundle::{Bundle, BundleError, Precision};
+use restain_engine::Device;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

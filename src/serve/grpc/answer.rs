@@ -5,8 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::proto;
-use crate::codec::{EncodeError, ImageFormat};
-use crate::method::PixelOrder;
 use crate::serve::batch::TileEncoding;
 use crate::serve::error::Error;
 use crate::serve::models::Model;
@@ -14,12 +12,14 @@ use crate::serve::pipeline::answer::{Answer, AnsweredTile, EncodeAnswer, Encoder
 use crate::serve::pipeline::render;
 use crate::serve::pipeline::request::Method;
 use crate::serve::styles::{DomainOrigin, Offer};
+use restain_bundle::codec::{EncodeError, ImageFormat};
+use restain_method::PixelOrder;
 
 /// Writes the message: compresses pictures where they were asked for, so it belongs on a CPU thread.
 ///
 /// # Errors
 /// `internal`, when a picture cannot be written.
-pub fn augmented(answer: &Answer, total: Duration) -> Result<proto::AugmentResponse, Error> {
+pub(super) fn augmented(answer: &Answer, total: Duration) -> Result<proto::AugmentResponse, Error> {
     let failed = |error: EncodeError| Error::internal(&error);
     let pictures = |format: ImageFormat| render::pictures(answer, format).map_err(failed);
     let mut pictures = answer.output.format.map(pictures).transpose()?;
@@ -52,7 +52,7 @@ pub fn augmented(answer: &Answer, total: Duration) -> Result<proto::AugmentRespo
     })
 }
 
-pub fn encoded(answer: &EncodeAnswer, total: Duration) -> proto::EncodeResponse {
+pub(super) fn encoded(answer: &EncodeAnswer, total: Duration) -> proto::EncodeResponse {
     let joined = |half: fn(&TileEncoding) -> &[half::f16]| {
         let pieces: Vec<&[u8]> =
             answer.tiles.iter().map(|(_, encoding)| bytemuck::cast_slice(half(encoding))).collect();
@@ -86,7 +86,7 @@ fn encoder(about: &EncoderAbout) -> proto::EncoderInfo {
     }
 }
 
-pub fn styles(model: &Model, offer: &Offer) -> proto::ListStylesResponse {
+pub(super) fn styles(model: &Model, offer: &Offer) -> proto::ListStylesResponse {
     proto::ListStylesResponse {
         model: model.name().to_owned(),
         version: model.version().to_owned(),
@@ -96,7 +96,7 @@ pub fn styles(model: &Model, offer: &Offer) -> proto::ListStylesResponse {
 }
 
 /// The domain at a place of the offer.
-pub fn domain(offer: &Offer, place: usize) -> proto::Domain {
+pub(super) fn domain(offer: &Offer, place: usize) -> proto::Domain {
     let info = |style: usize| {
         let entry = offer.style(style);
         proto::StyleInfo {
@@ -115,7 +115,7 @@ pub fn domain(offer: &Offer, place: usize) -> proto::Domain {
 }
 
 /// What `Augment` would have ended with, as part of a stream.
-pub fn problem(error: Error) -> proto::Problem {
+pub(super) fn problem(error: Error) -> proto::Problem {
     let row = error.kind.row();
     let indices = if error.indices.is_empty() {
         error.at.iter().map(|fault| fault.index).collect()

@@ -2,16 +2,16 @@
 //! field of JSON is.
 
 use super::proto;
-use crate::codec::{ImageFormat, TileKey};
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::pipeline::TileInput;
 use crate::serve::pipeline::request::{
     AugmentRequest, BlendPart, EncodeTilesRequest, Method, OutputRequest, Placement, Priority,
     Share, StyleRequest, StyleSource,
 };
+use restain_bundle::codec::{ImageFormat, TileKey};
 
 /// A request taken apart.
-pub struct Asked {
+pub(crate) struct Asked {
     pub ask: AugmentRequest,
     pub tiles: Vec<TileInput>,
     pub references: Vec<TileInput>,
@@ -19,7 +19,7 @@ pub struct Asked {
 
 /// # Errors
 /// `malformed_request`, with the field that cannot be read.
-pub fn augment(request: proto::AugmentRequest) -> Result<Asked, Error> {
+pub(crate) fn augment(request: proto::AugmentRequest) -> Result<Asked, Error> {
     let ask = AugmentRequest {
         model: text(request.model),
         variants: request.variants.map(u64::from),
@@ -45,7 +45,7 @@ pub fn augment(request: proto::AugmentRequest) -> Result<Asked, Error> {
 
 /// # Errors
 /// `malformed_request`, with the field that cannot be read.
-pub fn encode(
+pub(crate) fn encode(
     request: proto::EncodeRequest,
 ) -> Result<(EncodeTilesRequest, Vec<TileInput>), Error> {
     let priority = priority(request.priority)?;
@@ -60,7 +60,7 @@ pub fn encode(
 
 /// # Errors
 /// `malformed_request`, when a key came where a tile's pixels are needed.
-pub fn without_keys(
+pub(crate) fn without_keys(
     list: &'static str,
     given: Option<proto::Tiles>,
 ) -> Result<Vec<TileInput>, Error> {
@@ -71,7 +71,7 @@ pub fn without_keys(
 }
 
 /// Proto3 writes a text that was left out as an empty one.
-pub fn text(text: String) -> Option<String> {
+pub(crate) fn text(text: String) -> Option<String> {
     if text.is_empty() { None } else { Some(text) }
 }
 

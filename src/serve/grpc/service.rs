@@ -18,12 +18,12 @@ use crate::serve::trace;
 /// The number of AugmentResponse's field `pixels`.
 const PIXELS: u32 = 7;
 
-pub struct Service {
+pub(super) struct Service {
     app: Arc<App>,
 }
 
 impl Service {
-    pub fn new(app: Arc<App>) -> Self {
+    pub(super) fn new(app: Arc<App>) -> Self {
         Self { app }
     }
 }
@@ -131,7 +131,7 @@ impl Restain for Service {
 
 /// One request to its answer, and the permits that the answer needs until it is sent. `deadline` is the call's, in
 /// milliseconds from the message's arrival.
-pub async fn augment(
+pub(super) async fn augment(
     app: &App,
     request: proto::AugmentRequest,
     deadline: Option<u64>,

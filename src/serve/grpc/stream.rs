@@ -15,7 +15,7 @@ use crate::serve::rpc::{Calls, Held, Message, answers as rpc_answers};
 const MAX_ID: usize = 256;
 
 /// The answers to the requests; `deadline_ms` is the call's, counted for each request from its arrival.
-pub fn answers(
+pub(super) fn answers(
     calls: Calls<proto::AugmentStreamRequest>,
     deadline_ms: Option<u64>,
 ) -> impl Stream<Item = Result<proto::AugmentStreamResponse, Status>> {

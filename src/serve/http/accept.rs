@@ -1,12 +1,12 @@
 //! Which form an answer takes: the caller's `Accept`, and what the answer will be. Settled before any work is done, so
 //! that a form which cannot be given costs nothing.
 
-use crate::codec::ImageFormat;
 use crate::serve::error::{Error, ErrorKind};
+use restain_bundle::codec::ImageFormat;
 
-pub const JSON: &str = "application/json";
-pub const SAFETENSORS: &str = "application/vnd.restain.safetensors";
-pub const TAR: &str = "application/x-tar";
+pub(super) const JSON: &str = "application/json";
+pub(super) const SAFETENSORS: &str = "application/vnd.restain.safetensors";
+pub(super) const TAR: &str = "application/x-tar";
 
 /// Pictures of one sheet at most, originals included: past it the picture, and the header that tells where each of its
 /// cells came from, are of no use to anyone.
@@ -14,7 +14,7 @@ const MAX_SHEET: usize = 100;
 
 /// How an answer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub(super) enum Form {
     /// Base64 pictures in the caller's format.
     Json(ImageFormat),
     Multipart(ImageFormat),
@@ -27,7 +27,7 @@ pub enum Form {
 
 /// What is known of the answer before it is made.
 #[derive(Clone, Copy)]
-pub struct Expected {
+pub(super) struct Expected {
     pub tiles: usize,
     pub variants: usize,
     pub sheet: bool,
@@ -40,7 +40,7 @@ pub struct Expected {
 impl Form {
     /// # Errors
     /// `not_acceptable`, with the forms that could be given.
-    pub fn negotiate(accept: Option<&str>, expected: &Expected) -> Result<Self, Error> {
+    pub(super) fn negotiate(accept: Option<&str>, expected: &Expected) -> Result<Self, Error> {
         let ranges = ranges(accept.unwrap_or("*/*"));
         if expected.sheet && expected.tiles.saturating_mul(expected.variants + 1) > MAX_SHEET {
             let detail = format!(
@@ -98,7 +98,10 @@ impl Expected {
 ///
 /// # Errors
 /// `not_acceptable`, with what is offered.
-pub fn choose(accept: Option<&str>, offered: &[&'static str]) -> Result<&'static str, Error> {
+pub(super) fn choose(
+    accept: Option<&str>,
+    offered: &[&'static str],
+) -> Result<&'static str, Error> {
     let fits = |range: &str, offer: &str| match range.strip_suffix("/*") {
         Some("*") => true,
         Some(kind) => offer.split('/').next() == Some(kind),

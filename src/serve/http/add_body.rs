@@ -15,7 +15,7 @@ use crate::serve::pipeline::TileInput;
 use crate::serve::pipeline::request::whole;
 
 /// How a body is to be read.
-pub enum AddBody {
+pub(crate) enum AddBody {
     Form { boundary: String },
     Tensor,
 }
@@ -24,7 +24,7 @@ pub enum AddBody {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = AddRequest)]
-pub struct AddAsk {
+pub(crate) struct AddAsk {
     /// Letters, digits, `.`, `_` and `-`; not beginning with `.`.
     #[schema(pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length = 128)]
     pub domain: String,
@@ -43,7 +43,7 @@ pub struct AddAsk {
 impl AddBody {
     /// # Errors
     /// `unsupported_media_type`, naming those that are read.
-    pub fn of(headers: &HeaderMap) -> Result<Self, Error> {
+    pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Error> {
         match BodyKind::of(headers) {
             Ok(BodyKind::Form { boundary }) => Ok(Self::Form { boundary }),
             Ok(BodyKind::Tensor) => Ok(Self::Tensor),
@@ -62,7 +62,7 @@ impl AddBody {
 
     /// # Errors
     /// `malformed_request`, with the part that cannot be read.
-    pub async fn parse(self, body: Bytes) -> Result<(AddAsk, Vec<TileInput>), Error> {
+    pub(crate) async fn parse(self, body: Bytes) -> Result<(AddAsk, Vec<TileInput>), Error> {
         match self {
             Self::Form { boundary } => form(body, boundary).await,
             Self::Tensor => tensor(&body),

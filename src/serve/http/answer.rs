@@ -18,17 +18,17 @@ use utoipa::ToSchema;
 
 use super::accept::{Form, SAFETENSORS, TAR};
 use super::tensors::{self, TensorHead};
-use crate::codec::{EncodeError, ImageFormat};
 use crate::serve::admission::Permit;
 use crate::serve::batch::TileEncoding;
 use crate::serve::error::Error;
 use crate::serve::held::HeldBody;
 use crate::serve::pipeline::answer::{About, Answer, AnsweredTile, EncodeAnswer, Origin, Timings};
 use crate::serve::pipeline::render;
+use restain_bundle::codec::{EncodeError, ImageFormat};
 
 /// `application/json`, and the first part of `multipart/mixed`, where the pictures follow as parts.
 #[derive(Serialize, ToSchema)]
-pub struct JsonAnswer {
+pub(super) struct JsonAnswer {
     #[serde(flatten)]
     about: About,
     /// In the order of the request.
@@ -56,7 +56,7 @@ struct JsonVariant {
 }
 
 /// A body, written.
-pub struct Written {
+pub(super) struct Written {
     content_type: String,
     provenance: Option<HeaderValue>,
     pieces: Vec<Bytes>,
@@ -68,7 +68,7 @@ pub struct Written {
 ///
 /// # Errors
 /// `mixed_sizes` when tiles do not fit into one tensor.
-pub fn write(answer: Answer, form: Form) -> Result<Written, Error> {
+pub(super) fn write(answer: Answer, form: Form) -> Result<Written, Error> {
     let (content_type, bytes) = match form {
         Form::Json(format) => ("application/json".to_owned(), json(&answer, format)?),
         Form::Multipart(format) => multipart(&answer, format)?,
@@ -91,7 +91,7 @@ pub fn write(answer: Answer, form: Form) -> Result<Written, Error> {
 }
 
 /// Writes encodings as tensors: `anatomy` and `characteristics` F16 [n, N, h].
-pub fn write_encodings(answer: EncodeAnswer) -> Written {
+pub(super) fn write_encodings(answer: EncodeAnswer) -> Written {
     let geometry = answer.about.geometry;
     let tensor = |name| TensorHead {
         name,
@@ -132,7 +132,7 @@ impl AsRef<[u8]> for Latents {
 
 impl Written {
     /// The response; `total` is what the caller waited for so far.
-    pub fn into_response(self, total: Duration) -> Response {
+    pub(super) fn into_response(self, total: Duration) -> Response {
         let mut response = Body::new(HeldBody::new(self.pieces, self.permits)).into_response();
         let headers = response.headers_mut();
         let ascii =

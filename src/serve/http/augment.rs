@@ -61,7 +61,10 @@ use crate::serve::trace;
         ),
     )),
 )]
-pub async fn augment(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {
+pub(super) async fn augment(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, Error> {
     let received = Instant::now();
     let pipeline = app.pipeline()?;
     let accept = request

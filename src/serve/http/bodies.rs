@@ -8,19 +8,21 @@ use crate::serve::pipeline::request::{AugmentRequest, EncodeTilesRequest};
 /// Base64 of a PNG, JPEG, WebP or TIFF file. A data URL of one is taken too.
 #[derive(Deserialize, ToSchema)]
 #[schema(value_type = String, format = Byte, content_encoding = "base64", content_media_type = "image/*")]
-pub struct Base64Picture(
+pub(super) struct Base64Picture(
     #[expect(dead_code, reason = "it describes what the body reader reads")] String,
 );
 
 /// The key of a tile: BLAKE3 of its size and decoded pixels, 64 hex digits.
 #[derive(Deserialize, ToSchema)]
 #[schema(value_type = String, pattern = "^[0-9a-fA-F]{64}$")]
-pub struct Key(#[expect(dead_code, reason = "it describes what the body reader reads")] String);
+pub(super) struct Key(
+    #[expect(dead_code, reason = "it describes what the body reader reads")] String,
+);
 
 /// A PNG, JPEG, WebP or TIFF file; by its bytes, whatever the media type says.
 #[derive(Deserialize, ToSchema)]
 #[schema(value_type = String, format = Binary)]
-pub struct Picture(
+pub(super) struct Picture(
     #[expect(dead_code, reason = "it describes what the body reader reads")] Vec<u8>,
 );
 
@@ -28,7 +30,7 @@ pub struct Picture(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes what the body reader reads")]
-pub struct JsonBody {
+pub(super) struct JsonBody {
     request: Option<AugmentRequest>,
     #[schema(required = false)]
     tiles: Vec<Base64Picture>,
@@ -44,7 +46,7 @@ pub struct JsonBody {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes what the body reader reads")]
-pub struct EncodeJsonBody {
+pub(super) struct EncodeJsonBody {
     request: Option<EncodeTilesRequest>,
     #[schema(required = false)]
     tiles: Vec<Base64Picture>,
@@ -57,7 +59,7 @@ pub struct EncodeJsonBody {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes the form, which is read part by part")]
-pub struct FormBody {
+pub(super) struct FormBody {
     /// At most one part of this name, of JSON.
     #[schema(required = false)]
     request: AugmentRequest,
@@ -76,7 +78,7 @@ pub struct FormBody {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes the form, which is read part by part")]
-pub struct EncodeFormBody {
+pub(super) struct EncodeFormBody {
     /// At most one part of this name, of JSON.
     #[schema(required = false)]
     request: EncodeTilesRequest,
@@ -92,7 +94,7 @@ pub struct EncodeFormBody {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes the form, which is read part by part")]
-pub struct AddForm {
+pub(super) struct AddForm {
     /// Letters, digits, `.`, `_` and `-`; not beginning with `.`.
     #[schema(pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length = 128)]
     domain: String,
@@ -115,7 +117,7 @@ pub struct AddForm {
 /// `AugmentRequest`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
-pub struct AugmentTensors(
+pub(super) struct AugmentTensors(
     #[expect(dead_code, reason = "it describes what the body reader reads")] Vec<u8>,
 );
 
@@ -123,7 +125,7 @@ pub struct AugmentTensors(
 /// both. In the metadata, if wanted, `request`: the JSON of an `EncodeTilesRequest`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
-pub struct EncodeTensors(
+pub(super) struct EncodeTensors(
     #[expect(dead_code, reason = "it describes what the body reader reads")] Vec<u8>,
 );
 
@@ -131,7 +133,7 @@ pub struct EncodeTensors(
 /// `AddRequest`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
-pub struct AddTensors(
+pub(super) struct AddTensors(
     #[expect(dead_code, reason = "it describes what the body reader reads")] Vec<u8>,
 );
 
@@ -139,7 +141,7 @@ pub struct AddTensors(
 /// for each variant, tile by tile.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
-pub struct VariantTensors(
+pub(super) struct VariantTensors(
     #[expect(dead_code, reason = "it describes what is written from where it lies")] Vec<u8>,
 );
 
@@ -147,7 +149,7 @@ pub struct VariantTensors(
 /// tiles' keys, and `model`: the JSON of an `EncoderAbout`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
-pub struct EncodingTensors(
+pub(super) struct EncodingTensors(
     #[expect(dead_code, reason = "it describes what is written from where it lies")] Vec<u8>,
 );
 
@@ -155,7 +157,7 @@ pub struct EncodingTensors(
 /// same order, and `model`: the JSON of an `EncoderAbout`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
-pub struct StyleTensors(
+pub(super) struct StyleTensors(
     #[expect(dead_code, reason = "it describes what is written from where it lies")] Vec<u8>,
 );
 
@@ -163,7 +165,7 @@ pub struct StyleTensors(
 /// under `Restain-Provenance`, the JSON of its `Provenance`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
-pub struct MixedParts(
+pub(super) struct MixedParts(
     #[expect(dead_code, reason = "it describes what is written part by part")] Vec<u8>,
 );
 
@@ -171,13 +173,13 @@ pub struct MixedParts(
 /// `TILE_VARIANT.json`, its `Provenance`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
-pub struct WebDatasetTar(
+pub(super) struct WebDatasetTar(
     #[expect(dead_code, reason = "it describes what is written part by part")] Vec<u8>,
 );
 
 /// A picture: the one variant, or with `sheet` all of them. `Restain-Provenance` says how it came to be.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
-pub struct AnswerPicture(
+pub(super) struct AnswerPicture(
     #[expect(dead_code, reason = "it describes what is written from where it lies")] Vec<u8>,
 );

@@ -13,15 +13,15 @@ use serde::de::DeserializeOwned;
 use super::accept::SAFETENSORS;
 use super::flat::{FlatEncodeRequest, FlatRequest};
 use super::parts::{deepest, form_parts, tensor_tiles};
-use crate::codec::TileKey;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::intake::{json_object, malformed, object};
 use crate::serve::pipeline::TileInput;
 use crate::serve::pipeline::request::{AugmentRequest, EncodeTilesRequest};
+use restain_bundle::codec::TileKey;
 
 /// How a body is to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BodyKind {
+pub(crate) enum BodyKind {
     Image,
     Form { boundary: String },
     Tensor,
@@ -30,7 +30,7 @@ pub enum BodyKind {
 
 /// A body taken apart.
 #[derive(Default)]
-pub struct Parsed<A> {
+pub(crate) struct Parsed<A> {
     pub ask: A,
     /// Those that came whole, then those that came as keys.
     pub tiles: Vec<TileInput>,
@@ -38,7 +38,7 @@ pub struct Parsed<A> {
 }
 
 /// What a route asks for in its request JSON.
-pub trait Ask: Default + DeserializeOwned {
+pub(crate) trait Ask: Default + DeserializeOwned {
     /// The same laid flat, as a query string has it.
     type Flat: DeserializeOwned + Into<Self>;
     /// Whether reference tiles may come with it.
@@ -87,7 +87,7 @@ struct SheetOnly {
 impl BodyKind {
     /// # Errors
     /// `unsupported_media_type`, naming those that are read.
-    pub fn of(headers: &HeaderMap) -> Result<Self, Error> {
+    pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Error> {
         let given = headers
             .get(header::CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
@@ -119,7 +119,11 @@ impl BodyKind {
     ///
     /// # Errors
     /// `malformed_request`, with the part that cannot be read.
-    pub async fn parse<A: Ask>(self, body: Bytes, query: Option<&str>) -> Result<Parsed<A>, Error> {
+    pub(crate) async fn parse<A: Ask>(
+        self,
+        body: Bytes,
+        query: Option<&str>,
+    ) -> Result<Parsed<A>, Error> {
         if self == Self::Image {
             let ask = from_query::<A::Flat>(query)?.into();
             return Ok(Parsed { ask, tiles: vec![TileInput::File(body)], references: Vec::new() });

@@ -18,17 +18,17 @@ use crate::serve::config::Config;
 use crate::serve::error::{Error, ErrorKind};
 
 /// The internet draft "RateLimit header fields for HTTP" (ietf-httpapi-ratelimit-headers, 10).
-pub const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+pub(super) const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+pub(super) const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 /// Seconds for which a browser may remember what it may ask.
 const PREFLIGHT_SECONDS: u64 = 3600;
 
 /// Whose key a request came with, for the log; an extension of its response.
 #[derive(Clone)]
-pub struct KeyName(pub Arc<str>);
+pub(super) struct KeyName(pub Arc<str>);
 
 /// What a route is for. `None` is open: probes, and pages that hold nothing of the server's.
-pub fn scope(method: &Method, route: &str) -> Option<Scope> {
+pub(super) fn scope(method: &Method, route: &str) -> Option<Scope> {
     let write = matches!(*method, Method::POST | Method::DELETE);
     match route {
         "/" | "/openapi.json" | "/health/live" | "/health/ready" | "/v2/health/live"
@@ -44,7 +44,7 @@ pub fn scope(method: &Method, route: &str) -> Option<Scope> {
     }
 }
 
-pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
     let Some(scope) = scope(request.method(), route) else { return next.run(request).await };
     if let Err(error) = of_this_house(&app.config, request.headers()) {
@@ -118,7 +118,7 @@ fn tell(headers: &mut HeaderMap, standing: Standing) {
 }
 
 /// For pages of other origins. Without credentials in the sense of the Fetch standard: a page that has a key sends it.
-pub fn cors(origins: &[String]) -> CorsLayer {
+pub(super) fn cors(origins: &[String]) -> CorsLayer {
     let allowed = if origins.iter().any(|origin| origin == "*") {
         AllowOrigin::any()
     } else {

@@ -37,7 +37,10 @@ use crate::serve::error::Error;
         content((EncodingTensors = "application/vnd.restain.safetensors")),
     )),
 )]
-pub async fn encode(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {
+pub(super) async fn encode(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, Error> {
     let received = Instant::now();
     let pipeline = app.pipeline()?;
     let (request, _) = read(&app, request, received).await?;

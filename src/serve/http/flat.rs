@@ -4,11 +4,11 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
-use crate::codec::ImageFormat;
 use crate::serve::pipeline::request::{
     AugmentRequest, EncodeTilesRequest, Method, OutputRequest, Placement, Priority, Share,
     StyleRequest, StyleSource,
 };
+use restain_bundle::codec::ImageFormat;
 
 /// Of POST /v1/augment. Lists are separated by commas.
 #[derive(Debug, Default, Deserialize, IntoParams)]

@@ -13,7 +13,7 @@ use crate::serve::app::App;
 use crate::serve::error::Error;
 
 #[derive(Serialize, ToSchema)]
-pub struct Health {
+pub(super) struct Health {
     /// `live` or `ready`.
     #[schema(pattern = "^(live|ready)$")]
     status: &'static str,
@@ -22,14 +22,14 @@ pub struct Health {
 /// Whether the process runs
 #[utoipa::path(get, path = "/health/live", tag = "health", operation_id = "live",
     responses((status = 200, description = "It runs", body = Health)))]
-pub async fn live() -> Json<Health> {
+pub(super) async fn live() -> Json<Health> {
     Json(Health { status: "live" })
 }
 
 /// Whether to send requests here
 #[utoipa::path(get, path = "/health/ready", tag = "health", operation_id = "ready",
     responses((status = 200, description = "The models are loaded and warm, and nobody has asked the server to stop", body = Health)))]
-pub async fn ready(State(app): State<Arc<App>>) -> Result<Json<Health>, Error> {
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Health>, Error> {
     app.lifecycle.is_ready()?;
     Ok(Json(Health { status: "ready" }))
 }
@@ -37,7 +37,7 @@ pub async fn ready(State(app): State<Arc<App>>) -> Result<Json<Health>, Error> {
 /// What Prometheus scrapes
 #[utoipa::path(get, path = "/metrics", tag = "health", operation_id = "metrics",
     responses((status = 200, description = "Prometheus text", body = String, content_type = "text/plain")))]
-pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Error> {
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Error> {
     app.metrics.ready(app.lifecycle.is_ready().is_ok());
     let text = app.metrics.text().map_err(|error| Error::internal(&error))?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())

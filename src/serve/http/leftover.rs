@@ -24,7 +24,7 @@ const MOST_TIME: Duration = Duration::from_secs(5);
 const UNKNOWN: u64 = u64::MAX;
 
 /// Answers say `connection: close` where more is left of the request than is taken for nothing.
-pub async fn take(request: Request, next: Next) -> Response {
+pub(super) async fn take(request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;
     }

@@ -26,7 +26,7 @@ const FAILED: &str = "failed";
 
 /// The models that are served, and loads that gave none, or not yet.
 #[derive(Serialize, ToSchema)]
-pub struct ModelList {
+pub(super) struct ModelList {
     models: Vec<ModelInfo>,
 }
 
@@ -38,7 +38,7 @@ pub struct ModelList {
     ("loading" = "#/components/schemas/LoadingModel"),
     ("failed" = "#/components/schemas/FailedModel"),
 )))]
-pub enum ModelInfo {
+pub(super) enum ModelInfo {
     /// It takes work.
     Ready(ReadyModel),
     /// It is being verified and warmed; an older bundle of this name and version serves meanwhile.
@@ -49,7 +49,7 @@ pub enum ModelInfo {
 
 /// A model that takes work.
 #[derive(Serialize, ToSchema)]
-pub struct ReadyModel {
+pub(super) struct ReadyModel {
     #[schema(schema_with = ready)]
     state: &'static str,
     name: String,
@@ -74,7 +74,7 @@ pub struct ReadyModel {
 
 /// A bundle that is being verified and warmed.
 #[derive(Serialize, ToSchema)]
-pub struct LoadingModel {
+pub(super) struct LoadingModel {
     #[schema(schema_with = loading)]
     state: &'static str,
     name: String,
@@ -85,7 +85,7 @@ pub struct LoadingModel {
 
 /// A bundle whose last load was refused.
 #[derive(Serialize, ToSchema)]
-pub struct FailedModel {
+pub(super) struct FailedModel {
     #[schema(schema_with = failed)]
     state: &'static str,
     name: String,
@@ -120,7 +120,7 @@ fn only(state: &str) -> Object {
     dead_code,
     reason = "it describes `method::geometry::Geometry`, which knows nothing of the API"
 )]
-pub struct GeometryInfo {
+pub(super) struct GeometryInfo {
     /// Side of a tile, in pixels.
     #[schema(minimum = 1)]
     image_size: u32,
@@ -152,7 +152,7 @@ impl ModelInfo {
 /// What is to be loaded. May be left out.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct LoadBody {
+pub(super) struct LoadBody {
     /// The highest in the models directory when left out.
     version: Option<String>,
     /// Whether requests that name no model shall mean it from now on: this version when `version` is given, otherwise
@@ -163,21 +163,21 @@ pub struct LoadBody {
 /// What is to be unloaded. May be left out.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct UnloadBody {
+pub(super) struct UnloadBody {
     /// Every version when left out.
     version: Option<String>,
 }
 
 /// What was unloaded, as NAME/VERSION.
 #[derive(Serialize, ToSchema)]
-pub struct Unloaded {
+pub(super) struct Unloaded {
     unloaded: Vec<String>,
 }
 
 /// The models, with their geometry, quality and state
 #[utoipa::path(get, path = "/v1/models", tag = "models", operation_id = "list_models",
     responses((status = 200, description = "The models that are served, and loads that failed or are under way", body = ModelList)))]
-pub async fn list(State(app): State<Arc<App>>) -> Result<Json<ModelList>, Error> {
+pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<ModelList>, Error> {
     Ok(Json(ModelList { models: describe_all(&app.pipeline()?.models) }))
 }
 
@@ -185,7 +185,7 @@ pub async fn list(State(app): State<Arc<App>>) -> Result<Json<ModelList>, Error>
 #[utoipa::path(get, path = "/v1/models/{name}", tag = "models", operation_id = "get_model",
     params(("name" = String, Path, description = "The model's name", min_length = 1, example = "demo")),
     responses((status = 200, description = "Its versions, the highest first", body = ModelList)))]
-pub async fn one(
+pub(super) async fn one(
     State(app): State<Arc<App>>,
     PathPart(name): PathPart,
 ) -> Result<Json<ModelList>, Error> {
@@ -210,7 +210,7 @@ pub async fn one(
 #[utoipa::path(post, path = "/v1/models/{name}/load", tag = "models", operation_id = "load_model",
     params(("name" = String, Path, description = "The model's name", min_length = 1, example = "demo")), request_body = LoadBody,
     responses((status = 200, description = "It is served", body = ModelInfo)))]
-pub async fn load(
+pub(super) async fn load(
     State(app): State<Arc<App>>,
     PathPart(name): PathPart,
     body: Body,
@@ -228,7 +228,7 @@ pub async fn load(
 #[utoipa::path(post, path = "/v1/models/{name}/unload", tag = "models", operation_id = "unload_model",
     params(("name" = String, Path, description = "The model's name", min_length = 1, example = "demo")), request_body = UnloadBody,
     responses((status = 200, description = "It is served no longer", body = Unloaded)))]
-pub async fn unload(
+pub(super) async fn unload(
     State(app): State<Arc<App>>,
     PathPart(name): PathPart,
     body: Body,

@@ -55,6 +55,6 @@ static PAGE: LazyLock<String> = LazyLock::new(|| {
         .replace("{{script}}", SCRIPT)
 });
 
-pub async fn page() -> Response {
+pub(super) async fn page() -> Response {
     ([("content-security-policy", POLICY)], Html(PAGE.as_str())).into_response()
 }

@@ -9,7 +9,7 @@ use crate::serve::intake::malformed;
 use crate::serve::pipeline::TileInput;
 
 /// What an error comes from in the end: the layers above it say nothing that a caller could use.
-pub fn deepest(error: &dyn std::error::Error) -> String {
+pub(super) fn deepest(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), deepest)
 }
 
@@ -17,7 +17,10 @@ pub fn deepest(error: &dyn std::error::Error) -> String {
 ///
 /// # Errors
 /// `malformed_request`, when it is no form.
-pub async fn form_parts(body: Bytes, boundary: String) -> Result<Vec<(String, Bytes)>, Error> {
+pub(super) async fn form_parts(
+    body: Bytes,
+    boundary: String,
+) -> Result<Vec<(String, Bytes)>, Error> {
     let unreadable = |error: multer::Error| malformed(format!("the form: {}", deepest(&error)));
     let stream =
         futures_util::stream::once(std::future::ready(Ok::<_, std::convert::Infallible>(body)));
@@ -34,7 +37,7 @@ pub async fn form_parts(body: Bytes, boundary: String) -> Result<Vec<(String, By
 ///
 /// # Errors
 /// `malformed_request`, when it is not U8 [n, height, width, 3].
-pub fn tensor_tiles(
+pub(super) fn tensor_tiles(
     body: &Bytes,
     name: &str,
     view: &TensorView<'_>,

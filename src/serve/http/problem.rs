@@ -9,11 +9,11 @@ use utoipa::ToSchema;
 
 use crate::serve::error::{Error, ErrorKind};
 
-pub const MEDIA_TYPE: &str = "application/problem+json";
+pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 
 /// What every refusal and failure looks like.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Problem {
+pub(super) struct Problem {
     /// `urn:restain:` and the code.
     #[serde(rename = "type")]
     #[schema(pattern = "^urn:restain:[a-z_]+$")]
@@ -73,12 +73,12 @@ impl IntoResponse for Error {
 }
 
 /// What a panic becomes.
-pub fn from_panic(_: Box<dyn std::any::Any + Send>) -> Response {
+pub(super) fn from_panic(_: Box<dyn std::any::Any + Send>) -> Response {
     Error::panicked().into_response()
 }
 
 /// No such path.
-pub async fn route_not_found(uri: axum::http::Uri) -> Error {
+pub(super) async fn route_not_found(uri: axum::http::Uri) -> Error {
     Error::new(
         ErrorKind::RouteNotFound,
         format!("nothing is served under {}; /docs lists what is", uri.path()),
@@ -86,7 +86,7 @@ pub async fn route_not_found(uri: axum::http::Uri) -> Error {
 }
 
 /// Around routes that are not ours: they have no page of this name, and say so in a form of their own.
-pub async fn instead_of_text(request: Request, next: Next) -> Response {
+pub(super) async fn instead_of_text(request: Request, next: Next) -> Response {
     let uri = request.uri().clone();
     let response = next.run(request).await;
     if response.status() == StatusCode::NOT_FOUND {
@@ -97,7 +97,7 @@ pub async fn instead_of_text(request: Request, next: Next) -> Response {
 }
 
 /// The path exists, the method does not.
-pub async fn method_not_allowed(method: axum::http::Method, uri: axum::http::Uri) -> Error {
+pub(super) async fn method_not_allowed(method: axum::http::Method, uri: axum::http::Uri) -> Error {
     Error::new(
         ErrorKind::MethodNotAllowed,
         format!("{} is not served for {method}; /docs lists what is", uri.path()),

@@ -13,7 +13,7 @@ use crate::serve::intake::{malformed, whole};
 use crate::serve::pipeline::Request as PipelineRequest;
 
 /// The one part of the path that a caller chooses. axum's own extractor would refuse it in plain text.
-pub struct PathPart(pub String);
+pub(super) struct PathPart(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathPart {
     type Rejection = Error;
@@ -29,7 +29,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathPart {
 ///
 /// # Errors
 /// When it cannot be read, is too large, or comes too slowly.
-pub async fn read<A: Ask>(
+pub(super) async fn read<A: Ask>(
     app: &App,
     request: Request,
     received: Instant,

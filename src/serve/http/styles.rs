@@ -29,7 +29,7 @@ use crate::serve::styles::{DomainOrigin, Offer};
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct StylesQuery {
+pub(super) struct StylesQuery {
     /// NAME or NAME/VERSION; the default model when left out.
     #[param(pattern = r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$")]
     model: Option<String>,
@@ -37,7 +37,7 @@ pub struct StylesQuery {
 
 /// The style bank of one model.
 #[derive(Serialize, ToSchema)]
-pub struct Styles {
+pub(super) struct Styles {
     #[serde(flatten)]
     of: BankInfo,
     /// The bundle's own first.
@@ -46,7 +46,7 @@ pub struct Styles {
 
 /// A domain that was added.
 #[derive(Serialize, ToSchema)]
-pub struct AddedStyles {
+pub(super) struct AddedStyles {
     #[serde(flatten)]
     of: BankInfo,
     #[serde(flatten)]
@@ -81,7 +81,7 @@ struct StyleInfo {
 
 /// A line of the `styles` of the tensor form.
 #[derive(Serialize, ToSchema)]
-pub struct PlacedStyle {
+pub(super) struct PlacedStyle {
     domain: String,
     #[schema(inline)]
     origin: DomainOrigin,
@@ -98,7 +98,7 @@ pub struct PlacedStyle {
 #[utoipa::path(get, path = "/v1/styles", tag = "styles", operation_id = "list_styles", params(StylesQuery),
     responses((status = 200, description = "The styles on offer",
         content((Styles = "application/json"), (StyleTensors = "application/vnd.restain.safetensors")))))]
-pub async fn list(
+pub(super) async fn list(
     State(app): State<Arc<App>>,
     query: Result<Query<StylesQuery>, QueryRejection>,
     headers: HeaderMap,
@@ -130,7 +130,7 @@ pub async fn list(
 #[utoipa::path(post, path = "/v1/styles", tag = "styles", operation_id = "add_styles",
     request_body(content((AddForm = "multipart/form-data"), (AddTensors = "application/vnd.restain.safetensors"))),
     responses((status = 201, description = "It is there, and kept", body = AddedStyles)))]
-pub async fn add(
+pub(super) async fn add(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<(StatusCode, Json<AddedStyles>), Error> {
@@ -159,7 +159,7 @@ pub async fn add(
 #[utoipa::path(delete, path = "/v1/styles/{domain}", tag = "styles", operation_id = "remove_styles",
     params(("domain" = String, Path, description = "The domain's name", min_length = 1, example = "ours"), StylesQuery),
     responses((status = 204, description = "It is gone, from the disk as well")))]
-pub async fn remove(
+pub(super) async fn remove(
     State(app): State<Arc<App>>,
     PathPart(domain): PathPart,
     query: Result<Query<StylesQuery>, QueryRejection>,

@@ -6,14 +6,14 @@ use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
 /// One tensor, in the order in which the numbers follow.
-pub struct TensorHead {
+pub(super) struct TensorHead {
     pub name: &'static str,
     pub dtype: Dtype,
     pub shape: Vec<usize>,
 }
 
 /// Length, then JSON padded to eight bytes, as the format asks. The same tensors and metadata give the same bytes.
-pub fn head(tensors: &[TensorHead], metadata: BTreeMap<&str, String>) -> Vec<u8> {
+pub(super) fn head(tensors: &[TensorHead], metadata: BTreeMap<&str, String>) -> Vec<u8> {
     let mut entries = Map::from_iter([("__metadata__".to_owned(), json!(metadata))]);
     let mut start = 0;
     for TensorHead { name, dtype, shape } in tensors {

@@ -7,15 +7,15 @@ use std::time::Instant;
 
 use super::version::by_version;
 use super::{Key, Model};
-use crate::bundle::{Bundle, BundleError, MANIFEST_FILE};
-use crate::engine::{EngineError, Runtime};
-use crate::method::synth::Synthesiser;
 use crate::serve::cache::EncodingsCache;
 use crate::serve::config::Config;
 use crate::serve::encoders::{Encoders, EncodersContext, EncodersError};
 use crate::serve::error::with_causes;
 use crate::serve::metrics::Metrics;
 use crate::serve::styles::Store;
+use restain_bundle::{Bundle, BundleError, MANIFEST_FILE};
+use restain_engine::{EngineError, Runtime};
+use restain_method::synth::Synthesiser;
 
 /// What models are loaded with.
 #[derive(Clone)]
@@ -29,7 +29,7 @@ pub struct LoadContext {
 }
 
 /// A model, and the threads that work for it until its last handle is gone.
-pub struct Opened {
+pub(super) struct Opened {
     pub model: Model,
     pub workers: Vec<JoinHandle<()>>,
 }
@@ -60,7 +60,7 @@ pub enum LoadError {
 ///
 /// # Errors
 /// With the reason, and nothing left running.
-pub fn open(context: &LoadContext, path: &Path) -> Result<Opened, LoadError> {
+pub(super) fn open(context: &LoadContext, path: &Path) -> Result<Opened, LoadError> {
     let started = Instant::now();
     let refused = |source| LoadError::Bundle { path: path.to_owned(), source };
     let mut bundle = Bundle::open(path).map_err(refused)?;
@@ -102,7 +102,7 @@ pub fn open(context: &LoadContext, path: &Path) -> Result<Opened, LoadError> {
 ///
 /// # Errors
 /// When a directory cannot be listed.
-pub fn on_disk(models: &Path) -> Result<Vec<Key>, LoadError> {
+pub(super) fn on_disk(models: &Path) -> Result<Vec<Key>, LoadError> {
     let mut keys = Vec::new();
     for name in directories(models)? {
         let versions = directories(&models.join(&name))?;
@@ -148,7 +148,7 @@ fn directories(path: &Path) -> Result<Vec<String>, LoadError> {
     for entry in std::fs::read_dir(path).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if crate::bundle::is_plain_name(&name) && entry.path().is_dir() {
+        if restain_bundle::is_plain_name(&name) && entry.path().is_dir() {
             names.push(name);
         }
     }

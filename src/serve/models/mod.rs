@@ -25,8 +25,8 @@ pub use statistics::{Asked, Phases, Statistics};
 use super::batch::Batch;
 use super::cache::Scope;
 use super::styles::Bank;
-use crate::bundle::{Bundle, Precision};
-use crate::method::synth::Synthesiser;
+use restain_bundle::{Bundle, Precision};
+use restain_method::synth::Synthesiser;
 
 /// One bundle, ready to work.
 pub struct Model {

@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime};
 
 use super::registry::{Desk, path};
 use super::{Key, Registry, load};
-use crate::bundle::Bundle;
 use crate::serve::error::Error;
+use restain_bundle::Bundle;
 
 /// What was seen before.
 #[derive(Default)]

@@ -13,10 +13,10 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::load::{self, LoadContext, LoadError, Opened};
 use super::{Key, Model, Models};
-use crate::bundle::{Bundle, is_plain_name};
 use crate::serve::cpu;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::metrics::Offered;
+use restain_bundle::{Bundle, is_plain_name};
 
 pub struct Registry {
     pub(super) context: LoadContext,

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 /// `1.10` above `1.9`, and `2` above `1-rc`: parts between dots and dashes are compared as numbers where both are.
-pub fn by_version(a: &str, b: &str) -> Ordering {
+pub(super) fn by_version(a: &str, b: &str) -> Ordering {
     let parts =
         |version: &str| version.split(['.', '-', '_']).map(str::to_owned).collect::<Vec<_>>();
     let (a, b) = (parts(a), parts(b));

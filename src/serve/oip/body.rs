@@ -13,7 +13,7 @@ use crate::serve::error::{Error, ErrorKind};
 use crate::serve::intake::{json_object, malformed};
 
 /// How long the JSON is, where tensors follow it.
-pub const JSON_LENGTH: &str = "inference-header-content-length";
+pub(crate) const JSON_LENGTH: &str = "inference-header-content-length";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,7 +47,7 @@ struct OutputHead {
 }
 
 /// A body taken apart.
-pub struct Asked {
+pub(crate) struct Asked {
     pub id: String,
     pub parameters: Parameters,
     pub inputs: Vec<Input>,
@@ -59,7 +59,7 @@ pub struct Asked {
 ///
 /// # Errors
 /// `malformed_request`, with the part that cannot be read.
-pub fn read(body: Bytes, json_length: Option<usize>) -> Result<Asked, Error> {
+pub(crate) fn read(body: Bytes, json_length: Option<usize>) -> Result<Asked, Error> {
     let length = json_length.unwrap_or(body.len());
     if length > body.len() {
         return Err(malformed(format!(
@@ -93,7 +93,7 @@ pub fn read(body: Bytes, json_length: Option<usize>) -> Result<Asked, Error> {
 ///
 /// # Errors
 /// `malformed_request`, when it is no number.
-pub fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Error> {
+pub(crate) fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Error> {
     let Some(value) = headers.get(JSON_LENGTH) else { return Ok(None) };
     let text = String::from_utf8_lossy(value.as_bytes());
     text.parse()
@@ -103,7 +103,7 @@ pub fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Error> {
 
 /// # Errors
 /// `unsupported_media_type`, when the body is compressed.
-pub fn check_encoding(headers: &HeaderMap) -> Result<(), Error> {
+pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<(), Error> {
     let given =
         headers.get("content-encoding").map(|value| String::from_utf8_lossy(value.as_bytes()));
     match given.as_deref() {
@@ -187,7 +187,7 @@ fn yes_or_no(name: &str, value: &Value) -> Result<bool, Error> {
 }
 
 /// What a tensor has no parameter for, shared memory and classification among it.
-pub fn unknown(what: &str, tensor: &str, parameter: &str) -> Error {
+pub(crate) fn unknown(what: &str, tensor: &str, parameter: &str) -> Error {
     malformed(format!(
         "the {what} {tensor} has a parameter `{parameter}`, which is not served here"
     ))
@@ -227,7 +227,7 @@ enum AnswerData<'a> {
 }
 
 /// Who answers, and what.
-pub struct Answered<'a> {
+pub(crate) struct Answered<'a> {
     pub model: &'a str,
     pub version: &'a str,
     pub id: &'a str,
@@ -238,7 +238,7 @@ pub struct Answered<'a> {
 
 /// A body in pieces: the JSON, and behind it the tensors that are binary, from where they lie. Nothing is said of the JSON's
 /// length where it is all.
-pub fn write(answered: Answered<'_>) -> (Vec<Bytes>, Option<usize>) {
+pub(crate) fn write(answered: Answered<'_>) -> (Vec<Bytes>, Option<usize>) {
     let Answered { model, version, id, parameters, tensors } = answered;
     let mut binary = Vec::new();
     let mut describe = |(tensor, is_binary): &'_ (Tensor, bool)| {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 /// Elements in their order.
 #[derive(Debug, Default, PartialEq)]
-pub struct Elements {
+pub(super) struct Elements {
     pub numbers: Vec<u8>,
     pub texts: Vec<String>,
 }
@@ -64,7 +64,7 @@ impl<'de> Visitor<'de> for Nested<'_> {
 }
 
 /// Bytes as a flat list of numbers.
-pub struct Numbers<'a>(pub &'a [u8]);
+pub(super) struct Numbers<'a>(pub &'a [u8]);
 
 impl Serialize for Numbers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

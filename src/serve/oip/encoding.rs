@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 ///
 /// # Errors
 /// What is wrong with them, to stand behind the tensor's name.
-pub fn split(mut bytes: Bytes) -> Result<Vec<Bytes>, String> {
+pub(super) fn split(mut bytes: Bytes) -> Result<Vec<Bytes>, String> {
     let mut elements = Vec::new();
     while !bytes.is_empty() {
         let Some(&length) = bytes.first_chunk() else {
@@ -27,7 +27,7 @@ pub fn split(mut bytes: Bytes) -> Result<Vec<Bytes>, String> {
     Ok(elements)
 }
 
-pub fn join(texts: &[String]) -> Bytes {
+pub(super) fn join(texts: &[String]) -> Bytes {
     let mut bytes = BytesMut::with_capacity(texts.iter().map(|text| 4 + text.len()).sum());
     for text in texts {
         // Ids of styles: a few letters.

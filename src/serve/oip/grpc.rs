@@ -19,12 +19,12 @@ use crate::serve::rpc::{self, Calls, Held, Message, Messages, Tail, status, time
 /// The number of ModelInferResponse's field of that name.
 const RAW_OUTPUT_CONTENTS: u32 = 6;
 
-pub struct Service {
+pub(super) struct Service {
     app: Arc<App>,
 }
 
 impl Service {
-    pub fn new(app: Arc<App>) -> Self {
+    pub(super) fn new(app: Arc<App>) -> Self {
         Self { app }
     }
 }

@@ -11,7 +11,7 @@ use crate::serve::error::Error;
 use crate::serve::pipeline::{Answer, Request};
 
 /// A request as both wires have it.
-pub struct Infer {
+pub(crate) struct Infer {
     /// NAME or NAME/VERSION; nothing is the server's default.
     pub model: Option<String>,
     pub parameters: Parameters,
@@ -19,7 +19,7 @@ pub struct Infer {
 }
 
 /// What a request came with.
-pub struct Arrival {
+pub(super) struct Arrival {
     /// For its bytes.
     pub permit: Arc<Permit>,
     /// When the first of them came.
@@ -30,7 +30,7 @@ pub struct Arrival {
 
 /// # Errors
 /// One of the table's kinds, with the sentence for the caller.
-pub async fn infer(app: &App, infer: Infer, arrival: Arrival) -> Result<Answer, Error> {
+pub(super) async fn infer(app: &App, infer: Infer, arrival: Arrival) -> Result<Answer, Error> {
     let pipeline = app.pipeline()?;
     let Infer { model, parameters, inputs } = infer;
     let mut ask = parameters::ask(parameters)?;
@@ -42,7 +42,7 @@ pub async fn infer(app: &App, infer: Infer, arrival: Arrival) -> Result<Answer, 
 }
 
 /// A model's name and version in one; nothing when both are empty.
-pub fn model(name: &str, version: &str) -> Option<String> {
+pub(super) fn model(name: &str, version: &str) -> Option<String> {
     match (name, version) {
         ("", "") => None,
         (name, "") => Some(name.to_owned()),

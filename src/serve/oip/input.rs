@@ -6,27 +6,27 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 
 use super::encoding;
-use crate::codec::TileKey;
 use crate::serve::error::Error;
 use crate::serve::intake::malformed;
 use crate::serve::pipeline::TileInput;
+use restain_bundle::codec::TileKey;
 
 /// What a model takes.
-pub const TILES: &str = "TILES";
-pub const KEYS: &str = "KEYS";
-pub const REFERENCES: &str = "REFERENCES";
+pub(crate) const TILES: &str = "TILES";
+pub(crate) const KEYS: &str = "KEYS";
+pub(crate) const REFERENCES: &str = "REFERENCES";
 
 const KEY_BYTES: i64 = TileKey::BYTES as i64;
 
 /// A tensor as it came.
-pub struct Input {
+pub(crate) struct Input {
     pub name: String,
     pub datatype: String,
     pub shape: Vec<i64>,
     pub data: Data,
 }
 
-pub enum Data {
+pub(crate) enum Data {
     /// As the binary extension and `raw_input_contents` have it.
     Raw(Bytes),
     /// The elements of a BYTES tensor.
@@ -36,14 +36,14 @@ pub enum Data {
 }
 
 /// Tiles, then those that came as keys, and references.
-pub struct Pictures {
+pub(crate) struct Pictures {
     pub tiles: Vec<TileInput>,
     pub references: Vec<TileInput>,
 }
 
 /// # Errors
 /// `malformed_request`, with the tensor at fault.
-pub fn pictures(inputs: Vec<Input>) -> Result<Pictures, Error> {
+pub(crate) fn pictures(inputs: Vec<Input>) -> Result<Pictures, Error> {
     let (mut tiles, mut keys, mut references) = (None, None, None);
     for input in inputs {
         let name = input.name.clone();

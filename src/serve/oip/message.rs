@@ -21,14 +21,14 @@ const FINAL: &str = "triton_final_response";
 const ASKS_FOR_FINAL: &str = "triton_enable_empty_final_response";
 
 /// A message taken apart.
-pub struct Asked {
+pub(crate) struct Asked {
     pub infer: Infer,
     pub wanted: Vec<Output>,
 }
 
 /// # Errors
 /// `malformed_request`, with the part that cannot be read.
-pub fn read(request: proto::ModelInferRequest, in_stream: bool) -> Result<Asked, Error> {
+pub(crate) fn read(request: proto::ModelInferRequest, in_stream: bool) -> Result<Asked, Error> {
     let proto::ModelInferRequest {
         model_name,
         model_version,
@@ -61,7 +61,7 @@ pub fn read(request: proto::ModelInferRequest, in_stream: bool) -> Result<Asked,
 
 /// # Errors
 /// `mixed_sizes`, when the variants do not fit into one tensor.
-pub fn write(
+pub(crate) fn write(
     id: String,
     answer: &Answer,
     wanted: &[Output],

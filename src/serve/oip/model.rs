@@ -9,11 +9,11 @@ use super::output::Output;
 use super::parameters::KNOWN;
 use super::proto::model_metadata_response::TensorMetadata;
 use super::proto::{self, DataType};
-use crate::codec::TileKey;
 use crate::serve::app::App;
 use crate::serve::batch::Tally;
 use crate::serve::error::Error;
 use crate::serve::models::{Model, Models};
+use restain_bundle::codec::TileKey;
 
 /// Runs the models; the protocol calls it a platform, or a backend.
 const PLATFORM: &str = "restain";
@@ -27,7 +27,7 @@ const EXTENSIONS: [&str; 6] = [
     "statistics",
 ];
 
-pub fn server() -> proto::ServerMetadataResponse {
+pub(super) fn server() -> proto::ServerMetadataResponse {
     proto::ServerMetadataResponse {
         name: PLATFORM.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -36,20 +36,20 @@ pub fn server() -> proto::ServerMetadataResponse {
 }
 
 /// Whether the server takes requests for it.
-pub fn is_ready(app: &App, name: &str, version: &str) -> Result<(), Error> {
+pub(super) fn is_ready(app: &App, name: &str, version: &str) -> Result<(), Error> {
     app.lifecycle.is_ready()?;
     find(app, name, version).map(|_| ())
 }
 
 /// # Errors
 /// `model_not_found`, naming those that are served.
-pub fn find(app: &App, name: &str, version: &str) -> Result<Arc<Model>, Error> {
+pub(super) fn find(app: &App, name: &str, version: &str) -> Result<Arc<Model>, Error> {
     app.pipeline()?.models.find(infer::model(name, version).as_deref())
 }
 
 /// # Errors
 /// `model_not_found`.
-pub fn metadata(
+pub(super) fn metadata(
     app: &App,
     name: &str,
     version: &str,
@@ -77,7 +77,7 @@ pub fn metadata(
 
 /// # Errors
 /// `model_not_found`.
-pub fn config(app: &App, name: &str, version: &str) -> Result<proto::ModelConfig, Error> {
+pub(super) fn config(app: &App, name: &str, version: &str) -> Result<proto::ModelConfig, Error> {
     let model = find(app, name, version)?;
     let input = |tensor: &Described| proto::ModelInput {
         name: tensor.name.to_owned(),
@@ -114,7 +114,7 @@ pub fn config(app: &App, name: &str, version: &str) -> Result<proto::ModelConfig
 ///
 /// # Errors
 /// `model_not_found`, when none is meant.
-pub fn statistics(
+pub(super) fn statistics(
     app: &App,
     name: &str,
     version: &str,

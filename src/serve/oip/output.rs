@@ -4,14 +4,14 @@ use bytes::{Bytes, BytesMut};
 
 use super::encoding;
 use super::parameters::{Parameters, Value};
-use crate::codec::TileKey;
 use crate::serve::error::Error;
 use crate::serve::intake::malformed;
 use crate::serve::pipeline::Answer;
+use restain_bundle::codec::TileKey;
 
 /// What a model gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
+pub(crate) enum Output {
     /// `UINT8 [n, K, height, width, 3]`
     Variants,
     /// `BYTES [n, K]`: the bank's id of each variant's style, as in the provenance of the other transports; empty where there
@@ -21,21 +21,21 @@ pub enum Output {
     TileKeys,
 }
 
-pub struct Tensor {
+pub(crate) struct Tensor {
     pub output: Output,
     pub shape: Vec<i64>,
     pub data: TensorData,
 }
 
-pub enum TensorData {
+pub(crate) enum TensorData {
     Numbers(Bytes),
     Texts(Vec<String>),
 }
 
 impl Output {
-    pub const ALL: [Self; 3] = [Self::Variants, Self::StyleIds, Self::TileKeys];
+    pub(crate) const ALL: [Self; 3] = [Self::Variants, Self::StyleIds, Self::TileKeys];
 
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Variants => "VARIANTS",
             Self::StyleIds => "STYLE_IDS",
@@ -43,7 +43,7 @@ impl Output {
         }
     }
 
-    pub fn datatype(self) -> &'static str {
+    pub(crate) fn datatype(self) -> &'static str {
         match self {
             Self::Variants | Self::TileKeys => "UINT8",
             Self::StyleIds => "BYTES",
@@ -54,7 +54,7 @@ impl Output {
     ///
     /// # Errors
     /// `malformed_request`, with the name that is none, or is there twice.
-    pub fn wanted<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Vec<Self>, Error> {
+    pub(crate) fn wanted<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Vec<Self>, Error> {
         let mut wanted = Vec::new();
         for name in names {
             let output =
@@ -72,7 +72,7 @@ impl Output {
 
     /// # Errors
     /// `mixed_sizes`, when the variants do not fit into one tensor.
-    pub fn of(self, answer: &Answer) -> Result<Tensor, Error> {
+    pub(crate) fn of(self, answer: &Answer) -> Result<Tensor, Error> {
         let tiles = answer.tiles.len() as i64;
         let (shape, data) = match self {
             Self::Variants => {
@@ -99,7 +99,7 @@ impl Output {
 
 impl Tensor {
     /// As the binary extension and `raw_output_contents` have it.
-    pub fn raw(&self) -> Bytes {
+    pub(crate) fn raw(&self) -> Bytes {
         match &self.data {
             TensorData::Numbers(bytes) => bytes.clone(),
             TensorData::Texts(texts) => encoding::join(texts),
@@ -108,7 +108,7 @@ impl Tensor {
 }
 
 /// What, with a tile's key and the index, makes a variant again.
-pub fn parameters(answer: &Answer) -> Parameters {
+pub(super) fn parameters(answer: &Answer) -> Parameters {
     let about = &answer.about;
     let method = serde_json::to_value(about.method)
         .ok()

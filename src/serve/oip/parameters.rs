@@ -12,12 +12,12 @@ use crate::serve::intake::malformed;
 use crate::serve::pipeline::request::{AugmentRequest, Priority};
 
 /// By name. Protobuf's maps have no order, so here the alphabet's is taken.
-pub type Parameters = BTreeMap<String, Value>;
+pub(crate) type Parameters = BTreeMap<String, Value>;
 
 /// What a parameter may be. Lists are none: a parameter that is a list is a text.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
-pub enum Value {
+pub(crate) enum Value {
     Bool(bool),
     Whole(i128),
     Real(f64),
@@ -25,7 +25,7 @@ pub enum Value {
 }
 
 /// Each parameter, and what may be said. Part of every model's configuration.
-pub const KNOWN: [(&str, &str); 16] = [
+pub(crate) const KNOWN: [(&str, &str); 16] = [
     ("variants", "variants of each tile; 1 when left out"),
     (
         "seed",
@@ -58,7 +58,7 @@ pub const KNOWN: [(&str, &str); 16] = [
 
 /// # Errors
 /// `malformed_request`, with the parameter at fault.
-pub fn ask(parameters: Parameters) -> Result<AugmentRequest, Error> {
+pub(crate) fn ask(parameters: Parameters) -> Result<AugmentRequest, Error> {
     let mut ask = AugmentRequest::default();
     let mut timeouts = Vec::new();
     for (name, value) in parameters {

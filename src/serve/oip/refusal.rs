@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::serve::error::{Error, ErrorKind};
 
-pub struct Refusal(Error);
+pub(super) struct Refusal(Error);
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
@@ -32,12 +32,12 @@ impl IntoResponse for Refusal {
 }
 
 /// What a panic becomes.
-pub fn from_panic(_: Box<dyn Any + Send>) -> Response {
+pub(super) fn from_panic(_: Box<dyn Any + Send>) -> Response {
     Refusal(Error::panicked()).into_response()
 }
 
 /// What the protocol or its extensions may have, and this server has not.
-pub async fn not_served(uri: Uri) -> Refusal {
+pub(super) async fn not_served(uri: Uri) -> Refusal {
     let detail = format!(
         "{} is not served: of the protocol's extensions, GET /v2 lists those that are",
         uri.path()
@@ -46,7 +46,7 @@ pub async fn not_served(uri: Uri) -> Refusal {
 }
 
 /// The path exists, the method does not.
-pub async fn method_not_allowed(method: Method, uri: Uri) -> Refusal {
+pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Refusal {
     Error::new(ErrorKind::MethodNotAllowed, format!("{} is not served for {method}", uri.path()))
         .into()
 }

@@ -13,7 +13,7 @@ use crate::serve::models::{Key, LoadAsk, State};
 ///
 /// # Errors
 /// `not_ready`, and `internal` when the directory cannot be read.
-pub async fn index(app: &App, only_ready: bool) -> Result<Vec<ModelIndex>, Error> {
+pub(super) async fn index(app: &App, only_ready: bool) -> Result<Vec<ModelIndex>, Error> {
     let registry = Arc::clone(&app.pipeline()?.models);
     let entry = |key: &Key, state: &str, reason: &str| ModelIndex {
         name: key.name.clone(),
@@ -43,7 +43,7 @@ pub async fn index(app: &App, only_ready: bool) -> Result<Vec<ModelIndex>, Error
 
 /// # Errors
 /// As [`Registry::load`](crate::serve::models::Registry::load), and `malformed_request` for parameters, which there are none of.
-pub async fn load<'a>(
+pub(super) async fn load<'a>(
     app: &App,
     model: &str,
     parameters: impl IntoIterator<Item = &'a str>,
@@ -59,7 +59,7 @@ pub async fn load<'a>(
 
 /// # Errors
 /// As [`Registry::unload`](crate::serve::models::Registry::unload), and `malformed_request` for unknown parameters.
-pub async fn unload<'a>(
+pub(super) async fn unload<'a>(
     app: &App,
     model: &str,
     parameters: impl IntoIterator<Item = &'a str>,
@@ -76,7 +76,7 @@ pub async fn unload<'a>(
 
 /// # Errors
 /// `malformed_request`, when a repository is named.
-pub fn check_name(repository: &str) -> Result<(), Error> {
+pub(super) fn check_name(repository: &str) -> Result<(), Error> {
     if repository.is_empty() {
         return Ok(());
     }

@@ -59,7 +59,7 @@ struct LoadBody {
     parameters: BTreeMap<String, IgnoredAny>,
 }
 
-pub fn router() -> Router<Arc<App>> {
+pub(super) fn router() -> Router<Arc<App>> {
     let mut router = Router::new()
         .route("/v2", get(async || Json(model::server())))
         .route("/v2/", get(async || Json(model::server())))

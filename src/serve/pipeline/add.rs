@@ -8,9 +8,6 @@ use super::decode::{Decoded, TileInput};
 use super::encode::Asking;
 use super::plan::Counts;
 use super::{Admitted, Pipeline, Work};
-use crate::method::Style;
-use crate::method::color::ChannelStats;
-use crate::method::exemplar::{self, ENOUGH_TISSUE};
 use crate::serve::admission::Permit;
 use crate::serve::batch::{Priority, TileEncoding};
 use crate::serve::cpu;
@@ -18,6 +15,9 @@ use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
 use crate::serve::styles::MAX_ADDED_STYLES;
 use crate::serve::trace;
+use restain_method::Style;
+use restain_method::color::ChannelStats;
+use restain_method::exemplar::{self, ENOUGH_TISSUE};
 
 /// Styles taken when a request does not say how many.
 const DEFAULT_STYLES: u64 = 16;

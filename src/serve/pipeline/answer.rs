@@ -10,14 +10,14 @@ use utoipa::ToSchema;
 
 use super::plan::Output;
 use super::request::Method;
-use crate::codec::TileKey;
-use crate::method::PixelOrder;
-use crate::method::geometry::Geometry;
-use crate::method::normalise::Normalisation;
 use crate::serve::admission::Permit;
 use crate::serve::batch::TileEncoding;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
+use restain_bundle::codec::TileKey;
+use restain_method::PixelOrder;
+use restain_method::geometry::Geometry;
+use restain_method::normalise::Normalisation;
 
 /// The variants of every tile, in the order of the request.
 pub struct Answer {

@@ -7,7 +7,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use super::plan::{Counts, Plan};
 use super::request::{Placement, Share};
 use super::source::{Part, PartFrom, Source};
-use crate::codec::TileKey;
+use restain_bundle::codec::TileKey;
 
 /// The style of one variant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ fn below(generator: &mut ChaCha8Rng, bound: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::RgbImage;
+    use restain_bundle::codec::RgbImage;
 
     fn key(value: u8) -> TileKey {
         TileKey::of(&RgbImage { width: 1, height: 1, pixels: vec![value; 3] })

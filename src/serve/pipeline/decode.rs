@@ -4,10 +4,10 @@ use bytes::Bytes;
 use half::f16;
 use rayon::prelude::*;
 
-use crate::codec::{self, DecodeError, Limits, RgbImage, TileKey};
-use crate::method::Geometry;
-use crate::method::geometry::CHANNELS;
 use crate::serve::error::{Error, ErrorKind};
+use restain_bundle::codec::{self, DecodeError, Limits, RgbImage, TileKey};
+use restain_method::Geometry;
+use restain_method::geometry::CHANNELS;
 
 /// One tile as it came.
 pub enum TileInput {
@@ -20,13 +20,13 @@ pub enum TileInput {
 }
 
 /// A tile, as far as it is here.
-pub struct Decoded {
+pub(super) struct Decoded {
     pub key: TileKey,
     /// Nothing when only the key came.
     pub pixels: Option<TilePixels>,
 }
 
-pub struct TilePixels {
+pub(super) struct TilePixels {
     pub width: usize,
     pub height: usize,
     /// `[height, width, 3] u8`
@@ -36,7 +36,7 @@ pub struct TilePixels {
 }
 
 /// What the headers say: enough to refuse and to account, before a pixel is decoded. Of a key they say nothing.
-pub struct Sizes {
+pub(super) struct Sizes {
     tiles: Vec<Option<(usize, usize)>>,
     references: Vec<Option<(usize, usize)>>,
 }
@@ -44,7 +44,7 @@ pub struct Sizes {
 impl Sizes {
     /// # Errors
     /// The first picture that is none, or is too large, with its index.
-    pub fn probe(
+    pub(super) fn probe(
         tiles: &[TileInput],
         references: &[TileInput],
         limits: &Limits,
@@ -57,7 +57,7 @@ impl Sizes {
 
     /// # Errors
     /// The first tile that is not `side` pixels square.
-    pub fn check(&self, side: usize) -> Result<(), Error> {
+    pub(super) fn check(&self, side: usize) -> Result<(), Error> {
         for (list, sizes) in [("tile", &self.tiles), ("reference", &self.references)] {
             for (index, size) in sizes.iter().enumerate() {
                 check_size(list, index, size.unwrap_or((side, side)), side)?;
@@ -68,7 +68,7 @@ impl Sizes {
 
     /// Memory for the pixels and the latents, and for `variants` of each tile. A key is taken for a tile of the model's
     /// size; what it is beyond that is accounted for once it is known.
-    pub fn bytes(&self, geometry: &Geometry, encodes: bool, variants: usize) -> u64 {
+    pub(super) fn bytes(&self, geometry: &Geometry, encodes: bool, variants: usize) -> u64 {
         let side = geometry.image_size();
         let pixels = |size: &Option<(usize, usize)>| picture_bytes(size.unwrap_or((side, side)));
         let all = self.tiles.iter().chain(&self.references);
@@ -85,18 +85,18 @@ impl Sizes {
 }
 
 /// Bytes of a picture's pixels.
-pub fn picture_bytes((width, height): (usize, usize)) -> u64 {
+pub(super) fn picture_bytes((width, height): (usize, usize)) -> u64 {
     (width * height * CHANNELS) as u64
 }
 
 /// A variant is held as pixels and then as the bytes of a picture, which for noise are as many.
-pub fn answer_bytes(picture: u64, variants: usize) -> u64 {
+pub(super) fn answer_bytes(picture: u64, variants: usize) -> u64 {
     2 * picture * variants as u64
 }
 
 /// # Errors
 /// `tile_size`, when the size is not `side` × `side`.
-pub fn check_size(
+pub(super) fn check_size(
     list: &'static str,
     index: usize,
     (width, height): (usize, usize),
@@ -131,7 +131,7 @@ fn probe_all(
 ///
 /// # Errors
 /// The first picture that cannot be decoded, with its index.
-pub fn all(
+pub(super) fn all(
     list: &'static str,
     inputs: Vec<TileInput>,
     side: Option<usize>,

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 
 use super::decode::{self, Decoded};
-use crate::codec::TileKey;
 use crate::serve::admission::{Permit, advised};
 use crate::serve::batch::{BatchError, EncodeRequest, Priority, TileEncoding, WantedTile};
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
 use crate::serve::trace;
+use restain_bundle::codec::TileKey;
 
 /// How the encoder is asked.
-pub struct Asking {
+pub(super) struct Asking {
     pub deadline: Instant,
     pub priority: Priority,
     pub permit: Arc<Permit>,
@@ -23,7 +23,7 @@ pub struct Asking {
 }
 
 /// The encodings of a request, its tiles and then its references, and what they waited for.
-pub struct EncodedTiles {
+pub(super) struct EncodedTiles {
     pub tiles: Vec<Arc<TileEncoding>>,
     pub references: Vec<Arc<TileEncoding>>,
     pub queue: Duration,
@@ -35,7 +35,7 @@ pub struct EncodedTiles {
 ///
 /// # Errors
 /// `tile_not_held` with the places of the keys that are not, among the keys of the request.
-pub async fn encode(
+pub(super) async fn encode(
     model: &Model,
     tiles: &[Decoded],
     references: &[Decoded],

@@ -14,18 +14,17 @@ use super::decode::{Decoded, TilePixels};
 use super::plan::{Counts, Plan};
 use super::request::Method;
 use super::source::{Part, Source};
-use crate::bundle::StyleEntry;
-use crate::codec::{RgbImage, TileKey, resize};
-use crate::method;
-use crate::method::color::{ChannelStats, color_match, hed_jitter};
-use crate::method::synth::Scratch;
 use crate::serve::batch::TileEncoding;
+use restain_bundle::StyleEntry;
+use restain_bundle::codec::{RgbImage, TileKey, resize};
+use restain_method::color::{ChannelStats, color_match, hed_jitter};
+use restain_method::synth::Scratch;
 
 /// HED-light of Tellez et al. at strength 1.
 const HED_SIGMA: f32 = 0.05;
 
 /// A tile, with what its variants are made from.
-pub struct Prepared {
+pub(super) struct Prepared {
     pub key: TileKey,
     pub width: usize,
     pub height: usize,
@@ -40,7 +39,11 @@ pub struct Prepared {
 impl Prepared {
     /// Puts tiles and their encodings together; without encodings the method works on pixels. `keep` keeps the pixels
     /// all the same.
-    pub fn all(tiles: Vec<Decoded>, encodings: Vec<Arc<TileEncoding>>, keep: bool) -> Vec<Self> {
+    pub(super) fn all(
+        tiles: Vec<Decoded>,
+        encodings: Vec<Arc<TileEncoding>>,
+        keep: bool,
+    ) -> Vec<Self> {
         let mut encodings = encodings.into_iter();
         let mut prepare = |tile: Decoded| {
             let encoding = encodings.next();
@@ -66,14 +69,14 @@ impl Prepared {
 }
 
 /// Everything that the variants of a request are made from.
-pub struct Materials {
+pub(super) struct Materials {
     pub plan: Plan,
     pub tiles: Vec<Prepared>,
     pub references: Vec<Prepared>,
 }
 
 /// Buffers of one thread.
-pub struct Workspace {
+pub(super) struct Workspace {
     scratch: Scratch,
     /// `[h]`: a style, widened.
     style: Vec<f32>,
@@ -84,7 +87,7 @@ pub struct Workspace {
 }
 
 impl Materials {
-    pub fn workspace(&self) -> Workspace {
+    pub(super) fn workspace(&self) -> Workspace {
         let synthesiser = &self.plan.model.synthesiser;
         let geometry = synthesiser.geometry();
         let mixes = self.plan.strength < 1.0;
@@ -98,7 +101,7 @@ impl Materials {
 
     /// Writes the variants of the `tile`-th tile from the `first` on, one to each of `outs`, `[height, width, 3] u8` of that
     /// tile.
-    pub fn make(
+    pub(super) fn make(
         &self,
         tile: usize,
         first: usize,
@@ -202,7 +205,7 @@ impl Materials {
             Choice::Blend(ref styles) => {
                 let weighted: Vec<_> =
                     self.weighted(styles).map(|(weight, style)| (weight, &style.style)).collect();
-                let blended = method::Style::blend(&weighted)
+                let blended = restain_method::Style::blend(&weighted)
                     .expect("the plan checked the weights, and one model's styles are as long");
                 wide.copy_from_slice(&blended.0);
                 Style::One(wide)

@@ -37,7 +37,7 @@ use super::error::{Error, ErrorKind};
 use super::metrics::Metrics;
 use super::models::{Model, Phases, Registry};
 use super::trace;
-use crate::codec;
+use restain_bundle::codec;
 
 /// What one request may ask for.
 #[derive(Clone, Copy)]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::request::{AugmentRequest, Method, Placement, Share};
 use super::source::{Source, source};
-use crate::codec::ImageFormat;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
 use crate::serve::styles::Offer;
+use restain_bundle::codec::ImageFormat;
 
 /// The largest number that JSON carries exactly, everywhere.
 pub const MAX_SEED: u64 = (1 << 53) - 1;

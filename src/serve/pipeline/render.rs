@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::answer::{Answer, AnsweredTile, MadeVariant};
-use crate::codec::{self, EncodeError, ImageFormat, RgbImage};
+use restain_bundle::codec::{self, EncodeError, ImageFormat, RgbImage};
 
 /// Every variant as a picture, `[tile][variant]`.
 ///

@@ -7,8 +7,8 @@ mod whole;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::codec::ImageFormat;
 pub use crate::serve::batch::Priority;
+use restain_bundle::codec::ImageFormat;
 pub use whole::whole;
 
 /// What is wanted of the tiles. Every field may be left out; unknown ones are refused.

@@ -41,7 +41,11 @@ pub enum PartFrom {
 
 /// # Errors
 /// The first thing that the request says of styles and cannot be done.
-pub fn source(bank: &Offer, request: &AugmentRequest, counts: Counts) -> Result<Source, Error> {
+pub(super) fn source(
+    bank: &Offer,
+    request: &AugmentRequest,
+    counts: Counts,
+) -> Result<Source, Error> {
     let style = &request.style;
     if style.from == StyleSource::Bank {
         // Read even when the method takes no style, so that a name that is wrong is always told.
@@ -180,9 +184,9 @@ fn blend(bank: &Offer, style: &StyleRequest, parts: &[BlendPart]) -> Result<Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::StyleBank;
-    use crate::method::Style;
-    use crate::method::color::ChannelStats;
+    use restain_bundle::StyleBank;
+    use restain_method::Style;
+    use restain_method::color::ChannelStats;
 
     fn bank() -> Offer {
         let mut bank = StyleBank::default();

@@ -32,7 +32,7 @@ const QUIET: &[&str] = &[
 const CALLS: &[&str] = include!(concat!(env!("OUT_DIR"), "/calls.rs"));
 
 /// `stream`: whether it may have many messages.
-pub async fn around(app: Arc<App>, stream: bool, request: Request, next: Next) -> Response {
+pub(super) async fn around(app: Arc<App>, stream: bool, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let (mut head, body) = request.into_parts();
     let path = head.uri.path().to_owned();

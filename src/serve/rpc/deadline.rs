@@ -6,7 +6,7 @@ use tonic::metadata::MetadataMap;
 
 /// The shorter of what the message says and what the call's head says; nothing when neither does. A head that cannot be
 /// read counts as none, as the protocol asks.
-pub fn timeout_ms(metadata: &MetadataMap, asked: Option<u64>) -> Option<u64> {
+pub(crate) fn timeout_ms(metadata: &MetadataMap, asked: Option<u64>) -> Option<u64> {
     let of_call =
         metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse);
     // Rounded up: a deadline below a millisecond is not none at all, which would be refused as such.

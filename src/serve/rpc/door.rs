@@ -15,7 +15,7 @@ use crate::serve::app::App;
 
 /// Whose key a call came with, for the log; an extension of its response.
 #[derive(Clone)]
-pub struct KeyName(pub Arc<str>);
+pub(super) struct KeyName(pub Arc<str>);
 
 /// What a call is for. `None` is open: whether the server is well.
 fn scope(path: &str) -> Option<Scope> {
@@ -30,7 +30,11 @@ fn scope(path: &str) -> Option<Scope> {
     }
 }
 
-pub async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+pub(super) async fn guard(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let Some(scope) = scope(request.uri().path()) else { return next.run(request).await };
     let authorization = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
     let pass = match app.access.judge(authorization, scope).pass {

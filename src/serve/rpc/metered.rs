@@ -31,17 +31,17 @@ const AGAIN: Duration = Duration::from_millis(20);
 /// What was lent for the messages of a call that nobody has taken yet, in their order. A handler finds it among the
 /// extensions of its request.
 #[derive(Clone, Default)]
-pub struct Messages(Arc<Mutex<VecDeque<Message>>>);
+pub(crate) struct Messages(Arc<Mutex<VecDeque<Message>>>);
 
 /// One message: the share of the house that its bytes have, and when the first of them came.
-pub struct Message {
+pub(crate) struct Message {
     pub permit: Arc<Permit>,
     pub received: Instant,
 }
 
 impl Messages {
     /// Those of a call.
-    pub fn of<T>(request: &Request<T>) -> Self {
+    pub(crate) fn of<T>(request: &Request<T>) -> Self {
         request
             .extensions()
             .get()
@@ -53,7 +53,7 @@ impl Messages {
     ///
     /// # Panics
     /// When more messages are taken than were given.
-    pub fn take(&self) -> Message {
+    pub(crate) fn take(&self) -> Message {
         self.lock().pop_front().expect("a message is handed on only after its memory was lent")
     }
 
@@ -62,7 +62,7 @@ impl Messages {
     }
 }
 
-pub struct Metered {
+pub(super) struct Metered {
     body: Body,
     app: Arc<App>,
     /// Whether many messages may come, and wait for memory.
@@ -82,7 +82,7 @@ pub struct Metered {
 
 impl Metered {
     /// The clock of the first message runs from now on.
-    pub fn new(body: Body, app: Arc<App>, stream: bool, messages: Messages) -> Self {
+    pub(super) fn new(body: Body, app: Arc<App>, stream: bool, messages: Messages) -> Self {
         let (rest, prefix) = (Bytes::new(), Vec::with_capacity(PREFIX));
         let mut metered = Self {
             body,

@@ -21,12 +21,12 @@ use tonic_health::ServingStatus;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 
-pub use deadline::timeout_ms;
-pub use metered::{Message, Messages};
-pub use paced::Held;
-pub use status::status;
-pub use stream::{Calls, answers};
-pub use tail::Tail;
+pub(super) use deadline::timeout_ms;
+pub(super) use metered::{Message, Messages};
+pub(super) use paced::Held;
+pub(super) use status::status;
+pub(super) use stream::{Calls, answers};
+pub(super) use tail::Tail;
 
 use super::app::App;
 use super::lifecycle::Stage;
@@ -46,7 +46,7 @@ pub struct Services {
 }
 
 /// A router of `services`, health and reflection. The task that tells health ends with the server.
-pub fn router(app: Arc<App>, services: Services) -> Router {
+pub(super) fn router(app: Arc<App>, services: Services) -> Router {
     let Services { routes, names, streams } = services;
     let (mut health, service) = tonic_health::server::health_reporter();
     // Held weakly: the task must not keep alive what it waits for the end of.

@@ -24,29 +24,29 @@ const PIECE: usize = 256 << 10;
 /// The permits that an answer needs until it is sent. A handler puts it among the extensions of its response; a stream
 /// puts in those of the answer under way.
 #[derive(Clone, Default)]
-pub struct Held(Arc<Mutex<Vec<Arc<Permit>>>>);
+pub(crate) struct Held(Arc<Mutex<Vec<Arc<Permit>>>>);
 
 impl Held {
-    pub fn new(permits: Vec<Arc<Permit>>) -> Self {
+    pub(crate) fn new(permits: Vec<Arc<Permit>>) -> Self {
         Self(Arc::new(Mutex::new(permits)))
     }
 
     /// The answer `message`, which needs them.
-    pub fn with<T>(self, message: T) -> Response<T> {
+    pub(crate) fn with<T>(self, message: T) -> Response<T> {
         let mut response = Response::new(message);
         response.extensions_mut().insert(self);
         response
     }
 
     /// The same, with the fields of `message` that were left out of it.
-    pub fn with_tail<T>(self, message: T, tail: Tail) -> Response<T> {
+    pub(crate) fn with_tail<T>(self, message: T, tail: Tail) -> Response<T> {
         let mut response = self.with(message);
         response.extensions_mut().insert(tail);
         response
     }
 
     /// Holds what `next` holds, and no longer what was held before.
-    pub fn take_over(&self, next: Self) {
+    pub(crate) fn take_over(&self, next: Self) {
         let permits = std::mem::take(&mut *next.lock());
         *self.lock() = permits;
     }
@@ -56,7 +56,7 @@ impl Held {
     }
 }
 
-pub struct Paced {
+pub(super) struct Paced {
     answer: Arc<Mutex<Answer>>,
     timeout: Duration,
     watch: Option<JoinHandle<()>>,
@@ -81,7 +81,7 @@ struct Answer {
 }
 
 impl Paced {
-    pub fn new(
+    pub(super) fn new(
         body: Body,
         tail: Tail,
         kept: (Held, Option<Guest>, Call),

@@ -14,7 +14,7 @@ use crate::serve::error::Error;
 const DOMAIN: &str = "restain";
 
 /// With an ErrorInfo (reason: the code; metadata: list, index, indices) and, where it helps to come back, a RetryInfo.
-pub fn status(error: Error) -> Status {
+pub(crate) fn status(error: Error) -> Status {
     let row = error.kind.row();
     let mut metadata = HashMap::new();
     if let Some(fault) = error.at {
@@ -34,7 +34,7 @@ pub fn status(error: Error) -> Status {
 }
 
 /// What a panic becomes.
-pub fn from_panic(_: Box<dyn Any + Send>) -> Response {
+pub(super) fn from_panic(_: Box<dyn Any + Send>) -> Response {
     status(Error::panicked()).into_http()
 }
 

@@ -31,7 +31,7 @@ const IN_WORK: usize = 16;
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// The requests of a call, and what goes with them.
-pub struct Calls<Asked> {
+pub(crate) struct Calls<Asked> {
     pub app: Arc<App>,
     pub requests: Streaming<Asked>,
     pub messages: Messages,
@@ -43,7 +43,7 @@ pub struct Calls<Asked> {
 
 /// The answers, each with what it holds until it is sent. `InWork` says in which order: `FuturesOrdered` in that of the
 /// requests, `FuturesUnordered` as they are ready.
-pub fn answers<Asked, Answer, Work, InWork>(
+pub(crate) fn answers<Asked, Answer, Work, InWork>(
     calls: Calls<Asked>,
     work: impl Fn(Asked, Message) -> Work + Send + 'static,
 ) -> impl Stream<Item = Result<Answer, Status>>

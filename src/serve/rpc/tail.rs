@@ -16,11 +16,11 @@ const LENGTH_DELIMITED: u64 = 2;
 /// Fields of bytes by their numbers, in the order they are sent. A handler puts it among the extensions of its response,
 /// of which there is one message.
 #[derive(Clone, Debug, Default)]
-pub struct Tail(VecDeque<Bytes>);
+pub(crate) struct Tail(VecDeque<Bytes>);
 
 impl Tail {
     #[must_use]
-    pub fn field(mut self, number: u32, bytes: Bytes) -> Self {
+    pub(crate) fn field(mut self, number: u32, bytes: Bytes) -> Self {
         let mut head = Vec::new();
         varint(u64::from(number) << 3 | LENGTH_DELIMITED, &mut head);
         varint(bytes.len() as u64, &mut head);
@@ -32,7 +32,7 @@ impl Tail {
     ///
     /// # Errors
     /// When the whole is longer than a message can say.
-    pub fn announce(&self, first: Bytes) -> Result<Bytes, &'static str> {
+    pub(crate) fn announce(&self, first: Bytes) -> Result<Bytes, &'static str> {
         let (Some(&[flag, a, b, c, d]), false) = (first.first_chunk::<PREFIX>(), self.0.is_empty())
         else {
             return Ok(first);
@@ -46,7 +46,7 @@ impl Tail {
     }
 
     /// The next piece behind the message.
-    pub fn next(&mut self) -> Option<Bytes> {
+    pub(crate) fn next(&mut self) -> Option<Bytes> {
         std::iter::from_fn(|| self.0.pop_front()).find(|piece| !piece.is_empty())
     }
 }

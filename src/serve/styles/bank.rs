@@ -7,10 +7,10 @@ use utoipa::ToSchema;
 
 use super::MAX_ADDED_DOMAINS;
 use super::store::{Added, only};
-use crate::bundle::{StyleBank, StyleEntry, is_plain_name};
-use crate::method::Style;
-use crate::method::color::ChannelStats;
 use crate::serve::error::{Error, ErrorKind};
+use restain_bundle::{StyleBank, StyleEntry, is_plain_name};
+use restain_method::Style;
+use restain_method::color::ChannelStats;
 
 /// The styles of one model.
 pub struct Bank {

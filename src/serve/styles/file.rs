@@ -7,13 +7,13 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::bundle::StyleBank;
+use restain_bundle::StyleBank;
 
 /// Begins the name of a file that is being written.
 const UNFINISHED: &str = ".unfinished-";
 
 /// Makes the directory, and clears it of what a crash left half written.
-pub fn prepare(dir: &Path) -> io::Result<()> {
+pub(super) fn prepare(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -26,7 +26,7 @@ pub fn prepare(dir: &Path) -> io::Result<()> {
 
 /// What the file holds; nothing when there is none. A file that cannot be read is set aside, so that neither is the
 /// server stopped by it nor is it written over.
-pub fn read(path: &Path, half: usize) -> StyleBank {
+pub(super) fn read(path: &Path, half: usize) -> StyleBank {
     let damaged: Box<dyn std::error::Error> = match fs::read(path) {
         Ok(bytes) => match StyleBank::from_bytes(&bytes, half) {
             Ok(bank) => return bank,
@@ -45,7 +45,7 @@ pub fn read(path: &Path, half: usize) -> StyleBank {
 }
 
 /// Replaces the file; when this returns, it is on the disk.
-pub fn write(path: &Path, bank: &StyleBank, half: usize) -> io::Result<()> {
+pub(super) fn write(path: &Path, bank: &StyleBank, half: usize) -> io::Result<()> {
     let dir = path.parent().expect("the file lies in the state directory");
     let bytes = bank.to_bytes(half).map_err(io::Error::other)?;
     let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(dir)?;
@@ -69,8 +69,8 @@ fn sync(dir: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::method::Style;
-    use crate::method::color::ChannelStats;
+    use restain_method::Style;
+    use restain_method::color::ChannelStats;
 
     #[test]
     fn what_is_written_is_read_and_what_is_damaged_is_set_aside() {

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use arc_swap::ArcSwap;
 
 use super::{Bank, file};
-use crate::bundle::StyleBank;
 use crate::serve::error::{Error, ErrorKind};
+use restain_bundle::StyleBank;
 
 /// Where the files of the style bank lie within the state directory.
 const STYLES: &str = "styles";

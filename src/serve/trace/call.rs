@@ -17,7 +17,7 @@ use super::Traces;
 const MAX_PATH: usize = 256;
 
 /// Until dropped, or until the last part of the request that still runs is done.
-pub struct Call {
+pub(crate) struct Call {
     /// What its lines of the log stand under.
     log: tracing::Span,
     /// Nothing when it is not traced.
@@ -25,7 +25,7 @@ pub struct Call {
 }
 
 /// What comes over HTTP.
-pub struct HttpCall<'a> {
+pub(crate) struct HttpCall<'a> {
     /// `http` or `https`.
     pub scheme: &'static str,
     pub method: &'a str,
@@ -36,12 +36,12 @@ pub struct HttpCall<'a> {
 
 impl Call {
     /// A request that leaves no trace: a probe's, or a scraper's.
-    pub fn untraced(id: &str) -> Self {
+    pub(crate) fn untraced(id: &str) -> Self {
         Self::with(id, None)
     }
 
     /// `caller`: the head, if its trace is to be gone on with.
-    pub fn http(
+    pub(crate) fn http(
         traces: Option<&Traces>,
         caller: Option<&HeaderMap>,
         id: &str,
@@ -65,7 +65,12 @@ impl Call {
     }
 
     /// A call of gRPC; `path` is `/package.Service/Method`.
-    pub fn grpc(traces: Option<&Traces>, caller: Option<&HeaderMap>, id: &str, path: &str) -> Self {
+    pub(crate) fn grpc(
+        traces: Option<&Traces>,
+        caller: Option<&HeaderMap>,
+        id: &str,
+        path: &str,
+    ) -> Self {
         let Some(traces) = traces else { return Self::untraced(id) };
         let name = path.trim_start_matches('/');
         let (service, method) = name.split_once('/').unwrap_or((name, ""));
@@ -99,7 +104,7 @@ impl Call {
     }
 
     /// Does the work of the request.
-    pub async fn around<T>(&self, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn around<T>(&self, work: impl Future<Output = T>) -> T {
         match &self.context {
             Some(context) => work.with_context(context.clone()).instrument(self.log.clone()).await,
             None => work.instrument(self.log.clone()).await,
@@ -107,12 +112,12 @@ impl Call {
     }
 
     /// Logs under the request.
-    pub fn log(&self, line: impl FnOnce()) {
+    pub(crate) fn log(&self, line: impl FnOnce()) {
         self.log.in_scope(line);
     }
 
     /// By the conventions, what the caller did wrong is no error of the server's.
-    pub fn http_answered(&self, status: StatusCode) {
+    pub(crate) fn http_answered(&self, status: StatusCode) {
         let Some(context) = &self.context else { return };
         let span = context.span();
         span.set_attribute(KeyValue::new("http.response.status_code", i64::from(status.as_u16())));
@@ -123,7 +128,7 @@ impl Call {
     }
 
     /// `name` is the code's.
-    pub fn grpc_answered(&self, code: Code, name: &'static str) {
+    pub(crate) fn grpc_answered(&self, code: Code, name: &'static str) {
         let Some(context) = &self.context else { return };
         let span = context.span();
         span.set_attribute(KeyValue::new("rpc.grpc.status_code", i64::from(code as i32)));

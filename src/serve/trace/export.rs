@@ -33,7 +33,7 @@ const MAX_ANSWER: usize = 64 << 10;
 
 /// Called by a thread of the SDK's own, one batch after the other; the sending is the runtime's.
 #[derive(Debug)]
-pub struct Exporter {
+pub(super) struct Exporter {
     collector: Collector,
     runtime: Handle,
     resource: ResourceAttributesWithSchema,
@@ -59,7 +59,7 @@ enum SendError {
 
 impl Exporter {
     /// Within a runtime.
-    pub fn to(collector: Collector) -> Self {
+    pub(super) fn to(collector: Collector) -> Self {
         Self {
             collector,
             runtime: Handle::current(),

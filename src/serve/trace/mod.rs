@@ -24,8 +24,8 @@ use opentelemetry_sdk::trace::{
 };
 use tracing::Instrument;
 
-pub use call::{Call, HttpCall};
-pub use collector::Collector;
+pub(super) use call::{Call, HttpCall};
+pub(super) use collector::Collector;
 
 use super::error::Error;
 use export::Exporter;
@@ -89,7 +89,7 @@ impl Traces {
 ///
 /// # Errors
 /// Those of the work.
-pub async fn stage<T>(
+pub(super) async fn stage<T>(
     name: &'static str,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
@@ -115,7 +115,7 @@ impl Drop for Part {
 }
 
 /// Says more of the part under way.
-pub fn note(name: &'static str, value: impl Into<Value>) {
+pub(super) fn note(name: &'static str, value: impl Into<Value>) {
     Context::map_current(|now| {
         if now.has_active_span() {
             now.span().set_attribute(KeyValue::new(name, value));
@@ -124,14 +124,14 @@ pub fn note(name: &'static str, value: impl Into<Value>) {
 }
 
 /// The part under way waited, and does so no longer.
-pub fn waited(since: Instant, waited: Duration) {
+pub(super) fn waited(since: Instant, waited: Duration) {
     let Some((around, tracer)) = current() else { return };
     let span = SpanBuilder::from_name("queue").with_start_time(wall(since));
     span.start_with_context(&tracer, &around).end_with_timestamp(wall(since + waited));
 }
 
 /// The part under way was done in these runs.
-pub fn done_in(runs: Vec<RunSpan>) {
+pub(super) fn done_in(runs: Vec<RunSpan>) {
     let Some((around, _)) = current() else { return };
     let mut seen = Vec::new();
     for RunSpan(run) in runs {
@@ -143,17 +143,17 @@ pub fn done_in(runs: Vec<RunSpan>) {
 }
 
 /// A task of its own that belongs to the request under way, in its trace and in the log.
-pub fn within<Work: Future>(work: Work) -> impl Future<Output = Work::Output> {
+pub(super) fn within<Work: Future>(work: Work) -> impl Future<Output = Work::Output> {
     work.with_context(Context::current()).instrument(tracing::Span::current())
 }
 
 /// The part of a request that waits for others to do its work, kept beside that work.
 #[derive(Clone, Debug)]
-pub struct Asker(Context);
+pub(super) struct Asker(Context);
 
 impl Asker {
     /// The part under way; nothing when it is not traced.
-    pub fn now() -> Option<Self> {
+    pub(super) fn now() -> Option<Self> {
         current().map(|(now, _)| Self(now))
     }
 }
@@ -163,7 +163,7 @@ impl Asker {
 pub struct RunSpan(SpanContext);
 
 /// One run of an encoder.
-pub struct Run {
+pub(super) struct Run {
     pub started: Instant,
     pub took: Duration,
     pub tiles: usize,
@@ -175,7 +175,7 @@ pub struct Run {
 impl Run {
     /// A span of the run, which says by links whom it was for. It belongs to the trace of the first of them: a trace of its
     /// own would be kept or not by chance, whatever becomes of theirs.
-    pub fn told<'a>(&self, askers: impl Iterator<Item = &'a Asker>) -> Option<RunSpan> {
+    pub(super) fn told<'a>(&self, askers: impl Iterator<Item = &'a Asker>) -> Option<RunSpan> {
         let mut all: Vec<&Context> = Vec::new();
         for Asker(asker) in askers {
             if !all.iter().any(|seen| seen.span().span_context() == asker.span().span_context()) {

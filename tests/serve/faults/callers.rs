@@ -1,5 +1,7 @@
 //! Callers who leave in the middle: of what they send, of what they are told, with or without a goodbye.
 
+#![expect(unsafe_code, reason = "a socket option")]
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsRawFd;

@@ -1,5 +1,7 @@
 //! Very many connections, and very few file descriptors.
 
+#![expect(unsafe_code, reason = "limits of a process")]
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;

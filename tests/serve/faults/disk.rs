@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::still_serves;
 use crate::harness::{Server, install, png, tile};
 
-pub fn add(server: &Server, domain: &str) -> Option<u16> {
+pub(super) fn add(server: &Server, domain: &str) -> Option<u16> {
     let form =
         Form::new().text("domain", domain.to_owned()).part("tile", Part::bytes(png(&tile(7))));
     Some(
@@ -20,7 +20,7 @@ pub fn add(server: &Server, domain: &str) -> Option<u16> {
 }
 
 /// Domains that were added, in the order of their names.
-pub fn added(server: &Server) -> Vec<String> {
+pub(super) fn added(server: &Server) -> Vec<String> {
     let styles: Value = server.get("/v1/styles").json().unwrap();
     let domains = styles["domains"].as_array().unwrap().iter();
     domains

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::Instant;
 
-use restain::codec::{RgbImage, TileKey};
+use restain_bundle::codec::{RgbImage, TileKey};
 use serde_json::json;
 
 use super::disk::{add, added};

@@ -16,7 +16,7 @@ use crate::serve::error::{Error, ErrorKind, Fault};
 const METHOD_NOT_ALLOWED: &str = "MethodNotAllowed";
 
 /// Adds to each operation the errors it can give.
-pub struct Errors;
+pub(super) struct Errors;
 
 impl Modify for Errors {
     fn modify(&self, openapi: &mut OpenApi) {

@@ -11,7 +11,7 @@ use utoipa::openapi::{Content, OpenApi, RefOr};
 
 use super::super::accept::{JSON, SAFETENSORS};
 use super::operations;
-use crate::codec::TileKey;
+use restain_bundle::codec::TileKey;
 
 /// Two PNGs of 8×8 pixels, pink and purple.
 const TILE: &str = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAALklEQVR42mO8Nu0IAwPDu1ef4KSKjgwDAwMTAw7AgqkWwiakA1ktIR2Yagm4CgDz9CBGPwWkeAAAAABJRU5ErkJggg==";
@@ -22,7 +22,7 @@ const DIGEST: &str = "5f0c3a1f4f7a3f1c2f4f0a8e6f7d8c9b0a1b2c3d4e5f60718293a4b5c6
 /// Where an example stands: the operation, the status of an answer or nothing for the request, the media type.
 type Place = (&'static str, Option<u16>, &'static str);
 
-pub struct Examples;
+pub(super) struct Examples;
 
 impl Modify for Examples {
     fn modify(&self, openapi: &mut OpenApi) {
@@ -81,8 +81,8 @@ fn file(summary: &str, path: &str) -> ExampleBuilder {
 fn key_of(tile: &str) -> String {
     use base64::Engine;
     let bytes = base64::prelude::BASE64_STANDARD.decode(tile).expect("it is base64");
-    let limits = crate::codec::Limits { max_pixels: 64 };
-    TileKey::of(&crate::codec::decode(&bytes, &limits).expect("it is a PNG")).to_string()
+    let limits = restain_bundle::codec::Limits { max_pixels: 64 };
+    TileKey::of(&restain_bundle::codec::decode(&bytes, &limits).expect("it is a PNG")).to_string()
 }
 
 fn requests() -> Vec<(Place, &'static str, ExampleBuilder)> {

@@ -15,7 +15,7 @@ const PARTS: [(&str, &str); 4] = [
     ("key", "text/plain"),
 ];
 
-pub struct Forms;
+pub(super) struct Forms;
 
 impl Modify for Forms {
     fn modify(&self, openapi: &mut OpenApi) {

@@ -13,7 +13,7 @@ const TIMINGS: &str = "queue;dur=0.021, encode;dur=31.402, synthesise;dur=0.388,
 const PROVENANCE: &str = r#"{"model":"demo","version":"1","bundle":"5f0c…","seed":7,"method":"vit","tile_key":"9b1d…","index":0,"style":"centre_2/3","domain":"centre_2"}"#;
 
 /// Adds them: once to the components, and to each operation where they are told.
-pub struct Heads;
+pub(super) struct Heads;
 
 impl Modify for Heads {
     fn modify(&self, openapi: &mut OpenApi) {

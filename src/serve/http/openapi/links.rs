@@ -15,7 +15,7 @@ const LINKS: [(&str, &str, &str, &str, &str, &str); 5] = [
     ("load_model", "200", "unload", "unload_model", "name", "$response.body#/name"),
 ];
 
-pub struct Links;
+pub(super) struct Links;
 
 impl Modify for Links {
     fn modify(&self, openapi: &mut OpenApi) {

@@ -11,7 +11,7 @@ use super::operations;
 const KEY: &str = "key";
 
 /// Adds the scheme, and to each operation whether it is behind it.
-pub struct Locks;
+pub(super) struct Locks;
 
 impl Modify for Locks {
     fn modify(&self, openapi: &mut OpenApi) {
@@ -30,7 +30,7 @@ impl Modify for Locks {
 }
 
 /// Whether an operation is behind a key, when the server has keys.
-pub fn needs_key(method: &str, path: &str) -> bool {
+pub(super) fn needs_key(method: &str, path: &str) -> bool {
     let method =
         Method::from_bytes(method.to_uppercase().as_bytes()).expect("the methods of operations");
     door::scope(&method, path).is_some()

@@ -23,7 +23,7 @@ use super::{add_body, augment, encode, health, models, problem, styles};
 use crate::serve::pipeline::answer::{EncoderAbout, Provenance};
 
 /// The files that examples name, as they lie in the repository and under the same path on the server.
-pub const FILES: [(&str, &str, &[u8]); 3] = [
+pub(super) const FILES: [(&str, &str, &[u8]); 3] = [
     ("/docs/tile.png", "image/png", include_bytes!("../../../../docs/tile.png")),
     (
         "/docs/tiles.safetensors",

@@ -12,7 +12,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::BlendPart;
 
 /// `png`, `jpeg`, `webp` or null.
-pub fn format() -> Object {
+pub(super) fn format() -> Object {
     ObjectBuilder::new()
         .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
         .description(Some("png when left out."))

@@ -1,0 +1,108 @@
+//! Lossy WebP, through libwebp: no encoder in Rust writes it. The only unsafe code of the codec.
+//!
+//! Only the encoder of that C library is called, and only on pixels of our own. What strangers send is decoded in Rust
+//! (`decode`), and lossless WebP is written there too, thrice as fast as libwebp writes it.
+
+#![expect(unsafe_code, reason = "libwebp is C")]
+
+use std::mem::MaybeUninit;
+use std::slice;
+
+use libwebp_sys::{
+    WebPConfig, WebPEncode, WebPMemoryWrite, WebPMemoryWriter, WebPMemoryWriterClear,
+    WebPMemoryWriterInit, WebPPicture, WebPPictureFree, WebPPictureImportRGB,
+};
+
+use super::RgbImage;
+
+/// 0 is the fastest of seven; on tiles the next saves 3 % of the bytes at best, for a fifth of the speed.
+const METHOD: i32 = 0;
+
+/// Bounds of the format's own header fields.
+const MAX_SIDE: usize = 16_383;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WebpError {
+    #[error("{width}×{height} pixels are not 1 to {MAX_SIDE} a side")]
+    Size { width: usize, height: usize },
+    #[error("libwebp reports error {0}")]
+    Library(i32),
+}
+
+/// `quality` 1 to 99. Chroma is halved both ways (4:2:0): the format has nothing else.
+///
+/// # Errors
+/// When the size is outside the format's bounds, or memory runs out.
+///
+/// # Panics
+/// When the pixels are not `width × height × 3` bytes.
+pub(super) fn lossy(quality: u8, picture: &RgbImage) -> Result<Vec<u8>, WebpError> {
+    let RgbImage { width, height, ref pixels } = *picture;
+    if !(1..=MAX_SIDE).contains(&width) || !(1..=MAX_SIDE).contains(&height) {
+        return Err(WebpError::Size { width, height });
+    }
+    assert_eq!(pixels.len(), width * height * 3, "an RgbImage holds width × height pixels");
+    let mut config = WebPConfig::new().expect("libwebp is linked with its own bindings");
+    config.quality = f32::from(quality);
+    config.method = METHOD;
+    let mut canvas = Canvas::new(width, height);
+    // SAFETY: the pixels are height rows of width × 3 bytes each, as asserted; the call only reads them, and reports
+    // in its result when memory for its copy cannot be had.
+    let imported =
+        unsafe { WebPPictureImportRGB(&mut canvas.0, pixels.as_ptr(), width as i32 * 3) };
+    let mut output = Output::new();
+    canvas.0.writer = Some(WebPMemoryWrite);
+    canvas.0.custom_ptr = (&raw mut output.0).cast();
+    // SAFETY: both structures are initialised, and the writer that `custom_ptr` points to outlives the call.
+    if imported == 0 || unsafe { WebPEncode(&config, &mut canvas.0) } == 0 {
+        return Err(WebpError::Library(canvas.0.error_code as i32));
+    }
+    Ok(output.bytes().to_vec())
+}
+
+/// libwebp's picture; its planes are libwebp's memory.
+struct Canvas(WebPPicture);
+
+impl Canvas {
+    fn new(width: usize, height: usize) -> Self {
+        let mut picture = WebPPicture::new().expect("libwebp is linked with its own bindings");
+        (picture.width, picture.height) = (width as i32, height as i32);
+        Self(picture)
+    }
+}
+
+impl Drop for Canvas {
+    fn drop(&mut self) {
+        // SAFETY: initialised in `new`; without planes the call does nothing.
+        unsafe { WebPPictureFree(&mut self.0) }
+    }
+}
+
+/// The growing buffer that libwebp writes to.
+struct Output(WebPMemoryWriter);
+
+impl Output {
+    fn new() -> Self {
+        let mut writer = MaybeUninit::uninit();
+        // SAFETY: the call initialises every field.
+        Self(unsafe {
+            WebPMemoryWriterInit(writer.as_mut_ptr());
+            writer.assume_init()
+        })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        if self.0.mem.is_null() {
+            return &[];
+        }
+        // SAFETY: the library has written `size` bytes at `mem`.
+        unsafe { slice::from_raw_parts(self.0.mem, self.0.size) }
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        // SAFETY: initialised in `new`; frees the buffer, if there is one.
+        unsafe { WebPMemoryWriterClear(&mut self.0) }
+    }
+}

@@ -1,0 +1,108 @@
+//! A bundle: one directory with everything that passes from training to serving.
+//!
+//! [`Bundle::open`] reads one and refuses it whole, with the reason, when a digest, a shape or the schema is wrong.
+//! [`BundleWriter`] and [`rewrite`] write one so that its directory is complete or not there. This module knows files,
+//! not graphs: whether an encoder computes the right thing is for `engine` and the exporter to say.
+
+pub mod codec;
+mod error;
+mod manifest;
+mod styles;
+mod weights;
+mod writer;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+pub use error::{BundleError, StylesError, WeightsError};
+pub use manifest::{MANIFEST_FILE, Manifest, Precision, SCHEMA, UnknownPrecision, is_plain_name};
+pub use styles::{STYLES_FILE, StyleBank, StyleEntry};
+pub use weights::{POSITIONS, Tensor, WEIGHTS_FILE, Weights, layout};
+pub use writer::{BundleEditor, BundleWriter, rewrite};
+
+/// A verified bundle.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    pub dir: PathBuf,
+    pub manifest: Manifest,
+    /// sha256 of `bundle.json`, in hex. The manifest holds the digest of every other file, so this stands for them all.
+    pub digest: String,
+    /// Empty when the bundle lists no styles file.
+    pub styles: StyleBank,
+}
+
+impl Bundle {
+    /// Reads the bundle in `dir` and verifies every file that its manifest lists.
+    pub fn open(dir: &Path) -> Result<Self, BundleError> {
+        let path = dir.join(MANIFEST_FILE);
+        let bytes = std::fs::read(&path).map_err(BundleError::io("read", &path))?;
+        let manifest = Manifest::parse(&bytes, &path)?;
+        for (file, expected) in &manifest.files {
+            verify(dir, file, expected)?;
+        }
+        let styles = if manifest.files.contains_key(STYLES_FILE) {
+            let path = dir.join(STYLES_FILE);
+            let bytes = std::fs::read(&path).map_err(BundleError::io("read", &path))?;
+            StyleBank::from_bytes(&bytes, manifest.geometry.half())
+                .map_err(|source| BundleError::Styles { file: STYLES_FILE.to_owned(), source })?
+        } else {
+            StyleBank::default()
+        };
+        Ok(Self { dir: dir.to_owned(), manifest, digest: hex(&Sha256::digest(&bytes)), styles })
+    }
+
+    /// The digest that the bundle in `dir` would have, from its manifest alone: cheap, and not verified.
+    pub fn digest_in(dir: &Path) -> Result<String, BundleError> {
+        let path = dir.join(MANIFEST_FILE);
+        Ok(hex(&Sha256::digest(std::fs::read(&path).map_err(BundleError::io("read", &path))?)))
+    }
+
+    /// The graph of a precision, or an error that names those the bundle has.
+    pub fn encoder_path(&self, precision: Precision) -> Result<PathBuf, BundleError> {
+        let held = &self.manifest.encoders;
+        match held.get(&precision) {
+            Some(file) => Ok(self.dir.join(file)),
+            None => Err(BundleError::NoPrecision {
+                asked: precision,
+                held: held.keys().copied().collect(),
+            }),
+        }
+    }
+}
+
+fn verify(dir: &Path, file: &str, expected: &str) -> Result<(), BundleError> {
+    let path = dir.join(file);
+    if !path.is_file() {
+        return Err(BundleError::Missing(file.to_owned()));
+    }
+    let found = file_digest(&path)?;
+    if found != expected {
+        return Err(BundleError::Digest {
+            file: file.to_owned(),
+            found,
+            expected: expected.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn file_digest(path: &Path) -> Result<String, BundleError> {
+    let mut file = File::open(path).map_err(BundleError::io("open", path))?;
+    let mut hasher = Sha256::new();
+    let mut block = vec![0; 1 << 20];
+    loop {
+        match std::io::Read::read(&mut file, &mut block).map_err(BundleError::io("read", path))? {
+            0 => return Ok(hex(&hasher.finalize())),
+            read => hasher.update(&block[..read]),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! `bundle.json`: what a bundle says of itself.
+//!
+//! Reading it checks the schema first and then everything that can be checked without touching another file, so that a
+//! [`Manifest`] in hand names only plain files of its own directory. It does not look at those files: see
+//! [`Bundle::open`](super::Bundle::open).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::BundleError;
+use restain_method::{Geometry, Normalisation, PixelOrder};
+
+/// The only schema that this program reads and writes.
+pub const SCHEMA: &str = "restain.bundle/1";
+/// The manifest's own name; it cannot be listed among `files`.
+pub const MANIFEST_FILE: &str = "bundle.json";
+
+/// How an encoder graph computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    Fp32,
+    Fp16,
+    Int8,
+}
+
+impl Precision {
+    pub const ALL: [Self; 3] = [Self::Fp32, Self::Fp16, Self::Int8];
+
+    /// The graph's file in a bundle.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Fp32 => "encoder.onnx",
+            Self::Fp16 => "encoder.fp16.onnx",
+            Self::Int8 => "encoder.int8.onnx",
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
+            Self::Int8 => "int8",
+        })
+    }
+}
+
+impl FromStr for Precision {
+    type Err = UnknownPrecision;
+    fn from_str(text: &str) -> Result<Self, UnknownPrecision> {
+        Self::ALL
+            .into_iter()
+            .find(|precision| precision.to_string() == text)
+            .ok_or_else(|| UnknownPrecision(text.to_owned()))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("precision is {0:?}, and must be fp32, fp16 or int8")]
+pub struct UnknownPrecision(String);
+
+/// `bundle.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub schema: String,
+    pub name: String,
+    pub version: String,
+    pub geometry: Geometry,
+    pub pixel_order: PixelOrder,
+    /// Of pixels scaled to 0..1.
+    pub normalisation: Normalisation,
+    /// Precision → file.
+    pub encoders: BTreeMap<Precision, String>,
+    /// File → sha256 in lower-case hex, for every file of the bundle but the manifest.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
+    /// How the model was made: free-form, an object.
+    #[serde(default)]
+    pub provenance: serde_json::Value,
+    /// How good it is: free-form, an object.
+    #[serde(default)]
+    pub quality: serde_json::Value,
+}
+
+impl Manifest {
+    /// Parses and checks the bytes of the manifest at `path` (named in errors only).
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<Self, BundleError> {
+        #[derive(Deserialize)]
+        struct SchemaOnly {
+            schema: String,
+        }
+        let not_a_manifest = |source| BundleError::Manifest { path: path.to_owned(), source };
+        let SchemaOnly { schema } = serde_json::from_slice(bytes).map_err(not_a_manifest)?;
+        if schema != SCHEMA {
+            return Err(BundleError::Schema { found: schema, expected: SCHEMA });
+        }
+        let manifest: Self = serde_json::from_slice(bytes).map_err(not_a_manifest)?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// Checks names, and that every encoder is a listed file.
+    pub(super) fn check(&self) -> Result<(), BundleError> {
+        for (field, value) in [("name", &self.name), ("version", &self.version)] {
+            if !is_plain_name(value) {
+                return Err(BundleError::Name { field, value: value.clone() });
+            }
+        }
+        for file in self.files.keys() {
+            check_file_name(file)?;
+        }
+        if self.encoders.is_empty() {
+            return Err(BundleError::NoEncoder);
+        }
+        match self.encoders.iter().find(|(_, file)| !self.files.contains_key(*file)) {
+            Some((&precision, file)) => {
+                Err(BundleError::UnlistedEncoder { precision, file: file.clone() })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Refuses every name that could lead out of the bundle's directory, or replace its manifest.
+pub(super) fn check_file_name(name: &str) -> Result<(), BundleError> {
+    if is_plain_name(name) && name != MANIFEST_FILE {
+        Ok(())
+    } else {
+        Err(BundleError::FileName(name.to_owned()))
+    }
+}
+
+/// Letters, digits, `.`, `_` and `-`, not beginning with `.`: a name that is one directory or file, and leads nowhere else.
+pub fn is_plain_name(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with('.')
+        && name.len() <= 128
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}

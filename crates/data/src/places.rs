@@ -1,0 +1,76 @@
+//! Where the bytes of an image lie, and how they become pixels.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use image::RgbImage;
+
+use super::pcam::Images;
+use restain_bundle::codec::{self, Limits};
+
+/// A field may be a whole slide at low resolution; more than this is no picture.
+const LIMITS: Limits = Limits { max_pixels: 1 << 32 };
+
+/// So much of a file almost always holds its header.
+const HEAD_BYTES: usize = 64 << 10;
+
+/// Where an image is.
+#[derive(Clone, Copy, Debug)]
+pub enum Place {
+    /// A file of its own, at the item's path.
+    File,
+    /// A row of an HDF5 data set.
+    Row { file: usize, row: u64 },
+    /// Bytes within a tar.
+    Entry { tar: usize, offset: u64, length: u64 },
+}
+
+/// The open containers of a data set.
+#[derive(Default)]
+pub(crate) struct Places {
+    pub root: PathBuf,
+    pub tars: Vec<File>,
+    pub images: Vec<Images>,
+}
+
+impl Places {
+    pub(crate) fn decode(&self, path: &Path, place: Place) -> Result<RgbImage> {
+        let picture = match place {
+            Place::Row { file, row } => return self.images[file].row(row),
+            Place::File => codec::decode(&std::fs::read(self.root.join(path))?, &LIMITS)?,
+            Place::Entry { tar, offset, length } => {
+                codec::decode(&entry(&self.tars[tar], offset, length)?, &LIMITS)?
+            }
+        };
+        let (width, height) = (picture.width as u32, picture.height as u32);
+        RgbImage::from_raw(width, height, picture.pixels).context("a picture without pixels")
+    }
+
+    /// Width and height, from the header alone where that is possible.
+    pub(crate) fn size(&self, path: &Path, place: Place) -> Result<(u32, u32)> {
+        let own;
+        let (file, offset, length) = match place {
+            Place::Row { .. } => bail!("rows are all of one size"),
+            Place::File => {
+                own = File::open(self.root.join(path))?;
+                (&own, 0, own.metadata()?.len())
+            }
+            Place::Entry { tar, offset, length } => (&self.tars[tar], offset, length),
+        };
+        let head = entry(file, offset, length.min(HEAD_BYTES as u64))?;
+        let (width, height) = match codec::probe(&head, &LIMITS) {
+            Ok(size) => size,
+            Err(_) => codec::probe(&entry(file, offset, length)?, &LIMITS)?,
+        };
+        ensure!(width > 0 && height > 0, "a picture without pixels");
+        Ok((width as u32, height as u32))
+    }
+}
+
+fn entry(file: &File, offset: u64, length: u64) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; length as usize];
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(bytes)
+}

@@ -1,0 +1,284 @@
+//! One encoder graph in one session.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use half::f16;
+use half::slice::HalfFloatSliceExt as _;
+use ort::session::{RunOptions, Session};
+use ort::value::{Outlet, TensorElementType, ValueType};
+
+use super::bound::Bound;
+use super::profile::Profile;
+use super::{Device, EngineError, INPUT, OUTPUTS, Runtime, session};
+use restain_method::Geometry;
+use restain_method::geometry::CHANNELS;
+
+/// Sizes of batch whose memory is kept for the next of that size.
+const MOST_SIZES: usize = 16;
+
+/// How an encoder runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncoderOptions {
+    pub device: Device,
+    /// CPU threads that share one `encode`; 0 leaves the number to the runtime.
+    pub intra_threads: usize,
+    /// Most bytes of a GPU's memory that weights and activations may take.
+    pub gpu_memory: Option<usize>,
+    /// For TensorRT: whether it computes an fp32 graph in fp16.
+    pub half: bool,
+    /// For TensorRT: the largest batch.
+    pub largest_batch: usize,
+    /// For TensorRT: a directory in which the engines are kept that it takes minutes to build.
+    pub engines: Option<PathBuf>,
+}
+
+impl EncoderOptions {
+    /// On the CPU, with so many threads; 0 leaves the number to the runtime.
+    pub fn cpu(intra_threads: usize) -> Self {
+        Self::on(Device::Cpu, intra_threads)
+    }
+
+    /// On a device, with all of its memory.
+    pub fn on(device: Device, intra_threads: usize) -> Self {
+        Self {
+            device,
+            intra_threads,
+            gpu_memory: None,
+            half: false,
+            largest_batch: 1,
+            engines: None,
+        }
+    }
+}
+
+/// What an encoder makes of tiles.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Encodings {
+    pub batch: usize,
+    /// [batch, N, h] row-major.
+    pub anatomy: Vec<f32>,
+    /// [batch, N, h] row-major.
+    pub characteristics: Vec<f32>,
+}
+
+/// A session over a bundle's graph. Owned by one worker: `encode` takes it exclusively.
+#[derive(Debug)]
+pub struct Encoder {
+    session: Session,
+    geometry: Geometry,
+    device: Device,
+    /// Of the latents: f32, or f16 from a graph that computes in it.
+    element: TensorElementType,
+    /// By batch.
+    bound: BTreeMap<usize, Bound>,
+}
+
+/// Latents as the graph made them, [batch, N, h] row-major.
+enum Latents<'a> {
+    Full(&'a [f32]),
+    Half(&'a [f16]),
+}
+
+impl Latents<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Full(values) => values.len(),
+            Self::Half(values) => values.len(),
+        }
+    }
+
+    fn to_full(&self) -> Vec<f32> {
+        match self {
+            Self::Full(values) => values.to_vec(),
+            Self::Half(values) => values.to_f32_vec(),
+        }
+    }
+
+    /// Appends those of the `index`-th tile, `latent` numbers, as f16.
+    fn append(&self, index: usize, latent: usize, to: &mut Vec<f16>) {
+        let span = index * latent..(index + 1) * latent;
+        match self {
+            Self::Half(values) => to.extend_from_slice(&values[span]),
+            Self::Full(values) => {
+                let before = to.len();
+                to.resize(before + latent, f16::ZERO);
+                to[before..].convert_from_f32_slice(&values[span]);
+            }
+        }
+    }
+}
+
+impl Encoder {
+    /// Opens the graph and checks that it takes tiles of `geometry` and answers in latents of it.
+    pub fn open(
+        runtime: &Runtime,
+        onnx: &Path,
+        geometry: &Geometry,
+        options: &EncoderOptions,
+    ) -> Result<Self, EngineError> {
+        let refused = |source: ort::Error| EngineError::Graph { path: onnx.to_owned(), source };
+        let mut builder = session::builder(runtime, options, geometry).map_err(|source| {
+            match options.device {
+                Device::Cpu => refused(source),
+                _ => EngineError::Device(source),
+            }
+        })?;
+        let session = builder.commit_from_file(onnx).map_err(refused)?;
+        let element = check_signature(&session, geometry)
+            .map_err(|problem| EngineError::Signature { path: onnx.to_owned(), problem })?;
+        Ok(Self {
+            session,
+            geometry: *geometry,
+            device: options.device,
+            element,
+            bound: BTreeMap::new(),
+        })
+    }
+
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// Encodes `tiles`, u8 [batch, H, W, 3] row-major.
+    pub fn encode(&mut self, tiles: &[u8], batch: usize) -> Result<Encodings, EngineError> {
+        self.run(
+            tiles,
+            batch,
+            &RunOptions::new().map_err(EngineError::Run)?,
+            |anatomy, characteristics| Encodings {
+                batch,
+                anatomy: anatomy.to_full(),
+                characteristics: characteristics.to_full(),
+            },
+        )
+    }
+
+    /// Encodes `tiles`, u8 [batch, H, W, 3] row-major, of which the first `wanted` are tiles and the rest padding. For
+    /// each of them f16 [2, N, h]: anatomy, then characteristics.
+    pub fn encode_halves(
+        &mut self,
+        tiles: &[u8],
+        batch: usize,
+        wanted: usize,
+    ) -> Result<Vec<Vec<f16>>, EngineError> {
+        let latent = self.geometry.tile_latent();
+        self.run(
+            tiles,
+            batch,
+            &RunOptions::new().map_err(EngineError::Run)?,
+            |anatomy, characteristics| {
+                let halves = |index: usize| {
+                    let mut both = Vec::with_capacity(2 * latent);
+                    anatomy.append(index, latent, &mut both);
+                    characteristics.append(index, latent, &mut both);
+                    both
+                };
+                (0..wanted.min(batch)).map(halves).collect()
+            },
+        )
+    }
+
+    /// Runs a batch of grey tiles and tells which provider ran which nodes.
+    ///
+    /// # Errors
+    /// When it fails, or there is no place for temporary files, through which ONNX Runtime tells it.
+    pub fn profile(&mut self, batch: usize) -> Result<Profile, EngineError> {
+        let directory = tempfile::tempdir().map_err(EngineError::Profile)?;
+        let mut options = RunOptions::new().map_err(EngineError::Run)?;
+        options.enable_profiling(directory.path().join("run")).map_err(EngineError::Run)?;
+        let tiles = vec![128; batch * self.geometry.tile_bytes()];
+        self.run(&tiles, batch, &options, |_, _| ())?;
+        Profile::read(directory.path()).map_err(EngineError::Profile)
+    }
+
+    /// Runs the graph and lets `read` take what it needs of anatomy and characteristics.
+    fn run<T>(
+        &mut self,
+        tiles: &[u8],
+        batch: usize,
+        options: &RunOptions,
+        read: impl FnOnce(Latents<'_>, Latents<'_>) -> T,
+    ) -> Result<T, EngineError> {
+        let expected = batch * self.geometry.tile_bytes();
+        if batch == 0 || tiles.len() != expected {
+            return Err(EngineError::TileBytes { found: tiles.len(), expected, batch });
+        }
+        if !self.bound.contains_key(&batch) {
+            if self.bound.len() == MOST_SIZES {
+                self.bound.clear();
+            }
+            let bound = Bound::new(&self.session, &self.geometry, self.element, batch, self.device)
+                .map_err(EngineError::Run)?;
+            self.bound.insert(batch, bound);
+        }
+        let bound = self.bound.get_mut(&batch).expect("it is there, or was just put there");
+        bound.take(tiles).map_err(EngineError::Run)?;
+        let outputs = self
+            .session
+            .run_binding_with_options(&bound.binding, options)
+            .map_err(EngineError::Run)?;
+        let latents = |name: &'static str| {
+            let output = &outputs[name];
+            let values = match self.element {
+                TensorElementType::Float16 => {
+                    output.try_extract_tensor().map(|(_, values)| Latents::Half(values))
+                }
+                _ => output.try_extract_tensor().map(|(_, values)| Latents::Full(values)),
+            };
+            let values = values.map_err(EngineError::Run)?;
+            let expected = batch * self.geometry.tile_latent();
+            if values.len() != expected {
+                return Err(EngineError::OutputLength { name, found: values.len(), expected });
+            }
+            Ok(values)
+        };
+        Ok(read(latents(OUTPUTS[0])?, latents(OUTPUTS[1])?))
+    }
+}
+
+/// What its latents are made of.
+fn check_signature(session: &Session, geometry: &Geometry) -> Result<TensorElementType, String> {
+    let side = geometry.image_size() as i64;
+    let latent = [-1, geometry.patches() as i64, geometry.half() as i64];
+    match session.inputs() {
+        [input] => check_outlet(
+            "input",
+            input,
+            INPUT,
+            TensorElementType::Uint8,
+            &[-1, side, side, CHANNELS as i64],
+        )?,
+        inputs => {
+            return Err(format!("it takes {} inputs, and must take one, {INPUT:?}", inputs.len()));
+        }
+    }
+    let is_half = session.outputs().iter().any(|output| {
+        matches!(output.dtype(), ValueType::Tensor { ty: TensorElementType::Float16, .. })
+    });
+    let element = if is_half { TensorElementType::Float16 } else { TensorElementType::Float32 };
+    for name in OUTPUTS {
+        let output = session.outputs().iter().find(|output| output.name() == name);
+        let output = output.ok_or_else(|| format!("it has no output {name:?}"))?;
+        check_outlet("output", output, name, element, &latent)?;
+    }
+    Ok(element)
+}
+
+fn check_outlet(
+    kind: &str,
+    outlet: &Outlet,
+    name: &str,
+    element: TensorElementType,
+    dims: &[i64],
+) -> Result<(), String> {
+    let expected = format!("its {kind} must be {name:?}, {element} {dims:?} (-1: any batch)");
+    match outlet.dtype() {
+        ValueType::Tensor { ty, shape, .. }
+            if outlet.name() == name && *ty == element && shape[..] == *dims =>
+        {
+            Ok(())
+        }
+        found => Err(format!("{expected}, and it is {:?}, {found}", outlet.name())),
+    }
+}

@@ -1,0 +1,79 @@
+//! `MODEL_CARD.md`: a bundle's manifest as a page for people. Written anew whenever the manifest changes.
+
+use serde_json::Value;
+
+use restain_bundle::Manifest;
+use restain_method::geometry::GeometrySpec;
+
+pub const CARD_FILE: &str = "MODEL_CARD.md";
+
+/// The page. What the manifest does not hold is left out, not guessed.
+pub fn render(manifest: &Manifest) -> String {
+    let sizes = GeometrySpec::from(manifest.geometry);
+    let mut page = vec![
+        format!("# {} {}", manifest.name, manifest.version),
+        String::new(),
+        "A Vision Transformer encoder that splits a histopathology tile into anatomy and characteristics, after \
+         arXiv 2407.02900; served by restain, trained by restain-train."
+            .to_owned(),
+        String::new(),
+        "## Model".to_owned(),
+        String::new(),
+        format!(
+            "Tiles of {} px, patches of {} px, embedding {}, {} blocks, {} heads, rank {}; pixel order {}.",
+            sizes.image_size,
+            sizes.patch_size,
+            sizes.embed_dim,
+            sizes.depth,
+            sizes.num_heads,
+            manifest.geometry.rank(),
+            manifest.pixel_order
+        ),
+        format!("Pixels are normalised with mean {:?} and deviation {:?}.", manifest.normalisation.mean, manifest.normalisation.std),
+        String::new(),
+        "## Made from".to_owned(),
+        String::new(),
+    ];
+    page.extend(fields(&manifest.provenance, ""));
+    page.extend([String::new(), "## Quality".to_owned(), String::new()]);
+    match manifest.quality.get("table").and_then(Value::as_str) {
+        Some(table) => {
+            page.push("On images kept out of training (`restain-train evaluate`). Distances in levels of 255; \"left\" is the share of the colour distance to the target domain that remains.".to_owned());
+            page.extend([String::new(), table.to_owned()]);
+        }
+        None => page.push("Not evaluated.".to_owned()),
+    }
+    page.extend([String::new(), "## Use".to_owned(), String::new()]);
+    page.push(
+        "Augmentation of training tiles for classifiers. Variants are synthetic: not for diagnosis, nor for measuring anything \
+         about the tissue they show."
+            .to_owned(),
+    );
+    page.join("\n") + "\n"
+}
+
+/// One line for each leaf of an object, in its order.
+fn fields(value: &Value, prefix: &str) -> Vec<String> {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .flat_map(|(key, value)| {
+                fields(
+                    value,
+                    &if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") },
+                )
+            })
+            .collect(),
+        Value::Null => Vec::new(),
+        Value::Array(items) if items.is_empty() => Vec::new(),
+        Value::Array(items) => {
+            let items: Vec<String> = items
+                .iter()
+                .map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned))
+                .collect();
+            vec![format!("- {prefix}: {}", items.join(", "))]
+        }
+        Value::String(text) => vec![format!("- {prefix}: {text}")],
+        other => vec![format!("- {prefix}: {other}")],
+    }
+}

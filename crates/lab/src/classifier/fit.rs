@@ -1,0 +1,163 @@
+//! Training a classifier: AdamW on a cosine, flips and quarter turns, the best epoch by a validation set.
+
+use anyhow::{Result, ensure};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::Classifier;
+use super::tiles::{Tiles, from_bytes, lay};
+use restain_data::below;
+use restain_torch::adamw::{AdamW, AdamWConfig, cosine};
+
+/// PyTorch's default for AdamW.
+const WEIGHT_DECAY: f64 = 0.01;
+/// Streams of one seed: of an epoch's order the lower half, of its draws the upper.
+const DRAWS: u64 = 1 << 63;
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FitConfig {
+    /// Falls to 0 along a cosine.
+    pub learning_rate: f64,
+    pub epochs: u64,
+    /// Tiles drawn for one update; with variants it sees twice as many images.
+    pub batch: usize,
+    /// Of the order of tiles, the flips and the turns.
+    pub seed: u64,
+}
+
+/// Writes one variant [side, side, 3] of the training tile of that index, which joins its batch under the tile's label.
+/// The generator depends on seed, epoch and tile alone: variants of every kind draw the same numbers.
+pub type Variants<'a> = dyn FnMut(usize, &mut ChaCha8Rng, &mut [u8]) + 'a;
+
+/// What came of it. The classifier holds the weights of the best epoch.
+#[derive(Clone, Debug)]
+pub struct Fitted {
+    /// Counted from 1: of the highest validation accuracy, the one with the lowest loss.
+    pub epoch: u64,
+    pub validation: Score,
+    /// After every epoch.
+    pub history: Vec<Score>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    pub accuracy: f64,
+    /// Mean cross-entropy, nats.
+    pub loss: f64,
+}
+
+/// Trains on `training`, in batches of the tiles themselves and, given `variants`, one variant of each; every image is
+/// laid down in one of the eight ways, drawn for itself. The same seed gives the same weights on one thread.
+pub fn fit(
+    classifier: &Classifier,
+    training: &Tiles,
+    validation: &Tiles,
+    config: &FitConfig,
+    mut variants: Option<&mut Variants>,
+) -> Result<Fitted> {
+    ensure!(
+        !training.is_empty() && !validation.is_empty(),
+        "a classifier needs tiles to train on and tiles to choose the best epoch by"
+    );
+    let mut optimiser = AdamW::new(
+        AdamWConfig { weight_decay: WEIGHT_DECAY, ..AdamWConfig::default() },
+        classifier.parameters(),
+    );
+    let batch = config.batch.clamp(1, training.len());
+    // What is left over after the last full batch waits for another epoch's order.
+    let per_epoch = training.len() / batch;
+    let mut best: Option<(u64, Score, Vec<Tensor>)> = None;
+    let mut history = Vec::new();
+    for epoch in 0..config.epochs {
+        let order = order(training.len(), config.seed, epoch);
+        for (step, chosen) in order.chunks_exact(batch).enumerate() {
+            let (images, labels) =
+                Batch { tiles: training, chosen, epoch, seed: config.seed }.images(&mut variants);
+            let (images, labels) = (
+                from_bytes(&images, training.side, classifier.device()),
+                Tensor::from_slice(&labels),
+            );
+            let logits = classifier.logits(&images, true);
+            logits.cross_entropy_for_logits(&labels.to_device(classifier.device())).backward();
+            let done = epoch * per_epoch as u64 + step as u64;
+            optimiser.step(
+                classifier.parameters(),
+                cosine(config.learning_rate, done, config.epochs * per_epoch as u64),
+            )?;
+        }
+        let score = score(&classifier.probabilities(validation, config.batch)?, &validation.labels);
+        history.push(score);
+        let beaten = |kept: &Score| (score.accuracy, -score.loss) > (kept.accuracy, -kept.loss);
+        if best.as_ref().is_none_or(|(_, kept, _)| beaten(kept)) {
+            best = Some((epoch + 1, score, classifier.snapshot()));
+        }
+    }
+    let Some((epoch, validation, weights)) = best else {
+        anyhow::bail!("a classifier needs at least one epoch")
+    };
+    classifier.restore(&weights);
+    Ok(Fitted { epoch, validation, history })
+}
+
+/// Of probabilities [n, classes], row-major.
+pub fn score(probabilities: &[f64], labels: &[usize]) -> Score {
+    let classes = probabilities.len() / labels.len();
+    let rows = || probabilities.chunks_exact(classes).zip(labels);
+    let best = |row: &[f64]| {
+        (0..classes).max_by(|&a, &b| row[a].total_cmp(&row[b])).expect("at least one class")
+    };
+    let n = labels.len() as f64;
+    Score {
+        accuracy: rows().filter(|&(row, &label)| best(row) == label).count() as f64 / n,
+        loss: rows().map(|(row, &label)| -row[label].max(1e-12).ln()).sum::<f64>() / n,
+    }
+}
+
+/// A random order of 0..n.
+fn order(n: usize, seed: u64, epoch: u64) -> Vec<usize> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(epoch);
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by_cached_key(|_| rng.next_u64());
+    order
+}
+
+/// Tiles drawn for one update.
+struct Batch<'a> {
+    tiles: &'a Tiles,
+    chosen: &'a [usize],
+    epoch: u64,
+    seed: u64,
+}
+
+impl Batch<'_> {
+    /// Images [B, side, side, 3] and their labels [B]: originals first, variants after them.
+    fn images(&self, variants: &mut Option<&mut Variants>) -> (Vec<u8>, Vec<i64>) {
+        let (tiles, size) = (self.tiles, self.tiles.side * self.tiles.side * 3);
+        let copies = 1 + usize::from(variants.is_some());
+        let mut bytes = vec![0; copies * self.chosen.len() * size];
+        let mut made = vec![0; size];
+        let mut outs = bytes.chunks_exact_mut(size);
+        for copy in 0..copies {
+            for &tile in self.chosen {
+                let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+                rng.set_stream(
+                    DRAWS + (self.epoch * tiles.len() as u64 + tile as u64) * 2 + copy as u64,
+                );
+                let way = below(&mut rng, 8) as u8;
+                let source = match variants {
+                    Some(variants) if copy == 1 => {
+                        variants(tile, &mut rng, &mut made);
+                        &made
+                    }
+                    _ => &tiles.pixels[tile],
+                };
+                lay(source, tiles.side, way, outs.next().expect("room for every copy"));
+            }
+        }
+        let labels = self.chosen.iter().map(|&tile| tiles.labels[tile] as i64);
+        (bytes, labels.clone().cycle().take(copies * self.chosen.len()).collect())
+    }
+}

@@ -1,0 +1,75 @@
+//! `evaluate --downstream`: whether augmentation makes a classifier better on hospitals that it has not seen.
+//!
+//! Classifiers are trained on the tiles of some domains, each batch beside one variant of each of its tiles; the best
+//! epoch is chosen on another domain, and accuracy is measured on yet others. Methods share, seed by seed, initial
+//! weights, order, flips and turns, so that they are compared in pairs. `split` reads the tiles, `variants` makes
+//! the variants, `experiment` runs what `record` does not hold yet, `statistics`, `table` and `plot` say what
+//! came of it. Nothing is tuned here: test domains are looked at once, after the epoch is chosen.
+
+mod experiment;
+mod options;
+mod plot;
+mod record;
+mod split;
+mod statistics;
+mod summary;
+mod variants;
+
+use anyhow::{Context, Result};
+
+use crate::downstream::experiment::Experiment;
+use crate::downstream::record::{Configuration, Record};
+use crate::downstream::split::Split;
+use crate::downstream::summary::Summary;
+use crate::downstream::variants::{Maker, Method, StyleSource};
+use crate::encoded::Model;
+
+pub use options::DownstreamArgs;
+
+pub fn run(args: &DownstreamArgs) -> Result<()> {
+    args.check()?;
+    let split = Split::read(args)?;
+    let device = args.device.open(0)?;
+    let mut model = match &args.bundle {
+        Some(bundle) if needs_model(args) => Some(Model::open(bundle, args.encoder)?),
+        _ => None,
+    };
+    let configuration = Configuration::new(args, &split, model.as_ref());
+    let mut record = Record::open(args.json.as_deref(), configuration)?;
+    tracing::info!("{}", described(args, &split));
+    let maker = Maker::new(&split.training, model.as_mut(), args.styles(), args.hed_sigma as f32)?;
+    Experiment { args, split: &split, maker: &maker, device }.run(&mut record)?;
+    let summary = Summary::of(&record, args);
+    record.finish(&summary)?;
+    println!("{}", summary.table(args));
+    if let Some(path) = &args.plot {
+        std::fs::write(path, plot::svg(&record, args))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn needs_model(args: &DownstreamArgs) -> bool {
+    let bank = args.styles() == StyleSource::Bank;
+    args.methods
+        .iter()
+        .any(|&method| method == Method::Vit || (method == Method::ColorMatch && bank))
+}
+
+fn described(args: &DownstreamArgs, split: &Split) -> String {
+    let chosen_on = match &args.validation_domain {
+        Some(domain) => domain.clone(),
+        None => "a tenth of the training tiles, held out".to_owned(),
+    };
+    let tests: Vec<String> =
+        split.tests.iter().map(|(name, tiles)| format!("{} of {name}", tiles.len())).collect();
+    format!(
+        "{} tiles of {} px to train on ({}), {} to choose the epoch by ({chosen_on}), {} to test on; labels {}",
+        split.training.len(),
+        split.training.side,
+        args.train_domains.join(", "),
+        split.validation.len(),
+        tests.join(", "),
+        split.labels.join(", "),
+    )
+}

@@ -1,0 +1,183 @@
+//! What an experiment shows: each method over the seeds, and against `none` and `color-match` seed by seed.
+
+use serde::Serialize;
+
+use crate::downstream::options::DownstreamArgs;
+use crate::downstream::record::{Record, Run};
+use crate::downstream::statistics::{Spread, sign_flip_p};
+use crate::downstream::variants::Method;
+
+/// What the others are compared with.
+const BASELINES: [Method; 2] = [Method::None, Method::ColorMatch];
+
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Summary {
+    pub seeds: Vec<u64>,
+    /// Of `p` in every comparison.
+    pub test: &'static str,
+    pub methods: Vec<Row>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Row {
+    pub method: Method,
+    pub validation: Spread,
+    pub domains: Vec<Column>,
+    /// Each seed's mean accuracy over the test domains.
+    pub mean: Spread,
+    /// Each seed's lowest accuracy among the test domains.
+    pub worst: Spread,
+    /// Of `mean`, in pairs of one seed.
+    pub against: Vec<Comparison>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Column {
+    pub domain: String,
+    pub accuracy: Spread,
+    /// null where the domain has one label only.
+    pub auroc: Option<Spread>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Comparison {
+    pub baseline: Method,
+    pub difference: Spread,
+    pub p: f64,
+}
+
+impl Run {
+    /// Over the test domains.
+    fn mean(&self) -> f64 {
+        Spread::of(&self.tests.iter().map(|test| test.accuracy).collect::<Vec<_>>()).mean
+    }
+
+    fn worst(&self) -> f64 {
+        self.tests.iter().map(|test| test.accuracy).fold(f64::INFINITY, f64::min)
+    }
+}
+
+impl Summary {
+    /// Of the seeds and methods that were asked for, all of which the record holds.
+    pub(super) fn of(record: &Record, args: &DownstreamArgs) -> Self {
+        let seeds: Vec<u64> = (args.seeds_from..args.seeds_from + args.seeds).collect();
+        let runs = |method: Method| -> Vec<&Run> {
+            seeds.iter().filter_map(|&seed| record.find(seed, method)).collect()
+        };
+        let methods = args.methods.iter().map(|&method| {
+            let baselines = BASELINES
+                .into_iter()
+                .filter(|&baseline| baseline != method && args.methods.contains(&baseline));
+            let against = baselines
+                .map(|baseline| comparison(&runs(method), &runs(baseline), baseline))
+                .collect();
+            row(method, &runs(method), against)
+        });
+        let methods = methods.collect();
+        Self {
+            test: "two-sided paired sign-flip permutation test of the mean difference",
+            methods,
+            seeds,
+        }
+    }
+
+    /// Markdown. Accuracies in per cent.
+    pub(super) fn table(&self, args: &DownstreamArgs) -> String {
+        let compared: Vec<Method> = BASELINES
+            .into_iter()
+            .filter(|baseline| args.methods.len() > 1 && args.methods.contains(baseline))
+            .collect();
+        let several = args.test_domains.len() > 1;
+        let mut header = vec!["method".to_owned(), "validation".to_owned()];
+        header.extend(
+            args.test_domains
+                .iter()
+                .flat_map(|domain| [domain.clone(), format!("{domain}, AUROC")]),
+        );
+        header
+            .extend(several.then(|| ["mean".to_owned(), "worst".to_owned()]).into_iter().flatten());
+        header.extend(compared.iter().map(|baseline| format!("− {} (p)", baseline.name())));
+        let mut lines = vec![line(&header), line(&vec!["---".to_owned(); header.len()])];
+        for row in &self.methods {
+            let mut cells = vec![row.method.name().to_owned(), percent(&row.validation)];
+            for column in &row.domains {
+                cells.extend([
+                    percent(&column.accuracy),
+                    column
+                        .auroc
+                        .as_ref()
+                        .map_or("–".to_owned(), |auroc| format!("{:.3}", auroc.mean)),
+                ]);
+            }
+            cells.extend(
+                several.then(|| [percent(&row.mean), percent(&row.worst)]).into_iter().flatten(),
+            );
+            cells.extend(compared.iter().map(|&baseline| {
+                let against = row.against.iter().find(|against| against.baseline == baseline);
+                against.map_or("–".to_owned(), |a| {
+                    format!("{} ({})", signed(&a.difference), p_value(a.p))
+                })
+            }));
+            lines.push(line(&cells));
+        }
+        let chosen = match &args.validation_domain {
+            Some(domain) => format!("on {domain}"),
+            None => "on a held-out tenth of the training tiles".to_owned(),
+        };
+        lines.push(String::new());
+        lines.push(format!(
+            "Accuracy in per cent, mean ± deviation over {} seeds. Trained on {}; the epoch chosen {chosen}; p: {}.",
+            self.seeds.len(),
+            args.train_domains.join(", "),
+            self.test
+        ));
+        lines.join("\n")
+    }
+}
+
+fn row(method: Method, runs: &[&Run], against: Vec<Comparison>) -> Row {
+    let spread =
+        |of: &dyn Fn(&Run) -> f64| Spread::of(&runs.iter().map(|run| of(run)).collect::<Vec<_>>());
+    let domains = (0..runs[0].tests.len()).map(|d| {
+        let areas: Option<Vec<f64>> = runs.iter().map(|run| run.tests[d].auroc).collect();
+        Column {
+            domain: runs[0].tests[d].domain.clone(),
+            accuracy: spread(&|run| run.tests[d].accuracy),
+            auroc: areas.map(|areas| Spread::of(&areas)),
+        }
+    });
+    Row {
+        method,
+        validation: spread(&|run| run.validation.accuracy),
+        domains: domains.collect(),
+        mean: spread(&Run::mean),
+        worst: spread(&Run::worst),
+        against,
+    }
+}
+
+fn comparison(runs: &[&Run], baselines: &[&Run], baseline: Method) -> Comparison {
+    let differences: Vec<f64> =
+        runs.iter().zip(baselines).map(|(run, other)| run.mean() - other.mean()).collect();
+    Comparison { baseline, difference: Spread::of(&differences), p: sign_flip_p(&differences) }
+}
+
+fn line(cells: &[String]) -> String {
+    format!("| {} |", cells.join(" | "))
+}
+
+fn percent(spread: &Spread) -> String {
+    format!("{:.1} ± {:.1}", 100.0 * spread.mean, 100.0 * spread.deviation)
+}
+
+fn signed(spread: &Spread) -> String {
+    format!("{:+.1} ± {:.1}", 100.0 * spread.mean, 100.0 * spread.deviation)
+}
+
+fn p_value(p: f64) -> String {
+    if p < 0.001 {
+        "< .001".to_owned()
+    } else {
+        format!("{p:.3}").trim_start_matches('0').to_owned()
+    }
+}

@@ -1,0 +1,133 @@
+//! Tiles with their encodings, computed through `engine`: what `styles` and `evaluate` look at is what will be served.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use restain_bundle::{Bundle, Precision};
+use restain_data::{Dataset, below};
+use restain_engine::{Encoder, EncoderOptions, Runtime};
+use restain_method::exemplar;
+use restain_method::synth::Synthesiser;
+
+/// Tiles encoded in one run of the graph.
+const BATCH: usize = 8;
+
+/// A bundle opened for use: its encoder and its synthesiser.
+pub struct Model {
+    pub bundle: Bundle,
+    pub synth: Synthesiser,
+    encoder: Encoder,
+}
+
+/// One tile and what the encoder made of it.
+pub struct Encoded {
+    /// [H, W, 3]
+    pub tile: Vec<u8>,
+    /// [N, h]
+    pub anatomy: Vec<f32>,
+    /// [N, h]
+    pub characteristics: Vec<f32>,
+}
+
+impl Model {
+    pub fn open(dir: &Path, precision: Precision) -> Result<Self> {
+        let bundle = Bundle::open(dir).with_context(|| format!("the bundle {}", dir.display()))?;
+        let manifest = &bundle.manifest;
+        let synth =
+            Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);
+        let path = bundle.encoder_path(precision)?;
+        let encoder =
+            Encoder::open(&Runtime::load()?, &path, &manifest.geometry, &EncoderOptions::cpu(0))?;
+        Ok(Self { synth, encoder, bundle })
+    }
+
+    pub fn encode(&mut self, tiles: Vec<Vec<u8>>) -> Result<Vec<Encoded>> {
+        let latent = self.synth.geometry().tile_latent();
+        let mut encoded = Vec::with_capacity(tiles.len());
+        let mut tiles = tiles.into_iter().peekable();
+        while tiles.peek().is_some() {
+            let batch: Vec<Vec<u8>> = tiles.by_ref().take(BATCH).collect();
+            let encodings = self.encoder.encode(&batch.concat(), batch.len())?;
+            let halves = encodings
+                .anatomy
+                .chunks_exact(latent)
+                .zip(encodings.characteristics.chunks_exact(latent));
+            encoded.extend(batch.into_iter().zip(halves).map(
+                |(tile, (anatomy, characteristics))| Encoded {
+                    tile,
+                    anatomy: anatomy.to_vec(),
+                    characteristics: characteristics.to_vec(),
+                },
+            ));
+        }
+        Ok(encoded)
+    }
+
+    /// Which patches of a tile hold tissue, row by row.
+    pub fn tissue(&self, tile: &[u8]) -> Vec<bool> {
+        exemplar::tissue(self.synth.geometry(), tile)
+    }
+}
+
+/// A tile of a data set and where it was cut.
+pub struct Sampled {
+    /// [H, W, 3]
+    pub tile: Vec<u8>,
+    /// Its image, by its place in [`Dataset::sources`].
+    pub source: usize,
+    /// Its cell of the image's grid, row by row.
+    pub cell: usize,
+}
+
+impl AsRef<[u8]> for Sampled {
+    fn as_ref(&self) -> &[u8] {
+        &self.tile
+    }
+}
+
+/// Up to `count` tiles of a domain, in turn from each of its images, at random places of a regular grid, of which at
+/// least `tissue` of the patches are tissue. The same seed gives the same tiles.
+pub fn sample_tiles(
+    model: &Model,
+    dataset: &Dataset,
+    domain: usize,
+    count: usize,
+    tissue: f64,
+    seed: u64,
+) -> Result<Vec<Sampled>> {
+    let side = model.synth.geometry().image_size();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(domain as u64);
+    let mut sources: Vec<_> =
+        dataset.sources.iter().enumerate().filter(|(_, source)| source.domain == domain).collect();
+    shuffle(&mut sources, &mut rng);
+    // A domain of single tiles has no need to decode more of them than it may use.
+    let mut queues = Vec::new();
+    for (source, image) in sources.into_iter().take(count.saturating_mul(4)) {
+        let tiles = dataset.grid_tiles(image, side)?.into_iter().enumerate();
+        let mut tiles: Vec<Sampled> =
+            tiles.map(|(cell, tile)| Sampled { tile: tile.into_raw(), source, cell }).collect();
+        shuffle(&mut tiles, &mut rng);
+        queues.push(tiles);
+    }
+    let enough =
+        |sampled: &Sampled| exemplar::is_tissue(model.synth.geometry(), &sampled.tile, tissue);
+    let mut chosen = Vec::new();
+    while chosen.len() < count && queues.iter().any(|queue| !queue.is_empty()) {
+        for queue in &mut queues {
+            chosen.extend(std::iter::from_fn(|| queue.pop()).find(enough));
+        }
+    }
+    chosen.truncate(count);
+    Ok(chosen)
+}
+
+/// Fisher and Yates.
+fn shuffle<T>(items: &mut [T], rng: &mut ChaCha8Rng) {
+    for i in (1..items.len()).rev() {
+        items.swap(i, below(rng, i as u64 + 1) as usize);
+    }
+}

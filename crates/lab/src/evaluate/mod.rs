@@ -1,0 +1,327 @@
+//! `evaluate`: how well a bundle reconstructs and re-stains images that it was not trained on, beside methods that need
+//! no training.
+//!
+//! For every ordered pair of domains each tile of the first takes the stain of a tile of the second, drawn by seed, by
+//! every method: `method`. `pairs` measures colour, structure, nuclei and anatomy, `judge` what a classifier makes
+//! of them, `diversity` how much the variants of one tile differ, `failures` what becomes of white, ink and blur,
+//! `reconstruction` the model alone. `report` holds the figures, `table` and `page` show them. Nothing passes or
+//! fails here.
+
+mod diversity;
+mod failures;
+mod judge;
+mod method;
+mod page;
+mod pairs;
+mod pictures;
+mod reconstruction;
+mod report;
+mod split;
+mod table;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use rayon::prelude::*;
+
+use crate::card;
+use crate::encoded::{Encoded, Model, Sampled, sample_tiles};
+use crate::samples;
+use crate::styles;
+use judge::Judge;
+use method::Method;
+use pairs::Compared;
+use report::{Edges, Report};
+use restain_bundle::{BundleEditor, Precision, rewrite};
+use restain_data::BundleDataArgs;
+use restain_data::Dataset;
+use restain_method::Style;
+use restain_method::metrics::BlockEdges;
+use split::Held;
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct EvaluateArgs {
+    #[command(flatten)]
+    pub on: BundleDataArgs,
+    /// Tiles of each domain, cut on a grid
+    #[arg(long, default_value_t = 25)]
+    pub per_domain: usize,
+    #[arg(long, default_value = "fp32")]
+    pub encoder: Precision,
+    /// What to compare; repeat or separate by commas [default: all]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub methods: Vec<Method>,
+    /// A style is the mean of so many of its tile's most representative tokens
+    #[arg(long, default_value_t = 1)]
+    pub style_tokens: usize,
+    /// A style is the mean of those of so many tiles; the other methods see all of these tiles too
+    #[arg(long, default_value_t = 1)]
+    pub style_tiles: usize,
+    /// Variants of each tile whose diversity is measured
+    #[arg(long, default_value_t = 4)]
+    pub variants: usize,
+    /// Other images of the same domains, such as the training ones, for the classifier that tells domains apart
+    /// [default: part of the evaluated images]
+    #[arg(long)]
+    pub classifier_data: Option<PathBuf>,
+    /// Tiles of each domain that the classifier is trained on, cut at random
+    #[arg(long, default_value_t = 200)]
+    pub classifier_tiles: usize,
+    #[arg(long, default_value_t = 12)]
+    pub classifier_epochs: u64,
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Print every pair of domains too
+    #[arg(long)]
+    pub pairs: bool,
+    /// Write the report here as JSON
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+    /// Write the report here as a page with pictures; it embeds tiles of the evaluated images
+    #[arg(long)]
+    pub html: Option<PathBuf>,
+    /// Put the figures, samples.png and a model card with them into the bundle
+    #[arg(long)]
+    pub record: bool,
+}
+
+/// A domain's held-out tiles.
+pub struct Domain {
+    pub name: String,
+    pub tiles: Vec<Encoded>,
+    /// Each tile's most representative patch.
+    pub patches: Vec<usize>,
+    /// The style that each tile lends.
+    pub styles: Vec<Style>,
+    /// Whether the judge has not learnt from the tile.
+    pub judged: Vec<bool>,
+}
+
+pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
+    let args = &args.clone().checked()?;
+    let dataset = Dataset::open(&args.on.data, &args.on.selection.selection())?;
+    let mut model = Model::open(&args.on.bundle, args.encoder)?;
+    let clock = Instant::now();
+    let (mut domains, sampled) = domains(&mut model, &dataset, args)?;
+    took("encoding and choosing styles", clock);
+    let (judge, no_judge) = train_judge(&model, &dataset, &sampled, &mut domains, args)?;
+    let mut report = measure(&mut model, &domains, judge.as_ref(), args)?;
+    report.no_judge = no_judge;
+    println!("{}", table::markdown(&report, args.pairs));
+    write(args, &mut model, &domains, &report)?;
+    if args.record {
+        record(args, &mut model, &dataset, &report)?;
+    }
+    Ok(())
+}
+
+impl EvaluateArgs {
+    /// Refuses what cannot be meant; every method once, in the order of the tables.
+    fn checked(mut self) -> Result<Self> {
+        for (option, value, least) in [
+            ("--per-domain", self.per_domain, 1),
+            ("--style-tokens", self.style_tokens, 1),
+            ("--style-tiles", self.style_tiles, 1),
+            ("--variants", self.variants, 2),
+            // One in five chooses the best epoch.
+            ("--classifier-tiles", self.classifier_tiles, 5),
+            ("--classifier-epochs", self.classifier_epochs as usize, 1),
+        ] {
+            ensure!(value >= least, "{option} is {value}, and must be at least {least}");
+        }
+        if self.methods.is_empty() {
+            self.methods = Method::ALL.to_vec();
+        }
+        self.methods.sort();
+        self.methods.dedup();
+        Ok(self)
+    }
+}
+
+/// The tiles of every domain, encoded, with the styles that they lend; and where they were cut.
+fn domains(
+    model: &mut Model,
+    dataset: &Dataset,
+    args: &EvaluateArgs,
+) -> Result<(Vec<Domain>, Vec<Vec<Sampled>>)> {
+    let (mut domains, mut all) = (Vec::new(), Vec::new());
+    for (domain, name) in dataset.domains.iter().enumerate() {
+        let sampled = sample_tiles(model, dataset, domain, args.per_domain, 0.0, args.seed)?;
+        ensure!(!sampled.is_empty(), "domain {name} has no tiles");
+        if sampled.len() < args.per_domain {
+            tracing::warn!(
+                "domain {name} has {} tiles, fewer than --per-domain {}: all are used",
+                sampled.len(),
+                args.per_domain
+            );
+        }
+        let tiles = model.encode(sampled.iter().map(|sampled| sampled.tile.clone()).collect())?;
+        let lent: Vec<(usize, Style)> = tiles
+            .par_iter()
+            .map(|tile| {
+                let patches = styles::representatives(model, tile, args.style_tokens);
+                (
+                    patches[0],
+                    styles::mean(
+                        &patches
+                            .iter()
+                            .map(|&patch| styles::style_of(model, tile, patch))
+                            .collect::<Vec<_>>(),
+                    ),
+                )
+            })
+            .collect();
+        let (patches, styles) = lent.into_iter().unzip();
+        domains.push(Domain {
+            name: name.clone(),
+            judged: vec![false; tiles.len()],
+            tiles,
+            patches,
+            styles,
+        });
+        all.push(sampled);
+    }
+    Ok((domains, all))
+}
+
+/// The judge, and who may be judged; or why there is none.
+fn train_judge(
+    model: &Model,
+    dataset: &Dataset,
+    sampled: &[Vec<Sampled>],
+    domains: &mut [Domain],
+    args: &EvaluateArgs,
+) -> Result<(Option<Judge>, Option<String>)> {
+    let clock = Instant::now();
+    let held = Held { dataset, sampled, side: model.synth.geometry().image_size() };
+    match held.split(args)? {
+        Ok(split) => {
+            let judge = Judge::train(&split, domains.len(), args)?;
+            domains
+                .iter_mut()
+                .zip(split.judged)
+                .for_each(|(domain, judged)| domain.judged = judged);
+            took("training the classifier of domains", clock);
+            Ok((Some(judge), None))
+        }
+        Err(reason) => {
+            tracing::warn!("no classifier of domains: {reason}");
+            Ok((None, Some(reason)))
+        }
+    }
+}
+
+fn measure(
+    model: &mut Model,
+    domains: &[Domain],
+    judge: Option<&Judge>,
+    args: &EvaluateArgs,
+) -> Result<Report> {
+    let clock = Instant::now();
+    let (reconstruction, own_edges): (Vec<_>, Vec<_>) =
+        domains.iter().map(|domain| reconstruction::reconstruct(model, domain)).unzip();
+    took("reconstructions and ceilings", clock);
+    let clock = Instant::now();
+    let compared = pairs::compare(model, domains, judge, args)?;
+    took("variants of all pairs", clock);
+    let clock = Instant::now();
+    let diversity = diversity::measure(model, domains, args);
+    took("diversity", clock);
+    let clock = Instant::now();
+    let failures = failures::measure(model, domains, args)?;
+    took("white, ink and blur", clock);
+    Ok(Report {
+        encoder: args.encoder.to_string(),
+        tiles_per_domain: args.per_domain,
+        seed: args.seed,
+        style_tokens: args.style_tokens,
+        style_tiles: args.style_tiles,
+        reconstruction,
+        mean: pairs::summary(&compared),
+        diversity,
+        block_edges: domains
+            .iter()
+            .enumerate()
+            .map(|(i, domain)| edges(domain, own_edges[i], i, &compared, args))
+            .collect(),
+        pairs: compared.into_iter().map(|compared| compared.pair).collect(),
+        judge: judge.map(|judge| judge.report.clone()),
+        no_judge: None,
+        failures,
+    })
+}
+
+/// Of a domain's own tiles, of their reconstructions, and of their variants in all other styles.
+fn edges(
+    domain: &Domain,
+    [real, reconstruction]: [BlockEdges; 2],
+    index: usize,
+    compared: &[Compared],
+    args: &EvaluateArgs,
+) -> Edges {
+    let of = |method: &Method| {
+        let mut sum = BlockEdges::default();
+        compared
+            .iter()
+            .filter(|compared| compared.from == index)
+            .for_each(|compared| sum.merge(&compared.edges[method]));
+        (*method, sum.ratio())
+    };
+    let variants =
+        if compared.is_empty() { BTreeMap::new() } else { args.methods.iter().map(of).collect() };
+    Edges {
+        domain: domain.name.clone(),
+        real: real.ratio(),
+        reconstruction: reconstruction.ratio(),
+        variants,
+    }
+}
+
+/// `--json` and `--html`.
+fn write(
+    args: &EvaluateArgs,
+    model: &mut Model,
+    domains: &[Domain],
+    report: &Report,
+) -> Result<()> {
+    let cannot = |path: &PathBuf| format!("cannot write {}", path.display());
+    if let Some(path) = &args.json {
+        std::fs::write(path, serde_json::to_string_pretty(report)?)
+            .with_context(|| cannot(path))?;
+    }
+    if let Some(path) = &args.html {
+        let pictures = pictures::draw(model, domains, args)?;
+        std::fs::write(path, page::render(&model.bundle.manifest, report, &pictures))
+            .with_context(|| cannot(path))?;
+    }
+    Ok(())
+}
+
+/// `--record`. Of the pairs a bundle keeps the model and the baseline that the server offers; of failures nothing.
+fn record(
+    args: &EvaluateArgs,
+    model: &mut Model,
+    dataset: &Dataset,
+    report: &Report,
+) -> Result<()> {
+    let mut kept = report.clone();
+    kept.failures.clear();
+    kept.pairs.iter_mut().for_each(|pair| {
+        pair.methods.retain(|method, _| [Method::Vit, Method::ColorMatch].contains(method))
+    });
+    let samples = samples::png(&samples::render(model, dataset, args.seed)?)?;
+    rewrite(&args.on.bundle, |editor: &mut BundleEditor| -> Result<()> {
+        editor.manifest.quality = serde_json::to_value(&kept)?;
+        editor.manifest.quality["table"] = table::markdown(report, false).into();
+        editor.add("samples.png", &samples)?;
+        let card = card::render(&editor.manifest);
+        Ok(editor.add(card::CARD_FILE, card.as_bytes())?)
+    })?;
+    Ok(())
+}
+
+fn took(what: &str, since: Instant) {
+    tracing::info!("{what}: {:.1} s", since.elapsed().as_secs_f64());
+}

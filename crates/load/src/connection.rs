@@ -1,0 +1,92 @@
+//! One kept-alive connection to the server, with hyper's own client and nothing above it: no pool, no redirects, no
+//! retries, so that what is measured is the server.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::header::{AUTHORIZATION, HeaderValue};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::target::Target;
+
+pub(crate) struct Connection {
+    sender: SendRequest<Frames>,
+    authorization: Option<HeaderValue>,
+}
+
+impl Connection {
+    /// # Errors
+    /// When nobody answers there.
+    pub(crate) async fn open(target: &Target) -> std::io::Result<Self> {
+        let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
+        // The last packet of a request is not to wait for the first acknowledgement.
+        stream.set_nodelay(true)?;
+        let (sender, connection) =
+            Builder::new().handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
+        tokio::spawn(async move {
+            // How it ended is told to whoever waits for an answer on it.
+            let _ = connection.await;
+        });
+        Ok(Self { sender, authorization: target.authorization.clone() })
+    }
+
+    /// The head of the answer. The connection is free again when its body has been read.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub(crate) async fn send(
+        &mut self,
+        mut request: Request<Frames>,
+    ) -> hyper::Result<Response<Incoming>> {
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
+        self.sender.send_request(request).await
+    }
+
+    /// Whether another request can be sent, once what came before is over.
+    pub(crate) async fn is_free(&mut self) -> bool {
+        self.sender.ready().await.is_ok()
+    }
+}
+
+/// A body of several byte strings whose length is known.
+pub(crate) struct Frames {
+    rest: VecDeque<Bytes>,
+    length: u64,
+}
+
+impl From<Vec<Bytes>> for Frames {
+    fn from(frames: Vec<Bytes>) -> Self {
+        Self { length: frames.iter().map(|frame| frame.len() as u64).sum(), rest: frames.into() }
+    }
+}
+
+impl Body for Frames {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let next = self.rest.pop_front();
+        self.length -= next.as_ref().map_or(0, |frame| frame.remaining() as u64);
+        Poll::Ready(next.map(|frame| Ok(Frame::data(frame))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.length)
+    }
+}

@@ -1,0 +1,179 @@
+//! Which tiles, and which of their tokens, stand for a stain: how styles are chosen from tiles that show it.
+//!
+//! Of a tile's tissue tokens the most representative one is kept: the one whose characteristics, broadcast over the
+//! tile's own anatomy, give the tile back best. Background says nothing about a stain, and neither does the odd token,
+//! nor a tile that is far from its domain's usual colour. The trainer fills a bundle's bank this way, and the server adds
+//! domains to it in the same way; where the tiles come from is theirs to know.
+
+use super::Style;
+use super::color::ChannelStats;
+use super::geometry::{CHANNELS, Geometry};
+use super::latent;
+use super::synth::{Element, Synthesiser};
+
+/// A patch is tissue when its mean optical density, −ln(pixel/255), is at least this: the usual threshold for white.
+const TISSUE_DENSITY: f64 = 0.15;
+/// Share of a tile's patches that must be tissue before a style is taken from it.
+pub const ENOUGH_TISSUE: f64 = 0.5;
+
+/// Which patches of a tile `[H, W, 3] u8` hold tissue, row by row.
+///
+/// # Panics
+/// When the tile is not of the geometry's size.
+pub fn tissue(geometry: &Geometry, tile: &[u8]) -> Vec<bool> {
+    assert_eq!(tile.len(), geometry.tile_bytes(), "tile is [H, W, 3]");
+    let (grid, patch, width) =
+        (geometry.grid(), geometry.patch_size(), geometry.image_size() * CHANNELS);
+    let density = |value: u8| -((f64::from(value) + 1.0) / 256.0).ln();
+    let mean = |row: usize, column: usize| {
+        let rows = (row * patch..(row + 1) * patch)
+            .map(|y| &tile[y * width + column * patch * CHANNELS..][..patch * CHANNELS]);
+        rows.flatten().map(|&value| density(value)).sum::<f64>() / (patch * patch * CHANNELS) as f64
+    };
+    (0..grid * grid).map(|i| mean(i / grid, i % grid) >= TISSUE_DENSITY).collect()
+}
+
+/// Whether at least `share` of a tile's patches are tissue.
+pub fn is_tissue(geometry: &Geometry, tile: &[u8], share: f64) -> bool {
+    let patches = tissue(geometry, tile);
+    patches.iter().filter(|&&tissue| tissue).count() as f64 >= share * patches.len() as f64
+}
+
+/// The indices of the `count` tiles whose mean colour is nearest to the median one, in their order: a tile full of blood
+/// or ink has no stain that others should wear.
+pub fn typical(tiles: &[impl AsRef<[u8]>], count: usize) -> Vec<usize> {
+    let means: Vec<[f32; 3]> =
+        tiles.iter().map(|tile| ChannelStats::from_tile(tile.as_ref()).mean).collect();
+    if means.is_empty() {
+        return Vec::new();
+    }
+    let median: [f32; 3] = std::array::from_fn(|channel| {
+        let mut values: Vec<f32> = means.iter().map(|mean| mean[channel]).collect();
+        values.sort_by(f32::total_cmp);
+        values[values.len() / 2]
+    });
+    let distance = |mean: &[f32; 3]| {
+        mean.iter().zip(median).map(|(value, middle)| (value - middle).powi(2)).sum::<f32>()
+    };
+    let distances: Vec<f32> = means.iter().map(distance).collect();
+    let mut nearest: Vec<usize> = (0..tiles.len()).collect();
+    nearest.sort_by(|&a, &b| distances[a].total_cmp(&distances[b]));
+    nearest.truncate(count);
+    nearest.sort_unstable();
+    nearest
+}
+
+/// The tissue patch whose style gives its own tile back best; any patch where nothing is tissue. `tile` `[H, W, 3] u8`,
+/// `anatomy` and `characteristics` `[N, h]`.
+///
+/// # Panics
+/// When a length is not the synthesiser's.
+pub fn representative<T: Element>(
+    synth: &Synthesiser,
+    tile: &[u8],
+    anatomy: &[T],
+    characteristics: &[T],
+) -> usize {
+    most_representative(synth, tile, anatomy, characteristics, 1)[0]
+}
+
+/// Up to `count` patches as [`representative`] would choose them, the best first; never none.
+///
+/// # Panics
+/// When a length is not the synthesiser's.
+pub fn most_representative<T: Element>(
+    synth: &Synthesiser,
+    tile: &[u8],
+    anatomy: &[T],
+    characteristics: &[T],
+    count: usize,
+) -> Vec<usize> {
+    let geometry = synth.geometry();
+    let (mut scratch, mut out) = (synth.scratch(), vec![0; tile.len()]);
+    let tissue = tissue(geometry, tile);
+    let none = !tissue.contains(&true);
+    let candidates = (0..tissue.len()).filter(|&patch| none || tissue[patch]);
+    let mut error = |patch: usize| {
+        synth.broadcast(
+            anatomy,
+            &style_of(geometry, characteristics, patch).0,
+            &mut scratch,
+            &mut out,
+        );
+        out.iter()
+            .zip(tile)
+            .map(|(&a, &b)| (i64::from(a) - i64::from(b)).pow(2) as u64)
+            .sum::<u64>()
+    };
+    let mut ranked: Vec<(u64, usize)> = candidates.map(|patch| (error(patch), patch)).collect();
+    ranked.sort_unstable();
+    ranked.truncate(count.max(1));
+    ranked.into_iter().map(|(_, patch)| patch).collect()
+}
+
+/// The style of one patch, out of `[N, h]`.
+///
+/// # Panics
+/// When there is no such patch.
+pub fn style_of<T: Element>(geometry: &Geometry, characteristics: &[T], patch: usize) -> Style {
+    let mut buffer = vec![0.0; geometry.half()];
+    Style(T::widen(latent::token(geometry, characteristics, patch), &mut buffer).to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geometry::GeometrySpec;
+    use crate::{Normalisation, PixelOrder};
+
+    #[test]
+    fn tiles_of_unusual_colour_are_not_typical() {
+        let tiles: Vec<Vec<u8>> = [100, 250, 104, 98, 3].map(|value| vec![value; 12]).into();
+        assert_eq!(typical(&tiles, 3), [0, 2, 3]);
+        assert_eq!(typical(&tiles, 9), [0, 1, 2, 3, 4]);
+        assert!(typical(&tiles[..0], 3).is_empty());
+    }
+
+    fn geometry() -> Geometry {
+        let spec = GeometrySpec {
+            image_size: 4,
+            in_channels: 3,
+            patch_size: 2,
+            embed_dim: 24,
+            depth: 1,
+            num_heads: 1,
+            mlp_ratio: 1.0,
+        };
+        Geometry::new(spec).unwrap()
+    }
+
+    #[test]
+    fn white_is_no_tissue() {
+        let geometry = geometry();
+        let mut tile = vec![250; geometry.tile_bytes()];
+        assert_eq!(tissue(&geometry, &tile), [false; 4]);
+        // The first patch: two pixels of the first two rows.
+        [0..6, 12..18].into_iter().for_each(|range| tile[range].fill(150));
+        assert_eq!(tissue(&geometry, &tile), [true, false, false, false]);
+        assert!(is_tissue(&geometry, &tile, 0.25) && !is_tissue(&geometry, &tile, ENOUGH_TISSUE));
+    }
+
+    #[test]
+    fn the_patch_that_gives_the_tile_back_is_the_one_that_is_kept() {
+        let geometry = geometry();
+        let synth = Synthesiser::new(
+            geometry,
+            PixelOrder::Planar,
+            Normalisation::new([0.5; 3], [0.2; 3]).unwrap(),
+        );
+        let anatomy = vec![1.0f32; geometry.tile_latent()];
+        let row = |value: f32| vec![value; geometry.half()];
+        let characteristics = [row(3.0), row(-1.0), row(-0.2), row(2.0)].concat();
+        let mut tile = vec![0; geometry.tile_bytes()];
+        synth.broadcast(&anatomy, &row(-0.2), &mut synth.scratch(), &mut tile);
+        assert_eq!(representative(&synth, &tile, &anatomy, &characteristics), 2);
+        assert_eq!(most_representative(&synth, &tile, &anatomy, &characteristics, 3)[..2], [2, 1]);
+        assert_eq!(most_representative(&synth, &tile, &anatomy, &characteristics, 99).len(), 4);
+        assert_eq!(style_of(&geometry, &characteristics, 2).0, row(-0.2));
+    }
+}

@@ -1,0 +1,268 @@
+use super::reference::{values_aligned, values_broadcast};
+use super::*;
+use crate::geometry::GeometrySpec;
+use crate::latent;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use safetensors::SafeTensors;
+
+const ORDERS: [PixelOrder; 2] = [PixelOrder::Planar, PixelOrder::Interleaved];
+
+fn geometry(image_size: usize, patch_size: usize, rank: usize) -> Geometry {
+    let embed_dim = 2 * CHANNELS * patch_size * rank;
+    Geometry::new(GeometrySpec {
+        image_size,
+        in_channels: 3,
+        patch_size,
+        embed_dim,
+        depth: 1,
+        num_heads: 1,
+        mlp_ratio: 4.0,
+    })
+    .unwrap()
+}
+
+fn normalisation() -> Normalisation {
+    Normalisation::new([0.7441, 0.5895, 0.7214], [0.1301, 0.1489, 0.1107]).unwrap()
+}
+
+/// Numbers whose products of rank L have a deviation of about 1, as standardised values do.
+fn latents(len: usize, rank: usize, seed: u64) -> Vec<f32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let scale = (3.0 / (rank as f32).sqrt()).sqrt();
+    (0..len).map(|_| (rng.next_u32() as f32 / u32::MAX as f32 * 2.0 - 1.0) * scale).collect()
+}
+
+/// `[C, H, W]` values to `[H, W, C]` pixels, by the plain way.
+fn pixels(values: &[f32], normalisation: &Normalisation) -> Vec<u8> {
+    let plane = values.len() / CHANNELS;
+    let pixel = |i: usize, c: usize| {
+        (values[c * plane + i] * normalisation.std[c] + normalisation.mean[c]) * 255.0
+    };
+    (0..plane)
+        .flat_map(|i| [0, 1, 2].map(|c| pixel(i, c).round().clamp(0.0, 255.0) as u8))
+        .collect()
+}
+
+#[track_caller]
+fn assert_within_a_level(made: &[u8], expected: &[u8], what: &str) {
+    let worst = made.iter().zip(expected).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+    let off = made.iter().zip(expected).filter(|(a, b)| a != b).count();
+    assert!(
+        worst <= 1 && off * 100 <= made.len(),
+        "{what}: {off} of {} bytes off, by up to {worst}",
+        made.len()
+    );
+}
+
+/// Every side and rank that has code of its own, and their neighbours.
+fn geometries() -> impl Iterator<Item = Geometry> {
+    [
+        (32, 16, 8),
+        (48, 16, 11),
+        (16, 16, 1),
+        (32, 16, 16),
+        (48, 16, 5),
+        (32, 8, 4),
+        (24, 8, 8),
+        (16, 8, 3),
+        (12, 4, 2),
+        (9, 3, 2),
+        (10, 5, 2),
+        (28, 14, 7),
+        (64, 32, 2),
+    ]
+    .into_iter()
+    .map(|(side, patch, rank)| geometry(side, patch, rank))
+}
+
+#[test]
+fn several_styles_at_once_are_the_same_as_one_after_the_other() {
+    for order in ORDERS {
+        let geometry = geometry(48, 16, 8);
+        let synthesiser = Synthesiser::new(geometry, order, normalisation());
+        let anatomy: Vec<f16> =
+            latents(geometry.tile_latent(), 8, 1).into_iter().map(f16::from_f32).collect();
+        let styles: Vec<Vec<f32>> = (2..5).map(|seed| latents(geometry.half(), 8, seed)).collect();
+        let (mut alone, mut together) =
+            (vec![vec![0; geometry.tile_bytes()]; 3], vec![vec![1; geometry.tile_bytes()]; 3]);
+        let mut scratch = synthesiser.scratch();
+        for (style, out) in styles.iter().zip(&mut alone) {
+            synthesiser.broadcast(&anatomy, style, &mut scratch, out);
+        }
+        let styles: Vec<&[f32]> = styles.iter().map(Vec::as_slice).collect();
+        let mut outs: Vec<&mut [u8]> = together.iter_mut().map(Vec::as_mut_slice).collect();
+        synthesiser.broadcast_each(&anatomy, &styles, &mut scratch, &mut outs);
+        assert!(alone == together && alone[0] != alone[1]);
+    }
+}
+
+#[test]
+fn a_broadcast_variant_is_the_plain_product_within_a_level() {
+    for (geometry, order) in geometries().flat_map(|geometry| ORDERS.map(|order| (geometry, order)))
+    {
+        let anatomy: Vec<f16> = latents(geometry.tile_latent(), geometry.rank(), 1)
+            .into_iter()
+            .map(f16::from_f32)
+            .collect();
+        let widened: Vec<f32> = anatomy.iter().map(|v| v.to_f32()).collect();
+        let style = latents(geometry.half(), geometry.rank(), 2);
+        let expected =
+            pixels(&values_broadcast(&geometry, order, &widened, &style), &normalisation());
+        let synthesiser = Synthesiser::new(geometry, order, normalisation());
+        let (mut scratch, mut out) = (synthesiser.scratch(), vec![0; geometry.tile_bytes()]);
+        synthesiser.broadcast(&anatomy, &style, &mut scratch, &mut out);
+        assert_within_a_level(&out, &expected, &format!("f16 {order} {geometry:?}"));
+        synthesiser.broadcast(&widened, &style, &mut scratch, &mut out);
+        assert_within_a_level(&out, &expected, &format!("f32 {order} {geometry:?}"));
+    }
+}
+
+#[test]
+fn an_aligned_variant_is_the_plain_product_within_a_level() {
+    for (geometry, order) in geometries().flat_map(|geometry| ORDERS.map(|order| (geometry, order)))
+    {
+        let half = |seed| -> Vec<f16> {
+            latents(geometry.tile_latent(), geometry.rank(), seed)
+                .into_iter()
+                .map(f16::from_f32)
+                .collect()
+        };
+        let (anatomy, characteristics) = (half(1), half(2));
+        let wide = |half: &[f16]| -> Vec<f32> { half.iter().map(|v| v.to_f32()).collect() };
+        let expected = pixels(
+            &values_aligned(&geometry, order, &wide(&anatomy), &wide(&characteristics)),
+            &normalisation(),
+        );
+        let synthesiser = Synthesiser::new(geometry, order, normalisation());
+        let (mut scratch, mut out) = (synthesiser.scratch(), vec![0; geometry.tile_bytes()]);
+        synthesiser.aligned(&anatomy, &characteristics, &mut scratch, &mut out);
+        assert_within_a_level(&out, &expected, &format!("f16 {order} {geometry:?}"));
+        synthesiser.aligned(&anatomy, &wide(&characteristics), &mut scratch, &mut out);
+        assert_within_a_level(&out, &expected, &format!("f16 × f32 {order} {geometry:?}"));
+    }
+}
+
+/// Rank 1, one patch of 2×2: red = [1, 2]ᵀ·[3, 4], green all 5, blue [0, 1]ᵀ·[7, 0], worked out by hand.
+#[test]
+fn a_product_worked_out_by_hand() {
+    let geometry = geometry(2, 2, 1);
+    let (anatomy, style) = ([1.0f32, 2.0, 1.0, 1.0, 0.0, 1.0], [3.0, 4.0, 5.0, 5.0, 7.0, 0.0]);
+    // mean 0 and std 1/255: a value is its own byte.
+    let bytes = Normalisation::new([0.0; 3], [1.0 / 255.0; 3]).unwrap();
+    let made = |order| {
+        let synthesiser = Synthesiser::new(geometry, order, bytes);
+        let mut out = [0; 12];
+        synthesiser.broadcast(&anatomy, &style, &mut synthesiser.scratch(), &mut out);
+        out
+    };
+    assert_eq!(made(PixelOrder::Planar), [3, 5, 0, 4, 5, 0, 6, 5, 7, 8, 5, 0]);
+    assert_eq!(made(PixelOrder::Interleaved), [3, 4, 6, 8, 5, 5, 5, 5, 0, 0, 7, 0]);
+}
+
+/// What the caches hold may be anything that f16 can hold; a byte comes out all the same.
+#[test]
+fn extreme_latents_saturate() {
+    let geometry = geometry(16, 16, 1);
+    let synthesiser = Synthesiser::new(geometry, PixelOrder::Planar, normalisation());
+    let mut out = vec![7; geometry.tile_bytes()];
+    let mut made = |anatomy: f16, style: f32| {
+        let latents = vec![anatomy; geometry.tile_latent()];
+        synthesiser.broadcast(
+            &latents,
+            &vec![style; geometry.half()],
+            &mut synthesiser.scratch(),
+            &mut out,
+        );
+        assert!(out.iter().all(|byte| *byte == out[0]));
+        out[0]
+    };
+    assert_eq!(made(f16::MAX, 1e30), 255);
+    assert_eq!(made(f16::MAX, -1e30), 0);
+    assert_eq!(made(f16::INFINITY, 1.0), 255);
+    assert_eq!(made(f16::NAN, 1.0), 0);
+}
+
+#[test]
+fn every_half_precision_number_widens_exactly() {
+    let halves: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
+    let mut buffer = vec![0.0; halves.len()];
+    let wide = f16::widen(&halves, &mut buffer);
+    for (half, wide) in halves.iter().zip(wide) {
+        assert!(
+            half.is_nan() && wide.is_nan() || half.to_f32().to_bits() == wide.to_bits(),
+            "{half:?} became {wide}"
+        );
+    }
+}
+
+#[test]
+fn strength_mixes_with_the_tiles_own_characteristics_patch_by_patch() {
+    let geometry = geometry(32, 16, 7);
+    let synthesiser = Synthesiser::new(geometry, PixelOrder::Planar, normalisation());
+    let (own, style) = (latents(geometry.tile_latent(), 7, 3), latents(geometry.half(), 7, 4));
+    let halves: Vec<f16> = own.iter().map(|v| f16::from_f32(*v)).collect();
+    let mut out = vec![0.0; own.len()];
+    synthesiser.blend_into(&own, &style, 0.0, &mut out);
+    assert_eq!(out, own);
+    synthesiser.blend_into(&halves, &style, 1.0, &mut out);
+    assert_eq!(out, style.repeat(geometry.patches()));
+    synthesiser.blend_into(&own, &style, 0.25, &mut out);
+    let last = own.len() - 1;
+    assert!((out[last] - (own[last] * 0.75 + style[style.len() - 1] * 0.25)).abs() < 1e-6);
+}
+
+#[test]
+#[should_panic(expected = "scratch of this synthesiser")]
+fn scratch_of_another_geometry_is_refused() {
+    let synthesiser =
+        |patch| Synthesiser::new(geometry(32, patch, 1), PixelOrder::Planar, normalisation());
+    let style = vec![0.0; 48];
+    synthesiser(16).broadcast(
+        &vec![0.0f32; 4 * 48],
+        &style,
+        &mut synthesiser(8).scratch(),
+        &mut [0; 32 * 32 * 3],
+    );
+}
+
+/// The published code's own variant of two tiles, when the reference vectors are beside the checkout.
+#[test]
+fn the_published_code_makes_the_same_values() {
+    let bytes = include_bytes!("../../../../tests/fixtures/published/uint8.safetensors");
+    let tensors = SafeTensors::deserialize(bytes).unwrap();
+    let floats = |name: &str| -> Vec<f32> {
+        tensors
+            .tensor(name)
+            .unwrap()
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+            .collect()
+    };
+    let geometry = geometry(32, 8, 2);
+    let (z, expected) = (floats("z"), floats("synth_with_style_of_tile1_token3"));
+    let tokens: Vec<&[f32]> =
+        z.chunks_exact((geometry.patches() + 1) * geometry.embed_dim()).collect();
+    let style = &tokens[1][3 * geometry.embed_dim()..][geometry.half()..][..geometry.half()];
+    let synthesiser = Synthesiser::new(
+        geometry,
+        PixelOrder::Interleaved,
+        Normalisation::new([0.5; 3], [0.25; 3]).unwrap(),
+    );
+    for (tokens, expected) in tokens.iter().zip(expected.chunks_exact(geometry.tile_bytes())) {
+        let (mut anatomy, mut characteristics) =
+            (vec![0.0; geometry.tile_latent()], vec![0.0; geometry.tile_latent()]);
+        latent::split(&geometry, tokens, &mut anatomy, &mut characteristics);
+        let values = values_broadcast(&geometry, PixelOrder::Interleaved, &anatomy, style);
+        let worst = values.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-4, "values differ by up to {worst}");
+        let mut out = vec![0; geometry.tile_bytes()];
+        synthesiser.broadcast(&anatomy, style, &mut synthesiser.scratch(), &mut out);
+        assert_within_a_level(
+            &out,
+            &pixels(expected, &Normalisation::new([0.5; 3], [0.25; 3]).unwrap()),
+            "published",
+        );
+    }
+}

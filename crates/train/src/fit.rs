@@ -1,0 +1,334 @@
+//! `fit` and `resume`: from a folder of images to a bundle.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::augment::AugmentConfig;
+use crate::checkpoint::{CHECKPOINT_FILE, Checkpoint, RunHeader};
+use crate::loader::{Loader, Turns};
+use crate::options::{ComputeArgs, Export, Options, TrainingArgs, bundle_name, command_line};
+use crate::parts;
+use crate::preset::{DataPreset, GeometryArgs};
+use crate::produce::{finish, finish_best};
+use crate::progress::Progress;
+use crate::report::{self, Counts};
+use crate::trainer::{Ending, INTERRUPTED, LoopConfig, Trainer};
+use crate::validate::Parts;
+use crate::vit::Vit;
+use crate::warm::WarmStart;
+use crate::watch::Watch;
+use crate::world::World;
+use restain_bundle::{BundleWriter, MANIFEST_FILE};
+use restain_data::{Dataset, measure};
+use restain_engine::Runtime;
+use restain_lab::styles::require_tissue;
+use restain_method::geometry::GeometrySpec;
+use restain_method::{Geometry, Normalisation, PixelOrder};
+use restain_torch::adamw::{AdamW, AdamWConfig};
+use restain_torch::device::describe;
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct FitArgs {
+    /// Folder of images, or of `<domain>/…` folders
+    #[arg(long)]
+    pub data: PathBuf,
+    /// The bundle to write, models/NAME/VERSION
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Where the state of the run is kept [default: runs/NAME-VERSION]
+    #[arg(long)]
+    pub state: Option<PathBuf>,
+    /// Start from the weights of this bundle, whose geometry, pixel order and normalisation are then the defaults
+    #[arg(long, value_name = "BUNDLE")]
+    pub from: Option<PathBuf>,
+    /// What the paper trained with on a data set; single options change it
+    #[arg(long, value_enum)]
+    pub data_preset: Option<DataPreset>,
+    /// Which weights the bundle gets: the last, or those of the lowest validation loss
+    #[arg(long, value_enum, default_value = "last")]
+    pub export: Export,
+    #[command(flatten)]
+    pub geometry: GeometryArgs,
+    #[command(flatten)]
+    pub training: TrainingArgs,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ResumeArgs {
+    /// The state of the run, as fit printed it
+    pub state: PathBuf,
+    /// End the schedule at this many updates instead: sooner, or later
+    #[arg(long)]
+    pub steps: Option<u64>,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// A run about to begin, or to go on.
+struct Run<'a> {
+    parts: Parts,
+    options: Options,
+    header: RunHeader,
+    vit: Vit,
+    /// Who takes part.
+    world: World,
+    /// What it goes on from.
+    from: Option<Checkpoint>,
+    state: &'a Path,
+}
+
+pub(crate) fn fit(args: &FitArgs) -> Result<Ending> {
+    args.training.check()?;
+    let (name, version) = bundle_name(&args.out)?;
+    let state =
+        args.state.clone().unwrap_or_else(|| PathBuf::from(format!("runs/{name}-{version}")));
+    let start = args.from.as_deref().map(WarmStart::open).transpose()?;
+    let geometry = geometry(args, start.as_ref())?;
+    require_writable(&args.out)?;
+    require_new(&state)?;
+    let (device, precision) = args.compute.open(None)?;
+    let world = args.compute.join(device)?;
+    // What an update is made of, whoever computes it.
+    let training = TrainingArgs {
+        accumulate: args.training.accumulate * world.size(),
+        ..args.training.clone()
+    };
+    let parts = parts::open(&args.data, &training, training.seed)?;
+    let (normalisation, pixel_order) = pixels(args, start.as_ref(), &parts.training)?;
+    let options = Options {
+        command: command_line(),
+        data: args.data.clone(),
+        out: args.out.clone(),
+        export: args.export,
+        precision: Some(precision),
+        origin: start.as_ref().map(|start| start.origin.clone()),
+        training,
+    };
+    let header = RunHeader {
+        geometry,
+        pixel_order,
+        normalisation,
+        recipe: args.training.objective.recipe,
+        seed: args.training.seed,
+        total_steps: total_steps(&options.training, parts.training.tiles(geometry.image_size())),
+        step: 0,
+        seconds: 0.0,
+        waited_seconds: 0.0,
+        validated: None,
+        best: None,
+        scalars_bytes: 0,
+        device: describe(device, precision.kind()),
+        options: serde_json::to_value(&options)?,
+    };
+    let vit = match start {
+        Some(start) => Vit::from_weights(geometry, &start.weights, device, precision.kind())?,
+        None => Vit::init(geometry, header.seed, device, precision.kind())?,
+    };
+    let vit = vit.checkpointing(args.compute.gradient_checkpointing);
+    run(Run { parts, options, header, vit, world, from: None, state: &state })
+}
+
+pub(crate) fn resume(args: &ResumeArgs) -> Result<Ending> {
+    let checkpoint = Checkpoint::open(&args.state)?;
+    let options: Options =
+        serde_json::from_value(checkpoint.header.options.clone()).with_context(|| {
+            format!("the options in {}", args.state.join(CHECKPOINT_FILE).display())
+        })?;
+    require_writable(&options.out)?;
+    let (device, precision) = args.compute.open(options.precision)?;
+    let world = args.compute.join(device)?;
+    let mut header = checkpoint.header.clone();
+    header.total_steps = args.steps.unwrap_or(header.total_steps);
+    header.device = describe(device, precision.kind());
+    let parts = parts::open(&options.data, &options.training, header.seed)?;
+    let vit = Vit::init(header.geometry, header.seed, device, precision.kind())?
+        .checkpointing(args.compute.gradient_checkpointing);
+    run(Run { parts, options, header, vit, world, from: Some(checkpoint), state: &args.state })
+}
+
+fn run(run: Run<'_>) -> Result<Ending> {
+    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
+        .context("cannot listen for Ctrl-C")?;
+    let Run { parts, options, header, vit, world, from, state } = run;
+    let training = &options.training;
+    let own_batches = world.share(training.accumulate)?;
+    announce((&parts, &options, &header), &vit, &world, state);
+    require_exportable(&options, &parts, &header.geometry)?;
+    let mut optimiser = AdamW::new(
+        AdamWConfig { weight_decay: training.weight_decay, ..AdamWConfig::default() },
+        vit.parameters(),
+    );
+    if let Some(checkpoint) = &from {
+        checkpoint.restore(&vit, &mut optimiser)?;
+    }
+    world.agree(&identity(&parts.training, &header, training, &vit, &optimiser)?)?;
+    let watch = world.is_first().then(|| {
+        Watch::open(state, &training.watch, &training.objective, &parts, &header, training.batch)
+    });
+    let watch = watch.transpose()?;
+    let counts = Counts::of(&parts, header.geometry.image_size());
+    let augment = AugmentConfig {
+        probability: training.augment,
+        ..AugmentConfig::published(header.geometry.image_size() as u32)
+    };
+    let turns = Turns {
+        first: header.step * training.accumulate as u64 + world.rank() as u64,
+        every: world.size(),
+    };
+    let loader =
+        Loader::start(Arc::new(parts.training), augment, training.batch, header.seed, turns);
+    let mut progress = Progress::start(header.step, header.total_steps);
+    let mut trainer = Trainer {
+        vit: &vit,
+        optimiser,
+        header,
+        config: loop_config(training, own_batches),
+        watch,
+        dir: state,
+        world: &world,
+    };
+    if from.is_none() && world.is_first() {
+        // From here on the run can be resumed, and a folder that cannot hold its state is known of.
+        trainer.save()?;
+    }
+    let ending = trainer.run(&loader, &mut progress)?;
+    if !world.is_first() {
+        // The first process writes for all.
+        return Ok(ending);
+    }
+    report::write(state, &trainer.header, &counts)?;
+    tracing::info!("the report is in {}", state.join(report::REPORT_FILE).display());
+    match ending {
+        Ending::Interrupted => {
+            tracing::info!("stopped; go on with: restain-train resume {}", state.display())
+        }
+        Ending::Finished if options.export == Export::Best => {
+            drop(finish_best(state, &options, false)?)
+        }
+        Ending::Finished => drop(finish(&vit, &trainer.header, &options, false)?),
+    }
+    Ok(ending)
+}
+
+fn announce(run: (&Parts, &Options, &RunHeader), vit: &Vit, world: &World, state: &Path) {
+    let (parts, options, header) = run;
+    tracing::info!(
+        "{} images of {} domains ({}), {} kept out; {} steps of {} tiles; {:?} on {:?}{}; state in {}",
+        parts.training.sources.len(),
+        parts.training.domains.len(),
+        parts.training.describe(),
+        parts.kept_out.sources.len(),
+        header.total_steps,
+        options.training.batch * options.training.accumulate,
+        GeometrySpec::from(header.geometry),
+        vit.device(),
+        if world.size() == 1 {
+            String::new()
+        } else {
+            format!(", process {} of {}", world.rank(), world.size())
+        },
+        state.display()
+    );
+}
+
+fn geometry(args: &FitArgs, start: Option<&WarmStart>) -> Result<Geometry> {
+    match start {
+        Some(start) => start.agree(args.geometry.geometry_beside(start.geometry())?),
+        None => args.geometry.geometry(),
+    }
+}
+
+/// How pixels become values and lie in patches.
+fn pixels(
+    args: &FitArgs,
+    start: Option<&WarmStart>,
+    training: &Dataset,
+) -> Result<(Normalisation, PixelOrder)> {
+    let (normalisation, order) = (args.training.normalisation()?, args.training.pixel_order);
+    match start {
+        Some(start) => Ok((start.normalisation(normalisation)?, start.pixel_order(order)?)),
+        None => Ok((
+            normalisation.map_or_else(|| measure(training), Ok)?,
+            order.unwrap_or(PixelOrder::Planar),
+        )),
+    }
+}
+
+fn total_steps(training: &TrainingArgs, tiles: u64) -> u64 {
+    let per_epoch = (tiles / (training.batch * training.accumulate) as u64).max(1);
+    training.steps.unwrap_or(training.epochs * per_epoch)
+}
+
+fn loop_config(training: &TrainingArgs, own_batches: usize) -> LoopConfig {
+    LoopConfig {
+        batch: training.batch,
+        accumulate: own_batches,
+        objective: training.objective.clone(),
+        learning_rate: training.learning_rate,
+        clip: training.clip,
+        save_every: training.save_every,
+    }
+}
+
+/// Before hours of work, not after them: whether the bundle can be written.
+fn require_writable(out: &Path) -> Result<()> {
+    ensure!(
+        !out.join(MANIFEST_FILE).exists(),
+        "{} is already a bundle: name another --out, in fit or in export",
+        out.display()
+    );
+    BundleWriter::new(out, false).map(drop).with_context(|| format!("--out {}", out.display()))
+}
+
+/// A state that is there belongs to another run, of hours perhaps.
+fn require_new(state: &Path) -> Result<()> {
+    let taken = state.join(CHECKPOINT_FILE);
+    let said = "go on with it with `restain-train resume`, or name another --state";
+    ensure!(!taken.exists(), "{} already holds the state of a run: {said}", state.display());
+    Ok(())
+}
+
+/// What the end of the run needs, looked for at its start.
+fn require_exportable(options: &Options, parts: &Parts, geometry: &Geometry) -> Result<()> {
+    Runtime::load().context("a bundle is checked with ONNX Runtime")?;
+    require_tissue(&parts.training, geometry)?;
+    let validates = !parts.kept_out.sources.is_empty() && options.training.watch.validate_every > 0;
+    let said = "--export best needs images to validate on: give a --validation-share, and --validate-every above 0";
+    ensure!(options.export == Export::Last || validates, "{said}");
+    Ok(())
+}
+
+/// What must be equal in every process of a run: the images, the options, where it stands, and every number it starts from.
+fn identity(
+    dataset: &Dataset,
+    header: &RunHeader,
+    training: &TrainingArgs,
+    vit: &Vit,
+    optimiser: &AdamW,
+) -> Result<Vec<u8>> {
+    let sources: Vec<_> =
+        dataset.sources.iter().map(|source| (&source.path, source.width, source.height)).collect();
+    let run = (
+        header.geometry,
+        header.pixel_order,
+        header.normalisation,
+        header.step,
+        header.total_steps,
+    );
+    let mut bytes = serde_json::to_vec(&(sources, run, training))?;
+    let numbers = vit
+        .parameters()
+        .iter()
+        .map(|(_, parameter)| parameter)
+        .chain(optimiser.moments.iter().flat_map(|(m, v)| [m, v]));
+    for tensor in numbers {
+        let held = Vec::<f32>::try_from(tensor.detach().to_device(tch::Device::Cpu).reshape([-1]))?;
+        bytes.extend_from_slice(blake3::hash(bytemuck::cast_slice(&held)).as_bytes());
+    }
+    Ok(bytes)
+}

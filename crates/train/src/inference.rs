@@ -1,0 +1,27 @@
+//! Tiles through the encoder that is being trained, without gradients: what validation, sample grids and the check of an
+//! exported graph look at. `encoded` is the same through the exported graph.
+
+use anyhow::Result;
+use tch::Tensor;
+
+use crate::loader::standardise;
+use crate::mixing::halves;
+use crate::vit::Vit;
+use restain_engine::Encodings;
+use restain_method::Normalisation;
+
+/// Tiles u8 [batch, H, W, 3] → both halves of their patches' tokens, [batch, N, h] f32 each, CLS left out.
+pub(crate) fn encode(
+    vit: &Vit,
+    normalisation: &Normalisation,
+    tiles: &[u8],
+    batch: usize,
+) -> Result<Encodings> {
+    let _guard = tch::no_grad_guard();
+    let tile = vit.geometry.image_size();
+    let z = vit.encode(&standardise(tiles, batch, tile, normalisation, vit.device()));
+    let patches = z.narrow(1, 1, vit.geometry.patches() as i64);
+    let (anatomy, characteristics) = halves(&patches, &vit.geometry);
+    let plain = |half: Tensor| Vec::<f32>::try_from(half.reshape([-1]).to_device(tch::Device::Cpu));
+    Ok(Encodings { batch, anatomy: plain(anatomy)?, characteristics: plain(characteristics)? })
+}

@@ -1,0 +1,34 @@
+//! The images of a run: which are trained on and which are validated on. `fit`, `resume` and `export` ask the same, and get
+//! the same.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::options::TrainingArgs;
+use crate::validate::{Parts, split};
+use restain_data::{Dataset, Selection};
+
+/// Opens the data set as the options select it, and takes it apart: by its own splits where some are named to validate on.
+pub(crate) fn open(data: &Path, training: &TrainingArgs, seed: u64) -> Result<Parts> {
+    let selection = training.selection.selection();
+    let dataset = Dataset::open(data, &selection.clone().for_training())?;
+    let splits = &training.watch.validation_splits;
+    if splits.is_empty() {
+        return split(dataset, training.watch.validation_share, seed);
+    }
+    let kept_out = Dataset::open(data, &Selection { splits: splits.clone(), ..selection })?;
+    let trained: HashSet<&Path> =
+        dataset.sources.iter().map(|source| source.path.as_path()).collect();
+    if let Some(both) =
+        kept_out.sources.iter().find(|source| trained.contains(source.path.as_path()))
+    {
+        bail!(
+            "--validation-split {}: {} is trained on as well",
+            splits.join(","),
+            both.path.display()
+        );
+    }
+    Ok(Parts { training: dataset, kept_out })
+}

@@ -1,0 +1,133 @@
+//! Model sizes by name, each of which single options can change.
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use restain_method::Geometry;
+use restain_method::geometry::GeometrySpec;
+
+/// `--preset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Preset {
+    /// For tests: 32 px tiles, 0.2 million weights.
+    Tiny,
+    /// 96 px tiles at full rank, 7 million weights: trains on a CPU.
+    Small,
+    /// The paper's base model: 224 px tiles, 86 million weights.
+    Base,
+    /// The paper's deeper model: 224 px tiles, 24 blocks of 1056, 322 million weights.
+    Deep,
+}
+
+/// `--data-preset`: what the paper trained with on a data set, beneath every option that is given. Tiles of 96 px are
+/// resized up to the model's 224 by the random resized crop. Where the paper names no normalisation it is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DataPreset {
+    Camelyon17Wilds,
+    EpitheliumStroma,
+    Pcam,
+}
+
+/// What the paper trained with everywhere (arXiv 2407.02900).
+const PAPER: &str = "preset = 'base'\nepochs = 50\nbatch = 64\nlearning-rate = 1e-3\nweight-decay = 0.05\nmixes = 4\naugment = 0.1\n";
+const CAMELYON17: &str = "mean = [0.7441, 0.5895, 0.7214]\nstd = [0.1301, 0.1489, 0.1107]\n";
+
+impl DataPreset {
+    /// The options that it stands for, as a file of options has them.
+    pub(crate) fn options(self) -> String {
+        match self {
+            Self::Camelyon17Wilds => [PAPER, CAMELYON17].concat(),
+            Self::EpitheliumStroma | Self::Pcam => PAPER.to_owned(),
+        }
+    }
+}
+
+impl Preset {
+    fn sizes(self) -> GeometrySpec {
+        let (image_size, patch_size, embed_dim, depth, num_heads) = match self {
+            Self::Tiny => (32, 8, 96, 2, 4),
+            Self::Small => (96, 8, 384, 4, 6),
+            Self::Base => (224, 16, 768, 12, 16),
+            Self::Deep => (224, 16, 1056, 24, 16),
+        };
+        GeometrySpec {
+            image_size,
+            in_channels: 3,
+            patch_size,
+            embed_dim,
+            depth,
+            num_heads,
+            mlp_ratio: 4.0,
+        }
+    }
+}
+
+/// `--preset` and what changes it.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct GeometryArgs {
+    /// Model sizes to start from [default: small]
+    #[arg(long, value_enum)]
+    pub preset: Option<Preset>,
+    /// Tile side, pixels
+    #[arg(long)]
+    pub image_size: Option<usize>,
+    /// Patch side, pixels
+    #[arg(long)]
+    pub patch_size: Option<usize>,
+    /// Embedding dimension; half of it must be a multiple of 3 × patch size, and equal 3 × patch size² for full rank
+    #[arg(long)]
+    pub embed_dim: Option<usize>,
+    /// Transformer blocks
+    #[arg(long)]
+    pub depth: Option<usize>,
+    /// Attention heads
+    #[arg(long)]
+    pub num_heads: Option<usize>,
+}
+
+impl GeometryArgs {
+    pub(crate) fn geometry(&self) -> Result<Geometry> {
+        self.changed(self.preset.unwrap_or(Preset::Small).sizes())
+    }
+
+    /// For weights that exist: their geometry, but for what was asked for otherwise.
+    pub(crate) fn geometry_beside(&self, existing: Geometry) -> Result<Geometry> {
+        self.changed(self.preset.map_or(existing.into(), Preset::sizes))
+    }
+
+    fn changed(&self, from: GeometrySpec) -> Result<Geometry> {
+        Ok(Geometry::new(GeometrySpec {
+            image_size: self.image_size.unwrap_or(from.image_size),
+            patch_size: self.patch_size.unwrap_or(from.patch_size),
+            embed_dim: self.embed_dim.unwrap_or(from.embed_dim),
+            depth: self.depth.unwrap_or(from.depth),
+            num_heads: self.num_heads.unwrap_or(from.num_heads),
+            ..from
+        })?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use restain_bundle::layout;
+
+    #[test]
+    fn presets_are_the_papers_models() {
+        let of = |preset: Preset| Geometry::new(preset.sizes()).unwrap();
+        let millions = |preset| {
+            let weights: usize =
+                layout(&of(preset)).values().map(|shape| shape.iter().product::<usize>()).sum();
+            weights as f64 / 1e6
+        };
+        assert_eq!(
+            (of(Preset::Base).rank(), of(Preset::Deep).rank(), of(Preset::Small).rank()),
+            (8, 11, 8)
+        );
+        assert_eq!(
+            [Preset::Tiny, Preset::Small, Preset::Base, Preset::Deep].map(|p| millions(p).round()),
+            [0.0, 7.0, 86.0, 322.0]
+        );
+    }
+}
