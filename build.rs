@@ -50,7 +50,7 @@ fn services() {
         code = code.type_attribute(format!(".inference.{message}"), "#[derive(serde::Serialize)]");
     }
     for tensor in ["ModelInput", "ModelOutput"] {
-        let named = r#"#[serde(serialize_with = "crate::serve::oip::data_type")]"#;
+        let named = r#"#[serde(serialize_with = "crate::serve::transport::oip::data_type")]"#;
         code = code.field_attribute(format!(".inference.{tensor}.data_type"), named);
     }
     code.compile_fds(compiler.file_descriptor_set()).expect("OUT_DIR can be written to");

@@ -96,7 +96,7 @@ fn key(args: &KeyArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn openapi() -> anyhow::Result<ExitCode> {
-    print!("{}", serve::http::openapi().to_yaml()?);
+    print!("{}", serve::transport::http::openapi().to_yaml()?);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -126,7 +126,8 @@ fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     log(&config.log, config.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let stop = runtime.block_on(async {
-        let signals = serve::signal::Signals::new().context("signals cannot be listened for")?;
+        let signals =
+            serve::runtime::signal::Signals::new().context("signals cannot be listened for")?;
         let bind = async |address| {
             TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
         };
@@ -158,7 +159,8 @@ fn augment(args: AugmentArgs) -> anyhow::Result<ExitCode> {
     log(&args.log, args.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
-        let signals = serve::signal::Signals::new().context("signals cannot be listened for")?;
+        let signals =
+            serve::runtime::signal::Signals::new().context("signals cannot be listened for")?;
         let stop = async move { _ = signals.asked_to_stop().await };
         anyhow::Ok(augment::run(args, stop).await)
     })?;
@@ -217,6 +219,6 @@ fn log(levels: &str, format: LogFormat) -> anyhow::Result<()> {
     };
     let lines = lines.with_filter(filter.and(WithoutFaults));
     tracing_subscriber::registry().with(lines).with(CountFaults.with_filter(OnlyFaults)).init();
-    serve::panics::log_and_count();
+    serve::runtime::panics::log_and_count();
     Ok(())
 }

@@ -17,12 +17,12 @@ use super::error::{AugmentError, Bad, unreadable};
 use super::options::AugmentArgs;
 use crate::serve::ServeError;
 use crate::serve::error::{Error, ErrorKind};
-use crate::serve::house::House;
 use crate::serve::models::Model;
 use crate::serve::pipeline::answer::{Answer, Provenance};
 use crate::serve::pipeline::plan::{Counts, Plan};
 use crate::serve::pipeline::request::AugmentRequest;
 use crate::serve::pipeline::{Request, TileInput, render};
+use crate::serve::services::House;
 use restain_bundle::codec::{self, DecodeError, ImageFormat, RgbImage, TileKey};
 use restain_method::geometry::CHANNELS;
 

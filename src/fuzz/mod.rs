@@ -16,12 +16,12 @@ use sha2::{Digest, Sha256};
 
 use crate::serve::cache::entry::{CacheKey, Kept};
 use crate::serve::error::Error;
-use crate::serve::grpc::{ask, proto};
-use crate::serve::http::add_body::AddBody;
-use crate::serve::http::body::{BodyKind, Parsed};
-use crate::serve::oip;
 use crate::serve::pipeline::TileInput;
 use crate::serve::pipeline::request::{AugmentRequest, EncodeTilesRequest};
+use crate::serve::transport::grpc::{ask, proto};
+use crate::serve::transport::http::add_body::AddBody;
+use crate::serve::transport::http::body::{BodyKind, Parsed};
+use crate::serve::transport::oip;
 use restain_bundle::codec::{self, Limits};
 use restain_bundle::{
     Bundle, MANIFEST_FILE, Precision, STYLES_FILE, StyleBank, WEIGHTS_FILE, Weights,

@@ -7,12 +7,12 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use super::access::Access;
 use super::admission::Admission;
 use super::config::Config;
-use super::cpu::Cpu;
 use super::error::Error;
-use super::lifecycle::Lifecycle;
 use super::metrics::Metrics;
 use super::pipeline::Pipeline;
 use super::trace::Traces;
+use crate::serve::runtime::cpu::Cpu;
+use crate::serve::runtime::lifecycle::Lifecycle;
 
 pub struct App {
     pub config: Config,

@@ -12,7 +12,7 @@ use prometheus::{
 };
 
 use super::error::ErrorKind;
-use super::{limits, panics};
+use super::runtime::{limits, panics};
 
 pub struct Metrics {
     registry: Registry,

@@ -7,34 +7,19 @@ pub mod access;
 pub mod admission;
 mod app;
 pub mod batch;
-mod buffers;
 pub mod cache;
 pub mod check;
 pub mod config;
-mod cpu;
-mod descriptors;
-mod encoders;
 pub mod error;
-pub mod grpc;
-pub mod held;
-pub mod house;
-pub mod http;
-mod intake;
-mod lifecycle;
-mod limits;
-pub mod listen;
 pub mod metrics;
+pub mod middleware;
 pub mod models;
-pub mod oip;
-pub mod panics;
 pub mod pipeline;
-mod request_id;
-mod reread;
-mod rpc;
-pub mod signal;
+pub mod runtime;
+pub mod services;
 pub mod styles;
-mod tls;
 mod trace;
+pub mod transport;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -50,17 +35,17 @@ use access::Access;
 use app::App;
 use cache::{CacheError, EncodingsCache};
 pub use config::{Config, ServeArgs};
-use cpu::Cpu;
-use house::{Ground, House};
-use lifecycle::Stage;
-use listen::ListenOptions;
 use metrics::{Metrics, Most};
 use models::{LoadError, Registry};
-use reread::RereadError;
-use rpc::Services;
-use signal::Stop;
-use tls::{Protocol, Tls};
+use runtime::cpu::Cpu;
+use runtime::lifecycle::Stage;
+use runtime::reload::RereadError;
+use runtime::signal::Stop;
+use services::{Ground, House};
 use trace::Traces;
+use transport::listen::ListenOptions;
+use transport::rpc::Services;
+use transport::tls::{Protocol, Tls};
 
 /// A procedural tile that the repository holds.
 const EXAMPLE_TILE: &str = "docs/tile.png";
@@ -119,7 +104,7 @@ pub async fn run(
     shutdown: impl Future<Output = Stop>,
 ) -> Result<Stop, ServeError> {
     // Each port has that many.
-    descriptors::raise(2 * config.max_connections.get());
+    runtime::descriptors::raise(2 * config.max_connections.get());
     let address = |listener: &TcpListener| listener.local_addr().map_err(ServeError::Listener);
     let probes = listeners.probes.as_ref().map(address).transpose()?;
     let addresses =
@@ -226,9 +211,9 @@ async fn listen(
         write_timeout: app.config.write_timeout.0,
     };
     let mut services = Services::default();
-    grpc::add_to(&mut services, Arc::clone(&app));
-    oip::add_to(&mut services, Arc::clone(&app));
-    let rpc = rpc::router(Arc::clone(&app), services);
+    transport::grpc::add_to(&mut services, Arc::clone(&app));
+    transport::oip::add_to(&mut services, Arc::clone(&app));
+    let rpc = transport::rpc::router(Arc::clone(&app), services);
     let ended =
         |mut closed: watch::Receiver<()>| async move { while closed.changed().await.is_ok() {} };
     let of_grpc = ListenOptions { port: "grpc", ..options.clone() };
@@ -242,19 +227,25 @@ async fn listen(
     let (probed, closing) = (Arc::clone(&app), ended(closed.clone()));
     let probes = async move {
         if let Some(listener) = listeners.probes {
-            listen::serve(listener, http::probes(probed), Protocol::Http1, of_probes, closing)
-                .await;
+            transport::listen::serve(
+                listener,
+                transport::http::probes(probed),
+                Protocol::Http1,
+                of_probes,
+                closing,
+            )
+            .await;
         }
     };
     tokio::join!(
-        listen::serve(
+        transport::listen::serve(
             listeners.http,
-            http::router(app, oip::router()),
+            transport::http::router(app, transport::oip::router()),
             Protocol::Http1,
             options,
             ended(closed.clone())
         ),
-        listen::serve(listeners.grpc, rpc, Protocol::Http2, of_grpc, ended(closed)),
+        transport::listen::serve(listeners.grpc, rpc, Protocol::Http2, of_grpc, ended(closed)),
         probes,
     );
 }

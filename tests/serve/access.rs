@@ -13,8 +13,8 @@ use tonic::{Code, Request};
 
 use super::grpc::{channel, request};
 use crate::harness::{Server, png, restain, tile, until};
-use restain::serve::grpc::proto;
-use restain::serve::grpc::proto::restain_client::RestainClient;
+use restain::serve::transport::grpc::proto;
+use restain::serve::transport::grpc::proto::restain_client::RestainClient;
 
 /// A file of keys, each with its token.
 pub(super) struct Keys {

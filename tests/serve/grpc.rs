@@ -1,8 +1,8 @@
 //! `restain.v1.Restain` says what HTTP says, in messages.
 
 use reqwest::blocking::multipart::{Form, Part};
-use restain::serve::grpc::proto;
-use restain::serve::grpc::proto::restain_client::RestainClient;
+use restain::serve::transport::grpc::proto;
+use restain::serve::transport::grpc::proto::restain_client::RestainClient;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::net::TcpStream;
 
 use reqwest::blocking::{Client, Response};
-use restain::serve::grpc::proto;
-use restain::serve::grpc::proto::restain_client::RestainClient;
+use restain::serve::transport::grpc::proto;
+use restain::serve::transport::grpc::proto::restain_client::RestainClient;
 use tokio_stream::StreamExt;
 use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;

@@ -154,7 +154,10 @@ fn a_call_goes_on_with_its_callers_trace() {
     runtime.block_on(client.augment(ask)).unwrap();
     let mut stream = tonic::Request::new(tokio_stream::iter((1..3).map(|number| {
         let request = Some(request(pixels(&[tile(number)])));
-        restain::serve::grpc::proto::AugmentStreamRequest { id: number.to_string(), request }
+        restain::serve::transport::grpc::proto::AugmentStreamRequest {
+            id: number.to_string(),
+            request,
+        }
     })));
     stream.metadata_mut().insert("traceparent", traceparent(true).parse().unwrap());
     runtime.block_on(async {

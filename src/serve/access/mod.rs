@@ -23,7 +23,7 @@ pub use token::token;
 
 use super::error::{Error, ErrorKind};
 use super::metrics::Metrics;
-use super::reread::{Reread, RereadError};
+use crate::serve::runtime::reload::{Reread, RereadError};
 
 pub struct Access {
     /// Without keys everyone may do everything.

@@ -7,6 +7,7 @@
 //!
 //! Bundles come from the models directory and from nowhere else: nothing is fetched.
 
+mod encoders;
 mod load;
 mod poll;
 mod registry;

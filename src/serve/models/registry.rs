@@ -13,9 +13,9 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::load::{self, LoadContext, LoadError, Opened};
 use super::{Key, Model, Models};
-use crate::serve::cpu;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::metrics::Offered;
+use crate::serve::runtime::cpu;
 use restain_bundle::{Bundle, is_plain_name};
 
 pub struct Registry {

@@ -31,12 +31,12 @@ use plan::{Counts, Plan};
 use request::{AugmentRequest, EncodeTilesRequest};
 
 use super::admission::{Admission, Permit};
-use super::buffers::Buffers;
-use super::cpu::Cpu;
 use super::error::{Error, ErrorKind};
 use super::metrics::Metrics;
 use super::models::{Model, Phases, Registry};
 use super::trace;
+use crate::serve::runtime::buffers::Buffers;
+use crate::serve::runtime::cpu::Cpu;
 use restain_bundle::codec;
 
 /// What one request may ask for.

@@ -11,8 +11,8 @@ use super::answer::{About, Answer, AnsweredTile, MadeVariant, Origin, Timings};
 use super::make::Materials;
 use super::{Pipeline, decode};
 use crate::serve::admission::Permit;
-use crate::serve::buffers::Buffers;
 use crate::serve::error::Error;
+use crate::serve::runtime::buffers::Buffers;
 
 /// Variants of one tile to make on one thread: the first of them, and where their pixels go.
 struct Group<'a> {

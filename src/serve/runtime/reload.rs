@@ -1,0 +1,183 @@
+//! Files that are read again when they change: keys and certificates are replaced under a running server, by an editor,
+//! a rename, or the symbolic link that Kubernetes turns.
+//!
+//! It looks at the bytes and not at times: every look reads the files, which are small. What cannot be read or makes no
+//! sense is warned of once and changes nothing; what was good serves on.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::serve::metrics::Rereading;
+
+/// Time between two looks.
+const EVERY: Duration = Duration::from_secs(2);
+/// Longer is no file of keys or certificates.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// Makes sense of the files' bytes, or says what is wrong with them.
+type Parse<T> = Box<dyn Fn(&[Vec<u8>]) -> Result<T, String> + Send + Sync>;
+
+pub(crate) struct Reread<T> {
+    files: Vec<PathBuf>,
+    parse: Parse<T>,
+    current: ArcSwap<T>,
+    told: Rereading,
+    /// What the last look found, whether or not it was good.
+    seen: Mutex<Result<Vec<Vec<u8>>, String>>,
+}
+
+/// Files that a server cannot start with.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct RereadError {
+    what: String,
+}
+
+impl<T: Send + Sync + 'static> Reread<T> {
+    /// `told` hears how it goes.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or `parse` refuses what they hold.
+    pub(crate) fn open(
+        files: Vec<PathBuf>,
+        told: Rereading,
+        parse: impl Fn(&[Vec<u8>]) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Result<Arc<Self>, RereadError> {
+        let found = read(&files).map_err(|what| RereadError { what })?;
+        let current = parse(&found)
+            .map_err(|what| RereadError { what: format!("{}: {what}", named(&files)) })?;
+        Ok(Arc::new(Self {
+            files,
+            parse: Box::new(parse),
+            told,
+            current: ArcSwap::from_pointee(current),
+            seen: Mutex::new(Ok(found)),
+        }))
+    }
+
+    /// What is good now.
+    pub(crate) fn current(&self) -> Arc<T> {
+        self.current.load_full()
+    }
+
+    /// Looks again and again, until dropped.
+    pub(crate) async fn watch(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(EVERY).await;
+            let this = Arc::clone(&self);
+            if tokio::task::spawn_blocking(move || this.look()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn look(&self) {
+        let found = read(&self.files);
+        let mut seen = self.seen.lock().expect("no code panics while it holds this lock");
+        if *seen == found {
+            return;
+        }
+        let files = named(&self.files);
+        match found.as_ref().map_err(String::clone).and_then(|found| (self.parse)(found)) {
+            Ok(current) => {
+                self.current.store(Arc::new(current));
+                self.told.went_well(true);
+                tracing::info!(files, "read again, as they changed");
+            }
+            Err(what) => {
+                self.told.went_well(false);
+                tracing::warn!(
+                    files,
+                    what,
+                    "changed, and cannot be used: what was read before holds on"
+                );
+            }
+        }
+        *seen = found;
+    }
+}
+
+fn read(files: &[PathBuf]) -> Result<Vec<Vec<u8>>, String> {
+    files
+        .iter()
+        .map(|path| {
+            bytes(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
+        })
+        .collect()
+}
+
+fn bytes(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn named(files: &[PathBuf]) -> String {
+    files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::metrics::Metrics;
+
+    fn number(files: &[Vec<u8>]) -> Result<u32, String> {
+        std::str::from_utf8(&files[0])
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .ok_or_else(|| "no number".to_owned())
+    }
+
+    fn metrics() -> Metrics {
+        Metrics::new().unwrap()
+    }
+
+    #[test]
+    fn a_good_change_is_taken_and_a_bad_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("number");
+        std::fs::write(&path, "1").unwrap();
+        let metrics = metrics();
+        let file = Reread::open(vec![path.clone()], metrics.rereading("keys"), number).unwrap();
+        let then = |text: Option<&str>| {
+            match text {
+                Some(text) => std::fs::write(&path, text).unwrap(),
+                None => std::fs::remove_file(&path).unwrap(),
+            }
+            file.look();
+            *file.current()
+        };
+        let told = |value: u32| {
+            metrics
+                .text()
+                .unwrap()
+                .contains(&format!("restain_reload_refused{{file=\"keys\"}} {value}\n"))
+        };
+        assert!(then(Some("2")) == 2 && told(0));
+        assert!(then(Some("two")) == 2 && told(1));
+        assert!(then(None) == 2 && told(1));
+        assert!(then(Some("3")) == 3 && told(0));
+        assert!(
+            metrics.text().unwrap().contains("restain_reload_failures_total{file=\"keys\"} 2\n")
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_at_the_start_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("number");
+        let said = |path: &Path| {
+            Reread::open(vec![path.to_owned()], metrics().rereading("keys"), number)
+                .err()
+                .unwrap()
+                .to_string()
+        };
+        assert!(said(&path).contains("number cannot be read"), "{}", said(&path));
+        std::fs::write(&path, "x").unwrap();
+        assert!(said(&path).ends_with("number: no number"), "{}", said(&path));
+    }
+}

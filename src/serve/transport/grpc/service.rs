@@ -1,0 +1,161 @@
+//! The calls, one after the other.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use super::proto::restain_server::Restain;
+use super::{answer, ask, proto, stream};
+use crate::serve::access::Ticket;
+use crate::serve::app::App;
+use crate::serve::error::Error;
+use crate::serve::pipeline::{AddStyles, Request as PipelineRequest};
+use crate::serve::trace;
+use crate::serve::transport::rpc::{Calls, Held, Message, Messages, Tail, status, timeout_ms};
+
+/// The number of AugmentResponse's field `pixels`.
+const PIXELS: u32 = 7;
+
+pub(super) struct Service {
+    app: Arc<App>,
+}
+
+impl Service {
+    pub(super) fn new(app: Arc<App>) -> Self {
+        Self { app }
+    }
+}
+
+#[tonic::async_trait]
+impl Restain for Service {
+    type AugmentStreamStream =
+        Pin<Box<dyn Stream<Item = Result<proto::AugmentStreamResponse, Status>> + Send>>;
+
+    async fn augment(
+        &self,
+        request: Request<proto::AugmentRequest>,
+    ) -> Result<Response<proto::AugmentResponse>, Status> {
+        let (metadata, message, request) = parts(request);
+        let (mut answer, held) = augment(&self.app, request, timeout_ms(&metadata, None), message)
+            .await
+            .map_err(status)?;
+        let pixels = std::mem::take(&mut answer.pixels);
+        Ok(held.with_tail(answer, Tail::default().field(PIXELS, pixels)))
+    }
+
+    async fn augment_stream(
+        &self,
+        request: Request<tonic::Streaming<proto::AugmentStreamRequest>>,
+    ) -> Result<Response<Self::AugmentStreamStream>, Status> {
+        self.app.pipeline().map_err(status)?;
+        let messages = Messages::of(&request);
+        let held = Held::default();
+        let deadline = timeout_ms(request.metadata(), None);
+        let ticket = request.extensions().get::<Ticket>().copied().unwrap_or_default();
+        let calls = Calls {
+            ticket,
+            app: Arc::clone(&self.app),
+            requests: request.into_inner(),
+            messages,
+            held: held.clone(),
+        };
+        let answers = stream::answers(calls, deadline);
+        Ok(held.with(Box::pin(answers)))
+    }
+
+    async fn encode(
+        &self,
+        request: Request<proto::EncodeRequest>,
+    ) -> Result<Response<proto::EncodeResponse>, Status> {
+        let (metadata, message, request) = parts(request);
+        let pipeline = self.app.pipeline().map_err(status)?;
+        let (mut ask, tiles) = ask::encode(request).map_err(status)?;
+        ask.timeout_ms = timeout_ms(&metadata, ask.timeout_ms);
+        let Message { permit, received } = message;
+        let request = PipelineRequest { ask, tiles, references: Vec::new(), received, permit };
+        let mut encodings = pipeline.encode(request).await.map_err(status)?;
+        let held = Held::new(std::mem::take(&mut encodings.permits));
+        let answer = self
+            .app
+            .cpu
+            .run(move || answer::encoded(&encodings, received.elapsed()))
+            .await
+            .map_err(status)?;
+        Ok(held.with(answer))
+    }
+
+    async fn list_styles(
+        &self,
+        request: Request<proto::ListStylesRequest>,
+    ) -> Result<Response<proto::ListStylesResponse>, Status> {
+        let model = ask::text(request.into_inner().model);
+        let model = self
+            .app
+            .pipeline()
+            .and_then(|pipeline| pipeline.models.find(model.as_deref()))
+            .map_err(status)?;
+        Ok(Response::new(answer::styles(&model, &model.styles.offer())))
+    }
+
+    async fn add_styles(
+        &self,
+        request: Request<proto::AddStylesRequest>,
+    ) -> Result<Response<proto::AddStylesResponse>, Status> {
+        let (metadata, message, request) = parts(request);
+        let pipeline = self.app.pipeline().map_err(status)?;
+        let proto::AddStylesRequest { domain, tiles, model, styles, resize } = request;
+        let tiles = ask::without_keys("tile", tiles).map_err(status)?;
+        let request = AddStyles {
+            domain: domain.clone(),
+            model: ask::text(model),
+            styles: styles.map(u64::from),
+            resize,
+            tiles,
+            received: message.received,
+            permit: message.permit,
+            timeout_ms: timeout_ms(&metadata, None),
+        };
+        let model = pipeline.add_styles(request).await.map_err(status)?;
+        let offer = model.styles.offer();
+        let place = offer.find_domain("domain", &domain).map_err(status)?;
+        Ok(Response::new(proto::AddStylesResponse {
+            model: model.name().to_owned(),
+            version: model.version().to_owned(),
+            persistent: model.styles.is_persistent(),
+            domain: Some(answer::domain(&offer, place)),
+        }))
+    }
+}
+
+/// One request to its answer, and the permits that the answer needs until it is sent. `deadline` is the call's, in
+/// milliseconds from the message's arrival.
+pub(super) async fn augment(
+    app: &App,
+    request: proto::AugmentRequest,
+    deadline: Option<u64>,
+    message: Message,
+) -> Result<(proto::AugmentResponse, Held), Error> {
+    let pipeline = app.pipeline()?;
+    let ask::Asked { mut ask, tiles, references } = ask::augment(request)?;
+    ask.timeout_ms = ask.timeout_ms.into_iter().chain(deadline).min();
+    let Message { permit, received } = message;
+    let mut answer =
+        pipeline.augment(PipelineRequest { ask, tiles, references, received, permit }).await?;
+    let held = Held::new(std::mem::take(&mut answer.permits));
+    // Only pictures are work; pixels lie ready, and would wait behind other people's variants.
+    let write = async {
+        match answer.output.format {
+            None => answer::augmented(&answer, received.elapsed()),
+            Some(_) => app.cpu.run(move || answer::augmented(&answer, received.elapsed())).await?,
+        }
+    };
+    Ok((trace::stage("write", write).await?, held))
+}
+
+fn parts<T>(request: Request<T>) -> (tonic::metadata::MetadataMap, Message, T) {
+    let message = Messages::of(&request).take();
+    let (metadata, _, request) = request.into_parts();
+    (metadata, message, request)
+}

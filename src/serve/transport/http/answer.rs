@@ -1,0 +1,299 @@
+//! An answer in the form that was asked for. The bytes depend on the request alone: what differs from run to run (how
+//! long it took, the request's id) is in the head.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use half::f16;
+use safetensors::Dtype;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::accept::{Form, SAFETENSORS, TAR};
+use super::tensors::{self, TensorHead};
+use crate::serve::admission::Permit;
+use crate::serve::batch::TileEncoding;
+use crate::serve::error::Error;
+use crate::serve::middleware::permit_body::HeldBody;
+use crate::serve::pipeline::answer::{About, Answer, AnsweredTile, EncodeAnswer, Origin, Timings};
+use crate::serve::pipeline::render;
+use restain_bundle::codec::{EncodeError, ImageFormat};
+
+/// `application/json`, and the first part of `multipart/mixed`, where the pictures follow as parts.
+#[derive(Serialize, ToSchema)]
+pub(super) struct JsonAnswer {
+    #[serde(flatten)]
+    about: About,
+    /// In the order of the request.
+    tiles: Vec<JsonTile>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct JsonTile {
+    /// BLAKE3 of the tile's size and decoded pixels.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
+    tile_key: String,
+    variants: Vec<JsonVariant>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct JsonVariant {
+    #[serde(flatten)]
+    origin: Origin,
+    #[schema(pattern = "^image/(png|jpeg|webp)$")]
+    media_type: &'static str,
+    /// Base64 of the picture; left out where the pictures are parts of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, content_encoding = "base64", content_media_type = "image/*")]
+    image: Option<String>,
+}
+
+/// A body, written.
+pub(super) struct Written {
+    content_type: String,
+    provenance: Option<HeaderValue>,
+    pieces: Vec<Bytes>,
+    timings: Timings,
+    permits: Vec<Arc<Permit>>,
+}
+
+/// Writes the body: compresses pictures, so it belongs on a CPU thread.
+///
+/// # Errors
+/// `mixed_sizes` when tiles do not fit into one tensor.
+pub(super) fn write(answer: Answer, form: Form) -> Result<Written, Error> {
+    let (content_type, bytes) = match form {
+        Form::Json(format) => ("application/json".to_owned(), json(&answer, format)?),
+        Form::Multipart(format) => multipart(&answer, format)?,
+        Form::Tar(format) => (TAR.to_owned(), tar(&answer, format)?),
+        Form::Safetensors => (SAFETENSORS.to_owned(), tensor_head(&answer)?),
+        Form::Image(format) => (format.media_type().to_owned(), image(&answer, format)?),
+    };
+    let provenance = matches!(form, Form::Image(_)).then(|| head_provenance(&answer));
+    let mut pieces = vec![Bytes::from(bytes)];
+    if form == Form::Safetensors {
+        pieces.push(answer.pixels);
+    }
+    Ok(Written {
+        content_type,
+        provenance,
+        pieces,
+        timings: answer.timings,
+        permits: answer.permits,
+    })
+}
+
+/// Writes encodings as tensors: `anatomy` and `characteristics` F16 [n, N, h].
+pub(super) fn write_encodings(answer: EncodeAnswer) -> Written {
+    let geometry = answer.about.geometry;
+    let tensor = |name| TensorHead {
+        name,
+        dtype: Dtype::F16,
+        shape: vec![answer.tiles.len(), geometry.patches(), geometry.half()],
+    };
+    let keys: Vec<String> = answer.tiles.iter().map(|(key, _)| key.to_string()).collect();
+    let text = |json: Vec<u8>| String::from_utf8(json).expect("JSON is UTF-8");
+    let metadata =
+        BTreeMap::from([("keys", text(to_json(&keys))), ("model", text(to_json(&answer.about)))]);
+    let head = tensors::head(&[tensor("anatomy"), tensor("characteristics")], metadata);
+    let encodings = || {
+        answer.tiles.iter().map(|(_, encoding)| Bytes::from_owner(Latents(Arc::clone(encoding))))
+    };
+    let half = geometry.tile_latent() * size_of::<f16>();
+    let pieces = std::iter::once(Bytes::from(head));
+    let pieces = pieces
+        .chain(encodings().map(|bytes| bytes.slice(..half)))
+        .chain(encodings().map(|bytes| bytes.slice(half..)));
+    let pieces = pieces.collect();
+    Written {
+        content_type: SAFETENSORS.to_owned(),
+        provenance: None,
+        pieces,
+        timings: answer.timings,
+        permits: answer.permits,
+    }
+}
+
+/// An encoding as the bytes that it lies in memory as: little-endian, as on every machine this is built for.
+struct Latents(Arc<TileEncoding>);
+
+impl AsRef<[u8]> for Latents {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(self.0.latents())
+    }
+}
+
+impl Written {
+    /// The response; `total` is what the caller waited for so far.
+    pub(super) fn into_response(self, total: Duration) -> Response {
+        let mut response = Body::new(HeldBody::new(self.pieces, self.permits)).into_response();
+        let headers = response.headers_mut();
+        let ascii =
+            |text: String| HeaderValue::try_from(text).expect("media types and numbers are ASCII");
+        headers.insert(header::CONTENT_TYPE, ascii(self.content_type));
+        headers.insert("server-timing", ascii(self.timings.server_timing(total)));
+        if let Some(provenance) = self.provenance {
+            headers.insert("restain-provenance", provenance);
+        }
+        response
+    }
+}
+
+fn failed(error: EncodeError) -> Error {
+    Error::internal(&error)
+}
+
+fn describe(
+    answer: &Answer,
+    format: ImageFormat,
+    mut image: impl FnMut(usize, usize) -> Option<String>,
+) -> JsonAnswer {
+    let tiles = answer.tiles.iter().enumerate().map(|(t, tile)| {
+        let variants = tile.variants.iter().enumerate().map(|(v, variant)| JsonVariant {
+            origin: variant.origin.clone(),
+            media_type: format.media_type(),
+            image: image(t, v),
+        });
+        JsonTile { tile_key: tile.key.to_string(), variants: variants.collect() }
+    });
+    JsonAnswer { about: answer.about.clone(), tiles: tiles.collect() }
+}
+
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("answers are strings, numbers and lists")
+}
+
+fn json(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, Error> {
+    let pictures = render::pictures(answer, format).map_err(failed)?;
+    Ok(to_json(&describe(answer, format, |tile, variant| {
+        Some(BASE64_STANDARD.encode(&pictures[tile][variant]))
+    })))
+}
+
+fn multipart(answer: &Answer, format: ImageFormat) -> Result<(String, Vec<u8>), Error> {
+    let pictures = render::pictures(answer, format).map_err(failed)?;
+    let description = to_json(&describe(answer, format, |_, _| None));
+    // From the answer itself, so that the same request gives the same bytes; no picture holds its own hash.
+    let boundary = format!("restain-{}", &blake3::hash(&description).to_hex()[..32]);
+    let mut bytes = Vec::new();
+    let mut part = |head: String, body: &[u8]| {
+        bytes.extend_from_slice(format!("--{boundary}\r\n{head}\r\n").as_bytes());
+        bytes.extend_from_slice(body);
+        bytes.extend_from_slice(b"\r\n");
+    };
+    part("Content-Type: application/json\r\n".to_owned(), &description);
+    for (t, (tile, pictures)) in answer.tiles.iter().zip(&pictures).enumerate() {
+        for (variant, picture) in tile.variants.iter().zip(pictures) {
+            let name = file_name(t, variant.origin.index, format);
+            let provenance = ascii_json(&answer.provenance(tile, variant));
+            let kind = format.media_type();
+            part(
+                format!(
+                    "Content-Type: {kind}\r\nContent-Disposition: attachment; filename=\"{name}\"\r\nRestain-Provenance: {provenance}\r\n"
+                ),
+                picture,
+            );
+        }
+    }
+    bytes.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
+    Ok((format!("multipart/mixed; boundary={boundary}"), bytes))
+}
+
+/// WebDataset takes what stands before the first dot as the sample's key, and the rest as the field's.
+fn file_name(tile: usize, variant: usize, format: ImageFormat) -> String {
+    format!("{tile:06}_{variant:03}.{}", format.extension())
+}
+
+fn tar(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, Error> {
+    let pictures = render::pictures(answer, format).map_err(failed)?;
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut append = |name: &str, bytes: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, bytes)
+    };
+    for (t, (tile, pictures)) in answer.tiles.iter().zip(&pictures).enumerate() {
+        for (variant, picture) in tile.variants.iter().zip(pictures) {
+            let name = file_name(t, variant.origin.index, format);
+            let (key, _) = name.split_once('.').expect("the name has an ending");
+            let provenance = to_json(&answer.provenance(tile, variant));
+            append(&name, picture)
+                .and_then(|()| append(&format!("{key}.json"), &provenance))
+                .map_err(|error| Error::internal(&error))?;
+        }
+    }
+    archive.into_inner().map_err(|error| Error::internal(&error))
+}
+
+/// What goes before the pixels: `variants` U8 [n, K, H, W, 3].
+fn tensor_head(answer: &Answer) -> Result<Vec<u8>, Error> {
+    let shape = answer.tensor_shape()?.to_vec();
+    let provenance = String::from_utf8(to_json(&answer.provenances())).expect("JSON is UTF-8");
+    Ok(tensors::head(
+        &[TensorHead { name: "variants", dtype: Dtype::U8, shape }],
+        BTreeMap::from([("provenance", provenance)]),
+    ))
+}
+
+fn image(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, Error> {
+    if answer.output.sheet {
+        return render::sheet(answer, format).map_err(failed);
+    }
+    let mut pictures = render::pictures(answer, format).map_err(failed)?;
+    pictures
+        .pop()
+        .and_then(|mut tile| tile.pop())
+        .ok_or_else(|| Error::internal(&"a picture was promised, and none was made"))
+}
+
+/// A record for one variant; for a sheet, what is common once and then only what differs, so that it fits into a head.
+fn head_provenance(answer: &Answer) -> HeaderValue {
+    let text = if answer.output.sheet {
+        let tile = |tile: &AnsweredTile| SheetTile {
+            tile_key: tile.key.to_string(),
+            variants: tile.variants.iter().map(|variant| variant.origin.clone()).collect(),
+        };
+        ascii_json(&SheetProvenance {
+            about: &answer.about,
+            tiles: answer.tiles.iter().map(tile).collect(),
+        })
+    } else {
+        ascii_json(&answer.provenances()[0])
+    };
+    HeaderValue::try_from(text).expect("the JSON is ASCII without control characters")
+}
+
+#[derive(Serialize)]
+struct SheetProvenance<'a> {
+    #[serde(flatten)]
+    about: &'a About,
+    tiles: Vec<SheetTile>,
+}
+
+#[derive(Serialize)]
+struct SheetTile {
+    tile_key: String,
+    variants: Vec<Origin>,
+}
+
+/// JSON without a byte that a header could not carry: what is not ASCII is escaped, as JSON allows.
+fn ascii_json(value: &impl Serialize) -> String {
+    let text = serde_json::to_string(value).expect("answers are strings, numbers and lists");
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii() && c != '\u{7f}' {
+            escaped.push(c);
+        } else {
+            escaped.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    escaped
+}

@@ -1,0 +1,62 @@
+//! The pieces that bodies are made of: parts of a form, tensors of tiles.
+
+use bytes::Bytes;
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+
+use crate::serve::error::Error;
+use crate::serve::pipeline::TileInput;
+use crate::serve::transport::read_body::malformed;
+
+/// What an error comes from in the end: the layers above it say nothing that a caller could use.
+pub(super) fn deepest(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), deepest)
+}
+
+/// The parts of a form by their names, in their order.
+///
+/// # Errors
+/// `malformed_request`, when it is no form.
+pub(super) async fn form_parts(
+    body: Bytes,
+    boundary: String,
+) -> Result<Vec<(String, Bytes)>, Error> {
+    let unreadable = |error: multer::Error| malformed(format!("the form: {}", deepest(&error)));
+    let stream =
+        futures_util::stream::once(std::future::ready(Ok::<_, std::convert::Infallible>(body)));
+    let mut form = multer::Multipart::new(stream, boundary);
+    let mut parts = Vec::new();
+    while let Some(part) = form.next_field().await.map_err(unreadable)? {
+        let name = part.name().unwrap_or_default().to_owned();
+        parts.push((name, part.bytes().await.map_err(unreadable)?));
+    }
+    Ok(parts)
+}
+
+/// The tiles of a tensor of the body.
+///
+/// # Errors
+/// `malformed_request`, when it is not U8 [n, height, width, 3].
+pub(super) fn tensor_tiles(
+    body: &Bytes,
+    name: &str,
+    view: &TensorView<'_>,
+) -> Result<Vec<TileInput>, Error> {
+    let &[count, height @ (1..), width @ (1..), 3] = view.shape() else {
+        return Err(malformed(format!(
+            "{name} is {:?}, and must be [n, height, width, 3]",
+            view.shape()
+        )));
+    };
+    if view.dtype() != Dtype::U8 {
+        return Err(malformed(format!("{name} is {:?}, and must be U8", view.dtype())));
+    }
+    // No tiles of any size are no bytes: only where there are some does the body vouch for their size.
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    let tiles = view.data().chunks_exact(height * width * 3);
+    Ok(tiles
+        .map(|pixels| TileInput::Pixels { width, height, pixels: body.slice_ref(pixels) })
+        .collect())
+}

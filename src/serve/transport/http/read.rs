@@ -1,0 +1,43 @@
+//! A request off the wire, its bytes admitted before they are read.
+
+use std::time::Instant;
+
+use axum::extract::{FromRequestParts, Path, Request};
+use axum::http::request::Parts;
+
+use super::body::{Ask, BodyKind, Parsed};
+
+use crate::serve::app::App;
+use crate::serve::error::Error;
+use crate::serve::pipeline::Request as PipelineRequest;
+use crate::serve::transport::read_body::{malformed, whole};
+
+/// The one part of the path that a caller chooses. axum's own extractor would refuse it in plain text.
+pub(super) struct PathPart(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathPart {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let part = Path::from_request_parts(parts, state).await;
+        part.map(|Path(part)| Self(part))
+            .map_err(|rejection| malformed(format!("the path: {}", rejection.body_text())))
+    }
+}
+
+/// The request, and whether its body was one picture.
+///
+/// # Errors
+/// When it cannot be read, is too large, or comes too slowly.
+pub(super) async fn read<A: Ask>(
+    app: &App,
+    request: Request,
+    received: Instant,
+) -> Result<(PipelineRequest<A>, bool), Error> {
+    let (head, body) = request.into_parts();
+    let kind = BodyKind::of(&head.headers)?;
+    let from_image = kind == BodyKind::Image;
+    let (bytes, permit) = whole(app, &head.headers, body, received).await?;
+    let Parsed { ask, tiles, references } = kind.parse(bytes, head.uri.query()).await?;
+    Ok((PipelineRequest { ask, tiles, references, received, permit }, from_image))
+}

@@ -1,0 +1,188 @@
+//! Connections: how many, how long one may be silent, and how they end. axum's and tonic's own loops limit none of it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, BufWriter};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_io_timeout::TimeoutStream;
+
+pub use super::tls::Protocol;
+use super::tls::Tls;
+use crate::serve::metrics::{Connected, Metrics};
+
+/// Pause after an accept that failed for want of file descriptors or memory: at once it would fail again.
+const BREATHER: Duration = Duration::from_millis(100);
+/// Calls at once of one HTTP/2 connection.
+const MAX_STREAMS: u32 = 128;
+/// What a caller may send ahead of our reading, on one HTTP/2 stream and on all of a connection together. Several times
+/// what a loopback or a data centre has under way, so that large tensors do not wait for window updates.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Largest HTTP/2 frame taken; the protocol's default of 16 KiB would cut a tensor into hundreds.
+const MAX_FRAME: u32 = 256 << 10;
+/// Bytes of frames that go to the system at once. Callers take frames of 16 KiB unless they say otherwise, and each would
+/// be a call of its own and wake the reader.
+const GATHERED: usize = 128 << 10;
+/// Largest head of a call.
+const MAX_HEAD: u32 = 64 << 10;
+
+#[derive(Clone)]
+pub struct ListenOptions {
+    /// Counts connections under this name.
+    pub port: &'static str,
+    pub metrics: Arc<Metrics>,
+    /// What is spoken lies inside of TLS.
+    pub tls: Option<Tls>,
+    /// Connections at once; further ones wait in the system's backlog.
+    pub max_connections: usize,
+    /// How long a connection may take over the head of a request, or be silent between two. Over HTTP/2, where a
+    /// connection without calls is a channel somebody keeps, it must answer pings within this time.
+    pub idle_timeout: Duration,
+    /// How long an answer may wait for its reader to take some more of it.
+    pub write_timeout: Duration,
+}
+
+/// Serves until `shutdown`, then lets no one in any more and ends when the last request is answered.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    protocol: Protocol,
+    options: ListenOptions,
+    shutdown: impl Future<Output = ()>,
+) {
+    let mut http1 = http1::Builder::new();
+    http1.timer(TokioTimer::new()).header_read_timeout(options.idle_timeout).half_close(true);
+    let mut http2 = http2::Builder::new(TokioExecutor::new());
+    http2
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(options.idle_timeout / 2))
+        .keep_alive_timeout(options.idle_timeout / 2)
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(MAX_FRAME)
+        .max_header_list_size(MAX_HEAD);
+    let service = TowerToHyperService::new(router);
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(options.max_connections));
+    // Dropped at the end: hands that are not shaken by then will not be.
+    let (close, closing) = watch::channel(());
+    tokio::pin!(shutdown);
+    loop {
+        let (stream, place) = tokio::select! {
+            accepted = accept(&listener, &places) => accepted,
+            () = &mut shutdown => break,
+        };
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(options.write_timeout));
+        if protocol == Protocol::Http2 {
+            // Pings have answers: a peer that is there is never silent for so long.
+            stream.set_read_timeout(Some(options.idle_timeout));
+        }
+        let stream = Box::pin(stream);
+        let guest = Guest {
+            http1: http1.clone(),
+            http2: http2.clone(),
+            service: service.clone(),
+            watcher: graceful.watcher(),
+            _counted: options.metrics.connected(options.port),
+            _place: place,
+        };
+        // They go on by themselves, and end before the loop does by way of `graceful`.
+        match options.tls.clone() {
+            None => drop(tokio::spawn(guest.serve(stream, protocol))),
+            Some(tls) => {
+                let mut closing = closing.clone();
+                drop(tokio::spawn(async move {
+                    let shaken = tokio::select! {
+                        shaken = tls.accept(stream, protocol) => shaken,
+                        _ = closing.changed() => return,
+                    };
+                    match shaken {
+                        Ok(stream) => guest.serve(stream, protocol).await,
+                        Err(error) => tracing::debug!(%error, "no TLS came about"),
+                    }
+                }));
+            }
+        }
+    }
+    drop((listener, close));
+    graceful.shutdown().await;
+}
+
+/// One connection, and its place.
+struct Guest {
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+    service: TowerToHyperService<Router>,
+    watcher: Watcher,
+    _place: OwnedSemaphorePermit,
+    _counted: Connected,
+}
+
+impl Guest {
+    /// To its end.
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        self,
+        stream: S,
+        protocol: Protocol,
+    ) {
+        let ended = match protocol {
+            Protocol::Http1 => {
+                self.watcher
+                    .watch(self.http1.serve_connection(TokioIo::new(stream), self.service))
+                    .await
+            }
+            Protocol::Http2 => {
+                let stream = BufWriter::with_capacity(GATHERED, stream);
+                self.watcher
+                    .watch(self.http2.serve_connection(TokioIo::new(stream), self.service))
+                    .await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended early");
+        }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> (TcpStream, OwnedSemaphorePermit) {
+    let place = Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed");
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // Answers are written whole; waiting for more would only delay the last packet.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "no TCP_NODELAY");
+                }
+                return (stream, place);
+            }
+            Err(error) if is_the_peers(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(BREATHER).await;
+            }
+        }
+    }
+}
+
+/// The peer gave up before it was let in.
+fn is_the_peers(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}

@@ -1,0 +1,10 @@
+//! How requests come in and answers go out: connections, TLS, and the protocols spoken over them, side by side. A transport translates,
+//! and decides nothing about tiles.
+
+pub mod grpc;
+pub mod http;
+pub mod listen;
+pub mod oip;
+pub mod read_body;
+pub mod rpc;
+pub mod tls;

@@ -1,0 +1,238 @@
+//! The protocol over HTTP: every route under /v2 in one list.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts, Path, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use super::body::{self, Answered};
+use super::infer::{self, Arrival, Infer};
+use super::output::{self, Output, Tensor, TensorData};
+use super::refusal::{self, Refusal};
+use super::{model, proto, repository};
+use crate::serve::app::App;
+use crate::serve::error::Error;
+use crate::serve::middleware::permit_body::HeldBody;
+use crate::serve::pipeline::Answer;
+use crate::serve::trace;
+use crate::serve::transport::read_body::{self, json_object, malformed};
+
+/// Bodies but those of an inference are a field or two.
+const MAX_BODY: usize = 16 << 10;
+/// JSON up to this length is read where it is; longer holds tensors, and is work for a CPU thread.
+const SHORT_JSON: usize = 64 << 10;
+/// A pixel as JSON: three digits and a comma, which is this many bytes more than the one that was admitted.
+const JSON_EXTRA: u64 = 3;
+
+type Answers<T> = Result<Json<T>, Refusal>;
+
+/// A model that a path names; a version that it does not name is empty.
+#[derive(Deserialize)]
+struct ModelPath {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    version: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct IndexBody {
+    ready: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LoadBody {
+    parameters: BTreeMap<String, IgnoredAny>,
+}
+
+pub(super) fn router() -> Router<Arc<App>> {
+    let mut router = Router::new()
+        .route("/v2", get(async || Json(model::server())))
+        .route("/v2/", get(async || Json(model::server())))
+        .route("/v2/health/live", get(async || Json(json!({"live": true}))))
+        .route("/v2/health/ready", get(ready))
+        .route("/v2/models/stats", get(statistics))
+        .route("/v2/repository/index", post(index))
+        .route("/v2/repository/models/{name}/load", post(load))
+        .route("/v2/repository/models/{name}/{version}/load", post(load))
+        .route("/v2/repository/models/{name}/unload", post(unload))
+        .route("/v2/repository/models/{name}/{version}/unload", post(unload));
+    for model in ["/v2/models/{name}", "/v2/models/{name}/versions/{version}"] {
+        router = router
+            .route(model, get(metadata))
+            .route(&format!("{model}/ready"), get(model_ready))
+            .route(&format!("{model}/config"), get(config))
+            .route(&format!("{model}/stats"), get(statistics))
+            .route(&format!("{model}/infer"), post(infer));
+    }
+    router
+        .route("/v2/{*rest}", any(refusal::not_served))
+        .method_not_allowed_fallback(refusal::method_not_allowed)
+        .layer(CatchPanicLayer::custom(refusal::from_panic))
+}
+
+async fn ready(State(app): State<Arc<App>>) -> Answers<Value> {
+    app.lifecycle.is_ready()?;
+    Ok(Json(json!({"ready": true})))
+}
+
+async fn model_ready(
+    State(app): State<Arc<App>>,
+    ModelPath { name, version }: ModelPath,
+) -> Answers<Value> {
+    model::is_ready(&app, &name, &version)?;
+    Ok(Json(json!({"name": name, "ready": true})))
+}
+
+async fn metadata(
+    State(app): State<Arc<App>>,
+    ModelPath { name, version }: ModelPath,
+) -> Answers<proto::ModelMetadataResponse> {
+    Ok(Json(model::metadata(&app, &name, &version)?))
+}
+
+async fn config(
+    State(app): State<Arc<App>>,
+    ModelPath { name, version }: ModelPath,
+) -> Answers<proto::ModelConfig> {
+    Ok(Json(model::config(&app, &name, &version)?))
+}
+
+async fn statistics(
+    State(app): State<Arc<App>>,
+    ModelPath { name, version }: ModelPath,
+) -> Answers<proto::ModelStatisticsResponse> {
+    Ok(Json(model::statistics(&app, &name, &version)?))
+}
+
+async fn index(
+    State(app): State<Arc<App>>,
+    body: Body,
+) -> Answers<Vec<proto::repository_index_response::ModelIndex>> {
+    let IndexBody { ready } = read(body).await?;
+    Ok(Json(repository::index(&app, ready).await?))
+}
+
+async fn load(State(app): State<Arc<App>>, path: ModelPath, body: Body) -> Answers<Value> {
+    let LoadBody { parameters } = read(body).await?;
+    repository::load(&app, &path.whole(), parameters.keys().map(String::as_str)).await?;
+    Ok(Json(json!({})))
+}
+
+async fn unload(State(app): State<Arc<App>>, path: ModelPath, body: Body) -> Answers<Value> {
+    let LoadBody { parameters } = read(body).await?;
+    repository::unload(&app, &path.whole(), parameters.keys().map(String::as_str)).await?;
+    Ok(Json(json!({})))
+}
+
+async fn infer(
+    State(app): State<Arc<App>>,
+    ModelPath { name, version }: ModelPath,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let received = Instant::now();
+    app.pipeline()?;
+    let (head, body) = request.into_parts();
+    body::check_encoding(&head.headers)?;
+    let json_length = body::json_length(&head.headers)?;
+    let (bytes, permit) = read_body::whole(&app, &head.headers, body, received).await?;
+    let asked = if json_length.unwrap_or(bytes.len()) <= SHORT_JSON {
+        body::read(bytes, json_length)?
+    } else {
+        app.cpu.run(move || body::read(bytes, json_length)).await??
+    };
+    let body::Asked { id, parameters, inputs, wanted } = asked;
+    let ask = Infer { model: infer::model(&name, &version), parameters, inputs };
+    let answer = infer::infer(&app, ask, Arrival { permit, received, deadline_ms: None }).await?;
+    Ok(trace::stage("write", answered(&app, id, answer, wanted, received)).await?)
+}
+
+/// The answer as a body. What is binary is sent from where it lies.
+async fn answered(
+    app: &App,
+    id: String,
+    mut answer: Answer,
+    wanted: Vec<(Output, bool)>,
+    received: Instant,
+) -> Result<Response, Error> {
+    let tensors = wanted
+        .into_iter()
+        .map(|(output, binary)| Ok((output.of(&answer)?, binary)))
+        .collect::<Result<Vec<_>, Error>>()?;
+    let mut permits = std::mem::take(&mut answer.permits);
+    let as_json = numbers_as_json(&tensors);
+    if as_json > 0 {
+        permits.push(app.admission.admit(0, JSON_EXTRA * as_json)?);
+    }
+    let timings = answer.timings;
+    let held = permits.clone();
+    let write = move || {
+        let _held = held;
+        let (model, version) = (&answer.about.model, &answer.about.version);
+        body::write(Answered {
+            model,
+            version,
+            id: &id,
+            parameters: output::parameters(&answer),
+            tensors,
+        })
+    };
+    let (pieces, json_length): (Vec<Bytes>, Option<usize>) =
+        if as_json > 0 { app.cpu.run(write).await? } else { write() };
+    let mut response = Body::new(HeldBody::new(pieces, permits)).into_response();
+    let headers = response.headers_mut();
+    let kind = if json_length.is_some() { "application/octet-stream" } else { "application/json" };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    if let Some(length) = json_length {
+        headers.insert(body::JSON_LENGTH, HeaderValue::from(length));
+    }
+    let timing = HeaderValue::try_from(timings.server_timing(received.elapsed()));
+    headers.insert("server-timing", timing.expect("numbers are ASCII"));
+    Ok(response)
+}
+
+/// Bytes that will be written as numbers of JSON.
+fn numbers_as_json(tensors: &[(Tensor, bool)]) -> u64 {
+    let numbers = |(tensor, is_binary): &(Tensor, bool)| match &tensor.data {
+        TensorData::Numbers(bytes) if !is_binary => bytes.len() as u64,
+        _ => 0,
+    };
+    tensors.iter().map(numbers).sum()
+}
+
+/// An object of JSON, or nothing at all.
+async fn read<T: Default + for<'de> Deserialize<'de>>(body: Body) -> Result<T, Error> {
+    let bytes = read_body::read(body, MAX_BODY).await?;
+    if bytes.is_empty() { Ok(T::default()) } else { json_object("the JSON body", &bytes) }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ModelPath {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let path = Path::<Self>::from_request_parts(parts, state).await;
+        path.map(|path| path.0)
+            .map_err(|error| malformed(format!("the path: {}", error.body_text())).into())
+    }
+}
+
+impl ModelPath {
+    /// NAME or NAME/VERSION.
+    fn whole(&self) -> String {
+        infer::model(&self.name, &self.version).unwrap_or_default()
+    }
+}
