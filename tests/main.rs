@@ -1,5 +1,6 @@
 //! One crate of integration tests: facts about behaviour, on real parts.
 
+mod architecture;
 mod augment;
 mod demo;
 mod harness;
