@@ -167,7 +167,7 @@ def contents(image, root):
 def serving(image, root, folder):
     status, _, said = Container(image, root, folder / "open").run()
     check(status == 2 and "insecure" in said, "without keys it refuses to serve others", f"{status}: {said}")
-    # On a machine without a GPU the GPU's image serves all the same, when it is told to.
+    # The CPU, because this machine may have no GPU for the GPU's image.
     environment = ["RESTAIN_KEYS=/etc/restain/keys/keys.toml", "RESTAIN_DEVICES=cpu", "RESTAIN_DRAIN_DELAY=0s"]
     status, entry, token = Container(image, root, folder / "key").run("key", "trial", "--scope", "augment")
     check(status == 0, "`restain key` makes a key", token)

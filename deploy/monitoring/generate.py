@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Writes grafana/restain.json from dashboard.py, and prometheus/prometheusrule.yaml from restain.rules.yaml beside it.
 
-`--check` writes nothing and fails where a file is not what this would write. Both are committed, so that nobody needs
-this to use them. Python's own library alone.
+Run it after a change; `--check` writes nothing and fails if a file is out of date. Both files are committed, so that users
+need no Python.
 """
 
 import json
