@@ -1,15 +1,15 @@
-# The images of restain: `cpu` (what is built unless another target is named), `cuda` and `train`.
+# The images of restain: `cpu` (the default target), `cuda` and `train`.
 #
-#   docker build --target cpu --tag restain:cpu .        or `make image`; podman and buildah do as well
+#   docker build --target cpu --tag restain:cpu .        or `make image`; podman and buildah work too
 #
-# What runs is Debian, a program and the libraries that it loads: no compiler, no Python, and no trainer beside the server.
-# docs/operating.md says how to run it; deploy/image/test.sh builds it where there is neither an engine nor a registry.
+# An image contains Debian, one program and its libraries: no compiler, no Python, and no trainer in the server's images.
+# docs/operating.md describes how to run it; deploy/image/test.sh builds it without a container engine or registry.
 
 ARG RUST_IMAGE=rust:1.95.0-slim-trixie
 ARG DEBIAN_IMAGE=debian:13.8-slim
 
 
-# Native libraries: wheels of fixed versions and digests, fetched by the script that a checkout uses too.
+# Native libraries: wheels pinned by version and digest, fetched by the same script as in a checkout.
 FROM ${DEBIAN_IMAGE} AS fetch
 RUN apt-get update && apt-get install --yes --no-install-recommends python3-pip
 WORKDIR /source
@@ -25,7 +25,7 @@ FROM fetch AS libtorch
 RUN python3 tools/fetch.py libtorch
 
 
-# The programs. What cargo downloads and compiles is kept between builds, outside the image.
+# The programs. Cache mounts keep cargo's downloads and build files between builds, outside the image.
 FROM ${RUST_IMAGE} AS source
 WORKDIR /source
 COPY Cargo.toml Cargo.lock build.rs ./
@@ -44,7 +44,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,id=re
 
 FROM source AS build-train
 RUN apt-get update && apt-get install --yes --no-install-recommends g++
-# Where it lies in the image as well: the program looks for it there.
+# The same path as in the final image, where the program looks for it.
 ENV LIBTORCH=/opt/libtorch
 COPY --from=libtorch /source/.deps/libtorch /opt/libtorch
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,id=restain-train,target=/source/target \
@@ -53,7 +53,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,id=re
     && deploy/image/crates.sh restain-train > /out/crates
 
 
-# What all images have.
+# The base of all images.
 FROM ${DEBIAN_IMAGE} AS base
 COPY LICENSE /usr/share/doc/restain/LICENSE
 USER 65532:65532
@@ -64,7 +64,7 @@ LABEL org.opencontainers.image.licenses="Apache-2.0" \
 
 FROM base AS server
 USER root
-# For a cache and for styles, which the server writes; nothing else of the image is ever written to.
+# The cache and added styles. The server writes nowhere else.
 RUN install --directory --owner=65532 --group=65532 /var/lib/restain /var/lib/restain/cache /var/lib/restain/state
 USER 65532:65532
 COPY models/demo /models/demo
@@ -72,7 +72,7 @@ COPY deploy/image/restain.toml /etc/restain/restain.toml
 COPY --from=build /out/restain /usr/local/bin/restain
 ENV RESTAIN_CONFIG=/etc/restain/restain.toml ORT_DYLIB_PATH=/opt/onnxruntime/lib/libonnxruntime.so
 VOLUME /var/lib/restain
-# HTTP, gRPC, and for probes plain HTTP without keys: as in restain.toml.
+# HTTP, gRPC, and probes without TLS and keys, as in restain.toml.
 EXPOSE 8080 8081 8082
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5m --retries=3 \
     CMD ["/usr/local/bin/restain", "health", "http://127.0.0.1:8082/health/ready"]
@@ -80,7 +80,7 @@ ENTRYPOINT ["/usr/local/bin/restain"]
 CMD ["serve"]
 
 
-# Bills of materials: what cargo linked, what was fetched, and the Debian packages beneath.
+# Bills of materials: linked crates, fetched wheels, and Debian packages.
 FROM onnxruntime AS sbom-cpu
 COPY tools/sbom.py tools/sbom.py
 COPY Cargo.lock ./
@@ -106,13 +106,13 @@ COPY --from=base /var/lib/dpkg/status dpkg-status
 RUN python3 tools/sbom.py restain-train --crates crates --wheels .deps/onnxruntime/pins.json libtorch.json --debian dpkg-status > sbom.cdx.json
 
 
-# The trainer, on CPUs. docs/operating.md says how it is given the GPU half of libtorch.
+# The trainer, for CPUs. docs/operating.md describes how to add libtorch's GPU libraries.
 FROM base AS train
 COPY --from=libtorch /source/.deps/libtorch/lib /opt/libtorch/lib
 COPY --from=onnxruntime /source/.deps/onnxruntime /opt/onnxruntime
 COPY --from=build-train /out/restain-train /usr/local/bin/restain-train
 COPY --from=sbom-train /source/sbom.cdx.json /usr/share/doc/restain/sbom.cdx.json
-# It exports through ONNX Runtime, to prove that the server will see what was trained.
+# The export runs ONNX Runtime, to check that the exported graph agrees with the trained weights.
 ENV ORT_DYLIB_PATH=/opt/onnxruntime/lib/libonnxruntime.so
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="restain-train" \
@@ -122,7 +122,7 @@ ENTRYPOINT ["/usr/local/bin/restain-train"]
 CMD ["--help"]
 
 
-# The server on NVIDIA GPUs: the driver comes from the node, by NVIDIA's container toolkit.
+# The server for NVIDIA GPUs. NVIDIA's container toolkit adds the node's driver.
 FROM server AS cuda
 COPY --from=onnxruntime-cuda /source/.deps/onnxruntime-cuda /opt/onnxruntime
 COPY --from=sbom-cuda /source/sbom.cdx.json /usr/share/doc/restain/sbom.cdx.json
@@ -133,7 +133,7 @@ LABEL org.opencontainers.image.title="restain" \
       org.opencontainers.image.revision="${REVISION}"
 
 
-# The server on CPUs.
+# The server for CPUs.
 FROM server AS cpu
 COPY --from=onnxruntime /source/.deps/onnxruntime /opt/onnxruntime
 COPY --from=sbom-cpu /source/sbom.cdx.json /usr/share/doc/restain/sbom.cdx.json

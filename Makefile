@@ -1,17 +1,17 @@
-# What there is to do here; `make help` lists it. Cargo does the work: these targets only fetch what cargo cannot.
+# `make help` lists the targets. Cargo does the work; the targets add what cargo cannot fetch.
 #
-# ORT_DYLIB_PATH and LIBTORCH name libraries of your own; then nothing is fetched.
+# Set ORT_DYLIB_PATH and LIBTORCH to use your own libraries; then nothing is fetched.
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 CARGO_FLAGS ?= --locked
-# For the tests in Python; in it stands what tests/python/requirements.txt pins.
+# The environment of the Python tests, with the packages that tests/python/requirements.txt pins.
 PYTHON ?= .deps/python/bin/python
-# What builds container images, and which: cpu, cuda or train.
+# The container engine, and the images to build: cpu, cuda or train.
 ENGINE ?= docker
 IMAGES ?= cpu
-# Where the server's encoders run: make serve DEVICES=cuda:0
+# The devices that run the server's encoders: make serve DEVICES=cuda:0
 DEVICES ?= cpu
-# Which ONNX Runtime that wants.
+# The ONNX Runtime that these devices need.
 ONNXRUNTIME := $(if $(filter cpu%,$(DEVICES)),onnxruntime,onnxruntime-cuda)
 # Further options of the server: make serve ARGS="--http 127.0.0.1:9000"
 ARGS ?=
@@ -19,10 +19,10 @@ ARGS ?=
 .DEFAULT_GOAL := help
 .PHONY: help serve train test test-python check fmt doc fuzz fuzz-api soak deny bench bench-serve bench-clients bench-train bench-scale bench-gpu image image-test sbom onnxruntime onnxruntime-cuda libtorch python clean
 
-help: ## This list
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-serve: $(ONNXRUNTIME) ## Build the server and run it on the bundles in models/; on a GPU: make serve DEVICES=cuda:0
+serve: $(ONNXRUNTIME) ## Build the server and serve the bundles in models/; on a GPU: make serve DEVICES=cuda:0
 	@tools/need.sh cargo gcc
 	cargo build --release $(CARGO_FLAGS) --bin restain
 	@ONNXRUNTIME=$(ONNXRUNTIME); . tools/onnxruntime.sh; exec $(TARGET)/release/restain serve --models models --devices $(DEVICES) $(ARGS)
@@ -31,16 +31,16 @@ train: libtorch onnxruntime ## Build the trainer, restain-train
 	@tools/need.sh cargo gcc g++
 	cargo build --release $(CARGO_FLAGS) -p restain-train
 
-test: libtorch onnxruntime python ## Run every test
+test: libtorch onnxruntime python ## Run all tests
 	@tools/need.sh cargo gcc g++
 	cargo test $(CARGO_FLAGS) --workspace
 	@$(MAKE) --no-print-directory test-python
 
-test-python: python ## Run the tests in Python, on the program that `cargo build` or `cargo test` has built
+test-python: python ## Run the Python tests against the program that `cargo build` or `cargo test` built
 	cd clients/python && ../../$(PYTHON) -m mypy && ../../$(PYTHON) -m ruff check && ../../$(PYTHON) -m ruff format --check
 	$(PYTHON) -m pytest -c tests/python/pytest.ini tests/python tests/deploy clients/python/tests
 
-check: ## Everything that CI checks, tests included
+check: ## Run everything that CI runs: format, lints, documentation, licences, tests
 	@.ci/run
 
 fmt: ## Format the sources
@@ -51,45 +51,45 @@ doc: libtorch ## Build the API documentation
 	@tools/need.sh cargo gcc g++
 	cargo doc $(CARGO_FLAGS) --no-deps --workspace
 
-fuzz: ## Fuzz every decoder of outside bytes for SECONDS each: make fuzz SECONDS=600 NAMES="image oip"
+fuzz: ## Fuzz every decoder of external bytes for SECONDS=60 each: make fuzz SECONDS=600 NAMES="image oip"
 	@tools/need.sh cargo gcc g++
 	SECONDS_EACH=$(or $(SECONDS),60) fuzz/run.sh $(NAMES)
 
-fuzz-api: onnxruntime python ## Send the server what is made up from its API description, for ten minutes or so
+fuzz-api: onnxruntime python ## Fuzz the HTTP API from its OpenAPI description, for about ten minutes
 	cargo build $(CARGO_FLAGS) --bin restain
 	RESTAIN_FUZZ_EXAMPLES=$(or $(EXAMPLES),1500) RESTAIN_FUZZ_SEED=$(or $(SEED),$$(date +%s)) \
 	    $(PYTHON) -m pytest -c tests/python/pytest.ini tests/python/test_openapi_fuzz.py -rA
 
-soak: onnxruntime python ## A mixed load for MINUTES=60 on one server, whose memory must not grow
+soak: onnxruntime python ## Run a mixed load on one server for MINUTES=60 and check that its memory does not grow
 	cargo build --release $(CARGO_FLAGS) --bin restain
 	$(PYTHON) benches/soak.py $(TARGET)/release/restain --minutes $(or $(MINUTES),60)
 
-deny: ## Check licences, sources and bans of what is linked in, and known vulnerabilities where their list can be reached
+deny: ## Check licences, sources and bans of all linked crates, and known vulnerabilities if their database can be reached
 	@tools/need.sh cargo
 	@cargo deny --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-deny
 	cargo deny --locked check bans licenses sources
 	@if cargo deny --locked fetch db >/dev/null 2>&1; then cargo deny --locked check advisories; \
-	else echo "SKIPPED: the list of known vulnerabilities cannot be reached from here"; fi
+	else echo "SKIPPED: cannot reach the database of known vulnerabilities"; fi
 
-bench: ## Measure the synthesiser
+bench: ## Measure synthesis
 	@tools/need.sh cargo gcc
 	cargo bench $(CARGO_FLAGS) --bench synth
 
-bench-serve: train ## Measure the server against its encoder, its wire and itself
+bench-serve: train ## Compare the server with its bare encoder and its bare connection
 	cargo build --release $(CARGO_FLAGS) --bin restain
 	@[ -d runs/models/base/1 ] || $(TARGET)/release/restain-train init --preset base --out runs/models/base/1
 	python3 benches/serve.py
 
-bench-clients: onnxruntime python ## Measure every other way in against /v1/augment, and the Python client against `restain load`
+bench-clients: onnxruntime python ## Compare gRPC and the Open Inference Protocol with /v1/augment, and the Python client with `restain load`
 	cargo bench $(CARGO_FLAGS) --bench transports
 	cargo build --release $(CARGO_FLAGS) --bin restain
 	$(PYTHON) benches/python_client.py $(TARGET)/release/restain
 
-bench-train: libtorch python ## Measure a training step against the same step in PyTorch
+bench-train: libtorch python ## Compare a training step with the same step in PyTorch
 	@tools/need.sh cargo gcc g++
 	$(PYTHON) benches/train_step.py $(ARGS)
 
-bench-gpu: python ## Measure all there is to measure of a GPU: make bench-gpu ARGS="--quick"
+bench-gpu: python ## Run all benchmarks of a GPU: make bench-gpu ARGS="--quick"
 	benches/gpu.sh $(ARGS)
 
 image: ## Build container images: IMAGES="cpu cuda train", ENGINE=docker
@@ -97,21 +97,21 @@ image: ## Build container images: IMAGES="cpu cuda train", ENGINE=docker
 	    $(ENGINE) build --target $$image --build-arg REVISION=$$(git rev-parse HEAD) --tag restain:$$image . || exit; \
 	done
 
-image-test: ## Build container images as root, without an engine or a registry, and try each
+image-test: ## Build and test container images as root, without a container engine or registry
 	@deploy/image/test.sh $(IMAGES)
 
-sbom: onnxruntime ## Write what the server is made of, as CycloneDX
+sbom: onnxruntime ## Write the server's bill of materials, as CycloneDX
 	@mkdir -p $(TARGET)
 	@deploy/image/crates.sh restain \
 	    | python3 tools/sbom.py restain --crates - --wheels $(wildcard .deps/onnxruntime/pins.json) --bundles models > $(TARGET)/sbom.cdx.json
 	@echo $(TARGET)/sbom.cdx.json
 
-bench-scale: onnxruntime python ## Measure replicas behind HAProxy and by rendezvous, one of them killed and back
+bench-scale: onnxruntime python ## Measure replicas behind HAProxy and by rendezvous hashing, with one killed and restarted
 	@tools/need.sh haproxy
 	cargo build --release $(CARGO_FLAGS) --bin restain
 	$(PYTHON) benches/scale.py $(ARGS)
 
-onnxruntime: ## Fetch ONNX Runtime, which the server loads
+onnxruntime: ## Fetch ONNX Runtime, which the server loads at run time
 	@tools/need.sh cargo gcc
 	@[ -n "$$ORT_DYLIB_PATH" ] || { tools/need.sh python3 pip && python3 tools/fetch.py onnxruntime; }
 
@@ -119,14 +119,14 @@ onnxruntime-cuda: ## Fetch ONNX Runtime for NVIDIA GPUs, with the libraries of C
 	@tools/need.sh cargo gcc
 	@[ -n "$$ORT_DYLIB_PATH" ] || { tools/need.sh python3 pip && python3 tools/fetch.py onnxruntime-cuda; }
 
-libtorch: ## Fetch libtorch, which the trainer is built with
+libtorch: ## Fetch libtorch, which the trainer links
 	@tools/need.sh cargo gcc g++
 	@[ -n "$$LIBTORCH" ] || { tools/need.sh python3 pip && python3 tools/fetch.py libtorch; }
 
-python: ## Make the environment of the tests in Python
+python: ## Create the environment of the Python tests
 	@tools/need.sh python3 pip
 	@tools/python.sh
 
-clean: ## Remove what was built and fetched
+clean: ## Remove all built and fetched files
 	cargo clean
 	rm -rf .deps

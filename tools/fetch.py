@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Fetch the native libraries that restain links or loads, into .deps/ of this checkout.
 
-    tools/fetch.py onnxruntime         what `restain serve` loads                    (.deps/onnxruntime)
-    tools/fetch.py onnxruntime-cuda    the same, and what it runs on NVIDIA GPUs by  (.deps/onnxruntime-cuda)
-    tools/fetch.py libtorch            what `restain-train` is built with            (.deps/libtorch)
+    tools/fetch.py onnxruntime         ONNX Runtime for CPUs, for both programs      (.deps/onnxruntime)
+    tools/fetch.py onnxruntime-cuda    ONNX Runtime and CUDA libraries for GPUs      (.deps/onnxruntime-cuda)
+    tools/fetch.py libtorch            libtorch, which `restain-train` links         (.deps/libtorch)
 
-All come out of wheels of the Python registry, which pip downloads by name and version and verifies
-against the sha256 pinned below. Nothing is installed into any Python. What is already there, with the
-same pins, is left alone. ORT_DYLIB_PATH and LIBTORCH override what this script would fetch.
+They come from wheels of the Python registry, which pip downloads by name and version and verifies against the sha256
+pinned below. Nothing is installed into a Python environment. Existing libraries with the same pins are kept.
+ORT_DYLIB_PATH and LIBTORCH override what this script would fetch.
 """
 
 import json

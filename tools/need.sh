@@ -1,8 +1,8 @@
 #!/bin/sh
-# tools/need.sh TOOL...   One line and status 1 for the first tool that is missing or too old; nothing otherwise.
+# tools/need.sh TOOL...   Prints one line and exits 1 for the first tool that is missing or too old; otherwise prints nothing.
 #
-# Asked before any work, because cargo's own complaint about a missing compiler comes minutes later, inside a
-# dependency's build script, and names neither the tool nor the package.
+# The Makefile runs it first, because cargo reports a missing compiler only minutes later, from a dependency's build
+# script, without the name of the tool or its package.
 
 set -u
 cd "$(dirname "$0")/.." || exit 1

@@ -1,7 +1,7 @@
 # To be sourced by any shell: ONNXRUNTIME=onnxruntime-cuda; . tools/onnxruntime.sh
 #
-# Has programs load what tools/fetch.py fetched under that name, unless ORT_DYLIB_PATH names another library already. Its
-# providers look for CUDA's libraries where the system's loader does. What is called onnxruntime is found without this.
+# Selects the ONNX Runtime that tools/fetch.py fetched under that name, unless ORT_DYLIB_PATH is set. LD_LIBRARY_PATH is for
+# its providers, which find CUDA's libraries through the system's loader. Programs find `onnxruntime` without this script.
 
 if [ -z "$ORT_DYLIB_PATH" ] && [ "$ONNXRUNTIME" = onnxruntime-cuda ]; then
     ORT_DYLIB_PATH=$PWD/.deps/onnxruntime-cuda/lib/libonnxruntime.so

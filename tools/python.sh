@@ -1,8 +1,8 @@
 #!/bin/sh
-# tools/python.sh   An environment for the tests in Python, in .deps/python of this checkout.
+# tools/python.sh   Creates the environment of the Python tests, in .deps/python of this checkout.
 #
-# Made by venv and pip from what tests/python/requirements.txt pins, and the package of clients/python as it lies there.
-# What is already there, with the same pins, is left alone. Nothing is installed into any other Python.
+# venv and pip install the packages that tests/python/requirements.txt pins, and clients/python as an editable package. An
+# existing environment with the same pins is kept. Nothing is installed into another Python.
 
 set -eu
 cd "$(dirname "$0")/.."

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""A bill of materials of one of the programs and what is shipped with it, as CycloneDX JSON, on standard output.
+"""Writes the bill of materials of a program and its image, as CycloneDX JSON, to standard output.
 
     tools/sbom.py PROGRAM --crates FILE [--wheels PINS...] [--debian STATUS] [--bundles MODELS]
 
-Everything comes from what was built or fetched: the crates from `deploy/image/crates.sh` with their digests from
-Cargo.lock, the wheels from the pins beside the libraries that tools/fetch.py took out of them, the packages from
-dpkg's own list, the models from their manifests. The same things make the same document, to the byte.
+The entries come from what was built or fetched: crates from `deploy/image/crates.sh` with their digests from Cargo.lock,
+wheels from the pins that tools/fetch.py writes, Debian packages from dpkg's status file, models from their manifests. Equal
+inputs give equal bytes.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def sha256(digest):
 
 
 def crates(listed, lock):
-    """From `cargo tree`, one line a crate; this package itself, which has no digest in the lock file, comes first."""
+    """Reads `cargo tree`, one crate a line, the program's package first. Packages of this workspace have no digest."""
     digests = {(package["name"], package["version"]): package.get("checksum") for package in tomllib.loads(lock)["package"]}
     seen = {}
     for line in listed.splitlines():
@@ -49,7 +49,7 @@ def wheels(pins):
 
 
 def debian(status):
-    """From dpkg's list of what is installed: paragraphs of `Key: value`."""
+    """Reads dpkg's status file: paragraphs of `Key: value`."""
     for paragraph in status.strip().split("\n\n"):
         fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and not line.startswith(" "))
         if fields["Status"] == "install ok installed":

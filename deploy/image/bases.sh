@@ -1,9 +1,9 @@
 #!/bin/bash
-# deploy/image/bases.sh   Stand-ins for the base images that the Dockerfile names, made from Debian's packages and from
-# this machine's Rust, where no image registry can be reached. As root; for tests, never to be pushed.
+# deploy/image/bases.sh   Makes substitutes for the Dockerfile's base images from Debian's packages and this machine's Rust, for
+# machines without an image registry. It needs root. Use them for tests only, and do not push them.
 #
-# They reach the package registries the way this machine does: its mirror, its certificates, its settings of pip and cargo.
-# What is there already is left alone; `buildah rmi` of it makes it anew.
+# They use this machine's settings for package registries: mirror, certificates, pip and cargo. Existing images are kept;
+# `buildah rmi` removes them.
 
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -13,7 +13,7 @@ named() {
     sed -n "s/^ARG $1=//p" Dockerfile
 }
 
-# Runs its arguments in a new container, given by its root, and keeps the outcome under a name.
+# Makes a container, runs a function on its root, and commits the result under a name.
 image() {
     local name=$1 from=$2 make=$3 container root
     buildah inspect --type image "$name" >/dev/null 2>&1 && return
@@ -27,7 +27,7 @@ image() {
 
 debian() {
     local root=$1 mirror release
-    # By its name, which only the other image's tag has; tests/deploy holds that both are of one release.
+    # The release's name, which only the other image's tag contains; tests/deploy checks that both are one release.
     release=$(named RUST_IMAGE)
     release=${release##*-}
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | head -n 1)
@@ -37,7 +37,7 @@ debian() {
     install -d "$root/usr/local/share/ca-certificates" "$root/etc"
     cp --recursive /usr/local/share/ca-certificates/. "$root/usr/local/share/ca-certificates/"
     [ ! -e /etc/pip.conf ] || cp /etc/pip.conf "$root/etc/pip.conf"
-    # What the slim images lack.
+    # Packages that the slim images lack.
     rm -rf "$root"/usr/share/{doc,man,info,locale,lintian}/* "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/var/log/*
     grep -qx "$(named DEBIAN_IMAGE | sed 's/.*:\(.*\)-slim/\1/')" "$root/etc/debian_version" \
         || echo "the mirror has Debian $(cat "$root/etc/debian_version"), the Dockerfile names $(named DEBIAN_IMAGE)" >&2

@@ -1,7 +1,7 @@
 #!/bin/sh
-# deploy/image/crates.sh PACKAGE   The crates that are linked into the program of a package, `name vVERSION|LICENCE` each.
+# deploy/image/crates.sh PACKAGE   Prints the crates that are linked into a package's program, as `name vVERSION|LICENCE`.
 #
-# What tools/sbom.py reads. Neither what runs at build time, nor what only tests use.
+# tools/sbom.py reads the list. It excludes build scripts, procedural macros and test dependencies.
 
 set -eu
 cd "$(dirname "$0")/../.."

@@ -1,14 +1,14 @@
 #!/bin/bash
-# deploy/image/test.sh [TARGET...]   Builds the images for real and tries them: `cpu` unless other targets are named.
+# deploy/image/test.sh [TARGET...]   Builds images and tests them; without arguments `cpu`.
 #
-# As root, with buildah and runc alone: no engine, no image registry. What the Dockerfile's base images hold is made
-# from Debian's packages and this machine's Rust (bases.sh); everything else is built as anywhere.
+# It needs root, buildah and runc, but no container engine and no image registry: bases.sh makes the base images from
+# Debian's packages and this machine's Rust. The rest is built as usual.
 
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export BUILDAH_ISOLATION=chroot
 
-[ "$(id -u)" = 0 ] || { echo "image-test: wants root, for debootstrap and mounts" >&2; exit 1; }
+[ "$(id -u)" = 0 ] || { echo "image-test: needs root, for debootstrap and mounts" >&2; exit 1; }
 tools/need.sh buildah debootstrap runc curl rustc python3
 deploy/image/bases.sh
 revision=$(git rev-parse HEAD)

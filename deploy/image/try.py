@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Starts an image that buildah holds the way a cluster would, and asks it for a tile.
+"""Starts an image of buildah as a cluster would, and requests a tile from it.
 
     deploy/image/try.py restain:cpu
 
-As root, with runc: user, variables, command, volumes and health check are the image's own; the root is read-only, no
-capability is left, and the network is a loopback of the container's alone, so the image's ports are free. Prints what
-was found and measured; the first thing that is not as it should be ends it.
+It needs root and runc. User, variables, command, volumes and health check are those of the image; the root is read-only,
+without capabilities, and the network is a loopback of its own, so that the image's ports are free. Prints measurements, and
+exits at the first failed check.
 """
 
 import json
@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TILE = ROOT / "docs/tile.png"
 PNG = b"\x89PNG\r\n\x1a\n"
-# Nothing that makes programs, no interpreter beyond what Debian itself is made of, and no trainer beside a server.
+# Compilers and interpreters that no image should contain.
 UNWANTED = re.compile(r"^(.*-)?(gcc|g\+\+|cc|c\+\+|cpp|clang|ld|as|make|rustc|cargo|python|pip)[0-9.]*(-[0-9.]+)?$")
 PATIENCE_S = 120
 
@@ -167,7 +167,7 @@ def contents(image, root):
 def serving(image, root, folder):
     status, _, said = Container(image, root, folder / "open").run()
     check(status == 2 and "insecure" in said, "without keys it refuses to serve others", f"{status}: {said}")
-    # On a machine without a GPU the GPU's image serves all the same, when it is told to.
+    # The CPU, because this machine may have no GPU for the GPU's image.
     environment = ["RESTAIN_KEYS=/etc/restain/keys/keys.toml", "RESTAIN_DEVICES=cpu", "RESTAIN_DRAIN_DELAY=0s"]
     status, entry, token = Container(image, root, folder / "key").run("key", "trial", "--scope", "augment")
     check(status == 0, "`restain key` makes a key", token)

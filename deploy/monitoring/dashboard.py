@@ -1,19 +1,19 @@
-"""What the Grafana dashboard shows: rows of panels, from what callers see down to the process and its GPU.
+"""The Grafana dashboard: rows of panels, from what callers see down to the process and its GPU.
 
-Every query is narrowed to the namespaces and pods that are chosen. Where there is no such label, outside of Kubernetes,
-`All` matches its absence, and servers tell themselves apart by `instance`.
+Every query selects the chosen namespaces and pods. Outside of Kubernetes, where these labels are absent, `All` matches their
+absence, and `instance` distinguishes servers.
 """
 
 from panels import DATASOURCE, SCHEMA_VERSION, graph, heatmap, placed, query, stat, table, variable
 
 HERE = 'namespace=~"$namespace", pod=~"$pod"'
 WINDOW = "$__rate_interval"
-# Without probes, scrapes, and what nothing is served under; as the recording rules count.
+# Without probes, scrapes and unknown paths, as in the recording rules.
 REQUESTS = 'route!~"/health/.*|/v2/health/.*|/metrics|/grpc[.]health[.].*|unmatched"'
 FAILED = 'code=~"5..|INTERNAL|UNAVAILABLE|UNKNOWN|DATA_LOSS|DEADLINE_EXCEEDED"'
-# Loading a model may take its time, and a stream tells only its head.
+# Loading a model takes long, and a stream measures only its head.
 FOR_TILES = 'route=~".*/(augment|encode|infer|Augment|Encode|ModelInfer)"'
-# dcgm-exporter's own namespace and pod take the plain names.
+# dcgm-exporter's own namespace and pod have the plain label names.
 ON_GPU = 'exported_namespace=~"$namespace", exported_pod=~"$pod"'
 SERVER = "{{pod}} {{instance}}"
 MODEL = 'model=~"$model"'
@@ -37,12 +37,12 @@ def by(labels, inner):
 
 
 def each(inner):
-    """By server."""
+    """Sums by server."""
     return by("pod, instance", inner)
 
 
 def ratio(part, whole):
-    """A share of `whole`, and nothing while `part` was never seen."""
+    """The share of `part` in `whole`; 0 while `part` has no series."""
     return f"({part} or 0 * {whole}) / {whole}"
 
 
@@ -65,7 +65,7 @@ def stage(title, histogram, description, *more):
     )
 
 
-# Tiles that were looked for in the cache.
+# Tiles looked up in the cache.
 ASKED = f"{rate('encodings_cache_hits_total')} + {rate('encodings_cache_misses_total')}"
 
 OVERVIEW = [
@@ -86,7 +86,7 @@ OVERVIEW = [
         thresholds=[(None, "green"), (5, "orange"), (10, "red")],
     ),
     stat(
-        "Queue taken",
+        "Queue in use",
         "percentunit",
         f"max({series('queue_tiles')} / {series('queue_tiles_limit')})",
         thresholds=[(None, "green"), (0.7, "orange"), (0.9, "red")],
@@ -111,7 +111,7 @@ TRAFFIC = [
         "Failed requests",
         "percentunit",
         query(ratio(total("requests_total", REQUESTS, FAILED), total("requests_total", REQUESTS)), "failed"),
-        description="Answered 5xx or gRPC's equals, by what was asked, probes left out.",
+        description="Answered 5xx or the gRPC equivalents, by route, without probes.",
     ),
     graph(
         "Connections",
@@ -125,11 +125,11 @@ LATENCY = [
     stage(
         "Request",
         "request_duration_seconds",
-        "From the head of a request for tiles to the head of its answer.",
+        "From the head of a request with tiles to the head of its response.",
         FOR_TILES,
     ),
-    stage("Queue", "queue_duration_seconds", "A tile's wait for its batch. Tiles that the cache held do not wait."),
-    stage("Encode", "encode_duration_seconds", "One batch through the encoder."),
+    stage("Queue", "queue_duration_seconds", "A tile's wait for its batch. Cached tiles do not wait."),
+    stage("Encode", "encode_duration_seconds", "One batch in the encoder."),
     stage("Synthesise", "synthesise_duration_seconds", "All variants of one request."),
     heatmap("Requests by duration", "s", by("le", rate("request_duration_seconds_bucket", FOR_TILES)), width=12),
     graph(
@@ -146,30 +146,30 @@ BATCHES = [
         "short",
         query(mean("batch_tiles"), "mean"),
         query(quantile(0.95, "batch_tiles"), "p95"),
-        description="Padding left out.",
+        description="Without padding.",
     ),
     heatmap("Batches by size", "short", by("le", rate("batch_tiles_bucket"))),
     graph(
-        "Encoders at work",
+        "Busy encoders",
         "short",
         query(each(rate("encode_duration_seconds_sum")), SERVER),
-        description="Seconds of encoding in every second: 1 is one encoder without a pause.",
+        description="Seconds of encoding in every second: 1 is one encoder that is always busy.",
     ),
 ]
 
 QUEUE = [
     graph(
-        "Tiles in the house",
+        "Tiles in flight",
         "short",
         query(each(series("queue_tiles")), SERVER),
         query(f"max({series('queue_tiles_limit')})", "limit of each"),
     ),
     graph(
-        "Memory lent",
+        "Bytes in flight",
         "bytes",
         query(each(series("inflight_bytes")), SERVER),
         query(f"max({series('inflight_bytes_limit')})", "limit of each"),
-        description="To requests and answers in flight.",
+        description="Memory of requests and responses in flight.",
     ),
     graph("Mean wait of a tile", "s", query(mean("queue_duration_seconds"), "mean")),
 ]
@@ -182,10 +182,10 @@ CACHE = [
             f"{each(rate('encodings_cache_hits_total'))} / {each(ASKED)}",
             SERVER,
         ),
-        description="Tiles that had not to be encoded, of those asked for.",
+        description="The share of requested tiles that were cached.",
     ),
     graph(
-        "Tiles asked for",
+        "Requested tiles",
         "ops",
         query(total("encodings_cache_hits_total"), "held"),
         query(total("encodings_cache_misses_total"), "not held"),
@@ -201,22 +201,22 @@ CACHE = [
         "Evictions",
         "ops",
         query(each(rate("encodings_cache_evictions_total")), SERVER),
-        description="From memory. Many, with few hits, say that --cache-memory is small.",
+        description="From memory. Many evictions with few hits mean that --cache-memory is too small.",
     ),
     graph(
-        "Failures of the disk",
+        "Disk failures",
         "short",
         query(each(series("encodings_cache_disk_errors_total")), SERVER),
-        description="Since each server began.",
+        description="Since the start of each server.",
     ),
 ]
 
 REJECTIONS = [
     graph(
-        "Refused for load", "reqps", query(by("reason", rate("rejected_total")), "{{reason}}"), stacked=True, width=12
+        "Rejected for overload", "reqps", query(by("reason", rate("rejected_total")), "{{reason}}"), stacked=True, width=12
     ),
     graph(
-        "Share refused for load",
+        "Share rejected for overload",
         "percentunit",
         query(ratio(each(rate("rejected_total")), each(rate("requests_total", REQUESTS))), SERVER),
         width=12,
@@ -230,14 +230,14 @@ STYLES = [
         query(f"max by (domain) ({series('styles')})", "{{domain}}"),
         stacked=True,
         width=12,
-        description="On offer: those of the bundles, and those added while serving.",
+        description="Styles of the bundles, and styles added at run time.",
     ),
     graph(
         "Styles by server",
         "short",
         query(each(series("styles")), SERVER),
         width=12,
-        description="Domains are added to one server: lines apart say that servers offer different ones.",
+        description="A domain is added to one server: different lines mean that servers have different domains.",
     ),
 ]
 
@@ -258,10 +258,10 @@ MODELS = [
         ),
     ),
     graph(
-        "Bundles refused",
+        "Rejected bundles",
         "short",
         query(each(series("model_load_failures_total")), SERVER),
-        description="Since each server began.",
+        description="Since the start of each server.",
     ),
     table("Programs", f"count by (version) ({series('build_info')})"),
 ]
@@ -283,7 +283,7 @@ PROCESS = [
         query(each(series("process_resident_memory_bytes")), SERVER),
         query(f"max({series('process_memory_limit_bytes')})", "limit of each"),
     ),
-    graph("CPU", "short", query(each(rate("process_cpu_seconds_total")), SERVER), description="Cores at work."),
+    graph("CPU", "short", query(each(rate("process_cpu_seconds_total")), SERVER), description="Busy cores."),
     graph(
         "File descriptors",
         "short",
@@ -291,14 +291,14 @@ PROCESS = [
         query(f"max({series('process_max_fds')})", "limit of each"),
     ),
     graph("Threads", "short", query(each(series("process_threads")), SERVER)),
-    graph("Up for", "s", query(f"time() - {series('process_start_time_seconds')}", SERVER)),
+    graph("Uptime", "s", query(f"time() - {series('process_start_time_seconds')}", SERVER)),
     graph(
-        "Panics", "short", query(each(series("panics_total")), SERVER), description="Caught, since each server began."
+        "Panics", "short", query(each(series("panics_total")), SERVER), description="Caught, since the start of each server."
     ),
 ]
 
 GPUS = [
-    graph("GPU at work", "percent", query(f"DCGM_FI_DEV_GPU_UTIL{{{ON_GPU}}}", GPU)),
+    graph("GPU utilisation", "percent", query(f"DCGM_FI_DEV_GPU_UTIL{{{ON_GPU}}}", GPU)),
     graph(
         "GPU memory used",
         "percentunit",
@@ -307,13 +307,13 @@ GPUS = [
             GPU,
         ),
     ),
-    graph("Tensor cores at work", "percentunit", query(f"DCGM_FI_PROF_PIPE_TENSOR_ACTIVE{{{ON_GPU}}}", GPU)),
+    graph("Tensor core utilisation", "percentunit", query(f"DCGM_FI_PROF_PIPE_TENSOR_ACTIVE{{{ON_GPU}}}", GPU)),
     graph("Power", "watt", query(f"DCGM_FI_DEV_POWER_USAGE{{{ON_GPU}}}", GPU)),
     graph("Temperature", "celsius", query(f"DCGM_FI_DEV_GPU_TEMP{{{ON_GPU}}}", GPU)),
     graph("Last XID error", "short", query(f"DCGM_FI_DEV_XID_ERRORS{{{ON_GPU}}}", GPU), description="0 is none."),
 ]
 
-# Title, whether it is folded up at first, panels.
+# Title, whether the row is collapsed at first, panels.
 ROWS = [
     ("Overview", False, OVERVIEW),
     ("Traffic", False, TRAFFIC),
@@ -356,7 +356,7 @@ def dashboard():
     return {
         "uid": "restain",
         "title": "restain",
-        "description": "Re-stained histopathology tiles. Made by deploy/monitoring/generate.py: change it there.",
+        "description": "Re-stained histopathology tiles. Generated by deploy/monitoring/generate.py; edit dashboard.py.",
         "tags": ["restain"],
         "schemaVersion": SCHEMA_VERSION,
         "editable": True,

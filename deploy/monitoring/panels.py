@@ -1,4 +1,4 @@
-"""Panels in Grafana's classic JSON, and their places on the grid. What they show is in dashboard.py."""
+"""Panels in Grafana's classic JSON, and their positions on the grid. dashboard.py has their contents."""
 
 SCHEMA_VERSION = 42
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -25,7 +25,7 @@ def panel(kind, title, unit, queries, *, description="", width=8, height=8, opti
 
 
 def graph(title, unit, *queries, stacked=False, **further):
-    """Lines over time, from zero; `stacked` where the sum means something."""
+    """Lines over time, from zero; `stacked` if their sum is meaningful."""
     custom = {"drawStyle": "line", "lineWidth": 1, "fillOpacity": 25 if stacked else 5, "showPoints": "never"}
     custom["stacking"] = {"mode": "normal" if stacked else "none", "group": "A"}
     options = {
@@ -36,7 +36,7 @@ def graph(title, unit, *queries, stacked=False, **further):
 
 
 def stat(title, unit, expr, *, thresholds=(), **further):
-    """One number of now; `thresholds` are (value, colour), the first from whatever is below."""
+    """The current value of a query; `thresholds` are (value, colour), the first without a lower bound."""
     steps = [{"value": value, "color": colour} for value, colour in thresholds or [(None, "text")]]
     options = {
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
@@ -63,7 +63,7 @@ def heatmap(title, unit, expr, **further):
 
 
 def table(title, expr, *, hidden=("Time", "__name__"), **further):
-    """The labels of what is there now."""
+    """The labels of the current series."""
     made = panel(
         "table",
         title,
@@ -77,7 +77,7 @@ def table(title, expr, *, hidden=("Time", "__name__"), **further):
 
 
 def variable(name, label, labelled):
-    """All values of a label; All is also where there is no such label, outside of Kubernetes."""
+    """All values of a label; All also matches series without it, outside of Kubernetes."""
     return {
         "name": name,
         "label": label,
@@ -94,7 +94,7 @@ def variable(name, label, labelled):
 
 
 def placed(rows):
-    """Every row's panels from left to right, in as many lines as they need; identities in the order of reading."""
+    """Places the panels of every row from left to right, on as many lines as necessary; numbers them in reading order."""
     panels, y = [], 0
     for title, collapsed, members in rows:
         row = {

@@ -1,20 +1,28 @@
-"""What the tests of deploy/kustomize share: every kustomization, built once."""
+"""Fixtures of the tests of deploy/: every kustomization, built once, and the programs that they need."""
 
 import pytest
+import required
 import yaml
 
 from . import manifests
 
 
 @pytest.fixture(scope="session")
+def prometheus_programs():
+    """Prometheus and its tool, in the search path."""
+    required.program("prometheus", "prometheus")
+    required.program("promtool", "prometheus")
+
+
+@pytest.fixture(scope="session")
 def kustomize(tmp_path_factory):
-    """A copy of deploy/kustomize with the files of whoever deploys."""
+    """A copy of deploy/kustomize with the files that an operator adds."""
     return manifests.copy(tmp_path_factory.mktemp("deploy") / "kustomize")
 
 
 @pytest.fixture(scope="session")
 def built(kustomize):
-    """What every kustomization gives, by its folder."""
+    """The manifests of every kustomization, by its folder."""
 
     def one(name):
         done = manifests.build(kustomize / name)

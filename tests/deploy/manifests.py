@@ -1,7 +1,7 @@
 """The manifests of deploy/kustomize as kubectl builds them, and where to find things in them.
 
-They are built in a copy, in which the files lie that whoever deploys makes: keys.toml and metrics.token. The copy has
-one kustomization more, `everything`: all components that can go together, on the overlay that has most.
+They are built in a copy that contains the files that an operator adds: keys.toml and metrics.token. The copy has one
+further kustomization, `everything`: all components that can be combined, on the overlay with the most resources.
 """
 
 import json
@@ -11,7 +11,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-import pytest
+import required
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,20 +46,18 @@ def kustomizations():
 
 @cache
 def kubectl():
-    """The program, or the reason why there is none that will do."""
-    program = shutil.which("kubectl")
-    if not program:
-        pytest.skip("kubectl is missing: nothing of deploy/kustomize is built")
+    """The path of kubectl, in a version that is new enough."""
+    program = required.program("kubectl", "kubernetes-client")
     told = subprocess.run([program, "version", "--client", "-o", "json"], capture_output=True, text=True, timeout=60)
     version = json.loads(told.stdout)["clientVersion"]
     number = (int(version["major"]), int(re.match(r"\d+", version["minor"])[0]))
     if number < KUBECTL:
-        pytest.skip(f"kubectl is {version['gitVersion']}, and {KUBECTL[0]}.{KUBECTL[1]} is needed: nothing is built")
+        required.missing(f"kubectl is {version['gitVersion']}, and {KUBECTL[0]}.{KUBECTL[1]} or later is needed")
     return program
 
 
 def copy(home):
-    """The kustomizations, and what whoever deploys adds to them."""
+    """Copies the kustomizations and adds the operator's files."""
     own = shutil.ignore_patterns("keys.toml", "metrics.token")
     shutil.copytree(SOURCE, home, ignore=own)
     (home / "keys/keys.toml").write_text(KEYS)

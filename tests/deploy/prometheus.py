@@ -1,7 +1,6 @@
 """A real Prometheus on a free port, with a configuration of the test's own."""
 
 import json
-import shutil
 import socket
 import subprocess
 import time
@@ -12,18 +11,19 @@ import urllib.request
 import pytest
 import yaml
 
-# Longest wait for what must come; what has come is never waited for.
+# The longest wait for a condition; `until` returns as soon as it holds.
 DEADLINE_S = 90
 PAUSE_S = 0.2
 
-needed = pytest.mark.skipif(
-    not (shutil.which("prometheus") and shutil.which("promtool")),
-    reason="prometheus and promtool are not installed (Debian package: prometheus)",
-)
+# The fixture is in conftest.py.
+needed = pytest.mark.usefixtures("prometheus_programs")
 
 
 def until(holds, what):
-    """Asks again and again until `holds()` is true, and returns it; fails with `what()` at the deadline."""
+    """Polls until `holds()` is true, and returns it; fails with `what()` at the deadline.
+
+    Polling, because Prometheus scrapes and evaluates on a clock of its own and reports neither as an event.
+    """
     deadline = time.monotonic() + DEADLINE_S
     while not (held := holds()):
         if time.monotonic() > deadline:
@@ -39,7 +39,7 @@ class Prometheus:
         self.folder = folder
         (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
         self.log = open(folder / "prometheus.log", "ab")
-        # Prometheus does not tell which port it was given, so one is found for it; another may be faster to it.
+        # Prometheus does not report the port that it binds, so the test picks a free one; another process may take it first.
         for _ in range(5):
             if self.start(free_port()):
                 return

@@ -10,11 +10,11 @@ the names in manifests.py, taken from KServe's documentation. So is the rule for
 import copy
 import json
 import re
-import shutil
 import subprocess
 
 import kubernetes_validate
 import pytest
+import required
 from cloudcoil.models.keda.v1alpha1 import ScaledObject
 from cloudcoil.models.prometheus_operator.v1 import ServiceMonitor
 
@@ -319,7 +319,7 @@ tests:
 
 
 def test_the_queries_give_the_mean_wait_of_a_tile(built, tmp_path):
-    promtool = shutil.which("promtool") or pytest.skip("promtool is missing: the queries are not tried")
+    promtool = required.program("promtool", "prometheus")
 
     def series(pod, namespace, waited, tiles):
         for name, step in [("sum", waited), ("count", tiles)]:

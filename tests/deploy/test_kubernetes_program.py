@@ -10,6 +10,7 @@ import urllib.request
 from types import SimpleNamespace
 
 import pytest
+import required
 from PIL import Image
 from served import PROGRAM, Served, environment, install, tiles
 
@@ -140,7 +141,7 @@ def test_caches_fit_into_what_the_pod_has(built, resolved):
 
 def test_the_trainer_takes_its_options(built):
     if not TRAINER.exists():
-        pytest.skip(f"{TRAINER} is not built: the options of the training jobs are not tried")
+        required.missing(f"{TRAINER} is not built: run `make test`, or `cargo build -p restain-train`")
 
     def container(name):
         [(_, _, pod)] = built[name].pods()

@@ -4,7 +4,6 @@ import copy
 import hashlib
 import math
 import re
-import shutil
 import ssl
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import urllib.request
 from types import SimpleNamespace
 
 import pytest
+import required
 import trustme
 import yaml
 from cloudcoil.models.prometheus_operator.v1 import PrometheusRule
@@ -94,11 +94,9 @@ def test_every_alert_has_a_moment_of_firing_and_a_later_one_of_silence():
         assert cleared, f"{alert['alert']} does not fire and clear in {RULE_TESTS.name}"
 
 
-@pytest.mark.skipif(
-    not shutil.which("kubectl"), reason="kubectl is not installed, whose kustomize builds deploy/monitoring"
-)
 def test_kustomize_wraps_the_same_rules_and_the_same_dashboard():
-    built = subprocess.run(["kubectl", "kustomize", MONITORING], check=True, capture_output=True, text=True).stdout
+    kubectl = required.program("kubectl", "kubernetes-client")
+    built = subprocess.run([kubectl, "kustomize", MONITORING], check=True, capture_output=True, text=True).stdout
     by_kind = {document["kind"]: document for document in yaml.safe_load_all(built)}
     # The model leaves out what it does not know.
     known = PrometheusRule.model_validate(by_kind["PrometheusRule"])

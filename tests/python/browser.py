@@ -1,5 +1,5 @@
-"""A real headless Chromium on the page of a server. Every page that is opened here is watched: it may ask nobody but its
-server, and nothing may fail unseen. Without a browser the tests are skipped, and say so."""
+"""A real headless Chromium on the page of a server. `Opened` checks every page: it may send requests only to its server, and
+it may log no error."""
 
 import base64
 import io
@@ -9,17 +9,18 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+import required
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 from served import SIDE, tiles
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-# The sandbox needs what containers do not lend; the rest keeps the browser itself from asking anybody.
+# Containers lack the rights that the sandbox needs; the other flags keep the browser from sending requests of its own.
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 DOMAINS = ["north", "south", "west"]
 # One domain: with one tile, one variant.
 ONE = "#seed=7&domains=south"
-# Whoever waits for a picture on a busy machine waits for it this long at most.
+# The longest wait for a picture, on a busy machine.
 expect.set_options(timeout=20_000)
 
 
@@ -27,7 +28,7 @@ expect.set_options(timeout=20_000)
 @pytest.fixture(scope="module")
 def browser():
     if not CHROMIUM:
-        pytest.skip("no Chromium: install it, or name one in the environment variable CHROMIUM")
+        required.missing("Chromium is not installed (Debian package: chromium), and CHROMIUM names none")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
         yield browser

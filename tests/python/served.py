@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,18 @@ def environment():
     """This process's, without the server's own options, with the library that it loads."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("RESTAIN_")}
     return {"ORT_DYLIB_PATH": str(ROOT / ".deps/onnxruntime/lib/libonnxruntime.so"), **own}
+
+
+def until(holds, seconds=60):
+    """Polls until `holds()` is true, and returns its value; fails after `seconds`.
+
+    For what a program outside this process reports only when it is asked, such as metrics: there is no event to wait for.
+    """
+    end = time.monotonic() + seconds
+    while not (value := holds()):
+        assert time.monotonic() < end, f"the condition did not hold within {seconds} s"
+        time.sleep(0.02)
+    return value
 
 
 def install(models, name="tiny", version="1"):

@@ -92,7 +92,7 @@ def test_a_new_seed_draws_other_styles_and_the_old_one_the_old(visit):
 
 def test_color_match_stands_beside_the_model_with_the_same_style(visit):
     page = visit("#seed=7&samples=hospital_0_normal,hospital_1_tumour")
-    page.page.get_by_label("color-match beside it").check()
+    page.page.get_by_label("Compare with color-match").check()
     page.shows(variants=12, tiles=2)
     styles = page.page.locator("#grid .style").all_text_contents()
     assert styles[0::2] == styles[1::2] and all(styles)
@@ -118,7 +118,7 @@ def test_styles_of_the_map_are_used_alone_and_two_are_mixed(visit):
     alone = page.picture(0)
     styles.get_by_role("option", name="west/2").dispatch_event("click")
     page.shows(variants=3, tiles=1)
-    expect(page.page.locator(".group .label span:first-child")).to_have_text(["south/1", "mixture", "west/2"])
+    expect(page.page.locator(".group .label span:first-child")).to_have_text(["south/1", "blend", "west/2"])
     assert differ(page.picture(0), alone) == 0
     assert 0 < differ(page.picture(1), alone) < differ(page.picture(2), alone)
     page.page.get_by_role("button", name="back to domains").click()
@@ -241,7 +241,7 @@ def test_another_model_makes_other_variants_and_is_named_in_what_is_copied(visit
 
 def test_the_figures_of_the_server_move(visit):
     page = visit("#seed=7&samples=")
-    holds = page.page.locator("#live div", has_text="cache holds")
+    holds = page.page.locator("#live div", has_text="cache size")
     expect(holds.locator("b")).not_to_have_text("–")
     before = holds.locator("b").text_content()
     points = holds.locator("polyline").get_attribute("points")

@@ -39,7 +39,7 @@ def test_a_choice_that_cannot_be_made_is_explained(visit):
     page.shows(variants=1, tiles=1)
     problem = page.page.get_by_role("alert")
     page.page.get_by_role("button", name="none").click()
-    expect(problem).to_contain_text("No domain is chosen")
+    expect(problem).to_contain_text("No domain is selected")
     page.page.get_by_role("button", name="all").click()
     page.shows(variants=3, tiles=1)
     expect(problem).to_be_hidden()
@@ -59,7 +59,7 @@ def test_an_overloaded_server_is_asked_again_when_it_said(visit):
     page.page.route("**/v1/augment", lambda route: route.fulfill(status=429, headers=head, body=json.dumps(refusal)), times=1)
     page.slide(0.5)
     expect(page.page.get_by_role("alert")).to_contain_text("The queue is full")
-    expect(page.page.get_by_role("button", name="by itself in")).to_be_visible()
+    expect(page.page.get_by_role("button", name="automatically in")).to_be_visible()
     page.shows(variants=1, tiles=1)
     expect(page.page.get_by_role("alert")).to_be_hidden()
 

@@ -3,12 +3,12 @@
 import datetime
 import socket
 import ssl
-import time
 
 import pytest
 import requests
 import tritonclient.grpc as triton
 import trustme
+from served import until
 
 # Far beyond the time in which the server looks at its files again.
 STUCK = 60
@@ -54,13 +54,6 @@ def shown(server, files, protocols=("http/1.1",)):
     host, port = server.http.split(":")
     with socket.create_connection((host, int(port)), timeout=STUCK) as plain, context.wrap_socket(plain, server_hostname="localhost") as tls:
         return tls.getpeercert(binary_form=True), tls.selected_alpn_protocol()
-
-
-def until(so):
-    deadline = time.monotonic() + STUCK
-    while not so():
-        assert time.monotonic() < deadline, "it never became so"
-        time.sleep(0.05)
 
 
 def test_both_ports_speak_tls_and_nothing_else(serve, files):

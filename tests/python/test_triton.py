@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import threading
-import time
 import urllib.error
 import urllib.request
 
@@ -16,7 +15,7 @@ import tritonclient.grpc.aio as triton_grpc_aio
 import tritonclient.http as triton_http
 import tritonclient.http.aio as triton_http_aio
 from PIL import Image
-from served import SIDE, install, tiles
+from served import SIDE, install, tiles, until
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
@@ -375,13 +374,6 @@ def test_a_caller_who_has_gone_costs_no_encoding(serve):
     until(lambda: statistics().inference_stats.fail.count == 1)
     assert statistics().execution_count == 0
     client.close()
-
-
-def until(so):
-    """Asks again until it is so. What never becomes so is a failure, not a hang."""
-    stuck = time.monotonic() + 60
-    while not so():
-        assert time.monotonic() < stuck
 
 
 def test_statistics_move(wire):

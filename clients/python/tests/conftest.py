@@ -2,10 +2,10 @@
 
 import re
 import socket
-import time
 import urllib.request
 
 import pytest
+import served
 from served import Served
 
 import restain
@@ -54,15 +54,8 @@ def sent(monkeypatch):
 
 @pytest.fixture
 def until():
-    """Asks again and again until it is so."""
-
-    def wait(is_so, seconds=60):
-        end = time.monotonic() + seconds
-        while not is_so():
-            assert time.monotonic() < end, "it did not come to pass"
-            time.sleep(0.02)
-
-    return wait
+    """Polls until a condition holds."""
+    return served.until
 
 
 @pytest.fixture

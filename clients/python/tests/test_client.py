@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 from served import SIDE, install, tiles
 
 import restain
@@ -43,9 +44,8 @@ def test_a_seed_that_was_drawn_is_told_and_gives_the_same_again(client):
 
 
 def test_tiles_may_be_a_list_of_pictures(client):
-    image = pytest.importorskip("PIL.Image")
     several = tiles(3, seed=4)
-    pictures = [image.fromarray(tile) for tile in several]
+    pictures = [Image.fromarray(tile) for tile in several]
     assert np.array_equal(client.augment(pictures, seed=1).variants, client.augment(several, seed=1).variants)
 
 

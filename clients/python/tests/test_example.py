@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from served import tiles
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples/phantom.py"
@@ -12,14 +13,12 @@ EXAMPLE = Path(__file__).resolve().parents[1] / "examples/phantom.py"
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_the_example_prints_both_accuracies(server, tmp_path, monkeypatch, capsys):
-    pytest.importorskip("torch")
-    image = pytest.importorskip("PIL.Image")
     for seed, domain in enumerate(["north", "south", "west"]):
         for label, name in enumerate(["normal", "tumour"]):
             folder = tmp_path / domain / name
             folder.mkdir(parents=True)
             for number, tile in enumerate(tiles(8, seed=10 * seed + label)):
-                image.fromarray(tile).save(folder / f"{number}.png")
+                Image.fromarray(tile).save(folder / f"{number}.png")
     arguments = [str(tmp_path), "--url", server.url, "--epochs", "2", "--runs", "1", "--workers", "1"]
     monkeypatch.setattr(sys, "argv", [str(EXAMPLE), *arguments])
     runpy.run_path(str(EXAMPLE), run_name="__main__")

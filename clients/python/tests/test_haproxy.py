@@ -1,20 +1,18 @@
 """A real HAProxy with the file of deploy/haproxy before real servers: who gets which tiles."""
 
 import re
-import shutil
 import socket
 import subprocess
 
 import numpy as np
 import pytest
+import required
 from served import ROOT, tiles
 
 import restain
 from restain.rendezvous import shards
 
 CONFIGURATION = ROOT / "deploy/haproxy/haproxy.cfg"
-PROGRAM = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no haproxy here: Debian's package has it")
 
 
 def here(text, port, servers):
@@ -29,8 +27,14 @@ def here(text, port, servers):
 
 
 @pytest.fixture
-def proxied(tmp_path):
-    """Starts a proxy before servers; its URL."""
+def haproxy():
+    """The path of the program."""
+    return required.program("haproxy", "haproxy")
+
+
+@pytest.fixture
+def proxied(haproxy, tmp_path):
+    """Starts a proxy in front of servers; returns its URL."""
     running = []
 
     def start(servers):
@@ -38,7 +42,7 @@ def proxied(tmp_path):
         with socket.create_server(("127.0.0.1", 0)) as listening, open(tmp_path / "log", "ab") as log:
             file = tmp_path / "haproxy.cfg"
             file.write_text(here(CONFIGURATION.read_text(), listening.fileno(), servers))
-            command = [PROGRAM, "-db", "-f", str(file)]
+            command = [haproxy, "-db", "-f", str(file)]
             running.append(subprocess.Popen(command, pass_fds=[listening.fileno()], stdout=log, stderr=log))
             return f"http://127.0.0.1:{listening.getsockname()[1]}"
 
@@ -48,8 +52,8 @@ def proxied(tmp_path):
         proxy.wait()
 
 
-def test_the_file_is_valid():
-    checked = subprocess.run([PROGRAM, "-c", "-f", str(CONFIGURATION)], capture_output=True, text=True)
+def test_the_file_is_valid(haproxy):
+    checked = subprocess.run([haproxy, "-c", "-f", str(CONFIGURATION)], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
     assert "warning" not in checked.stderr.lower()
 

@@ -11,7 +11,6 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_the_readmes_python_runs(server, capsys):
-    pytest.importorskip("torch")
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert len(blocks) == 4
     names = {}

@@ -353,7 +353,6 @@ def test_a_pickled_client_knows_its_replicas(replicas, alone):
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_data_set_is_the_same_from_replicas_as_from_one_server(replicas, alone):
-    pytest.importorskip("torch")
     import torch
     from torch.utils.data import DataLoader
 

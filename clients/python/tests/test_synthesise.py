@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from served import ROOT, tiles
 
 import restain
+import restain.torch as restain_torch
 from restain import Part, StyleBank
 from restain.bank import BankStyle
-
-torch = pytest.importorskip("torch")
-restain_torch = pytest.importorskip("restain.torch")
 
 
 def makers():

@@ -4,14 +4,14 @@ import multiprocessing
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 from served import SIDE, tiles
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torchvision.transforms import v2
 
 import restain
-
-torch = pytest.importorskip("torch")
-from torch.utils.data import DataLoader, Dataset, TensorDataset  # noqa: E402
-
-from restain.torch import RestainCollate, RestainDataset, RestainTransform  # noqa: E402
+from restain.torch import RestainCollate, RestainDataset, RestainTransform
 
 pytestmark = [
     # A worker process that has forked keeps nothing of this one's threads; newer interpreters warn of it all the same.
@@ -222,12 +222,11 @@ def test_a_client_lives_through_a_fork(client):
 
 
 def test_a_transform_gives_back_what_it_was_given(client):
-    image = pytest.importorskip("PIL.Image")
     transform = RestainTransform(client, seed=4)
     tile = tiles(1, seed=13)[0]
     expected = client.augment(tile, seed=restain.epoch_seed(4, 0)).variants[0, 0]
     assert np.array_equal(transform(tile), expected)
-    assert np.array_equal(np.asarray(transform(image.fromarray(tile))), expected)
+    assert np.array_equal(np.asarray(transform(Image.fromarray(tile))), expected)
     tensor = torch.from_numpy(tile).permute(2, 0, 1)
     wanted = torch.from_numpy(expected).permute(2, 0, 1)
     assert torch.equal(transform(tensor), wanted)
@@ -250,7 +249,6 @@ def test_a_share_of_images_is_changed_and_the_seed_says_which(client):
 
 
 def test_it_fits_into_torchvision(client):
-    v2 = pytest.importorskip("torchvision.transforms.v2")
     from torchvision import tv_tensors
 
     image = tv_tensors.Image(torch.from_numpy(tiles(1, seed=15)[0]).permute(2, 0, 1))
@@ -263,7 +261,9 @@ def test_it_fits_into_torchvision(client):
 
 @pytest.mark.filterwarnings("ignore::UserWarning:albumentations", "ignore::DeprecationWarning")
 def test_it_fits_into_albumentations(client):
-    albumentations = pytest.importorskip("albumentations")
+    # Here and not above: the import itself warns.
+    import albumentations
+
     from restain.albumentations import Restain
 
     tile, mask = tiles(1, seed=16)[0], np.zeros((SIDE, SIDE), np.uint8)

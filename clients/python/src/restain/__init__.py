@@ -1,12 +1,13 @@
-"""restain: domain-shifted variants of histopathology tiles, from a server into a training loop.
+"""Client of a restain server: variants of histopathology tiles in other stains, for a training loop.
 
-`Client` and `AsyncClient` ask a server; `synthesise` makes variants on this side of the wire. `restain.torch` and
-`restain.albumentations` put them into data pipelines, and are imported by name, as they need those packages.
+`Client` and `AsyncClient` send requests to a server. `synthesise` computes variants locally from the server's
+encodings. `restain.torch` and `restain.albumentations` integrate both into data pipelines; import them by name,
+because they need those packages.
 """
 
 from pkgutil import extend_path
 
-# gRPC stubs made from proto/restain/v1 are `restain.v1`, wherever they lie: both are found side by side.
+# gRPC stubs generated from proto/restain/v1 form the package `restain.v1` in another directory: Python must find both.
 __path__ = extend_path(__path__, __name__)
 
 from .aio import AsyncClient

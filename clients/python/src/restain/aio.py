@@ -1,7 +1,7 @@
-"""The same client for asyncio.
+"""The client for asyncio.
 
-Its calls run on threads of its own: the work is bytes moving through sockets with the interpreter's lock released, and
-an HTTP client written in Python on the event loop would hold that lock for several times as long (see `transport`).
+Its calls run on a thread pool: they mostly move bytes through sockets with the interpreter's lock released. An HTTP
+client in Python on the event loop would hold that lock for several times as long (see `transport`).
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def _on_thread(
 
 
 class AsyncClient:
-    """`Client` with methods to be awaited, of the same names and options.
+    """`Client` with awaitable methods, of the same names and options.
 
-    `connections` calls are under way at once; more wait. A call that is cancelled tries nothing more.
+    At most `connections` calls run at once; further calls wait. A cancelled call is not retried.
     """
 
     def __init__(self, url: str | Sequence[str] = "http://127.0.0.1:8080", **options: Any) -> None:
-        """Takes what `Client` takes."""
+        """Accepts the arguments of `Client`."""
         self.client = Client(url, **options)
         self._threads = ThreadPoolExecutor(self.client.connections, thread_name_prefix="restain-async")
 
@@ -71,6 +71,6 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Waits for what is under way, and closes the connections."""
+        """Waits for running calls, and closes the connections."""
         await asyncio.to_thread(self._threads.shutdown)
         self.client.close()

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 
 class Restain(ImageOnlyTransform):  # type: ignore[misc]
-    """Puts another stain in place of an image's own: uint8 [H, W, 3] in and out; masks and boxes stay.
+    """Re-stains an image: uint8 [H, W, 3] in and out; masks and boxes stay unchanged.
 
-    It belongs before crops and colour changes, as the server knows a tile by its pixels. Its randomness is the
-    pipeline's: `A.Compose(..., seed=7)` makes it repeatable, and every worker of a `DataLoader` gets its own.
+    Put it before crops and colour changes, because the server's cache identifies a tile by its pixels. It uses the
+    pipeline's random generator: `A.Compose(..., seed=7)` makes it repeatable, and every worker of a `DataLoader` has
+    its own.
     """
 
     def __init__(self, client: Client, p: float = 1.0, **options: Unpack[AugmentOptions]) -> None:

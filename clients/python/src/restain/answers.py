@@ -1,4 +1,4 @@
-"""What a caller gets."""
+"""The results of calls: variants with provenance, encodings, styles and models."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Provenance:
-    """How one variant came to be: the same bundle, tile, seed and index make it again."""
+    """How a variant was made: the same bundle, tile, seed and index make it again."""
 
     model: str
     version: str
     bundle: str
     seed: int
     method: str
-    """`original` for a copy of the tile that stands in for a variant, after `on_error="original"`."""
+    """`original` for a copy of the tile instead of a variant, with `on_error="original"`."""
     tile_key: str
     index: int
     style: str | None
@@ -35,7 +35,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Timings:
-    """Where the server's time went, in milliseconds."""
+    """The server's time by stage, in milliseconds."""
 
     queue_ms: float = 0.0
     encode_ms: float = 0.0
@@ -51,16 +51,16 @@ class Augmented:
     """uint8 [n, K, H, W, 3]"""
     seed: int
     failed: NDArray[np.bool_]
-    """bool [n]: the tiles whose variants are copies of the original, after `on_error="original"`."""
+    """bool [n]: tiles whose variants are copies of the original, with `on_error="original"`."""
     timings: tuple[Timings, ...]
-    """One for each request that was answered: one, unless several servers were asked, or one several times."""
+    """One for each answered request: a call sends several to several servers, or if it exceeds a server's limits."""
     records: tuple[Mapping[str, Any] | str, ...] = field(repr=False)
     order: NDArray[np.intp] = field(repr=False)
-    """int [n]: the tiles in the order in which `records` has theirs."""
+    """int [n]: indices of the tiles, in the order of `records`."""
 
     @cached_property
     def provenance(self) -> list[list[Provenance]]:
-        """[n][K]; read only when it is asked for, because a training loop mostly does not."""
+        """[n][K], parsed on first access, because a training loop rarely needs it."""
         records: list[Mapping[str, Any]] = []
         for part in self.records:
             records.extend(json.loads(part) if isinstance(part, str) else [part])
@@ -72,7 +72,7 @@ class Augmented:
 
 @dataclass(frozen=True)
 class EncoderModel:
-    """What the product needs to know of the model."""
+    """The parameters of a model that synthesis needs."""
 
     model: str
     version: str
@@ -103,17 +103,18 @@ class EncoderModel:
 
     @property
     def patches(self) -> int:
+        """N: patches of a tile."""
         return (self.image_size // self.patch_size) ** 2
 
     @property
     def half(self) -> int:
-        """h: numbers of a patch in each half of the latent."""
+        """h: length of a patch's anatomy, and of its characteristics."""
         return 3 * self.patch_size * self.rank
 
 
 @dataclass(frozen=True)
 class Encodings:
-    """Tiles as the encoder sees them, for `synthesise`."""
+    """The encoder's output for n tiles, for `synthesise`."""
 
     anatomy: NDArray[np.float16]
     """float16 [n, N, h]"""
@@ -125,14 +126,18 @@ class Encodings:
 
 @dataclass(frozen=True)
 class StyleInfo:
+    """A style of the bank, without its numbers."""
+
     id: str
     source_mean: tuple[float, ...]
-    """Per channel, of the tile that the style was taken from, pixels in 0..1."""
+    """Per-channel mean of the tile that the style was taken from, pixels in 0..1."""
     source_std: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Domain:
+    """A domain of the style bank, for example one hospital."""
+
     domain: str
     origin: str
     """`bundle` or `added`"""
@@ -156,7 +161,7 @@ class Styles:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model that is served, is loading or could not be loaded. What only a ready model has is None until then."""
+    """A model that is ready, loading or failed. The fields from `bundle` on are None unless it is ready."""
 
     name: str
     version: str

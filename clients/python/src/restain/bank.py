@@ -1,4 +1,4 @@
-"""A style bank on this side of the wire: what `synthesise` takes its styles from."""
+"""A local copy of a style bank, with the numbers that `synthesise` needs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from .answers import EncoderModel
 
 @dataclass(frozen=True)
 class BankStyle:
+    """A style's id, its domain, and the colours of the tile it was taken from."""
+
     id: str
     domain: str
     source_mean: tuple[float, ...]
@@ -30,12 +32,24 @@ class BankStyle:
 
 @dataclass(frozen=True)
 class StyleBank:
-    """`characteristics` float32 [S, h], and what each of them is."""
+    """S styles: their `characteristics`, float32 [S, h], and a description of each, in the same order.
+
+    `Client.style_bank` returns one. This one has two domains with two styles and one style:
+
+    >>> import numpy as np
+    >>> model = EncoderModel("demo", "1", "", 16, 8, 1, "planar", (0.5, 0.5, 0.5), (0.1, 0.1, 0.1))
+    >>> styles = [BankStyle(id, id[0], (), ()) for id in ("a/0", "a/1", "b/0")]
+    >>> bank = StyleBank(np.eye(3, 24, dtype=np.float32), tuple(styles), model)
+    >>> bank.domains
+    ('a', 'b')
+    >>> bank["a/1"][:3]
+    array([0., 1., 0.], dtype=float32)
+    """
 
     characteristics: NDArray[np.float32]
     styles: tuple[BankStyle, ...]
     model: EncoderModel
-    """Whose styles these are: they mean nothing to encodings of another `bundle`."""
+    """The model of these styles. They do not fit encodings of another `bundle`."""
 
     @classmethod
     def of(cls, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> StyleBank:
@@ -48,12 +62,13 @@ class StyleBank:
         return {style.id: place for place, style in enumerate(self.styles)}
 
     def __getitem__(self, id: str) -> NDArray[np.float32]:
-        """float32 [h]: the style of this id."""
+        """Returns the style with this id: float32 [h]. Raises `KeyError` if there is none."""
         style: NDArray[np.float32] = self.characteristics[self._place(id)]
         return style
 
     @property
     def domains(self) -> tuple[str, ...]:
+        """The names of the domains, in the order of the bank."""
         return tuple(dict.fromkeys(style.domain for style in self.styles))
 
     def draw(
@@ -64,9 +79,17 @@ class StyleBank:
         domains: Sequence[str] | None = None,
         exclude_domains: Sequence[str] = (),
     ) -> NDArray[np.float32]:
-        """float32 [*shape, h]: for each a domain, and then one of its styles, every one as likely as the others.
+        """Draws styles: float32 [*shape, h]. Each draw picks a domain and then one of its styles, both uniformly.
 
-        As the server draws, and not the same draws. Without `domains` those that were added to the bundle stay out.
+        The server uses the same distribution, but other random numbers. Without `domains`, domains that were added at
+        run time are left out. Raises `KeyError` for an unknown domain, `ValueError` if no style is left.
+
+        >>> import numpy as np
+        >>> model = EncoderModel("demo", "1", "", 16, 8, 1, "planar", (0.5, 0.5, 0.5), (0.1, 0.1, 0.1))
+        >>> styles = [BankStyle(id, id[0], (), ()) for id in ("a/0", "a/1", "b/0")]
+        >>> bank = StyleBank(np.eye(3, 24, dtype=np.float32), tuple(styles), model)
+        >>> bank.draw(np.random.default_rng(7), (8, 4), exclude_domains=["b"]).shape
+        (8, 4, 24)
         """
         known = set(self.domains)
         for domain in (*(domains or ()), *exclude_domains):
@@ -78,7 +101,7 @@ class StyleBank:
             if is_wanted and style.domain not in exclude_domains:
                 groups.setdefault(style.domain, []).append(place)
         if not groups:
-            raise ValueError("no style of the bank is left to draw from")
+            raise ValueError("no style of the bank is left to draw from: name more domains, or exclude fewer")
         among = list(groups.values())
         size = (shape,) if isinstance(shape, int) else shape
         groups_drawn, shares = generator.integers(len(among), size=size), generator.random(size)
@@ -87,22 +110,30 @@ class StyleBank:
         return self.characteristics[places].reshape(*size, -1)
 
     def blend(self, parts: Mapping[str, float]) -> NDArray[np.float32]:
-        """float32 [h]: the mixture of styles by their weights, which need not sum to 1."""
+        """Mixes styles by weight: float32 [h]. The weights are above 0 and need not sum to 1.
+
+        >>> import numpy as np
+        >>> model = EncoderModel("demo", "1", "", 16, 8, 1, "planar", (0.5, 0.5, 0.5), (0.1, 0.1, 0.1))
+        >>> styles = [BankStyle(id, id[0], (), ()) for id in ("a/0", "a/1", "b/0")]
+        >>> bank = StyleBank(np.eye(3, 24, dtype=np.float32), tuple(styles), model)
+        >>> bank.blend({"a/0": 1, "b/0": 3})[:3]
+        array([0.25, 0.  , 0.75], dtype=float32)
+        """
         weights = [np.float32(weight) for weight in parts.values()]
         if not weights or not all(np.isfinite(weight) and weight > 0 for weight in weights):
             raise ValueError(
-                f"the weights are {[float(weight) for weight in weights]}, and must be some numbers above 0"
+                f"the weights are {[float(weight) for weight in weights]}, and must be one or more numbers above 0"
             )
         whole = np.float32(0)
         for weight in weights:
             whole += weight
         blended = np.zeros(self.characteristics.shape[1], np.float32)
-        # In the server's order of operations, so that the pixels are the server's.
+        # In the server's order of operations, so that the result has the same bits.
         for id, weight in zip(parts, weights, strict=True):
             blended += weight / whole * self[id]
         return blended
 
     def _place(self, id: str) -> int:
         if id not in self._places:
-            raise KeyError(f"the style bank has no style {id!r}")
+            raise KeyError(f"the style bank has no style {id!r}; `styles` lists the ids")
         return self._places[id]

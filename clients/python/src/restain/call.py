@@ -1,4 +1,4 @@
-"""One call on its way: tiles by key where the server has them, tried again while there is time."""
+"""One call to one server: tiles by key if the server caches them, with retries until the deadline."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ from .transport import Body, Deadline, Transport
 
 T = TypeVar("T")
 
-# The server's codes for a request that would be taken in smaller portions.
+# The server's codes for a request that succeeds when it is split.
 _DIVISIBLE = ("too_many_tiles", "body_too_large", "request_too_large")
 
 
 class Cancelled(Exception):
-    """Whoever called does not wait any more."""
+    """The caller has cancelled the call."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """What all requests of a call have in common."""
+    """The settings that all requests of a call share."""
 
     transport: Transport
     retry: Retry
     deadline: Deadline
     cancelled: threading.Event
     is_alone: bool = True
-    """Whether only this server may answer. If not, one that is away is its caller's to replace."""
+    """Whether there is only this server. If not, `exchange` does not retry a server that is away: its caller moves
+    on."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def exchange(
@@ -47,7 +48,7 @@ class Call:
         headers: Mapping[str, str] | None = None,
         repeatable: bool = True,
     ) -> T:
-        """Tries until there is an answer, or no time. `repeatable`: doing it twice is as good as doing it once."""
+        """Sends a request, with retries until the deadline. `repeatable`: whether the request is idempotent."""
         attempt = 0
         while True:
             attempt += 1
@@ -67,18 +68,18 @@ class Call:
 
 @dataclass(frozen=True)
 class Ask:
-    """What is wanted of tiles, and of which route."""
+    """A request about tiles, without the tiles, and its route."""
 
     path: str
     request: Mapping[str, Any]
     by_key: bool
-    """Whether the answer needs no pixels of a tile that the server has seen."""
+    """Whether the server can answer from its cache, without a tile's pixels."""
     is_whole: bool
-    """Whether tiles must stay together and in their order, because the answer depends on that."""
+    """Whether tiles must stay in one request and in order, because the result depends on both."""
     references: NDArray[np.uint8] | None = None
 
     def body(self, tiles: Distinct, sent: list[int], named: list[int], deadline: Deadline) -> list[wire.Piece]:
-        """The tiles at `sent` as pixels, and after them those at `named` as keys."""
+        """Returns a body with the tiles at `sent` as pixels, followed by those at `named` as keys."""
         tensors: dict[str, NDArray[np.uint8]] = {}
         if sent:
             tensors["tiles"] = tiles.taken(sent)
@@ -86,27 +87,27 @@ class Ask:
             tensors["keys"] = keys_array([tiles.keys[place] for place in named])
         if self.references is not None:
             tensors["references"] = self.references
-        # So that the server drops what nobody waits for any more.
+        # The server drops requests after their deadline.
         request = {**self.request, "timeout_ms": max(1, int(deadline.left() * 1e3))}
         return wire.pack(tensors, {"request": json.dumps(request)})
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A good answer, its rows in the order of the tiles asked for."""
+    """A successful response. Its rows are in the order of the request's tiles if `order` is None."""
 
     tensors: Mapping[str, NDArray[Any]]
     metadata: Mapping[str, str]
     headers: Mapping[str, str]
     order: list[int] | None
-    """The place in the answer of each tile; None when it is its own."""
+    """For each tile its row of the response; None if they are equal."""
 
 
 HEADERS = {"Content-Type": wire.SAFETENSORS, "Accept": wire.SAFETENSORS}
 
 
 def ask(call: Call, ask: Ask, tiles: Distinct, into: Mapping[str, NDArray[Any]]) -> Answer:
-    """Names tiles by key, and sends those that the server says it does not hold."""
+    """Sends tiles by key first, and then as pixels those that the server does not cache."""
     every = list(range(len(tiles.keys)))
     missing: set[int] = set() if ask.by_key else set(every)
     rounds = 0
@@ -119,7 +120,7 @@ def ask(call: Call, ask: Ask, tiles: Distinct, into: Mapping[str, NDArray[Any]])
         except errors.TileNotHeld as error:
             rounds += 1
             lost = [named[index] for index in error.indices if index < len(named)]
-            # Several servers behind one address may each lack something else: at the third time everything is sent.
+            # Several servers behind one address may each lack other tiles: the third attempt sends all of them.
             missing = missing | set(lost) if lost and rounds < 3 else set(every)
 
 
@@ -138,7 +139,7 @@ def _answer(
 
 
 def json_of(call: Call, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-    """The answer in JSON to a request in JSON, or to one without a body."""
+    """Sends a request with a JSON body, or none, and returns the parsed JSON of the response."""
     sent: list[wire.Piece] = [] if body is None else [json.dumps(body).encode()]
     headers = {"Accept": "application/json"} | ({} if body is None else {"Content-Type": "application/json"})
     return json.loads(call.exchange(method, path, Body.read, lambda: sent, headers))
@@ -152,13 +153,13 @@ _of_thread = threading.local()
 
 
 def cancelled_of_thread() -> threading.Event:
-    """What tells calls of this thread that nobody waits for them: set by the asynchronous client, never otherwise."""
+    """Returns this thread's cancellation event. Only the asynchronous client sets it."""
     event: threading.Event = getattr(_of_thread, "cancelled", None) or threading.Event()
     return event
 
 
 def run_cancellable(cancelled: threading.Event, work: Callable[[], T]) -> T:
-    """Does `work` in this thread; its calls try nothing more once `cancelled` is set."""
+    """Runs `work` in this thread; its calls are not retried once `cancelled` is set."""
     _of_thread.cancelled = cancelled
     try:
         return work()

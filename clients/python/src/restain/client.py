@@ -1,4 +1,4 @@
-"""The client: tiles in, variants out, with whatever it takes on the way."""
+"""The synchronous client: caching by key, splitting of large calls, retries, and routing to replicas."""
 
 from __future__ import annotations
 
@@ -36,32 +36,33 @@ OnError = Literal["raise", "original"]
 Spread = Literal["dns", "gateway"]
 
 MAX_SEED = (1 << 53) - 1
-# Requests under way at once for all calls of a client that has replicas: it starts only as many as there are.
+# The most requests in flight of a client with replicas. Threads are started only when they are needed.
 _THREADS = 64
 _USER_AGENT = "restain-python/0.1.0"
 _CLIENTS: weakref.WeakSet[Client] = weakref.WeakSet()
 
 
 class Client:
-    """A restain server, or the replicas of one, from any number of threads.
+    """A client of a restain server, or of several replicas. Any number of threads can share it.
 
-    `url`: one address, or a list of them, one for each replica. With `spread="dns"` the replicas are all the addresses
-    that the name in `url` has, as with a headless Service; they are looked up again every now and then. Tiles go to the
-    replica that holds their encodings, and to another one while that is away. With `spread="gateway"` a proxy in front
-    of the replicas does so, which each request tells in `x-restain-shard` where its tiles belong; tiles have `shards`
-    of them, the same number in all clients, and a call becomes as many requests at most. However many replicas answer,
-    the bytes are those that one server gives.
+    `url`: one address, or a list with one address for each replica. With `spread="dns"` the replicas are all
+    addresses of the name in `url`, as with a headless Service, and the client resolves the name again periodically.
+    It routes each tile to the replica that caches it, and to another one while that is unavailable. With
+    `spread="gateway"` a proxy routes requests by the header `x-restain-shard`: tiles have `shards` shards, the same
+    number in all clients, and a call becomes at most as many requests. The results have the same bytes for any number
+    of replicas.
 
-    It may be pickled and lives through a fork, so that it can sit in a `Dataset`: what travels is how it was made, and
-    connections are opened where they are used.
+    A client can be pickled and survives a fork, so that it can be part of a `Dataset`: a copy keeps the arguments and
+    opens its own connections.
 
-    `timeout`: seconds for a whole call, its retries and all its requests. `on_error`: with `"original"` copies of the
-    tiles stand in for variants when the server is away or fails for longer than that. It warns once, says so in
-    `Augmented.failed`, and until the server is back each further call tries once. Wrong requests raise all the same.
+    `timeout`: seconds for a whole call, with its retries and all its requests. `on_error`: with `"original"` a call
+    returns copies of the tiles instead of variants if the server is unavailable or fails until the timeout. It warns
+    once and marks the tiles in `Augmented.failed`; until the server recovers, further calls are not retried. Errors
+    of the request are raised in any case.
 
-    `key`: the token for a server that asks for one; without it that of the environment variable RESTAIN_KEY, where
-    there is one. `ca_certs`: a PEM file of the roots to trust in place of the system's. `client_cert`: the PEM files
-    of a certificate and its private key, where the server asks clients for one. Both with `https://`.
+    `key`: the token, if the server requires one; by default the environment variable RESTAIN_KEY. `ca_certs`: a PEM
+    file of root certificates to trust instead of the system's. `client_cert`: the PEM files of a certificate and its
+    private key, if the server requires client certificates. Both need `https://`.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Client:
         if not 1 <= shards <= SHARDS:
             raise ValueError(f"shards is {shards}, and must be from 1 to {SHARDS}")
         if not isinstance(url, str) and (spread is not None or not url):
-            raise ValueError("a list of addresses is spread over by itself, and has at least one")
+            raise ValueError("a list of addresses must have at least one, and takes no `spread`")
         self.url = url if isinstance(url, str) else tuple(url)
         self.spread = spread
         self.shards = shards
@@ -108,14 +109,14 @@ class Client:
         self._open()
 
     def _open(self) -> None:
-        """What belongs to a process: nothing of it is inherited or pickled."""
+        """Creates the state of this process, which is neither inherited by a fork nor pickled."""
         urls = (self.url,) if isinstance(self.url, str) else self.url
         self._replicas = Replicas(urls, self._connect, by_name=self.spread == "dns")
         self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
-        # Whether the server failed us, and nothing has gone well since.
+        # Whether the last call failed.
         self._is_down = False
-        # The largest portion that this server took, when it takes less than it might.
+        # The largest portion that this server accepted, if it is below the limits.
         self._portion: int | None = None
         _CLIENTS.add(self)
 
@@ -135,7 +136,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections. A call after it opens new ones."""
+        """Closes the connections. A later call opens new ones."""
         self._replicas.close()
         with self._lock:
             threads, self._threads = self._threads, None
@@ -159,11 +160,11 @@ class Client:
         timeout: float | None = None,
         out: NDArray[np.uint8] | None = None,
     ) -> Augmented:
-        """`variants` of each tile, in other stains.
+        """Returns `variants` variants of each tile, in other stains.
 
-        The same tile, seed and model give the same variants, whichever call they are in. Without a seed one is drawn,
-        and the answer has it. What is left out is as the server has it. `out`: uint8 [n, variants, H, W, 3],
-        C-contiguous, to be filled and handed back as `Augmented.variants`, for a caller with memory of its own.
+        The same tile, seed and model give the same variants in every call. If you omit `seed`, the client draws one and
+        returns it. The server's defaults apply to other omitted options. `out`: uint8 [n, variants, H, W, 3],
+        C-contiguous; the variants are written to it, and it is returned as `Augmented.variants`.
         """
         pixels = as_tiles(tiles)
         if variants < 1:
@@ -192,10 +193,10 @@ class Client:
 
         def one(call: Call, portion: Portion) -> rows.Made:
             room = portion.room(made)
-            told = rows.variants_of(*self._asked(call, ask, portion, pixels, {"variants": room}), room)
+            result = rows.variants_of(*self._asked(call, ask, portion, pixels, {"variants": room}), room)
             if not np.may_share_memory(room, made):
                 made[portion.places] = room
-            return told
+            return result
 
         def originals(portion: Portion, error: errors.ServerError) -> rows.Made | None:
             if self.on_error != "original":
@@ -218,7 +219,7 @@ class Client:
         priority: Priority | None = None,
         timeout: float | None = None,
     ) -> Encodings:
-        """Tiles as the encoder sees them, for `synthesise`. Failures raise, whatever `on_error` says."""
+        """Returns the encodings of tiles, for `synthesise`. Errors are raised, whatever `on_error` is."""
         pixels = as_tiles(tiles)
         request = {"model": model or self.model, "resize": resize, "priority": priority}
         ask = Ask("/v1/encode", {name: value for name, value in request.items() if value is not None}, True, False)
@@ -226,20 +227,20 @@ class Client:
         def one(call: Call, portion: Portion) -> Encodings:
             return rows.encodings_of(*self._asked(call, ask, portion, pixels, {}))
 
-        # An encoding is twice a tile's pixels, and of f16: four times their bytes.
+        # An encoding has twice as many numbers as a tile has pixels, in f16: four times the bytes.
         answered = self._delivered(ask, pixels, 4 * pixels[0].nbytes, timeout, one, lambda portion, error: None)
         return rows.joined(len(pixels), answered)
 
     # The style bank.
 
     def styles(self, model: str | None = None) -> Styles:
-        """The style bank, by domain."""
+        """Lists the style bank by domain."""
         bank = self._anywhere(None, lambda call: calls.json_of(call, "GET", f"/v1/styles{self._query(model)}"))
         domains = tuple(Domain.from_json(domain) for domain in bank["domains"])
         return Styles(bank["model"], bank["version"], bank["persistent"], domains)
 
     def style_bank(self, model: str | None = None) -> StyleBank:
-        """The style bank with its numbers, for `synthesise`."""
+        """Returns the style bank with its numbers, for `synthesise`."""
         path = f"/v1/styles{self._query(model)}"
         headers = {"Accept": wire.SAFETENSORS}
         return self._anywhere(
@@ -256,12 +257,12 @@ class Client:
         resize: bool = False,
         timeout: float | None = None,
     ) -> Domain:
-        """Adds a domain to the bank from some of its tiles, on every replica. Requests use it when they name it."""
+        """Adds a domain to the bank from some of its tiles, on every replica. Requests must name it to use it."""
         asked = {"domain": domain, "model": model or self.model, "styles": styles, "resize": resize}
         metadata = {"request": json.dumps({name: value for name, value in asked.items() if value is not None})}
         body = wire.pack({"tiles": as_tiles(tiles)}, metadata)
         headers = {"Content-Type": wire.SAFETENSORS, "Accept": "application/json"}
-        # Said twice it would be refused, and be taken for somebody else's domain.
+        # Not idempotent: a retry after success fails with `domain_exists`.
         answer = self._everywhere(
             timeout,
             lambda call: call.exchange("POST", "/v1/styles", Body.read, lambda: body, headers, repeatable=False),
@@ -269,32 +270,33 @@ class Client:
         return Domain.from_json(json.loads(answer))
 
     def remove_styles(self, domain: str, *, model: str | None = None) -> None:
-        """Removes a domain that was added."""
+        """Removes a domain that was added at run time, on every replica."""
         path = f"/v1/styles/{quote(domain, safe='')}{self._query(model)}"
         self._everywhere(None, lambda call: call.exchange("DELETE", path, Body.read, repeatable=False))
 
     # Models.
 
     def models(self) -> tuple[ModelInfo, ...]:
-        told = self._anywhere(None, lambda call: calls.json_of(call, "GET", "/v1/models"))
-        return tuple(ModelInfo.from_json(entry) for entry in told["models"])
+        """Lists the models of the server: those that are ready, loading or failed."""
+        answer = self._anywhere(None, lambda call: calls.json_of(call, "GET", "/v1/models"))
+        return tuple(ModelInfo.from_json(entry) for entry in answer["models"])
 
     def load_model(
         self, name: str, *, version: str | None = None, default: bool = False, timeout: float | None = None
     ) -> ModelInfo:
-        """Loads a bundle of the server's models directory; returns once it is served."""
+        """Loads a bundle from the server's models directory, and returns when it is ready."""
         body = {"default": default} if version is None else {"default": default, "version": version}
         path = f"/v1/models/{quote(name, safe='')}/load"
         return ModelInfo.from_json(self._everywhere(timeout, lambda call: calls.json_of(call, "POST", path, body)))
 
     def unload_model(self, name: str, *, version: str | None = None) -> tuple[str, ...]:
-        """Unloads a version, or all of them; what was unloaded, as NAME/VERSION."""
+        """Unloads one version, or all of them; returns the unloaded ones as NAME/VERSION."""
         body = {} if version is None else {"version": version}
         path = f"/v1/models/{quote(name, safe='')}/unload"
         return tuple(self._everywhere(None, lambda call: calls.json_of(call, "POST", path, body))["unloaded"])
 
     def ready(self) -> bool:
-        """Whether the server, or one of its replicas, takes requests now. One question to each, asked once."""
+        """Returns whether the server, or one of its replicas, is ready. Sends one probe to each, without retries."""
         every = self._replicas.every()
         return any(replicas.is_ready(replica.transport, self.connect_timeout) for replica in every)
 
@@ -305,7 +307,7 @@ class Client:
         return f"?{urlencode({'model': named})}" if named else ""
 
     def _connect(self, url: str) -> Transport:
-        # Through a gateway go as many requests at once as a call has shards.
+        # A call through a gateway sends as many requests at once as it has shards.
         connections = max(self.connections, self.shards) if self.spread == "gateway" else self.connections
         named = self.url if self.spread == "dns" and isinstance(self.url, str) else None
         proof = certificates(self.ca_certs, self.client_cert)
@@ -318,7 +320,7 @@ class Client:
         return Call(replica.transport, retry, deadline, calls.cancelled_of_thread(), self._replicas.is_alone)
 
     def _anywhere(self, timeout: float | None, ask: Callable[[Call], T]) -> T:
-        """What any replica answers."""
+        """Sends a request to any replica."""
         split = Split(self._replicas, None, is_whole=True, by_key=False)
         portions = split.of(slice(0, 0), None)
         call = self._call(timeout, portions[0].replica)
@@ -326,10 +328,11 @@ class Client:
         return delivery.all_of(portions, self._pool)[0][1]
 
     def _everywhere(self, timeout: float | None, ask: Callable[[Call], T]) -> T:
-        """The last answer of all replicas: what changes a server must change each of them."""
+        """Sends a request that changes a server to every replica; returns the last response."""
         if self.spread == "gateway":
             raise errors.InvalidRequest(
-                "behind a gateway only one replica would hear of it: ask each by its own address", code="behind_gateway"
+                "a gateway forwards this to one replica only: send it to each replica's own address",
+                code="behind_gateway",
             )
         every = self._replicas.every()
         return [ask(replace(self._call(timeout, replica), is_alone=True)) for replica in every][-1]
@@ -343,7 +346,7 @@ class Client:
         one: Callable[[Call, Portion], T],
         instead: Callable[[Portion, errors.ServerError], T | None],
     ) -> list[tuple[Portion, T]]:
-        """`one` for as many tiles at a time as a server takes, several at once; each with its tiles."""
+        """Splits the tiles into portions that a server accepts, and calls `one` for each, several at once."""
         references = 0 if ask.references is None else len(ask.references)
         size = self.limits.portion(pixels[0].nbytes, answer_bytes, references)
         size = len(pixels) if ask.is_whole else min(size, self._portion or size)
@@ -377,7 +380,7 @@ class Client:
             is_news, self._is_down = not self._is_down, True
         if is_news:
             warnings.warn(
-                f"{error}; until {self.url} answers again, originals stand in for variants",
+                f"{error}; originals stand in for variants until {self.url} answers",
                 RuntimeWarning,
                 stacklevel=4,
             )
@@ -394,6 +397,6 @@ def _after_fork() -> None:
         client._open()
 
 
-# A forked process shares its parent's sockets and has none of its threads.
+# A forked process shares its parent's sockets, but has none of its threads.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

@@ -1,7 +1,11 @@
-"""What can go wrong, by whose fault it is: a `RequestError` is the caller's, a `ServerError` passes.
+"""Errors: `RequestError` if the request is at fault, `ServerError` if the server or the network is.
 
-Every error has what the server's `application/problem+json` says. Errors made on this side of the wire (nobody listens,
-no answer in time) look the same, with `status` None.
+Every error has the fields of the server's `application/problem+json`. Errors of the client itself (no connection, no
+response in time) have the same fields, with `status` None.
+
+>>> raise NotFound("no model `demp`; there is `demo`", code="model_not_found", status=404)
+Traceback (most recent call last):
+restain.errors.NotFound: model_not_found: no model `demp`; there is `demo`
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from typing import Any
 
 
 class RestainError(Exception):
-    """Any refusal or failure. `code` is for programs and never changes; `detail` is for people."""
+    """Base class of all errors. `code` is stable, for programs; `detail` explains the error to people."""
 
     def __init__(
         self,
@@ -30,63 +34,63 @@ class RestainError(Exception):
         self.code = code
         self.status = status
         self.list = list
-        """The list at fault, `tile`, `key` or `reference`, when one of its items is."""
+        """The list whose item is at fault: `tile`, `key` or `reference`."""
         self.index = index
-        """The item at fault, counted from 0 in the request that was refused."""
+        """The index of the item at fault, counted from 0 in the rejected request."""
         self.indices = indices
         self.retry_after = retry_after
-        """Seconds after which the server would have the request again."""
+        """Seconds after which the server accepts the request again."""
 
     def __str__(self) -> str:
         return f"{self.code}: {self.detail}" if self.code else self.detail
 
 
 class RequestError(RestainError):
-    """The request is at fault: sent again, it would fail again."""
+    """The request is at fault: a retry would fail again."""
 
 
 class InvalidRequest(RequestError):
-    """Malformed, or well-formed and not acceptable: a tile's size, an unknown domain, a number out of range."""
+    """400 or 422: malformed, or with an unacceptable value (tile size, unknown domain, number out of range)."""
 
 
 class AccessDenied(RequestError):
-    """401 or 403: no key, a wrong one, or one for something else."""
+    """401 or 403: no key, an unknown key, or one without the required scope."""
 
 
 class NotFound(RequestError):
-    """No such model, domain or path."""
+    """404: the model, domain or path does not exist."""
 
 
 class TileNotHeld(NotFound):
-    """A key names a tile that the server does not hold. The client answers it by itself; nobody else sees it."""
+    """404: the server does not cache the tile of a key. The client handles it by sending the tile."""
 
 
 class Conflict(RequestError):
-    """The domain exists already, or what is to be removed is in use."""
+    """409: the domain exists already, or the object to remove is in use."""
 
 
 class TooLarge(RequestError):
-    """More tiles, bytes or variants than the server takes at once, in a request that cannot be made smaller."""
+    """413: more tiles, bytes or variants than the server accepts in one request that cannot be split."""
 
 
 class ServerError(RestainError):
-    """The server, or the way there, is at fault. `on_error="original"` stands in for these."""
+    """The server or the network is at fault. With `on_error="original"` the client returns originals instead."""
 
 
 class Overloaded(ServerError):
-    """The queue is full, or the key has asked for more than it may."""
+    """429: the queue is full, or the key has reached its rate or concurrency."""
 
 
 class Unavailable(ServerError):
-    """Nobody answers, or a server that is starting or shutting down."""
+    """No connection, or 503: the server is starting or shutting down."""
 
 
 class DeadlineExceeded(ServerError):
-    """No answer in time."""
+    """504, or no response before the call's timeout."""
 
 
 class InternalError(ServerError):
-    """The server failed on this request; its log says how."""
+    """500: the server failed on this request; its log has the cause."""
 
 
 _BY_STATUS: Mapping[int, type[RestainError]] = {
@@ -103,13 +107,13 @@ _BY_STATUS: Mapping[int, type[RestainError]] = {
 
 
 def from_answer(status: int, headers: Mapping[str, str], body: bytes) -> RestainError:
-    """The error that an answer other than 2xx tells, by the server or by a proxy that speaks no problem+json."""
+    """Returns the error for a response other than 2xx, from the server or from a proxy without problem+json."""
     problem = _problem(body)
     code = str(problem.get("code", ""))
     kind = _BY_STATUS.get(status, InvalidRequest if status < 500 else InternalError)
     index = problem.get("index")
     return (TileNotHeld if code == "tile_not_held" else kind)(
-        str(problem.get("detail") or f"the answer is {status} {body[:200].decode(errors='replace')}".rstrip()),
+        str(problem.get("detail") or f"the response is {status} {body[:200].decode(errors='replace')}".rstrip()),
         code=code,
         status=status,
         list=problem.get("list"),
@@ -128,7 +132,7 @@ def _problem(body: bytes) -> dict[str, Any]:
 
 
 def _seconds(text: str | None) -> float | None:
-    """Retry-After in seconds. A date, which the server never sends, counts as none."""
+    """Parses Retry-After as seconds. A date, which the server never sends, is ignored."""
     try:
         return max(0.0, float(text)) if text else None
     except ValueError:

@@ -1,4 +1,4 @@
-"""What data pipelines pass on to `Client.augment`."""
+"""The options that data pipelines pass to `Client.augment`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .style import Method, Priority, Style
 
 
 class AugmentOptions(TypedDict, total=False):
-    """Options of `Client.augment` that mean the same for every batch."""
+    """Options of `Client.augment` that apply to every batch alike."""
 
     model: str | None
     method: Method | None

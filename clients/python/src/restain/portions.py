@@ -1,7 +1,7 @@
-"""The tiles of one call on their way to several servers, or to one in several requests.
+"""Splitting one call into requests, to several servers or to one.
 
-A portion is what one request carries. Tiles go to the replica they belong to; when that is away its tiles are dealt
-out again among the others, and none of it is seen by the caller. Tiles that must stay together do.
+A portion is the tiles of one request. Each tile goes to the replica that it belongs to. If that replica is unavailable,
+its tiles are redistributed among the others, within the same call. Tiles that must stay together stay in one request.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Places = slice | NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Portion:
-    """Tiles of a call, and who is asked about them."""
+    """Some tiles of a call, and the replica that they are sent to."""
 
     places: Places
-    """Of the tiles among the call's. A slice for neighbours, so that nothing of them is copied."""
+    """Indices of the tiles in the call. A slice if they are adjacent, which avoids copies."""
     keys: list[bytes] | None
-    """None: not known yet."""
+    """None if they are not computed yet."""
     replica: Replica
     headers: Mapping[str, str]
 
@@ -40,7 +40,7 @@ class Portion:
         return places.stop - places.start if isinstance(places, slice) else len(places)
 
     def tiles(self, pixels: NDArray[np.uint8], ask: Ask) -> Distinct:
-        """Of the call's `pixels` those of this portion."""
+        """Selects the portion's tiles from the call's `pixels`."""
         rows = None if isinstance(self.places, slice) else self.places
         pixels = pixels[self.places] if isinstance(self.places, slice) else pixels
         if not ask.by_key:
@@ -49,12 +49,13 @@ class Portion:
         return Distinct(pixels, rows, keys, None) if ask.is_whole else Distinct.of(pixels, rows, keys)
 
     def room(self, made: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Memory for its rows of `made`: there itself, when they are neighbours."""
+        """Returns memory for its rows of `made`: a view of it if they are adjacent, else a new array."""
         if isinstance(self.places, slice):
             return made[self.places]
         return np.empty((len(self), *made.shape[1:]), made.dtype)
 
     def cut(self, start: int, stop: int) -> Portion:
+        """Returns the part from `start` to `stop`."""
         places: Places
         if isinstance(self.places, slice):
             places = slice(self.places.start + start, self.places.start + stop)
@@ -65,7 +66,7 @@ class Portion:
 
 @dataclass(frozen=True)
 class Split:
-    """Whom tiles are given to: by rendezvous to one of `replicas`, or with a shard to the gateway before them."""
+    """How tiles are assigned: to one of `replicas` by rendezvous hashing, or by shard to the gateway before them."""
 
     replicas: Replicas
     shards: int | None
@@ -73,7 +74,7 @@ class Split:
     by_key: bool
 
     def all_of(self, pixels: NDArray[np.uint8], size: int) -> list[Portion]:
-        """A call's tiles in portions of `size` at most."""
+        """Splits all tiles of a call into portions of at most `size`."""
         every = slice(0, len(pixels))
         is_spread = self.shards is not None or not self.replicas.is_alone
         if not (is_spread and self.by_key):
@@ -85,11 +86,11 @@ class Split:
         return _cut(self.of(every, keys_of(pixels)), size)
 
     def of(self, places: Places, keys: list[bytes] | None) -> list[Portion]:
-        """These tiles, each with the replica that it belongs to now."""
+        """Assigns tiles to the replicas that they belong to now."""
         replicas = self._here()
         if keys is None:
             return [Portion(places, None, replicas[self.replicas.next() % len(replicas)], {})]
-        # Tiles that stay together go where the first of them belongs.
+        # Tiles that stay together go to the replica of the first.
         asked = keys[:1] if self.is_whole else keys
         if self.shards is not None:
             groups = rendezvous.shards(asked, self.shards)
@@ -99,32 +100,32 @@ class Split:
             homes = {int(n): (replicas[n], {}) for n in np.unique(groups)}
         if len(homes) == 1:
             return [Portion(places, keys, *home) for home in homes.values()]
-        told = np.arange(places.start, places.stop) if isinstance(places, slice) else places
+        indices = np.arange(places.start, places.stop) if isinstance(places, slice) else places
         portions = []
         for n, home in homes.items():
             mine = np.flatnonzero(groups == n)
-            portions.append(Portion(told[mine], [keys[at] for at in mine], *home))
+            portions.append(Portion(indices[mine], [keys[at] for at in mine], *home))
         return portions
 
     def _here(self) -> list[Replica]:
-        """Those that are not left out, or all: somebody must be tried."""
+        """Returns the usable replicas, or all if none is usable."""
         return self.replicas.usable() or self.replicas.every()
 
 
 @dataclass(frozen=True)
 class Delivery(Generic[T]):
-    """Portions brought to where they belong, by `one`, which is given the request's call and its tiles."""
+    """Sends portions: `one` sends a single request, given its call and its portion."""
 
     call: Call
     split: Split
     one: Callable[[Call, Portion], T]
     instead: Callable[[Portion, errors.ServerError], T | None]
-    """What stands in for an answer; None raises the error."""
+    """Returns a substitute for a failed response, or None to raise the error."""
     smaller: Callable[[int], None]
-    """Hears how many tiles the server takes at once, when that is less than was thought."""
+    """Called with the number of tiles that the server accepts, if that is below the limit."""
 
     def all_of(self, portions: list[Portion], threads: Callable[[], ThreadPoolExecutor]) -> list[tuple[Portion, T]]:
-        """All at once, and a single one in the caller's thread."""
+        """Sends all portions concurrently, or a single one in the caller's thread."""
         if len(portions) == 1:
             return self._brought(portions[0])
         futures = [threads().submit(self._brought, portion) for portion in portions]
@@ -136,7 +137,7 @@ class Delivery(Generic[T]):
             raise
 
     def _brought(self, portion: Portion) -> list[tuple[Portion, T]]:
-        """A portion, and what becomes of it when it is too large or its replica away."""
+        """Sends a portion; splits it if it is too large, and reassigns it if its replica is unavailable."""
         done: list[tuple[Portion, T]] = []
         waiting, waits = [portion], 0
         while waiting:
@@ -153,7 +154,7 @@ class Delivery(Generic[T]):
             except errors.ServerError as error:
                 is_moving = self._left_out(portion, error)
                 if is_moving and not self.split.replicas.usable():
-                    # Nobody is there: as with one server that is away, there is nothing but to wait.
+                    # No replica is usable: wait, as for a single server.
                     waits += 1
                     is_moving = self._waited(error, waits)
                 if is_moving and self.call.deadline.left() > 0:

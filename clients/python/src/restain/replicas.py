@@ -1,8 +1,8 @@
-"""The servers behind a client, and which of them are left out for a while.
+"""The replicas of a client, and their health.
 
-A replica that cannot be reached or refuses all work is left out at once, and asked in the background whether it is
-ready: first soon, then less and less often. It is back with its first yes. Addresses behind a name are looked up again
-in the background too, so that no call waits for either.
+A replica that is unreachable or rejects all work is excluded at once. The client probes it in the background, with
+exponential back-off, and uses it again after the first successful probe. It also resolves names again in the
+background, so that no call waits for either.
 """
 
 from __future__ import annotations
@@ -19,25 +19,27 @@ from . import errors
 from .transport import Body, Deadline, Transport
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
-"""Seconds before a replica that was left out is asked, and between later questions at most."""
+"""Seconds before the first probe of an excluded replica, and at most between later probes."""
 LOOKUP_EVERY = 10.0
-"""Seconds for which addresses count as known, as long as all of them answer."""
+"""Seconds after which a name is resolved again, as long as all its addresses answer."""
 LOOKUP_SOONEST = 1.0
 _ANSWER_WITHIN = 2.0
 
 
 @dataclass(eq=False)
 class Replica:
+    """One server, its connections and its health."""
+
     address: str
     transport: Transport
     is_out: bool = False
     pause: float = FIRST_PAUSE
     ask_at: float = 0.0
-    """When it may be asked whether it is back, on the monotonic clock."""
+    """The earliest time of the next probe, on the monotonic clock."""
 
 
 class Replicas:
-    """Those at `urls`, or, of a single one `by_name`, those at all the addresses that the name in it has."""
+    """The servers at `urls`; with `by_name`, at all addresses of the name in the single URL."""
 
     def __init__(self, urls: Sequence[str], connect: Callable[[str], Transport], by_name: bool = False) -> None:
         self._urls = urls
@@ -53,17 +55,17 @@ class Replicas:
 
     @property
     def is_alone(self) -> bool:
-        """Whether there is one server for good, so that there is no other to turn to."""
+        """Whether there is one fixed server, without an alternative."""
         return not self._is_changing and len(self._known) == 1
 
     def every(self) -> list[Replica]:
-        """All, in the order of their addresses. Waits for the first look-up, and for no other."""
+        """Returns all replicas, ordered by address. Waits only for the first name resolution."""
         if self._is_changing:
             self._look_up()
         return list(self._known.values())
 
     def usable(self) -> list[Replica]:
-        """Those that are not left out. Those that are have their questions asked."""
+        """Returns the replicas that are not excluded, and starts probes of the others that are due."""
         every, now = self.every(), time.monotonic()
         for replica in every:
             if replica.is_out and replica.ask_at <= now:
@@ -71,20 +73,21 @@ class Replicas:
         return [replica for replica in every if not replica.is_out]
 
     def next(self) -> int:
-        """A number that grows, for work that is at home nowhere."""
+        """Returns an increasing number, for round robin."""
         return next(self._turns)
 
     def leave_out(self, replica: Replica) -> None:
+        """Excludes a replica until a probe succeeds."""
         with self._lock:
             if not replica.is_out:
                 replica.is_out, replica.pause = True, FIRST_PAUSE
                 replica.ask_at = time.monotonic() + replica.pause
-            # Perhaps it is gone, and another is there.
+            # Another address may have replaced it.
             if self._found_at is not None:
                 self._found_at = min(self._found_at, time.monotonic() - LOOKUP_EVERY + LOOKUP_SOONEST)
 
     def close(self) -> None:
-        """Closes the connections; a call after it opens new ones."""
+        """Closes the connections. A later call opens new ones."""
         for replica in list(self._known.values()):
             replica.transport.close()
 
@@ -92,7 +95,7 @@ class Replicas:
         with self._lock:
             if not replica.is_out or replica.ask_at > now:
                 return
-            # Nobody else asks meanwhile, however long the answer takes.
+            # No second probe starts while this one runs.
             replica.ask_at = now + _ANSWER_WITHIN + replica.pause
         _in_background(lambda: self._answered(replica, is_ready(replica.transport, _ANSWER_WITHIN)))
 
@@ -105,7 +108,7 @@ class Replicas:
     def _look_up(self) -> None:
         with self._lock:
             if self._found_at is None:
-                # A name without an address is an address where nobody answers: perhaps it has one later.
+                # A name without an address counts as one unreachable replica; it may have an address later.
                 self._found(_addresses(self._urls[0]) or self._urls)
                 return
             if self._is_looking or time.monotonic() - self._found_at < LOOKUP_EVERY:
@@ -117,18 +120,18 @@ class Replicas:
         addresses = _addresses(self._urls[0])
         with self._lock:
             self._is_looking = False
-            # What was known is better than nothing: name servers have their bad minutes too.
+            # Keep the known addresses if the resolution fails.
             self._found(addresses or list(self._known))
 
     def _found(self, addresses: Sequence[str]) -> None:
-        # Whoever still talks to one that is gone keeps its connections until the answer is there.
+        # Running calls to a removed replica keep its connections until they end.
         known = self._known
         self._known = {at: known.get(at) or Replica(at, self._connect(at)) for at in sorted(set(addresses))}
         self._found_at = time.monotonic()
 
 
 def _addresses(url: str) -> list[str]:
-    """The URL once for each address that the name in it has now."""
+    """Resolves the name in a URL, and returns one URL for each of its addresses."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     try:
@@ -140,7 +143,7 @@ def _addresses(url: str) -> list[str]:
 
 
 def is_ready(transport: Transport, seconds: float) -> bool:
-    """Whether it says so. One question, asked once."""
+    """Sends one readiness probe, without retries."""
     try:
         transport.send("GET", "/health/ready", [], {}, Deadline.within(seconds), Body.read)
     except errors.RestainError:

@@ -1,5 +1,4 @@
-"""When a call is tried again: when the server asks for it or is away, within the time the caller gave, and never
-for what is the caller's fault."""
+"""Retry policy: retries rejected requests and unavailable servers until the call's timeout, never a faulty request."""
 
 from __future__ import annotations
 
@@ -12,17 +11,24 @@ from .transport import NotSent
 
 @dataclass(frozen=True)
 class Retry:
-    """`Retry-After` is obeyed; without one the wait doubles from `first_wait` to `longest_wait`, in seconds."""
+    """Waits as long as `Retry-After` says; without it, doubles the wait from `first_wait` to `longest_wait`, in
+    seconds.
+
+    >>> retry = Retry(attempts=3, jitter=0.0)
+    >>> busy = errors.Overloaded("the queue is full", status=429)
+    >>> [retry.wait(busy, attempt, repeatable=True) for attempt in (1, 2, 3)]
+    [0.1, 0.2, None]
+    """
 
     attempts: int | None = None
-    """At most so many; None is as many as the timeout of the call allows."""
+    """The most attempts; None for as many as the call's timeout allows."""
     first_wait: float = 0.1
     longest_wait: float = 5.0
     jitter: float = 0.25
-    """Waits grow by up to this share of themselves, so that many clients do not come back at the same moment."""
+    """Each wait is extended by a random share up to this, so that clients do not retry simultaneously."""
 
     def wait(self, error: errors.ServerError, attempt: int, repeatable: bool) -> float | None:
-        """Seconds before the next attempt, when `attempt` of them (from 1) have failed. None: there is no next."""
+        """Returns the seconds before the next attempt after `attempt` failures (from 1), or None to give up."""
         if self.attempts is not None and attempt >= self.attempts:
             return None
         if isinstance(error, errors.InternalError):

@@ -1,4 +1,4 @@
-"""An answer's rows in the order of the caller's tiles: on the wire keys come last, and no tile comes twice."""
+"""Puts the rows of responses into the order of the caller's tiles: requests send keys last, and duplicates once."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .portions import Portion
 from .tiles import Distinct, keys_of
 
 Made = tuple[list[Mapping[str, Any] | str], Timings | None]
-"""The provenance of a portion's variants, tile by tile, and the server's times."""
+"""The provenance of a portion's variants, tile by tile, and the server's timings."""
 
 
 def _rows(answer: Answer, tiles: Distinct) -> NDArray[np.intp] | None:
-    """For each tile of the call its row of the answer; None when they are the same."""
+    """Returns for each tile its row in the response; None if they are equal."""
     if answer.order is None:
         return tiles.places
     order = np.array(answer.order)
@@ -29,11 +29,12 @@ def _rows(answer: Answer, tiles: Distinct) -> NDArray[np.intp] | None:
 
 def variants_of(answer: Answer, tiles: Distinct, room: NDArray[np.uint8]) -> Made:
     rows, made = _rows(answer, tiles), answer.tensors["variants"]
+    """Copies the variants of a response into `room`."""
     records: list[Mapping[str, Any] | str] = [answer.metadata["provenance"]]
     if rows is not None:
         np.take(made, rows, axis=0, out=room)
-        told, count = json.loads(answer.metadata["provenance"]), made.shape[1]
-        records = [told[row * count + k] for row in rows for k in range(count)]
+        each, count = json.loads(answer.metadata["provenance"]), made.shape[1]
+        records = [each[row * count + k] for row in rows for k in range(count)]
     elif made is not room:
         room[:] = made
     return records, _timings(answer.headers.get("server-timing", ""))
@@ -64,21 +65,21 @@ def originals_of(pixels: NDArray[np.uint8], variants: int, seed: int) -> Made:
 def augmented(
     variants: NDArray[np.uint8], seed: int, failed: NDArray[np.bool_], answered: Sequence[tuple[Portion, Made]]
 ) -> Augmented:
-    """All portions as one answer."""
-    records = tuple(record for _, (told, _) in answered for record in told)
+    """Joins the variants of all portions."""
+    records = tuple(record for _, (made, _) in answered for record in made)
     timings = tuple(timing for _, (_, timing) in answered if timing is not None)
     return Augmented(variants, seed, failed, timings, records, _order(len(variants), answered))
 
 
 def joined(count: int, answered: Sequence[tuple[Portion, Encodings]]) -> Encodings:
-    """The encodings of all portions, of one model."""
+    """Joins the encodings of all portions. Raises `Unavailable` if they are of different bundles."""
     first = answered[0][1]
     if len(answered) == 1:
         return first
     bundles = {part.model.bundle for _, part in answered}
     if len(bundles) > 1:
         raise errors.Unavailable(
-            f"replicas serve different bundles, {', '.join(sorted(bundles))}: no style fits the encodings of both",
+            f"replicas serve different bundles, {', '.join(sorted(bundles))}: load the same version on all of them",
             code="bundles_differ",
         )
     order = _order(count, answered)
@@ -91,16 +92,20 @@ def joined(count: int, answered: Sequence[tuple[Portion, Encodings]]) -> Encodin
 
 
 def _order(count: int, answered: Sequence[tuple[Portion, Any]]) -> NDArray[np.intp]:
-    """The call's tiles as the portions have them, one portion after the other."""
+    """Returns the indices of the call's tiles, in the order of the portions."""
     every = np.arange(count)
     return np.concatenate([every[portion.places] for portion, _ in answered])
 
 
 def _timings(header: str) -> Timings:
-    """Of `queue;dur=0.1, encode;dur=2.0`."""
-    told: dict[str, float] = {}
+    """Parses Server-Timing.
+
+    >>> _timings("queue;dur=0.1, encode;dur=2.0")
+    Timings(queue_ms=0.1, encode_ms=2.0, synthesise_ms=0.0, total_ms=0.0)
+    """
+    stages: dict[str, float] = {}
     for entry in header.split(","):
         name, _, duration = entry.strip().partition(";dur=")
         if name in ("queue", "encode", "synthesise", "total") and duration:
-            told[f"{name}_ms"] = float(duration)
-    return Timings(**told)
+            stages[f"{name}_ms"] = float(duration)
+    return Timings(**stages)

@@ -1,4 +1,4 @@
-"""Which styles a request takes, in the words of the server's `style` object."""
+"""The style of a request, with the fields of the server's `style` object."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Priority = Literal["interactive", "bulk"]
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a blend: one style by its `id`, or one of a `domain` that each variant draws."""
+    """A part of a blend: a style by `id`, or a style of a `domain`, drawn for each variant."""
 
     weight: float
     id: str | None = None
@@ -30,7 +30,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Style:
-    """Where styles come from and how they are put on. What is None is left to the server."""
+    """Where styles come from and how they are applied. The server's default applies to every field that is None.
+
+    >>> Style(domains=["centre_2"]).to_json()
+    {'domains': ['centre_2']}
+    >>> Style(blend=[Part(1, id="centre_1/3"), Part(3, domain="centre_2")]).to_json()
+    {'blend': [{'weight': 1, 'id': 'centre_1/3'}, {'weight': 3, 'domain': 'centre_2'}]}
+    """
 
     source: Source | None = None
     domains: Sequence[str] | None = None
@@ -40,11 +46,11 @@ class Style:
     placement: Placement | None = None
     share: Share | None = None
     references: NDArray[np.uint8] | None = None
-    """uint8 [r, H, W, 3]; they make `source` "reference"."""
+    """uint8 [r, H, W, 3]. If given, `source` is "reference" by default."""
 
     @property
     def is_of_batch(self) -> bool:
-        """Whether a variant depends on which tiles share the request, and on their order."""
+        """Whether a variant depends on the other tiles of the request, and on their order."""
         return self.source == "batch"
 
     def to_json(self) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""Anatomy × characteristics → pixels, in numpy: the product that the server computes, to the bit.
+"""Synthesis in numpy: anatomy × characteristics → pixels, bit-identical to the server's result.
 
-The server sums a patch's products one after the other: with fused multiply-adds in single precision where a patch is 8
-or 16 pixels wide, with a multiplication and an addition elsewhere. The fused kind is made here in double precision, in
-which the product of two single numbers is exact, and rounded to single after each addition. (Rounding twice differs
-from rounding once for one sum in 2^29 or so, by its last bit, which rarely reaches a pixel.) A server on a processor
-without fused multiply-add, which is none of the last ten years, is off by a level in a few pixels of a million.
+The server adds the products of a patch one after the other: with fused multiply-add in single precision for patches
+of 8 or 16 pixels, with a multiplication and an addition otherwise. This module emulates fused multiply-add in double
+precision, in which the product of two single-precision numbers is exact, and rounds to single after each addition.
+(Rounding twice differs from rounding once in about one sum of 2^29, in the last bit, which rarely changes a pixel.)
+On processors without fused multiply-add, which are more than ten years old, the server differs by one level in a few
+pixels of a million.
 """
 
 from __future__ import annotations
@@ -19,10 +20,29 @@ FUSED = (8, 16)
 
 
 def synthesise(encodings: Encodings, styles: NDArray[np.floating], strength: float = 1.0) -> NDArray[np.uint8]:
-    """The variants of tiles in these styles: uint8 [n, K, H, W, 3], at the model's size.
+    """Returns the variants of n tiles in K styles: uint8 [n, K, H, W, 3], at the model's size.
 
-    `styles` by its shape: [h], one style for all tiles; [K, h], each for every tile; [n, K, h], styles of each tile's
-    own; [n, K, N, h], one for each patch of them. `strength`: 0 keeps the tile's own look, 1 takes the style whole.
+    The shape of `styles` says what they are for:
+
+    - [h]: one style for all tiles;
+    - [K, h]: K styles for every tile;
+    - [n, K, h]: K styles for each tile;
+    - [n, K, N, h]: the same, with one style for each patch.
+
+    `strength`: 0 keeps the tile's own style, 1 applies the style fully. Raises `ValueError` for another
+    shape or strength.
+
+    Four patches of 8 px at rank 1, with gray anatomy and a style that is zero except in red:
+
+    >>> model = EncoderModel("demo", "1", "", 16, 8, 1, "planar", (0.5, 0.5, 0.5), (0.1, 0.1, 0.1))
+    >>> half = np.ones((1, model.patches, model.half), np.float16)
+    >>> encodings = Encodings(half, half, ("",), model)
+    >>> style = np.repeat(np.float32([2, 0, 0]), 8)
+    >>> variants = synthesise(encodings, style)
+    >>> variants.shape, variants[0, 0, 0, 0].tolist()
+    ((1, 1, 16, 16, 3), [178, 128, 128])
+    >>> synthesise(encodings, style, strength=0.5)[0, 0, 0, 0].tolist()
+    [166, 140, 140]
     """
     count, model = len(encodings.anatomy), encodings.model
     each = per_tile(styles, count, model)
@@ -37,12 +57,18 @@ def synthesise(encodings: Encodings, styles: NDArray[np.floating], strength: flo
 
 
 def reconstruct(encodings: Encodings) -> NDArray[np.uint8]:
-    """Every patch with its own characteristics: uint8 [n, H, W, 3], what the model makes of the tiles themselves."""
+    """Returns the reconstructions, every patch with its own characteristics: uint8 [n, H, W, 3].
+
+    >>> model = EncoderModel("demo", "1", "", 16, 8, 1, "planar", (0.5, 0.5, 0.5), (0.1, 0.1, 0.1))
+    >>> half = np.ones((1, model.patches, model.half), np.float16)
+    >>> reconstruct(Encodings(half, half, ("",), model))[0, 0, 0].tolist()
+    [153, 153, 153]
+    """
     return synthesise(encodings, encodings.characteristics[:, None])[:, 0]
 
 
 def per_tile(styles: NDArray[np.floating], count: int, model: EncoderModel) -> NDArray[np.floating]:
-    """[n, K, N or 1, h], whatever the shape was."""
+    """Brings styles of any accepted shape to [n, K, N or 1, h]."""
     shape = styles.shape
     if styles.ndim in (1, 2):
         styles = np.broadcast_to(styles.reshape(1, -1, 1, shape[-1]), (count, styles.size // shape[-1], 1, shape[-1]))
@@ -57,7 +83,7 @@ def per_tile(styles: NDArray[np.floating], count: int, model: EncoderModel) -> N
 
 
 def mixed(own: NDArray[np.floating], style: NDArray[np.floating], strength: float) -> NDArray[np.float32]:
-    """float32 [N or 1, h]: own·(1 - s) + style·s. `own` [N, h], `style` [N or 1, h]."""
+    """Returns own·(1 - s) + style·s: float32 [N or 1, h]. `own` [N, h], `style` [N or 1, h]."""
     if not 0 <= strength <= 1:
         raise ValueError(f"strength is {strength}, and must be from 0 to 1")
     style = style.astype(np.float32)
@@ -69,7 +95,7 @@ def mixed(own: NDArray[np.floating], style: NDArray[np.floating], strength: floa
 
 
 def _product(anatomy: NDArray[np.float32], style: NDArray[np.float32], model: EncoderModel) -> NDArray[np.float64]:
-    """float64 [N, 3, P, P], whose numbers are of single precision. `anatomy` [N, h], `style` [N or 1, h]."""
+    """Returns the product: float64 [N, 3, P, P], rounded to single precision. `anatomy` [N, h], `style` [N or 1, h]."""
     patch, rank = model.patch_size, model.rank
     left = anatomy.reshape(-1, 3, patch, rank, 1).astype(np.float64)
     right = style.reshape(-1, 3, 1, rank, patch).astype(np.float64)
@@ -83,7 +109,7 @@ def _product(anatomy: NDArray[np.float32], style: NDArray[np.float32], model: En
 
 
 def _pixels(values: NDArray[np.float64], model: EncoderModel) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3] from [N, 3, P, P]."""
+    """Assembles patches [N, 3, P, P] to pixels uint8 [H, W, 3]."""
     side, patch = model.image_size, model.patch_size
     grid = side // patch
     if model.pixel_order == "planar":
@@ -98,12 +124,12 @@ def _pixels(values: NDArray[np.float64], model: EncoderModel) -> NDArray[np.uint
 
 
 def byte_scale(model: EncoderModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What turns values into 0..255, of single precision."""
+    """Returns scale and offset from normalised values to 0..255, rounded to single precision."""
     whole = np.float32(255)
     scale, offset = np.array(model.std, np.float32) * whole, np.array(model.mean, np.float32) * whole
     return scale.astype(np.float64), offset.astype(np.float64)
 
 
 def _single(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rounded to what single precision can hold."""
+    """Rounds to single precision."""
     return values.astype(np.float32).astype(np.float64)

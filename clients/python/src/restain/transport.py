@@ -1,7 +1,7 @@
-"""One attempt at one request: bytes out, an answer in, over connections that are used again. No retries, no meaning.
+"""One attempt at one HTTP request, over pooled connections. It does not retry, and does not interpret bodies.
 
-Over urllib3. httpx would give the asynchronous client for nothing, and costs four to five times the processor time for
-answers of megabytes (4.3 ms against 0.9 ms for 3.5 MB), which the training loop beside it would miss.
+It uses urllib3. httpx would include an asynchronous client, but needs four to five times the CPU time for responses of
+megabytes (4.3 ms against 0.9 ms for 3.5 MB), which the training loop needs.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from . import errors, wire
 
 T = TypeVar("T")
 
-# What is read at once: little enough to stay in the cache on its way to where it belongs.
+# Bytes of one read: few enough to stay in the CPU's cache while they are copied.
 _PIECE = 1 << 18
-# What is sent in one piece: copying it costs less than sending it in several.
+# The largest body that is joined before sending: a copy costs less than several system calls.
 _SMALL = 1 << 16
-# How much longer than the server the client waits, so that the server's own word on a deadline arrives.
+# Seconds that the client waits beyond the deadline, so that the server's 504 arrives first.
 _GRACE = 0.5
-# A machine that vanished closes no connection: without keepalives who waits for its answer waits for the whole call's
-# time. No TCP_USER_TIMEOUT beside them: a server that is too busy to read would count as gone.
+# A machine that fails closes no connection: without keepalives a call would wait until its timeout. TCP_USER_TIMEOUT
+# is not set, because a server that is too busy to read would count as failed.
 _SOCKET_OPTIONS = [
     (level, getattr(socket, name), value)
     for level, name, value in (
@@ -41,12 +41,12 @@ _SOCKET_OPTIONS = [
 
 
 class NotSent(errors.Unavailable):
-    """No connection: the server has not seen the request."""
+    """The connection failed: the server has not received the request."""
 
 
 @dataclass(frozen=True)
 class Deadline:
-    """When a call must be over, on the monotonic clock."""
+    """The end of a call, on the monotonic clock."""
 
     at: float
     timeout: float
@@ -63,7 +63,7 @@ class Deadline:
 
 
 class Body:
-    """The body of an answer, as it arrives."""
+    """The body of a response, read as it arrives."""
 
     def __init__(self, response: urllib3.BaseHTTPResponse, deadline: Deadline) -> None:
         self.headers: Mapping[str, str] = response.headers
@@ -75,7 +75,7 @@ class Body:
         while start < len(target):
             count = self._response.readinto(target[start : start + _PIECE])
             if count == 0:
-                raise errors.Unavailable(f"the answer ends {len(target) - start} bytes early", code="connection")
+                raise errors.Unavailable(f"the response ends {len(target) - start} bytes early", code="connection")
             if self._deadline.left() < -_GRACE:
                 raise self._deadline.error()
             start += count
@@ -85,14 +85,16 @@ class Body:
 
 
 def certificates(ca_certs: str | None, client_cert: tuple[str, str] | None) -> dict[str, str]:
-    """PEM files, as urllib3 has them: the roots to trust, and what is shown with its private key."""
+    """Returns urllib3's options for PEM files: trusted roots, and the client's certificate with its private key."""
     shown = zip(("cert_file", "key_file"), client_cert, strict=True) if client_cert else ()
     return dict(shown) | ({"ca_certs": ca_certs} if ca_certs else {})
 
 
 class Transport:
-    """`proof`: what `certificates` gives. `named`: the URL by which `url` was looked up, when that has an address in
-    place of a name.
+    """Connections to one server.
+
+    `proof`: the result of `certificates`. `named`: the original URL, if `url` contains a resolved address in place of
+    its name.
     """
 
     def __init__(
@@ -114,14 +116,14 @@ class Transport:
             self._options |= proof
         if named is not None:
             name = urllib3.util.parse_url(named)
-            # What is asked and what certificates are for is the name, wherever it led.
+            # The Host header and the certificate are for the name, not for the address.
             self._headers["Host"] = name.netloc or ""
             if parsed.scheme == "https":
                 self._options |= {"server_hostname": name.host, "assert_hostname": name.host}
         self._pool = self._new_pool()
 
     def _new_pool(self) -> urllib3.HTTPConnectionPool:
-        # One pool of one server: a PoolManager would look for it at every request.
+        # A pool for the one server: a PoolManager would look it up for every request.
         return urllib3.connection_from_url(self._url, **self._options)
 
     def send(
@@ -133,10 +135,10 @@ class Transport:
         deadline: Deadline,
         read: Callable[[Body], T],
     ) -> T:
-        """`read` gets the body of a good answer; anything else is one of `errors`."""
+        """Sends a request, and passes the body of a 2xx response to `read`. Raises one of `errors` otherwise."""
         sent = {**self._headers, **headers}
         if body:
-            # Said, so that the pieces are not sent in chunks of their own framing.
+            # With a length, urllib3 does not use chunked encoding.
             sent["Content-Length"] = str(wire.size(body))
         left = max(deadline.left(), 0.001)
         timeout = urllib3.Timeout(connect=min(self._connect_timeout, left), read=left + _GRACE)
@@ -156,7 +158,7 @@ class Transport:
             if not 200 <= response.status < 300:
                 raise errors.from_answer(response.status, response.headers, answer.read())
             result = read(answer)
-            # Whatever is left of the body would be taken for the next answer's head.
+            # The rest of the body must not be read as the head of the next response.
             response.drain_conn()
             response.release_conn()
             return result
@@ -173,7 +175,7 @@ class Transport:
                 response.release_conn()
             raise
         finally:
-            # After any of these the connection is nobody's; a connection that was released is not closed by this.
+            # Close the connection after an error; a released connection is not affected.
             if response is not None and response.connection is not None:
                 response.close()
 
@@ -183,5 +185,5 @@ class Transport:
 
 
 def _pieces(body: Sequence[wire.Piece]) -> Any:
-    """A small body in one piece, as every piece costs a call of the system; a large one from where it lies."""
+    """Joins a small body, because every piece costs a system call; sends a large one without a copy."""
     return b"".join(body) or None if wire.size(body) <= _SMALL else list(body)

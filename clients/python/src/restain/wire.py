@@ -1,8 +1,8 @@
-"""Tensors on the wire: safetensors bodies, written and read without copying the numbers.
+"""Safetensors bodies, written and read without copying the tensors.
 
-The format is a length, a JSON head, and the tensors end to end. The `safetensors` package is not used: its reader of
-bytes copies every tensor and leaves out the metadata, where the server puts the provenance. Little-endian, as the
-format is and as every machine that this runs on.
+The format is a length, a JSON head, and the tensors, little-endian. The `safetensors` package is not used: its reader
+of bytes copies every tensor and ignores the metadata, which contains the provenance. Big-endian machines are not
+supported.
 """
 
 from __future__ import annotations
@@ -18,23 +18,28 @@ from numpy.typing import NDArray
 SAFETENSORS = "application/vnd.restain.safetensors"
 
 Piece = bytes | memoryview
-"""A part of a body: bodies are sent piece by piece, from where they lie."""
+"""A part of a body. Bodies are sent as pieces, without joining them."""
 
 _NAMES = {"uint8": "U8", "float16": "F16", "float32": "F32"}
 _DTYPES: dict[str, np.dtype[Any]] = {"U8": np.dtype(np.uint8), "F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
-# More head than any answer has: what announces more is no answer of this server.
+# More than the head of any response of the server.
 _MAX_HEAD = 1 << 30
 
 
 class Stream(Protocol):
-    """The body of an answer as it arrives."""
+    """The body of a response as it arrives."""
 
     def read_into(self, target: memoryview) -> None:
         """Fills `target`, or raises."""
 
 
 def pack(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> list[Piece]:
-    """A body. Arrays are C-contiguous, and must not change before it has been sent."""
+    """Returns a body. Arrays must be C-contiguous, and must not change until it is sent.
+
+    >>> body = pack({"tiles": np.zeros((1, 2, 2, 3), np.uint8)}, {"request": "{}"})
+    >>> [type(piece).__name__ for piece in body], len(body[1])
+    (['bytes', 'memoryview'], 12)
+    """
     head: dict[str, Any] = {"__metadata__": dict(metadata)}
     pieces: list[Piece] = []
     end = 0
@@ -52,16 +57,20 @@ def pack(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> li
 
 
 def size(body: Sequence[Piece]) -> int:
+    """Returns the bytes of a body."""
     return sum(len(piece) for piece in body)
 
 
 def unpack(
     stream: Stream, into: Mapping[str, NDArray[Any]] | None = None
 ) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """The tensors and the metadata of a body. A tensor named in `into` is read into that array, its like."""
+    """Reads the tensors and the metadata of a body. Tensors named in `into` are read into those arrays.
+
+    Raises `ValueError` if the body is not safetensors, or if an array in `into` has another shape or dtype.
+    """
     (length,) = struct.unpack("<Q", _read(stream, 8))
     if length > _MAX_HEAD:
-        raise ValueError(f"the answer announces a head of {length} bytes: it is no safetensors")
+        raise ValueError(f"the response is not safetensors: its head would have {length} bytes")
     head = json.loads(bytes(_read(stream, length)))
     metadata = head.pop("__metadata__", {})
     tensors: dict[str, NDArray[Any]] = {}
@@ -70,7 +79,7 @@ def unpack(
         tensor = into[name] if into and name in into else np.empty(shape, dtype)
         if tensor.shape != shape or tensor.dtype != dtype:
             raise ValueError(
-                f"{name} is {entry['dtype']} {list(shape)}, and there is room for {tensor.dtype} {tensor.shape}"
+                f"{name} is {entry['dtype']} {list(shape)}, and must be {tensor.dtype} {list(tensor.shape)}"
             )
         if tensor.nbytes:
             stream.read_into(_bytes(tensor))

@@ -1,7 +1,7 @@
 """restain in PyTorch: `RestainDataset` and `RestainCollate` for a `DataLoader`, `RestainTransform` for a pipeline, and
-`synthesise` on the device of the model that is trained.
+`synthesise` on the device of the model in training.
 
-Every variant depends on the tile, the seed and the epoch, and on nothing else: not on workers, batches or machines.
+A variant depends only on the tile, the seed and the epoch, not on workers, batches or machines.
 """
 
 from .batches import RestainCollate

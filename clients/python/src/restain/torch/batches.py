@@ -1,4 +1,4 @@
-"""Samples into batches of originals and their variants, labels and all."""
+"""Collation of samples to batches of originals and variants, with their labels."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ Then = Callable[[torch.Tensor], torch.Tensor]
 
 
 class RestainCollate:
-    """A `collate_fn`: a list of samples becomes a batch of their images and `variants` of each.
+    """A `collate_fn`: collates samples to a batch of their images and `variants` variants of each.
 
-    A sample is an image, or a tuple or mapping that has it at `image`; images are PIL images, arrays uint8 [H, W, 3]
-    or tensors [3, H, W]. A batch has its originals first (unless `originals=False`), then the variants, tile by tile:
-    of tiles a and b with two variants each, `a b a0 a1 b0 b1`. Everything else in a sample is collated as usual and
-    repeated likewise. The paper trains on one variant for each original, which is the default.
+    A sample is an image, or a tuple or mapping that contains it at `image`. Images are PIL images, arrays uint8 [H,
+    W, 3] or tensors [3, H, W]. A batch has the originals first (unless `originals=False`), then the variants, tile by
+    tile: for tiles a and b with two variants each, `a b a0 a1 b0 b1`. The rest of a sample is collated as usual and
+    repeated in the same order. The default is one variant for each original, as in the paper.
 
-    The images are a tensor [n, 3, H, W] in channels-last order, uint8 or, from samples of floating point, in 0..1.
-    `then` is applied to it, for whatever else is to be done, normalisation above all.
+    The images are a tensor [n, 3, H, W] in channels-last order: uint8, or in 0..1 if the samples are floating point.
+    `then` is applied to this tensor, for example to normalise it.
 
-    With a `seed`, call `set_epoch` before each epoch, or every epoch has the variants of the first. Without one torch's
-    generator decides.
+    With a `seed`, call `set_epoch` before each epoch; otherwise every epoch has the same variants. Without a `seed`,
+    torch's random generator is used.
     """
 
     def __init__(
@@ -65,13 +65,13 @@ class RestainCollate:
         return batch.finish()
 
     def begin(self, samples: Sequence[Any]) -> Batch:
-        """A batch whose variants have yet to be asked for."""
+        """Returns a batch without its variants, which `Batch.ask` requests."""
         return Batch(self, samples)
 
 
 class Batch:
-    """A batch in the making, in three steps. The second waits for the server and may be done in any thread: it leaves
-    torch alone, whose operations start threads of their own in every thread that they are called from."""
+    """A batch, made in three steps. The second waits for the server and can run in any thread: it does not call torch,
+    whose operations start threads of their own in every calling thread."""
 
     def __init__(self, of: RestainCollate, samples: Sequence[Any]) -> None:
         self._of = of
@@ -88,12 +88,12 @@ class Batch:
         self._out = room[kept:].reshape(count, of.variants, height, width, 3)
 
     def ask(self, seed: int) -> None:
-        """Gets the variants, with the request's own seed."""
+        """Requests the variants with this seed."""
         of = self._of
         of.client.augment(self._tiles, variants=of.variants, seed=seed, out=self._out, **of.options)
 
     def finish(self) -> Any:
-        """What the training loop gets."""
+        """Returns the batch for the training loop."""
         of, first = self._of, self._samples[0]
         made = self._images()
         if isinstance(first, Mapping):
@@ -113,7 +113,7 @@ class Batch:
         return batch if self._of.then is None else self._of.then(batch)
 
     def _repeated(self) -> list[Any]:
-        """The samples of the originals, if they are there, and for each of their variants."""
+        """Returns the sample of each original, if the batch has them, and of each variant."""
         each = [sample for sample in self._samples for _ in range(self._of.variants)]
         return [*self._samples, *each] if self._of.originals else each
 
@@ -125,5 +125,5 @@ class Batch:
     def _place(self, sample: Sequence[Any]) -> int:
         image = self._of.image
         if not isinstance(image, int):
-            raise TypeError(f"image is {image!r}, and samples are tuples: say at which place of them the image is")
+            raise TypeError(f"image is {image!r}, and must be an index, because the samples are tuples")
         return range(len(sample))[image]

@@ -1,4 +1,4 @@
-"""Batches ahead of the training loop: several requests under way in every worker."""
+"""Prefetching of batches: several requests in flight in every worker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Samples(Protocol):
-    """A dataset as `torch.utils.data.Dataset` has it, of which one knows how many samples there are."""
+    """A map-style dataset of `torch.utils.data`, with a length."""
 
     def __len__(self) -> int: ...
 
@@ -28,12 +28,13 @@ class Samples(Protocol):
 
 
 class RestainDataset(IterableDataset[Any]):
-    """The samples of `dataset` in batches of originals and variants, laid out as `RestainCollate` says.
+    """Batches of originals and variants of the samples of `dataset`, in the layout of `RestainCollate`.
 
-    For `DataLoader(restained, batch_size=None, num_workers=...)`: the batches are made here, of `batch_size` samples,
-    so that a worker asks for the next ones while it waits: `in_flight` of them. The order of the batches and every byte
-    of them depend on the seed and the epoch, and not on the number of workers. With a `seed`, call `set_epoch` before
-    each epoch. Of several training processes, `replica` of `replicas` takes its share, equally many batches each.
+    Use it as `DataLoader(restained, batch_size=None, num_workers=...)`: it makes the batches of `batch_size` samples
+    itself, so that a worker can request the next `in_flight` batches in advance. The order of the batches and their
+    bytes depend on the seed and the epoch, and not on the number of workers. With a `seed`, call `set_epoch` before
+    each epoch. With several training processes, process `replica` of `replicas` gets its share, with equally many
+    batches each.
     """
 
     def __init__(
@@ -60,9 +61,7 @@ class RestainDataset(IterableDataset[Any]):
         if not 0 <= replica < replicas:
             raise ValueError(f"replica is {replica}, and must be from 0 to {replicas - 1}")
         if replicas > 1 and seed is None and shuffle:
-            raise ValueError(
-                "replicas share one order of the samples, for which they need one seed: give them the same"
-            )
+            raise ValueError("replicas shuffle the samples in one common order, which needs a seed: give them the same")
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -79,7 +78,7 @@ class RestainDataset(IterableDataset[Any]):
         self._seed.set_epoch(epoch)
 
     def __len__(self) -> int:
-        """Batches of an epoch."""
+        """Returns the number of batches in an epoch."""
         samples = len(self.dataset) // self.replicas if self.replicas > 1 else len(self.dataset)
         return samples // self.batch_size if self.drop_last else -(-samples // self.batch_size)
 
@@ -100,11 +99,11 @@ class RestainDataset(IterableDataset[Any]):
             while waiting:
                 yield _finished(*waiting.popleft())
         finally:
-            # The loop may have been left in the middle of an epoch: what has not begun is not begun.
+            # If the loop ends within an epoch, pending requests are cancelled.
             threads.shutdown(wait=True, cancel_futures=True)
 
     def _order(self, seed: int) -> list[int]:
-        """The samples of this replica, in the epoch's order."""
+        """Returns the indices of this replica's samples, in the order of the epoch."""
         count = len(self.dataset)
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)

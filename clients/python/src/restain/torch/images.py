@@ -1,4 +1,4 @@
-"""Images of a pipeline as tiles, and variants as images of the same kind."""
+"""Conversion of a pipeline's images to tiles, and of variants back to the same type."""
 
 from __future__ import annotations
 
@@ -10,34 +10,39 @@ from numpy.typing import NDArray
 
 
 def pixels(image: Any) -> NDArray[np.uint8]:
-    """uint8 [.., H, W, 3] of a PIL image, an array uint8 [.., H, W, 3], or a tensor [.., 3, H, W].
+    """Converts a PIL image, an array uint8 [.., H, W, 3] or a tensor [.., 3, H, W] to uint8 [.., H, W, 3].
 
-    Tensors of floating point are pixels in 0..1, as `ToImage` and `ToDtype(scale=True)` leave them.
+    Floating-point tensors must contain pixels in 0..1, the result of `ToImage` and `ToDtype(scale=True)`.
+
+    >>> pixels(torch.full((3, 2, 2), 0.5)).tolist()[0][0]
+    [128, 128, 128]
     """
     if isinstance(image, torch.Tensor):
         return _of_tensor(image)
     array = np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
     if array.dtype != np.uint8 or array.ndim < 3 or array.shape[-1] != 3:
-        raise ValueError(f"an array is uint8 [.., H, W, 3], and this is {array.dtype} {list(array.shape)}")
+        raise ValueError(f"the array is {array.dtype} {list(array.shape)}, and must be uint8 [.., H, W, 3]")
     return array
 
 
 def _of_tensor(image: torch.Tensor) -> NDArray[np.uint8]:
     if image.ndim < 3 or image.shape[-3] != 3:
-        raise ValueError(f"a tensor is [.., 3, H, W], and this is {list(image.shape)}")
+        raise ValueError(f"the tensor is {list(image.shape)}, and must be [.., 3, H, W]")
     plain = image.detach().as_subclass(torch.Tensor).cpu()
     if plain.is_floating_point():
         low, high = (float(bound) for bound in torch.aminmax(plain))
         if not (low >= 0.0 and high <= 1.0):
-            raise ValueError(f"pixels reach from {low:g} to {high:g}, and lie in 0..1: normalise after restaining")
+            raise ValueError(
+                f"the tensor has pixels from {low:g} to {high:g}, and must be in 0..1: normalise after re-staining"
+            )
         plain = (plain * 255).round().to(torch.uint8)
     elif plain.dtype != torch.uint8:
-        raise ValueError(f"a tensor is uint8 or of floating point, and this is {plain.dtype}")
+        raise ValueError(f"the tensor is {plain.dtype}, and must be uint8 or floating point")
     return plain.movedim(-3, -1).numpy()
 
 
 def like(made: NDArray[np.uint8], image: Any) -> Any:
-    """uint8 [.., H, W, 3] as an image of the kind that `image` is."""
+    """Converts uint8 [.., H, W, 3] to an image of the same type as `image`."""
     if isinstance(image, torch.Tensor):
         tensor = torch.from_numpy(made).movedim(-1, -3)
         if image.is_floating_point():
@@ -56,8 +61,8 @@ def like(made: NDArray[np.uint8], image: Any) -> Any:
 
 
 def memory(count: int, height: int, width: int) -> torch.Tensor:
-    """uint8 [count, H, W, 3], uninitialised; in a worker it is shared with the training process, so that a batch
-    which is made in it crosses without a copy."""
+    """Returns uninitialised memory, uint8 [count, H, W, 3]. In a worker it is shared memory, so that the training
+    process gets the batch without a copy."""
     size = count * height * width * 3
     if torch.utils.data.get_worker_info() is None:
         return torch.empty((count, height, width, 3), dtype=torch.uint8)

@@ -9,9 +9,15 @@ from ..keys import epoch_seed
 
 
 class EpochSeed:
-    """f(seed, epoch); without a seed, one that torch's own generator gives anew for every epoch.
+    """A function of seed and epoch; without a seed, a number from torch's random generator for every epoch.
 
-    The epoch lies in memory that worker processes share, so that `set_epoch` reaches workers that persist.
+    The epoch is in shared memory, so that `set_epoch` also reaches persistent workers.
+
+    >>> seed = EpochSeed(7)
+    >>> first = seed()
+    >>> seed.set_epoch(1)
+    >>> seed() == first
+    False
     """
 
     def __init__(self, seed: int | None) -> None:
@@ -26,6 +32,6 @@ class EpochSeed:
             return epoch_seed(self.seed, int(self._epoch))
         worker = get_worker_info()
         if worker is not None:
-            # What a DataLoader gives to all workers of an epoch, drawn from the generator of its process.
+            # The base seed that a DataLoader draws for all workers of an epoch, from the generator of its process.
             return epoch_seed(worker.seed - worker.id, 0)
         return int(torch.randint(1 << 53, ()))

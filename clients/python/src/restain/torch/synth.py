@@ -1,4 +1,4 @@
-"""The product on any device of torch, to the bit what the server and `restain.synthesise` make."""
+"""Synthesis on any device of torch, bit-identical to the server and to `restain.synthesise`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Device = torch.device | str | None
 
 @dataclass(frozen=True)
 class TorchEncodings:
-    """Encodings on a device, to be used again and again."""
+    """Encodings on a device, for repeated use."""
 
     anatomy: torch.Tensor
     """float16 [n, N, h]"""
@@ -35,12 +35,24 @@ def synthesise(
     strength: float = 1.0,
     device: Device = None,
 ) -> torch.Tensor:
-    """The variants of tiles in these styles: uint8 [n, K, 3, H, W], in channels-last order, at the model's size.
+    """Returns the variants of n tiles in K styles: uint8 [n, K, 3, H, W], in channels-last order, at the model's size.
 
-    `styles` by its shape: [h], one style for all tiles; [K, h], each for every tile; [n, K, h], styles of each tile's
-    own; [n, K, N, h], one for each patch of them. `strength`: 0 keeps the tile's own look, 1 takes the style whole.
+    The shape of `styles` says what they are for:
 
-    A device without double precision (MPS) sums in single: there a few pixels of a million are off by one level.
+    - [h]: one style for all tiles;
+    - [K, h]: K styles for every tile;
+    - [n, K, h]: K styles for each tile;
+    - [n, K, N, h]: the same, with one style for each patch.
+
+    `strength`: 0 keeps the tile's own style, 1 applies the style fully.
+
+    On a device without double precision (MPS), a few pixels of a million differ by one level.
+
+    >>> model = EncoderModel("demo", "1", "", 16, 8, 1, "planar", (0.5, 0.5, 0.5), (0.1, 0.1, 0.1))
+    >>> half = np.ones((2, model.patches, model.half), np.float16)
+    >>> styles = torch.zeros(5, model.half)
+    >>> synthesise(Encodings(half, half, ("", ""), model), styles).shape
+    torch.Size([2, 5, 3, 16, 16])
     """
     if not 0 <= strength <= 1:
         raise ValueError(f"strength is {strength}, and must be from 0 to 1")
@@ -48,7 +60,7 @@ def synthesise(
     model, place = here.model, here.anatomy.device
     style = _per_tile(torch.as_tensor(styles).to(place, torch.float32), len(here.anatomy), model)
     if strength < 1:
-        # In single precision, as the server: 1 - s is rounded too.
+        # In single precision, as on the server, where 1 - s is rounded too.
         share = np.float32(strength)
         own = here.characteristics.float()[:, None]
         style = own * float(np.float32(1) - share) + style * float(share)
@@ -57,7 +69,7 @@ def synthesise(
 
 
 def _per_tile(styles: torch.Tensor, count: int, model: EncoderModel) -> torch.Tensor:
-    """[n, K, N or 1, h], whatever the shape was."""
+    """Brings styles of any accepted shape to [n, K, N or 1, h]."""
     shape, half = list(styles.shape), model.half
     if styles.ndim in (1, 2):
         styles = styles.reshape(1, -1, 1, shape[-1]).expand(count, -1, -1, -1)
@@ -75,14 +87,14 @@ def _wide(device: torch.device) -> torch.dtype:
 
 
 def _product(anatomy: torch.Tensor, styles: torch.Tensor, model: EncoderModel) -> torch.Tensor:
-    """[n, K, N, 3, P, P], of single precision. `anatomy` [n, N, h], `styles` [n, K, N or 1, h], f32."""
+    """Returns the product: f32 [n, K, N, 3, P, P]. `anatomy` [n, N, h], `styles` [n, K, N or 1, h], f32."""
     patch, rank, wide = model.patch_size, model.rank, _wide(anatomy.device)
     count, variants = styles.shape[:2]
     left = anatomy.reshape(count, 1, -1, 3, patch, rank, 1)
     right = styles.reshape(count, variants, -1, 3, 1, rank, patch)
     sums = torch.zeros((count, variants, left.shape[2], 3, patch, patch), dtype=torch.float32, device=anatomy.device)
     for place in range(rank):
-        # One rank at a time is wide in memory: the whole product in double would be many times the pixels.
+        # Only one rank at a time is in double precision: the whole product would take many times the pixels' memory.
         factors = left[..., place, :].to(wide), right[..., place, :].to(wide)
         if patch in FUSED:
             sums = torch.addcmul(sums.to(wide), *factors).float()
@@ -92,7 +104,7 @@ def _product(anatomy: torch.Tensor, styles: torch.Tensor, model: EncoderModel) -
 
 
 def _pixels(values: torch.Tensor, model: EncoderModel) -> torch.Tensor:
-    """uint8 [n, K, 3, H, W] from [n, K, N, 3, P, P]."""
+    """Assembles patches [n, K, N, 3, P, P] to pixels uint8 [n, K, 3, H, W]."""
     side, patch = model.image_size, model.patch_size
     grid, (count, variants) = side // patch, values.shape[:2]
     if model.pixel_order == "planar":

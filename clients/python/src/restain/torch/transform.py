@@ -1,4 +1,4 @@
-"""One image at a time, or a batch of them, in a pipeline of transforms."""
+"""A transform for one image or a batch, in a pipeline of torchvision."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 class RestainTransform(torch.nn.Module):
-    """Puts another stain in place of an image's own, for `torchvision.transforms.v2.Compose`.
+    """Re-stains images, for `torchvision.transforms.v2.Compose`.
 
-    Takes a PIL image, an array uint8 [H, W, 3] or a tensor [3, H, W] (uint8, or of floating point in 0..1), or a batch
-    of arrays or tensors, and gives the same kind back. Of several inputs the first is the image; the others pass
-    through. It belongs before random crops and colour changes, as the server knows a tile by its pixels, and before
-    normalisation.
+    Takes a PIL image, an array uint8 [H, W, 3], a tensor [3, H, W] (uint8, or floating point in 0..1), or a batch of
+    arrays or tensors, and returns the same type. Of several inputs the first is the image; the others pass through.
+    Put it before random crops and colour changes, because the server's cache identifies a tile by its pixels, and
+    before normalisation.
 
-    One image is one request: inside a `DataLoader` with workers they overlap, but `RestainDataset` is faster.
+    Each image is one request. They overlap in a `DataLoader` with workers, but `RestainDataset` is faster.
 
-    `p`: the share of images that are changed. With a `seed` everything depends on it, the epoch (`set_epoch`) and the
-    tile; without one torch's generator decides, as for torchvision's own transforms.
+    `p`: the probability that an image is changed. With a `seed` the result depends only on it, the epoch
+    (`set_epoch`) and the tile; without one torch's random generator is used, as in torchvision's transforms.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class RestainTransform(torch.nn.Module):
         tiles = pixels.reshape(-1, *pixels.shape[-3:])
         changed = self._changed(tiles)
         if changed.any():
-            # Without a seed every call has its own, or an epoch would be as good as its first image.
+            # Without a seed every call draws its own; a seed for the epoch would give all images the same style.
             seed = self._seed() if self._seed.seed is not None else int(torch.randint(1 << 53, ()))
             made = tiles.copy()
             made[changed] = self.client.augment(tiles[changed], seed=seed, **self.options).variants[:, 0]
@@ -58,7 +58,7 @@ class RestainTransform(torch.nn.Module):
         return (image, *others) if others else image
 
     def _changed(self, tiles: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """bool [n]"""
+        """Draws the images to change: bool [n]."""
         if self.p >= 1:
             return np.ones(len(tiles), bool)
         if self._seed.seed is None:

@@ -1,4 +1,4 @@
-// Asking the server, and telling what it says when it refuses.
+// Requests to the server, and the display of its errors.
 
 /** Why something did not work, as `application/problem+json` has it. */
 class Problem extends Error {
@@ -21,10 +21,10 @@ async function ask(path, options = {}) {
     response = await fetch(path, { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem({ title: "The server does not answer", detail: "It may have been stopped, or the way to it is cut. As soon as it answers, this goes on.", code: "unreachable" }, 0);
+    throw new Problem({ title: "The server does not answer", detail: "It may have stopped, or the network is down. The page continues when it answers.", code: "unreachable" }, 0);
   }
   if (response.ok) return response;
-  const unread = { title: `The server answered ${response.status}`, detail: response.statusText || "without an explanation", code: `http_${response.status}` };
+  const unread = { title: `The server answered ${response.status}`, detail: response.statusText || "no explanation", code: `http_${response.status}` };
   const problem = await response.json().catch(() => unread);
   throw new Problem(problem.code ? problem : unread, response.status, Number(response.headers.get("retry-after") ?? 0));
 }
@@ -58,9 +58,9 @@ function tell(problem) {
   if (!problem) return $("problem").replaceChildren();
   if (!(problem instanceof Problem)) console.error(problem);
   const actions = [];
-  if (problem.code === "tile_size") actions.push(["Resize them, there and back", allowResize]);
+  if (problem.code === "tile_size") actions.push(["Resize them, and their variants back", allowResize]);
   if (problem.code === "unreachable") {
-    // The figures at the foot ask every second; they take it up again.
+    // The figures in the footer poll every second, and notice when it answers.
   } else if (problem.passes) {
     countDown(problem, Math.max(1, Math.ceil(problem.retryAfter)));
     return;
@@ -83,6 +83,6 @@ function keyForm() {
 
 function countDown(problem, seconds) {
   if (seconds <= 0) return again();
-  $("problem").replaceChildren(...explain(problem, [[`Try now (by itself in ${seconds} s)`, again]]));
+  $("problem").replaceChildren(...explain(problem, [[`Retry now (automatically in ${seconds} s)`, again]]));
   retry = setTimeout(countDown, 1000, problem, seconds - 1);
 }

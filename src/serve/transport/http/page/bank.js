@@ -1,5 +1,5 @@
-// The style bank: its domains, each with the colours of its styles, and a map of all styles by their mean colour.
-// A style of the map can be chosen by itself; chosen styles overrule the domains.
+// The style bank: its domains, each with the colours of its styles, and a map of all styles by mean colour.
+// Selecting styles in the map overrides the selection of domains.
 
 /** The map's size in its own units, and the margin that axis labels take. */
 const MAP = { width: 288, height: 190, left: 12, right: 12, top: 20, bottom: 22 };
@@ -108,7 +108,7 @@ function activate(place) {
 
 /** What is under the pointer, or what the map is for. */
 function hint(id) {
-  const few = state.ids.length ? `Chosen: ${state.ids.join(", ")}.` : "Press one to use it alone, two to mix them.";
+  const few = state.ids.length ? `Selected: ${state.ids.join(", ")}.` : "Press one style to use it alone, two to blend them.";
   $("map-hint").textContent = id ?? few;
 }
 

@@ -1,11 +1,11 @@
-// What the table shows, as commands that give the same pictures: for a shell with curl, and for Python without any package.
+// Commands that make the pictures of the table: for a shell with curl, and for Python without further packages.
 
 /** For a POSIX shell. */
 const quoted = (text) => /^[\w.,:/@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 const fileName = (text) => text.replaceAll(/[^\w.-]+/g, "_");
 
 function asCurl(jobs) {
-  // In quotes of curl's own a name may have commas and semicolons.
+  // curl needs quotes round names with commas and semicolons.
   const upload = (part) => (tile) => `-F ${quoted(`${part}=@"${tile.name.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`)}`;
   return jobs.map(({ column, method, tiles }) => {
     const one = tiles.length * column.variants === 1, to = outputName(column, method, jobs);
@@ -79,13 +79,13 @@ async function copyCode(title, write) {
   const missing = files.filter((tile) => tile.sample);
   const links = missing.flatMap((tile, place) => [place ? ", " : "", make("a", { href: tile.url, download: tile.name, textContent: tile.name })]);
   $("code-files").replaceChildren(
-    `It reads ${files.length === 1 ? "the tile" : "the tiles"} from the folder it is run in. `,
-    ...(missing.length ? ["Samples to save there: ", ...links, "."] : []),
+    `It reads ${files.length === 1 ? "the tile" : "the tiles"} from the current folder. `,
+    ...(missing.length ? ["Save these samples there: ", ...links, "."] : []),
   );
   if (!$("code").open) $("code").showModal();
 }
 
-/** Whether it worked: browsers lend the clipboard to pages of this machine and of https only. */
+/** Returns whether it worked: browsers allow the clipboard only on localhost and over https. */
 async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
@@ -98,11 +98,11 @@ async function copy(text) {
 async function copyLink() {
   writeAddress();
   const copied = await copy(location.href);
-  $("link").textContent = copied ? "copied" : "see the address";
+  $("link").textContent = copied ? "copied" : "see address bar";
   setTimeout(() => { $("link").textContent = "link"; }, 1500);
 }
 
-/** Copies what the dialog shows, or selects it where that is not allowed. */
+/** Copies the text of the dialog, or selects it if the browser forbids that. */
 async function copyShown() {
   const done = await copy($("code-text").textContent);
   if (!done) getSelection().selectAllChildren($("code-text"));

@@ -1,4 +1,4 @@
-// The difference of a variant and its original: |variant - original| of the channel that differs most, in the colours of heat.
+// The difference between a variant and its original: |variant - original|, maximum over the channels, as a heat map.
 
 /** Differences of a quarter of the range and more have the last colour: larger ones are rare, and detail is in the small. */
 const FULL = 64;

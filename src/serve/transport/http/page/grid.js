@@ -1,5 +1,5 @@
-// The table: a row for each tile, the original first; columns of variants, with what their requests took above them.
-// Elements are kept as long as what they stand for is there, so that focus stays and nothing flickers.
+// The table: a row for each tile, the original first, then columns of variants under the timings of their requests.
+// It updates existing elements instead of replacing them, to keep the focus and avoid flicker.
 
 /** By tile, column, method and index. */
 let cells = new Map();
@@ -50,9 +50,9 @@ function layOut(jobs = planJobs()) {
 function originalCell(tile) {
   const picture = tile.url
     ? styled(make("div", { class: "picture" }, make("img", { src: tile.url, alt: `Original ${tile.name}`, draggable: false })), { aspect: tile.width / tile.height })
-    : make("div", { class: "picture nothing" }, make("span", { textContent: "no picture" }));
+    : make("div", { class: "picture nothing" }, make("span", { textContent: "cannot be displayed" }));
   const name = make("a", { href: tile.url ?? "", download: tile.name, textContent: tile.name, title: `Save ${tile.name}` });
-  // What was uploaded is on the visitor's disk already; a sample is not.
+  // Uploaded tiles are on the user's disk already; samples are not.
   if (!tile.sample) name.removeAttribute("href");
   const size = tile.width ? `, ${tile.width} × ${tile.height}` : "";
   const gone = make("button", { type: "button", class: "link", textContent: "×", title: `Remove ${tile.name}`, "aria-label": `Remove ${tile.name}`, onclick: () => remove(tile) });
@@ -62,7 +62,7 @@ function originalCell(tile) {
 
 function variantCells(tile, groups, before) {
   if (tile.problem) {
-    const actions = tile.problem.code === "tile_size" ? [["Resize it, there and back", allowResize]] : [];
+    const actions = tile.problem.code === "tile_size" ? [["Resize it, and its variants back", allowResize]] : [];
     return [make("div", { role: "gridcell", class: "problem" }, ...explain(tile.problem, actions))];
   }
   return groups.flatMap(({ column, jobs, track }) => Array.from({ length: column.variants }, (_, index) => jobs.map(({ method }, place) => {
@@ -80,7 +80,7 @@ function variantCells(tile, groups, before) {
 
 function variantCell() {
   const picture = make("div", { class: "picture" }, make("img", { class: "is", alt: "", draggable: false }), make("canvas", { width: 1, height: 1 }), make("img", { class: "was", alt: "", draggable: false }));
-  const caption = make("div", { class: "caption" }, make("span", { class: "of" }), make("span", { class: "style" }), make("span", { class: "delta", title: "Mean difference to the original, of 255" }));
+  const caption = make("div", { class: "caption" }, make("span", { class: "of" }), make("span", { class: "style" }), make("span", { class: "delta", title: "Mean difference from the original (0 to 255)" }));
   return make("div", { role: "gridcell" }, picture, caption);
 }
 
@@ -107,7 +107,7 @@ async function paint(job, signal) {
     const mean = drawDifference(cell.querySelector("canvas"), picture, was);
     const name = nameOf(made), beside = cell.beside ? `, ${made.method}` : "";
     cell.made = { ...made, mean, name };
-    // Under its column's head a style goes by what follows the domain; where there is no head it needs its whole name.
+    // A column's head names the domain, so the caption omits it; without a head it has the full name.
     cell.querySelector(".style").textContent = name.startsWith(`${job.column.label}/`) ? `#${name.slice(job.column.label.length + 1)}` : name;
     cell.querySelector(".style").title = name;
     cell.querySelector(".of").textContent = (name.startsWith("patch") ? `${job.column.label}, ${name}` : name) + beside;
@@ -136,7 +136,7 @@ function summarise(jobs, took) {
     const bar = styled(head.querySelector(".bar"), { share: spent.total / slowest });
     STAGES.forEach((stage, place) => styled(bar.children[place], { part: spent[stage] }));
     head.querySelector("small").textContent = `${spent.total.toFixed(spent.total < 10 ? 1 : 0)} ms`;
-    head.title = STAGES.map((stage) => `${stage === "rest" ? "read and write" : stage} ${spent[stage].toFixed(1)} ms`).join(", ");
+    head.title = STAGES.map((stage) => `${stage === "rest" ? "decode and write" : stage} ${spent[stage].toFixed(1)} ms`).join(", ");
   }
   markShown(new Set(jobs.flatMap((job) => job.made.flat().map((made) => made.style))));
 }
@@ -175,7 +175,7 @@ function listenToGrid() {
     timer = setTimeout(hold, 180, cell);
   });
   grid.addEventListener("pointerup", (event) => {
-    // A short press is a closer look, a long one was a look at the original.
+    // A short press enlarges the variant, a long press shows the original.
     const cell = event.target.closest(".variant"), brief = cell && cell === pressed && !cell.classList.contains("held");
     release();
     if (brief) openZoom(cell);

@@ -1,4 +1,4 @@
-// What the server is doing, from /metrics, as long as somebody looks: figures of now, and lines of the last minute.
+// The load of the server, from /metrics, while the page is visible: current figures, and lines of the last minute.
 
 const SECOND = 1000, KEPT = 60;
 const readings = [];
@@ -17,7 +17,7 @@ const FIGURES = [
   ["tiles in the queue", (now) => now.queue_tiles, decimal],
   ["memory in flight", (now) => now.inflight_bytes, bytes],
   ["cache hits", hits, (value) => value === null ? "–" : `${Math.round(value * 100)} %`],
-  ["cache holds", (now) => now.encodings_cache_bytes, bytes],
+  ["cache size", (now) => now.encodings_cache_bytes, bytes],
 ];
 
 function rate(now, before, name) {
@@ -74,7 +74,7 @@ async function poll() {
     shut = [401, 403].includes(problem.status);
     $("live").hidden = shut;
     gone = !shut;
-    // Counters of another process would make nonsense of differences.
+    // After a restart the counters begin anew, so differences are meaningless.
     readings.length = 0;
     $("live").classList.add("gone");
     for (const value of $("live").querySelectorAll("b")) value.textContent = "–";

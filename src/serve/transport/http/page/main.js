@@ -1,4 +1,4 @@
-// Wiring: from events to what the other parts do, and the start.
+// Event handlers, and the start of the page.
 
 /** Shown before the visitor has brought anything: what the page is for is seen at once. */
 const FIRST = ["hospital_0_normal", "hospital_2_tumour", "hospital_4_normal"];
@@ -6,7 +6,7 @@ const FIRST = ["hospital_0_normal", "hospital_2_tumour", "hospital_4_normal"];
 async function start() {
   try {
     const { models } = await (await ask("/v1/models")).json();
-    // While a bundle is loaded anew, its older one serves on under the same name.
+    // While the server reloads a bundle, the older one serves under the same name.
     server.models = models.filter((model) => model.geometry);
     await useModel();
     tell(null);
@@ -21,7 +21,7 @@ async function useModel() {
   const nameOf = (model) => `${model.name}/${model.version}`;
   const named = server.models.find((model) => nameOf(model) === state.model);
   const model = named ?? server.models.find((model) => model.default) ?? server.models[0];
-  if (!model) throw new Problem({ title: "No model is ready", detail: "The server answers, and serves no model yet.", code: "not_ready" }, 503);
+  if (!model) throw new Problem({ title: "No model is ready", detail: "The server is running, but has loaded no model yet.", code: "not_ready" }, 503);
   server.model = model;
   state.model = named && !model.default ? nameOf(model) : "";
   const { image_size: side } = model.geometry;
@@ -66,7 +66,7 @@ function changed(event) {
   const resized = event.target.id === "resize";
   readForm();
   writeAddress();
-  // Looking at it another way asks for nothing.
+  // A change of the view sends no request.
   if (event.target.name === "view") return;
   if (resized) checkAll();
   else runSoon();
@@ -77,7 +77,7 @@ function listenToFiles() {
     await addFiles($("file").files);
     $("file").value = "";
   };
-  // Anywhere on the page: a file that misses its place would otherwise be opened in the page's stead.
+  // Anywhere on the page: otherwise the browser would open a file that is dropped elsewhere.
   document.ondragover = (event) => {
     event.preventDefault();
     document.body.classList.add("over");
@@ -117,7 +117,7 @@ function listen() {
   };
 }
 
-// Where all is one column, the pictures come first. What is folded away still counts.
+// On narrow screens the pictures come first. Collapsed options still apply.
 const narrow = matchMedia("(max-width: 820px)");
 const fold = () => { $("more").open = !narrow.matches; };
 narrow.onchange = fold;

@@ -1,5 +1,5 @@
-// From the choices to requests and back: which columns the table has, what each asks for, and running them.
-// One request per column and method, with all tiles in it: so every domain is there, and timings are a column's.
+// From options to requests: the columns of the table, their requests, and sending them.
+// One request per column and method, with all tiles: so every domain appears, and the timings belong to a column.
 
 /** The columns: {key, label, style, references, variants}. */
 function columns() {
@@ -23,7 +23,7 @@ function styleColumns() {
   if (named.length !== 2) return named;
   const [a, b] = state.ids, weight = Number((1 - state.mix).toFixed(2));
   const blend = [{ id: a, weight }, { id: b, weight: Number((1 - weight).toFixed(2)) }];
-  return [named[0], { key: "mixture", label: "mixture", style: { blend }, variants: 1 }, named[1]];
+  return [named[0], { key: "blend", label: "blend", style: { blend }, variants: 1 }, named[1]];
 }
 
 const chosenDomains = () => {
@@ -118,7 +118,7 @@ function incomplete() {
     }
   }
   if (usable().length && !columns().length) {
-    return new Problem({ title: "No domain is chosen", detail: "Tick at least one, or press a style of the map." }, 422);
+    return new Problem({ title: "No domain is selected", detail: "Select at least one domain, or a style in the map." }, 422);
   }
   return null;
 }

@@ -1,5 +1,5 @@
-// What the visitor has chosen, and how it stands in the address: a link to the page is a link to the choice.
-// The tiles themselves are not in it, except for the samples.
+// The selected options, and their form in the address: a link to the page contains the options.
+// It does not contain tiles, except for samples.
 
 const $ = (id) => document.getElementById(id);
 
@@ -30,7 +30,7 @@ const DEFAULTS = {
   from: "bank",
   domains: null, // all of them
   ids: [], // styles by name, which overrule the domains
-  mix: 0.5, // the second style's share of a mixture of two
+  mix: 0.5, // the second style's share of a blend of two
   share: true,
   placement: "broadcast",
   method: "vit",
@@ -80,7 +80,7 @@ function writeAddress() {
     const same = name !== "seed" && JSON.stringify(value) === JSON.stringify(DEFAULTS[name]);
     if (!same) said.set(name, value === true ? "1" : value === false ? "0" : String(value));
   }
-  // Commas and slashes read better as they are, and are allowed in a fragment.
+  // Commas and slashes stay readable, and are allowed in a fragment.
   history.replaceState(null, "", `#${said.toString().replaceAll("%2C", ",").replaceAll("%2F", "/")}`);
 }
 

@@ -1,7 +1,7 @@
-// The tiles on the table: dropped, pasted, chosen, or samples. Each is shown to the server once by itself, so that one
-// that cannot be used is told of in its own row and the others go on.
+// The tiles of the table: dropped, pasted, chosen, or samples. The page first sends each tile by itself, so that a tile that
+// is rejected shows the error in its own row and the others work.
 
-/** As many as make a table that one can still look at; folders are `restain augment`'s. */
+/** The most tiles of a table; for folders there is `restain augment`. */
 const MAX_TILES = 24;
 const samples = JSON.parse($("sample-data").textContent);
 /** {id, name, file, url, width, height, problem, sample, checked} in the order of the rows. */
@@ -15,7 +15,7 @@ async function addFiles(files) {
   const free = MAX_TILES - tiles.filter((tile) => !(tile.sample && untouched)).length;
   const taken = [...files].slice(0, Math.max(0, free));
   if (!taken.length && !files.length) return;
-  // What the page put there by itself makes room for what the visitor brings.
+  // Uploaded tiles replace the samples that the page loaded by itself.
   if (untouched) for (const tile of tiles.filter((tile) => tile.sample)) remove(tile, false);
   untouched = false;
   const added = taken.map((file) => ({ id: nextTile++, name: nameFor(file.name || "pasted.png"), file }));
@@ -51,7 +51,7 @@ function remove(tile, render = true) {
 /** Asks the server about every tile that it was not asked about under the present model and options. */
 async function checkAll() {
   if (!server.model) return;
-  // What is under way would show tiles as they were.
+  // Requests in flight would show the earlier tiles.
   running?.abort();
   busy(true);
   const under = `${state.model} ${state.resize}`;
@@ -75,10 +75,10 @@ async function check(tile, under) {
     picture = await response.blob();
     tile.problem = null;
   } catch (problem) {
-    // A state of the server says nothing about the tile.
+    // An unavailable server says nothing about the tile.
     if (problem.passes || !(problem instanceof Problem)) throw problem;
     tile.problem = problem;
-    // "tile 0" is the caller's business: here every tile was alone.
+    // Each tile was sent alone, so its index 0 has no meaning here.
     problem.detail = problem.detail.replace(/^tile 0: /, "").replace(/^tile 0 /, "This tile ").replace(/^./, (letter) => letter.toUpperCase());
   }
   const shown = await sizeOf(picture ?? tile.file);

@@ -1,4 +1,4 @@
-// A closer look at one variant: large, with a curtain between it and its original, and how it came to be.
+// One variant enlarged: with a slider between it and its original, and its provenance.
 
 let zoomed = null;
 
@@ -33,7 +33,7 @@ function facts({ made, tile }) {
     ["Strength", state.strength.toFixed(2)],
     ["Difference", `${made.mean.toFixed(2)} of 255 on average`],
     ["Tile", `${tile.width} × ${tile.height} pixels`],
-    ["Tile’s key", short(made.tile_key)],
+    ["Tile key", short(made.tile_key)],
     ["Model", `${made.model}, `, short(made.bundle)],
   ].map(([what, ...value]) => [what, make("span", {}, ...value)]);
 }
@@ -73,10 +73,10 @@ function listenToZoom() {
     $("zoom").close();
     toggleStyle(zoomed.made.style);
   };
-  // The event comes after the closing: whoever has moved on by then stays where they are.
+  // The event follows the closing: do not move the focus if the user has moved it since.
   $("zoom").onclose = () => { if (document.activeElement.matches("body, .variant")) focusCell(zoomed); };
   for (const dialog of document.querySelectorAll("dialog")) {
-    // What lies outside of its box is the backdrop.
+    // A click outside of the box is on the backdrop.
     dialog.onclick = (event) => { if (event.target === dialog && event.detail) closeOutside(dialog, event); };
   }
 }
