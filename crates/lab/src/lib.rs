@@ -3,7 +3,7 @@
 pub mod card;
 pub mod classifier;
 pub mod downstream;
-pub mod encoded;
+pub mod encodings;
 pub mod evaluate;
 pub mod phantom;
 pub mod samples;

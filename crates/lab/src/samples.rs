@@ -8,7 +8,7 @@ use std::io::Cursor;
 use anyhow::{Context, Result};
 use image::{ImageFormat, RgbImage, imageops};
 
-use crate::encoded::{Encoded, Model};
+use crate::encodings::{Encoded, Model};
 use crate::styles::{representative, style_of};
 use restain_data::Dataset;
 

@@ -5,7 +5,7 @@ use image::RgbImage;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use crate::encoded::{Encoded, Model, sample_tiles};
+use crate::encodings::{Encoded, Model, sample_tiles};
 use restain_bundle::{BundleEditor, Precision, StyleBank, rewrite};
 use restain_data::BundleDataArgs;
 use restain_data::{Dataset, normal};

@@ -6,20 +6,20 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::augment::AugmentConfig;
-use crate::checkpoint::{CHECKPOINT_FILE, Checkpoint, RunHeader};
-use crate::loader::{Loader, Turns};
+use crate::input::loader::{Loader, Turns};
+use crate::input::transforms::AugmentConfig;
+use crate::model::vit::Vit;
 use crate::options::{ComputeArgs, Export, Options, TrainingArgs, bundle_name, command_line};
-use crate::parts;
 use crate::preset::{DataPreset, GeometryArgs};
-use crate::produce::{finish, finish_best};
-use crate::progress::Progress;
+use crate::publish::{finish, finish_best};
 use crate::report::{self, Counts};
-use crate::trainer::{Ending, INTERRUPTED, LoopConfig, Trainer};
-use crate::validate::Parts;
-use crate::vit::Vit;
-use crate::warm::WarmStart;
-use crate::watch::Watch;
+use crate::run::checkpoint::{CHECKPOINT_FILE, Checkpoint, RunHeader};
+use crate::run::monitor::Watch;
+use crate::run::progress::Progress;
+use crate::run::splits;
+use crate::run::trainer::{Ending, INTERRUPTED, LoopConfig, Trainer};
+use crate::run::validate::Parts;
+use crate::run::warm_start::WarmStart;
 use crate::world::World;
 use restain_bundle::{BundleWriter, MANIFEST_FILE};
 use restain_data::{Dataset, measure};
@@ -98,7 +98,7 @@ pub(crate) fn fit(args: &FitArgs) -> Result<Ending> {
         accumulate: args.training.accumulate * world.size(),
         ..args.training.clone()
     };
-    let parts = parts::open(&args.data, &training, training.seed)?;
+    let parts = splits::open(&args.data, &training, training.seed)?;
     let (normalisation, pixel_order) = pixels(args, start.as_ref(), &parts.training)?;
     let options = Options {
         command: command_line(),
@@ -145,7 +145,7 @@ pub(crate) fn resume(args: &ResumeArgs) -> Result<Ending> {
     let mut header = checkpoint.header.clone();
     header.total_steps = args.steps.unwrap_or(header.total_steps);
     header.device = describe(device, precision.kind());
-    let parts = parts::open(&options.data, &options.training, header.seed)?;
+    let parts = splits::open(&options.data, &options.training, header.seed)?;
     let vit = Vit::init(header.geometry, header.seed, device, precision.kind())?
         .checkpointing(args.compute.gradient_checkpointing);
     run(Run { parts, options, header, vit, world, from: Some(checkpoint), state: &args.state })

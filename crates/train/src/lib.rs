@@ -1,28 +1,13 @@
 //! The trainer: tiles in, a bundle out.
 
-mod augment;
-pub mod checkpoint;
 pub mod cli;
-mod export;
 mod fit;
-pub mod import;
-mod inference;
-mod loader;
-pub mod losses;
-pub mod mixing;
+mod input;
+pub mod model;
+pub mod objective;
 mod options;
-mod parts;
 mod preset;
-mod preview;
-mod produce;
-mod progress;
-pub mod recipe;
+pub mod publish;
 mod report;
-mod tape;
-mod tensorboard;
-mod trainer;
-mod validate;
-pub mod vit;
-mod warm;
-mod watch;
+pub mod run;
 mod world;

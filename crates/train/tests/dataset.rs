@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use image::{Rgb, RgbImage};
 use restain_bundle::Bundle;
 use restain_data::{Dataset, Format, Selection};
-use restain_train::checkpoint::Checkpoint;
+use restain_train::run::checkpoint::Checkpoint;
 
 use super::fit::{restain_train, run};
 

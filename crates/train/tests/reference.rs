@@ -11,10 +11,10 @@ use restain_lab::stain::{color_matched, quantile_matched, stain_shift, toned};
 use restain_method::geometry::GeometrySpec;
 use restain_method::{Geometry, PixelOrder};
 use restain_torch::adamw::{AdamW, AdamWConfig};
-use restain_train::import::read_checkpoint;
-use restain_train::losses::{Losses, Mix, Objective, Shift, TermWeights};
-use restain_train::mixing::{Synthesiser, halves};
-use restain_train::vit::Vit;
+use restain_train::model::mixing::{Synthesiser, halves};
+use restain_train::model::vit::Vit;
+use restain_train::objective::losses::{Losses, Mix, Objective, Shift, TermWeights};
+use restain_train::publish::import::read_checkpoint;
 use tch::{Device, Kind, Tensor};
 
 /// Named arrays, and the model that they belong to.

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use restain_bundle::Weights;
 
 use super::fit::{phantom, refusal, restain_train, run};
-use super::watch::{Scalars, scalars};
+use super::monitor::{Scalars, scalars};
 
 const FIT: &str =
     "fit --data tiles --preset tiny --batch 4 --mixes 1 --device cpu --seed 5 --scalars-every 1";

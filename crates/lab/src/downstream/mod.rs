@@ -22,7 +22,7 @@ use crate::downstream::record::{Configuration, Record};
 use crate::downstream::split::Split;
 use crate::downstream::summary::Summary;
 use crate::downstream::variants::{Maker, Method, StyleSource};
-use crate::encoded::Model;
+use crate::encodings::Model;
 
 pub use options::DownstreamArgs;
 

@@ -13,7 +13,7 @@ use crate::downstream::options::DownstreamArgs;
 use crate::downstream::split::Split;
 use crate::downstream::summary::Summary;
 use crate::downstream::variants::Method;
-use crate::encoded::Model;
+use crate::encodings::Model;
 
 /// All that a run's outcome depends on besides its seed and method.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

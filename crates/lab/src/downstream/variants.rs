@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::classifier::Tiles;
-use crate::encoded::{Encoded, Model};
+use crate::encodings::{Encoded, Model};
 use restain_bundle::StyleBank;
 use restain_bundle::codec::{RgbImage, resize};
 use restain_data::below;

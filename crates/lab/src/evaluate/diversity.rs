@@ -6,10 +6,10 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
 
-use crate::encoded::Model;
-use crate::evaluate::method::{Method, Reference, draws};
+use crate::encodings::Model;
 use crate::evaluate::pairs::mean;
 use crate::evaluate::report::Diversity;
+use crate::evaluate::technique::{Method, Reference, draws};
 use crate::evaluate::{Domain, EvaluateArgs};
 use restain_data::below;
 use restain_method::metrics::{ssim, wasserstein};

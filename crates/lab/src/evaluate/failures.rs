@@ -7,10 +7,10 @@ use anyhow::Result;
 use image::{RgbImage, imageops};
 use rayon::prelude::*;
 
-use crate::encoded::{Encoded, Model};
-use crate::evaluate::method::{Reference, draws};
+use crate::encodings::{Encoded, Model};
 use crate::evaluate::pairs::mean;
 use crate::evaluate::report::Failure;
+use crate::evaluate::technique::{Reference, draws};
 use crate::evaluate::{Domain, EvaluateArgs};
 use restain_method::metrics::ssim;
 

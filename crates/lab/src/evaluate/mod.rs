@@ -10,7 +10,6 @@
 mod diversity;
 mod failures;
 mod judge;
-mod method;
 mod page;
 mod pairs;
 mod pictures;
@@ -18,6 +17,7 @@ mod reconstruction;
 mod report;
 mod split;
 mod table;
+mod technique;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,11 +27,11 @@ use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 
 use crate::card;
-use crate::encoded::{Encoded, Model, Sampled, sample_tiles};
+use crate::encodings::{Encoded, Model, Sampled, sample_tiles};
 use crate::samples;
 use crate::styles;
 use judge::Judge;
-use method::Method;
+use technique::Method;
 use pairs::Compared;
 use report::{Edges, Report};
 use restain_bundle::{BundleEditor, Precision, rewrite};

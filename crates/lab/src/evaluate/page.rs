@@ -3,10 +3,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::evaluate::method::Method;
 use crate::evaluate::pictures::Pictures;
 use crate::evaluate::report::Report;
 use crate::evaluate::table::{self, Table};
+use crate::evaluate::technique::Method;
 use restain_bundle::Manifest;
 
 /// Everything but the data. `{{title}}` and `{{body}}` are put in.

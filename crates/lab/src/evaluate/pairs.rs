@@ -8,10 +8,10 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
 
-use crate::encoded::{Encoded, Model};
+use crate::encodings::{Encoded, Model};
 use crate::evaluate::judge::Judge;
-use crate::evaluate::method::{Method, Reference, draws};
 use crate::evaluate::report::{Pair, Scores, Summary, TakenFor};
+use crate::evaluate::technique::{Method, Reference, draws};
 use crate::evaluate::{Domain, EvaluateArgs};
 use restain_method::metrics::{BlockEdges, ColorHistogram, dice, haematoxylin_mask, ssim};
 

@@ -3,9 +3,9 @@
 use anyhow::Result;
 use image::{Rgb, RgbImage, imageops};
 
-use crate::encoded::{Encoded, Model};
+use crate::encodings::{Encoded, Model};
 use crate::evaluate::failures::{Kind, showpiece};
-use crate::evaluate::method::{Method, Reference, draws};
+use crate::evaluate::technique::{Method, Reference, draws};
 use crate::evaluate::{Domain, EvaluateArgs};
 use crate::samples::png;
 

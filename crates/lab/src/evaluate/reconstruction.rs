@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::encoded::{Encoded, Model};
+use crate::encodings::{Encoded, Model};
 use crate::evaluate::Domain;
 use crate::evaluate::report::Reconstruction;
 use restain_method::metrics::{BlockEdges, Ceiling, psnr, rank_ceiling_psnr, ssim};

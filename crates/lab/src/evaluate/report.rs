@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::evaluate::method::Method;
+use crate::evaluate::technique::Method;
 
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Report {

@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::classifier::Tiles;
-use crate::encoded::Sampled;
+use crate::encodings::Sampled;
 use crate::evaluate::EvaluateArgs;
 use restain_data::{Dataset, Selection, Source, below};
 

@@ -1,8 +1,8 @@
 //! The report as tables: of Markdown on a terminal and in a model card, of HTML on the page. One place decides what a
 //! column is called and how many digits it has.
 
-use crate::evaluate::method::Method;
 use crate::evaluate::report::{Report, Scores};
+use crate::evaluate::technique::Method;
 
 pub(super) struct Table {
     pub head: Vec<String>,

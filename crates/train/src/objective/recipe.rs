@@ -6,9 +6,9 @@ use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-use crate::losses::{Losses, Mix, Objective, Shift, TermWeights};
-use crate::mixing::Synthesiser;
-use crate::vit::Vit;
+use crate::model::mixing::Synthesiser;
+use crate::model::vit::Vit;
+use crate::objective::losses::{Losses, Mix, Objective, Shift, TermWeights};
 use restain_data::{below, normal};
 use restain_lab::stain;
 use restain_method::Normalisation;

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
-use crate::tape::{Parts, Tape};
+use crate::model::recompute::{Parts, Tape};
 use restain_bundle::{Tensor as WeightTensor, Weights, layout};
 use restain_method::Geometry;
 use restain_method::positions::positions;

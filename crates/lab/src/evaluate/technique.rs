@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::Serialize;
 
-use crate::encoded::Encoded;
+use crate::encodings::Encoded;
 use crate::evaluate::Domain;
 use crate::stain::toned_pixels;
 use crate::styles;

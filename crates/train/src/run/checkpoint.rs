@@ -13,8 +13,8 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-use crate::recipe::Recipe;
-use crate::vit::Vit;
+use crate::model::vit::Vit;
+use crate::objective::recipe::Recipe;
 use restain_method::{Geometry, Normalisation, PixelOrder};
 use restain_torch::adamw::AdamW;
 

@@ -1,23 +1,26 @@
 //! From weights to a bundle: what `fit`, `import`, `init` and `export` have in common, and the last three themselves.
 
+mod export;
+pub mod import;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tch::{Device, Kind};
 
-use crate::checkpoint::{Checkpoint, RunHeader};
-use crate::export::{self, ExportRequest};
-use crate::import::read_checkpoint;
-use crate::inference::encode;
+use crate::model::inference::encode;
+use crate::model::vit::Vit;
 use crate::options::{Options, bundle_name, triple};
-use crate::parts;
 use crate::preset::GeometryArgs;
-use crate::validate::Parts;
-use crate::vit::Vit;
+use crate::run::checkpoint::{Checkpoint, RunHeader};
+use crate::run::splits;
+use crate::run::validate::Parts;
+use export::ExportRequest;
+use import::read_checkpoint;
 use restain_bundle::{Bundle, BundleEditor, Weights, rewrite};
 use restain_lab::card::{self, CARD_FILE};
-use restain_lab::encoded::Model;
+use restain_lab::encodings::Model;
 use restain_lab::styles;
 use restain_method::{Geometry, Normalisation, PixelOrder};
 
@@ -77,7 +80,7 @@ pub(crate) fn finish(
     overwrite: bool,
 ) -> Result<Bundle> {
     let out = &options.out;
-    let Parts { training, kept_out } = parts::open(&options.data, &options.training, header.seed)?;
+    let Parts { training, kept_out } = splits::open(&options.data, &options.training, header.seed)?;
     let provenance = json!({
         "command": options.command,
         "started_from": options.origin,

@@ -10,7 +10,7 @@ use anyhow::Result;
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
-use crate::augment::{AugmentConfig, training_tile};
+use crate::input::transforms::{AugmentConfig, training_tile};
 use restain_data::Dataset;
 use restain_method::Normalisation;
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use crate::options::TrainingArgs;
-use crate::validate::{Parts, split};
+use crate::run::validate::{Parts, split};
 use restain_data::{Dataset, Selection};
 
 /// Opens the data set as the options select it, and takes it apart: by its own splits where some are named to validate on.

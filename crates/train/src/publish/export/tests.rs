@@ -11,7 +11,7 @@ use safetensors::SafeTensors;
 
 use super::onnx::ModelProto;
 use super::*;
-use crate::import::read_checkpoint;
+use crate::publish::import::read_checkpoint;
 use restain_bundle::{Tensor, layout};
 use restain_method::geometry::GeometrySpec;
 

@@ -4,9 +4,9 @@
 use anyhow::Result;
 use tch::Tensor;
 
-use crate::loader::standardise;
-use crate::mixing::halves;
-use crate::vit::Vit;
+use crate::input::loader::standardise;
+use crate::model::mixing::halves;
+use crate::model::vit::Vit;
 use restain_engine::Encodings;
 use restain_method::Normalisation;
 

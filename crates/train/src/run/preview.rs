@@ -8,10 +8,10 @@ use std::io::Cursor;
 use anyhow::Result;
 use image::{ImageFormat, RgbImage, imageops};
 
-use crate::checkpoint::RunHeader;
-use crate::inference::encode;
-use crate::validate::tiles_in_turn;
-use crate::vit::Vit;
+use crate::model::inference::encode;
+use crate::model::vit::Vit;
+use crate::run::checkpoint::RunHeader;
+use crate::run::validate::tiles_in_turn;
 use restain_data::Dataset;
 use restain_method::exemplar::{representative, style_of, tissue};
 use restain_method::synth::Synthesiser;

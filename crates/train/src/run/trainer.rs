@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
-use crate::checkpoint::{self, RunHeader};
-use crate::loader::Loader;
-use crate::losses::Losses;
-use crate::mixing::Synthesiser;
-use crate::progress::Progress;
-use crate::recipe::{RecipeArgs, Scene};
-use crate::vit::Vit;
-use crate::watch::{StepReport, Watch};
+use crate::input::loader::Loader;
+use crate::model::mixing::Synthesiser;
+use crate::model::vit::Vit;
+use crate::objective::losses::Losses;
+use crate::objective::recipe::{RecipeArgs, Scene};
+use crate::run::checkpoint::{self, RunHeader};
+use crate::run::monitor::{StepReport, Watch};
+use crate::run::progress::Progress;
 use crate::world::World;
 use restain_torch::adamw::{AdamW, cosine, gradient_norm, scale_gradients};
 

@@ -8,12 +8,12 @@ use anyhow::{Result, bail, ensure};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use crate::checkpoint::{RunHeader, Score};
-use crate::inference::encode;
-use crate::loader::standardise;
-use crate::mixing::Synthesiser;
-use crate::recipe::{RecipeArgs, Scene};
-use crate::vit::Vit;
+use crate::input::loader::standardise;
+use crate::model::inference::encode;
+use crate::model::mixing::Synthesiser;
+use crate::model::vit::Vit;
+use crate::objective::recipe::{RecipeArgs, Scene};
+use crate::run::checkpoint::{RunHeader, Score};
 use restain_data::{Dataset, Source, below};
 use restain_method::metrics::{psnr, ssim};
 use restain_method::synth;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::checkpoint::RunHeader;
-use crate::watch::StepReport;
+use crate::run::checkpoint::RunHeader;
+use crate::run::monitor::StepReport;
 
 /// Between two log lines where there is no terminal.
 const LOG_EVERY: Duration = Duration::from_secs(15);

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{RunHeader, replace};
-use crate::preview::{Preview, png};
-use crate::recipe::RecipeArgs;
-use crate::tensorboard::EventFile;
-use crate::validate::{Outcome, Parts, Validation};
-use crate::vit::Vit;
+use crate::model::vit::Vit;
+use crate::objective::recipe::RecipeArgs;
+use crate::run::checkpoint::{RunHeader, replace};
+use crate::run::preview::{Preview, png};
+use crate::run::tensorboard::EventFile;
+use crate::run::validate::{Outcome, Parts, Validation};
 
 pub(crate) const SAMPLES_FOLDER: &str = "samples";
 

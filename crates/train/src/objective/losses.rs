@@ -22,8 +22,8 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
-use crate::mixing::{Synthesiser, halves};
-use crate::vit::Vit;
+use crate::model::mixing::{Synthesiser, halves};
+use crate::model::vit::Vit;
 
 /// What each term of the cross recipe weighs; reconstruction weighs 1. A checkpoint that does not know a term has none of it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
