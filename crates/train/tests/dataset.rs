@@ -274,7 +274,7 @@ fn hdf5_files_that_are_packed_missing_or_of_another_shape_are_named() {
     assert_eq!(dataset.image(&dataset.sources[0]).unwrap().get_pixel(5, 5).0, [1; 3]);
     write(file("test", "x"), "x", &[1, 64, 64, 3]);
     assert!(
-        refused().ends_with("test_x.h5: x is U8 [1, 64, 64, 3], and must be U8 [n, 96, 96, 3]")
+        refused().ends_with("test_x.h5: x is u8 [1, 64, 64, 3], and must be u8 [n, 96, 96, 3]")
     );
     write(file("test", "x"), "images", &[1, 96, 96, 3]);
     assert!(refused().contains("test_x.h5 has no data set \"x\""));
@@ -346,7 +346,7 @@ fn webdataset_tars_are_read_at_random() {
     tar(&home.path().join("west/shard-2.tar"), &[("1.png", &red), ("1.mask.png", &blue)]);
     assert!(
         refusal(home.path(), &Selection::default())
-            .contains("shard-2.tar: sample 1 has several pictures, png and mask.png")
+            .contains("shard-2.tar: sample 1 has several images, png and mask.png")
     );
     let whole = fs::read(home.path().join("shard-0.tar")).unwrap();
     put(&home.path().join("west/shard-2.tar"), &whole[..700]);
@@ -357,7 +357,8 @@ fn webdataset_tars_are_read_at_random() {
     fs::remove_dir_all(home.path().join("west")).unwrap();
     put(&home.path().join("stray.png"), &red);
     assert!(
-        refusal(home.path(), &Selection::default()).ends_with("say --format folders or webdataset")
+        refusal(home.path(), &Selection::default())
+            .ends_with("choose one with --format folders or --format webdataset")
     );
     assert_eq!(
         Dataset::open(home.path(), &select(|s| s.format = Format::Folders)).unwrap().sources.len(),

@@ -142,7 +142,7 @@ fn what_cannot_be_meant_is_refused_in_one_line() {
         ),
         (
             "--data tiles --train-domains hospital_0 --test-domains hospital_1 --only hospital_0/normal/0.png",
-            "hospital_0/normal/0.png is no image of tiles",
+            "hospital_0/normal/0.png is not an image of tiles",
         ),
         (
             "--data tiles --train-domains hospital_0 --test-domains hospital_1 --methods vit",

@@ -1,37 +1,40 @@
-//! Folders of images: `DIR/<domain>/…/image`, and what lies in DIR itself is the domain `default`. The folder of an image
-//! is its label, where there is one below the domain's: `DIR/<domain>/…/<label>/image`.
+//! Folders of images: `DIR/<domain>/…/image`. Images directly in DIR belong to the domain `default`. The innermost folder
+//! below the domain's is the label: `DIR/<domain>/…/<label>/image`.
 //!
-//! Also [`walk`], which other formats list their folders with.
+//! [`walk`] also serves the other formats.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 
-use super::listing::{Item, Listing};
-use super::places::Place;
+use crate::listing::{Item, Listing};
+use crate::places::Place;
 
-/// Endings that are read; everything else in the folder is passed over.
+/// The file name extensions of images; other files are ignored.
 pub(crate) const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "tif", "tiff"];
 
-/// The domain of what lies in no folder of its own.
+/// The domain of images that lie in no domain's folder.
 pub(crate) const NO_DOMAIN: &str = "default";
 
-/// Files below a folder, relative to it.
+/// The images and tars below a folder, relative to it.
 #[derive(Default)]
 pub(crate) struct Walk {
     pub images: Vec<PathBuf>,
     pub tars: Vec<PathBuf>,
 }
 
-/// Every image and every tar below `root`, folders side by side. In no order.
+/// Finds every image and every tar below `root`, in no particular order. Folders are read in parallel.
+///
+/// # Errors
+/// If a folder cannot be listed.
 pub(crate) fn walk(root: &Path) -> Result<Walk> {
     walk_below(root, Path::new(""))
 }
 
 fn walk_below(root: &Path, folder: &Path) -> Result<Walk> {
     let full = root.join(folder);
-    let unlistable = || format!("{} cannot be listed", full.display());
+    let unlistable = || format!("cannot list {}", full.display());
     let (mut found, mut folders) = (Walk::default(), Vec::new());
     for entry in std::fs::read_dir(&full).with_context(unlistable)? {
         let entry = entry.with_context(unlistable)?;
@@ -54,12 +57,14 @@ fn walk_below(root: &Path, folder: &Path) -> Result<Walk> {
     Ok(found)
 }
 
+/// Returns whether a file name has the extension of an image.
 pub(crate) fn is_image(path: &Path) -> bool {
     path.extension()
         .and_then(|end| end.to_str())
         .is_some_and(|end| ENDINGS.iter().any(|known| end.eq_ignore_ascii_case(known)))
 }
 
+/// Lists `images`, whose paths are relative to the data set.
 pub(crate) fn list(images: Vec<PathBuf>) -> Listing {
     let mut listing = Listing::default();
     for path in images {
@@ -84,7 +89,7 @@ fn domain_name(path: &Path) -> String {
     }
 }
 
-/// The folder of an image, where it is not the domain's own.
+/// Returns the name of an image's folder, unless that is its domain's own.
 fn label_name(path: &Path) -> Option<String> {
     let folder = path.parent()?;
     (folder.components().count() >= 2)

@@ -1,25 +1,29 @@
-//! The epithelium-stroma collection: `{IHC,NCH,NKI,VGH}/{train,test}/{epi,str}/image`. The institution is the domain, the
-//! tissue the label, and train and test are official splits.
+//! The epithelium-stroma data set: `{IHC,NCH,NKI,VGH}/{train,test}/{epi,str}/image`. The institution is the domain, the
+//! tissue is the label, and train and test are official splits.
 
 use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
 
 use super::folders::walk;
-use super::listing::{Item, Listing};
-use super::places::Place;
+use crate::listing::{Item, Listing};
+use crate::places::Place;
 
 const INSTITUTIONS: [&str; 4] = ["IHC", "NCH", "NKI", "VGH"];
 const SPLITS: [&str; 2] = ["train", "test"];
 const TISSUES: [&str; 2] = ["epi", "str"];
 
+/// Returns whether `root` holds a split of any institution.
 pub(crate) fn is_here(root: &Path) -> bool {
     INSTITUTIONS
         .iter()
         .any(|institution| SPLITS.iter().any(|split| root.join(institution).join(split).is_dir()))
 }
 
-/// Institutions that are not there at all are left out; one that is there must be whole.
+/// Lists the images of every institution that `root` holds.
+///
+/// # Errors
+/// If there is no institution, or a folder of one is missing.
 pub(crate) fn list(root: &Path) -> Result<Listing> {
     let here: Vec<&str> =
         INSTITUTIONS.into_iter().filter(|institution| root.join(institution).is_dir()).collect();

@@ -1,18 +1,27 @@
-//! How a data set lies on disk, and how that is found out.
+//! The layouts of a data set on disk, and how [`list`] recognises them.
+//!
+//! Each layout has one reader, which turns a folder into a [`Listing`]. Selection, decoding and sampling are the same for
+//! all of them and lie outside this module.
+
+mod epistr;
+mod folders;
+mod pcam;
+mod tars;
+pub(crate) mod wilds;
 
 use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::folders::{self, ENDINGS, Walk, walk};
-use super::listing::Listing;
-use super::{epistr, pcam, tars, wilds};
+use crate::listing::Listing;
+use folders::{ENDINGS, Walk, walk};
 
+/// The layout of a data set on disk: `--format`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// Found out from the folder itself
+    /// Recognise the layout from the folder itself
     #[default]
     Auto,
     /// `image`, `<domain>/image` or `<domain>/…/<label>/image`
@@ -27,9 +36,12 @@ pub enum Format {
     Webdataset,
 }
 
-/// What is in a folder, in the format asked for or found out.
+/// Lists the images below `root`. Returns the format as well, which for [`Format::Auto`] is the recognised one.
+///
+/// # Errors
+/// If `root` is not a folder, holds no images, or does not have the layout of `format`.
 pub(crate) fn list(root: &Path, format: Format) -> Result<(Format, Listing)> {
-    ensure!(root.is_dir(), "{} is no folder", root.display());
+    ensure!(root.is_dir(), "{} is not a folder", root.display());
     let (format, found) = match format {
         Format::Auto => recognise(root)?,
         Format::Folders | Format::Webdataset => (format, walk(root)?),
@@ -51,7 +63,7 @@ pub(crate) fn list(root: &Path, format: Format) -> Result<(Format, Listing)> {
     Ok((format, listing))
 }
 
-/// The format, and what was found on the way where all of the folder had to be looked through.
+/// Recognises the format. Returns the files as well if all of the folder had to be walked.
 fn recognise(root: &Path) -> Result<(Format, Walk)> {
     if wilds::find(root).is_some() {
         return Ok((Format::Wilds, Walk::default()));
@@ -66,7 +78,8 @@ fn recognise(root: &Path) -> Result<(Format, Walk)> {
     match (found.images.is_empty(), found.tars.is_empty()) {
         (false, false) => {
             bail!(
-                "{} holds images and tars ({} first): say --format folders or webdataset",
+                "{} holds both images and tars (for example {}): choose one with --format folders or \
+                 --format webdataset",
                 root.display(),
                 found.tars[0].display()
             )

@@ -1,43 +1,46 @@
-//! WebDataset tars, read at random. A sample is the files that stand beside each other under one name, up to its first
-//! dot: one picture, and its label as the text of `cls` or as `label` in `json`. `domain` in `json` is its domain, or else
-//! the folder of the tar.
+//! WebDataset tars, read at random. A sample is a run of consecutive files whose names agree up to the first dot: one
+//! image, and its label as the text of `cls` or as `label` in `json`. Its domain is `domain` in `json`, or else the folder
+//! of the tar.
 //!
-//! Opening reads the headers of the tar, and `cls` and `json`; where a picture lies is kept, and read when it is drawn.
-//! Not here: compressed tars, of which no part can be read alone.
+//! Listing reads the headers of the tar and the small fields `cls` and `json`; images are read when they are drawn.
+//! Compressed tars are not supported, because they do not allow random reads.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rayon::prelude::*;
 use serde_json::Value;
 
 use restain_bundle::codec::split_name;
 
 use super::folders::{NO_DOMAIN, is_image};
-use super::listing::{Item, Listing};
-use super::places::Place;
+use crate::listing::{Item, Listing};
+use crate::places::Place;
 
-/// A `cls` or `json` larger than this is none.
+/// A larger `cls` or `json` is an error.
 const FIELD_BYTES: u64 = 1 << 20;
 
-/// A sample as it is gathered.
+/// The fields of one sample.
 #[derive(Default)]
 struct Sample {
     key: String,
-    /// Ending, offset and length.
+    /// Extension, offset and length in the tar.
     picture: Option<(String, u64, u64)>,
     label: Option<String>,
     domain: Option<String>,
 }
 
+/// Lists the samples of `tars`, whose paths are relative to `root`. A sample without an image is ignored.
+///
+/// # Errors
+/// If a tar is damaged, a sample has several images, or its `cls` or `json` cannot be parsed.
 pub(crate) fn list(root: &Path, mut tars: Vec<PathBuf>) -> Result<Listing> {
     tars.sort();
     let read = |tar: &PathBuf| {
         let full = root.join(tar);
-        let file =
-            File::open(&full).with_context(|| format!("{} cannot be opened", full.display()))?;
+        let file = File::open(&full).with_context(|| format!("cannot open {}", full.display()))?;
         let samples = samples(&file).with_context(|| full.display().to_string())?;
         Ok((file, samples))
     };
@@ -84,15 +87,10 @@ fn samples(file: &File) -> Result<Vec<Sample>> {
         if is_image(Path::new(&path)) {
             let second = sample.picture.replace((field.to_owned(), offset, length));
             if let Some((first, ..)) = second {
-                anyhow::bail!(
-                    "sample {key} has several pictures, {first} and {field}, and must have one"
-                );
+                bail!("sample {key} has several images, {first} and {field}, and must have one");
             }
         } else if ["cls", "json"].contains(&field) {
-            ensure!(
-                length <= FIELD_BYTES,
-                "{path} is {length} bytes, and at most {FIELD_BYTES} are read"
-            );
+            ensure!(length <= FIELD_BYTES, "{path} has {length} bytes, and may have {FIELD_BYTES}");
             let mut text = String::new();
             entry.read_to_string(&mut text).with_context(|| format!("{path} is not UTF-8"))?;
             sample.describe(field, &text).with_context(|| path.clone())?;
@@ -104,19 +102,21 @@ fn samples(file: &File) -> Result<Vec<Sample>> {
 impl Sample {
     fn describe(&mut self, field: &str, text: &str) -> Result<()> {
         if field == "cls" {
-            let class: i64 =
-                text.trim().parse().with_context(|| format!("{text:?} is no whole number"))?;
+            let class: i64 = text
+                .trim()
+                .parse()
+                .map_err(|_| anyhow!("the class is {text:?}, and must be a whole number"))?;
             self.label = Some(class.to_string());
             return Ok(());
         }
-        let json: Value = serde_json::from_str(text).context("this is no JSON")?;
+        let json: Value = serde_json::from_str(text).context("it is not valid JSON")?;
         let named = |name: &str| match json.get(name) {
             Some(Value::String(text)) => Some(text.clone()),
             Some(Value::Number(number)) => Some(number.to_string()),
             _ => None,
         };
         self.domain = named("domain");
-        // What cls says comes first, wherever it stands.
+        // `cls` has precedence, whichever comes first in the tar.
         self.label = self.label.take().or_else(|| named("label"));
         Ok(())
     }
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_class_comes_before_the_label_in_whatever_order_they_stand() {
+    fn cls_has_precedence_over_the_label_in_json_in_either_order() {
         for fields in [["cls", "json"], ["json", "cls"]] {
             let mut sample = Sample::default();
             for field in fields {

@@ -1,20 +1,19 @@
 //! Camelyon17-WILDS as released: `metadata.csv` and `patches/patient_P_node_N/patch_patient_P_node_N_x_X_y_Y.png`, RGBA of
 //! 96 px, labelled (`camelyon17_v1.0`) or not (`camelyon17_unlabeled_v1.0`).
 //!
-//! The official splits go by centre before they go by the column `split`, as the `wilds` package has them: all of centre 1
-//! is val, all of centre 2 is test, and of the others `split` tells train (0) from id_val (1). The unlabelled release has
-//! `split` 10 throughout and goes by centre alone. That every file of the selected rows is there is checked against
-//! the lists of their folders; what is in a file is seen when it is decoded.
+//! The official splits are those of the `wilds` package: all of centre 1 is val, all of centre 2 is test, and for the other
+//! centres the column `split` is 0 for train and 1 for id_val. The unlabelled release has `split` 10 in every row, and the
+//! centre alone decides. [`check`] compares the selected rows with the files that exist; it opens none but one.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rayon::prelude::*;
 
-use super::listing::{Item, Listing};
-use super::places::{Place, Places};
+use crate::listing::{Item, Listing, Names};
+use crate::places::{Place, Places};
 
 const TABLE: &str = "metadata.csv";
 const PATCHES: &str = "patches";
@@ -25,13 +24,13 @@ const SPLITS: [&str; 4] = ["train", "id_val", "test", "val"];
 const UNLABELLED_SPLITS: [&str; 3] = ["train_unlabeled", "val_unlabeled", "test_unlabeled"];
 const VAL_CENTER: u32 = 1;
 const TEST_CENTER: u32 = 2;
-/// What the unlabelled release has in the column `split`.
+/// The value of the column `split` in the unlabelled release.
 const UNLABELLED: u32 = 10;
 
-/// Of the files that are missing, so many are named.
+/// At most this many missing files are named.
 const NAMED: usize = 3;
 
-/// The folder of the release, relative to `root`: `root` itself, or one below it.
+/// Finds the folder of the release, relative to `root`: `root` itself, or one directly below it.
 pub(crate) fn find(root: &Path) -> Option<PathBuf> {
     let is_release = |dir: &Path| {
         dir.join(PATCHES).is_dir() && (dir.join(TABLE).is_file() || has_slides(&dir.join(PATCHES)))
@@ -47,9 +46,13 @@ fn has_slides(patches: &Path) -> bool {
     })
 }
 
+/// Lists the rows of `metadata.csv`.
+///
+/// # Errors
+/// If there is no release or there are two, or the table lacks a column or has a value that cannot be parsed.
 pub(crate) fn list(root: &Path) -> Result<Listing> {
     let below = find(root).with_context(|| {
-        format!("{} holds no {TABLE} beside a folder {PATCHES}", root.display())
+        format!("{} does not hold {TABLE} and a folder {PATCHES}", root.display())
     })?;
     let both = below != Path::new("") && RELEASES.iter().all(|release| root.join(release).is_dir());
     ensure!(!both, "{} holds {}: name one of them", root.display(), RELEASES.join(" and "));
@@ -99,7 +102,7 @@ pub(crate) fn list(root: &Path) -> Result<Listing> {
     Ok(listing)
 }
 
-/// One row of the table, in terms of this file.
+/// The columns of one row that are used.
 struct Row<'a> {
     slide: String,
     x: &'a str,
@@ -112,10 +115,9 @@ struct Row<'a> {
 impl<'a> Row<'a> {
     fn parse([patient, node, x, y, tumor, center, split]: [&'a str; 7]) -> Result<Self> {
         let number = |column: &str, text: &str| {
-            text.parse()
-                .with_context(|| format!("{column} is {text:?}, and must be a whole number"))
+            text.parse().map_err(|_| anyhow!("{column} is {text:?}, and must be a whole number"))
         };
-        // Some tools write numbers back without their zeros.
+        // Some tools strip leading zeros when they write the table back.
         let slide = format!("patient_{:03}_node_{node}", number("patient", patient)?);
         Ok(Self {
             slide,
@@ -127,18 +129,13 @@ impl<'a> Row<'a> {
         })
     }
 
-    fn item(
-        &self,
-        below: &Path,
-        unlabelled: bool,
-        domains: &mut super::listing::Names,
-    ) -> Result<Item> {
+    fn item(&self, below: &Path, unlabelled: bool, domains: &mut Names) -> Result<Item> {
         let Self { slide, x, y, .. } = self;
         let split = match (unlabelled, self.center) {
             (true, _) => {
                 ensure!(
                     self.split == UNLABELLED,
-                    "split is {}, and {UNLABELLED} before",
+                    "split is {}, and must be {UNLABELLED} as in the rows before",
                     self.split
                 );
                 usize::from(self.center == VAL_CENTER) + 2 * usize::from(self.center == TEST_CENTER)
@@ -166,8 +163,11 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Of the items, those whose files are not there are an error. All others are of the size of the first: no header but its
-/// own is read. Phantoms may be of JPEG, which is then put in the place of the PNG.
+/// Checks that the file of every item exists, and takes a JPEG in place of a missing PNG, as phantoms may have. Gives
+/// all items the size of the first whose header can be read.
+///
+/// # Errors
+/// If files are missing.
 pub(crate) fn check(items: &mut [Item], places: &Places) -> Result<()> {
     let folders: HashSet<PathBuf> =
         items.iter().filter_map(|item| item.path.parent().map(Path::to_owned)).collect();
@@ -197,7 +197,7 @@ pub(crate) fn check(items: &mut [Item], places: &Places) -> Result<()> {
     if !missing.is_empty() {
         let named = &missing[..missing.len().min(NAMED)];
         bail!(
-            "{} of {} files of {TABLE} are missing, {} first",
+            "{} of {} files of {TABLE} are missing, for example {}",
             missing.len(),
             items.len(),
             named.join(", ")
