@@ -31,7 +31,6 @@ use crate::encodings::{Encoded, Model, Sampled, sample_tiles};
 use crate::samples;
 use crate::styles;
 use judge::Judge;
-use technique::Method;
 use pairs::Compared;
 use report::{Edges, Report};
 use restain_bundle::{BundleEditor, Precision, rewrite};
@@ -40,6 +39,7 @@ use restain_data::Dataset;
 use restain_method::Style;
 use restain_method::metrics::BlockEdges;
 use split::Held;
+use technique::Method;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct EvaluateArgs {
