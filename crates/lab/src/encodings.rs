@@ -1,4 +1,5 @@
-//! Tiles with their encodings, computed through `engine`: what `styles` and `evaluate` look at is what will be served.
+//! Tiles with their encodings, computed by the exported encoder, so that `styles` and `evaluate` measure what will be
+//! served.
 
 use std::path::Path;
 
@@ -12,27 +13,33 @@ use restain_engine::{Encoder, EncoderOptions, Runtime};
 use restain_method::exemplar;
 use restain_method::synth::Synthesiser;
 
-/// Tiles encoded in one run of the graph.
+/// Tiles per run of the encoder.
 const BATCH: usize = 8;
 
-/// A bundle opened for use: its encoder and its synthesiser.
+/// An opened bundle with its encoder and its synthesiser.
 pub struct Model {
+    /// The bundle's files.
     pub bundle: Bundle,
+    /// Multiplies anatomy by style, with the bundle's geometry and normalisation.
     pub synth: Synthesiser,
     encoder: Encoder,
 }
 
-/// One tile and what the encoder made of it.
+/// One tile and its encoding.
 pub struct Encoded {
-    /// [H, W, 3]
+    /// u8 [H, W, 3].
     pub tile: Vec<u8>,
-    /// [N, h]
+    /// f32 [N, h], row-major.
     pub anatomy: Vec<f32>,
-    /// [N, h]
+    /// f32 [N, h], row-major.
     pub characteristics: Vec<f32>,
 }
 
 impl Model {
+    /// Opens the bundle in `dir` with its encoder of `precision`, on the CPU.
+    ///
+    /// # Errors
+    /// If the bundle is damaged or lacks that encoder, or ONNX Runtime cannot load it.
     pub fn open(dir: &Path, precision: Precision) -> Result<Self> {
         let bundle = Bundle::open(dir).with_context(|| format!("the bundle {}", dir.display()))?;
         let manifest = &bundle.manifest;
@@ -44,6 +51,10 @@ impl Model {
         Ok(Self { synth, encoder, bundle })
     }
 
+    /// Encodes tiles, u8 [H, W, 3] each, in order.
+    ///
+    /// # Errors
+    /// If a tile has another size, or ONNX Runtime fails.
     pub fn encode(&mut self, tiles: Vec<Vec<u8>>) -> Result<Vec<Encoded>> {
         let latent = self.synth.geometry().tile_latent();
         let mut encoded = Vec::with_capacity(tiles.len());
@@ -66,19 +77,19 @@ impl Model {
         Ok(encoded)
     }
 
-    /// Which patches of a tile hold tissue, row by row.
+    /// Returns for each patch of a tile, row by row, whether it holds tissue.
     pub fn tissue(&self, tile: &[u8]) -> Vec<bool> {
         exemplar::tissue(self.synth.geometry(), tile)
     }
 }
 
-/// A tile of a data set and where it was cut.
+/// A tile of a data set, and where it was cut from.
 pub struct Sampled {
-    /// [H, W, 3]
+    /// u8 [H, W, 3].
     pub tile: Vec<u8>,
-    /// Its image, by its place in [`Dataset::sources`].
+    /// Index of its image in [`Dataset::sources`].
     pub source: usize,
-    /// Its cell of the image's grid, row by row.
+    /// Index of its cell in the image's grid, row by row.
     pub cell: usize,
 }
 
@@ -88,8 +99,11 @@ impl AsRef<[u8]> for Sampled {
     }
 }
 
-/// Up to `count` tiles of a domain, in turn from each of its images, at random places of a regular grid, of which at
-/// least `tissue` of the patches are tissue. The same seed gives the same tiles.
+/// Samples up to `count` tiles of a domain without replacement: from its images in turn, at random cells of a regular
+/// grid. Of each tile's patches at least the share `tissue` is tissue. The same seed gives the same tiles.
+///
+/// # Errors
+/// If more images are damaged than the data set allows.
 pub fn sample_tiles(
     model: &Model,
     dataset: &Dataset,
@@ -104,7 +118,7 @@ pub fn sample_tiles(
     let mut sources: Vec<_> =
         dataset.sources.iter().enumerate().filter(|(_, source)| source.domain == domain).collect();
     shuffle(&mut sources, &mut rng);
-    // A domain of single tiles has no need to decode more of them than it may use.
+    // If every image is one tile, decoding more than these would be wasted.
     let mut queues = Vec::new();
     for (source, image) in sources.into_iter().take(count.saturating_mul(4)) {
         let tiles = dataset.grid_tiles(image, side)?.into_iter().enumerate();
@@ -125,7 +139,7 @@ pub fn sample_tiles(
     Ok(chosen)
 }
 
-/// Fisher and Yates.
+/// Shuffles in place (Fisher and Yates).
 fn shuffle<T>(items: &mut [T], rng: &mut ChaCha8Rng) {
     for i in (1..items.len()).rev() {
         items.swap(i, below(rng, i as u64 + 1) as usize);

@@ -1,4 +1,4 @@
-//! The ways to give a tile another stain that are compared: the model, and what needs no training.
+//! The stain transfer techniques that `evaluate` compares: the bundle's model, and baselines that need no training.
 
 use clap::ValueEnum;
 use rand_chacha::ChaCha8Rng;
@@ -16,33 +16,34 @@ use restain_method::macenko::{Stain, macenko};
 use restain_method::reinhard::{LabStats, reinhard};
 use restain_method::synth::Synthesiser;
 
-/// Relative and absolute shift of each stain's density: as much as the server uses.
+/// Relative and absolute jitter of each stain's density, as in the server.
 const HED_SIGMA: f32 = 0.05;
-/// How far tones go, and below which size of detail they do not: what the demo model was trained with.
+/// The share and the blur, in pixels, of [`toned_pixels`]: those that the demo model was trained with.
 const TONE_SHARE: f64 = 1.25;
 const TONE_SIGMA: f64 = 3.0;
 
+/// A technique, in the order of the tables: one value of `--methods`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
-pub enum Method {
+pub enum Technique {
     /// The bundle: the style of the reference, broadcast.
     Vit,
-    /// Mean and deviation of each RGB channel.
+    /// Mean and standard deviation of each RGB channel.
     ColorMatch,
-    /// What `--match-target tone` trains towards, at 1.25 and 3 px: quantiles of each channel where the picture is coarse.
+    /// The target of `--match-target tone`, at 1.25 and 3 px: quantiles of each channel, in coarse structure only.
     Tone,
-    /// Mean and deviation in Lαβ.
+    /// Mean and standard deviation in Lαβ.
     Reinhard,
     /// Stain matrix and 99th-percentile concentrations.
     Macenko,
-    /// Random densities of haematoxylin, eosin and residual; it has no target.
+    /// Random densities of haematoxylin, eosin and residual, without a target.
     HedJitter,
     /// The tile as it is.
     Identity,
 }
 
-impl Method {
-    pub const ALL: [Self; 7] = [
+impl Technique {
+    pub(super) const ALL: [Self; 7] = [
         Self::Vit,
         Self::ColorMatch,
         Self::Tone,
@@ -52,13 +53,13 @@ impl Method {
         Self::Identity,
     ];
 
-    /// As on the command line and in tables.
-    pub fn name(self) -> String {
+    /// Returns its name, as on the command line and in tables.
+    pub(super) fn name(self) -> String {
         self.to_possible_value().expect("none is skipped").get_name().to_owned()
     }
 
-    /// `content` as this method makes it look like `reference`; `[H, W, 3] u8`.
-    pub fn apply(
+    /// Transfers the stain of `reference` to `content`. Returns u8 `[H, W, 3]`. Only [`Technique::HedJitter`] uses `rng`.
+    pub(super) fn apply(
         self,
         synth: &Synthesiser,
         content: &Encoded,
@@ -89,10 +90,10 @@ impl Method {
     }
 }
 
-/// What every method needs to know of the stain that it shall give.
-pub struct Reference {
+/// The statistics of a target stain that the techniques need.
+pub(super) struct Reference {
     pub style: Style,
-    /// As many as a tile has, evenly out of all.
+    /// As many pixels as a tile has, taken evenly from all tiles: u8 [n, 3].
     pixels: Vec<u8>,
     color: ChannelStats,
     lab: LabStats,
@@ -100,8 +101,8 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Of some of a domain's tiles: the mean of their styles, and the statistics of all their pixels.
-    pub fn of(domain: &Domain, tiles: &[usize]) -> Self {
+    /// Describes the stain of some tiles of a domain: the mean of their styles, and the statistics of all their pixels.
+    pub(super) fn of(domain: &Domain, tiles: &[usize]) -> Self {
         let pixels = tiles
             .iter()
             .map(|&tile| domain.tiles[tile].tile.as_slice())
@@ -118,8 +119,8 @@ impl Reference {
         }
     }
 
-    /// Of `count` different tiles of a domain, drawn; of all where it has fewer.
-    pub fn draw(domain: &Domain, count: usize, rng: &mut ChaCha8Rng) -> Self {
+    /// Describes the stain of `count` tiles of a domain, drawn without replacement; of all if it has fewer.
+    pub(super) fn draw(domain: &Domain, count: usize, rng: &mut ChaCha8Rng) -> Self {
         let mut left: Vec<usize> = (0..domain.tiles.len()).collect();
         let mut chosen = Vec::new();
         while chosen.len() < count && !left.is_empty() {
@@ -129,7 +130,7 @@ impl Reference {
     }
 }
 
-/// What a method that draws draws from for tile `tile` of the `stream`-th lot of variants: no other variant decides it.
+/// Returns the generator for tile `tile` of set `stream` of variants, which does not depend on other variants.
 pub(super) fn draws(seed: u64, stream: u64, tile: usize) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(1 << 63 | stream << 32 | tile as u64);
