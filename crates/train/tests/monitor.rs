@@ -1,4 +1,4 @@
-//! What can be seen of a run: curves as TensorBoard reads them, validation, sample grids, the report.
+//! The monitoring of a run: TensorBoard curves, validation, sample grids, the report.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,7 +1,7 @@
-//! Batches, made ahead of the trainer by the data set's own threads.
+//! The loader: batches that the data set's threads make ahead of the training loop.
 //!
-//! Several batches are in the making at once, so that a small batch or one slow tile leaves no thread idle; they come out
-//! in their order. How far ahead is a matter of bytes. Time in which the trainer waits is counted: it should be near none.
+//! Several batches are made at the same time, so that a small batch or a slow tile leaves no thread idle; they are returned
+//! in order. The number of batches ahead is limited by memory.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -10,60 +10,64 @@ use anyhow::Result;
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
-use crate::input::transforms::{AugmentConfig, training_tile};
+use crate::input::transforms::{TransformConfig, training_tile};
 use restain_data::Dataset;
 use restain_method::Normalisation;
 
-/// Memory for batches that are ready or in the making.
+/// Memory for batches that are ready or being made.
 const AHEAD_BYTES: usize = 256 << 20;
-/// More batches than this level out no unevenness.
+/// More batches ahead than this do not help.
 const MOST_AHEAD: usize = 16;
 
-/// Which batches a process makes: `first`, `first + every`, …
+/// The batches of one process: `first`, `first + every`, …
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Turns {
     pub first: u64,
-    /// Processes that share the batches.
+    /// The number of processes that share the batches.
     pub every: usize,
 }
 
-/// An endless stream of raw batches, u8 [batch, H, W, 3]. Batch s holds draws s·batch .. (s+1)·batch.
+/// An endless stream of batches, u8 [batch, H, W, 3]. Batch s consists of the draws s·batch .. (s+1)·batch.
 pub(crate) struct Loader {
-    /// Each batch in its order, as what will bring it.
+    /// For each batch, in order, the channel that it will arrive on.
     batches: Receiver<Receiver<Result<Vec<u8>>>>,
     batch: usize,
     tile: usize,
 }
 
 impl Loader {
+    /// Starts making batches of `batch` tiles. `seed` and the number of a batch determine it, whichever thread makes it.
     pub(crate) fn start(
         dataset: Arc<Dataset>,
-        augment: AugmentConfig,
+        transforms: TransformConfig,
         batch: usize,
         seed: u64,
         turns: Turns,
     ) -> Self {
-        let tile = augment.tile as usize;
+        let tile = transforms.tile as usize;
         let ahead = (AHEAD_BYTES / (batch * tile * tile * 3)).clamp(2, MOST_AHEAD);
-        // One more is in the hands of the thread below.
+        // The thread below holds one more.
         let (sender, batches) = sync_channel(ahead - 1);
         std::thread::spawn(move || {
             for step in (turns.first..).step_by(turns.every) {
                 let (made, coming) = sync_channel(1);
-                // The trainer is gone: so is the need for batches.
+                // The loader was dropped.
                 if sender.send(coming).is_err() {
                     return;
                 }
-                let of_worker = dataset.clone();
+                let shared = dataset.clone();
                 dataset
                     .workers()
-                    .spawn(move || _ = made.send(make(&of_worker, &augment, batch, seed, step)));
+                    .spawn(move || _ = made.send(make(&shared, &transforms, batch, seed, step)));
             }
         });
         Self { batches, batch, tile }
     }
 
-    /// The next batch, standardised: [B, C, H, W] f32 on `device`.
+    /// Waits for the next batch and standardises it: f32 [B, C, H, W] on `device`.
+    ///
+    /// # Errors
+    /// If more images are damaged than the data set allows.
     pub(crate) fn next(&self, normalisation: &Normalisation, device: Device) -> Result<Tensor> {
         let coming = self.batches.recv().expect("the loader runs as long as its receiver");
         let raw = coming.recv().expect("a worker sends what it made");
@@ -71,25 +75,25 @@ impl Loader {
     }
 }
 
-/// Batch `step`: u8 [batch, H, W, 3].
+/// Makes batch `step`: u8 [batch, H, W, 3].
 fn make(
     dataset: &Dataset,
-    augment: &AugmentConfig,
+    transforms: &TransformConfig,
     batch: usize,
     seed: u64,
     step: u64,
 ) -> Result<Vec<u8>> {
-    let tile_bytes = (augment.tile * augment.tile * 3) as usize;
+    let tile_bytes = (transforms.tile * transforms.tile * 3) as usize;
     let mut raw = vec![0; batch * tile_bytes];
     raw.par_chunks_exact_mut(tile_bytes).enumerate().try_for_each(|(i, tile)| {
         let (image, mut rng) = dataset.draw_image(seed, step * batch as u64 + i as u64)?;
-        tile.copy_from_slice(training_tile(&image, augment, &mut rng).as_raw());
+        tile.copy_from_slice(training_tile(&image, transforms, &mut rng).as_raw());
         anyhow::Ok(())
     })?;
     Ok(raw)
 }
 
-/// u8 [batch, H, W, 3] → [B, C, H, W] f32, mean 0 and deviation 1 under `normalisation`.
+/// Standardises tiles by `normalisation`: u8 [batch, H, W, 3] → f32 [B, C, H, W] on `device`.
 pub(crate) fn standardise(
     raw: &[u8],
     batch: usize,
@@ -101,7 +105,7 @@ pub(crate) fn standardise(
     let channels =
         |values: &[f32; 3]| Tensor::from_slice(values).view([1, 3, 1, 1]).to_device(device);
     let raw = Tensor::from_slice(raw).view([batch, tile, tile, 3]);
-    // From pinned memory a GPU copies by itself, while this thread goes on to what comes after.
+    // From pinned memory a GPU copies asynchronously.
     let raw = if device.is_cuda() {
         raw.pin_memory(device).to_device_(device, Kind::Uint8, true, false)
     } else {
@@ -121,7 +125,7 @@ mod tests {
             Dataset::open(dir.path(), &Selection { workers, ..Selection::default() }).unwrap();
         Loader::start(
             Arc::new(dataset),
-            AugmentConfig::published(16),
+            TransformConfig::published(16),
             3,
             5,
             Turns { first: first_step, every: 1 },
@@ -129,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_the_same_whoever_makes_them_and_wherever_one_begins() {
+    fn batches_depend_neither_on_the_number_of_threads_nor_on_the_first_step() {
         let dir = tempfile::tempdir().unwrap();
         for i in 0..4u8 {
             let image = image::RgbImage::from_fn(24, 24, |x, y| {

@@ -1,4 +1,6 @@
-//! Data loading: images become augmented, standardised batches, ahead of the training loop.
+//! Data loading: crops, augmentations and batches, made ahead of the training loop.
+//!
+//! Listing and decoding images is left to `restain-data`.
 
 pub(crate) mod loader;
 pub(crate) mod transforms;

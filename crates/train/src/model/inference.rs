@@ -1,5 +1,5 @@
-//! Tiles through the encoder that is being trained, without gradients: what validation, sample grids and the check of an
-//! exported graph look at. `encoded` is the same through the exported graph.
+//! Encoding without gradients, by the encoder that is being trained: for validation, sample grids and the check of an
+//! exported graph. `restain_lab::encodings` does the same with the exported graph.
 
 use anyhow::Result;
 use tch::Tensor;
@@ -10,7 +10,11 @@ use crate::model::vit::Vit;
 use restain_engine::Encodings;
 use restain_method::Normalisation;
 
-/// Tiles u8 [batch, H, W, 3] → both halves of their patches' tokens, [batch, N, h] f32 each, CLS left out.
+/// Encodes tiles, u8 [batch, H, W, 3], and returns both halves of their patches' tokens, f32 [batch, N, h] each, without
+/// CLS.
+///
+/// # Errors
+/// If libtorch cannot copy the result.
 pub(crate) fn encode(
     vit: &Vit,
     normalisation: &Normalisation,

@@ -1,23 +1,25 @@
-//! The synthesiser and the choice of styles on tensors, differentiable. `method::synth` is the same on slices.
+//! The synthesiser on tensors, differentiable. `restain_method::synth` computes the same on slices.
 
 use tch::Tensor;
 
 use restain_method::{Geometry, PixelOrder};
 
-/// Z [B, N+1, E] → its halves, anatomy and characteristics, each [B, N+1, h], CLS included.
+/// Splits tokens Z [B, N+1, E] into anatomy and characteristics, [B, N+1, h] each, CLS included.
 pub fn halves(z: &Tensor, geometry: &Geometry) -> (Tensor, Tensor) {
     let half = geometry.half() as i64;
     (z.narrow(-1, 0, half), z.narrow(-1, half, half))
 }
 
-/// Anatomy × characteristics → standardised pixels.
+/// Multiplies anatomy and characteristics into standardised pixels.
 pub struct Synthesiser {
+    /// Sizes of the model.
     pub geometry: Geometry,
+    /// How the pixels of a patch lie in a product.
     pub pixel_order: PixelOrder,
 }
 
 impl Synthesiser {
-    /// Token i's characteristics for patch i. Both [B, N+1, h], CLS dropped here → [B, C, H, W].
+    /// Uses token i's characteristics for patch i: both [B, N+1, h], of which CLS is ignored → [B, C, H, W].
     pub fn aligned(&self, anatomy: &Tensor, characteristics: &Tensor) -> Tensor {
         let (batch, patches, patch, rank) = self.sizes(anatomy);
         let left = anatomy.narrow(1, 1, patches).reshape([batch * patches * 3, patch, rank]);
@@ -26,10 +28,10 @@ impl Synthesiser {
         self.place(&left.bmm(&right).view([batch, patches, 3, patch, patch]))
     }
 
-    /// One style for every patch of a tile: anatomy [B, N+1, h], styles [B, h] (one a tile) → [B, C, H, W].
+    /// Uses one style for all patches of a tile: anatomy [B, N+1, h], styles [B, h] → [B, C, H, W].
     pub fn broadcast(&self, anatomy: &Tensor, styles: &Tensor) -> Tensor {
         let (batch, patches, patch, rank) = self.sizes(anatomy);
-        // One product a channel and tile, [N·P, L] · [L, P], in place of N small ones.
+        // One product per channel and tile, [N·P, L] · [L, P], instead of N small ones.
         let left = anatomy
             .narrow(1, 1, patches)
             .view([batch, patches, 3, patch, rank])
@@ -46,7 +48,7 @@ impl Synthesiser {
         (anatomy.size()[0], g.patches() as i64, g.patch_size() as i64, g.rank() as i64)
     }
 
-    /// Products [B, N, C, P, P] → [B, C, H, W].
+    /// Places patches into tiles: products [B, N, C, P, P] → [B, C, H, W].
     fn place(&self, product: &Tensor) -> Tensor {
         let (grid, patch) = (self.geometry.grid() as i64, self.geometry.patch_size() as i64);
         let batch = product.size()[0];

@@ -1,32 +1,32 @@
-//! The Vision Transformer encoder in libtorch: the only thing in this method that has parameters.
+//! The Vision Transformer encoder in libtorch: the only part of the method with parameters.
 //!
-//! Patch embedding, a CLS token, fixed 2-D sin-cos positions, pre-norm blocks, a last LayerNorm. Parameters carry the
-//! names of the published checkpoints. The forward pass casts what feeds a matrix product to the compute precision
-//! and keeps everything else in f32, because `tch::autocast` has no effect on parameters held in Rust.
+//! Patch embedding, a CLS token, fixed 2-D sin-cos positions, pre-norm blocks, and a final LayerNorm. Parameters have the
+//! names of the published checkpoints. The forward pass casts the operands of matrix products to the compute precision and
+//! keeps everything else in f32, because `tch::autocast` has no effect on parameters held in Rust.
 
 use std::cell::Cell;
 
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
-use crate::model::recompute::{Parts, Tape};
+use crate::model::recompute::{Stages, Tape};
 use restain_bundle::{Tensor as WeightTensor, Weights, layout};
 use restain_method::Geometry;
 use restain_method::positions::positions;
 
 const LAYER_NORM_EPS: f64 = 1e-6;
 
-/// An affine map in PyTorch's layout: weight [out, in], bias [out].
+/// An affine layer in PyTorch's layout: weight [out, in], bias [out].
 struct Linear {
     weight: Tensor,
     bias: Tensor,
 }
 
 impl Linear {
-    /// x [.., in] f32 or `kind` → [.., out] in `kind`.
+    /// Multiplies and adds: x [.., in] in f32 or `kind` → [.., out] in `kind`.
     fn forward(&self, x: &Tensor, kind: Kind) -> Tensor {
         if kind == Kind::Float && x.device() == Device::Cpu && tch::utils::has_mkldnn() {
-            // libtorch gives f32 products to MKL, which does not use all of an AMD processor; oneDNN takes half as long there.
+            // libtorch uses MKL for f32 products, which is slow on AMD processors; oneDNN takes half as long there.
             return x
                 .to_mkldnn()
                 .mkldnn_linear(&self.weight, Some(&self.bias))
@@ -42,7 +42,7 @@ struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// [.., E] f32 → the same.
+    /// Normalises: [.., E] f32 → the same shape.
     fn forward(&self, x: &Tensor) -> Tensor {
         x.layer_norm(
             [*self.weight.size().last().expect("a vector")],
@@ -64,14 +64,14 @@ struct Block {
 }
 
 impl Block {
-    /// x [B, T, E] f32 → the same.
+    /// Applies the block: x [B, T, E] f32 → the same shape.
     fn forward(&self, x: &Tensor, heads: i64, kind: Kind) -> Tensor {
         let x = x + self.attention(&self.norm1.forward(x), heads, kind).to_kind(Kind::Float);
         let hidden = self.fc1.forward(&self.norm2.forward(&x), kind).gelu("none");
         x + self.fc2.forward(&hidden, kind).to_kind(Kind::Float)
     }
 
-    /// Softmax attention over all tokens. x [B, T, E] → [B, T, E] in `kind`.
+    /// Computes softmax attention over all tokens: x [B, T, E] → [B, T, E] in `kind`.
     fn attention(&self, x: &Tensor, heads: i64, kind: Kind) -> Tensor {
         let (batch, tokens, embed) = x.size3().expect("three axes");
         let qkv = self
@@ -79,7 +79,7 @@ impl Block {
             .forward(x, kind)
             .view([batch, tokens, 3, heads, embed / heads])
             .permute([2, 0, 3, 1, 4]);
-        // Not three times `get`: its backward pass would fill three tensors of the size of qkv with zeros.
+        // Not `get` three times: its backward pass would fill three tensors of the size of qkv with zeros.
         let [q, k, v] = <[Tensor; 3]>::try_from(qkv.unbind(0)).expect("three along the first axis");
         let mixed = if x.device().is_cuda() || kind == Kind::Float {
             Tensor::scaled_dot_product_attention(
@@ -93,7 +93,7 @@ impl Block {
                 false,
             )
         } else {
-            // On CPUs the fused kernel takes 2.5 to 3.5 times as long in bf16 as three products do, and 0.9 times in f32.
+            // On CPUs the fused kernel takes 2.5 to 3.5 times as long as separate products in bf16, and 0.9 times in f32.
             let scale = ((embed / heads) as f64).powf(-0.5);
             (q * scale).matmul(&k.transpose(-2, -1)).softmax(-1, kind).matmul(&v)
         };
@@ -103,6 +103,7 @@ impl Block {
 
 /// The encoder with its parameters, all f32 on one device.
 pub struct Vit {
+    /// Sizes of the model.
     pub geometry: Geometry,
     parameters: Vec<(String, Tensor)>,
     cls_token: Tensor,
@@ -111,15 +112,19 @@ pub struct Vit {
     blocks: Vec<Block>,
     norm: LayerNorm,
     precision: Kind,
-    /// With gradient checkpointing: what `backward` goes back over.
+    /// With gradient checkpointing: the passes that `backward` recomputes.
     tape: Option<Tape>,
-    /// Tiles that `encode` was given.
+    /// Tiles encoded so far.
     encoded: Cell<u64>,
 }
 
 impl Vit {
-    /// Untrained weights, as the published code draws them: Xavier-uniform matrices, zero biases, CLS of deviation .02.
-    /// The same seed gives the same weights.
+    /// Initialises weights as the published code does: Xavier-uniform matrices, zero biases, a CLS token of standard
+    /// deviation 0.02. Products are computed in `precision`. The same seed gives the same weights, unless another thread
+    /// uses libtorch's generator at the same time.
+    ///
+    /// # Errors
+    /// If libtorch cannot use the device.
     pub fn init(geometry: Geometry, seed: u64, device: Device, precision: Kind) -> Result<Self> {
         tch::manual_seed(seed as i64);
         let parameters = layout(&geometry).into_iter().map(|(name, shape)| {
@@ -130,7 +135,10 @@ impl Vit {
         Self::assemble(geometry, parameters.collect(), device, precision)
     }
 
-    /// Given weights, whose names and shapes must be the geometry's.
+    /// Uses given weights.
+    ///
+    /// # Errors
+    /// If a name or a shape is not that of the geometry.
     pub fn from_weights(
         geometry: Geometry,
         weights: &Weights,
@@ -196,21 +204,25 @@ impl Vit {
         })
     }
 
-    /// With gradient checkpointing, or without: `backward` in place of the loss's own is right for both.
+    /// Switches gradient checkpointing on or off. [`Vit::backward`] works with both.
     pub fn checkpointing(self, on: bool) -> Self {
         Self { tape: on.then(Tape::default), ..self }
     }
 
-    /// Every parameter with its published name, in a fixed order.
+    /// Returns every parameter with its published name, in a fixed order.
     pub fn parameters(&self) -> &[(String, Tensor)] {
         &self.parameters
     }
 
+    /// Returns the device of the parameters.
     pub fn device(&self) -> Device {
         self.cls_token.device()
     }
 
-    /// A copy of the parameters as plain memory.
+    /// Copies the parameters to main memory.
+    ///
+    /// # Errors
+    /// If libtorch cannot copy them.
     pub fn weights(&self) -> Result<Weights> {
         let mut weights = Weights::default();
         for (name, tensor) in &self.parameters {
@@ -221,38 +233,39 @@ impl Vit {
         Ok(weights)
     }
 
-    /// Standardised tiles [B, C, H, W] f32 → Z [B, N+1, E] f32, CLS first.
+    /// Encodes standardised tiles: f32 [B, C, H, W] → tokens Z f32 [B, N+1, E], CLS first.
     pub fn encode(&self, tiles: &Tensor) -> Tensor {
         self.encoded.set(self.encoded.get() + tiles.size()[0] as u64);
         let z = match &self.tape {
-            Some(tape) => self.parts(|parts| tape.forward(tiles, parts)),
+            Some(tape) => self.stages(|stages| tape.forward(tiles, stages)),
             None => (0..self.blocks.len()).fold(self.embed(tiles), |z, i| self.block(i, &z)),
         };
         self.norm.forward(&z)
     }
 
-    /// How many tiles `encode` was given so far: a measure of work.
+    /// Returns the number of tiles encoded so far, from which the work is computed.
     pub fn encoded(&self) -> u64 {
         self.encoded.get()
     }
 
-    /// Adds the gradients of a loss, made from what `encode` gave since the last call, to those of the parameters.
+    /// Adds the gradients of `loss`, which was computed from the results of [`Vit::encode`] since the last call, to those of
+    /// the parameters.
     pub fn backward(&self, loss: &Tensor) {
         match &self.tape {
-            Some(tape) => self.parts(|parts| tape.backward(loss, parts)),
+            Some(tape) => self.stages(|stages| tape.backward(loss, stages)),
             None => loss.backward(),
         }
     }
 
-    fn parts<T>(&self, run: impl FnOnce(&Parts<'_>) -> T) -> T {
-        run(&Parts {
+    fn stages<T>(&self, run: impl FnOnce(&Stages<'_>) -> T) -> T {
+        run(&Stages {
             embed: &|tiles| self.embed(tiles),
             blocks: self.blocks.len(),
             block: &|i, x| self.block(i, x),
         })
     }
 
-    /// Standardised tiles [B, C, H, W] f32 → embedded patches with their positions [B, N+1, E] f32, CLS first.
+    /// Embeds patches and adds positions: standardised tiles f32 [B, C, H, W] → f32 [B, N+1, E], CLS first.
     fn embed(&self, tiles: &Tensor) -> Tensor {
         let patch = self.geometry.patch_size() as i64;
         let (grid, batch) = (self.geometry.grid() as i64, tiles.size()[0]);
@@ -270,7 +283,7 @@ impl Vit {
         Tensor::cat(&[cls, tokens], 1) + &self.positions
     }
 
-    /// Block `index`: [B, N+1, E] f32 → the same.
+    /// Applies block `index`: f32 [B, N+1, E] → the same shape.
     fn block(&self, index: usize, x: &Tensor) -> Tensor {
         self.blocks[index].forward(x, self.geometry.num_heads() as i64, self.precision)
     }

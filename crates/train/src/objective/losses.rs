@@ -8,7 +8,7 @@
 //!   anatomy          MSE(Za(X'), Za) + Σₖ MSE(Za(Sₖ), Za)
 //!   characteristics  MSE(Zc(X'), Zc) + Σₖ MSE(Zc(Sₖ), Tₖ)
 //!
-//! *cross* adds, for X̃ = X in another stain with the same anatomy (`train::stain`) and *style* = the mean of a few tokens:
+//! *cross* adds, for X̃ = X in another stain with the same anatomy (`restain_lab::stain`) and *style* = the mean of a few tokens:
 //!   restain     MSE(S(Za(X), style of X̃), X̃) + MSE(S(Za(X̃), style of X), X)
 //!   transfer    MSE(S(Za(X), Zc(X̃) aligned), X̃)
 //!   invariance  MSE(Za(X̃), Za(X))
@@ -25,7 +25,8 @@ use tch::{Kind, Reduction, Tensor};
 use crate::model::mixing::{Synthesiser, halves};
 use crate::model::vit::Vit;
 
-/// What each term of the cross recipe weighs; reconstruction weighs 1. A checkpoint that does not know a term has none of it.
+/// The weights of the cross recipe's terms; reconstruction has weight 1. A term that a checkpoint does not name has its
+/// weight of [`TermWeights::first`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
 #[serde(default = "TermWeights::first")]
 pub struct TermWeights {
@@ -52,7 +53,7 @@ pub struct TermWeights {
     pub border_weight: f64,
 }
 
-/// What came out best: docs/results.md.
+/// The best weights found: docs/results.md.
 impl Default for TermWeights {
     fn default() -> Self {
         Self {
@@ -66,7 +67,7 @@ impl Default for TermWeights {
 }
 
 impl TermWeights {
-    /// The published loss and the cross-reconstruction terms, each once, and nothing that was found since.
+    /// Returns weight 1 for the published loss and the cross-reconstruction terms, and 0 for the terms added later.
     pub fn first() -> Self {
         Self {
             consistency_weight: 1.0,
@@ -79,7 +80,7 @@ impl TermWeights {
         }
     }
 
-    /// Every weight by its flag.
+    /// Returns every weight with its flag.
     pub fn named(&self) -> [(&'static str, f64); 7] {
         [
             ("--consistency-weight", self.consistency_weight),
@@ -93,7 +94,7 @@ impl TermWeights {
     }
 }
 
-/// One tile's one token for each mix: its characteristics are broadcast over the whole batch.
+/// One mix: the token of a tile whose characteristics are broadcast over the whole batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mix {
     /// Tile of the batch.
@@ -102,26 +103,27 @@ pub struct Mix {
     pub token: i64,
 }
 
-/// What the cross terms draw: X̃, and for each tile of the batch the tokens whose mean is a style, i64 `[B, n]`, 1..=N.
+/// What the cross terms draw: X̃, and for each tile of the batch the tokens whose mean is a style, i64 `[B, n]` of 1..=N.
 pub struct Shift {
-    /// X̃ [B, C, H, W], standardised.
+    /// X̃: f32 [B, C, H, W], standardised.
     pub tiles: Tensor,
     /// Tokens of each X̃.
     pub shifted_tokens: Tensor,
     /// Tokens of each X.
     pub own_tokens: Tensor,
-    /// Y of each X, a place in the batch, i64 `[B]`.
+    /// Y of each X, as an index into the batch: i64 `[B]`.
     pub other: Tensor,
     /// Tokens of each Y.
     pub other_tokens: Tensor,
-    /// Each X in the tones of its Y [B, C, H, W], standardised.
+    /// Each X in the tones of its Y: f32 [B, C, H, W], standardised.
     pub matched: Tensor,
 }
 
-/// The terms of one step, in the order in which they are printed.
+/// The weighted terms of one step's loss, f32 [] each, in the order in which they are printed.
 pub struct Losses(pub Vec<(&'static str, Tensor)>);
 
 impl Losses {
+    /// Returns the sum of the terms, f32 [].
     pub fn total(&self) -> Tensor {
         self.0
             .iter()
@@ -130,7 +132,7 @@ impl Losses {
             .expect("at least one term")
     }
 
-    /// Every term as a number; waits for the device.
+    /// Returns every term as a number, and waits for the device.
     pub fn values(&self) -> Vec<(&'static str, f64)> {
         self.0.iter().map(|(name, term)| (*name, term.double_value(&[]))).collect()
     }
@@ -140,17 +142,19 @@ fn mse(a: &Tensor, b: &Tensor) -> Tensor {
     a.mse_loss(b, Reduction::Mean)
 }
 
-/// What losses are computed with.
+/// Computes losses.
+///
+/// See the module for the formulas.
 pub struct Objective<'a> {
     pub vit: &'a Vit,
     pub synth: &'a Synthesiser,
     pub weights: &'a TermWeights,
-    /// Take the latents that the consistency terms aim at as given. The published code does not.
+    /// Detach the targets of the consistency terms. The published code does not.
     pub stop_gradient: bool,
 }
 
 impl Objective<'_> {
-    /// The published loss for tiles [B, C, H, W], with the given mixes.
+    /// Computes the published loss of standardised tiles, f32 [B, C, H, W].
     pub fn published(&self, tiles: &Tensor, mixes: &[Mix]) -> Losses {
         let z = self.vit.encode(tiles);
         let reconstruction = self.reconstruction(&z);
@@ -159,8 +163,8 @@ impl Objective<'_> {
         Losses(terms)
     }
 
-    /// Reconstruction, the consistency terms, and the cross-reconstruction terms. X and X̃ share one pass through the
-    /// encoder.
+    /// Computes reconstruction, the consistency terms and the cross-reconstruction terms of standardised tiles, f32
+    /// [B, C, H, W]. X and X̃ share one pass through the encoder.
     pub fn cross(&self, tiles: &Tensor, mixes: &[Mix], shift: &Shift) -> Losses {
         let weights = self.weights;
         let batch = tiles.size()[0];
@@ -205,13 +209,13 @@ impl Objective<'_> {
         rest.losses(weights, self.vit.geometry.patch_size() as i64)
     }
 
-    /// X' of Z.
+    /// Synthesises X' from Z: [B, N+1, E] → [B, C, H, W].
     fn reconstruction(&self, z: &Tensor) -> Tensor {
         let (anatomy, characteristics) = halves(z, &self.vit.geometry);
         self.synth.aligned(&anatomy, &characteristics)
     }
 
-    /// The published terms anatomy and characteristics.
+    /// Computes the published terms anatomy and characteristics.
     fn consistency(
         &self,
         reconstruction: Tensor,
@@ -247,7 +251,7 @@ impl Objective<'_> {
     }
 }
 
-/// The terms so far, and what each picture leaves of its target.
+/// The terms so far, and the residual of each synthesised picture.
 struct Rest {
     terms: Vec<(&'static str, Tensor)>,
     /// Weight and residual [B, C, H, W].
@@ -255,7 +259,7 @@ struct Rest {
 }
 
 impl Rest {
-    /// A term of pictures, each beside its target.
+    /// Adds a term: the mean squares of pictures minus targets, [B, C, H, W] each.
     fn aim(&mut self, name: &'static str, weight: f64, pictures: &[(&Tensor, &Tensor)]) {
         let residuals: Vec<Tensor> =
             pictures.iter().map(|(made, target)| *made - *target).collect();
@@ -290,13 +294,13 @@ fn mean_square(residual: &Tensor) -> Tensor {
     residual.square().mean(Kind::Float)
 }
 
-/// Mean squares of the differences between neighbours along and across [B, C, H, W], added.
+/// Computes the mean squares of vertical and of horizontal differences of neighbouring pixels, [B, C, H, W] → [], added.
 fn detail(residual: &Tensor) -> Tensor {
     let along = |axis: i64| mean_square(&residual.diff(1, axis, None::<Tensor>, None::<Tensor>));
     along(2) + along(3)
 }
 
-/// The same for the neighbours that a border between patches of `patch` pixels parts.
+/// Computes the same for pairs of pixels across the boundaries of patches of `patch` pixels.
 fn border(residual: &Tensor, patch: i64) -> Tensor {
     let along = |axis: i64| {
         let side = residual.size()[axis as usize];
@@ -309,7 +313,7 @@ fn border(residual: &Tensor, patch: i64) -> Tensor {
     along(2) + along(3)
 }
 
-/// The mean of tokens `tokens[b]` of every tile b: [B, T, h], i64 [B, n] → [B, h].
+/// Averages tokens `tokens[b]` of every tile b: [B, T, h], i64 [B, n] → [B, h].
 fn style(characteristics: &Tensor, tokens: &Tensor) -> Tensor {
     let half = characteristics.size()[2];
     let picked =

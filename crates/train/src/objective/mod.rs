@@ -1,4 +1,4 @@
-//! What a step minimises: the terms of a loss, and the recipes that draw what the terms need.
+//! What training minimises: the terms of the losses, and the recipes that draw what a step needs for them.
 
 pub mod losses;
 pub mod recipe;

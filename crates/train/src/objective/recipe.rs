@@ -1,4 +1,4 @@
-//! One training step of a recipe: what it draws, and its loss.
+//! The recipes: what a training step draws at random, and the loss that it computes.
 
 use anyhow::{Result, bail, ensure};
 use rand_chacha::ChaCha8Rng;
@@ -157,9 +157,10 @@ impl RecipeArgs {
         Ok(())
     }
 
-    /// The loss of one step. What is random in it depends on (seed, draw) alone.
+    /// Computes the loss of one batch of standardised tiles, f32 [B, C, H, W]. Its random numbers depend on `seed` and `draw`
+    /// alone.
     pub fn losses(&self, scene: &Scene<'_>, tiles: &Tensor, seed: u64, draw: u64) -> Losses {
-        // Streams from the top down; the data set's draws take them from zero up.
+        // Streams are numbered from the top down; the data set's draws use them from zero up.
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(u64::MAX - draw);
         let mut draws = Draws {
@@ -212,7 +213,7 @@ impl RecipeArgs {
     }
 }
 
-/// What a loss is computed in, and drawn for.
+/// The model and the normalisation that a loss is computed with.
 pub struct Scene<'a> {
     pub vit: &'a Vit,
     pub synth: &'a Synthesiser,
@@ -229,7 +230,8 @@ struct Draws {
 }
 
 impl Draws {
-    /// Any patch's token of any tile; CLS is no patch, but for the published code, which draws among the `first` three.
+    /// Draws tokens of patches of any tile. With `first`, draws among the first three tokens, CLS included, as the published
+    /// code does.
     fn mixes(&mut self, mixes: usize, first: bool) -> Vec<Mix> {
         let (tiles, patches, rng) = (self.tiles as u64, self.patches, &mut self.rng);
         let token = |rng: &mut ChaCha8Rng| {
@@ -240,7 +242,7 @@ impl Draws {
             .collect()
     }
 
-    /// Another tile of the batch for each: a turn of 1..tiles places. A batch of one is matched with itself.
+    /// Draws another tile of the batch for each: i64 [B]. A batch of one is matched with itself.
     fn others(&mut self) -> Tensor {
         let (tiles, rng) = (self.tiles, &mut self.rng);
         let mut turned = |tile: i64| {
@@ -250,13 +252,13 @@ impl Draws {
             .to_device(self.device)
     }
 
-    /// Standard normals [B, n].
+    /// Draws standard normal numbers, f32 [B, n].
     fn normals(&mut self, n: i64) -> Tensor {
         let drawn: Vec<f32> = (0..self.tiles * n).map(|_| normal(&mut self.rng) as f32).collect();
         Tensor::from_slice(&drawn).view([self.tiles, n]).to_device(self.device)
     }
 
-    /// Tokens of patches for each tile, i64 [B, n].
+    /// Draws tokens of patches for each tile, i64 [B, n].
     fn tokens(&mut self, n: usize) -> Tensor {
         let drawn: Vec<i64> = (0..self.tiles as usize * n)
             .map(|_| 1 + below(&mut self.rng, self.patches) as i64)

@@ -1,8 +1,9 @@
-//! The state of a run, from which it goes on exactly: weights, both moments of AdamW, and the step.
+//! Checkpoints: the state of a run, from which it resumes exactly. A checkpoint holds weights, both moments of AdamW, and the
+//! step.
 //!
-//! Everything random is drawn from (seed, step), so there is no generator to save. A state is one safetensors file,
-//! written beside the old one, flushed to the disk and renamed over it: a kill, a full disk or a power cut leaves the old
-//! state or the new, never half of one.
+//! Random numbers depend on (seed, step), so that no generator has to be saved. A checkpoint is one safetensors file, written
+//! beside the old one, flushed to disk and renamed over it: a kill, a full disk or a power cut leaves the old checkpoint or
+//! the new one.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,11 +19,12 @@ use crate::objective::recipe::Recipe;
 use restain_method::{Geometry, Normalisation, PixelOrder};
 use restain_torch::adamw::AdamW;
 
+/// The checkpoint's name in a state's folder.
 pub const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
-/// The weights with the lowest validation loss so far, without moments: to export, not to go on from.
+/// The weights with the lowest validation loss so far, without moments: for export, not for resuming.
 pub const BEST_FILE: &str = "best.safetensors";
 
-/// What must be the same for a run to be the same run.
+/// What identifies a run, and how far it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunHeader {
     pub geometry: Geometry,
@@ -30,11 +32,13 @@ pub struct RunHeader {
     pub normalisation: Normalisation,
     pub recipe: Recipe,
     pub seed: u64,
-    /// Steps the schedule is laid out for, and steps taken.
+    /// Steps of the whole schedule.
     pub total_steps: u64,
+    /// Steps taken.
     pub step: u64,
+    /// Training time so far, seconds.
     pub seconds: f64,
-    /// Of those, seconds in which the loop had no batch to work on.
+    /// The part of it spent waiting for batches, seconds.
     #[serde(default)]
     pub waited_seconds: f64,
     /// The last validation, and the one with the lowest loss.
@@ -42,35 +46,39 @@ pub struct RunHeader {
     pub validated: Option<Score>,
     #[serde(default)]
     pub best: Option<Score>,
-    /// Length of the file of scalars that belongs to this step: what is behind it was written by steps that are lost.
+    /// Length in bytes of the TensorBoard file at this step; a resumed run truncates it to this length.
     #[serde(default)]
     pub scalars_bytes: u64,
-    /// What it was trained on and in which precision, for the provenance.
+    /// Device and precision, for the provenance.
     #[serde(default)]
     pub device: String,
     /// The options of `fit` as given, for the provenance.
     pub options: serde_json::Value,
 }
 
-/// How good the weights of a step were on the images kept out of training.
+/// The validation of a step's weights.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     pub step: u64,
     /// Sum of the loss terms.
     pub total: f64,
-    /// Of reconstructions, 8-bit; means over tiles.
+    /// PSNR of 8-bit reconstructions, mean over tiles, dB.
     pub psnr_db: f64,
     pub ssim: f64,
 }
 
-/// A checkpoint read back: the header, and the tensors by name.
+/// A checkpoint in memory: its header, and its tensors by name.
 pub struct Checkpoint {
+    /// What identifies the run.
     pub header: RunHeader,
     path: PathBuf,
     tensors: HashMap<String, Tensor>,
 }
 
-/// Saves the state whole. The one before stands until this one is complete.
+/// Saves a checkpoint in folder `dir`. The previous one remains until the new one is complete.
+///
+/// # Errors
+/// If a value is not finite, or the file cannot be written.
 pub fn save(dir: &Path, header: &RunHeader, vit: &Vit, optimiser: &AdamW) -> Result<()> {
     let moments = vit.parameters().iter().zip(&optimiser.moments);
     let moments = moments.flat_map(|((name, _), (first, second))| {
@@ -79,7 +87,10 @@ pub fn save(dir: &Path, header: &RunHeader, vit: &Vit, optimiser: &AdamW) -> Res
     write(dir, CHECKPOINT_FILE, header, weights(vit).chain(moments))
 }
 
-/// Saves the weights alone as the best so far.
+/// Saves the weights only, as the best so far.
+///
+/// # Errors
+/// If a value is not finite, or the file cannot be written.
 pub fn save_best(dir: &Path, header: &RunHeader, vit: &Vit) -> Result<()> {
     write(dir, BEST_FILE, header, weights(vit))
 }
@@ -135,14 +146,21 @@ pub fn replace(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<(
 }
 
 impl Checkpoint {
-    /// The state that a run goes on from.
+    /// Opens the checkpoint in folder `dir`, to resume from.
+    ///
+    /// # Errors
+    /// If it cannot be read, is damaged, or was not written by this version.
     pub fn open(dir: &Path) -> Result<Self> {
         Self::read(dir.join(CHECKPOINT_FILE))
     }
 
-    /// The weights of the lowest validation loss.
+    /// Opens the weights with the lowest validation loss.
+    ///
+    /// # Errors
+    /// If there are none, or the file is damaged.
     pub fn open_best(dir: &Path) -> Result<Self> {
-        Self::read(dir.join(BEST_FILE)).context("a best state is kept of a run that validates")
+        Self::read(dir.join(BEST_FILE))
+            .context("best weights are saved only by a run with validation")
     }
 
     fn read(path: PathBuf) -> Result<Self> {
@@ -152,7 +170,7 @@ impl Checkpoint {
         let (_, metadata) = SafeTensors::read_metadata(&bytes).with_context(damaged)?;
         let run =
             metadata.metadata().as_ref().and_then(|map| map.get("run")).with_context(|| {
-                format!("{} is no state of fit: it has no `run` in its header", path.display())
+                format!("{} was not written by fit: its header has no `run`", path.display())
             })?;
         let header: RunHeader = serde_json::from_str(run)
             .with_context(|| format!("{}: its header is of another version", path.display()))?;
@@ -172,7 +190,10 @@ impl Checkpoint {
         Ok(Self { header, path, tensors })
     }
 
-    /// Copies weights and moments into a model and an optimiser of the same geometry.
+    /// Copies weights and moments into a model and an optimiser.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape.
     pub fn restore(&self, vit: &Vit, optimiser: &mut AdamW) -> Result<()> {
         self.restore_weights(vit)?;
         for ((name, _), (first, second)) in vit.parameters().iter().zip(&mut optimiser.moments) {
@@ -183,6 +204,10 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// Copies the weights into a model.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape.
     pub fn restore_weights(&self, vit: &Vit) -> Result<()> {
         vit.parameters()
             .iter()
@@ -195,7 +220,7 @@ impl Checkpoint {
         // `copy_` broadcasts.
         ensure!(
             held.size() == into.size(),
-            "{path}: {name} is {:?}, and its geometry wants {:?}",
+            "{path}: {name} has shape {:?}, and the geometry requires {:?}",
             held.size(),
             into.size()
         );

@@ -1,5 +1,6 @@
-//! What is looked at while a run goes on: scalars, validation, sample grids. None of it changes the run: it draws nothing
-//! from the run's random numbers and touches no gradient.
+//! The monitor of a run: curves, validation and sample grids.
+//!
+//! It does not change the run: it uses none of the run's random numbers and computes no gradients.
 
 use std::path::{Path, PathBuf};
 
@@ -70,32 +71,36 @@ impl WatchArgs {
     }
 }
 
-/// What one step tells of itself.
+/// The figures of one step.
 pub(crate) struct StepReport {
-    /// The terms of the last batch's loss.
+    /// The terms of the last batch's loss, by name.
     pub losses: Vec<(&'static str, f64)>,
     pub learning_rate: f64,
     pub tiles: usize,
     /// Floating-point operations of the encoder in all processes, forward and, twice as many, backward.
     pub flops: f64,
-    /// What the step took, and how much of it went by waiting for input.
+    /// Duration of the step, and the part of it spent waiting for batches.
     pub seconds: f64,
     pub waited_seconds: f64,
 }
 
-pub(crate) struct Watch {
+/// Writes curves, and validates and draws samples at intervals.
+pub(crate) struct Monitor {
     args: WatchArgs,
     objective: RecipeArgs,
     events: EventFile,
     validation: Option<Validation>,
     preview: Preview,
     folder: PathBuf,
-    /// Tiles, seconds and seconds waited since the last point of the curves.
+    /// Tiles, seconds, and seconds spent waiting since the last point of the curves.
     since: (usize, f64, f64),
 }
 
-impl Watch {
-    /// Goes on with the curves that belong to the header's step.
+impl Monitor {
+    /// Opens the curves in folder `state`, and continues them at the header's step.
+    ///
+    /// # Errors
+    /// If they cannot be written, or an image cannot be read.
     pub(crate) fn open(
         state: &Path,
         args: &WatchArgs,
@@ -124,8 +129,11 @@ impl Watch {
         })
     }
 
-    /// Looks at the step just taken. True when its weights are the best so far.
-    pub(crate) fn look(
+    /// Records the step just taken. Returns true if its weights have the lowest validation loss so far.
+    ///
+    /// # Errors
+    /// If a file cannot be written, or the validation loss is not finite.
+    pub(crate) fn record(
         &mut self,
         vit: &Vit,
         header: &mut RunHeader,
@@ -157,7 +165,10 @@ impl Watch {
         }
     }
 
-    /// Everything on the disk, and how long the curves are there: what a checkpoint has to know.
+    /// Flushes the curves to disk. Returns the length of their file in bytes, which a checkpoint keeps.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
     pub(crate) fn sync(&mut self) -> Result<u64> {
         self.events.sync()
     }
@@ -206,9 +217,9 @@ impl Watch {
         if is_best {
             header.best = Some(*score);
         }
-        let told = if is_best { ", the best so far" } else { "" };
+        let best = if is_best { ", the best so far" } else { "" };
         tracing::info!(
-            "validation at step {}: loss {:.4}, {:.2} dB, SSIM {:.3}{told}",
+            "validation at step {}: loss {:.4}, {:.2} dB, SSIM {:.3}{best}",
             score.step,
             score.total,
             score.psnr_db,

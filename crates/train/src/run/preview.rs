@@ -1,7 +1,7 @@
-//! The sample grid of a run under way: one fixed tile of every domain in the style of every domain.
+//! The sample grid of a run: one fixed tile of every domain in the style of every domain.
 //!
-//! Row i is the tile of domain i as it was, then in the style of every domain j, broadcast from its most representative
-//! patch; where i = j stands the reconstruction. `samples` draws a larger one of a finished bundle through its graph.
+//! Row i shows the tile of domain i, then the tile in the style of each domain j, broadcast from its most representative
+//! patch; for i = j it shows the reconstruction. `restain_lab::samples` draws a larger grid of a finished bundle.
 
 use std::io::Cursor;
 
@@ -16,20 +16,23 @@ use restain_data::Dataset;
 use restain_method::exemplar::{representative, style_of, tissue};
 use restain_method::synth::Synthesiser;
 
-/// More domains make a picture that nobody reads.
+/// Only the first domains are shown, so that the picture stays readable.
 const MOST_DOMAINS: usize = 8;
-/// Of so many tiles of a domain the one with most tissue is shown.
+/// Of this many tiles of a domain, the one with most tissue is shown.
 const LOOKED_AT: usize = 8;
 /// White pixels between tiles.
 const GAP: u32 = 2;
 
-/// The tiles of the grid, [H, W, 3] each.
+/// The tiles of the grid, u8 [H, W, 3] each.
 pub(crate) struct Preview {
     tiles: Vec<Vec<u8>>,
 }
 
 impl Preview {
-    /// One tile of each of the first domains.
+    /// Chooses one tile of each of the first domains.
+    ///
+    /// # Errors
+    /// If more images are damaged than the data set allows.
     pub(crate) fn new(dataset: &Dataset, header: &RunHeader) -> Result<Self> {
         let geometry = &header.geometry;
         let count = LOOKED_AT * dataset.domains.len();
@@ -46,6 +49,10 @@ impl Preview {
         })
     }
 
+    /// Draws the grid with the current weights.
+    ///
+    /// # Errors
+    /// If libtorch fails.
     pub(crate) fn render(&self, vit: &Vit, header: &RunHeader) -> Result<RgbImage> {
         let synth = Synthesiser::new(header.geometry, header.pixel_order, header.normalisation);
         let (latent, side) = (header.geometry.tile_latent(), header.geometry.image_size() as u32);
@@ -92,6 +99,10 @@ impl Preview {
     }
 }
 
+/// Encodes an image as PNG.
+///
+/// # Errors
+/// If the image has no pixels.
 pub(crate) fn png(image: &RgbImage) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     image.write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png)?;

@@ -1,4 +1,4 @@
-//! A bar on a terminal, log lines elsewhere.
+//! The progress of a run: a bar on a terminal, log lines elsewhere.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -8,12 +8,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::run::checkpoint::RunHeader;
 use crate::run::monitor::StepReport;
 
-/// Between two log lines where there is no terminal.
+/// Time between two log lines without a terminal.
 const LOG_EVERY: Duration = Duration::from_secs(15);
 
+/// Shows the steps of a run.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
-    /// Running means of the losses, so that a line shows the trend and not one batch.
+    /// Running means of the losses, so that a line shows the trend.
     smooth: Vec<(&'static str, f64)>,
     logged: Instant,
     tiles_since: usize,
@@ -22,6 +23,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
+    /// Starts at `step` of `total`.
     pub(crate) fn start(step: u64, total: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(total).with_position(step);
@@ -41,6 +43,7 @@ impl Progress {
         }
     }
 
+    /// Shows the step just taken, at intervals.
     pub(crate) fn step(&mut self, header: &RunHeader, report: &StepReport) {
         if self.smooth.is_empty() {
             self.smooth = report.losses.clone();

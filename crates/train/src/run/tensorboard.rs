@@ -1,11 +1,11 @@
-//! Scalars and pictures of a run as TensorBoard reads them: one event file in `STATE/tensorboard`.
+//! The scalars and pictures of a run for TensorBoard: one event file in `STATE/tensorboard`.
 //!
-//! A record is length, checksum, an `Event` message, checksum (TensorFlow's `tfrecord`, with CRC-32C, masked). The crate
-//! for this (tensorboard-rs) was last released for an `image` and a `protobuf` of years ago, and what is needed of the
-//! format is five messages.
+//! A record is a length, its checksum, an `Event` message, and its checksum (TensorFlow's `tfrecord`, with masked CRC-32C).
+//! The crate tensorboard-rs depends on versions of `image` and `protobuf` that are years old, and four messages of the
+//! format suffice.
 //!
-//! A run that was killed goes on in the same file, cut to the length that its checkpoint remembers: every step stands in it
-//! once. The report reads its curves from here too.
+//! A resumed run truncates the file to the length that its checkpoint holds and continues it, so that every step occurs
+//! once. The report reads its curves from this file.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -17,14 +17,14 @@ use anyhow::{Context, Result};
 use image::RgbImage;
 use prost::Message;
 
-/// TensorBoard looks for `tfevents` in a name. There is one file, so it needs no time or host in its name.
+/// TensorBoard looks for `tfevents` in the name. There is only one file, so that its name needs no time or host.
 const FOLDER_AND_FILE: &str = "tensorboard/events.out.tfevents.restain";
 const FILE_VERSION: &str = "brain.Event:2";
-/// Length and its checksum before a message, the message's checksum behind it.
+/// Bytes before a message (length and checksum) and behind it (checksum).
 const BEFORE: usize = 12;
 const BEHIND: usize = 4;
 
-/// tensorflow/core/util/event.proto, as far as it is used.
+/// The fields of tensorflow/core/util/event.proto that are used.
 #[derive(Clone, PartialEq, Message)]
 struct Event {
     /// Seconds since 1970.
@@ -38,7 +38,7 @@ struct Event {
     summary: Option<Summary>,
 }
 
-/// tensorflow/core/framework/summary.proto, as far as it is used.
+/// The fields of tensorflow/core/framework/summary.proto that are used.
 #[derive(Clone, PartialEq, Message)]
 struct Summary {
     #[prost(message, repeated, tag = "1")]
@@ -69,7 +69,7 @@ struct Image {
     encoded_image_string: Vec<u8>,
 }
 
-/// Every curve by its tag: (step, value), as they were written.
+/// Curves by tag: (step, value) in the order in which they were written.
 pub(crate) type Curves = BTreeMap<String, Vec<(u64, f32)>>;
 
 /// The event file of a run, open at its end.
@@ -79,7 +79,10 @@ pub(crate) struct EventFile {
 }
 
 impl EventFile {
-    /// The file in a state's folder, of which the first `keep` bytes are kept: none for a new run.
+    /// Opens the file in folder `state` and truncates it to its first `keep` bytes, 0 for a new run.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
     pub(crate) fn open(state: &Path, keep: u64) -> Result<Self> {
         let path = state.join(FOLDER_AND_FILE);
         let open = || -> Result<File> {
@@ -161,7 +164,10 @@ impl EventFile {
     }
 }
 
-/// The curves of a state's folder; none where there is no file.
+/// Reads the curves in folder `state`; none if there is no file.
+///
+/// # Errors
+/// If the file cannot be read or is damaged.
 pub(crate) fn curves(state: &Path) -> Result<Curves> {
     let path = state.join(FOLDER_AND_FILE);
     let bytes = if path.exists() {
@@ -181,7 +187,7 @@ pub(crate) fn curves(state: &Path) -> Result<Curves> {
     Ok(curves)
 }
 
-/// The messages of the whole records at the start of a file, each with where its record ends.
+/// Iterates over the messages of complete records, each with the offset at which its record ends.
 fn messages(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -200,7 +206,7 @@ fn messages(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     })
 }
 
-/// CRC-32C, turned by 15 bits and shifted: a checksum of data that holds checksums would otherwise be weak.
+/// Computes the masked CRC-32C: rotated by 15 bits, plus a constant, because checksums of data with checksums are weak.
 fn masked_crc(bytes: &[u8]) -> [u8; 4] {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
 }
@@ -222,14 +228,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_goes_on_where_its_checkpoint_left_it() {
+    fn a_resumed_file_is_truncated_to_its_checkpoint() {
         let dir = tempfile::tempdir().unwrap();
         let mut events = EventFile::open(dir.path(), 0).unwrap();
         events.scalars(1, [("loss", 4.0)]).unwrap();
         let saved = events.sync().unwrap();
         events.scalars(2, [("loss", 3.0)]).unwrap();
         drop(events);
-        // The steps behind the checkpoint are taken again, and half a record is no record.
+        // Steps after the checkpoint are repeated, and an incomplete record is ignored.
         let mut file =
             OpenOptions::new().append(true).open(dir.path().join(FOLDER_AND_FILE)).unwrap();
         file.write_all(&[9, 0, 0]).unwrap();

@@ -1,4 +1,6 @@
-//! The training loop.
+//! The training loop: steps, checks of the loss and gradients, and saving.
+//!
+//! Validation and curves are the monitor's part; loading images is the loader's.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,23 +14,23 @@ use crate::model::vit::Vit;
 use crate::objective::losses::Losses;
 use crate::objective::recipe::{RecipeArgs, Scene};
 use crate::run::checkpoint::{self, RunHeader};
-use crate::run::monitor::{StepReport, Watch};
+use crate::run::monitor::{Monitor, StepReport};
 use crate::run::progress::Progress;
 use crate::world::World;
 use restain_torch::adamw::{AdamW, cosine, gradient_norm, scale_gradients};
 
-/// Set by Ctrl-C; the loop saves its state and returns at the end of the step under way.
+/// Set by Ctrl-C: the loop finishes the current step, saves its state and returns.
 pub(crate) static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// What the loop reads but does not change.
 #[derive(Clone, Debug)]
 pub(crate) struct LoopConfig {
     pub batch: usize,
-    /// Batches of this process whose gradients are summed into one update.
+    /// Gradient accumulation: batches of this process per update.
     pub accumulate: usize,
     pub objective: RecipeArgs,
     pub learning_rate: f64,
-    /// Longest gradient allowed, Euclidean norm; 0 leaves gradients alone, as published.
+    /// Gradient clipping: largest L2 norm of all gradients; 0 disables clipping, as in the published code.
     pub clip: f64,
     /// Steps between two saves of the state.
     pub save_every: u64,
@@ -41,29 +43,33 @@ pub(crate) enum Ending {
     Interrupted,
 }
 
+/// The loop with everything it changes.
 pub(crate) struct Trainer<'a> {
     pub vit: &'a Vit,
     pub optimiser: AdamW,
     pub header: RunHeader,
     pub config: LoopConfig,
-    /// In the first process alone, which writes for all.
-    pub watch: Option<Watch>,
-    /// Where the state goes.
+    /// Only in the first process, which writes all files.
+    pub monitor: Option<Monitor>,
+    /// The folder of the state.
     pub dir: &'a Path,
-    /// Who else takes the same steps.
+    /// The processes of the run.
     pub world: &'a World,
 }
 
 impl Trainer<'_> {
-    /// Steps until the schedule ends, Ctrl-C, or images that cannot be read, with the state on disk by then. When a step
-    /// itself fails, the state saved last stands: what led there may be in the weights already.
+    /// Trains until the schedule ends or Ctrl-C, and saves the state.
+    ///
+    /// # Errors
+    /// If images cannot be read (the state is saved first), a loss or a gradient is not finite (the last saved state remains,
+    /// because the weights may already be damaged), or a file cannot be written.
     pub(crate) fn run(&mut self, loader: &Loader, progress: &mut Progress) -> Result<Ending> {
         while self.header.step < self.header.total_steps {
             let started = Instant::now();
             let mut report = self.step(loader)?;
             report.seconds = started.elapsed().as_secs_f64();
             self.header.step += 1;
-            // All stop at the same step, or those left would wait for the others' gradients.
+            // All processes stop at the same step; otherwise some would wait for the others' gradients.
             let interrupted = self.world.any(INTERRUPTED.load(Ordering::Relaxed))?;
             let due = interrupted
                 || self.header.step.is_multiple_of(self.config.save_every)
@@ -78,7 +84,7 @@ impl Trainer<'_> {
         Ok(Ending::Finished)
     }
 
-    /// What the first process does after a step: shows it, validates, and writes the state when that is due.
+    /// Reports a step and validates; saves the state if `due`. Called in the first process only.
     fn record(
         &mut self,
         report: &StepReport,
@@ -87,8 +93,8 @@ impl Trainer<'_> {
         due: bool,
     ) -> Result<()> {
         progress.step(&self.header, report);
-        let is_best = match &mut self.watch {
-            Some(watch) => watch.look(self.vit, &mut self.header, report)?,
+        let is_best = match &mut self.monitor {
+            Some(monitor) => monitor.record(self.vit, &mut self.header, report)?,
             None => false,
         };
         self.header.seconds += started.elapsed().as_secs_f64();
@@ -102,15 +108,19 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// The state as it is now, with the curves that belong to it on the disk before it.
+    /// Saves the state, after the curves that belong to it.
+    ///
+    /// # Errors
+    /// If a value is not finite, or a file cannot be written.
     pub(crate) fn save(&mut self) -> Result<()> {
-        if let Some(watch) = &mut self.watch {
-            self.header.scalars_bytes = watch.sync()?;
+        if let Some(monitor) = &mut self.monitor {
+            self.header.scalars_bytes = monitor.sync()?;
         }
         checkpoint::save(self.dir, &self.header, self.vit, &self.optimiser)
     }
 
-    /// Saves all steps that were taken, since `error` came before the next changed anything.
+    /// Saves the steps taken so far: `error` occurred before the next step changed anything. Returns the error with its
+    /// context.
     fn saved_before(&mut self, error: anyhow::Error) -> anyhow::Error {
         if !self.world.is_first() {
             return error;
@@ -125,8 +135,10 @@ impl Trainer<'_> {
         }
     }
 
-    /// One update. Reports the last batch's losses; a loss or a gradient that is not finite ends the run before it reaches
-    /// the weights.
+    /// Takes one step, and reports the losses of its last batch.
+    ///
+    /// # Errors
+    /// If a loss or a gradient is not finite; the weights are then unchanged.
     fn step(&mut self, loader: &Loader) -> Result<StepReport> {
         let synth =
             Synthesiser { geometry: self.header.geometry, pixel_order: self.header.pixel_order };
@@ -175,7 +187,10 @@ impl Trainer<'_> {
         })
     }
 
-    /// Scales all gradients together so that their joint norm is at most `clip`; a norm that is no number is refused.
+    /// Clips the gradients: scales them so that their L2 norm is at most `clip`.
+    ///
+    /// # Errors
+    /// If the norm is not finite.
     fn limit_gradients(&self) -> Result<()> {
         let norm = gradient_norm(self.vit.parameters())?;
         let value = norm.double_value(&[]);

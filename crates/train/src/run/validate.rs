@@ -1,8 +1,8 @@
-//! Images kept out of training, and how good the weights are on them.
+//! Validation on a held-out set of images.
 //!
-//! Whole images are kept out, of every domain, chosen by seed and path alone: a run that resumes, and another run on the
-//! same folder, keep out the same. Each validation looks at the same tiles with the same draws, so that its curve moves only
-//! when the weights do. Tiles are cut on a grid and not augmented.
+//! Whole images of every domain are held out. The choice depends on seed and path alone, so that a resumed run, and another
+//! run on the same folder, hold out the same. Every validation uses the same tiles and random numbers, so that its curve
+//! changes only if the weights do. Tiles are cut on a grid and not augmented.
 
 use anyhow::{Result, bail, ensure};
 use rand_chacha::ChaCha8Rng;
@@ -18,24 +18,27 @@ use restain_data::{Dataset, Source, below};
 use restain_method::metrics::{psnr, ssim};
 use restain_method::synth;
 
-/// Without being asked: one image in this many, where every domain has as many, and no more than `MOST` of each.
+/// By default one image in this many is held out, at most `MOST` of a domain, if every domain has this many.
 const ONE_IN: usize = 20;
 const MOST: usize = 50;
-/// The window of SSIM.
+/// The window of SSIM, pixels.
 const LEAST_SIDE: usize = 11;
-/// A reconstruction without any error counts as one of this PSNR: no mean is infinite.
+/// The PSNR of a reconstruction without error, so that means stay finite.
 const FLAWLESS_DB: f64 = 100.0;
-/// Draws of training count from zero up; those of validation lie beyond any run.
+/// First draw of validation; draws of training count from zero and never reach it.
 const DRAWS: u64 = 1 << 62;
 
-/// The data set in two: to train on, and to validate on.
+/// A data set split in two: to train on, and held out for validation.
 pub(crate) struct Parts {
     pub training: Dataset,
-    /// Without images where none are kept out.
+    /// Empty without validation.
     pub kept_out: Dataset,
 }
 
-/// Keeps a share of every domain's images out, at least one; `None` decides by how many there are.
+/// Holds out a share of every domain's images, at least one each; `None` decides by their number.
+///
+/// # Errors
+/// If a share is asked for and a domain has only one image.
 pub(crate) fn split(dataset: Dataset, share: Option<f64>, seed: u64) -> Result<Parts> {
     let images: Vec<usize> = (0..dataset.domains.len())
         .map(|d| dataset.sources.iter().filter(|s| s.domain == d).count())
@@ -53,13 +56,15 @@ pub(crate) fn split(dataset: Dataset, share: Option<f64>, seed: u64) -> Result<P
                 }
             }
             Some(share) => {
-                let said = "and of one domain an image must stay to train on";
-                ensure!(count > 1, "--validation-share {share} keeps whole images out, {said}: {domain} has {count}");
+                ensure!(
+                    count > 1,
+                    "--validation-share {share} holds out whole images, so every domain needs two or more: {domain} has {count}"
+                );
                 ((count as f64 * share).round() as usize).clamp(1, count - 1)
             }
         });
     }
-    // The order of a domain's images is that of a digest of seed and path: a new image moves no other one.
+    // Images are ordered by a digest of seed and path, so that adding an image does not change the order of others.
     let mut order: Vec<&Source> = dataset.sources.iter().collect();
     order.sort_by_cached_key(|source| *digest(source, seed).as_bytes());
     let mut kept: Vec<_> = Vec::new();
@@ -80,7 +85,10 @@ fn digest(source: &Source, seed: u64) -> blake3::Hash {
     hasher.finalize()
 }
 
-/// Up to `count` tiles [H, W, 3], by turns of the domains and of their images, with the domain of each.
+/// Samples up to `count` tiles, u8 [H, W, 3], from the domains and their images in turn. Returns each with its domain.
+///
+/// # Errors
+/// If more images are damaged than the data set allows.
 pub(crate) fn tiles_in_turn(
     dataset: &Dataset,
     tile: usize,
@@ -95,7 +103,7 @@ pub(crate) fn tiles_in_turn(
     });
     let mut tiles = Vec::new();
     let most = members.iter().map(Vec::len).max().unwrap_or(0);
-    // Rounds in a row that brought nothing: after one for every image there is nothing left.
+    // Rounds in a row without a new tile; after one for every image no tile is left.
     let mut idle = 0;
     for round in 0.. {
         let before = tiles.len();
@@ -108,7 +116,7 @@ pub(crate) fn tiles_in_turn(
             let (source, turn) = (sources[round % sources.len()], round / sources.len());
             let cut = dataset.grid_tiles(source, tile)?;
             if turn < cut.len() {
-                // From a random place on, so that it is not the corner of every field.
+                // From a random cell on, so that it is not always the corner of a field.
                 let first = below(&mut ChaCha8Rng::seed_from_u64(seed), cut.len() as u64) as usize;
                 tiles.push((domain, cut[(first + turn) % cut.len()].as_raw().clone()));
             }
@@ -121,13 +129,13 @@ pub(crate) fn tiles_in_turn(
     Ok(tiles)
 }
 
-/// The tiles that every validation looks at.
+/// The tiles of every validation.
 pub(crate) struct Validation {
     tiles: Vec<Vec<u8>>,
     batch: usize,
 }
 
-/// What one validation found.
+/// The result of a validation.
 pub(crate) struct Outcome {
     /// The terms of the loss, means over tiles.
     pub terms: Vec<(&'static str, f64)>,
@@ -135,7 +143,10 @@ pub(crate) struct Outcome {
 }
 
 impl Validation {
-    /// `None` where no images are kept out.
+    /// Chooses the tiles; `None` if no images are held out.
+    ///
+    /// # Errors
+    /// If tiles are too small for SSIM, or more images are damaged than the data set allows.
     pub(crate) fn new(
         kept_out: &Dataset,
         tile: usize,
@@ -147,12 +158,15 @@ impl Validation {
             tiles_in_turn(kept_out, tile, count, seed)?.into_iter().map(|(_, tile)| tile).collect();
         ensure!(
             tiles.is_empty() || tile >= LEAST_SIDE,
-            "a validation needs tiles of {LEAST_SIDE} px or more for its SSIM, and they are {tile}"
+            "validation computes SSIM, which needs tiles of at least {LEAST_SIDE} px: --image-size is {tile}"
         );
         Ok((!tiles.is_empty()).then_some(Self { tiles, batch }))
     }
 
-    /// The same loss as in training, in the precision of training, and how alike reconstructions are.
+    /// Computes the training loss, in the precision of training, and the quality of reconstructions.
+    ///
+    /// # Errors
+    /// If a term of the loss is not finite.
     pub(crate) fn measure(
         &self,
         vit: &Vit,
@@ -181,7 +195,7 @@ impl Validation {
         }
         if let Some((term, value)) = terms.iter().find(|(_, value)| !value.is_finite()) {
             bail!(
-                "the validation's loss term {term} is {value} at step {}: the last saved state stands",
+                "the validation loss term {term} is {value} at step {}: the last saved state is unchanged",
                 header.step
             );
         }
@@ -193,7 +207,7 @@ impl Validation {
     }
 }
 
-/// Sums over tiles of the 8-bit PSNR and the SSIM of their reconstructions, through the synthesiser that serves.
+/// Returns the sums over tiles of PSNR, dB, and SSIM of their 8-bit reconstructions, by the synthesiser that serves.
 fn reconstruction(vit: &Vit, header: &RunHeader, tiles: &[Vec<u8>]) -> Result<[f64; 2]> {
     let synth = synth::Synthesiser::new(header.geometry, header.pixel_order, header.normalisation);
     let (latent, side) = (header.geometry.tile_latent(), header.geometry.image_size());

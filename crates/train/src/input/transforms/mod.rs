@@ -1,5 +1,7 @@
-//! What happens to a tile between the file and the network: a random resized crop, then the published augmentations
-//! (elastic and grid distortion, flips, rotation; colour, blur, noise, compression), each with its own chance.
+//! The random transforms of a training tile: a random resized crop, then the published augmentations (elastic and grid
+//! distortion, flips, rotation, colour, blur, noise, compression, gamma), each applied with a probability.
+//!
+//! Changing the stain of a tile is left to the recipes.
 
 #[cfg(test)]
 mod tests;
@@ -16,20 +18,21 @@ use rand_chacha::rand_core::Rng;
 
 use restain_data::{below, normal, unit};
 
+/// How to make a training tile.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct AugmentConfig {
-    /// Side of the tiles that come out, pixels.
+pub(crate) struct TransformConfig {
+    /// Side of the resulting tiles, pixels.
     pub tile: u32,
-    /// Area of a crop from an image that is itself one tile, as a share of that image.
+    /// Range of the area of a crop from an image of about one tile, as a share of that image.
     pub tile_scale: (f64, f64),
-    /// Area of a crop from a larger field, in tiles.
+    /// Range of the area of a crop from a larger field, in tiles.
     pub field_scale: (f64, f64),
-    /// Chance of each augmentation.
+    /// Probability of each augmentation.
     pub probability: f64,
 }
 
-impl AugmentConfig {
-    /// The published chances and crop; fields are cut at about their own resolution.
+impl TransformConfig {
+    /// Returns the published probability and crop; fields are cropped at about their own resolution.
     pub(crate) fn published(tile: u32) -> Self {
         Self { tile, tile_scale: (0.08, 1.0), field_scale: (0.5, 1.5), probability: 0.1 }
     }
@@ -37,7 +40,7 @@ impl AugmentConfig {
 
 type Step = fn(&mut RgbImage, &mut ChaCha8Rng);
 
-/// In the order in which they are applied.
+/// The augmentations, in the order in which they are applied.
 pub(crate) const STEPS: [(&str, Step); 9] = [
     ("elastic", elastic),
     ("grid distortion", grid_distortion),
@@ -50,10 +53,10 @@ pub(crate) const STEPS: [(&str, Step); 9] = [
     ("gamma", gamma),
 ];
 
-/// One training tile out of an image: [tile, tile, 3].
+/// Makes a training tile, u8 [tile, tile, 3], from an image.
 pub(crate) fn training_tile(
     image: &RgbImage,
-    config: &AugmentConfig,
+    config: &TransformConfig,
     rng: &mut ChaCha8Rng,
 ) -> RgbImage {
     let mut tile = random_resized_crop(image, config, rng);
@@ -69,8 +72,12 @@ fn between(rng: &mut ChaCha8Rng, low: f64, high: f64) -> f64 {
     low + (high - low) * unit(rng)
 }
 
-/// A crop of the asked area and of an aspect ratio from 3:4 to 4:3, at a random place, resized (Szegedy et al. 2015).
-fn random_resized_crop(image: &RgbImage, config: &AugmentConfig, rng: &mut ChaCha8Rng) -> RgbImage {
+/// Crops a random area with an aspect ratio from 3:4 to 4:3 at a random place, and resizes it (Szegedy et al. 2015).
+fn random_resized_crop(
+    image: &RgbImage,
+    config: &TransformConfig,
+    rng: &mut ChaCha8Rng,
+) -> RgbImage {
     let (width, height) = image.dimensions();
     let is_field = width >= 2 * config.tile && height >= 2 * config.tile;
     let area = if is_field {
@@ -87,7 +94,7 @@ fn random_resized_crop(image: &RgbImage, config: &AugmentConfig, rng: &mut ChaCh
     resized(image, [x, y, crop_width, crop_height], config.tile)
 }
 
-/// Part [x, y, width, height] of an image as a square, by a triangle filter.
+/// Resizes part [x, y, width, height] of an image to a square, with a triangle filter.
 fn resized(image: &RgbImage, [x, y, width, height]: [u32; 4], side: u32) -> RgbImage {
     if [width, height] == [side, side] {
         return imageops::crop_imm(image, x, y, side, side).to_image();
@@ -103,6 +110,7 @@ fn resized(image: &RgbImage, [x, y, width, height]: [u32; 4], side: u32) -> RgbI
     RgbImage::from_raw(side, side, to.into_vec()).expect("side × side × 3 bytes")
 }
 
+/// Flips horizontally or vertically, or rotates by 180°.
 fn flip(tile: &mut RgbImage, rng: &mut ChaCha8Rng) {
     match below(rng, 3) {
         0 => imageops::flip_horizontal_in_place(tile),
@@ -111,7 +119,7 @@ fn flip(tile: &mut RgbImage, rng: &mut ChaCha8Rng) {
     }
 }
 
-/// A quarter turn, or any angle with mirrored borders.
+/// Rotates by 90° or, as often, by any angle with mirrored borders.
 fn rotate(tile: &mut RgbImage, rng: &mut ChaCha8Rng) {
     if unit(rng) < 0.5 {
         *tile = imageops::rotate270(tile);
@@ -125,17 +133,18 @@ fn rotate(tile: &mut RgbImage, rng: &mut ChaCha8Rng) {
     });
 }
 
-/// A smooth random displacement: a coarse grid of shifts, interpolated.
+/// Applies a smooth random displacement: a coarse grid of shifts, interpolated.
 fn elastic(tile: &mut RgbImage, rng: &mut ChaCha8Rng) {
     displace(tile, 5, 0.03, rng);
 }
 
-/// The same on a finer grid with smaller shifts.
+/// Applies a displacement on a finer grid with smaller shifts.
 fn grid_distortion(tile: &mut RgbImage, rng: &mut ChaCha8Rng) {
     displace(tile, 9, 0.015, rng);
 }
 
-/// Shifts on a grid of `nodes` × `nodes`, normal with a deviation of `amount` tiles, interpolated bilinearly.
+/// Displaces pixels by shifts on a grid of `nodes` × `nodes`, normal with a standard deviation of `amount` tiles,
+/// interpolated bilinearly.
 fn displace(tile: &mut RgbImage, nodes: usize, amount: f64, rng: &mut ChaCha8Rng) {
     let side = tile.width() as usize;
     let mut shift = || (normal(rng) * amount * side as f64) as f32;
@@ -161,7 +170,8 @@ fn displace(tile: &mut RgbImage, nodes: usize, amount: f64, rng: &mut ChaCha8Rng
     });
 }
 
-/// Every pixel fetched, bilinearly, from where `source` says, row by row; coordinates outside are mirrored.
+/// Fetches every pixel, row by row, from the coordinates that `source` returns for it, interpolated bilinearly;
+/// coordinates outside are mirrored.
 fn remap(tile: &mut RgbImage, mut source: impl FnMut(f32, f32) -> (f32, f32)) {
     let from = tile.clone();
     let (width, last) = (from.width() as usize, from.width() as usize - 1);
@@ -169,7 +179,7 @@ fn remap(tile: &mut RgbImage, mut source: impl FnMut(f32, f32) -> (f32, f32)) {
     let mirror = |t: f32| {
         if (0.0..=end).contains(&t) { t } else { end - (t.rem_euclid(2.0 * end) - end).abs() }
     };
-    // 8 bits of a pixel's way to the next are more than 8 bits of colour can show.
+    // 8 bits of a fraction suffice for 8 bits of colour.
     let place = |t: f32| {
         let fixed = (mirror(t) * 256.0) as usize;
         ((fixed >> 8).min(last), (fixed & 255) as u32)
@@ -192,7 +202,7 @@ fn remap(tile: &mut RgbImage, mut source: impl FnMut(f32, f32) -> (f32, f32)) {
     }
 }
 
-/// Brightness, contrast, saturation and a per-channel gain, each by at most a tenth or two.
+/// Changes brightness, contrast, saturation and the gain of each channel, by at most 8 to 30 %.
 fn color(tile: &mut RgbImage, rng: &mut ChaCha8Rng) {
     let [brightness, contrast, saturation] =
         [(0.85, 1.15), (0.8, 1.2), (0.7, 1.3)].map(|(low, high)| between(rng, low, high) as f32);
@@ -208,11 +218,12 @@ fn color(tile: &mut RgbImage, rng: &mut ChaCha8Rng) {
     }
 }
 
-/// Rounded into 0..=255. `f32::round` is a call where the processor's basic instructions are all that may be used.
+/// Rounds to 0..=255. `f32::round` would be a function call with the processor's baseline instructions.
 fn nearest(value: f32) -> u8 {
     (value + 0.5) as u8
 }
 
+/// Raises pixels in 0..1 to a power from 0.8 to 1.25.
 fn gamma(tile: &mut RgbImage, rng: &mut ChaCha8Rng) {
     let exponent = between(rng, 0.8, 1.25);
     let table: Vec<u8> =
@@ -220,11 +231,12 @@ fn gamma(tile: &mut RgbImage, rng: &mut ChaCha8Rng) {
     tile.iter_mut().for_each(|value| *value = table[*value as usize]);
 }
 
+/// Blurs with a Gaussian of 0.3 to 1.2 pixels.
 fn blur(tile: &mut RgbImage, rng: &mut ChaCha8Rng) {
     *tile = imageops::blur(tile, between(rng, 0.3, 1.2) as f32);
 }
 
-/// Normal noise on every value. The sum of eight uniform bytes stands for a normal number: its tails end at 4.9
+/// Adds approximately normal noise. The sum of eight uniform bytes replaces a normal number: its tails end at 4.9 standard
 /// deviations, and it costs a tenth of a logarithm and a cosine.
 fn noise(tile: &mut RgbImage, rng: &mut ChaCha8Rng) {
     // Mean 8 · 127.5; variance 8 · (256² - 1) / 12.
@@ -235,7 +247,7 @@ fn noise(tile: &mut RgbImage, rng: &mut ChaCha8Rng) {
     }
 }
 
-/// Through a JPEG file and back, with halved chroma as such files mostly have.
+/// Compresses as JPEG with 4:2:0 chroma subsampling, and decodes.
 fn compress(tile: &mut RgbImage, rng: &mut ChaCha8Rng) {
     let quality = 50 + below(rng, 46) as u8;
     let mut bytes = Vec::new();

@@ -45,7 +45,7 @@ fn sharpness(tile: &RgbImage) -> f64 {
 
 #[test]
 fn a_training_tile_has_the_asked_size_and_depends_on_the_generator_alone() {
-    let config = AugmentConfig { probability: 1.0, ..AugmentConfig::published(32) };
+    let config = TransformConfig { probability: 1.0, ..TransformConfig::published(32) };
     for side in [20, 32, 200] {
         let cut = |seed| training_tile(&checkered(side), &config, &mut rng(seed));
         assert_eq!(cut(1).dimensions(), (32, 32));
@@ -56,7 +56,7 @@ fn a_training_tile_has_the_asked_size_and_depends_on_the_generator_alone() {
 
 #[test]
 fn every_step_is_taken_about_as_often_as_its_chance_says() {
-    let config = AugmentConfig {
+    let config = TransformConfig {
         tile: 32,
         tile_scale: (1.0, 1.0),
         field_scale: (1.0, 1.0),
@@ -67,7 +67,7 @@ fn every_step_is_taken_about_as_often_as_its_chance_says() {
     let changed =
         (0..1000).filter(|&seed| training_tile(&flat, &config, &mut rng(seed)) != flat).count();
     assert!((230..=400).contains(&changed), "{changed} of 1000");
-    let never = AugmentConfig { probability: 0.0, ..config };
+    let never = TransformConfig { probability: 0.0, ..config };
     assert!((0..50).all(|seed| training_tile(&flat, &never, &mut rng(seed)) == flat));
 }
 
@@ -79,7 +79,7 @@ fn crops_of_a_tile_are_of_the_published_areas_and_of_a_field_about_one_tile() {
         })
     };
     let areas = |side: u32, tile: u32| -> Vec<f64> {
-        let config = AugmentConfig { probability: 0.0, ..AugmentConfig::published(tile) };
+        let config = TransformConfig { probability: 0.0, ..TransformConfig::published(tile) };
         let area = |seed| {
             let cut = training_tile(&ramp(side), &config, &mut rng(seed));
             let (first, last) = (cut.get_pixel(0, 0), cut.get_pixel(tile - 1, tile - 1));
@@ -99,7 +99,7 @@ fn crops_of_a_tile_are_of_the_published_areas_and_of_a_field_about_one_tile() {
 
 #[test]
 fn without_augmentation_a_whole_tile_comes_through_unchanged() {
-    let config = AugmentConfig {
+    let config = TransformConfig {
         tile: 32,
         tile_scale: (1.0, 1.0),
         field_scale: (1.0, 1.0),

@@ -1,5 +1,4 @@
-//! Does an exported graph compute what the trained weights compute? The questions that stand between a graph and a
-//! bundle: see `export`.
+//! Measures of how well an exported graph agrees with the trained weights. `export` compares them with its tolerances.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -9,10 +8,10 @@ use restain_method::metrics::psnr;
 use restain_method::synth::Synthesiser;
 use restain_method::{Geometry, Normalisation, PixelOrder};
 
-/// Tiles that every export is tried on.
+/// The number of tiles that graphs are compared on.
 pub(super) const TILES: usize = 4;
 
-/// Fixed tiles u8 [TILES, H, W, 3] with what histology has: slow shades of pink and violet, dark round spots, grain.
+/// Makes the tiles, u8 [TILES, H, W, 3]: like histology, with slow shades of pink and violet, dark round spots, and grain.
 pub(super) fn fixed_tiles(geometry: &Geometry) -> Vec<u8> {
     let side = geometry.image_size();
     let mut grain = ChaCha8Rng::seed_from_u64(0x0072_6573_7461_696e);
@@ -35,7 +34,7 @@ pub(super) fn fixed_tiles(geometry: &Geometry) -> Vec<u8> {
     tiles
 }
 
-/// The largest difference between two encodings, relative to the largest magnitude of the second.
+/// Returns the largest difference between two encodings, relative to the largest magnitude of the second.
 pub(super) fn relative_difference(found: &Encodings, expected: &Encodings) -> f64 {
     let halves =
         [(&found.anatomy, &expected.anatomy), (&found.characteristics, &expected.characteristics)];
@@ -54,7 +53,7 @@ pub(super) fn relative_difference(found: &Encodings, expected: &Encodings) -> f6
     difference / magnitude
 }
 
-/// 8-bit PSNR, in dB, between the tiles that two encodings reconstruct.
+/// Returns the PSNR, in dB, between the 8-bit tiles that two encodings reconstruct.
 pub(super) fn reconstruction_psnr(
     a: &Encodings,
     b: &Encodings,

@@ -195,8 +195,8 @@ impl EncoderGraph<'_> {
     }
 }
 
-/// Attention as ONNX Runtime's one operator, which moves the numbers about less. An int8 graph is for ONNX Runtime anyway;
-/// the fp32 graph keeps to the standard, for whoever reads it elsewhere. `qkv` [rows, 3·E] → [rows, E].
+/// Adds attention as a single operator of ONNX Runtime, which copies less. Only the int8 graph uses it; the fp32 graph keeps
+/// to standard operators, so that other runtimes can run it. `qkv` [rows, 3·E] → [rows, E].
 fn fused_attention(
     graph: &mut Graph,
     qkv: &str,

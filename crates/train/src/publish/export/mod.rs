@@ -1,9 +1,8 @@
-//! Trained weights → a bundle that serves them.
+//! Export: trained weights become a bundle with ONNX graphs.
 //!
-//! [`export`] writes the graphs, runs them through `engine` on fixed tiles, and refuses to write a bundle whose graphs
-//! do not agree with the trained weights. It does not train, and it names no training engine: the weights come as plain
-//! numbers, and the trainer's own encoder as a function. Styles are added to the bundle later. [`add_fp16`] gives a bundle
-//! that is there already the graph that older ones lack.
+//! [`export`] writes the graphs, runs them with ONNX Runtime on fixed tiles, and writes no bundle if they do not agree with the
+//! trained weights. It does not use libtorch: the weights are plain numbers, and the trainer's encoder is passed as a
+//! function. Styles are added to the bundle later. [`add_fp16`] adds the fp16 graph to a bundle without one.
 
 mod agreement;
 mod encoder;
@@ -28,9 +27,9 @@ use restain_bundle::{
 use restain_engine::{Encoder, EncoderOptions, Encodings, EngineError, Runtime};
 use restain_method::{Geometry, Normalisation, PixelOrder};
 
-/// Largest difference of the fp32 graph's latents from the trainer's, relative to their largest magnitude.
+/// Largest allowed difference of the fp32 graph's latents from the trainer's, relative to their largest magnitude.
 pub(crate) const FP32_TOLERANCE: f64 = 1e-4;
-/// Least PSNR, in dB, between tiles reconstructed in int8 and in fp32.
+/// Smallest allowed PSNR, in dB, between tiles reconstructed in int8 and in fp32.
 pub(crate) const INT8_PSNR: f64 = 40.0;
 /// The same for fp16.
 pub(crate) const FP16_PSNR: f64 = 45.0;

@@ -1,5 +1,6 @@
-//! The images of a run: which are trained on and which are validated on. `fit`, `resume` and `export` ask the same, and get
-//! the same.
+//! The images of a run, split into those to train on and those to validate on.
+//!
+//! The split depends on the options alone, so that `fit`, `resume` and `export` get the same.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -10,7 +11,11 @@ use crate::options::TrainingArgs;
 use crate::run::validate::{Parts, split};
 use restain_data::{Dataset, Selection};
 
-/// Opens the data set as the options select it, and takes it apart: by its own splits where some are named to validate on.
+/// Opens the data set with the options' selection and splits it: by official splits if `--validation-split` names some, else
+/// by a share of every domain's images.
+///
+/// # Errors
+/// If the data set cannot be opened, or an image is in both parts.
 pub(crate) fn open(data: &Path, training: &TrainingArgs, seed: u64) -> Result<Parts> {
     let selection = training.selection.selection();
     let dataset = Dataset::open(data, &selection.clone().for_training())?;
@@ -25,7 +30,7 @@ pub(crate) fn open(data: &Path, training: &TrainingArgs, seed: u64) -> Result<Pa
         kept_out.sources.iter().find(|source| trained.contains(source.path.as_path()))
     {
         bail!(
-            "--validation-split {}: {} is trained on as well",
+            "--validation-split {}: {} is also in the training split",
             splits.join(","),
             both.path.display()
         );
