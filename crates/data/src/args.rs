@@ -40,6 +40,7 @@ pub struct SelectionArgs {
 }
 
 impl SelectionArgs {
+    /// Returns the selection that these options describe.
     pub fn selection(&self) -> Selection {
         Selection {
             format: self.format,
@@ -86,11 +87,13 @@ impl Default for SelectionArgs {
 /// A bundle, and the images to try it on.
 #[derive(Clone, Debug, clap::Args)]
 pub struct BundleDataArgs {
+    /// The bundle, models/NAME/VERSION
     #[arg(long)]
     pub bundle: PathBuf,
     /// Folder of images, or of `<domain>/…` folders
     #[arg(long)]
     pub data: PathBuf,
+    /// Which of its images are used.
     #[command(flatten)]
     pub selection: SelectionArgs,
 }

@@ -1,25 +1,22 @@
-//! A data set as a stream of training tiles.
+//! Data sets of histology images, as both programs read them.
 //!
-//! In what way it lies on disk is found out from the folder itself, or named ([`Format`]); a reader for each way makes a
-//! listing of it, and everything after that is the same for all. An image may be one tile or a larger field, which is cut
-//! at random. Which tile the i-th draw is depends on (seed, i) alone, so that a resumed run sees what an uninterrupted
-//! one would have seen.
+//! [`Dataset::open`] recognises the layout on disk ([`Format`]), lists the images, applies a [`Selection`], and then
+//! decodes images on demand. An image may be one tile or a larger field. Which image the i-th draw is depends on (seed, i)
+//! alone, so that a resumed run draws what an uninterrupted one would have drawn.
 //!
-//! What is missing is an error when the data set is opened. What is damaged is seen when it is decoded: such an image is
-//! named, counted and passed over, up to a limit. Not here: what happens to a tile after it is decoded.
+//! A missing file is an error when the data set is opened. A damaged image is noticed when it is decoded: it is logged,
+//! counted and skipped, up to a limit. Cropping and augmenting decoded images is left to the caller.
+
+#![warn(missing_docs)]
 
 mod args;
-mod epistr;
-mod folders;
-mod format;
+mod formats;
 mod listing;
-mod pcam;
 mod places;
 mod random;
+mod rows;
 mod selection;
 mod statistics;
-mod tars;
-mod wilds;
 
 #[cfg(test)]
 mod tests;
@@ -35,61 +32,67 @@ use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
 
 pub use args::{BundleDataArgs, SelectionArgs};
-pub use format::Format;
+pub use formats::Format;
 use listing::Item;
 use places::{Place, Places};
 pub use random::{below, normal, unit};
 pub use selection::Selection;
 pub use statistics::measure;
 
-/// Draws of damaged images in a row, after which nothing that can be drawn is left.
+/// After this many draws of damaged images in a row, the data set counts as damaged.
 const DRAWS: usize = 10_000;
 
-/// One image.
+/// One image of a [`Dataset`].
 pub struct Source {
-    /// Its unique name, relative to the data set.
+    /// Unique, relative to the root of the data set.
     pub path: PathBuf,
+    /// Index into [`Dataset::domains`].
     pub domain: usize,
-    /// Its class, for classifiers; `None` where the data set has none for it.
+    /// Index into [`Dataset::labels`]; `None` without a label.
     pub label: Option<usize>,
-    /// The official split it is in, where there are such.
+    /// Index into [`Dataset::splits`]; `None` without official splits.
     pub split: Option<usize>,
+    /// Pixels.
     pub width: u32,
+    /// Pixels.
     pub height: u32,
     place: Place,
     decoded: OnceLock<Arc<RgbImage>>,
     damaged: AtomicBool,
 }
 
+/// The selected images of a data set, which are decoded on demand.
 pub struct Dataset {
-    /// Those that have an image here.
+    /// Names of the domains that have an image here.
     pub domains: Vec<String>,
-    /// Of the whole data set, whatever is selected: a number means the same class in every part of it. Empty without labels.
+    /// Classes of the whole data set, whatever is selected, so that an index means the same class in every part of it.
+    /// Empty without labels.
     pub labels: Vec<String>,
-    /// Official splits of the whole data set; empty where there are none.
+    /// Official splits of the whole data set; empty if it has none.
     pub splits: Vec<String>,
-    /// Sorted by path.
+    /// The images, sorted by path.
     pub sources: Vec<Source>,
-    /// Sources of each domain.
+    /// Indices into `sources` for each domain.
     members: Vec<Vec<u32>>,
-    /// Which splits are here and why, in words; empty where there are none.
+    /// Which splits are selected and why, for the log; empty without official splits.
     about_splits: String,
     places: Arc<Places>,
     /// Threads that read, decode and augment.
     pool: Arc<rayon::ThreadPool>,
+    /// Bytes of decoded images that are kept, and how many may be.
     cached: AtomicU64,
     cache_bytes: u64,
     damage: Damage,
 }
 
-/// Images that could not be decoded, and how many may be.
+/// The number of images that could not be decoded, and its limit.
 struct Damage {
     count: AtomicU64,
     limit: u64,
 }
 
 impl Damage {
-    /// Once for each damaged image: one more. An error when there are too many.
+    /// Counts and logs one damaged image; an error if there are more than the limit.
     fn add(&self, error: &anyhow::Error) -> Result<()> {
         let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         ensure!(
@@ -103,18 +106,23 @@ impl Damage {
 }
 
 impl Dataset {
-    /// Lists the images, checks that they are there, and reads the headers of those whose size their format leaves open.
+    /// Lists the selected images of the folder `root`, checks that their files exist, and reads their sizes from the
+    /// headers if the format does not state them.
+    ///
+    /// # Errors
+    /// If the folder does not have the layout, a file is missing, a name of the selection does not exist, no image is
+    /// selected, or more images are damaged than the selection allows.
     pub fn open(root: &Path, selection: &Selection) -> Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(selection.workers)
             .build()
-            .context("cannot start --workers threads")?;
-        let (format, mut listing) = pool.install(|| format::list(root, selection.format))?;
+            .with_context(|| format!("--workers {}: cannot start threads", selection.workers))?;
+        let (format, mut listing) = pool.install(|| formats::list(root, selection.format))?;
         listing.sort();
         let splits = selection.apply(root, &mut listing)?;
         listing.places.root = root.to_owned();
         if format == Format::Wilds {
-            pool.install(|| wilds::check(&mut listing.items, &listing.places))
+            pool.install(|| formats::wilds::check(&mut listing.items, &listing.places))
                 .with_context(|| root.display().to_string())?;
         }
         let damage = Damage { count: AtomicU64::new(0), limit: selection.max_damaged };
@@ -142,8 +150,9 @@ impl Dataset {
         })
     }
 
-    /// The images that `chosen` takes and all others, each with all domains and labels. Memory for decoded images is shared
-    /// out by their number; damaged images are counted in each.
+    /// Splits the data set into the images for which `chosen` returns true and the others; both keep all domains and
+    /// labels. The memory for decoded images is divided in proportion to their number. Each part counts its own damaged
+    /// images.
     pub fn partition(self, chosen: impl Fn(&Source) -> bool) -> (Self, Self) {
         let Self {
             domains,
@@ -182,12 +191,15 @@ impl Dataset {
         (part(taken), part(left))
     }
 
-    /// The domains, and of which splits the images are: for the first line of a log.
+    /// Names the domains and the selected splits, for a log line.
     pub fn describe(&self) -> String {
         self.domains.join(", ") + &self.about_splits
     }
 
-    /// The decoded image of a source.
+    /// Decodes the image of a source, [H, W, 3]; returns it from memory if it was kept there.
+    ///
+    /// # Errors
+    /// If it cannot be read or decoded, or its size is not that of its header.
     pub fn image(&self, source: &Source) -> Result<Arc<RgbImage>> {
         if let Some(image) = source.decoded.get() {
             return Ok(image.clone());
@@ -198,7 +210,7 @@ impl Dataset {
         if image.dimensions() != (source.width, source.height) {
             let (width, height) = image.dimensions();
             return Err(anyhow!(
-                "it is {width}×{height} px, and must be {}×{}",
+                "it is {width}×{height} px, and its header says {}×{}",
                 source.width,
                 source.height
             )
@@ -216,7 +228,10 @@ impl Dataset {
         Ok(image)
     }
 
-    /// The decoded image of a source; none when it is damaged, which is told and counted once. An error when too many are.
+    /// Decodes the image of a source; `None` if it is damaged, which is logged and counted once.
+    ///
+    /// # Errors
+    /// If more images are damaged than the selection allows.
     pub fn readable(&self, source: &Source) -> Result<Option<Arc<RgbImage>>> {
         if source.damaged.load(Ordering::Relaxed) {
             return Ok(None);
@@ -232,32 +247,36 @@ impl Dataset {
         }
     }
 
-    /// Images that could not be decoded so far.
+    /// Returns the number of images that could not be decoded so far.
     pub fn damaged(&self) -> u64 {
         self.damage.count.load(Ordering::Relaxed)
     }
 
-    /// The threads for reading, decoding and augmenting.
+    /// Returns the threads for reading, decoding and augmenting.
     pub fn workers(&self) -> &rayon::ThreadPool {
         &self.pool
     }
 
-    /// Whole tiles of side `tile` that the images hold: the length of an epoch.
+    /// Counts the whole tiles of side `tile` pixels in all images, at least one for each: the length of an epoch.
     pub fn tiles(&self, tile: usize) -> u64 {
         let along = |side: u32| (side as u64 / tile as u64).max(1);
         self.sources.iter().map(|source| along(source.width) * along(source.height)).sum()
     }
 
-    /// The source of draw `index`: every domain equally often, and within it every image, so that one large field does
-    /// not drown the small ones.
+    /// Returns the source of draw `index`, with the generator that continues its stream. Every domain is drawn equally
+    /// often, and within it every image, so that a large field does not outweigh small ones.
     pub fn draw(&self, seed: u64, index: u64) -> (&Source, ChaCha8Rng) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(index);
         (self.pick(&mut rng), rng)
     }
 
-    /// Draw `index` with its image. For a damaged one another is drawn from the same stream: which one depends on the
-    /// files, the seed and `index`, and not on what was met before.
+    /// Returns the image of draw `index`, [H, W, 3], with the generator that continues its stream. A damaged image is
+    /// replaced by another draw from the same stream, which depends on the files, the seed and `index`, and not on
+    /// earlier draws.
+    ///
+    /// # Errors
+    /// If more images are damaged than the selection allows, or no draw gives an image that can be decoded.
     pub fn draw_image(&self, seed: u64, index: u64) -> Result<(Arc<RgbImage>, ChaCha8Rng)> {
         let (mut source, mut rng) = self.draw(seed, index);
         for _ in 0..DRAWS {
@@ -267,7 +286,7 @@ impl Dataset {
             source = self.pick(&mut rng);
         }
         bail!(
-            "{} images are damaged, and none that can be decoded was found in {DRAWS} draws",
+            "{DRAWS} draws in a row gave damaged images; {} images are damaged so far",
             self.damaged()
         )
     }
@@ -277,8 +296,11 @@ impl Dataset {
         &self.sources[members[below(rng, members.len() as u64) as usize] as usize]
     }
 
-    /// Tiles of side `tile` cut from a source on a regular grid, row by row, without overlap. A source smaller than a
-    /// tile is resized to one; a damaged one has none.
+    /// Cuts a source into tiles of side `tile` pixels on a regular grid, row by row, without overlap; what is left over at
+    /// the right and the bottom is dropped. A source smaller than a tile is resized to one; a damaged one gives none.
+    ///
+    /// # Errors
+    /// If more images are damaged than the selection allows.
     pub fn grid_tiles(&self, source: &Source, tile: usize) -> Result<Vec<RgbImage>> {
         let Some(image) = self.readable(source)? else { return Ok(Vec::new()) };
         let side = tile as u32;
@@ -300,7 +322,8 @@ impl Dataset {
     }
 }
 
-/// Sizes out of the headers, where they are not known; an image whose header cannot be read is damaged, and leaves.
+/// Reads the sizes that the format does not state from the headers. Counts an image whose header cannot be read as
+/// damaged, and removes it.
 fn measure_sizes(items: &mut Vec<Item>, places: &Places, damage: &Damage) -> Result<()> {
     items.par_iter_mut().filter(|item| item.size.is_none()).try_for_each(|item| {
         match places.size(&item.path, item.place) {
@@ -323,7 +346,7 @@ fn measure_sizes(items: &mut Vec<Item>, places: &Places, damage: &Damage) -> Res
 impl From<Item> for Source {
     fn from(item: Item) -> Self {
         let Item { path, domain, label, split, place, size } = item;
-        let (width, height) = size.expect("what has no size has left");
+        let (width, height) = size.expect("`measure_sizes` removed items without a size");
         Self {
             path,
             domain,

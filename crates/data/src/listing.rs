@@ -1,35 +1,36 @@
-//! What the reader of a format finds in a folder: one item for each image, with names turned into numbers.
+//! What the reader of a format returns: one item for each image, with the names of domains, labels and splits as numbers.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use super::places::{Place, Places};
+use crate::places::{Place, Places};
 
-/// A data set before anything of it is selected.
+/// All images of a data set, before any are selected.
 #[derive(Default)]
 pub(crate) struct Listing {
     pub items: Vec<Item>,
     pub domains: Names,
     pub labels: Names,
-    /// Official splits, in the order of their publication; empty where there are none.
+    /// Official splits, in the order of their publication; empty if the data set has none.
     pub splits: Vec<String>,
-    /// Those of them that are for training.
+    /// The official splits that are meant for training.
     pub training: Vec<String>,
     pub places: Places,
 }
 
-pub struct Item {
-    /// Its unique name, relative to the data set.
+/// One image of a [`Listing`].
+pub(crate) struct Item {
+    /// Unique, relative to the root of the data set.
     pub path: PathBuf,
     pub domain: usize,
     pub label: Option<usize>,
     pub split: Option<usize>,
     pub place: Place,
-    /// Width and height, where they are known without reading the image.
+    /// Width and height in pixels, if they are known without reading the image.
     pub size: Option<(u32, u32)>,
 }
 
-/// Names, each with the number of its first use.
+/// Names, numbered in the order of their first use.
 #[derive(Default)]
 pub(crate) struct Names {
     names: Vec<String>,
@@ -37,6 +38,7 @@ pub(crate) struct Names {
 }
 
 impl Names {
+    /// Returns the number of a name, a new one at its first use.
     pub(crate) fn number(&mut self, name: &str) -> usize {
         if let Some(&number) = self.numbers.get(name) {
             return number;
@@ -46,11 +48,12 @@ impl Names {
         self.names.len() - 1
     }
 
+    /// Returns all names; the place of each is its number.
     pub(crate) fn all(&self) -> &[String] {
         &self.names
     }
 
-    /// Sorted, whole numbers by their value; returns what each number has become.
+    /// Sorts the names, by value if all are whole numbers. Returns the new number of each old one.
     fn sort(&mut self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.names.len()).collect();
         match self.names.iter().map(|name| name.parse::<i64>().ok()).collect::<Option<Vec<_>>>() {
@@ -66,7 +69,7 @@ impl Names {
 }
 
 impl Listing {
-    /// The order that draws count in: by name, so that neither the file system nor a thread decides.
+    /// Sorts items, domains and labels by name, so that draws depend neither on the file system nor on threads.
     pub(crate) fn sort(&mut self) {
         let (domains, labels) = (self.domains.sort(), self.labels.sort());
         for item in &mut self.items {

@@ -1,4 +1,4 @@
-//! Where the bytes of an image lie, and how they become pixels.
+//! Where the bytes of an image lie, and how they are decoded into pixels.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -7,52 +7,61 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
 
-use super::pcam::Images;
+use crate::rows::Rows;
 use restain_bundle::codec::{self, Limits};
 
-/// A field may be a whole slide at low resolution; more than this is no picture.
+/// A field may be a whole slide at low resolution; a larger picture is taken for damaged.
 const LIMITS: Limits = Limits { max_pixels: 1 << 32 };
 
-/// So much of a file almost always holds its header.
+/// This much of a file almost always holds its whole header.
 const HEAD_BYTES: usize = 64 << 10;
 
-/// Where an image is.
+/// Where the bytes of an image are.
 #[derive(Clone, Copy, Debug)]
-pub enum Place {
+pub(crate) enum Place {
     /// A file of its own, at the item's path.
     File,
     /// A row of an HDF5 data set.
     Row { file: usize, row: u64 },
-    /// Bytes within a tar.
+    /// Bytes `offset..offset + length` of a tar.
     Entry { tar: usize, offset: u64, length: u64 },
 }
 
-/// The open containers of a data set.
+/// The folder and the open containers of a data set.
 #[derive(Default)]
 pub(crate) struct Places {
     pub root: PathBuf,
     pub tars: Vec<File>,
-    pub images: Vec<Images>,
+    pub rows: Vec<Rows>,
 }
 
 impl Places {
+    /// Decodes an image, [H, W, 3].
+    ///
+    /// # Errors
+    /// If it cannot be read or decoded.
     pub(crate) fn decode(&self, path: &Path, place: Place) -> Result<RgbImage> {
         let picture = match place {
-            Place::Row { file, row } => return self.images[file].row(row),
+            Place::Row { file, row } => return self.rows[file].image(row),
             Place::File => codec::decode(&std::fs::read(self.root.join(path))?, &LIMITS)?,
             Place::Entry { tar, offset, length } => {
                 codec::decode(&entry(&self.tars[tar], offset, length)?, &LIMITS)?
             }
         };
         let (width, height) = (picture.width as u32, picture.height as u32);
-        RgbImage::from_raw(width, height, picture.pixels).context("a picture without pixels")
+        RgbImage::from_raw(width, height, picture.pixels).context("the image has no pixels")
     }
 
-    /// Width and height, from the header alone where that is possible.
+    /// Reads width and height in pixels, from the header alone if that is possible.
+    ///
+    /// # Errors
+    /// If it cannot be read, or its header cannot be decoded.
     pub(crate) fn size(&self, path: &Path, place: Place) -> Result<(u32, u32)> {
         let own;
         let (file, offset, length) = match place {
-            Place::Row { .. } => bail!("rows are all of one size"),
+            Place::Row { .. } => {
+                bail!("rows of an HDF5 data set have the size that their format states")
+            }
             Place::File => {
                 own = File::open(self.root.join(path))?;
                 (&own, 0, own.metadata()?.len())
@@ -64,7 +73,7 @@ impl Places {
             Ok(size) => size,
             Err(_) => codec::probe(&entry(file, offset, length)?, &LIMITS)?,
         };
-        ensure!(width > 0 && height > 0, "a picture without pixels");
+        ensure!(width > 0 && height > 0, "the image has no pixels");
         Ok((width as u32, height as u32))
     }
 }

@@ -1,34 +1,37 @@
-//! Which images of a data set take part, and how they are read: what a command was told, before anything is opened.
+//! The selection of a data set's images by split, domain and path.
 //!
-//! A name that the data set does not know is refused: a mistyped held-out image or centre would otherwise be trained on.
+//! A name that the data set does not have is an error: a mistyped held-out image or centre would otherwise be trained on.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 
-use super::format::Format;
-use super::listing::{Item, Listing, Names};
+use crate::formats::Format;
+use crate::listing::{Item, Listing, Names};
 
-/// Which images of a data set take part, by their paths relative to it, and within which limits they are read.
+/// Which images of a data set are used, and the limits on reading them. Paths are relative to the data set's root.
 #[derive(Clone, Debug)]
 pub struct Selection {
+    /// The layout on disk.
     pub format: Format,
-    /// Just these images; all when empty.
+    /// Use these images only; all if empty.
     pub only: Vec<PathBuf>,
+    /// Leave these images out.
     pub exclude: Vec<PathBuf>,
-    /// Just these official splits; all when empty.
+    /// Use these official splits only; all if empty.
     pub splits: Vec<String>,
-    /// Just these domains; all when empty.
+    /// Use these domains only; all if empty.
     pub domains: Vec<String>,
+    /// Leave these domains out.
     pub exclude_domains: Vec<String>,
-    /// Where nothing else is said, the splits that the data set itself means for training.
+    /// If `splits` is empty, use the splits that the data set's publishers mean for training.
     pub training_by_default: bool,
-    /// Damaged images that are passed over before the work ends.
+    /// Damaged images to skip; one more is an error.
     pub max_damaged: u64,
-    /// Memory for images that are kept decoded.
+    /// Memory for decoded images, bytes.
     pub cache_bytes: u64,
-    /// Threads that read and decode; 0 is one a core.
+    /// Threads that read and decode; 0 means one per core.
     pub workers: usize,
 }
 
@@ -50,16 +53,16 @@ impl Default for Selection {
 }
 
 impl Selection {
-    /// The same for training: without a split or images named, an official training split is all that is seen.
+    /// Returns the same selection for training: the official training splits, unless splits or images are named.
     pub fn for_training(self) -> Self {
         Self { training_by_default: self.splits.is_empty() && self.only.is_empty(), ..self }
     }
 
-    /// Keeps what is selected. Returns the names of the splits kept, where splits decided.
+    /// Removes the items that are not selected. Returns the names of the selected splits; empty means all.
     pub(super) fn apply(&self, root: &Path, listing: &mut Listing) -> Result<Vec<String>> {
         self.check_paths(root, &listing.items)?;
-        let of_default = if self.training_by_default { &listing.training[..] } else { &[] };
-        let splits = if self.splits.is_empty() { of_default } else { &self.splits[..] }.to_vec();
+        let default = if self.training_by_default { &listing.training[..] } else { &[] };
+        let splits = if self.splits.is_empty() { default } else { &self.splits[..] }.to_vec();
         ensure!(
             splits.is_empty() || !listing.splits.is_empty(),
             "--split {}: {} has no official splits",
@@ -91,13 +94,13 @@ impl Selection {
         });
         ensure!(
             !listing.items.is_empty(),
-            "nothing of {} is left by --split, --domains, --only and their exclusions",
+            "--split, --domains, --only and their exclusions select no image of {}",
             root.display()
         );
         Ok(splits)
     }
 
-    /// In words for a log, after the domains.
+    /// Describes the splits for a log line, to follow the domains.
     pub(super) fn describe_splits(&self, kept: &[String], all: &[String]) -> String {
         match (kept, all) {
             ([], []) => String::new(),
@@ -116,13 +119,13 @@ impl Selection {
             items.iter().for_each(|item| _ = unseen.remove(item.path.as_path()));
         }
         match unseen.into_iter().min() {
-            Some(path) => bail!("{} is no image of {}", path.display(), root.display()),
+            Some(path) => bail!("{} is not an image of {}", path.display(), root.display()),
             None => Ok(()),
         }
     }
 }
 
-/// Drops the domains that no item is of.
+/// Removes the domains without items and renumbers the others. Returns their names.
 pub(super) fn present_domains(items: &mut [Item], domains: &Names) -> Vec<String> {
     let present: HashSet<usize> = items.iter().map(|item| item.domain).collect();
     let kept: Vec<usize> =

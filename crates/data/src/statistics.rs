@@ -1,4 +1,4 @@
-//! Mean and deviation of a data set's pixels, from which its normalisation is made.
+//! Mean and standard deviation of a data set's pixels: its normalisation.
 
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
@@ -6,17 +6,21 @@ use rayon::prelude::*;
 use super::Dataset;
 use restain_method::Normalisation;
 
-/// Images of a domain that are looked at: more would move no digit that matters.
+/// At most this many images of a domain are read; more would not change the result noticeably.
 const IMAGES_PER_DOMAIN: usize = 4096;
 
-/// Per channel: sum and sum of squares of pixels in 0..1, and how many.
+/// Per channel the sum and the sum of squares of pixels in 0..1, and the number of pixels.
 #[derive(Clone, Copy, Default)]
 struct Sums {
     powers: [[f64; 3]; 2],
     count: f64,
 }
 
-/// Mean and deviation of all pixels, each domain weighing the same.
+/// Measures mean and standard deviation of each channel, of pixels in 0..1. Every domain has the same weight. Damaged
+/// images are skipped.
+///
+/// # Errors
+/// If more images are damaged than the selection allows, or none can be decoded.
 pub fn measure(dataset: &Dataset) -> Result<Normalisation> {
     let of_domain = dataset.members.iter().map(|members| {
         let step = members.len().div_ceil(IMAGES_PER_DOMAIN);
@@ -27,14 +31,14 @@ pub fn measure(dataset: &Dataset) -> Result<Normalisation> {
             });
             sums.collect::<Result<Vec<_>>>()
         })?;
-        // In order: the sum must not depend on which thread was first.
+        // In order: the sum must not depend on the order in which threads finish.
         Ok(sums.into_iter().flatten().fold(Sums::default(), add))
     });
     let domains = of_domain.collect::<Result<Vec<Sums>>>()?;
     let seen: Vec<Sums> = domains.into_iter().filter(|sums| sums.count > 0.0).collect();
     ensure!(
         !seen.is_empty(),
-        "no image can be decoded, so that no mean and deviation can be measured"
+        "cannot measure mean and standard deviation: no image can be decoded"
     );
     let average = |power: usize, channel: usize| {
         seen.iter().map(|sums| sums.powers[power][channel] / sums.count).sum::<f64>()
@@ -48,7 +52,7 @@ pub fn measure(dataset: &Dataset) -> Result<Normalisation> {
 
 fn sums(image: &image::RgbImage) -> Sums {
     let mut sums = Sums::default();
-    // Every 7th pixel says the same as all of them.
+    // Every 7th pixel gives the same result as all of them.
     for pixel in image.pixels().step_by(7) {
         sums.count += 1.0;
         for (channel, value) in pixel.0.into_iter().enumerate() {

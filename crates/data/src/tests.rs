@@ -51,7 +51,9 @@ fn a_selection_must_name_images_and_domains_that_exist() {
     let exclude =
         |path: &str| open(&dir, Selection { exclude: vec![path.into()], ..Selection::default() });
     assert_eq!(exclude("a/one.png").unwrap().sources.len(), 2);
-    assert!(exclude("a/oen.png").err().unwrap().to_string().contains("a/oen.png is no image of"));
+    assert!(
+        exclude("a/oen.png").err().unwrap().to_string().contains("a/oen.png is not an image of")
+    );
     let domains =
         |names: &str| open(&dir, Selection { domains: vec![names.into()], ..Selection::default() });
     let only_b = domains("b").unwrap();
@@ -66,7 +68,7 @@ fn a_selection_must_name_images_and_domains_that_exist() {
     assert_eq!(without.domains, ["a"]);
     let nothing =
         Selection { exclude_domains: vec!["a".into(), "b".into()], ..Selection::default() };
-    assert!(open(&dir, nothing).err().unwrap().to_string().contains("nothing of"));
+    assert!(open(&dir, nothing).err().unwrap().to_string().contains("select no image of"));
     let split = Selection { splits: vec!["train".into()], ..Selection::default() };
     assert!(open(&dir, split).err().unwrap().to_string().contains("has no official splits"));
 }

@@ -1,13 +1,14 @@
-//! `MODEL_CARD.md`: a bundle's manifest as a page for people. Written anew whenever the manifest changes.
+//! `MODEL_CARD.md`: a bundle's manifest as Markdown. It is written again whenever the manifest changes.
 
 use serde_json::Value;
 
 use restain_bundle::Manifest;
 use restain_method::geometry::GeometrySpec;
 
+/// Its name in a bundle.
 pub const CARD_FILE: &str = "MODEL_CARD.md";
 
-/// The page. What the manifest does not hold is left out, not guessed.
+/// Renders the card. A field that the manifest lacks is left out.
 pub fn render(manifest: &Manifest) -> String {
     let sizes = GeometrySpec::from(manifest.geometry);
     let mut page = vec![
@@ -29,7 +30,11 @@ pub fn render(manifest: &Manifest) -> String {
             manifest.geometry.rank(),
             manifest.pixel_order
         ),
-        format!("Pixels are normalised with mean {:?} and deviation {:?}.", manifest.normalisation.mean, manifest.normalisation.std),
+        format!(
+            "Pixels are normalised with mean {} and standard deviation {}.",
+            channels(manifest.normalisation.mean),
+            channels(manifest.normalisation.std)
+        ),
         String::new(),
         "## Made from".to_owned(),
         String::new(),
@@ -52,7 +57,12 @@ pub fn render(manifest: &Manifest) -> String {
     page.join("\n") + "\n"
 }
 
-/// One line for each leaf of an object, in its order.
+/// Three numbers, separated by commas.
+fn channels(values: [f32; 3]) -> String {
+    values.map(|value| value.to_string()).join(", ")
+}
+
+/// Lists the leaves of a JSON object, one line each, in its order.
 fn fields(value: &Value, prefix: &str) -> Vec<String> {
     match value {
         Value::Object(map) => map

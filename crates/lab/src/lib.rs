@@ -1,9 +1,15 @@
-//! What is measured of a bundle: how far its variants move and what they keep, and what they do for a classifier.
+//! Measurements of a bundle: how well it re-stains, what its variants are worth to a classifier, and procedural tiles to
+//! measure on.
+//!
+//! Everything here runs the bundle's exported encoder through `restain-engine`, as the server does. Training an encoder
+//! and writing its bundle are left to `restain-train`.
+
+#![warn(missing_docs)]
 
 pub mod card;
 pub mod classifier;
 pub mod downstream;
-pub mod encoded;
+pub mod encodings;
 pub mod evaluate;
 pub mod phantom;
 pub mod samples;

@@ -1,23 +1,26 @@
-//! `samples.png`: a piece of tissue of every domain in the style of every domain.
+//! `samples.png`: tissue of every domain in the style of every domain.
 //!
-//! Row i is a piece of domain i, column j the style of domain j, broadcast; on the diagonal stands the reconstruction.
-//! Every pixel is the model's own output, so that the picture shows the model and may be published like its weights.
+//! Row i shows a crop of domain i, column j the style of domain j, broadcast; the diagonal shows reconstructions. Every
+//! pixel is the model's own output, so that the picture shows what the model does and may be published like its weights.
 
 use std::io::Cursor;
 
 use anyhow::{Context, Result};
 use image::{ImageFormat, RgbImage, imageops};
 
-use crate::encoded::{Encoded, Model};
+use crate::encodings::{Encoded, Model};
 use crate::styles::{representative, style_of};
 use restain_data::Dataset;
 
-/// A piece is this many tiles wide and high, where the images are large enough.
+/// A crop is this many tiles wide and high.
 const PIECE: u32 = 2;
-/// White pixels between pieces.
+/// White pixels between crops.
 const GAP: u32 = 6;
 
-/// The grid for all domains of a data set; `seed` shifts which image of a domain is shown.
+/// Renders the grid for all domains of a data set. `seed` chooses the image of each domain.
+///
+/// # Errors
+/// If no image of a domain can be decoded, or the encoder fails.
 pub fn render(model: &mut Model, dataset: &Dataset, seed: u64) -> Result<RgbImage> {
     let side = model.synth.geometry().image_size() as u32;
     let mut pieces = Vec::new();
@@ -26,9 +29,9 @@ pub fn render(model: &mut Model, dataset: &Dataset, seed: u64) -> Result<RgbImag
             dataset.sources.iter().filter(|source| source.domain == domain).collect();
         let from = seed as usize % sources.len();
         let readable = |i: usize| dataset.readable(sources[(from + i) % sources.len()]).transpose();
-        let image = (0..sources.len())
-            .find_map(readable)
-            .with_context(|| format!("no image of {} can be decoded", dataset.domains[domain]))??;
+        let image = (0..sources.len()).find_map(readable).with_context(|| {
+            format!("no image of domain {} can be decoded", dataset.domains[domain])
+        })??;
         let piece = middle(image.as_ref(), side);
         let tiles = (0..PIECE * PIECE).map(|i| {
             imageops::crop_imm(&piece, i % PIECE * side, i / PIECE * side, side, side)
@@ -70,7 +73,7 @@ pub fn render(model: &mut Model, dataset: &Dataset, seed: u64) -> Result<RgbImag
     Ok(canvas)
 }
 
-/// The middle of an image, PIECE tiles wide; a smaller image is enlarged.
+/// Crops the middle of an image, `PIECE` tiles wide and high; enlarges a smaller image.
 fn middle(image: &RgbImage, side: u32) -> RgbImage {
     let wanted = PIECE * side;
     if image.width() < wanted || image.height() < wanted {
@@ -86,7 +89,7 @@ fn middle(image: &RgbImage, side: u32) -> RgbImage {
     .to_image()
 }
 
-/// The tile with most tissue, and its most representative patch.
+/// Returns the tile with most tissue, and its most representative patch.
 fn most_tissue<'a>(model: &Model, tiles: &'a [Encoded]) -> (&'a Encoded, usize) {
     let tissue =
         |encoded: &&Encoded| model.tissue(&encoded.tile).into_iter().filter(|&t| t).count();
@@ -94,6 +97,10 @@ fn most_tissue<'a>(model: &Model, tiles: &'a [Encoded]) -> (&'a Encoded, usize) 
     (tile, representative(model, tile))
 }
 
+/// Encodes an image as PNG.
+///
+/// # Errors
+/// If the image has no pixels.
 pub fn png(image: &RgbImage) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     image.write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png)?;

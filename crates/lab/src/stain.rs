@@ -1,17 +1,18 @@
-//! Other stains for a batch of tiles: what the cross recipe is shown in place of the same tissue on another slide.
+//! Stain transforms on batches: they change the colours of tiles and keep the structure. The cross recipe uses them in
+//! place of the same tissue on another slide.
 //!
-//! Every function takes standardised tiles `[B, C, H, W]` f32, gives the same shape, moves no structure, and draws
-//! nothing: random numbers come from the recipe. "Another tile" is `other[b]` of the batch, i64 `[B]`.
+//! Every function takes standardised tiles, f32 `[B, C, H, W]`, and returns the same shape. None draws random numbers; the
+//! recipe passes them. `other` names another tile of the batch for each tile, i64 `[B]`.
 
 use tch::{Kind, Tensor};
 
 use restain_method::Normalisation;
 
-/// Quantiles at which [`toned`] meets the other tile's.
+/// Quantiles that [`quantile_matched`] maps exactly.
 const KNOTS: usize = 9;
-/// Steepest slope beyond the outermost quantiles: a flat tile would otherwise have its noise amplified.
+/// Largest slope beyond the outermost quantiles; a steeper one would amplify the noise of a flat tile.
 const STEEPEST: f64 = 2.0;
-/// Least distance of two quantiles, in deviations: about a grey level.
+/// Smallest distance of two quantiles, in standard deviations: about one grey level.
 const NARROWEST: f64 = 0.02;
 /// Ruifrok and Johnston 2001: optical densities (rows: R, G, B) of haematoxylin, eosin and the residual, each of length 1.
 const HED: [f32; 9] = [0.650, 0.072, 0.268, 0.704, 0.990, 0.570, 0.286, 0.105, 0.776];
@@ -25,7 +26,7 @@ fn channels(values: &Tensor) -> Tensor {
     values.unsqueeze(-1).unsqueeze(-1)
 }
 
-/// Each tile with the per-channel mean and deviation of the other.
+/// Gives each tile the per-channel mean and standard deviation of its other tile.
 pub fn color_matched(tiles: &Tensor, other: &Tensor) -> Tensor {
     let mean = means(tiles);
     let deviation = tiles.std_dim([2, 3].as_slice(), false, true) + 1e-3;
@@ -34,7 +35,8 @@ pub fn color_matched(tiles: &Tensor, other: &Tensor) -> Tensor {
     (tiles - &mean) * gain + mean.index_select(0, other)
 }
 
-/// [`color_matched`], the gain multiplied by 1 + .15·`gain` and .2·`offset` added; gain, offset `[B, C]` standard normal.
+/// Applies [`color_matched`], multiplies the contrast by 1 + 0.15·`gain` and adds 0.2·`offset`. `gain` and `offset` are
+/// standard normal, f32 `[B, C]`.
 pub fn stain_shift(tiles: &Tensor, other: &Tensor, gain: &Tensor, offset: &Tensor) -> Tensor {
     let mean = means(tiles).index_select(0, other);
     (color_matched(tiles, other) - &mean) * (channels(gain) * 0.15 + 1.0)
@@ -42,25 +44,30 @@ pub fn stain_shift(tiles: &Tensor, other: &Tensor, gain: &Tensor, offset: &Tenso
         + channels(offset) * 0.2
 }
 
-/// Colour matching, corrected towards the other tile's quantiles where the picture is coarse.
+/// Matches colours, and corrects coarse structure towards the other tile's quantiles.
 ///
-/// C + `share` · blur(Q − C), with C colour-matched and Q quantile-matched per channel. Two moments leave a tile's
-/// histogram with its own shape, which half-empty tissue shows most; mapping every quantile mends that and bends fine
-/// structure. Blurred with a Gaussian of `sigma` pixels the correction changes tones and leaves nuclei their edges.
+/// Computes C + `share` · blur(Q − C), where C is [`color_matched`] and Q is [`quantile_matched`]. Matching mean and
+/// deviation keeps the shape of a tile's histogram, which is wrong for tiles with much background. Matching quantiles
+/// corrects the shape, but distorts fine structure. Blurring the correction with a Gaussian of `sigma` pixels keeps the
+/// edges of nuclei.
 pub fn toned(tiles: &Tensor, other: &Tensor, share: f64, sigma: f64) -> Tensor {
     let matched = color_matched(tiles, other);
     let correction = quantile_matched(tiles, other) - &matched;
     matched + blur(&correction, sigma) * share
 }
 
-/// [`toned`] on 8-bit pixels: `tile` in the tones of `reference`, both `[side, side, 3]`.
+/// Applies [`toned`] to 8-bit pixels: `tile` gets the tones of `reference`. Both, and the result, are u8
+/// `[side, side, 3]`.
+///
+/// # Panics
+/// If the two have different sizes or are not square.
 pub fn toned_pixels(tile: &[u8], reference: &[u8], share: f64, sigma: f64) -> Vec<u8> {
     let side = ((tile.len() / 3) as f64).sqrt() as i64;
     let levels = Tensor::from_slice(&[tile, reference].concat())
         .to_kind(Kind::Float)
         .view([2, side, side, 3])
         .permute([0, 3, 1, 2]);
-    // Deviations of tissue are about a quarter of the range.
+    // The standard deviation of tissue is about a quarter of the range.
     let standardised = (levels / 255.0 - 0.5) * 4.0;
     let (own, other) = (standardised.contiguous(), Tensor::from_slice(&[1i64, 0]));
     let made = toned(&own, &other, share, sigma).get(0).permute([1, 2, 0]);
@@ -68,7 +75,7 @@ pub fn toned_pixels(tile: &[u8], reference: &[u8], share: f64, sigma: f64) -> Ve
     Vec::try_from(levels.contiguous().view(-1)).expect("a tile of bytes")
 }
 
-/// Each channel through the piecewise linear map that takes its quantiles to the other tile's.
+/// Maps each channel piecewise linearly, so that its quantiles become the other tile's.
 pub fn quantile_matched(tiles: &Tensor, other: &Tensor) -> Tensor {
     let (batch, colors, height, width) = tiles.size4().expect("[B, C, H, W]");
     let pixels = height * width;
@@ -79,7 +86,7 @@ pub fn quantile_matched(tiles: &Tensor, other: &Tensor) -> Tensor {
     let (sorted, _) = tiles.detach().reshape([batch, colors, pixels]).sort(2, false);
     let from = sorted.index_select(2, &places);
     let to = from.index_select(0, other);
-    // Knots of a saturated tile coincide; a hair apart, the map between them is a step and not a division by zero.
+    // The knots of a saturated tile coincide; moving them apart slightly avoids a division by zero.
     let from = from + Tensor::arange(KNOTS as i64, (Kind::Float, tiles.device())) * 1e-3;
     let knot = |of: &Tensor, k: usize| of.narrow(2, k as i64, 1).unsqueeze(-1);
     let outside =
@@ -94,12 +101,12 @@ pub fn quantile_matched(tiles: &Tensor, other: &Tensor) -> Tensor {
     mapped
 }
 
-/// Knot k + 1 less knot k, `[B, C, KNOTS]` → `[B, C, 1, 1]`.
+/// Returns knot k + 1 minus knot k, `[B, C, KNOTS]` → `[B, C, 1, 1]`.
 fn rise(knots: &Tensor, k: usize) -> Tensor {
     (knots.narrow(2, k as i64 + 1, 1) - knots.narrow(2, k as i64, 1)).unsqueeze(-1)
 }
 
-/// A Gaussian of `sigma` pixels, borders repeated; 0 changes nothing.
+/// Blurs with a Gaussian of `sigma` pixels and replicated borders; 0 changes nothing.
 pub fn blur(tiles: &Tensor, sigma: f64) -> Tensor {
     if sigma <= 0.0 {
         return tiles.shallow_clone();
@@ -118,8 +125,8 @@ pub fn blur(tiles: &Tensor, sigma: f64) -> Tensor {
     along(&along(tiles, [1, side], [reach, reach, 0, 0]), [side, 1], [0, 0, reach, reach])
 }
 
-/// Amounts of haematoxylin, eosin and residual multiplied by 1 + .2·`gain` and .05·`offset` added (Tellez et al. 2018);
-/// gain, offset `[B, 3]` standard normal.
+/// Multiplies the amounts of haematoxylin, eosin and residual by 1 + 0.2·`gain` and adds 0.05·`offset` (Tellez et al.
+/// 2018). `gain` and `offset` are standard normal, f32 `[B, 3]`.
 pub fn density_jitter(
     tiles: &Tensor,
     normalisation: &Normalisation,
@@ -136,15 +143,15 @@ pub fn density_jitter(
     )
 }
 
-/// Pixels in 0..1 to the power exp(.15·`exponent`), `[B, C]` standard normal.
+/// Raises pixels in 0..1 to the power exp(0.15·`exponent`); `exponent` is standard normal, f32 `[B, C]`.
 pub fn gamma(tiles: &Tensor, normalisation: &Normalisation, exponent: &Tensor) -> Tensor {
     let raised =
         pixels(tiles, normalisation).clamp(1e-3, 1.0).pow(&(channels(exponent) * 0.15).exp());
     standardised(&raised, normalisation)
 }
 
-/// Another scanner's optics: each tile moved by `focus[b]` (`[B]`, 1 = all the way) towards its own blur of one pixel;
-/// below 0 it is sharpened.
+/// Changes the focus, as another scanner would: interpolates from each tile (`focus` 0) to its blur of one pixel (1).
+/// Values below 0 sharpen. `focus` is f32 `[B]`.
 pub fn refocused(tiles: &Tensor, focus: &Tensor) -> Tensor {
     tiles + (blur(tiles, 1.0) - tiles) * focus.view([-1, 1, 1, 1])
 }
@@ -155,7 +162,7 @@ fn constants(normalisation: &Normalisation, like: &Tensor) -> (Tensor, Tensor) {
     (of(&normalisation.mean), of(&normalisation.std))
 }
 
-/// Standardised → 0..1, not clamped.
+/// Converts standardised values to pixels in 0..1, without clamping.
 fn pixels(tiles: &Tensor, normalisation: &Normalisation) -> Tensor {
     let (mean, std) = constants(normalisation, tiles);
     tiles * std + mean

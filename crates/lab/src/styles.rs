@@ -1,11 +1,13 @@
-//! The style bank of a bundle: one style from each of a number of tiles a domain, chosen as [`exemplar`] says.
+//! The style bank of a bundle: one style from each of some tiles of every domain, which [`exemplar`] chooses.
+//!
+//! Styles are computed with the bundle's exported encoder, which will serve them.
 
 use anyhow::{Result, ensure};
 use image::RgbImage;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use crate::encoded::{Encoded, Model, sample_tiles};
+use crate::encodings::{Encoded, Model, sample_tiles};
 use restain_bundle::{BundleEditor, Precision, StyleBank, rewrite};
 use restain_data::BundleDataArgs;
 use restain_data::{Dataset, normal};
@@ -13,20 +15,27 @@ use restain_method::color::ChannelStats;
 use restain_method::exemplar::{self, ENOUGH_TISSUE};
 use restain_method::{Geometry, Style};
 
-/// One tile in this many more than wanted is drawn, so that as many of unusual colour can be left out.
+/// For every this many tiles wanted, one more is sampled, so that tiles of unusual colour can be left out.
 const SPARE: usize = 4;
 
+/// The options of `styles`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct StylesArgs {
+    /// The bundle and the images.
     #[command(flatten)]
     pub on: BundleDataArgs,
     /// Styles of each domain
     #[arg(long, default_value_t = 64)]
     pub per_domain: usize,
+    /// Draw tiles from this seed
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 }
 
+/// Runs `styles`: computes the bank and writes it into the bundle.
+///
+/// # Errors
+/// If the data set or the bundle cannot be opened, or a domain has no tissue.
 pub fn styles(args: &StylesArgs) -> Result<()> {
     let dataset = Dataset::open(&args.on.data, &args.on.selection.selection())?;
     let mut model = Model::open(&args.on.bundle, Precision::Fp32)?;
@@ -43,7 +52,10 @@ pub fn styles(args: &StylesArgs) -> Result<()> {
     Ok(())
 }
 
-/// A style from each of up to `per_domain` tiles of every domain.
+/// Computes a style from each of up to `per_domain` tiles of every domain. The same seed gives the same bank.
+///
+/// # Errors
+/// If no tile of a domain is half tissue or more, an image cannot be read, or the encoder fails.
 pub fn build(
     model: &mut Model,
     dataset: &Dataset,
@@ -62,7 +74,7 @@ pub fn build(
         )?;
         ensure!(
             !tiles.is_empty(),
-            "no tile of domain {name} is half tissue or more: it can give no style"
+            "no tile of domain {name} is half tissue or more, and a style needs one"
         );
         let typical = exemplar::typical(&tiles, per_domain);
         let tiles = typical.into_iter().map(|index| tiles[index].tile.clone()).collect();
@@ -78,7 +90,10 @@ pub fn build(
     Ok(bank)
 }
 
-/// Refuses a domain of which no tile could give a style.
+/// Checks that [`build`] will find a tile with enough tissue in every domain.
+///
+/// # Errors
+/// If a domain has none; the error names it.
 pub fn require_tissue(dataset: &Dataset, geometry: &Geometry) -> Result<()> {
     for (domain, name) in dataset.domains.iter().enumerate() {
         let mut sources = dataset.sources.iter().filter(|source| source.domain == domain);
@@ -90,13 +105,13 @@ pub fn require_tissue(dataset: &Dataset, geometry: &Geometry) -> Result<()> {
                 found || has_tissue(dataset.grid_tiles(source, geometry.image_size())?),
             )
         });
-        ensure!(found?, "no tile of domain {name} is half tissue or more: it can give no style");
+        ensure!(found?, "no tile of domain {name} is half tissue or more, and a style needs one");
     }
     Ok(())
 }
 
-/// Random styles of two domains, for weights that were never trained. Characteristics come out of a LayerNorm: their
-/// deviation is about 1.
+/// Draws random styles of two domains, for untrained weights. They are standard normal, because characteristics come from
+/// a LayerNorm.
 pub fn random(geometry: &Geometry, count: usize, seed: u64) -> StyleBank {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut bank = StyleBank::default();
@@ -108,21 +123,22 @@ pub fn random(geometry: &Geometry, count: usize, seed: u64) -> StyleBank {
     bank
 }
 
-/// The characteristics of one patch.
+/// Returns the characteristics of one patch, f32 [h].
 pub fn style_of(model: &Model, encoded: &Encoded, patch: usize) -> Style {
     exemplar::style_of(model.synth.geometry(), &encoded.characteristics, patch)
 }
 
-/// The mean of some styles.
+/// Averages styles.
 ///
 /// # Panics
-/// When there is none, or they are of different lengths.
+/// If there are none, or their lengths differ.
 pub fn mean(styles: &[Style]) -> Style {
     let weighted: Vec<(f32, &Style)> = styles.iter().map(|style| (1.0, style)).collect();
     Style::blend(&weighted).expect("styles of one model, and at least one")
 }
 
-/// Up to `count` tissue patches, those whose styles give their own tile back best; any where nothing is tissue.
+/// Returns up to `count` tissue patches, those whose styles reconstruct their own tile best; any patches if none is
+/// tissue.
 pub fn representatives(model: &Model, encoded: &Encoded, count: usize) -> Vec<usize> {
     exemplar::most_representative(
         &model.synth,
@@ -133,7 +149,7 @@ pub fn representatives(model: &Model, encoded: &Encoded, count: usize) -> Vec<us
     )
 }
 
-/// The tissue patch whose style gives its own tile back best; any patch where nothing is tissue.
+/// Returns the tissue patch whose style reconstructs its own tile best; any patch if none is tissue.
 pub fn representative(model: &Model, encoded: &Encoded) -> usize {
     exemplar::representative(
         &model.synth,

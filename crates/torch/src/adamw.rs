@@ -1,17 +1,21 @@
-//! AdamW with decoupled weight decay (Loshchilov and Hutter 2019), its moments in plain sight so that they can be saved.
+//! AdamW: Adam with decoupled weight decay (Loshchilov and Hutter 2019).
 //!
-//! libtorch's own optimiser cannot be stored through `tch`, and a run that resumes without its moments is another run.
+//! `tch` cannot save the state of libtorch's own optimiser, and a run that resumes without its moments diverges from one
+//! that was not interrupted. Here the moments are plain tensors.
 
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use crate::native::adamw::{self as together, Slot};
 
-/// Defaults are the published ones.
+/// Hyperparameters of [`AdamW`]. The defaults are those of the published code.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamWConfig {
+    /// Decay rates of the first and the second moment.
     pub betas: (f64, f64),
+    /// Added to the denominator, for numerical stability.
     pub eps: f64,
+    /// Decoupled weight decay; multiplied by the learning rate.
     pub weight_decay: f64,
 }
 
@@ -21,15 +25,17 @@ impl Default for AdamWConfig {
     }
 }
 
+/// The optimiser with its state.
 pub struct AdamW {
     config: AdamWConfig,
-    /// Steps taken.
+    /// Steps taken so far.
     pub steps: i64,
-    /// First and second moment of each parameter, in the parameters' order.
+    /// First and second moment of each parameter: f32, of its shape, in the order of the parameters.
     pub moments: Vec<(Tensor, Tensor)>,
 }
 
 impl AdamW {
+    /// Starts with zero moments for `parameters`.
     pub fn new(config: AdamWConfig, parameters: &[(String, Tensor)]) -> Self {
         let moments = parameters
             .iter()
@@ -38,11 +44,13 @@ impl AdamW {
         Self { config, steps: 0, moments }
     }
 
-    /// One update from the gradients that `backward` left, which are zeroed. On a GPU all parameters go at once; on a CPU,
-    /// where a loop costs nothing, one by one, in an order of sums that libtorch's version cannot change.
+    /// Updates the parameters from their gradients, then zeroes the gradients. `parameters` must be those given to
+    /// [`AdamW::new`], in the same order; one without a gradient is left as it is. On a GPU one call updates all of them; on
+    /// a CPU, where a loop costs nothing, they are updated one by one, so that the order of sums does not depend on
+    /// libtorch's version.
     ///
     /// # Errors
-    /// When libtorch refuses, on a GPU.
+    /// If libtorch reports an error on a GPU.
     pub fn step(&mut self, parameters: &[(String, Tensor)], learning_rate: f64) -> Result<()> {
         self.steps += 1;
         if on_gpu(parameters) {
@@ -75,7 +83,7 @@ impl AdamW {
                 if !gradient.defined() {
                     continue;
                 }
-                // All in place: the gradient has served once the first moment has it, and is room for the rest.
+                // All in place: once the first moment is updated, the gradient's memory holds the intermediate results.
                 let mut parameter = parameter.shallow_clone();
                 let _ = parameter.g_mul_scalar_(1.0 - learning_rate * self.config.weight_decay);
                 let _ = first.lerp_(&gradient, 1.0 - beta1);
@@ -93,15 +101,15 @@ impl AdamW {
     }
 }
 
-/// Cosine from `base` to 0 over `total` steps, without warm-up.
+/// Returns the learning rate at `step`: half a cosine from `base` at step 0 to 0 at `total`, without warm-up.
 pub fn cosine(base: f64, step: u64, total: u64) -> f64 {
     0.5 * base * (1.0 + (std::f64::consts::PI * step as f64 / total.max(1) as f64).cos())
 }
 
-/// Euclidean norm of all gradients together, f32 scalar tensor.
+/// Computes the L2 norm of all gradients as one vector: f32 [], on their device.
 ///
 /// # Errors
-/// When libtorch refuses, on a GPU.
+/// If libtorch reports an error on a GPU.
 pub fn gradient_norm(parameters: &[(String, Tensor)]) -> Result<Tensor> {
     let gradients = gradients(parameters);
     if on_gpu(parameters) {
@@ -112,10 +120,10 @@ pub fn gradient_norm(parameters: &[(String, Tensor)]) -> Result<Tensor> {
     Ok(Tensor::stack(&squares, 0).sum(Kind::Float).sqrt())
 }
 
-/// Multiplies all gradients by `scale`, a scalar tensor.
+/// Multiplies all gradients in place by `scale`, f32 [] on their device.
 ///
 /// # Errors
-/// When libtorch refuses, on a GPU.
+/// If libtorch reports an error on a GPU.
 pub fn scale_gradients(parameters: &[(String, Tensor)], scale: &Tensor) -> Result<()> {
     let gradients = gradients(parameters);
     if on_gpu(parameters) {
@@ -129,7 +137,7 @@ fn gradients(parameters: &[(String, Tensor)]) -> Vec<Tensor> {
     parameters.iter().map(|(_, parameter)| parameter.grad()).filter(Tensor::defined).collect()
 }
 
-/// They are all on one device.
+/// Returns whether the parameters, which are all on one device, are on a GPU.
 fn on_gpu(parameters: &[(String, Tensor)]) -> bool {
     parameters.first().is_some_and(|(_, parameter)| parameter.device().is_cuda())
 }
@@ -180,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn all_at_once_is_what_one_by_one_is() {
+    fn one_call_for_all_parameters_updates_them_like_the_loop() {
         let one_by_one = after(|optimiser, parameters| optimiser.step_one_by_one(parameters, 0.01));
         let together =
             after(|optimiser, parameters| optimiser.step_together(parameters, 0.01).unwrap());
@@ -192,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn norm_and_scale_of_all_at_once_are_those_of_one_by_one() {
+    fn norm_and_scale_in_one_call_are_those_of_the_loop() {
         let parameters = parameters();
         let norm = gradient_norm(&parameters).unwrap().double_value(&[]);
         assert!(
@@ -206,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes_that_differ_are_an_error_and_no_crash() {
+    fn different_shapes_are_an_error() {
         let wrong = (
             Tensor::zeros([2], (Kind::Float, Device::Cpu)),
             Tensor::zeros([3], (Kind::Float, Device::Cpu)),

@@ -13,9 +13,9 @@ use restain_method::geometry::GeometrySpec;
 use restain_method::{Geometry, PixelOrder};
 use restain_torch::adamw::{AdamW, AdamWConfig};
 use restain_torch::device::DeviceChoice;
-use restain_train::losses::{Losses, Mix, Objective, Shift, TermWeights};
-use restain_train::mixing::Synthesiser;
-use restain_train::vit::Vit;
+use restain_train::model::mixing::Synthesiser;
+use restain_train::model::vit::Vit;
+use restain_train::objective::losses::{Losses, Mix, Objective, Shift, TermWeights};
 use tch::{Cuda, Device, Kind, Tensor};
 
 struct Step {

@@ -12,8 +12,8 @@ use clap::{
 use crate::fit::{self, FitArgs, ResumeArgs};
 use crate::options;
 use crate::preset::DataPreset;
-use crate::produce::{self, ExportArgs, Fp16Args, ImportArgs, InitArgs};
-use crate::trainer::Ending;
+use crate::publish::{self, ExportArgs, Fp16Args, ImportArgs, InitArgs};
+use crate::run::trainer::Ending;
 use restain_lab::downstream::{self, DownstreamArgs};
 use restain_lab::evaluate::{self, EvaluateArgs};
 use restain_lab::phantom;
@@ -187,10 +187,10 @@ pub fn run(cli: &Cli) -> Result<u8> {
     match &cli.command {
         Task::Fit(args) => fit::fit(args).map(status),
         Task::Resume(args) => fit::resume(args).map(status),
-        Task::Export(args) => produce::export(args).map(|()| 0),
-        Task::Import(args) => produce::import(args).map(|()| 0),
-        Task::Init(args) => produce::init(args).map(|()| 0),
-        Task::Fp16(args) => produce::fp16(args).map(|()| 0),
+        Task::Export(args) => publish::export(args).map(|()| 0),
+        Task::Import(args) => publish::import(args).map(|()| 0),
+        Task::Init(args) => publish::init(args).map(|()| 0),
+        Task::Fp16(args) => publish::fp16(args).map(|()| 0),
         Task::Styles(args) => styles::styles(args).map(|()| 0),
         Task::Evaluate(Evaluation::Bundle(args)) => evaluate::evaluate(args).map(|()| 0),
         Task::Evaluate(Evaluation::Other(Downstream::Downstream(args))) => {

@@ -6,20 +6,20 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::augment::AugmentConfig;
-use crate::checkpoint::{CHECKPOINT_FILE, Checkpoint, RunHeader};
-use crate::loader::{Loader, Turns};
+use crate::input::loader::{Loader, Turns};
+use crate::input::transforms::TransformConfig;
+use crate::model::vit::Vit;
 use crate::options::{ComputeArgs, Export, Options, TrainingArgs, bundle_name, command_line};
-use crate::parts;
 use crate::preset::{DataPreset, GeometryArgs};
-use crate::produce::{finish, finish_best};
-use crate::progress::Progress;
+use crate::publish::{finish, finish_best};
 use crate::report::{self, Counts};
-use crate::trainer::{Ending, INTERRUPTED, LoopConfig, Trainer};
-use crate::validate::Parts;
-use crate::vit::Vit;
-use crate::warm::WarmStart;
-use crate::watch::Watch;
+use crate::run::checkpoint::{CHECKPOINT_FILE, Checkpoint, RunHeader};
+use crate::run::monitor::Monitor;
+use crate::run::progress::Progress;
+use crate::run::trainer::{Ending, INTERRUPTED, LoopConfig, Trainer};
+use crate::run::validate::Parts;
+use crate::run::warm_start::WarmStart;
+use crate::splits;
 use crate::world::World;
 use restain_bundle::{BundleWriter, MANIFEST_FILE};
 use restain_data::{Dataset, measure};
@@ -28,7 +28,7 @@ use restain_lab::styles::require_tissue;
 use restain_method::geometry::GeometrySpec;
 use restain_method::{Geometry, Normalisation, PixelOrder};
 use restain_torch::adamw::{AdamW, AdamWConfig};
-use restain_torch::device::describe;
+use restain_torch::device::{describe, device_name};
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct FitArgs {
@@ -69,15 +69,15 @@ pub(crate) struct ResumeArgs {
     pub compute: ComputeArgs,
 }
 
-/// A run about to begin, or to go on.
+/// A run that is about to start or to resume.
 struct Run<'a> {
     parts: Parts,
     options: Options,
     header: RunHeader,
     vit: Vit,
-    /// Who takes part.
+    /// The processes of the run.
     world: World,
-    /// What it goes on from.
+    /// The checkpoint to resume from.
     from: Option<Checkpoint>,
     state: &'a Path,
 }
@@ -93,12 +93,12 @@ pub(crate) fn fit(args: &FitArgs) -> Result<Ending> {
     require_new(&state)?;
     let (device, precision) = args.compute.open(None)?;
     let world = args.compute.join(device)?;
-    // What an update is made of, whoever computes it.
+    // The batches of one update, over all processes.
     let training = TrainingArgs {
         accumulate: args.training.accumulate * world.size(),
         ..args.training.clone()
     };
-    let parts = parts::open(&args.data, &training, training.seed)?;
+    let parts = splits::open(&args.data, &training, training.seed)?;
     let (normalisation, pixel_order) = pixels(args, start.as_ref(), &parts.training)?;
     let options = Options {
         command: command_line(),
@@ -145,7 +145,7 @@ pub(crate) fn resume(args: &ResumeArgs) -> Result<Ending> {
     let mut header = checkpoint.header.clone();
     header.total_steps = args.steps.unwrap_or(header.total_steps);
     header.device = describe(device, precision.kind());
-    let parts = parts::open(&options.data, &options.training, header.seed)?;
+    let parts = splits::open(&options.data, &options.training, header.seed)?;
     let vit = Vit::init(header.geometry, header.seed, device, precision.kind())?
         .checkpointing(args.compute.gradient_checkpointing);
     run(Run { parts, options, header, vit, world, from: Some(checkpoint), state: &args.state })
@@ -167,33 +167,33 @@ fn run(run: Run<'_>) -> Result<Ending> {
         checkpoint.restore(&vit, &mut optimiser)?;
     }
     world.agree(&identity(&parts.training, &header, training, &vit, &optimiser)?)?;
-    let watch = world.is_first().then(|| {
-        Watch::open(state, &training.watch, &training.objective, &parts, &header, training.batch)
+    let monitor = world.is_first().then(|| {
+        Monitor::open(state, &training.watch, &training.objective, &parts, &header, training.batch)
     });
-    let watch = watch.transpose()?;
+    let monitor = monitor.transpose()?;
     let counts = Counts::of(&parts, header.geometry.image_size());
-    let augment = AugmentConfig {
+    let transforms = TransformConfig {
         probability: training.augment,
-        ..AugmentConfig::published(header.geometry.image_size() as u32)
+        ..TransformConfig::published(header.geometry.image_size() as u32)
     };
     let turns = Turns {
         first: header.step * training.accumulate as u64 + world.rank() as u64,
         every: world.size(),
     };
     let loader =
-        Loader::start(Arc::new(parts.training), augment, training.batch, header.seed, turns);
+        Loader::start(Arc::new(parts.training), transforms, training.batch, header.seed, turns);
     let mut progress = Progress::start(header.step, header.total_steps);
     let mut trainer = Trainer {
         vit: &vit,
         optimiser,
         header,
         config: loop_config(training, own_batches),
-        watch,
+        monitor,
         dir: state,
         world: &world,
     };
     if from.is_none() && world.is_first() {
-        // From here on the run can be resumed, and a folder that cannot hold its state is known of.
+        // From here on the run can be resumed; a folder that cannot hold its state is an error before the first step.
         trainer.save()?;
     }
     let ending = trainer.run(&loader, &mut progress)?;
@@ -205,7 +205,7 @@ fn run(run: Run<'_>) -> Result<Ending> {
     tracing::info!("the report is in {}", state.join(report::REPORT_FILE).display());
     match ending {
         Ending::Interrupted => {
-            tracing::info!("stopped; go on with: restain-train resume {}", state.display())
+            tracing::info!("stopped; to continue: restain-train resume {}", state.display())
         }
         Ending::Finished if options.export == Export::Best => {
             drop(finish_best(state, &options, false)?)
@@ -218,15 +218,15 @@ fn run(run: Run<'_>) -> Result<Ending> {
 fn announce(run: (&Parts, &Options, &RunHeader), vit: &Vit, world: &World, state: &Path) {
     let (parts, options, header) = run;
     tracing::info!(
-        "{} images of {} domains ({}), {} kept out; {} steps of {} tiles; {:?} on {:?}{}; state in {}",
+        "{} images of {} domains ({}), {} kept out; {} steps of {} tiles; {} on {}{}; state in {}",
         parts.training.sources.len(),
         parts.training.domains.len(),
         parts.training.describe(),
         parts.kept_out.sources.len(),
         header.total_steps,
         options.training.batch * options.training.accumulate,
-        GeometrySpec::from(header.geometry),
-        vit.device(),
+        describe_geometry(header.geometry),
+        device_name(vit.device()),
         if world.size() == 1 {
             String::new()
         } else {
@@ -236,6 +236,15 @@ fn announce(run: (&Parts, &Options, &RunHeader), vit: &Vit, world: &World, state
     );
 }
 
+/// Describes the sizes of a model for the log.
+fn describe_geometry(geometry: Geometry) -> String {
+    let sizes = GeometrySpec::from(geometry);
+    format!(
+        "tiles of {} px, patches of {} px, embedding {}, {} blocks, {} heads",
+        sizes.image_size, sizes.patch_size, sizes.embed_dim, sizes.depth, sizes.num_heads
+    )
+}
+
 fn geometry(args: &FitArgs, start: Option<&WarmStart>) -> Result<Geometry> {
     match start {
         Some(start) => start.agree(args.geometry.geometry_beside(start.geometry())?),
@@ -243,7 +252,7 @@ fn geometry(args: &FitArgs, start: Option<&WarmStart>) -> Result<Geometry> {
     }
 }
 
-/// How pixels become values and lie in patches.
+/// Returns normalisation and pixel order: those of the bundle to start from, or of the options, or the defaults.
 fn pixels(
     args: &FitArgs,
     start: Option<&WarmStart>,
@@ -275,7 +284,7 @@ fn loop_config(training: &TrainingArgs, own_batches: usize) -> LoopConfig {
     }
 }
 
-/// Before hours of work, not after them: whether the bundle can be written.
+/// Checks before training that the bundle can be written.
 fn require_writable(out: &Path) -> Result<()> {
     ensure!(
         !out.join(MANIFEST_FILE).exists(),
@@ -285,15 +294,15 @@ fn require_writable(out: &Path) -> Result<()> {
     BundleWriter::new(out, false).map(drop).with_context(|| format!("--out {}", out.display()))
 }
 
-/// A state that is there belongs to another run, of hours perhaps.
+/// Checks that the folder holds no state of another run, which may have taken hours.
 fn require_new(state: &Path) -> Result<()> {
     let taken = state.join(CHECKPOINT_FILE);
-    let said = "go on with it with `restain-train resume`, or name another --state";
+    let said = "continue it with `restain-train resume`, or name another --state";
     ensure!(!taken.exists(), "{} already holds the state of a run: {said}", state.display());
     Ok(())
 }
 
-/// What the end of the run needs, looked for at its start.
+/// Checks before training what the export at its end needs.
 fn require_exportable(options: &Options, parts: &Parts, geometry: &Geometry) -> Result<()> {
     Runtime::load().context("a bundle is checked with ONNX Runtime")?;
     require_tissue(&parts.training, geometry)?;
@@ -303,7 +312,7 @@ fn require_exportable(options: &Options, parts: &Parts, geometry: &Geometry) -> 
     Ok(())
 }
 
-/// What must be equal in every process of a run: the images, the options, where it stands, and every number it starts from.
+/// Serialises what must be equal in every process of a run: the images, the options, the step, and all weights and moments.
 fn identity(
     dataset: &Dataset,
     header: &RunHeader,

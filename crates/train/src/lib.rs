@@ -1,28 +1,18 @@
-//! The trainer: tiles in, a bundle out.
+//! The trainer: it reads tiles and writes a bundle.
+//!
+//! `input` makes batches, `model` is the encoder and the synthesiser on tensors, `objective` the losses and recipes, `run`
+//! the training loop with its state on disk, `publish` the way from weights to a bundle, and `world` the processes of a
+//! run. What is measured of a finished bundle is in `restain-lab`; serving one is the other program's part.
 
-mod augment;
-pub mod checkpoint;
 pub mod cli;
-mod export;
 mod fit;
-pub mod import;
-mod inference;
-mod loader;
-pub mod losses;
-pub mod mixing;
+mod input;
+pub mod model;
+pub mod objective;
 mod options;
-mod parts;
 mod preset;
-mod preview;
-mod produce;
-mod progress;
-pub mod recipe;
+pub mod publish;
 mod report;
-mod tape;
-mod tensorboard;
-mod trainer;
-mod validate;
-pub mod vit;
-mod warm;
-mod watch;
+pub mod run;
+mod splits;
 mod world;

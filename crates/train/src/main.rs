@@ -1,4 +1,4 @@
-//! The trainer: parses the command line and calls.
+//! The program `restain-train`: parses the command line and runs the command.
 
 use std::process::ExitCode;
 

@@ -7,9 +7,9 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
-use crate::recipe::{Recipe, RecipeArgs};
-use crate::warm::Origin;
-use crate::watch::WatchArgs;
+use crate::objective::recipe::{Recipe, RecipeArgs};
+use crate::run::monitor::WatchArgs;
+use crate::run::warm_start::Origin;
 use crate::world::World;
 use crate::world::options::WorldArgs;
 use restain_bundle::is_plain_name;

@@ -2,10 +2,10 @@
 
 use restain_method::geometry::GeometrySpec;
 use restain_method::{Geometry, Normalisation, PixelOrder};
-use restain_train::losses::TermWeights;
-use restain_train::mixing::Synthesiser;
-use restain_train::recipe::{Recipe, RecipeArgs, Scene};
-use restain_train::vit::Vit;
+use restain_train::model::mixing::Synthesiser;
+use restain_train::model::vit::Vit;
+use restain_train::objective::losses::TermWeights;
+use restain_train::objective::recipe::{Recipe, RecipeArgs, Scene};
 use tch::{Device, Kind, Tensor};
 
 /// The same encoder without gradient checkpointing and with it. libtorch's generator is one for all threads, and other

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use image::{Rgb, RgbImage};
 use restain_bundle::Bundle;
 use restain_data::{Dataset, Format, Selection};
-use restain_train::checkpoint::Checkpoint;
+use restain_train::run::checkpoint::Checkpoint;
 
 use super::fit::{restain_train, run};
 
@@ -43,7 +43,7 @@ fn refusal(root: &Path, selection: &Selection) -> String {
 }
 
 /// Split, label and domain of every source, in words.
-fn told(dataset: &Dataset) -> Vec<String> {
+fn described(dataset: &Dataset) -> Vec<String> {
     let name = |names: &[String], number: Option<usize>| {
         number.map_or("-".to_owned(), |number| names[number].clone())
     };
@@ -93,7 +93,7 @@ fn wilds_has_the_official_splits_by_centre() {
         assert_eq!(all.domains, ["center_0", "center_1", "center_2", "center_3", "center_4"]);
         assert_eq!((all.sources.len(), all.sources[0].width, all.tiles(96)), (20, 96, 20));
         assert_eq!(
-            told(&all)[..4],
+            described(&all)[..4],
             [
                 "center_0 train normal",
                 "center_0 train normal",
@@ -102,7 +102,7 @@ fn wilds_has_the_official_splits_by_centre() {
             ]
         );
         let of = |split: &str| {
-            told(&Dataset::open(root, &select(|s| s.splits = vec![split.into()])).unwrap())
+            described(&Dataset::open(root, &select(|s| s.splits = vec![split.into()])).unwrap())
         };
         assert_eq!(of("train").len(), 9);
         assert_eq!(
@@ -136,9 +136,9 @@ fn the_unlabelled_release_goes_by_centre_alone_and_has_no_labels() {
     wilds(&home.path().join("camelyon17_unlabeled_v1.0"), true);
     let all = Dataset::open(home.path(), &Selection::default()).unwrap();
     assert_eq!(all.splits, ["train_unlabeled", "val_unlabeled", "test_unlabeled"]);
-    let told = told(&all);
+    let described = described(&all);
     assert_eq!(
-        [&told[0], &told[4], &told[8]],
+        [&described[0], &described[4], &described[8]],
         ["center_0 train_unlabeled -", "center_1 val_unlabeled -", "center_2 test_unlabeled -"]
     );
     assert_eq!(
@@ -200,11 +200,14 @@ fn epithelium_and_stroma_have_institutions_splits_and_tissues() {
         }
     }
     let all = Dataset::open(home.path(), &Selection::default()).unwrap();
-    assert_eq!(told(&all)[..4], ["NKI test epi", "NKI test str", "NKI train epi", "NKI train str"]);
+    assert_eq!(
+        described(&all)[..4],
+        ["NKI test epi", "NKI test str", "NKI train epi", "NKI train str"]
+    );
     let training =
         Dataset::open(home.path(), &select(|s| s.domains = vec!["VGH".into()]).for_training())
             .unwrap();
-    assert_eq!(told(&training), ["VGH train epi", "VGH train str"]);
+    assert_eq!(described(&training), ["VGH train epi", "VGH train str"]);
     fs::remove_dir_all(home.path().join("VGH/test/str")).unwrap();
     assert!(
         refusal(home.path(), &Selection::default()).ends_with("lacks the folders VGH/test/str")
@@ -274,7 +277,7 @@ fn hdf5_files_that_are_packed_missing_or_of_another_shape_are_named() {
     assert_eq!(dataset.image(&dataset.sources[0]).unwrap().get_pixel(5, 5).0, [1; 3]);
     write(file("test", "x"), "x", &[1, 64, 64, 3]);
     assert!(
-        refused().ends_with("test_x.h5: x is U8 [1, 64, 64, 3], and must be U8 [n, 96, 96, 3]")
+        refused().ends_with("test_x.h5: x is u8 [1, 64, 64, 3], and must be u8 [n, 96, 96, 3]")
     );
     write(file("test", "x"), "images", &[1, 96, 96, 3]);
     assert!(refused().contains("test_x.h5 has no data set \"x\""));
@@ -331,7 +334,7 @@ fn webdataset_tars_are_read_at_random() {
             "shard-0.tar/2.input.png"
         ]
     );
-    assert_eq!(told(&all), ["east - 10", "east - 9", "north - tumor", "south - -"]);
+    assert_eq!(described(&all), ["east - 10", "east - 9", "north - tumor", "south - -"]);
     for source in all.sources.iter().rev() {
         let image = all.image(source).unwrap();
         let expected = if source.width == 32 { [200, 0, 0] } else { [0, 0, 200] };
@@ -346,7 +349,7 @@ fn webdataset_tars_are_read_at_random() {
     tar(&home.path().join("west/shard-2.tar"), &[("1.png", &red), ("1.mask.png", &blue)]);
     assert!(
         refusal(home.path(), &Selection::default())
-            .contains("shard-2.tar: sample 1 has several pictures, png and mask.png")
+            .contains("shard-2.tar: sample 1 has several images, png and mask.png")
     );
     let whole = fs::read(home.path().join("shard-0.tar")).unwrap();
     put(&home.path().join("west/shard-2.tar"), &whole[..700]);
@@ -357,7 +360,8 @@ fn webdataset_tars_are_read_at_random() {
     fs::remove_dir_all(home.path().join("west")).unwrap();
     put(&home.path().join("stray.png"), &red);
     assert!(
-        refusal(home.path(), &Selection::default()).ends_with("say --format folders or webdataset")
+        refusal(home.path(), &Selection::default())
+            .ends_with("choose one with --format folders or --format webdataset")
     );
     assert_eq!(
         Dataset::open(home.path(), &select(|s| s.format = Format::Folders)).unwrap().sources.len(),
@@ -426,13 +430,15 @@ fn a_damaged_image_is_named_counted_and_skipped() {
     damage(&home.path().join("tiles/hospital_1/tumour/000001.png"));
     let log = run(home.path(), &format!("{FIT} --data tiles --out models/bad/1")).stderr;
     let log = String::from_utf8_lossy(&log).into_owned();
-    let told: Vec<_> = log
+    let described: Vec<_> = log
         .lines()
         .filter(|line| line.contains("hospital_1/tumour/000001.png cannot be decoded"))
         .collect();
     // Once while it trains; the styles are then made from the data set opened anew.
     assert!(
-        told.len() <= 2 && told[0].contains("WARN") && told[0].ends_with("(damaged so far: 1)"),
+        described.len() <= 2
+            && described[0].contains("WARN")
+            && described[0].ends_with("(damaged so far: 1)"),
         "{log}"
     );
     assert!(home.path().join("models/bad/1").exists());

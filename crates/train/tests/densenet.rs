@@ -1,4 +1,4 @@
-//! DenseNet-121 against torchvision's: `tests/fixtures/densenet121.safetensors`, by tools/reference_classifier.py.
+//! DenseNet-121 against torchvision's: tools/reference_classifier.py wrote `tests/fixtures/densenet121.safetensors`.
 
 use std::path::Path;
 
@@ -41,7 +41,7 @@ fn assert_near(what: &str, found: &Tensor, expected: &Tensor, tolerance: f64) {
 }
 
 #[test]
-fn forward_backward_and_running_statistics_are_torchvisions() {
+fn forward_backward_and_running_statistics_agree_with_torchvision() {
     let path =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/densenet121.safetensors");
     let expected = Tensor::read_safetensors(path).unwrap();

@@ -29,8 +29,8 @@ fn runs(record: &Value) -> Vec<Value> {
 fn refused(home: &Path, arguments: &str) -> String {
     let Output { status, stderr, .. } = restain_train(home, arguments).output().unwrap();
     assert_eq!(status.code(), Some(1), "{arguments}");
-    let told = String::from_utf8(stderr).unwrap().lines().last().unwrap_or_default().to_owned();
-    told.strip_prefix("restain-train: ").unwrap_or_else(|| panic!("{told}")).to_owned()
+    let message = String::from_utf8(stderr).unwrap().lines().last().unwrap_or_default().to_owned();
+    message.strip_prefix("restain-train: ").unwrap_or_else(|| panic!("{message}")).to_owned()
 }
 
 #[test]
@@ -76,8 +76,8 @@ fn an_interrupted_experiment_goes_on_without_running_again_what_is_recorded() {
         &format!("{QUICK} --methods none,vit --bundle models/tiny/1 --seeds 1 --json record.json"),
     );
     assert_eq!(runs(&read(home.path(), "record.json")).len(), 5);
-    let told = refused(home.path(), &format!("{some} --learning-rate 0.5"));
-    assert!(told.contains("another experiment, which differs in learning_rate"), "{told}");
+    let message = refused(home.path(), &format!("{some} --learning-rate 0.5"));
+    assert!(message.contains("another experiment, which differs in learning_rate"), "{message}");
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn what_cannot_be_meant_is_refused_in_one_line() {
             _ = std::fs::copy(&tile, home.path().join(folder).join(format!("{i}.png"))).unwrap()
         });
     }
-    let told = |options: &str| {
+    let message = |options: &str| {
         refused(
             home.path(),
             &format!("evaluate --downstream --methods none --device cpu {options}"),
@@ -142,7 +142,7 @@ fn what_cannot_be_meant_is_refused_in_one_line() {
         ),
         (
             "--data tiles --train-domains hospital_0 --test-domains hospital_1 --only hospital_0/normal/0.png",
-            "hospital_0/normal/0.png is no image of tiles",
+            "hospital_0/normal/0.png is not an image of tiles",
         ),
         (
             "--data tiles --train-domains hospital_0 --test-domains hospital_1 --methods vit",
@@ -154,8 +154,8 @@ fn what_cannot_be_meant_is_refused_in_one_line() {
         ),
     ];
     for (options, expected) in cases {
-        let told = told(options);
-        assert!(told.contains(expected), "{options}: {told}");
+        let message = message(options);
+        assert!(message.contains(expected), "{options}: {message}");
     }
     let status =
         restain_train(home.path(), "evaluate --downstream --data tiles").output().unwrap().status;

@@ -1,4 +1,4 @@
-//! The real `restain-train`, from phantom tiles to a bundle.
+//! The program `restain-train`, from phantom tiles to a bundle.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -67,7 +67,7 @@ fn phantom_tiles_become_a_bundle_with_styles_that_can_be_evaluated() {
     );
 }
 
-/// What the program says when it refuses, in one line.
+/// Runs the program, which must fail with status 1 and one line. Returns the line.
 pub(super) fn refusal(home: &Path, arguments: &str) -> String {
     let output = restain_train(home, arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -167,7 +167,7 @@ fn init_writes_an_untrained_bundle_that_can_be_served() {
 }
 
 #[test]
-fn wrong_use_is_told_apart_from_failure() {
+fn wrong_use_ends_with_status_2_and_failure_with_1() {
     let home = tempfile::tempdir().unwrap();
     let status =
         |arguments: &str| restain_train(home.path(), arguments).output().unwrap().status.code();

@@ -1,4 +1,4 @@
-//! One crate of integration tests: the real `restain-train`, and its parts against the published code.
+//! The integration tests: the program `restain-train`, and its modules against the published code.
 
 mod checkpointing;
 mod dataset;
@@ -6,8 +6,8 @@ mod densenet;
 mod downstream;
 mod evaluate;
 mod fit;
+mod monitor;
 mod options;
 mod reference;
 mod resume;
-mod watch;
 mod world;

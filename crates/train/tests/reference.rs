@@ -1,8 +1,7 @@
-//! The trainer against vectors of others' making.
+//! The trainer against vectors that other implementations computed.
 //!
-//! `tests/fixtures/vectors-tiny.safetensors` holds what tools/reference_vectors.py computes with PyTorch: a second
-//! reading of the paper. The vectors of the published code itself lie outside the repository; without them the tests
-//! that use them say so and pass.
+//! `tests/fixtures/vectors-tiny.safetensors` comes from tools/reference_vectors.py, a second implementation of the paper in
+//! PyTorch. `tests/fixtures/published` comes from the published code itself. tests/fixtures/README.md says how to make both.
 
 use std::path::Path;
 
@@ -11,10 +10,10 @@ use restain_lab::stain::{color_matched, quantile_matched, stain_shift, toned};
 use restain_method::geometry::GeometrySpec;
 use restain_method::{Geometry, PixelOrder};
 use restain_torch::adamw::{AdamW, AdamWConfig};
-use restain_train::import::read_checkpoint;
-use restain_train::losses::{Losses, Mix, Objective, Shift, TermWeights};
-use restain_train::mixing::{Synthesiser, halves};
-use restain_train::vit::Vit;
+use restain_train::model::mixing::{Synthesiser, halves};
+use restain_train::model::vit::Vit;
+use restain_train::objective::losses::{Losses, Mix, Objective, Shift, TermWeights};
+use restain_train::publish::import::read_checkpoint;
 use tch::{Device, Kind, Tensor};
 
 /// Named arrays, and the model that they belong to.
@@ -25,7 +24,7 @@ struct Vectors {
 }
 
 impl Vectors {
-    /// PyTorch's vectors.
+    /// The vectors of tools/reference_vectors.py.
     fn own() -> Self {
         let geometry = Geometry::new(GeometrySpec {
             image_size: 16,
@@ -48,7 +47,7 @@ impl Vectors {
         Self { geometry, weights: Weights { tensors: weights.collect() }, tensors }
     }
 
-    /// Vectors computed with the published code; tests/fixtures/README.md says how.
+    /// The vectors of the published code.
     fn published_code() -> Self {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/published");
         let weights = read_checkpoint(&dir.join("checkpoint_best.pth")).unwrap();
@@ -92,7 +91,7 @@ impl Vectors {
         }
     }
 
-    /// The published loss, or what else the fixture knows by name.
+    /// Computes the losses that the fixture names `recipe`.
     fn losses(&self, vit: &Vit, synth: &Synthesiser, recipe: &str) -> Losses {
         let weights = match recipe {
             "match" => TermWeights { match_weight: 0.5, ..TermWeights::first() },
@@ -189,7 +188,7 @@ fn assert_five_steps(vectors: &Vectors, synth: &Synthesiser, expected: &Tensor) 
 }
 
 #[test]
-fn latents_reconstructions_and_variants_are_pytorchs() {
+fn latents_reconstructions_and_variants_agree_with_pytorch() {
     let vectors = Vectors::own();
     for order in [PixelOrder::Planar, PixelOrder::Interleaved] {
         let (reconstruction, variants) = (
@@ -201,7 +200,7 @@ fn latents_reconstructions_and_variants_are_pytorchs() {
 }
 
 #[test]
-fn losses_and_gradients_of_both_recipes_are_pytorchs() {
+fn losses_and_gradients_of_both_recipes_agree_with_pytorch() {
     let vectors = Vectors::own();
     for order in [PixelOrder::Planar, PixelOrder::Interleaved] {
         for recipe in ["published", "cross", "match", "sharp"] {
@@ -219,7 +218,7 @@ fn losses_and_gradients_of_both_recipes_are_pytorchs() {
 }
 
 #[test]
-fn a_stain_shift_is_pytorchs() {
+fn a_stain_shift_agrees_with_pytorch() {
     let vectors = Vectors::own();
     let shifted = stain_shift(
         &vectors.get("x"),
@@ -231,7 +230,7 @@ fn a_stain_shift_is_pytorchs() {
 }
 
 #[test]
-fn quantile_matched_and_toned_tiles_are_numpys() {
+fn quantile_matched_and_toned_tiles_agree_with_numpy() {
     let vectors = Vectors::own();
     let (x, other) = (vectors.get("x"), vectors.get("other"));
     assert!(relative(&quantile_matched(&x, &other), &vectors.get("quantile_matched")) < 1e-4);
@@ -239,7 +238,7 @@ fn quantile_matched_and_toned_tiles_are_numpys() {
 }
 
 #[test]
-fn five_steps_of_adamw_are_pytorchs() {
+fn five_steps_of_adamw_agree_with_pytorch() {
     let vectors = Vectors::own();
     assert_five_steps(
         &vectors,
@@ -249,14 +248,14 @@ fn five_steps_of_adamw_are_pytorchs() {
 }
 
 #[test]
-fn latents_reconstruction_and_variants_are_the_published_codes() {
+fn latents_reconstruction_and_variants_agree_with_the_published_code() {
     let vectors = Vectors::published_code();
     let synth = vectors.synth(PixelOrder::Interleaved);
     assert_latents_and_pixels(&vectors, &synth, &vectors.get("recon"), &vectors.get("synth"));
 }
 
 #[test]
-fn losses_and_every_gradient_are_the_published_codes() {
+fn losses_and_every_gradient_agree_with_the_published_code() {
     let vectors = Vectors::published_code();
     let vit = vectors.vit();
     let losses = vectors.losses(&vit, &vectors.synth(PixelOrder::Interleaved), "published");
@@ -266,7 +265,7 @@ fn losses_and_every_gradient_are_the_published_codes() {
 }
 
 #[test]
-fn five_steps_of_adamw_are_the_published_codes() {
+fn five_steps_of_adamw_agree_with_the_published_code() {
     let vectors = Vectors::published_code();
     assert_five_steps(
         &vectors,

@@ -1,4 +1,4 @@
-//! A run that is stopped, killed or out of disk goes on as if nothing had happened, and a state that is no good is refused.
+//! A run that is stopped, killed or out of disk space resumes exactly, and a damaged state is an error.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use restain_bundle::Weights;
 
 use super::fit::{phantom, refusal, restain_train, run};
-use super::watch::{Scalars, scalars};
+use super::monitor::{Scalars, scalars};
 
 const FIT: &str =
     "fit --data tiles --preset tiny --batch 4 --mixes 1 --device cpu --seed 5 --scalars-every 1";
@@ -142,7 +142,7 @@ fn a_full_disk_ends_the_run_and_leaves_the_state_before() {
 }
 
 #[test]
-fn a_state_that_is_no_good_is_refused_by_its_name() {
+fn a_state_that_is_damaged_or_foreign_is_named_in_the_error() {
     let home = tempfile::tempdir().unwrap();
     phantom(home.path());
     let home = home.path();
@@ -158,9 +158,12 @@ fn a_state_that_is_no_good_is_refused_by_its_name() {
         (good[..half].to_vec(), format!("is damaged ({half} bytes)").as_str()),
         (good[..100].to_vec(), "is damaged"),
         (Vec::new(), "is damaged (0 bytes)"),
-        (b"\x02\0\0\0\0\0\0\0{}".to_vec(), "is no state of fit"),
+        (b"\x02\0\0\0\0\0\0\0{}".to_vec(), "was not written by fit"),
         (other_geometry("\\\"depth\\\":2", "\\\"depth\\\":3"), "lacks encoder.blocks.2"),
-        (other_geometry("\\\"embed_dim\\\":96", "\\\"embed_dim\\\":48"), "and its geometry wants"),
+        (
+            other_geometry("\\\"embed_dim\\\":96", "\\\"embed_dim\\\":48"),
+            "and the geometry requires",
+        ),
     ] {
         std::fs::write(home.join("runs/bad/checkpoint.safetensors"), bytes).unwrap();
         let refused = refusal(home, "resume runs/bad --device cpu");
@@ -181,7 +184,7 @@ fn a_state_that_is_no_good_is_refused_by_its_name() {
 }
 
 #[test]
-fn a_loss_that_is_no_number_ends_the_run_and_leaves_the_state_before() {
+fn a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_state() {
     let home = tempfile::tempdir().unwrap();
     phantom(home.path());
     let home = home.path();

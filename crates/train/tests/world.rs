@@ -1,4 +1,4 @@
-//! Two processes of the real `restain-train` that train one model.
+//! Two processes of `restain-train` that train one model.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
@@ -120,7 +120,7 @@ fn a_process_that_is_killed_ends_the_other_with_one_line() {
 }
 
 #[test]
-fn processes_that_were_told_different_things_refuse_to_train() {
+fn processes_with_different_options_end_with_an_error() {
     let home = tempfile::tempdir().unwrap();
     phantom(home.path());
     let [one, other] = [4, 5].map(|steps| format!("{FIT} --steps {steps} --out models/apart/1"));

@@ -1,7 +1,7 @@
 //! DenseNet-121: Huang, Liu, van der Maaten, Weinberger, "Densely Connected Convolutional Networks", CVPR 2017.
 //!
-//! Growth 32, bottlenecks of 128, blocks of 6, 12, 24 and 16 layers. Parameters bear torchvision's names, so that
-//! weights can be compared; none are loaded.
+//! Growth 32, bottlenecks of 128, blocks of 6, 12, 24 and 16 layers. Parameters have torchvision's names, so that
+//! weights can be compared. Pretrained weights are not loaded.
 
 use tch::Tensor;
 
@@ -43,7 +43,7 @@ impl Composite {
     }
 }
 
-/// One dense layer: what it computes is put behind what it saw.
+/// One dense layer, whose output is concatenated to its input.
 struct Dense {
     bottleneck: Composite,
     growth: Composite,

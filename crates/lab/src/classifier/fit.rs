@@ -1,4 +1,5 @@
-//! Training a classifier: AdamW on a cosine, flips and quarter turns, the best epoch by a validation set.
+//! Training a classifier: AdamW with a cosine schedule, random flips and quarter turns, and the best epoch on a validation
+//! set.
 
 use anyhow::{Result, ensure};
 use rand_chacha::ChaCha8Rng;
@@ -7,49 +8,57 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::Classifier;
-use super::tiles::{Tiles, from_bytes, lay};
+use super::tiles::{Tiles, from_bytes, orient};
 use restain_data::below;
 use restain_torch::adamw::{AdamW, AdamWConfig, cosine};
 
 /// PyTorch's default for AdamW.
 const WEIGHT_DECAY: f64 = 0.01;
-/// Streams of one seed: of an epoch's order the lower half, of its draws the upper.
+/// Streams of one seed: the lower half for the order of an epoch, the upper for its draws.
 const DRAWS: u64 = 1 << 63;
 
+/// How to train a classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FitConfig {
-    /// Falls to 0 along a cosine.
+    /// Initial learning rate, which falls to 0 along a cosine.
     pub learning_rate: f64,
+    /// Passes over the training tiles.
     pub epochs: u64,
-    /// Tiles drawn for one update; with variants it sees twice as many images.
+    /// Tiles per update; with variants an update uses twice as many images.
     pub batch: usize,
-    /// Of the order of tiles, the flips and the turns.
+    /// Seeds the order of tiles, the flips and the turns.
     pub seed: u64,
 }
 
-/// Writes one variant [side, side, 3] of the training tile of that index, which joins its batch under the tile's label.
-/// The generator depends on seed, epoch and tile alone: variants of every kind draw the same numbers.
+/// Writes one variant, u8 [side, side, 3], of the training tile with an index; it joins the batch under the tile's label.
+/// The generator depends on seed, epoch and tile alone, so that all augmentations draw the same numbers.
 pub type Variants<'a> = dyn FnMut(usize, &mut ChaCha8Rng, &mut [u8]) + 'a;
 
-/// What came of it. The classifier holds the weights of the best epoch.
+/// The result of training. The classifier has the weights of the best epoch.
 #[derive(Clone, Debug)]
 pub struct Fitted {
-    /// Counted from 1: of the highest validation accuracy, the one with the lowest loss.
+    /// The best epoch, from 1: the highest validation accuracy and, among equals, the lowest loss.
     pub epoch: u64,
+    /// Validation at that epoch.
     pub validation: Score,
-    /// After every epoch.
+    /// Validation after every epoch.
     pub history: Vec<Score>,
 }
 
+/// How well a classifier predicts labels.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
+    /// Share of tiles whose most probable class is their label.
     pub accuracy: f64,
     /// Mean cross-entropy, nats.
     pub loss: f64,
 }
 
-/// Trains on `training`, in batches of the tiles themselves and, given `variants`, one variant of each; every image is
-/// laid down in one of the eight ways, drawn for itself. The same seed gives the same weights on one thread.
+/// Trains on `training`, in batches of the tiles themselves and, given `variants`, one variant of each. Every image is
+/// flipped and turned at random. The same seed gives the same weights on one thread.
+///
+/// # Errors
+/// If there are no training tiles, no validation tiles or no epochs, or libtorch fails.
 pub fn fit(
     classifier: &Classifier,
     training: &Tiles,
@@ -59,14 +68,14 @@ pub fn fit(
 ) -> Result<Fitted> {
     ensure!(
         !training.is_empty() && !validation.is_empty(),
-        "a classifier needs tiles to train on and tiles to choose the best epoch by"
+        "a classifier needs training tiles and validation tiles"
     );
     let mut optimiser = AdamW::new(
         AdamWConfig { weight_decay: WEIGHT_DECAY, ..AdamWConfig::default() },
         classifier.parameters(),
     );
     let batch = config.batch.clamp(1, training.len());
-    // What is left over after the last full batch waits for another epoch's order.
+    // Tiles left over after the last full batch are skipped in this epoch.
     let per_epoch = training.len() / batch;
     let mut best: Option<(u64, Score, Vec<Tensor>)> = None;
     let mut history = Vec::new();
@@ -101,7 +110,7 @@ pub fn fit(
     Ok(Fitted { epoch, validation, history })
 }
 
-/// Of probabilities [n, classes], row-major.
+/// Scores probabilities, f64 [n, classes] row-major, against labels [n].
 pub fn score(probabilities: &[f64], labels: &[usize]) -> Score {
     let classes = probabilities.len() / labels.len();
     let rows = || probabilities.chunks_exact(classes).zip(labels);
@@ -115,7 +124,7 @@ pub fn score(probabilities: &[f64], labels: &[usize]) -> Score {
     }
 }
 
-/// A random order of 0..n.
+/// Returns a random permutation of 0..n.
 fn order(n: usize, seed: u64, epoch: u64) -> Vec<usize> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(epoch);
@@ -124,7 +133,7 @@ fn order(n: usize, seed: u64, epoch: u64) -> Vec<usize> {
     order
 }
 
-/// Tiles drawn for one update.
+/// The tiles of one update.
 struct Batch<'a> {
     tiles: &'a Tiles,
     chosen: &'a [usize],
@@ -133,7 +142,7 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Images [B, side, side, 3] and their labels [B]: originals first, variants after them.
+    /// Returns the images, u8 [B, side, side, 3], and their labels [B]: the tiles first, then their variants.
     fn images(&self, variants: &mut Option<&mut Variants>) -> (Vec<u8>, Vec<i64>) {
         let (tiles, size) = (self.tiles, self.tiles.side * self.tiles.side * 3);
         let copies = 1 + usize::from(variants.is_some());
@@ -146,7 +155,7 @@ impl Batch<'_> {
                 rng.set_stream(
                     DRAWS + (self.epoch * tiles.len() as u64 + tile as u64) * 2 + copy as u64,
                 );
-                let way = below(&mut rng, 8) as u8;
+                let symmetry = below(&mut rng, 8) as u8;
                 let source = match variants {
                     Some(variants) if copy == 1 => {
                         variants(tile, &mut rng, &mut made);
@@ -154,7 +163,7 @@ impl Batch<'_> {
                     }
                     _ => &tiles.pixels[tile],
                 };
-                lay(source, tiles.side, way, outs.next().expect("room for every copy"));
+                orient(source, tiles.side, symmetry, outs.next().expect("room for every copy"));
             }
         }
         let labels = self.chosen.iter().map(|&tile| tiles.labels[tile] as i64);

@@ -1,7 +1,7 @@
 //! The layers of the classifiers, and the builder that draws and names their weights.
 //!
-//! Weights come from a ChaCha stream and not from libtorch's generator, which all threads share: networks that are made
-//! side by side are the same as those made one after another.
+//! Weights come from a ChaCha stream, because all threads share libtorch's generator: networks initialised at the same time
+//! equal those initialised one after another.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -13,9 +13,10 @@ use restain_data::{normal, unit};
 const MOMENTUM: f64 = 0.1;
 const EPS: f64 = 1e-5;
 
-/// Tensors by name, in the order in which they were made.
+/// Named tensors, in the order in which they were created.
 pub(super) type Named = Vec<(String, Tensor)>;
 
+/// Creates layers, and collects their parameters and buffers.
 pub(super) struct Builder {
     parameters: Named,
     buffers: Named,
@@ -34,16 +35,18 @@ pub(super) struct Window {
 impl Builder {
     pub(super) fn new(seed: u64, device: Device) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        // Training with the same seed takes the other streams.
+        // Training with the same seed uses the other streams.
         rng.set_stream(u64::MAX);
         Self { parameters: Vec::new(), buffers: Vec::new(), rng, device }
     }
 
+    /// Returns the parameters and the buffers.
     pub(super) fn finish(self) -> (Named, Named) {
         (self.parameters, self.buffers)
     }
 
-    /// Without bias, as a batch norm follows. Drawn normal with deviation √(2 / fan-in) (He et al. 2015).
+    /// Adds a convolution without bias, because a batch norm follows. Weights are normal with standard deviation
+    /// √(2 / fan-in) (He et al. 2015).
     pub(super) fn conv(&mut self, name: &str, inputs: i64, outputs: i64, window: Window) -> Conv {
         let shape = [outputs, inputs, window.side, window.side];
         let deviation = (2.0 / (inputs * window.side * window.side) as f64).sqrt();
@@ -51,6 +54,7 @@ impl Builder {
         Conv { weight, window }
     }
 
+    /// Adds a batch norm with weight 1 and bias 0.
     pub(super) fn norm(&mut self, name: &str, channels: i64) -> BatchNorm {
         let mut buffer = |name: String, value: f64| {
             let tensor = Tensor::full([channels], value, (tch::Kind::Float, self.device));
@@ -64,7 +68,7 @@ impl Builder {
         BatchNorm { weight, bias, running_mean, running_var }
     }
 
-    /// Drawn uniform in ±1/√inputs; the bias is zero.
+    /// Adds an affine layer. Weights are uniform in ±1/√inputs; the bias is zero.
     pub(super) fn linear(&mut self, name: &str, inputs: i64, outputs: i64) -> Linear {
         let bound = (inputs as f64).powf(-0.5);
         let weight = self.drawn(&format!("{name}.weight"), &[outputs, inputs], |rng| {
@@ -89,13 +93,14 @@ impl Builder {
     }
 }
 
+/// A convolution.
 pub(super) struct Conv {
     weight: Tensor,
     window: Window,
 }
 
 impl Conv {
-    /// [B, in, H, W] f32 → [B, out, H/stride, W/stride] f32.
+    /// Convolves: [B, in, H, W] f32 → [B, out, H/stride, W/stride] f32.
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
         let Window { stride, padding, .. } = self.window;
         x.conv2d(&self.weight, None::<&Tensor>, [stride; 2], [padding; 2], [1; 2], 1)
@@ -111,7 +116,7 @@ pub(super) struct BatchNorm {
 }
 
 impl BatchNorm {
-    /// [B, C, H, W] f32 → the same.
+    /// Normalises: [B, C, H, W] f32 → the same shape.
     pub(super) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         let parts = [&self.weight, &self.bias, &self.running_mean, &self.running_var].map(Some);
         let [weight, bias, mean, var] = parts;
@@ -119,13 +124,14 @@ impl BatchNorm {
     }
 }
 
+/// An affine layer.
 pub(super) struct Linear {
     weight: Tensor,
     bias: Tensor,
 }
 
 impl Linear {
-    /// [B, in] f32 → [B, out] f32.
+    /// Multiplies and adds: [B, in] f32 → [B, out] f32.
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
         x.linear(&self.weight, Some(&self.bias))
     }

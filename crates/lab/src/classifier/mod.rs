@@ -1,7 +1,8 @@
-//! Tile classifiers: what an augmentation is judged by, and whose features say how far two sets of tiles lie apart.
+//! Tile classifiers: their accuracy measures what an augmentation is worth, and their features measure the distance between
+//! two sets of tiles.
 //!
-//! Two convolutional networks with batch norm, made from a seed and trained on tiles held in memory. They are never
-//! part of a bundle, and nothing here knows of domains or augmentations: a caller brings its variants.
+//! There are two convolutional networks with batch norm, initialised from a seed and trained on tiles in memory. They are
+//! never part of a bundle. Domains and augmentations are left to the caller, which passes the variants.
 
 mod densenet;
 mod fit;
@@ -20,13 +21,13 @@ use small::Small;
 pub use fit::{FitConfig, Fitted, Score, Variants, fit, score};
 pub use tiles::{Tiles, input};
 
-/// `--classifier`.
+/// The network: `--classifier`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
     /// A residual network of 0.3 million weights: seconds an epoch on one CPU core.
     Small,
-    /// DenseNet-121 (Huang et al. 2017), the paper's: 7 million weights, wants a GPU.
+    /// DenseNet-121 (Huang et al. 2017), the paper's: 7 million weights; slow without a GPU.
     #[value(name = "densenet121")]
     DenseNet121,
 }
@@ -47,7 +48,7 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// Untrained. The same seed gives the same weights, whatever else draws at the time.
+    /// Initialises the weights. The same seed gives the same weights, also if other threads draw random numbers.
     pub fn init(architecture: Architecture, classes: usize, seed: u64, device: Device) -> Self {
         let mut builder = Builder::new(seed, device);
         let (trunk, features) = match architecture {
@@ -61,32 +62,36 @@ impl Classifier {
         Self { parameters, buffers, trunk, head, device }
     }
 
-    /// Every parameter with its name (DenseNet-121: torchvision's), in a fixed order.
+    /// Returns every parameter with its name (torchvision's for DenseNet-121), in a fixed order.
     pub fn parameters(&self) -> &[(String, Tensor)] {
         &self.parameters
     }
 
-    /// Running means and variances, named likewise.
+    /// Returns the running means and variances with their names.
     pub fn buffers(&self) -> &[(String, Tensor)] {
         &self.buffers
     }
 
+    /// Returns the device of the weights.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// Standardised tiles [B, 3, H, W] f32 (see [`input`]) → [B, classes] f32. `train`: the batch's own statistics
-    /// normalise, and move the running ones.
+    /// Computes logits: tiles f32 [B, 3, H, W], standardised by [`input`] → f32 [B, classes]. With `train`, batch norm
+    /// uses the statistics of the batch and updates the running ones.
     pub fn logits(&self, tiles: &Tensor, train: bool) -> Tensor {
         self.head.forward(&self.pooled(tiles, train))
     }
 
-    /// What the last layer sees, in evaluation mode and without gradient: [B, 3, H, W] f32 → [B, F] f32.
+    /// Computes the input of the last layer, in evaluation mode and without gradient: f32 [B, 3, H, W] → f32 [B, F].
     pub fn features(&self, tiles: &Tensor) -> Tensor {
         tch::no_grad(|| self.pooled(tiles, false))
     }
 
-    /// Of `tiles`, `batch` at a time: probabilities, row-major [n, classes].
+    /// Computes class probabilities, f64 [n, classes] row-major, `batch` tiles at a time.
+    ///
+    /// # Errors
+    /// If libtorch cannot copy the result.
     pub fn probabilities(&self, tiles: &Tiles, batch: usize) -> Result<Vec<f64>> {
         let mut all = Vec::new();
         for chunk in tiles.pixels.chunks(batch.max(1)) {
@@ -107,7 +112,7 @@ impl Classifier {
         maps.mean_dim([2i64, 3].as_slice(), false, Kind::Float)
     }
 
-    /// A copy of all that training changes.
+    /// Copies the parameters and buffers.
     fn snapshot(&self) -> Vec<Tensor> {
         self.state().map(|tensor| tensor.detach().copy()).collect()
     }

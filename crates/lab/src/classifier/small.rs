@@ -49,7 +49,7 @@ impl Small {
         let mut inputs = 3;
         let stages = WIDTHS.iter().enumerate().map(|(i, &width)| {
             let down = Unit::build(builder, &format!("features.{i}.down"), (inputs, width), 2);
-            // The first stage is the stem: at its resolution a convolution costs most and sees least.
+            // The first stage is the stem: at its resolution a convolution costs most and has the smallest receptive field.
             let residual = (i > 0).then(|| {
                 Unit::build(builder, &format!("features.{i}.residual"), (width, width), 1)
             });

@@ -1,7 +1,7 @@
 //! What every classifier must do.
 
 use super::layers::Named;
-use super::tiles::lay;
+use super::tiles::orient;
 use super::*;
 
 /// Two classes that differ by which half of the tile is dark, in colours of chance.
@@ -80,7 +80,7 @@ fn every_tile_gets_one_variant_an_epoch_and_variants_change_what_is_learnt() {
 }
 
 #[test]
-fn features_are_what_the_last_layer_sees() {
+fn features_are_the_input_of_the_last_layer() {
     for (architecture, length) in [(Architecture::Small, 128), (Architecture::DenseNet121, 1024)] {
         let classifier = Classifier::init(architecture, 3, 1, Device::Cpu);
         let tiles = input(&halves(2, 1).pixels, 32, Device::Cpu);
@@ -97,7 +97,7 @@ fn the_eight_ways_are_eight_and_each_keeps_every_pixel() {
     let mut ways: Vec<Vec<u8>> = (0..8)
         .map(|way| {
             let mut out = vec![0; 27];
-            lay(&tile, 3, way, &mut out);
+            orient(&tile, 3, way, &mut out);
             let mut pixels = out.as_chunks::<3>().0.to_vec();
             pixels.sort();
             assert_eq!(pixels, tile.as_chunks::<3>().0);

@@ -1,37 +1,42 @@
-//! Labelled tiles in memory, and their way into a network.
+//! Labelled tiles in memory, and their conversion to tensors.
 
 use tch::{Device, Kind, Tensor};
 
-/// Pixels in 0..1 are standardised by these in every channel: nothing about a hospital is known beforehand.
+/// Mean and standard deviation by which pixels in 0..1 are standardised, the same for all channels: a classifier must not
+/// know a hospital's colours beforehand.
 const MEAN: f64 = 0.5;
 const STD: f64 = 0.25;
 
-/// Tiles of one size, each with its class.
+/// Tiles of one size with their classes.
 #[derive(Clone, Debug, Default)]
 pub struct Tiles {
-    /// [side, side, 3] u8 each.
+    /// u8 [side, side, 3] each.
     pub pixels: Vec<Vec<u8>>,
+    /// The class of each tile.
     pub labels: Vec<usize>,
+    /// Pixels.
     pub side: usize,
 }
 
 impl Tiles {
+    /// Returns the number of tiles.
     pub fn len(&self) -> usize {
         self.pixels.len()
     }
 
+    /// Returns whether there are no tiles.
     pub fn is_empty(&self) -> bool {
         self.pixels.is_empty()
     }
 }
 
-/// Tiles [side, side, 3] u8 → [B, 3, side, side] f32, standardised.
+/// Standardises tiles: u8 [side, side, 3] each → f32 [B, 3, side, side] on `device`.
 pub fn input(tiles: &[impl AsRef<[u8]>], side: usize, device: Device) -> Tensor {
     let bytes: Vec<u8> = tiles.iter().flat_map(|tile| tile.as_ref()).copied().collect();
     from_bytes(&bytes, side, device)
 }
 
-/// As [`input`], of tiles laid end to end.
+/// Standardises tiles that lie one after another: u8 [B, side, side, 3] → f32 [B, 3, side, side].
 pub(super) fn from_bytes(bytes: &[u8], side: usize, device: Device) -> Tensor {
     let side = side as i64;
     let pixels =
@@ -39,10 +44,10 @@ pub(super) fn from_bytes(bytes: &[u8], side: usize, device: Device) -> Tensor {
     (pixels.to_kind(Kind::Float) / 255.0 - MEAN) / STD
 }
 
-/// One of the eight ways to lay down a square: bit 0 mirrors left and right, bit 1 up and down, bit 2 swaps the axes.
-/// `tile` and `out` [side, side, 3].
-pub(super) fn lay(tile: &[u8], side: usize, way: u8, out: &mut [u8]) {
-    let (mirror_x, mirror_y, swap) = (way & 1 != 0, way & 2 != 0, way & 4 != 0);
+/// Applies one of the eight symmetries of a square: bit 0 mirrors left and right, bit 1 up and down, bit 2 swaps the axes.
+/// `tile` and `out` are u8 [side, side, 3].
+pub(super) fn orient(tile: &[u8], side: usize, symmetry: u8, out: &mut [u8]) {
+    let (mirror_x, mirror_y, swap) = (symmetry & 1 != 0, symmetry & 2 != 0, symmetry & 4 != 0);
     for (i, pixel) in out.as_chunks_mut::<3>().0.iter_mut().enumerate() {
         let (mut x, mut y) = (i % side, i / side);
         if swap {

@@ -1,4 +1,4 @@
-//! The runs: every method under every seed, several at a time, each on one thread.
+//! The runs of an experiment: every technique with every seed, several in parallel, each on one thread.
 
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
@@ -12,11 +12,12 @@ use crate::downstream::options::DownstreamArgs;
 use crate::downstream::record::{Record, Run, Tested};
 use crate::downstream::split::Split;
 use crate::downstream::statistics::auroc;
-use crate::downstream::variants::{Maker, Method};
+use crate::downstream::variants::{Maker, Technique};
 
-/// Tiles tested at once.
+/// Tiles per batch of a test.
 const TEST_BATCH: usize = 64;
 
+/// What all runs share.
 pub(super) struct Experiment<'a> {
     pub args: &'a DownstreamArgs,
     pub split: &'a Split,
@@ -25,16 +26,19 @@ pub(super) struct Experiment<'a> {
 }
 
 impl Experiment<'_> {
-    /// Runs what the record lacks, and records each run as it ends.
+    /// Runs what the record lacks, and records each run when it ends.
+    ///
+    /// # Errors
+    /// If a run fails or cannot be recorded.
     pub(super) fn run(&self, record: &mut Record) -> Result<()> {
         let all = self
             .seeds()
             .flat_map(|seed| self.args.methods.iter().map(move |&method| (seed, method)));
-        let due: Vec<(u64, Method)> =
+        let due: Vec<(u64, Technique)> =
             all.filter(|&(seed, method)| record.find(seed, method).is_none()).collect();
         let total = due.len();
         tracing::info!(
-            "{total} runs, {} more recorded already",
+            "{total} runs to do, {} recorded already",
             self.seeds().count() * self.args.methods.len() - total
         );
         let (sender, finished) = channel();
@@ -47,7 +51,7 @@ impl Experiment<'_> {
             drop(sender);
             for (done, run) in finished.into_iter().enumerate() {
                 let run = run?;
-                tracing::info!("{}/{total}: {}", done + 1, told(&run));
+                tracing::info!("{}/{total}: {}", done + 1, describe(&run));
                 record.add(run)?;
             }
             Ok(())
@@ -60,21 +64,21 @@ impl Experiment<'_> {
 
     fn work(
         &self,
-        queue: &Mutex<impl Iterator<Item = (u64, Method)>>,
+        queue: &Mutex<impl Iterator<Item = (u64, Technique)>>,
         finished: &Sender<Result<Run>>,
     ) {
-        // libtorch keeps this number for each thread: sums are those of a run by itself, whatever runs beside it.
+        // libtorch keeps this number per thread, so that parallel runs do not change the order of each other's sums.
         tch::set_num_threads(1);
         let next = || queue.lock().expect("no run holds the queue").next();
         while let Some((seed, method)) = next() {
-            // Nobody listens any more: an earlier run could not be recorded.
+            // The receiver is gone, because an earlier run could not be recorded.
             if finished.send(self.train_and_test(seed, method)).is_err() {
                 return;
             }
         }
     }
 
-    fn train_and_test(&self, seed: u64, method: Method) -> Result<Run> {
+    fn train_and_test(&self, seed: u64, method: Technique) -> Result<Run> {
         let clock = Instant::now();
         let classes = self.split.labels.len();
         let classifier = Classifier::init(self.args.classifier, classes, seed, self.device);
@@ -110,7 +114,8 @@ impl Experiment<'_> {
     }
 }
 
-fn told(run: &Run) -> String {
+/// Describes a run for the log.
+fn describe(run: &Run) -> String {
     let tests: Vec<String> =
         run.tests.iter().map(|test| format!("{} {:.3}", test.domain, test.accuracy)).collect();
     let (method, epoch, chosen) = (run.method.name(), run.epoch, run.validation.accuracy);

@@ -1,10 +1,10 @@
-//! `evaluate --downstream`: whether augmentation makes a classifier better on hospitals that it has not seen.
+//! `evaluate --downstream`: whether augmentation improves a classifier on hospitals that it was not trained on.
 //!
-//! Classifiers are trained on the tiles of some domains, each batch beside one variant of each of its tiles; the best
-//! epoch is chosen on another domain, and accuracy is measured on yet others. Methods share, seed by seed, initial
-//! weights, order, flips and turns, so that they are compared in pairs. `split` reads the tiles, `variants` makes
-//! the variants, `experiment` runs what `record` does not hold yet, `statistics`, `table` and `plot` say what
-//! came of it. Nothing is tuned here: test domains are looked at once, after the epoch is chosen.
+//! Classifiers are trained on the tiles of some domains; each batch holds tiles and one variant of each. The best epoch is
+//! chosen on another domain, and accuracy is measured on yet others. With the same seed all techniques share initial
+//! weights, order, flips and turns, so that they are compared in pairs. `split` reads the tiles, `variants` makes the
+//! variants, `experiment` runs what `record` does not hold yet, and `statistics`, `summary` and `plot` present the
+//! results. No hyperparameter is tuned, and test domains are used once, after the epoch is chosen.
 
 mod experiment;
 mod options;
@@ -21,11 +21,16 @@ use crate::downstream::experiment::Experiment;
 use crate::downstream::record::{Configuration, Record};
 use crate::downstream::split::Split;
 use crate::downstream::summary::Summary;
-use crate::downstream::variants::{Maker, Method, StyleSource};
-use crate::encoded::Model;
+use crate::downstream::variants::{Maker, StyleSource, Technique};
+use crate::encodings::Model;
 
 pub use options::DownstreamArgs;
 
+/// Runs the experiment: prints the table, and writes `--json` and `--plot`.
+///
+/// # Errors
+/// If the options contradict each other, the tiles or the bundle cannot be read, `--json` holds another experiment, or a
+/// file cannot be written.
 pub fn run(args: &DownstreamArgs) -> Result<()> {
     args.check()?;
     let split = Split::read(args)?;
@@ -36,7 +41,7 @@ pub fn run(args: &DownstreamArgs) -> Result<()> {
     };
     let configuration = Configuration::new(args, &split, model.as_ref());
     let mut record = Record::open(args.json.as_deref(), configuration)?;
-    tracing::info!("{}", described(args, &split));
+    tracing::info!("{}", describe(args, &split));
     let maker = Maker::new(&split.training, model.as_mut(), args.styles(), args.hed_sigma as f32)?;
     Experiment { args, split: &split, maker: &maker, device }.run(&mut record)?;
     let summary = Summary::of(&record, args);
@@ -53,18 +58,19 @@ fn needs_model(args: &DownstreamArgs) -> bool {
     let bank = args.styles() == StyleSource::Bank;
     args.methods
         .iter()
-        .any(|&method| method == Method::Vit || (method == Method::ColorMatch && bank))
+        .any(|&method| method == Technique::Vit || (method == Technique::ColorMatch && bank))
 }
 
-fn described(args: &DownstreamArgs, split: &Split) -> String {
+/// Describes the tiles for the log.
+fn describe(args: &DownstreamArgs, split: &Split) -> String {
     let chosen_on = match &args.validation_domain {
         Some(domain) => domain.clone(),
-        None => "a tenth of the training tiles, held out".to_owned(),
+        None => "a held-out tenth of the training tiles".to_owned(),
     };
     let tests: Vec<String> =
         split.tests.iter().map(|(name, tiles)| format!("{} of {name}", tiles.len())).collect();
     format!(
-        "{} tiles of {} px to train on ({}), {} to choose the epoch by ({chosen_on}), {} to test on; labels {}",
+        "training on {} tiles of {} px ({}), validating on {} ({chosen_on}), testing on {}; labels {}",
         split.training.len(),
         split.training.side,
         args.train_domains.join(", "),

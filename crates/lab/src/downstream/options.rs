@@ -1,25 +1,28 @@
-//! What `evaluate --downstream` is told, and what that comes to.
+//! The options of `evaluate --downstream`, their checks and defaults.
 
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
 use crate::classifier::{Architecture, FitConfig};
-use crate::downstream::variants::{Method, StyleSource};
+use crate::downstream::variants::{StyleSource, Technique};
 use restain_bundle::Precision;
 use restain_data::SelectionArgs;
 use restain_torch::device::DeviceChoice;
 
+/// The options of `evaluate --downstream`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DownstreamArgs {
     /// Folder of labelled tiles, `<domain>/…/<label>/image`
     #[arg(long)]
     pub data: PathBuf,
+    /// Which of its images are used.
     #[command(flatten)]
     pub selection: SelectionArgs,
     /// What makes the variants of vit, and has the styles of --styles bank
     #[arg(long)]
     pub bundle: Option<PathBuf>,
+    /// Run the bundle's encoder of this precision: fp32, fp16 or int8
     #[arg(long, default_value = "fp32")]
     pub encoder: Precision,
     /// Domains to train on
@@ -34,7 +37,7 @@ pub struct DownstreamArgs {
     /// What a batch holds beside its tiles: one variant of each. `none` puts in each tile once more, so that every
     /// method sees as many images in as many updates; all images of all methods are flipped and turned by chance
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["none", "hed-jitter", "color-match", "vit"])]
-    pub methods: Vec<Method>,
+    pub methods: Vec<Technique>,
     /// Where vit takes its styles and color-match its statistics: from the bundle's bank, or from other tiles of the
     /// training domains [default: train, where there are two training domains or more]
     #[arg(long, value_enum)]
@@ -42,6 +45,7 @@ pub struct DownstreamArgs {
     /// How far hed-jitter goes [default: as far as the server's]
     #[arg(long, default_value_t = 0.05)]
     pub hed_sigma: f64,
+    /// Train this classifier
     #[arg(long, value_enum, default_value = "small")]
     pub classifier: Architecture,
     /// [default: 1e-3; densenet121: 1e-4]
@@ -77,7 +81,10 @@ pub struct DownstreamArgs {
 }
 
 impl DownstreamArgs {
-    /// Refuses what cannot be meant, before anything is read.
+    /// Checks the options before anything is read.
+    ///
+    /// # Errors
+    /// If a value is out of range, or two options contradict each other.
     pub fn check(&self) -> Result<()> {
         let methods: Vec<String> =
             self.methods.iter().map(|method| method.name().to_owned()).collect();
@@ -121,13 +128,13 @@ impl DownstreamArgs {
         );
         ensure!(self.hed_sigma >= 0.0, "--hed-sigma is {}, and must be at least 0", self.hed_sigma);
         if self.bundle.is_none() {
-            let vit = self.methods.contains(&Method::Vit);
+            let vit = self.methods.contains(&Technique::Vit);
             ensure!(
                 !vit,
                 "--bundle is needed for vit; without one: --methods none,hed-jitter,color-match"
             );
             let bank =
-                self.methods.contains(&Method::ColorMatch) && self.styles() == StyleSource::Bank;
+                self.methods.contains(&Technique::ColorMatch) && self.styles() == StyleSource::Bank;
             ensure!(
                 !bank,
                 "--bundle is needed for color-match with --styles bank; without one: --styles train"
@@ -136,6 +143,7 @@ impl DownstreamArgs {
         Ok(())
     }
 
+    /// Returns where styles come from: by default from the training tiles if there are several training domains.
     pub fn styles(&self) -> StyleSource {
         let several = self.train_domains.len() > 1;
         self.styles.unwrap_or(if several { StyleSource::Train } else { StyleSource::Bank })
@@ -152,7 +160,7 @@ impl DownstreamArgs {
         })
     }
 
-    /// Of one run.
+    /// Returns how to train the classifier of one run.
     pub fn fit(&self, seed: u64) -> FitConfig {
         FitConfig {
             learning_rate: self.learning_rate(),

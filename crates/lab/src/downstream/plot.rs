@@ -1,4 +1,5 @@
-//! The runs as one SVG: a panel for each test domain, a line for each method, a dot for each seed, a bar at the mean.
+//! `--plot`: the runs as SVG. A panel for each test domain, a row for each technique, a dot for each seed, a bar at the
+//! mean.
 
 use std::fmt::Write;
 
@@ -7,21 +8,22 @@ use crate::downstream::record::Record;
 use crate::downstream::statistics::Spread;
 
 const WIDTH: f64 = 640.0;
-/// Room for the methods' names, and at the right.
+/// Margins for the techniques' names and for the means.
 const LEFT: f64 = 110.0;
 const RIGHT: f64 = 70.0;
 const LINE: f64 = 34.0;
-/// Above a panel, for its name; below it, for its numbers.
+/// Space above a panel for its title, and below it for its axis.
 const TITLE: f64 = 30.0;
 const AXIS: f64 = 40.0;
-/// How far dots are shaken apart, up and down.
+/// How far dots are spread up and down, so that they do not overlap.
 const SPREAD: f64 = 9.0;
 
-/// Dark on light or light on dark, as the reader's screen is.
+/// Follows the reader's light or dark colour scheme.
 const STYLE: &str = "<style>svg{font:13px system-ui,sans-serif;background:#fff;color:#222}\
     text{fill:currentColor}.grid{stroke:currentColor;opacity:.18}.dot{fill:#1f6fb4;opacity:.6}.mean{stroke:#c8501e;stroke-width:3}\
     @media (prefers-color-scheme:dark){svg{background:#16181c;color:#ddd}.dot{fill:#6db3ee}.mean{stroke:#ff9d6c}}</style>";
 
+/// Draws the runs of `args` that the record holds.
 pub(super) fn svg(record: &Record, args: &DownstreamArgs) -> String {
     let panel = TITLE + LINE * args.methods.len() as f64 + AXIS;
     let height = panel * args.test_domains.len() as f64;
@@ -35,7 +37,7 @@ pub(super) fn svg(record: &Record, args: &DownstreamArgs) -> String {
     svg + "</svg>\n"
 }
 
-/// Of each method, over the seeds; per cent.
+/// Returns the accuracies of each technique over the seeds, per cent.
 fn accuracies(
     record: &Record,
     args: &DownstreamArgs,
@@ -97,7 +99,7 @@ fn draw(svg: &mut String, top: f64, domain: &str, methods: &[(&'static str, Vec<
     }
 }
 
-/// Between two ticks.
+/// Returns the distance of two ticks.
 fn step(low: f64, high: f64) -> f64 {
     [0.5, 1.0, 2.0, 5.0, 10.0].into_iter().find(|step| (high - low) / step <= 8.0).unwrap_or(20.0)
 }

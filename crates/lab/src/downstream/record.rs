@@ -1,6 +1,7 @@
-//! Every run of an experiment, on disk as soon as it is finished: `--json`.
+//! `--json`: the runs of an experiment, each written to disk when it is finished.
 //!
-//! A record belongs to one configuration. Given again it goes on from what it holds; seeds and methods may be added.
+//! A record belongs to one configuration. With an existing record, an experiment runs only what is missing; seeds and
+//! techniques may be added.
 
 use std::path::{Path, PathBuf};
 
@@ -11,11 +12,10 @@ use serde_json::{Value, json};
 use crate::classifier::Score;
 use crate::downstream::options::DownstreamArgs;
 use crate::downstream::split::Split;
-use crate::downstream::summary::Summary;
-use crate::downstream::variants::Method;
-use crate::encoded::Model;
+use crate::downstream::variants::Technique;
+use crate::encodings::Model;
 
-/// All that a run's outcome depends on besides its seed and method.
+/// Everything that the result of a run depends on besides its seed and technique.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Configuration(Value);
 
@@ -23,20 +23,21 @@ pub(super) struct Configuration(Value);
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Run {
     pub seed: u64,
-    pub method: Method,
-    /// The epoch chosen, counted from 1.
+    pub method: Technique,
+    /// The best epoch, from 1.
     pub epoch: u64,
-    /// At that epoch.
+    /// Validation at that epoch.
     pub validation: Score,
     pub tests: Vec<Tested>,
     pub seconds: f64,
 }
 
+/// The result on one test domain.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Tested {
     pub domain: String,
     pub accuracy: f64,
-    /// null where the domain has one label only.
+    /// `null` if the domain has only one label.
     pub auroc: Option<f64>,
 }
 
@@ -44,15 +45,16 @@ pub(super) struct Tested {
 struct File {
     configuration: Configuration,
     runs: Vec<Run>,
-    /// Of the seeds and methods that were asked for last.
+    /// The summary of the last experiment.
     #[serde(default)]
     summary: Value,
 }
 
+/// The file and its contents.
 pub(super) struct Record {
     path: Option<PathBuf>,
     configuration: Configuration,
-    /// By seed, then method.
+    /// Sorted by seed, then technique.
     pub runs: Vec<Run>,
 }
 
@@ -76,7 +78,7 @@ impl Configuration {
         }))
     }
 
-    /// The names of what differs. A bundle that one of the two has no need of makes no difference.
+    /// Returns the names of the fields that differ. A bundle that only one of the two needs is not a difference.
     fn differences(&self, other: &Self) -> Vec<String> {
         let (mine, theirs) = (self.0.as_object(), other.0.as_object());
         let optional =
@@ -91,14 +93,18 @@ impl Configuration {
 }
 
 impl Record {
+    /// Opens the record at `path`, or starts one.
+    ///
+    /// # Errors
+    /// If the file cannot be read or holds another experiment.
     pub(super) fn open(path: Option<&Path>, mut configuration: Configuration) -> Result<Self> {
         let mut runs = Vec::new();
         if let Some(path) = path.filter(|path| path.exists()) {
             let shown = path.display();
             let bytes =
-                std::fs::read(path).with_context(|| format!("--json: {shown} cannot be read"))?;
+                std::fs::read(path).with_context(|| format!("--json: cannot read {shown}"))?;
             let file: File = serde_json::from_slice(&bytes).with_context(|| {
-                format!("--json: {shown} is no experiment of evaluate --downstream")
+                format!("--json: {shown} was not written by evaluate --downstream")
             })?;
             let differences = configuration.differences(&file.configuration);
             ensure!(
@@ -114,22 +120,30 @@ impl Record {
         Ok(Self { path: path.map(Path::to_owned), configuration, runs })
     }
 
-    pub(super) fn find(&self, seed: u64, method: Method) -> Option<&Run> {
+    /// Returns the run of a seed and a technique, if it is recorded.
+    pub(super) fn find(&self, seed: u64, method: Technique) -> Option<&Run> {
         self.runs.iter().find(|run| (run.seed, run.method) == (seed, method))
     }
 
     /// Adds a run and writes the file.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
     pub(super) fn add(&mut self, run: Run) -> Result<()> {
         self.runs.push(run);
         self.runs.sort_by_key(|run| (run.seed, run.method));
         self.write(Value::Null)
     }
 
-    pub(super) fn finish(&self, summary: &Summary) -> Result<()> {
+    /// Adds the summary and writes the file.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub(super) fn finish(&self, summary: &impl Serialize) -> Result<()> {
         self.write(serde_json::to_value(summary)?)
     }
 
-    /// Beside the old file and renamed over it: a kill loses the run under way and no other.
+    /// Writes a new file and renames it over the old one, so that a kill loses only the run in progress.
     fn write(&self, summary: Value) -> Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
         let file =

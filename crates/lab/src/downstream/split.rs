@@ -1,4 +1,4 @@
-//! The tiles of an experiment, decoded once: what is trained on, what chooses the epoch, what is tested on.
+//! The tiles of an experiment, decoded once: training, validation and test sets.
 
 use anyhow::{Context, Result, ensure};
 use rand_chacha::ChaCha8Rng;
@@ -9,24 +9,28 @@ use crate::classifier::Tiles;
 use crate::downstream::options::DownstreamArgs;
 use restain_data::{Dataset, Source};
 
-/// Of the training tiles, where no domain validates, one in so many is held out.
+/// Without a validation domain, one in this many training tiles is held out.
 const HELD_OUT: usize = 10;
 
+/// The sets of an experiment.
 pub(super) struct Split {
     pub labels: Vec<String>,
     pub training: Tiles,
     pub validation: Tiles,
-    /// Domains with their tiles.
+    /// Test domains with their tiles.
     pub tests: Vec<(String, Tiles)>,
 }
 
 impl Split {
-    /// Which tiles these are does not depend on the seed of a run.
+    /// Reads the tiles, which do not depend on the seed of a run.
+    ///
+    /// # Errors
+    /// If a domain does not exist, tiles have no labels or all the same, or there are too few.
     pub(super) fn read(args: &DownstreamArgs) -> Result<Self> {
         let dataset = Dataset::open(&args.data, &args.selection.selection())?;
         ensure!(
             !dataset.labels.is_empty(),
-            "{} has no labels: tiles belong into <domain>/<label>/",
+            "{} has no labels: put tiles into <domain>/<label>/",
             args.data.display()
         );
         let side = dataset
@@ -46,7 +50,7 @@ impl Split {
         };
         ensure!(
             !training.is_empty() && !validation.is_empty(),
-            "{} training tiles are too few to hold out a tenth",
+            "{} training tiles are too few to hold out a tenth for validation",
             training.len()
         );
         let tests =
@@ -61,14 +65,14 @@ impl Split {
         let one_label = split.training.labels.iter().all(|&label| label == first);
         ensure!(
             !one_label,
-            "all {} training tiles are {}: two labels are the least to tell apart",
+            "all {} training tiles are {}: a classifier needs at least two labels",
             split.training.len(),
             split.labels[first]
         );
         Ok(split)
     }
 
-    /// BLAKE3 of every pixel and label, in hex: whether another experiment saw the same.
+    /// Returns the BLAKE3 of every pixel and label in hex, which identifies the tiles of an experiment.
     pub(super) fn digest(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         for tiles in [&self.training, &self.validation]
@@ -103,7 +107,7 @@ fn tiles(
         dataset.sources.iter().filter(|source| source.domain == domain).collect();
     if let Some(source) = sources.iter().find(|source| source.label.is_none()) {
         anyhow::bail!(
-            "{} has no label: it lies in no folder below its domain's",
+            "{} has no label: put it into a folder below its domain's",
             args.data.join(&source.path).display()
         );
     }

@@ -1,14 +1,14 @@
-//! The statistics of an experiment: areas under the curve, means and deviations, and paired tests.
+//! The statistics of an experiment: area under the ROC curve, mean and standard deviation, and a paired test.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::Serialize;
 
-/// Up to so many pairs every assignment of signs is tried; beyond, this many are drawn.
+/// With up to this many pairs all assignments of signs are counted; with more, [`DRAWN_SIGNS`] are drawn.
 const EXACT_PAIRS: usize = 16;
 const DRAWN_SIGNS: u32 = 1 << EXACT_PAIRS;
 
-/// Mean and sample deviation; the deviation of one number is 0.
+/// Mean and sample standard deviation; the deviation of one number is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Spread {
     pub mean: f64,
@@ -24,8 +24,8 @@ impl Spread {
     }
 }
 
-/// Area under the receiver's curve from probabilities [n, classes]: for two classes of the second, for more the mean
-/// over the classes, each against the rest. `None` where the labels are all of one class.
+/// Computes the area under the ROC curve from probabilities, f64 [n, classes]: of the second of two classes, or the mean
+/// over more classes, each against the rest. `None` if all labels are of one class.
 pub(super) fn auroc(probabilities: &[f64], labels: &[usize], classes: usize) -> Option<f64> {
     let of = |class: usize| {
         let scored = probabilities
@@ -41,7 +41,7 @@ pub(super) fn auroc(probabilities: &[f64], labels: &[usize], classes: usize) -> 
     (!areas.is_empty()).then(|| Spread::of(&areas).mean)
 }
 
-/// Chance that a positive scores above a negative, ties counting half (Mann and Whitney 1947).
+/// Computes the probability that a positive scores higher than a negative; ties count half (Mann and Whitney 1947).
 fn area(mut scored: Vec<(f64, bool)>) -> Option<f64> {
     scored.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (mut negatives, mut wins) = (0.0, 0.0);
@@ -55,8 +55,8 @@ fn area(mut scored: Vec<(f64, bool)>) -> Option<f64> {
     (positives > 0.0 && negatives > 0.0).then(|| wins / (positives * negatives))
 }
 
-/// Two-sided p-value of paired differences by the sign-flip permutation test of their mean (Fisher 1935): the share of
-/// all assignments of signs under which the mean is as far from 0 or farther. Of ten pairs the least is 2/1024.
+/// Computes the two-sided p-value of paired differences by the sign-flip permutation test of their mean (Fisher 1935): the
+/// share of all assignments of signs for which the mean is at least as far from 0. The smallest of ten pairs is 2/1024.
 pub(super) fn sign_flip_p(differences: &[f64]) -> f64 {
     let observed = differences.iter().sum::<f64>().abs() - 1e-9;
     let extreme = |negative: &dyn Fn(usize) -> bool| {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn many_pairs_are_judged_by_drawn_signs() {
+    fn many_pairs_are_tested_with_drawn_signs() {
         assert!(sign_flip_p(&[0.1; 30]) < 1e-3);
         let balanced: Vec<f64> = (0..30).map(|i| if i % 2 == 0 { 0.1 } else { -0.1 }).collect();
         assert!(sign_flip_p(&balanced) > 0.9);

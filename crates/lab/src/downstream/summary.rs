@@ -1,33 +1,34 @@
-//! What an experiment shows: each method over the seeds, and against `none` and `color-match` seed by seed.
+//! The result of an experiment: the mean of each technique over the seeds, and paired comparisons with `none` and
+//! `color-match`.
 
 use serde::Serialize;
 
 use crate::downstream::options::DownstreamArgs;
 use crate::downstream::record::{Record, Run};
 use crate::downstream::statistics::{Spread, sign_flip_p};
-use crate::downstream::variants::Method;
+use crate::downstream::variants::Technique;
 
-/// What the others are compared with.
-const BASELINES: [Method; 2] = [Method::None, Method::ColorMatch];
+/// The techniques that the others are compared with.
+const BASELINES: [Technique; 2] = [Technique::None, Technique::ColorMatch];
 
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Summary {
     pub seeds: Vec<u64>,
-    /// Of `p` in every comparison.
+    /// The test that `p` in every comparison comes from.
     pub test: &'static str,
     pub methods: Vec<Row>,
 }
 
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Row {
-    pub method: Method,
+    pub method: Technique,
     pub validation: Spread,
     pub domains: Vec<Column>,
     /// Each seed's mean accuracy over the test domains.
     pub mean: Spread,
     /// Each seed's lowest accuracy among the test domains.
     pub worst: Spread,
-    /// Of `mean`, in pairs of one seed.
+    /// Comparisons of `mean`, paired by seed.
     pub against: Vec<Comparison>,
 }
 
@@ -35,33 +36,34 @@ pub(super) struct Row {
 pub(super) struct Column {
     pub domain: String,
     pub accuracy: Spread,
-    /// null where the domain has one label only.
+    /// `null` if the domain has only one label.
     pub auroc: Option<Spread>,
 }
 
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Comparison {
-    pub baseline: Method,
+    pub baseline: Technique,
     pub difference: Spread,
     pub p: f64,
 }
 
 impl Run {
-    /// Over the test domains.
+    /// Returns the mean accuracy over the test domains.
     fn mean(&self) -> f64 {
         Spread::of(&self.tests.iter().map(|test| test.accuracy).collect::<Vec<_>>()).mean
     }
 
+    /// Returns the lowest accuracy among the test domains.
     fn worst(&self) -> f64 {
         self.tests.iter().map(|test| test.accuracy).fold(f64::INFINITY, f64::min)
     }
 }
 
 impl Summary {
-    /// Of the seeds and methods that were asked for, all of which the record holds.
+    /// Summarises the seeds and techniques of `args`, all of which the record must hold.
     pub(super) fn of(record: &Record, args: &DownstreamArgs) -> Self {
         let seeds: Vec<u64> = (args.seeds_from..args.seeds_from + args.seeds).collect();
-        let runs = |method: Method| -> Vec<&Run> {
+        let runs = |method: Technique| -> Vec<&Run> {
             seeds.iter().filter_map(|&seed| record.find(seed, method)).collect()
         };
         let methods = args.methods.iter().map(|&method| {
@@ -81,9 +83,9 @@ impl Summary {
         }
     }
 
-    /// Markdown. Accuracies in per cent.
+    /// Renders the summary as a Markdown table, with accuracies in per cent.
     pub(super) fn table(&self, args: &DownstreamArgs) -> String {
-        let compared: Vec<Method> = BASELINES
+        let compared: Vec<Technique> = BASELINES
             .into_iter()
             .filter(|baseline| args.methods.len() > 1 && args.methods.contains(baseline))
             .collect();
@@ -126,7 +128,7 @@ impl Summary {
         };
         lines.push(String::new());
         lines.push(format!(
-            "Accuracy in per cent, mean ± deviation over {} seeds. Trained on {}; the epoch chosen {chosen}; p: {}.",
+            "Accuracy in per cent, mean ± standard deviation over {} seeds. Trained on {}; best epoch chosen {chosen}; p: {}.",
             self.seeds.len(),
             args.train_domains.join(", "),
             self.test
@@ -135,7 +137,7 @@ impl Summary {
     }
 }
 
-fn row(method: Method, runs: &[&Run], against: Vec<Comparison>) -> Row {
+fn row(method: Technique, runs: &[&Run], against: Vec<Comparison>) -> Row {
     let spread =
         |of: &dyn Fn(&Run) -> f64| Spread::of(&runs.iter().map(|run| of(run)).collect::<Vec<_>>());
     let domains = (0..runs[0].tests.len()).map(|d| {
@@ -156,7 +158,7 @@ fn row(method: Method, runs: &[&Run], against: Vec<Comparison>) -> Row {
     }
 }
 
-fn comparison(runs: &[&Run], baselines: &[&Run], baseline: Method) -> Comparison {
+fn comparison(runs: &[&Run], baselines: &[&Run], baseline: Technique) -> Comparison {
     let differences: Vec<f64> =
         runs.iter().zip(baselines).map(|(run, other)| run.mean() - other.mean()).collect();
     Comparison { baseline, difference: Spread::of(&differences), p: sign_flip_p(&differences) }

@@ -1,7 +1,8 @@
-//! The augmentations that are compared: one variant of a training tile, as the server would make it.
+//! The augmentation techniques that the experiment compares: each makes one variant of a training tile, as the server
+//! would.
 //!
-//! Tiles are encoded once; a variant then costs the product alone. Whatever the method, the generator is asked in the
-//! same way, so that `color-match` and `vit` take the same tile's or bank entry's stain for the same tile in the same epoch.
+//! Tiles are encoded once; a variant then costs one product. All techniques draw the same random numbers, so that
+//! `color-match` and `vit` use the stain of the same tile or bank entry for the same tile in the same epoch.
 
 use anyhow::{Result, ensure};
 use half::f16;
@@ -10,7 +11,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::classifier::Tiles;
-use crate::encoded::{Encoded, Model};
+use crate::encodings::{Encoded, Model};
 use restain_bundle::StyleBank;
 use restain_bundle::codec::{RgbImage, resize};
 use restain_data::below;
@@ -18,26 +19,27 @@ use restain_method::color::{ChannelStats, color_match, hed_jitter};
 use restain_method::synth::{Scratch, Synthesiser};
 use restain_method::{Style, exemplar};
 
-/// Between two lines of progress.
+/// Tiles between two log lines.
 const ENCODED_AT_ONCE: usize = 256;
 
-/// `--methods`.
+/// A technique: one value of `--methods`.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
-pub enum Method {
-    /// The tile once more.
+pub enum Technique {
+    /// The tile again, unchanged.
     None,
-    /// Stain densities changed by chance (Tellez et al. 2018).
+    /// Random stain densities (Tellez et al. 2018).
     HedJitter,
-    /// Per-channel mean and deviation of another tile.
+    /// The per-channel mean and standard deviation of another tile.
     ColorMatch,
     /// The bundle's encoder and another tile's style.
     Vit,
 }
 
-impl Method {
+impl Technique {
+    /// Returns its name, as on the command line and in tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -48,27 +50,27 @@ impl Method {
     }
 }
 
-/// `--styles`.
+/// Where styles come from: `--styles`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum StyleSource {
-    /// The bundle's style bank: a domain, then one of its styles.
+    /// The bundle's style bank: first a domain is drawn, then one of its styles.
     Bank,
-    /// Any other training tile: its most representative token, or its channel statistics.
+    /// Another training tile: the style of its most representative token, or its channel statistics.
     Train,
 }
 
-/// A stain to put on.
+/// A target stain.
 struct Look {
     stats: ChannelStats,
-    /// Empty where no model is asked for.
+    /// Empty without a model.
     style: Style,
 }
 
-/// Latents of the training tiles, and what turns them into pixels.
+/// The anatomy of the training tiles, and the synthesiser that turns it into pixels.
 struct Anatomies {
     synth: Synthesiser,
-    /// [N, h] of each training tile.
+    /// f16 [N, h] for each training tile.
     halves: Vec<Vec<f16>>,
 }
 
@@ -77,20 +79,24 @@ pub(super) struct Maker<'a> {
     tiles: &'a Tiles,
     stats: Vec<ChannelStats>,
     looks: Vec<Look>,
-    /// Of the bank, the looks by domain; `None`: a look belongs to each tile, and a tile never takes its own.
+    /// Indices into `looks` by domain, for styles of the bank; `None` if each look belongs to a tile, which never uses its
+    /// own.
     bank: Option<Vec<Vec<usize>>>,
     anatomies: Option<Anatomies>,
     hed_sigma: f32,
 }
 
-/// What one thread needs beside the maker.
+/// Buffers of one thread.
 pub(super) struct Bench {
     scratch: Option<Scratch>,
     synthesised: Vec<u8>,
 }
 
 impl<'a> Maker<'a> {
-    /// `model`: where a method or the bank needs one.
+    /// Prepares the variants of `tiles`. `model` is needed for [`Technique::Vit`] and for styles of the bank.
+    ///
+    /// # Errors
+    /// If the bank is empty, there is only one tile to take styles from, or the encoder fails.
     pub(super) fn new(
         tiles: &'a Tiles,
         model: Option<&mut Model>,
@@ -109,7 +115,10 @@ impl<'a> Maker<'a> {
             styles = maker.encode(model)?;
         }
         if maker.bank.is_none() {
-            ensure!(tiles.len() > 1, "one training tile has no other to take a style from");
+            ensure!(
+                tiles.len() > 1,
+                "with one training tile there is no other tile to take a style from"
+            );
             maker.looks = maker
                 .stats
                 .iter()
@@ -123,7 +132,7 @@ impl<'a> Maker<'a> {
     fn take(&mut self, bank: &StyleBank) -> Result<()> {
         ensure!(
             !bank.entries.is_empty(),
-            "the bundle has no styles: fill its bank with restain-train styles, or use --styles train"
+            "the bundle has no styles: add some with `restain-train styles`, or use --styles train"
         );
         let of = |domain: usize| {
             (0..bank.entries.len())
@@ -140,7 +149,7 @@ impl<'a> Maker<'a> {
         Ok(())
     }
 
-    /// Keeps the anatomy of every tile; the style that each of them lends, where there is no bank.
+    /// Encodes every tile and keeps its anatomy. Returns the style of each tile, or none if styles come from the bank.
     fn encode(&mut self, model: &mut Model) -> Result<Vec<Style>> {
         let (side, of_model) = (self.tiles.side, model.synth.geometry().image_size());
         let synth = model.synth.clone();
@@ -150,7 +159,7 @@ impl<'a> Maker<'a> {
             exemplar::style_of(synth.geometry(), &tile.characteristics, token)
         };
         let (mut halves, mut styles) = (Vec::new(), Vec::new());
-        // What the encoder says of a tile takes four times what is kept of it.
+        // In chunks: an encoding takes four times the memory of what is kept of it.
         for chunk in self.tiles.pixels.chunks(ENCODED_AT_ONCE) {
             let encoded = model
                 .encode(chunk.par_iter().map(|tile| resized(tile, side, of_model)).collect())?;
@@ -175,10 +184,10 @@ impl<'a> Maker<'a> {
         Bench { scratch, synthesised: vec![0; bytes] }
     }
 
-    /// A variant of one tile into `out` [side, side, 3].
+    /// Writes a variant of one tile into `out`, u8 [side, side, 3].
     pub(super) fn make(
         &self,
-        method: Method,
+        method: Technique,
         tile: usize,
         rng: &mut ChaCha8Rng,
         bench: &mut Bench,
@@ -186,12 +195,12 @@ impl<'a> Maker<'a> {
     ) {
         let pixels = &self.tiles.pixels[tile];
         match method {
-            Method::None => out.copy_from_slice(pixels),
-            Method::HedJitter => hed_jitter(pixels, self.hed_sigma, rng, out),
-            Method::ColorMatch => {
+            Technique::None => out.copy_from_slice(pixels),
+            Technique::HedJitter => hed_jitter(pixels, self.hed_sigma, rng, out),
+            Technique::ColorMatch => {
                 color_match(pixels, &self.stats[tile], &self.draw(tile, rng).stats, out)
             }
-            Method::Vit => {
+            Technique::Vit => {
                 let style = &self.draw(tile, rng).style;
                 let anatomies = self.anatomies.as_ref().expect("vit is refused without a bundle");
                 let scratch = bench.scratch.as_mut().expect("a bench of this maker");
@@ -222,7 +231,7 @@ impl<'a> Maker<'a> {
     }
 }
 
-/// A square tile at another size; as the server does with `resize`.
+/// Resizes a square tile, u8 [from, from, 3] → u8 [to, to, 3], as the server does.
 fn resized(tile: &[u8], from: usize, to: usize) -> Vec<u8> {
     if from == to {
         return tile.to_vec();
@@ -250,14 +259,14 @@ mod tests {
             (maker.bench(), vec![0; 12], ChaCha8Rng::seed_from_u64(1));
         let mut seen: Vec<u8> = (0..60)
             .map(|_| {
-                maker.make(Method::ColorMatch, 2, &mut rng, &mut bench, &mut out);
+                maker.make(Technique::ColorMatch, 2, &mut rng, &mut bench, &mut out);
                 out[0]
             })
             .collect();
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen, [100, 101, 103]);
-        maker.make(Method::None, 2, &mut rng, &mut bench, &mut out);
+        maker.make(Technique::None, 2, &mut rng, &mut bench, &mut out);
         assert_eq!(out, tiles.pixels[2]);
     }
 

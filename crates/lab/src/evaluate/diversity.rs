@@ -1,4 +1,4 @@
-//! How much the variants of one tile differ from one another: an augmentation that always gives the same teaches once.
+//! The diversity of variants: how much those of one tile differ from each other.
 
 use std::collections::BTreeMap;
 
@@ -6,24 +6,24 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
 
-use crate::encoded::Model;
-use crate::evaluate::method::{Method, Reference, draws};
+use crate::encodings::Model;
 use crate::evaluate::pairs::mean;
 use crate::evaluate::report::Diversity;
+use crate::evaluate::technique::{Reference, Technique, draws};
 use crate::evaluate::{Domain, EvaluateArgs};
 use restain_data::below;
 use restain_method::metrics::{ssim, wasserstein};
 
-/// Streams of the seed that the pairs do not use: draws of references, and of methods that draw.
+/// First stream of the seed that the pairs do not use: for references, and for techniques that draw.
 const STREAM: u64 = 1 << 20;
 
-/// Each tile in `--variants` styles, each of a tile of any other domain, drawn; as a training loop would. None with one
-/// domain.
+/// Measures the diversity of `--variants` variants of each tile, in random styles of other domains, as a training loop
+/// would make them. `None` with one domain.
 pub(super) fn measure(
     model: &Model,
     domains: &[Domain],
     args: &EvaluateArgs,
-) -> Option<BTreeMap<Method, Diversity>> {
+) -> Option<BTreeMap<Technique, Diversity>> {
     if domains.len() < 2 {
         return None;
     }
@@ -43,7 +43,7 @@ pub(super) fn measure(
     Some(args.methods.iter().enumerate().map(|(index, method)| (*method, over(index))).collect())
 }
 
-/// For each method in turn.
+/// Measures one tile, for each technique.
 fn of_tile(
     model: &Model,
     domains: &[Domain],
@@ -61,7 +61,7 @@ fn of_tile(
         })
         .collect();
     let content = &domains[domain].tiles[tile];
-    let of = |method: &Method| {
+    let of = |method: &Technique| {
         let variants: Vec<Vec<u8>> = references
             .iter()
             .enumerate()

@@ -1,25 +1,26 @@
-//! Tiles that no method was made for: white, under a pen, out of focus. What comes out is said, not judged.
+//! Failure cases: tiles that are white, marked with ink, or out of focus. The figures describe the variants; there are no
+//! thresholds.
 //!
-//! They are made of a held-out tile by formula, the same every time: real ones are in no small data set, and only of a
-//! made one is it known where the ink lies.
+//! The tiles are derived from a held-out tile by a fixed formula: small data sets have no real ones, and only for derived
+//! ones it is known where the ink is.
 
 use anyhow::Result;
 use image::{RgbImage, imageops};
 use rayon::prelude::*;
 
-use crate::encoded::{Encoded, Model};
-use crate::evaluate::method::{Reference, draws};
+use crate::encodings::{Encoded, Model};
 use crate::evaluate::pairs::mean;
 use crate::evaluate::report::Failure;
+use crate::evaluate::technique::{Reference, draws};
 use crate::evaluate::{Domain, EvaluateArgs};
 use restain_method::metrics::ssim;
 
 /// Streams of the seed that nothing else uses.
 const STREAM: u64 = 1 << 24;
-/// Of the light that a pen's ink replaces; the rest is tissue that shows through.
+/// Opacity of ink.
 const OPACITY: f64 = 0.85;
 
-/// What is wrong with a tile.
+/// A kind of spoiled tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     White,
@@ -52,7 +53,7 @@ impl Kind {
         }
     }
 
-    /// The tile spoiled, `[side, side, 3] u8`.
+    /// Spoils a tile: u8 `[side, side, 3]` → the same shape.
     pub(super) fn spoil(self, tile: &[u8], side: usize) -> Vec<u8> {
         match self.ink() {
             Some(ink) => {
@@ -68,7 +69,7 @@ impl Kind {
                     })
                     .collect()
             }
-            // Glass with a sixteenth of the tissue's shade: no two pixels alike, and nothing to see.
+            // Almost white, with a sixteenth of the tissue's contrast, so that pixels still differ.
             None if self == Self::White => {
                 tile.iter().map(|level| 248 - (255 - level) / 16).collect()
             }
@@ -81,7 +82,7 @@ impl Kind {
     }
 }
 
-/// Where a pen went: a wave from edge to edge, an eighth of the tile wide, row by row.
+/// Iterates over a tile's pixels, row by row: true under a pen stroke, a wave from edge to edge, an eighth of the tile wide.
 fn stroke(side: usize) -> impl Iterator<Item = bool> {
     let unit = side as f64;
     (0..side * side).map(move |i| {
@@ -91,7 +92,7 @@ fn stroke(side: usize) -> impl Iterator<Item = bool> {
     })
 }
 
-/// The tile with most tissue of a domain: what is spoiled, and whose style the domain before it takes.
+/// Returns the tile of a domain with most tissue, which is spoiled and whose style the domain before uses.
 pub(super) fn showpiece(model: &Model, domain: &Domain) -> usize {
     let tissue = |&index: &usize| {
         model.tissue(&domain.tiles[index].tile).into_iter().filter(|&tissue| tissue).count()
@@ -99,7 +100,11 @@ pub(super) fn showpiece(model: &Model, domain: &Domain) -> usize {
     (0..domain.tiles.len()).max_by_key(tissue).expect("a domain has tiles")
 }
 
-/// By kind and method, means over domains; each domain's showpiece in the style of the next one's. Empty with one domain.
+/// Measures every technique on every kind of spoiled tile: means over domains, each domain's tile in the style of the next.
+/// Empty with one domain.
+///
+/// # Errors
+/// If the encoder fails.
 pub(super) fn measure(
     model: &mut Model,
     domains: &[Domain],
@@ -156,7 +161,7 @@ pub(super) fn measure(
     Ok(failures)
 }
 
-/// A spoiled tile, its variant, and the variant of the tile before it was spoiled; `[side, side, 3] u8`.
+/// A spoiled tile, its variant, and the variant of the unspoiled tile, u8 `[side, side, 3]` each.
 struct Case<'a> {
     before: &'a [u8],
     after: Vec<u8>,
@@ -165,7 +170,7 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// Of all that the ink changed in the variant, the share under the stroke. NaN where it changed nothing.
+    /// Returns the share of the change due to the ink that lies under the stroke; NaN without any change.
     fn ink_in_place(&self) -> f64 {
         let change = |(a, b): (&[u8; 3], &[u8; 3])| {
             (0..3).map(|c| f64::from(a[c].abs_diff(b[c]))).sum::<f64>()
@@ -187,7 +192,7 @@ impl Case<'_> {
         inside / changes.iter().sum::<f64>()
     }
 
-    /// Mean absolute change of the stroke's values.
+    /// Returns the mean absolute change of the values under the stroke.
     fn ink_change(&self) -> f64 {
         let pixels = self
             .after

@@ -1,8 +1,8 @@
-//! The judge: a small network that tells the evaluated domains apart, what it takes variants for, and how far its
-//! features of them lie from those of the real tiles.
+//! The judge: a small classifier of domains. It predicts the domain of variants, and its features give Fréchet and kernel
+//! distances between variants and real tiles.
 //!
-//! It is trained here, on real tiles alone, and is asked only about variants of tiles that it has not learnt from. Its
-//! features know this data set's stains and nothing else: figures of other networks cannot be compared with these.
+//! It is trained here on real tiles, and judges only variants of tiles that it was not trained on. Its features are
+//! specific to the data set, so that these distances cannot be compared with those of other networks.
 
 use anyhow::Result;
 use tch::{Device, Kind};
@@ -23,7 +23,7 @@ pub(super) struct Judge {
     pub report: JudgeReport,
 }
 
-/// What the judge says of one method's variants of a pair.
+/// The judge's figures for one technique's variants of a pair.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Opinion {
     pub frechet: Option<f64>,
@@ -63,7 +63,10 @@ impl Judge {
         Ok(judge)
     }
 
-    /// Of the variants of `from`'s tiles in styles of `to`.
+    /// Judges variants of `from`'s tiles in styles of `to`.
+    ///
+    /// # Errors
+    /// If libtorch fails.
     pub(super) fn compare(
         &self,
         from: &Domain,
@@ -103,7 +106,7 @@ impl Judge {
         })
     }
 
-    /// The domain of highest probability.
+    /// Predicts the domain of each tile.
     fn taken(&self, tiles: &[&[u8]]) -> Result<Vec<usize>> {
         let mut taken = Vec::new();
         for batch in tiles.chunks(BATCH) {
@@ -132,7 +135,7 @@ impl Judge {
     }
 }
 
-/// [n, width]
+/// Features, f32 [n, width] row-major.
 struct Rows {
     values: Vec<f32>,
     width: usize,

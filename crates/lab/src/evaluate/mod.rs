@@ -1,16 +1,15 @@
-//! `evaluate`: how well a bundle reconstructs and re-stains images that it was not trained on, beside methods that need
-//! no training.
+//! `evaluate`: how well a bundle reconstructs and re-stains images that it was not trained on, compared with techniques
+//! that need no training.
 //!
-//! For every ordered pair of domains each tile of the first takes the stain of a tile of the second, drawn by seed, by
-//! every method: `method`. `pairs` measures colour, structure, nuclei and anatomy, `judge` what a classifier makes
-//! of them, `diversity` how much the variants of one tile differ, `failures` what becomes of white, ink and blur,
-//! `reconstruction` the model alone. `report` holds the figures, `table` and `page` show them. Nothing passes or
-//! fails here.
+//! For every ordered pair of domains, every [`Technique`] gives each tile of the first domain the stain of a random tile of
+//! the second. `pairs` measures colour, structure, nuclei and anatomy; `judge` measures with a classifier of domains;
+//! `diversity` compares the variants of one tile; `failures` tries white, ink and blur; `reconstruction` measures the model
+//! alone. `report` holds the figures, `table` and `page` render them. There are no thresholds: `evaluate` reports, and the
+//! reader decides.
 
 mod diversity;
 mod failures;
 mod judge;
-mod method;
 mod page;
 mod pairs;
 mod pictures;
@@ -18,6 +17,7 @@ mod reconstruction;
 mod report;
 mod split;
 mod table;
+mod technique;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,11 +27,10 @@ use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 
 use crate::card;
-use crate::encoded::{Encoded, Model, Sampled, sample_tiles};
+use crate::encodings::{Encoded, Model, Sampled, sample_tiles};
 use crate::samples;
 use crate::styles;
 use judge::Judge;
-use method::Method;
 use pairs::Compared;
 use report::{Edges, Report};
 use restain_bundle::{BundleEditor, Precision, rewrite};
@@ -40,19 +39,23 @@ use restain_data::Dataset;
 use restain_method::Style;
 use restain_method::metrics::BlockEdges;
 use split::Held;
+use technique::Technique;
 
+/// The options of `evaluate`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct EvaluateArgs {
+    /// The bundle and the images.
     #[command(flatten)]
     pub on: BundleDataArgs,
     /// Tiles of each domain, cut on a grid
     #[arg(long, default_value_t = 25)]
     pub per_domain: usize,
+    /// Run the bundle's encoder of this precision: fp32, fp16 or int8
     #[arg(long, default_value = "fp32")]
     pub encoder: Precision,
     /// What to compare; repeat or separate by commas [default: all]
     #[arg(long, value_enum, value_delimiter = ',')]
-    pub methods: Vec<Method>,
+    pub methods: Vec<Technique>,
     /// A style is the mean of so many of its tile's most representative tokens
     #[arg(long, default_value_t = 1)]
     pub style_tokens: usize,
@@ -69,8 +72,10 @@ pub struct EvaluateArgs {
     /// Tiles of each domain that the classifier is trained on, cut at random
     #[arg(long, default_value_t = 200)]
     pub classifier_tiles: usize,
+    /// Train the classifier of domains for this many passes
     #[arg(long, default_value_t = 12)]
     pub classifier_epochs: u64,
+    /// Draw tiles and styles from this seed
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Print every pair of domains too
@@ -87,25 +92,29 @@ pub struct EvaluateArgs {
     pub record: bool,
 }
 
-/// A domain's held-out tiles.
-pub struct Domain {
+/// The evaluated tiles of a domain.
+pub(crate) struct Domain {
     pub name: String,
     pub tiles: Vec<Encoded>,
     /// Each tile's most representative patch.
     pub patches: Vec<usize>,
-    /// The style that each tile lends.
+    /// The style of each tile.
     pub styles: Vec<Style>,
-    /// Whether the judge has not learnt from the tile.
+    /// Whether the judge was not trained on the tile, so that it may judge it.
     pub judged: Vec<bool>,
 }
 
+/// Runs `evaluate`: prints the tables, and writes what `--json`, `--html` and `--record` ask for.
+///
+/// # Errors
+/// If an option is out of range, the data set or the bundle cannot be opened, or a file cannot be written.
 pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
     let args = &args.clone().checked()?;
     let dataset = Dataset::open(&args.on.data, &args.on.selection.selection())?;
     let mut model = Model::open(&args.on.bundle, args.encoder)?;
     let clock = Instant::now();
     let (mut domains, sampled) = domains(&mut model, &dataset, args)?;
-    took("encoding and choosing styles", clock);
+    log_duration("encoding and choosing styles", clock);
     let (judge, no_judge) = train_judge(&model, &dataset, &sampled, &mut domains, args)?;
     let mut report = measure(&mut model, &domains, judge.as_ref(), args)?;
     report.no_judge = no_judge;
@@ -118,21 +127,21 @@ pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
 }
 
 impl EvaluateArgs {
-    /// Refuses what cannot be meant; every method once, in the order of the tables.
+    /// Checks ranges. Returns the options with every technique once, in the order of the tables.
     fn checked(mut self) -> Result<Self> {
         for (option, value, least) in [
             ("--per-domain", self.per_domain, 1),
             ("--style-tokens", self.style_tokens, 1),
             ("--style-tiles", self.style_tiles, 1),
             ("--variants", self.variants, 2),
-            // One in five chooses the best epoch.
+            // One in five is a validation tile.
             ("--classifier-tiles", self.classifier_tiles, 5),
             ("--classifier-epochs", self.classifier_epochs as usize, 1),
         ] {
             ensure!(value >= least, "{option} is {value}, and must be at least {least}");
         }
         if self.methods.is_empty() {
-            self.methods = Method::ALL.to_vec();
+            self.methods = Technique::ALL.to_vec();
         }
         self.methods.sort();
         self.methods.dedup();
@@ -140,7 +149,7 @@ impl EvaluateArgs {
     }
 }
 
-/// The tiles of every domain, encoded, with the styles that they lend; and where they were cut.
+/// Samples and encodes tiles of every domain, and computes their styles. Returns the samples as well.
 fn domains(
     model: &mut Model,
     dataset: &Dataset,
@@ -186,7 +195,7 @@ fn domains(
     Ok((domains, all))
 }
 
-/// The judge, and who may be judged; or why there is none.
+/// Trains the judge and marks the tiles that it may judge, or returns the reason why there is no judge.
 fn train_judge(
     model: &Model,
     dataset: &Dataset,
@@ -203,7 +212,7 @@ fn train_judge(
                 .iter_mut()
                 .zip(split.judged)
                 .for_each(|(domain, judged)| domain.judged = judged);
-            took("training the classifier of domains", clock);
+            log_duration("training the classifier of domains", clock);
             Ok((Some(judge), None))
         }
         Err(reason) => {
@@ -222,16 +231,16 @@ fn measure(
     let clock = Instant::now();
     let (reconstruction, own_edges): (Vec<_>, Vec<_>) =
         domains.iter().map(|domain| reconstruction::reconstruct(model, domain)).unzip();
-    took("reconstructions and ceilings", clock);
+    log_duration("reconstructions and ceilings", clock);
     let clock = Instant::now();
     let compared = pairs::compare(model, domains, judge, args)?;
-    took("variants of all pairs", clock);
+    log_duration("variants of all pairs", clock);
     let clock = Instant::now();
     let diversity = diversity::measure(model, domains, args);
-    took("diversity", clock);
+    log_duration("diversity", clock);
     let clock = Instant::now();
     let failures = failures::measure(model, domains, args)?;
-    took("white, ink and blur", clock);
+    log_duration("white, ink and blur", clock);
     Ok(Report {
         encoder: args.encoder.to_string(),
         tiles_per_domain: args.per_domain,
@@ -253,7 +262,7 @@ fn measure(
     })
 }
 
-/// Of a domain's own tiles, of their reconstructions, and of their variants in all other styles.
+/// Computes the blocking artefact of a domain's tiles, their reconstructions, and their variants in all other styles.
 fn edges(
     domain: &Domain,
     [real, reconstruction]: [BlockEdges; 2],
@@ -261,7 +270,7 @@ fn edges(
     compared: &[Compared],
     args: &EvaluateArgs,
 ) -> Edges {
-    let of = |method: &Method| {
+    let of = |method: &Technique| {
         let mut sum = BlockEdges::default();
         compared
             .iter()
@@ -279,7 +288,7 @@ fn edges(
     }
 }
 
-/// `--json` and `--html`.
+/// Writes `--json` and `--html`.
 fn write(
     args: &EvaluateArgs,
     model: &mut Model,
@@ -299,7 +308,8 @@ fn write(
     Ok(())
 }
 
-/// `--record`. Of the pairs a bundle keeps the model and the baseline that the server offers; of failures nothing.
+/// Writes the figures, samples and a new card into the bundle (`--record`). Pairs are kept for the model and `color-match`
+/// only, failures not at all.
 fn record(
     args: &EvaluateArgs,
     model: &mut Model,
@@ -309,7 +319,7 @@ fn record(
     let mut kept = report.clone();
     kept.failures.clear();
     kept.pairs.iter_mut().for_each(|pair| {
-        pair.methods.retain(|method, _| [Method::Vit, Method::ColorMatch].contains(method))
+        pair.methods.retain(|method, _| [Technique::Vit, Technique::ColorMatch].contains(method))
     });
     let samples = samples::png(&samples::render(model, dataset, args.seed)?)?;
     rewrite(&args.on.bundle, |editor: &mut BundleEditor| -> Result<()> {
@@ -322,6 +332,6 @@ fn record(
     Ok(())
 }
 
-fn took(what: &str, since: Instant) {
+fn log_duration(what: &str, since: Instant) {
     tracing::info!("{what}: {:.1} s", since.elapsed().as_secs_f64());
 }

@@ -1,15 +1,15 @@
-//! `--html`: the report as one file with its pictures inside, light or dark as the reader's system is.
+//! `--html`: the report as one self-contained HTML file, which follows the reader's light or dark colour scheme.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::evaluate::method::Method;
 use crate::evaluate::pictures::Pictures;
 use crate::evaluate::report::Report;
 use crate::evaluate::table::{self, Table};
+use crate::evaluate::technique::Technique;
 use restain_bundle::Manifest;
 
-/// Everything but the data. `{{title}}` and `{{body}}` are put in.
+/// The page without its data, which replaces `{{title}}` and `{{body}}`.
 const FRAME: &str = include_str!("page.html");
 
 pub(super) fn render(manifest: &Manifest, report: &Report, pictures: &Pictures) -> String {
@@ -27,8 +27,7 @@ pub(super) fn render(manifest: &Manifest, report: &Report, pictures: &Pictures) 
     if !pictures.strips.is_empty() {
         let methods: Vec<String> =
             pictures.matrices.iter().map(|(method, _)| method.name()).collect();
-        let columns =
-            format!("<p>From left to right: the tile as it came, {}.</p>", methods.join(", "));
+        let columns = format!("<p>From left to right: the tile, {}.</p>", methods.join(", "));
         let strips = pictures.strips.iter().map(|(kind, png)| picture(kind.name(), png));
         let parts: Vec<String> = std::iter::once(columns)
             .chain(strips)
@@ -38,7 +37,7 @@ pub(super) fn render(manifest: &Manifest, report: &Report, pictures: &Pictures) 
     }
     if let Some(confusion) = table::confusion(report) {
         body.push(section(
-            "What the classifier of domains takes real tiles for",
+            "Domains that the classifier predicts for real tiles",
             &[html(&confusion)],
         ));
     }
@@ -51,7 +50,7 @@ pub(super) fn render(manifest: &Manifest, report: &Report, pictures: &Pictures) 
     FRAME.replace("{{title}}", &escape(&title)).replace("{{body}}", &body.join("\n"))
 }
 
-fn title_of(method: Method) -> String {
+fn title_of(method: Technique) -> String {
     format!("{}: {}", method.name(), table::describe(method))
 }
 
@@ -93,7 +92,7 @@ fn html(table: &Table) -> String {
     )
 }
 
-/// Names of domains come from folders.
+/// Escapes text for HTML: names of domains come from folders.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -1,5 +1,5 @@
-//! Every ordered pair of domains: the first one's tiles in styles of the second, by every method, and what became of
-//! colour, structure, nuclei and anatomy. What a classifier makes of them is the judge's part.
+//! Every ordered pair of domains: tiles of the first in styles of the second by every technique, and how colour, structure,
+//! nuclei and anatomy changed. Figures that need a classifier come from the judge.
 
 use std::collections::BTreeMap;
 
@@ -8,21 +8,24 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
 
-use crate::encoded::{Encoded, Model};
+use crate::encodings::{Encoded, Model};
 use crate::evaluate::judge::Judge;
-use crate::evaluate::method::{Method, Reference, draws};
 use crate::evaluate::report::{Pair, Scores, Summary, TakenFor};
+use crate::evaluate::technique::{Reference, Technique, draws};
 use crate::evaluate::{Domain, EvaluateArgs};
 use restain_method::metrics::{BlockEdges, ColorHistogram, dice, haematoxylin_mask, ssim};
 
-/// One pair's figures, and the edges of each method's variants.
+/// The figures of one pair, and the blocking artefact of each technique's variants.
 pub(super) struct Compared {
     pub pair: Pair,
     pub from: usize,
-    pub edges: BTreeMap<Method, BlockEdges>,
+    pub edges: BTreeMap<Technique, BlockEdges>,
 }
 
-/// All pairs of different domains, the first domain's first.
+/// Compares all ordered pairs of different domains, those from the first domain first.
+///
+/// # Errors
+/// If the encoder or the judge fails.
 pub(super) fn compare(
     model: &mut Model,
     domains: &[Domain],
@@ -84,11 +87,11 @@ impl Job<'_> {
         Ok(Compared { pair, from: self.from, edges })
     }
 
-    /// One method's figures for this pair, and the edges of its variants.
+    /// Scores one technique's variants, u8 [H, W, 3] each, and measures their blocking artefact.
     fn score(
         &self,
         model: &mut Model,
-        method: Method,
+        method: Technique,
         variants: Vec<Vec<u8>>,
         distance_before: f64,
     ) -> Result<(Scores, BlockEdges)> {
@@ -158,7 +161,7 @@ fn anatomy_spread(tiles: &[Encoded]) -> f64 {
 pub(super) fn summary(compared: &[Compared]) -> Option<Summary> {
     let first = compared.first()?;
     let distance_before = mean(compared.iter().map(|compared| compared.pair.distance_before));
-    let over = |method: &Method| {
+    let over = |method: &Technique| {
         let each = || compared.iter().map(|compared| &compared.pair.methods[method]);
         let some = |of: fn(&Scores) -> Option<f64>| {
             Some(mean(each().filter_map(of))).filter(|mean| mean.is_finite())
@@ -189,7 +192,7 @@ pub(super) fn summary(compared: &[Compared]) -> Option<Summary> {
     })
 }
 
-/// NaN of nothing.
+/// Returns the mean, NaN without values.
 pub(super) fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, count) = values.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
     sum / f64::from(count)

@@ -1,24 +1,24 @@
-//! The pictures of the page: every domain's showpiece in every domain's stain, by every method; and spoiled tiles.
+//! The pictures of the page: one tile of every domain in every domain's stain, by every technique; and spoiled tiles.
 
 use anyhow::Result;
 use image::{Rgb, RgbImage, imageops};
 
-use crate::encoded::{Encoded, Model};
+use crate::encodings::{Encoded, Model};
 use crate::evaluate::failures::{Kind, showpiece};
-use crate::evaluate::method::{Method, Reference, draws};
+use crate::evaluate::technique::{Reference, Technique, draws};
 use crate::evaluate::{Domain, EvaluateArgs};
 use crate::samples::png;
 
 /// Pixels between tiles.
 const GAP: u32 = 4;
-/// Streams of the seed that nothing else uses.
+/// First stream of the seed that nothing else uses.
 const STREAM: u64 = 1 << 28;
 
-/// PNG files.
+/// The pictures, as PNG files.
 pub(super) struct Pictures {
-    /// Row the domain of the tissue, column that of the stain.
-    pub matrices: Vec<(Method, Vec<u8>)>,
-    /// A tile as it was spoiled, then by every method. None with one domain.
+    /// Rows are domains of the tissue, columns domains of the stain.
+    pub matrices: Vec<(Technique, Vec<u8>)>,
+    /// A spoiled tile, then its variant by every technique; empty with one domain.
     pub strips: Vec<(Kind, Vec<u8>)>,
 }
 
@@ -31,7 +31,7 @@ pub(super) fn draw(model: &mut Model, domains: &[Domain], args: &EvaluateArgs) -
         let rows = domains.iter().zip(&shown).enumerate().map(|(row, (domain, &tile))| {
             let content = &domain.tiles[tile];
             let cell = |column: usize| {
-                if method == Method::Vit && row == column {
+                if method == Technique::Vit && row == column {
                     return reconstruction(model, content);
                 }
                 method.apply(
@@ -51,7 +51,7 @@ pub(super) fn draw(model: &mut Model, domains: &[Domain], args: &EvaluateArgs) -
         for kind in Kind::ALL {
             let spoiled =
                 model.encode(vec![kind.spoil(&first.tiles[shown[0]].tile, side)])?.remove(0);
-            let by = |method: &Method| {
+            let by = |method: &Technique| {
                 method.apply(
                     &model.synth,
                     &spoiled,
@@ -78,7 +78,7 @@ fn reconstruction(model: &Model, content: &Encoded) -> Vec<u8> {
     out
 }
 
-/// Rows of tiles `[H, W, 3] u8`, white between them.
+/// Draws rows of tiles, u8 `[H, W, 3]` each, with white gaps.
 fn grid(rows: &[Vec<Vec<u8>>], model: &Model) -> RgbImage {
     let side = model.synth.geometry().image_size() as u32;
     let along = |count: usize| count as u32 * (side + GAP) - GAP;

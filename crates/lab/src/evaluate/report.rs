@@ -1,10 +1,10 @@
-//! What `evaluate` found, as `--json` writes it and as a bundle's `quality` keeps it. Figures only; nothing is measured here.
+//! The figures of `evaluate`, as `--json` writes them and as a bundle's `quality` keeps them. Nothing is measured here.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::evaluate::method::Method;
+use crate::evaluate::technique::Technique;
 
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Report {
@@ -16,52 +16,53 @@ pub(super) struct Report {
     pub style_tiles: usize,
     pub reconstruction: Vec<Reconstruction>,
     pub pairs: Vec<Pair>,
-    /// None where there is one domain only.
+    /// `None` with one domain.
     pub mean: Option<Summary>,
-    /// None where there is one domain only.
-    pub diversity: Option<BTreeMap<Method, Diversity>>,
-    /// By domain: the share of its tiles' grid. Variants are of its tiles.
+    /// `None` with one domain.
+    pub diversity: Option<BTreeMap<Technique, Diversity>>,
+    /// The blocking artefact of each domain's tiles and of their variants.
     pub block_edges: Vec<Edges>,
     pub judge: Option<JudgeReport>,
-    /// Why there is no judge.
+    /// The reason why there is no judge.
     pub no_judge: Option<String>,
     pub failures: Vec<Failure>,
 }
 
-/// Means over the tiles of one domain. dB, 8-bit. A ceiling is what the rank allows; null where it limits nothing.
+/// Means over the tiles of one domain; PSNR in dB, of 8-bit values. A ceiling is the upper bound that the rank sets; null
+/// if it sets none.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Reconstruction {
     pub domain: String,
     pub psnr_db: f64,
     pub ssim: f64,
-    /// Every patch with a basis of its own, as in a reconstruction.
+    /// With a basis for every patch, as in a reconstruction.
     pub ceiling_psnr_db: Option<f64>,
-    /// One basis for the whole tile.
+    /// With one basis for the whole tile.
     pub ceiling_shared_psnr_db: Option<f64>,
-    /// The basis of one patch of another tile, as under a broadcast style; null with one tile too.
+    /// With the basis of one patch of another tile, as under a broadcast style; also null if there is one tile.
     pub ceiling_broadcast_psnr_db: Option<f64>,
 }
 
-/// One ordered pair of domains. Distances in levels of 255.
+/// The figures of one ordered pair of domains. Distances are in levels of 255.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Pair {
     pub from: String,
     pub to: String,
     pub distance_before: f64,
     #[serde(flatten)]
-    pub methods: BTreeMap<Method, Scores>,
+    pub methods: BTreeMap<Technique, Scores>,
 }
 
-/// What is not defined, or not measured, is null.
+/// The figures of one technique; null if undefined or not measured.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(super) struct Scores {
     /// Mean per-channel Wasserstein distance between all pixels of the variants and of the second domain.
     pub distance: f64,
-    /// It, as a share of the distance before.
+    /// `distance` divided by the distance before.
     pub left: f64,
     /// Between the tile and its variant.
     pub ssim: f64,
-    /// Agreement of the pixels marked as haematoxylin in the tile and in its variant.
+    /// Dice coefficient of the haematoxylin masks of the tile and its variant.
     pub dice: f64,
     /// Mean squared difference of the anatomy of variant and tile ÷ that of two different tiles of the domain.
     pub anatomy_drift: f64,
@@ -71,7 +72,7 @@ pub(super) struct Scores {
     pub taken_for: Option<TakenFor>,
 }
 
-/// Shares of the variants that the judge takes for each domain.
+/// The domains that the judge predicts for variants, as shares.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(super) struct TakenFor {
     pub target: f64,
@@ -79,12 +80,12 @@ pub(super) struct TakenFor {
     pub other: f64,
 }
 
-/// Over all pairs: `left` is mean distance after ÷ mean distance before.
+/// Means over all pairs; `left` is the mean distance after divided by the mean distance before.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Summary {
     pub distance_before: f64,
     #[serde(flatten)]
-    pub methods: BTreeMap<Method, Scores>,
+    pub methods: BTreeMap<Technique, Scores>,
 }
 
 /// Means over pairs of variants of one tile in styles of other domains.
@@ -96,43 +97,43 @@ pub(super) struct Diversity {
     pub dissimilarity: f64,
 }
 
-/// Mean step across borders of patches ÷ mean step inside them.
+/// The blocking artefact: mean difference of neighbouring pixels across patch boundaries, divided by that inside patches.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Edges {
     pub domain: String,
     pub real: f64,
     pub reconstruction: f64,
-    pub variants: BTreeMap<Method, f64>,
+    pub variants: BTreeMap<Technique, f64>,
 }
 
-/// The classifier that tells domains apart.
+/// The judge's training and its accuracy.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct JudgeReport {
-    /// What it was trained on, in words.
+    /// Describes its training images.
     pub trained_on: String,
     pub training_tiles: usize,
     pub held_out_tiles: usize,
-    /// On real tiles that it was not trained on.
+    /// Accuracy on real tiles that it was not trained on.
     pub accuracy: f64,
-    /// Counts of those: row the domain, column what it was taken for.
+    /// Confusion matrix of those tiles: rows are domains, columns predictions.
     pub confusion: Vec<Vec<usize>>,
-    /// Variants of each pair that it could be asked about: those of tiles that it was not trained on.
+    /// By domain: the evaluated tiles that it was not trained on, whose variants it judges.
     pub judged_tiles: Vec<usize>,
 }
 
-/// What comes out of tiles that no method was made for, mean over domains, each in the style of the next.
+/// The result for tiles outside the techniques' assumptions: means over domains, each in the style of the next.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Failure {
     pub kind: String,
-    pub method: Method,
+    pub method: Technique,
     /// Share of values that are 0 or 255.
     pub clipped: f64,
-    /// The same, before.
+    /// The same share before.
     pub clipped_before: f64,
     pub ssim: f64,
-    /// Mean level after less mean level before.
+    /// Mean level after minus mean level before.
     pub level_change: f64,
-    /// Of what the ink changed in the variant, the share that lies where the ink is.
+    /// The share of the change due to the ink that lies under the stroke.
     pub ink_in_place: Option<f64>,
     /// Mean change of the ink's pixels, levels of 255.
     pub ink_change: Option<f64>,

@@ -1,9 +1,9 @@
-//! Which tiles the judge learns from and which it is asked about: never the same, and where there is a choice never of
-//! the same image.
+//! The split between the tiles that the judge is trained on and those that it judges: never the same tiles, and if possible
+//! not of the same images.
 //!
-//! A domain of two or more images gives every other one to learn from. Of a single image the upper half of its rows of
-//! tiles is learnt from and the lower judged: easier, as both show one section. `--classifier-data` gives other images
-//! to learn from, and then every held-out tile can be judged.
+//! Of a domain with two or more images the judge is trained on every other one. Of a single image it is trained on the upper
+//! half and judges the lower, which is easier, because both show one section. With `--classifier-data` it is trained on
+//! other images, and judges every tile.
 
 use std::path::Path;
 
@@ -13,25 +13,25 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::classifier::Tiles;
-use crate::encoded::Sampled;
+use crate::encodings::Sampled;
 use crate::evaluate::EvaluateArgs;
 use restain_data::{Dataset, Selection, Source, below};
 
-/// Tiles of a domain that the judge's accuracy is measured on, at most.
+/// Most tiles of a domain that the judge's accuracy is measured on.
 const HELD_OUT: usize = 100;
-/// One training tile in so many chooses the judge's best epoch.
+/// One training tile in this many is a validation tile, for the best epoch.
 const VALIDATION: usize = 5;
 
 pub(super) struct Split {
     pub training: Tiles,
     pub validation: Tiles,
     pub held_out: Tiles,
-    /// By domain and evaluated tile: whether the judge may be asked about it.
+    /// By domain and evaluated tile: whether the judge may judge it.
     pub judged: Vec<Vec<bool>>,
     pub trained_on: String,
 }
 
-/// Part of an image: rows of tiles from `first` to before `end`.
+/// Part of an image: rows of tiles `first..end`.
 struct Region<'a> {
     source: &'a Source,
     first: usize,
@@ -46,7 +46,10 @@ pub(super) struct Held<'a> {
 }
 
 impl Held<'_> {
-    /// The split, or why there is none.
+    /// Makes the split, or returns the reason why there is none.
+    ///
+    /// # Errors
+    /// If `--classifier-data` cannot be used, or more images are damaged than allowed.
     pub(super) fn split(&self, args: &EvaluateArgs) -> Result<Result<Split, String>> {
         if self.dataset.domains.len() < 2 {
             return Ok(Err("there is one domain only".to_owned()));
@@ -64,7 +67,7 @@ impl Held<'_> {
         let evaluated = |source: &Source| {
             same_folder && self.dataset.sources.iter().any(|held| held.path == source.path)
         };
-        let mut learnt = Vec::new();
+        let mut trained = Vec::new();
         for name in &self.dataset.domains {
             let of_domain = other
                 .sources
@@ -75,14 +78,14 @@ impl Held<'_> {
                 !regions.is_empty(),
                 "--classifier-data {folder} has no images of domain {name} besides the evaluated ones"
             );
-            learnt.push(regions);
+            trained.push(regions);
         }
-        let held = (0..learnt.len())
+        let held = (0..trained.len())
             .map(|domain| self.of_domain(domain).map(|(_, source)| self.whole(source)).collect())
             .collect();
-        let images: usize = learnt.iter().map(Vec::len).sum();
+        let images: usize = trained.iter().map(Vec::len).sum();
         self.tiles(
-            (other, learnt),
+            (other, trained),
             held,
             args,
             format!("{images} images of {folder}, none of them evaluated"),
@@ -90,7 +93,7 @@ impl Held<'_> {
     }
 
     fn by_image(&self, args: &EvaluateArgs) -> Result<Result<Split, String>> {
-        let (mut learnt, mut held, mut halved): (Vec<Vec<Region>>, Vec<Vec<Region>>, Vec<&str>) =
+        let (mut trained, mut held, mut halved): (Vec<Vec<Region>>, Vec<Vec<Region>>, Vec<&str>) =
             (Vec::new(), Vec::new(), Vec::new());
         for (domain, name) in self.dataset.domains.iter().enumerate() {
             let sources: Vec<&Source> = self.of_domain(domain).map(|(_, source)| source).collect();
@@ -98,10 +101,10 @@ impl Held<'_> {
                 let rows = self.rows(source);
                 if rows < 2 {
                     return Ok(Err(format!(
-                        "the one image of domain {name} is one row of tiles: give --classifier-data"
+                        "the only image of domain {name} has one row of tiles, which cannot be split: give --classifier-data"
                     )));
                 }
-                learnt.push(vec![Region { source, first: 0, end: rows / 2 }]);
+                trained.push(vec![Region { source, first: 0, end: rows / 2 }]);
                 held.push(vec![Region { source, first: rows / 2, end: rows }]);
                 halved.push(name);
             } else {
@@ -114,37 +117,37 @@ impl Held<'_> {
                         .collect()
                 };
                 held.push(every_other(0));
-                learnt.push(every_other(1));
+                trained.push(every_other(1));
             }
         }
         let trained_on = match (halved.len(), self.dataset.domains.len()) {
-            (0, _) => "every other evaluated image; judged are the others".to_owned(),
+            (0, _) => "every other evaluated image; it judges the others".to_owned(),
             (halves, all) if halves == all => {
-                "the upper half of each evaluated image; judged is the lower".to_owned()
+                "the upper half of each evaluated image; it judges the lower half".to_owned()
             }
             _ => format!(
-                "every other evaluated image, of {} the upper half of the only one; judged is the rest",
+                "every other evaluated image, and the upper half of the only image of {}; it judges the rest",
                 halved.join(", ")
             ),
         };
-        self.tiles((self.dataset, learnt), held, args, trained_on).map(Ok)
+        self.tiles((self.dataset, trained), held, args, trained_on).map(Ok)
     }
 
     fn tiles(
         &self,
-        learnt: (&Dataset, Vec<Vec<Region>>),
+        trained: (&Dataset, Vec<Vec<Region>>),
         held: Vec<Vec<Region>>,
         args: &EvaluateArgs,
         trained_on: String,
     ) -> Result<Split> {
         let empty = || Tiles { side: self.side, ..Tiles::default() };
         let (mut training, mut validation, mut held_out) = (empty(), empty(), empty());
-        for (label, regions) in learnt.1.iter().enumerate() {
+        for (label, regions) in trained.1.iter().enumerate() {
             let mut rng = ChaCha8Rng::seed_from_u64(args.seed);
             rng.set_stream(label as u64);
             for index in 0..args.classifier_tiles {
                 let region = &regions[below(&mut rng, regions.len() as u64) as usize];
-                let tile = self.crop(learnt.0.image(region.source)?.as_ref(), region, &mut rng);
+                let tile = self.crop(trained.0.image(region.source)?.as_ref(), region, &mut rng);
                 push(
                     if index % VALIDATION == VALIDATION - 1 {
                         &mut validation
@@ -156,7 +159,7 @@ impl Held<'_> {
                 );
             }
             let tiles = self.held_tiles(&held[label])?;
-            // As many as may be, evenly over all of them.
+            // At most `HELD_OUT`, evenly spaced.
             let step = tiles.len().div_ceil(HELD_OUT).max(1);
             tiles.into_iter().step_by(step).for_each(|tile| push(&mut held_out, tile, label));
         }
@@ -185,7 +188,7 @@ impl Held<'_> {
         Ok(tiles)
     }
 
-    /// A random place of a region; what is smaller than a tile is resized to one.
+    /// Crops a tile at a random place of a region; resizes an image that is smaller than a tile.
     fn crop(&self, image: &RgbImage, region: &Region, rng: &mut ChaCha8Rng) -> RgbImage {
         let side = self.side as u32;
         if image.width() < side || image.height() < side {

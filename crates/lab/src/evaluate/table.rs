@@ -1,8 +1,8 @@
-//! The report as tables: of Markdown on a terminal and in a model card, of HTML on the page. One place decides what a
-//! column is called and how many digits it has.
+//! The report as tables, which the terminal and the model card show as Markdown and the page as HTML. The names of columns
+//! and their digits are decided here only.
 
-use crate::evaluate::method::Method;
 use crate::evaluate::report::{Report, Scores};
+use crate::evaluate::technique::Technique;
 
 pub(super) struct Table {
     pub head: Vec<String>,
@@ -36,7 +36,7 @@ impl Table {
     }
 }
 
-/// Reconstruction, then methods; with `pairs` every pair behind them.
+/// Renders the tables of reconstruction and of techniques as Markdown; with `pairs` also that of every pair.
 pub(super) fn markdown(report: &Report, pairs: bool) -> String {
     let mut tables = vec![reconstruction(report)];
     tables.extend(methods(report));
@@ -57,8 +57,8 @@ pub(super) fn reconstruction(report: &Report) -> Table {
         "edges, real",
         "edges, reconstructed",
     ];
-    let note = "Ceilings: the PSNR that the rank allows with a basis for each patch, for the whole tile, and from one patch of another \
-                tile. Edges: mean step across borders of patches ÷ inside them.";
+    let note = "Ceilings: the highest PSNR that the rank allows with a basis for each patch, for the whole tile, and from one patch of \
+                another tile. Edges: mean difference of neighbouring pixels across patch boundaries ÷ inside patches.";
     let mut table = Table::new(&head, note);
     for (figures, edges) in report.reconstruction.iter().zip(&report.block_edges) {
         let ceiling = |db: Option<f64>| db.map_or("none".to_owned(), |db| format!("{db:.1}"));
@@ -78,7 +78,7 @@ pub(super) fn reconstruction(report: &Report) -> Table {
 
 const SCORES: [&str; 7] = ["left", "SSIM", "Dice", "drift", "Fréchet", "KID", "taken for target"];
 
-/// Means over all pairs; none with one domain.
+/// The means over all pairs; `None` with one domain.
 pub(super) fn methods(report: &Report) -> Option<Table> {
     let (mean, diversity) = (report.mean.as_ref()?, report.diversity.as_ref()?);
     let head =
@@ -118,7 +118,7 @@ pub(super) fn pairs(report: &Report) -> Table {
     table
 }
 
-/// Every method on every kind of spoiled tile.
+/// The result of every technique for every kind of spoiled tile.
 pub(super) fn failures(report: &Report) -> Table {
     let head = [
         "tile",
@@ -130,9 +130,9 @@ pub(super) fn failures(report: &Report) -> Table {
         "ink in place",
         "ink change",
     ];
-    let note = "Means over domains, each domain's tile in the style of the next. Clipped: values of 0 or 255. Level change: mean of 255 levels \
-                after, less before. Ink in place: of what the ink changed in the variant, the share under the stroke. Ink change: mean change \
-                of the ink's own values, levels.";
+    let note = "Means over domains, each domain's tile in the style of the next. Clipped: values of 0 or 255. Level change: mean level of 255 \
+                after minus before. Ink in place: the share of the change due to the ink that lies under the stroke. Ink change: mean \
+                change of the ink's pixels, in levels.";
     let mut table = Table::new(&head, note);
     for failure in &report.failures {
         table.rows.push(vec![
@@ -149,7 +149,7 @@ pub(super) fn failures(report: &Report) -> Table {
     table
 }
 
-/// Real tiles that the judge has not learnt from: row the domain, column what it was taken for.
+/// The judge's confusion matrix on real tiles: rows are domains, columns predictions.
 pub(super) fn confusion(report: &Report) -> Option<Table> {
     let judge = report.judge.as_ref()?;
     let names: Vec<&str> =
@@ -166,8 +166,8 @@ pub(super) fn confusion(report: &Report) -> Option<Table> {
 fn notes(report: &Report, distance_before: f64) -> String {
     let judge = match (&report.judge, &report.no_judge) {
         (Some(judge), _) => format!(
-            "The classifier of domains learnt from {} tiles ({}) and is right on {:.1} % of {} other real tiles; Fréchet distance and KID are \
-             those of its features, on {} tiles a pair or fewer, and compare within this table only.",
+            "The classifier of domains was trained on {} tiles ({}); its accuracy is {:.1} % on {} other real tiles. Fréchet distance and KID \
+             use its features, on at most {} tiles per pair, and cannot be compared with other tables.",
             judge.training_tiles,
             judge.trained_on,
             100.0 * judge.accuracy,
@@ -216,15 +216,17 @@ fn percent(share: Option<f64>) -> String {
         .map_or(String::new(), |share| format!("{:.1} %", 100.0 * share))
 }
 
-/// Of a method, in the words of the tables.
-pub(super) fn describe(method: Method) -> &'static str {
+/// Describes a technique for a caption.
+pub(super) fn describe(method: Technique) -> &'static str {
     match method {
-        Method::Vit => "the model; on the diagonal its reconstruction",
-        Method::ColorMatch => "mean and deviation of each RGB channel",
-        Method::Tone => "quantiles of each RGB channel where the picture is coarse",
-        Method::Reinhard => "mean and deviation in Lαβ (Reinhard et al. 2001)",
-        Method::Macenko => "stain matrix and 99th-percentile concentrations (Macenko et al. 2009)",
-        Method::HedJitter => "random stain densities, no target (Tellez et al. 2018)",
-        Method::Identity => "the tiles as they are",
+        Technique::Vit => "the model; on the diagonal its reconstruction",
+        Technique::ColorMatch => "mean and standard deviation of each RGB channel",
+        Technique::Tone => "quantiles of each RGB channel, in coarse structure only",
+        Technique::Reinhard => "mean and standard deviation in Lαβ (Reinhard et al. 2001)",
+        Technique::Macenko => {
+            "stain matrix and 99th-percentile concentrations (Macenko et al. 2009)"
+        }
+        Technique::HedJitter => "random stain densities, no target (Tellez et al. 2018)",
+        Technique::Identity => "the tiles as they are",
     }
 }

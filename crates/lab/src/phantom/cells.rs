@@ -1,8 +1,8 @@
-//! Nuclei: how many, where, how large, of what outline. The only file that knows what the two classes look like.
+//! Nuclei: number, place, size and outline. Only this file depends on the class of a tile.
 //!
 //! Tumour and normal differ by the size, number and outline of their nuclei, never by colour: both take the same
-//! share of the area and the same amounts of dye, so that a classifier that learns colour learns the hospital.
-//! That is the trap which re-staining is meant to take away, and a phantom without it would teach nothing.
+//! share of the area and the same amounts of dye, so that a classifier that uses colour recognises the hospital instead of
+//! the class. Re-staining is meant to remove this shortcut, and a phantom without it could not show that.
 
 use std::f32::consts::{PI, TAU};
 
@@ -95,9 +95,9 @@ const SPINDLE: Kind = Kind {
     spacing: 1.5,
 };
 
-/// Where cells may stand, as the section tells it.
+/// Where cells may be.
 pub(super) trait Ground {
-    /// Is there tissue at this point?
+    /// Returns whether there is tissue at a point.
     fn holds(&self, x: f32, y: f32) -> bool;
     /// The direction of the fibres where the point is in stroma, `None` among cells.
     fn fibres(&self, x: f32, y: f32) -> Option<f32>;

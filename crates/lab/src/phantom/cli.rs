@@ -1,4 +1,4 @@
-//! `restain-train phantom`: its options, and their way to disk.
+//! `restain-train phantom`: its options and its progress bar.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{FileFormat, Layout, PhantomSpec, WriteSpec, write};
+use super::PhantomSpec;
+use super::write::{FileFormat, Layout, WriteSpec, write};
 
 /// Write procedural H&E tiles with labels, from hospitals that look unlike each other.
 #[derive(Clone, Debug, clap::Args)]
@@ -34,6 +35,10 @@ pub struct Args {
     pub format: FileFormat,
 }
 
+/// Runs `phantom`: writes the tiles into a new folder.
+///
+/// # Errors
+/// If a number is out of range, the folder is not empty, or a file cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let spec = WriteSpec {
         out: args.out.clone(),
@@ -48,11 +53,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(bar) = &progress.bar {
         bar.finish_and_clear();
     }
-    tracing::info!(tiles, hospitals = args.hospitals, out = %args.out.display(), "phantom written");
+    tracing::info!("{} written: {tiles} tiles of {} hospitals", args.out.display(), args.hospitals);
     Ok(())
 }
 
-/// A bar on a terminal, a log line after every tenth elsewhere.
+/// A progress bar on a terminal, else a log line after every tenth of the tiles.
 struct Progress {
     bar: Option<ProgressBar>,
     total: u64,
@@ -74,7 +79,7 @@ impl Progress {
         match &self.bar {
             Some(bar) => bar.inc(1),
             None if written < self.total && written.is_multiple_of((self.total / 10).max(100)) => {
-                tracing::info!(written, total = self.total, "writing tiles");
+                tracing::info!("{written} of {} tiles written", self.total);
             }
             None => {}
         }

@@ -1,7 +1,7 @@
-//! Chance for the phantom: a few distributions on top of ChaCha8.
+//! Random numbers for the phantom: a few distributions on top of ChaCha8.
 //!
-//! The generator is counter-based and its output is fixed by its authors for good, so a tile drawn today is the
-//! tile drawn after any update; the default generators of the `rand` crate promise no such thing.
+//! The output of ChaCha8 is specified, so that a tile stays the same after any update; the default generators of the `rand`
+//! crate do not promise that.
 
 use std::f32::consts::TAU;
 

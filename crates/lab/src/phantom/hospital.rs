@@ -1,22 +1,22 @@
-//! What makes one hospital's slides look unlike another's: its dyes, their strength, and its scanner.
+//! The appearance of a hospital's slides: its dyes, their strength, and its scanner.
 //!
-//! The first five looks are drawn after the kinds of difference that real centres show (violet, pink, brownish,
-//! pale, dark). Any further hospital is a seeded blend of two of them, changed further. Nothing here knows the
-//! class of a tile: a look must not give the label away.
+//! The first five hospitals follow differences between real centres (violet, pink, brownish, pale, dark). Every further
+//! hospital is a seeded blend of two of them with changes. The appearance does not depend on the class of a tile, because
+//! it must not reveal the label.
 
 use super::dice::Dice;
 use super::noise::lerp;
 
-/// A hospital's stains and scanner. Optical densities are per unit of dye, natural logarithm, red, green, blue.
+/// A hospital's stains and scanner. Optical densities are natural logarithms per unit of dye, for red, green and blue.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Hospital {
+pub(crate) struct Hospital {
     pub haematoxylin: [f32; 3],
     pub eosin: [f32; 3],
-    /// Light where there is no tissue, 0..1.
+    /// Transmitted light without tissue, 0..1.
     pub white: [f32; 3],
-    /// How much one section differs from the next: standard deviation of the logarithm of each dye's amount.
+    /// Variation between sections: standard deviation of the logarithm of each dye's amount.
     pub unevenness: f32,
-    /// Width of the optics' blur in pixels, one standard deviation.
+    /// Standard deviation of the optics' blur, pixels.
     pub blur: f32,
     /// Strength of the scanner's own sharpening.
     pub sharpening: f32,
@@ -27,8 +27,8 @@ pub struct Hospital {
 }
 
 impl Hospital {
-    /// The hospital of a number; the same seed gives the same hospitals.
-    pub fn new(seed: u64, number: usize) -> Self {
+    /// Returns hospital `number`. The same seed gives the same hospitals.
+    pub(crate) fn new(seed: u64, number: usize) -> Self {
         match PRESETS.get(number) {
             Some(preset) => preset.clone(),
             None => Self::blend(&mut Dice::new(seed, super::stream(number, super::MAX_TILES))),

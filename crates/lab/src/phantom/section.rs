@@ -1,6 +1,6 @@
 //! A stained section: how much haematoxylin and how much eosin every pixel holds.
 //!
-//! Amounts only, no colour: that is the hospital's. So the same section can be looked at in several hospitals.
+//! It holds amounts and no colours, which depend on the hospital, so that several hospitals can stain the same section.
 
 use super::Label;
 use super::cells::{Nucleus, populate};
@@ -15,7 +15,7 @@ pub(super) struct Section {
     pub eosin: Vec<f32>,
 }
 
-/// What the cells do to one pixel, gathered before it is painted.
+/// The influence of the cells on one pixel.
 #[derive(Clone, Copy)]
 struct Touch {
     /// Distances to the nearest and the second nearest cell, in units of their outlines.

@@ -1,7 +1,7 @@
-//! The ground that cells stand on: where there is tissue at all, where stroma, and which way its fibres run.
+//! The tissue around the cells: where there is tissue, where stroma, and the direction of its fibres.
 //!
-//! Drawn alike for both classes and all hospitals. A good part of the tiles has background in it, because real
-//! tiles do: white must stay white under any stain, and a phantom without white would not show that it does.
+//! It has the same distribution for both classes and all hospitals. Many tiles contain background, as real tiles do: white must
+//! stay white under any stain, and a phantom without white could not show that it does.
 
 use std::f32::consts::{PI, TAU};
 
@@ -138,7 +138,7 @@ fn edge(side: f32, dice: &mut Dice) -> Extent {
     Extent::Edge { through: (middle(dice), middle(dice)), normal: (angle.cos(), angle.sin()) }
 }
 
-/// Circles that do not touch, thrown at the tile.
+/// Places circles that do not touch at random.
 fn vacuoles(side: f32, dice: &mut Dice) -> Vec<(f32, f32, f32)> {
     let mut circles: Vec<(f32, f32, f32)> = Vec::new();
     let wall = dice.between(2.5, 6.0);

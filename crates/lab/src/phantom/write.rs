@@ -1,8 +1,8 @@
-//! A phantom on disk, in one of the two layouts that the trainer reads.
+//! Writing a phantom to disk, in one of two layouts that the trainer reads.
 //!
 //! Folders: `<domain>/<class>/<index>.png`. WILDS: `metadata.csv` and `patches/` as in camelyon17_v1.0, so that any
-//! reader of that data set reads this one. It never writes into a folder that holds anything already: tiles of two
-//! phantoms in one place could not be told apart.
+//! reader of that data set reads this one. A folder that is not empty is an error, because tiles of two phantoms in one
+//! folder could not be distinguished.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,6 +17,7 @@ use rayon::prelude::*;
 
 use super::{Label, MAX_HOSPITALS, MAX_TILES, PhantomSpec, SIDES, Tile, tile};
 
+/// The names of the files: `--layout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Layout {
     /// `<domain>/<class>/<index>.png`
@@ -25,24 +26,27 @@ pub enum Layout {
     Wilds,
 }
 
+/// The image format of the files: `--format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum FileFormat {
+    /// Lossless
     Png,
+    /// Quality 95
     Jpeg,
 }
 
-/// Quality of tiles written as JPEG: high, for the hospital's own compression has been through them already.
+/// Quality of tiles written as JPEG: high, because the hospital's scanner has compressed them already.
 const JPEG_QUALITY: u8 = 95;
-/// Of WILDS tiles, neighbours that share a slide.
+/// Tiles of a slide in the WILDS layout.
 const TILES_PER_SLIDE: u64 = 64;
-/// Slides, and so patients, of a centre in camelyon17_v1.0.
+/// Slides of a centre, each of one patient, as in camelyon17_v1.0.
 const SLIDES: u64 = 10;
-/// Of WILDS tiles, every tenth pair is held out (`split` 1) as that data set holds out a tenth.
+/// In the WILDS layout one pair of tiles in this many is held out (`split` 1), as in that data set.
 const HELD_OUT: u64 = 10;
 
-/// What to write and where.
+/// What to write, and where.
 #[derive(Clone, Debug)]
-pub struct WriteSpec {
+pub(crate) struct WriteSpec {
     pub out: PathBuf,
     pub phantom: PhantomSpec,
     pub hospitals: usize,
@@ -51,8 +55,11 @@ pub struct WriteSpec {
     pub format: FileFormat,
 }
 
-/// Writes every tile; `written` is called after each, from any thread. Returns how many there are.
-pub fn write(spec: &WriteSpec, written: &(dyn Fn() + Sync)) -> anyhow::Result<u64> {
+/// Writes every tile, and calls `written` after each, from any thread. Returns the number of tiles.
+///
+/// # Errors
+/// If a number is out of range, the folder is not empty, or a file cannot be written.
+pub(crate) fn write(spec: &WriteSpec, written: &(dyn Fn() + Sync)) -> anyhow::Result<u64> {
     ensure!(
         (1..=MAX_HOSPITALS).contains(&spec.hospitals),
         "hospitals must be from 1 to {MAX_HOSPITALS}"
@@ -110,7 +117,7 @@ fn path(spec: &WriteSpec, hospital: usize, index: u64) -> PathBuf {
     }
 }
 
-/// Where a tile would lie on a slide of camelyon17_v1.0: as there, a centre has 20 patients' numbers and 10 slides.
+/// The place of a tile on a slide, as in camelyon17_v1.0, where a centre has 20 patient numbers and 10 slides.
 struct Place {
     patient: u64,
     node: u64,
@@ -127,7 +134,7 @@ impl Place {
             patient: hospital as u64 * 20 + slide,
             node: slide % 5,
             slide: hospital as u64 * SLIDES + slide,
-            // A further round on the same slide lies below the one before, so that no two tiles share a place.
+            // Further tiles of the same slide lie below those before, so that no two share a place.
             x: (cell % 8) * 96,
             y: (cell / 8 + round * 8) * 96,
         }

@@ -1,4 +1,4 @@
-//! AdamW over all parameters at once: see adamw.cc.
+//! AdamW, gradient norm and gradient scaling, each for all parameters in one call: see adamw.cc.
 
 #![expect(unsafe_code, reason = "libtorch is C++")]
 
@@ -9,15 +9,20 @@ use tch::Tensor;
 
 use super::called;
 
-/// The numbers of one step.
+/// The hyperparameters of one step.
 #[repr(C)]
 pub struct Step {
+    /// Learning rate of this step.
     pub learning_rate: f64,
+    /// Decay rate of the first moment.
     pub beta1: f64,
+    /// Decay rate of the second moment.
     pub beta2: f64,
+    /// Added to the denominator.
     pub eps: f64,
+    /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Counted from one.
+    /// The number of this step, from 1.
     pub step: i64,
 }
 
@@ -50,18 +55,20 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// One parameter with what belongs to it, all of one shape, f32, on one device.
+/// A parameter, its gradient and its moments: f32, of one shape, on one device.
 pub struct Slot<'a> {
+    /// Updated in place.
     pub parameter: &'a Tensor,
+    /// Zeroed after the update.
     pub gradient: Tensor,
-    /// First and second moment.
+    /// First and second moment, updated in place.
     pub moments: (&'a Tensor, &'a Tensor),
 }
 
-/// Updates every parameter and both of its moments, and zeroes its gradient.
+/// Updates every parameter and its moments, and zeroes its gradient.
 ///
 /// # Errors
-/// When sizes differ, or libtorch refuses.
+/// If shapes differ, or libtorch reports an error.
 pub fn step(with: &Step, slots: &[Slot<'_>]) -> Result<()> {
     if slots.is_empty() {
         return Ok(());
@@ -71,7 +78,7 @@ pub fn step(with: &Step, slots: &[Slot<'_>]) -> Result<()> {
             [slot.parameter, &slot.gradient, slot.moments.0, slot.moments.1].map(Tensor::size);
         ensure!(
             sizes.iter().all(|size| *size == sizes[0]),
-            "a parameter, its gradient and moments have sizes {sizes:?}"
+            "a parameter, its gradient and its moments must have one shape, and have {sizes:?}"
         );
     }
     let parameters = pointers(slots.iter().map(|slot| slot.parameter));
@@ -95,10 +102,13 @@ pub fn step(with: &Step, slots: &[Slot<'_>]) -> Result<()> {
     })
 }
 
-/// The Euclidean norm of all of them together, f32 scalar on their device.
+/// Computes the L2 norm of all tensors as one vector: f32 [] on their device.
 ///
 /// # Errors
-/// When libtorch refuses.
+/// If libtorch reports an error.
+///
+/// # Panics
+/// If `tensors` is empty.
 pub fn norm(tensors: &[Tensor]) -> Result<Tensor> {
     let norm = Tensor::zeros([] as [i64; 0], (tch::Kind::Float, tensors[0].device()));
     let list = pointers(tensors.iter());
@@ -109,10 +119,10 @@ pub fn norm(tensors: &[Tensor]) -> Result<Tensor> {
     Ok(norm)
 }
 
-/// Multiplies all of them by `by`, a scalar on their device.
+/// Multiplies all tensors in place by `by`, f32 [] on their device.
 ///
 /// # Errors
-/// When libtorch refuses.
+/// If libtorch reports an error.
 pub fn scale(tensors: &[Tensor], by: &Tensor) -> Result<()> {
     let list = pointers(tensors.iter());
     // SAFETY: as for `step`.

@@ -1,5 +1,5 @@
-//! What libtorch has and `tch` has not, by way of a little C++: updates of all parameters at once here, process groups on CPUs in
-//! `world`.
+//! Bindings to a little C++ for functions of libtorch that `tch` does not bind: updates of all parameters in one call here,
+//! process groups on CPUs in the trainer.
 
 pub mod adamw;
 
@@ -7,10 +7,13 @@ use std::ffi::{c_char, c_int};
 
 use anyhow::{Result, bail};
 
-/// Room for C++'s error.
+/// Size of the buffer for an error message from C++.
 const MESSAGE_BYTES: usize = 1024;
 
-/// Calls C++ and turns its message into an error of one line.
+/// Calls a C++ function. It gets a buffer for a message and its size in bytes, and returns 0 on success.
+///
+/// # Errors
+/// If it returns another value; the error is its message.
 pub fn called(call: impl FnOnce(*mut c_char, usize) -> c_int) -> Result<()> {
     let mut message = [0u8; MESSAGE_BYTES];
     if call(message.as_mut_ptr().cast(), MESSAGE_BYTES) == 0 {

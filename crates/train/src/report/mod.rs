@@ -14,10 +14,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::checkpoint::{RunHeader, Score, replace};
-use crate::tensorboard::{Curves, curves};
-use crate::validate::Parts;
-use crate::watch::SAMPLES_FOLDER;
+use crate::run::checkpoint::{RunHeader, Score, replace};
+use crate::run::monitor::SAMPLES_FOLDER;
+use crate::run::tensorboard::{Curves, curves};
+use crate::run::validate::Parts;
 use chart::{Chart, Line};
 use page::Page;
 use restain_data::Dataset;

@@ -1,0 +1,138 @@
+//! The stain transfer techniques that `evaluate` compares: the bundle's model, and baselines that need no training.
+
+use clap::ValueEnum;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use serde::Serialize;
+
+use crate::encodings::Encoded;
+use crate::evaluate::Domain;
+use crate::stain::toned_pixels;
+use crate::styles;
+use restain_data::below;
+use restain_method::Style;
+use restain_method::color::{ChannelStats, color_match, hed_jitter};
+use restain_method::macenko::{Stain, macenko};
+use restain_method::reinhard::{LabStats, reinhard};
+use restain_method::synth::Synthesiser;
+
+/// Relative and absolute jitter of each stain's density, as in the server.
+const HED_SIGMA: f32 = 0.05;
+/// The share and the blur, in pixels, of [`toned_pixels`]: those that the demo model was trained with.
+const TONE_SHARE: f64 = 1.25;
+const TONE_SIGMA: f64 = 3.0;
+
+/// A technique, in the order of the tables: one value of `--methods`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Technique {
+    /// The bundle: the style of the reference, broadcast.
+    Vit,
+    /// Mean and standard deviation of each RGB channel.
+    ColorMatch,
+    /// The target of `--match-target tone`, at 1.25 and 3 px: quantiles of each channel, in coarse structure only.
+    Tone,
+    /// Mean and standard deviation in Lαβ.
+    Reinhard,
+    /// Stain matrix and 99th-percentile concentrations.
+    Macenko,
+    /// Random densities of haematoxylin, eosin and residual, without a target.
+    HedJitter,
+    /// The tile as it is.
+    Identity,
+}
+
+impl Technique {
+    pub(super) const ALL: [Self; 7] = [
+        Self::Vit,
+        Self::ColorMatch,
+        Self::Tone,
+        Self::Reinhard,
+        Self::Macenko,
+        Self::HedJitter,
+        Self::Identity,
+    ];
+
+    /// Returns its name, as on the command line and in tables.
+    pub(super) fn name(self) -> String {
+        self.to_possible_value().expect("none is skipped").get_name().to_owned()
+    }
+
+    /// Transfers the stain of `reference` to `content`. Returns u8 `[H, W, 3]`. Only [`Technique::HedJitter`] uses `rng`.
+    pub(super) fn apply(
+        self,
+        synth: &Synthesiser,
+        content: &Encoded,
+        reference: &Reference,
+        rng: &mut ChaCha8Rng,
+    ) -> Vec<u8> {
+        let tile = &content.tile;
+        let mut out = vec![0; tile.len()];
+        match self {
+            Self::Vit => synth.broadcast(
+                &content.anatomy,
+                &reference.style.0,
+                &mut synth.scratch(),
+                &mut out,
+            ),
+            Self::ColorMatch => {
+                color_match(tile, &ChannelStats::from_tile(tile), &reference.color, &mut out)
+            }
+            Self::Tone => return toned_pixels(tile, &reference.pixels, TONE_SHARE, TONE_SIGMA),
+            Self::Reinhard => reinhard(tile, &reference.lab, &mut out),
+            Self::Macenko => {
+                macenko(tile, Stain::of(tile).as_ref(), reference.stain.as_ref(), &mut out)
+            }
+            Self::HedJitter => hed_jitter(tile, HED_SIGMA, rng, &mut out),
+            Self::Identity => out.copy_from_slice(tile),
+        }
+        out
+    }
+}
+
+/// The statistics of a target stain that the techniques need.
+pub(super) struct Reference {
+    pub style: Style,
+    /// As many pixels as a tile has, taken evenly from all tiles: u8 [n, 3].
+    pixels: Vec<u8>,
+    color: ChannelStats,
+    lab: LabStats,
+    stain: Option<Stain>,
+}
+
+impl Reference {
+    /// Describes the stain of some tiles of a domain: the mean of their styles, and the statistics of all their pixels.
+    pub(super) fn of(domain: &Domain, tiles: &[usize]) -> Self {
+        let pixels = tiles
+            .iter()
+            .map(|&tile| domain.tiles[tile].tile.as_slice())
+            .collect::<Vec<_>>()
+            .concat();
+        Self {
+            style: styles::mean(
+                &tiles.iter().map(|&tile| domain.styles[tile].clone()).collect::<Vec<_>>(),
+            ),
+            pixels: pixels.chunks_exact(3).step_by(tiles.len()).flatten().copied().collect(),
+            color: ChannelStats::from_tile(&pixels),
+            lab: LabStats::of(&pixels),
+            stain: Stain::of(&pixels),
+        }
+    }
+
+    /// Describes the stain of `count` tiles of a domain, drawn without replacement; of all if it has fewer.
+    pub(super) fn draw(domain: &Domain, count: usize, rng: &mut ChaCha8Rng) -> Self {
+        let mut left: Vec<usize> = (0..domain.tiles.len()).collect();
+        let mut chosen = Vec::new();
+        while chosen.len() < count && !left.is_empty() {
+            chosen.push(left.remove(below(rng, left.len() as u64) as usize));
+        }
+        Self::of(domain, &chosen)
+    }
+}
+
+/// Returns the generator for tile `tile` of set `stream` of variants, which does not depend on other variants.
+pub(super) fn draws(seed: u64, stream: u64, tile: usize) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(1 << 63 | stream << 32 | tile as u64);
+    rng
+}

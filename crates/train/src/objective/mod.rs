@@ -1,0 +1,4 @@
+//! What training minimises: the terms of the losses, and the recipes that draw what a step needs for them.
+
+pub mod losses;
+pub mod recipe;

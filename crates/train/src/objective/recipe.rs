@@ -1,0 +1,268 @@
+//! The recipes: what a training step draws at random, and the loss that it computes.
+
+use anyhow::{Result, bail, ensure};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Tensor};
+
+use crate::model::mixing::Synthesiser;
+use crate::model::vit::Vit;
+use crate::objective::losses::{Losses, Mix, Objective, Shift, TermWeights};
+use restain_data::{below, normal};
+use restain_lab::stain;
+use restain_method::Normalisation;
+
+/// `--recipe`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Recipe {
+    /// The published loss, nothing else.
+    Published,
+    /// Reconstruction, also of a stain-shifted copy and in the stains of other tiles: what makes it re-stain.
+    Cross,
+}
+
+/// A transform that makes X̃ of X.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stain {
+    /// The colours of another tile, by mean and deviation, jittered
+    ColorMatch,
+    /// The tones of another tile, by quantiles where the picture is coarse
+    Tone,
+    /// Amounts of haematoxylin, eosin and residual jittered
+    DensityJitter,
+    /// Another gamma for each channel
+    Gamma,
+    /// Another scanner's focus: blurred or sharpened
+    Focus,
+}
+
+/// What a tile wears after the style of another tile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum MatchTarget {
+    #[default]
+    ColorMatch,
+    Tone,
+}
+
+/// What the loss is made of.
+#[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
+pub struct RecipeArgs {
+    #[arg(long, value_enum, default_value = "cross")]
+    pub recipe: Recipe,
+    /// Styles mixed into every tile in a step for the consistency terms, K
+    #[arg(long, default_value_t = 4)]
+    pub mixes: usize,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub weights: TermWeights,
+    /// What gives a tile its other stain, one after the other (recipe cross)
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "color-match")]
+    #[serde(default = "color_match")]
+    pub stains: Vec<Stain>,
+    /// What a style is tried against on another tile (recipe cross)
+    #[arg(long, value_enum, default_value = "tone")]
+    #[serde(default)]
+    pub match_target: MatchTarget,
+    /// How far tones go from colour matching, 0, to the other tile's quantiles, 1
+    #[arg(long, default_value_t = 1.25)]
+    #[serde(default = "one")]
+    pub tone_share: f64,
+    /// Detail below this many pixels is not toned but colour-matched
+    #[arg(long, default_value_t = 3.0)]
+    #[serde(default = "two")]
+    pub tone_sigma: f64,
+    /// Tokens whose mean is a style (recipe cross)
+    #[arg(long, default_value_t = 1)]
+    #[serde(default = "one_token")]
+    pub style_tokens: usize,
+    /// Draw mixes from the first three tokens alone, CLS among them, as the published code does
+    #[arg(long)]
+    #[serde(default)]
+    pub first_tokens: bool,
+    /// Take the latents that the consistency terms aim at as given
+    #[arg(long)]
+    #[serde(default)]
+    pub stop_gradient: bool,
+}
+
+fn color_match() -> Vec<Stain> {
+    vec![Stain::ColorMatch]
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn two() -> f64 {
+    2.0
+}
+
+fn one_token() -> usize {
+    1
+}
+
+impl Default for RecipeArgs {
+    fn default() -> Self {
+        Self {
+            recipe: Recipe::Cross,
+            mixes: 4,
+            weights: TermWeights::default(),
+            stains: color_match(),
+            match_target: MatchTarget::Tone,
+            tone_share: 1.25,
+            tone_sigma: 3.0,
+            style_tokens: one_token(),
+            first_tokens: false,
+            stop_gradient: false,
+        }
+    }
+}
+
+/// Tokens that the published code draws styles from.
+const FIRST_TOKENS: u64 = 3;
+
+impl RecipeArgs {
+    /// Refuses what cannot be meant.
+    pub fn check(&self) -> Result<()> {
+        for (flag, weight) in self.weights.named() {
+            ensure!(
+                weight >= 0.0 && weight.is_finite(),
+                "{flag} is {weight}, and must be at least 0"
+            );
+        }
+        ensure!(self.style_tokens > 0, "--style-tokens is 0, and must be at least 1");
+        ensure!(
+            (0.0..=2.0).contains(&self.tone_share),
+            "--tone-share is {}, and must be from 0 to 2",
+            self.tone_share
+        );
+        ensure!(
+            (0.0..=16.0).contains(&self.tone_sigma),
+            "--tone-sigma is {}, and must be from 0 to 16 pixels",
+            self.tone_sigma
+        );
+        let changed = self
+            .weights
+            .named()
+            .into_iter()
+            .zip(TermWeights::default().named())
+            .find(|(given, default)| given != default);
+        if let (Some(((flag, _), _)), Recipe::Published) = (changed, self.recipe) {
+            bail!("{flag} is for --recipe cross: the published loss has no such weight");
+        }
+        Ok(())
+    }
+
+    /// Computes the loss of one batch of standardised tiles, f32 [B, C, H, W]. Its random numbers depend on `seed` and `draw`
+    /// alone.
+    pub fn losses(&self, scene: &Scene<'_>, tiles: &Tensor, seed: u64, draw: u64) -> Losses {
+        // Streams are numbered from the top down; the data set's draws use them from zero up.
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(u64::MAX - draw);
+        let mut draws = Draws {
+            rng,
+            tiles: tiles.size()[0],
+            patches: scene.vit.geometry.patches() as u64,
+            device: tiles.device(),
+        };
+        let mixes = draws.mixes(self.mixes, self.first_tokens);
+        let objective = Objective {
+            vit: scene.vit,
+            synth: scene.synth,
+            weights: &self.weights,
+            stop_gradient: self.stop_gradient,
+        };
+        match self.recipe {
+            Recipe::Published => objective.published(tiles, &mixes),
+            Recipe::Cross => {
+                objective.cross(tiles, &mixes, &self.shift(&mut draws, tiles, scene.normalisation))
+            }
+        }
+    }
+
+    fn shift(&self, draws: &mut Draws, tiles: &Tensor, normalisation: &Normalisation) -> Shift {
+        let other = draws.others();
+        let mut shifted = tiles.shallow_clone();
+        for stain in &self.stains {
+            shifted = match stain {
+                Stain::ColorMatch => {
+                    stain::stain_shift(&shifted, &other, &draws.normals(3), &draws.normals(3))
+                }
+                Stain::Tone => stain::toned(&shifted, &other, self.tone_share, self.tone_sigma),
+                Stain::DensityJitter => stain::density_jitter(
+                    &shifted,
+                    normalisation,
+                    &draws.normals(3),
+                    &draws.normals(3),
+                ),
+                Stain::Gamma => stain::gamma(&shifted, normalisation, &draws.normals(3)),
+                Stain::Focus => stain::refocused(&shifted, &draws.normals(1).clamp(-1.0, 1.0)),
+            };
+        }
+        let [shifted_tokens, own_tokens, other_tokens] =
+            std::array::from_fn(|_| draws.tokens(self.style_tokens));
+        let matched = match self.match_target {
+            MatchTarget::ColorMatch => stain::color_matched(tiles, &other),
+            MatchTarget::Tone => stain::toned(tiles, &other, self.tone_share, self.tone_sigma),
+        };
+        Shift { tiles: shifted, shifted_tokens, own_tokens, other, other_tokens, matched }
+    }
+}
+
+/// The model and the normalisation that a loss is computed with.
+pub struct Scene<'a> {
+    pub vit: &'a Vit,
+    pub synth: &'a Synthesiser,
+    pub normalisation: &'a Normalisation,
+}
+
+/// The random numbers of one step.
+struct Draws {
+    rng: ChaCha8Rng,
+    /// Tiles of the batch.
+    tiles: i64,
+    patches: u64,
+    device: Device,
+}
+
+impl Draws {
+    /// Draws tokens of patches of any tile. With `first`, draws among the first three tokens, CLS included, as the published
+    /// code does.
+    fn mixes(&mut self, mixes: usize, first: bool) -> Vec<Mix> {
+        let (tiles, patches, rng) = (self.tiles as u64, self.patches, &mut self.rng);
+        let token = |rng: &mut ChaCha8Rng| {
+            if first { below(rng, FIRST_TOKENS) } else { 1 + below(rng, patches) }
+        };
+        (0..mixes)
+            .map(|_| Mix { sample: below(rng, tiles) as i64, token: token(rng) as i64 })
+            .collect()
+    }
+
+    /// Draws another tile of the batch for each: i64 [B]. A batch of one is matched with itself.
+    fn others(&mut self) -> Tensor {
+        let (tiles, rng) = (self.tiles, &mut self.rng);
+        let mut turned = |tile: i64| {
+            if tiles == 1 { 0 } else { (tile + 1 + below(rng, tiles as u64 - 1) as i64) % tiles }
+        };
+        Tensor::from_slice(&(0..tiles).map(&mut turned).collect::<Vec<i64>>())
+            .to_device(self.device)
+    }
+
+    /// Draws standard normal numbers, f32 [B, n].
+    fn normals(&mut self, n: i64) -> Tensor {
+        let drawn: Vec<f32> = (0..self.tiles * n).map(|_| normal(&mut self.rng) as f32).collect();
+        Tensor::from_slice(&drawn).view([self.tiles, n]).to_device(self.device)
+    }
+
+    /// Draws tokens of patches for each tile, i64 [B, n].
+    fn tokens(&mut self, n: usize) -> Tensor {
+        let drawn: Vec<i64> = (0..self.tiles as usize * n)
+            .map(|_| 1 + below(&mut self.rng, self.patches) as i64)
+            .collect();
+        Tensor::from_slice(&drawn).view([self.tiles, n as i64]).to_device(self.device)
+    }
+}
