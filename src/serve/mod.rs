@@ -41,10 +41,10 @@ use runtime::cpu::Cpu;
 use runtime::lifecycle::Stage;
 use runtime::reload::RereadError;
 use runtime::signal::Stop;
-use services::{Ground, House};
+use services::{Resources, Services};
 use trace::Traces;
 use transport::listen::ListenOptions;
-use transport::rpc::Services;
+use transport::rpc::GrpcServices;
 use transport::tls::{Protocol, Tls};
 
 /// A procedural tile that the repository holds.
@@ -110,7 +110,7 @@ pub async fn run(
     let addresses =
         Addresses { http: address(&listeners.http)?, grpc: address(&listeners.grpc)?, probes };
     let metrics = Arc::new(Metrics::new()?);
-    metrics.tell_limits(&Most {
+    metrics.set_limits(&Most {
         queue_tiles: config.max_queue_tiles.get(),
         inflight_bytes: config.max_inflight_bytes.0,
         cache_bytes: config.cache_memory.0,
@@ -143,7 +143,7 @@ pub async fn run(
     app.lifecycle.enter(Stage::Ready);
     // Whoever reads "ready" finds both ports ready.
     tokio::select! {
-        () = app.lifecycle.until_told(Stage::Ready) => {}
+        () = app.lifecycle.until_published(Stage::Ready) => {}
         stop = &mut shutdown => return Ok(stop),
     }
     announce(&app, addresses)?;
@@ -170,13 +170,13 @@ pub async fn run(
         Ok(ended) => ended?,
         // Connections that nobody asks anything over are no work that was cut off. They hold what the workers wait for,
         // which the end of the process takes from them.
-        Err(_) if app.lifecycle.guests() == 0 => {
+        Err(_) if app.lifecycle.in_flight() == 0 => {
             cache.close().await;
             return Ok(stop);
         }
         Err(_) => {
             cache.close().await;
-            return Err(ServeError::CutOff(app.lifecycle.guests()));
+            return Err(ServeError::CutOff(app.lifecycle.in_flight()));
         }
     }
     end(&registry).await?;
@@ -210,7 +210,7 @@ async fn listen(
         idle_timeout: app.config.idle_timeout.0,
         write_timeout: app.config.write_timeout.0,
     };
-    let mut services = Services::default();
+    let mut services = GrpcServices::default();
     transport::grpc::add_to(&mut services, Arc::clone(&app));
     transport::oip::add_to(&mut services, Arc::clone(&app));
     let rpc = transport::rpc::router(Arc::clone(&app), services);
@@ -254,8 +254,8 @@ async fn listen(
 async fn load(app: &Arc<App>) -> Result<(Arc<EncodingsCache>, Arc<Registry>), ServeError> {
     let (admission, cpu, metrics) =
         (Arc::clone(&app.admission), Arc::clone(&app.cpu), Arc::clone(&app.metrics));
-    let House { pipeline, cache } =
-        House::open(&app.config, Ground { admission, cpu, metrics }).await?;
+    let Services { pipeline, cache } =
+        Services::open(&app.config, Resources { admission, cpu, metrics }).await?;
     let registry = Arc::clone(&pipeline.models);
     app.open(pipeline);
     Ok((cache, registry))

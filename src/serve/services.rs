@@ -18,59 +18,63 @@ use restain_bundle::codec;
 const IDLE_BUFFERS: usize = 128 << 20;
 
 /// What is there before the models are.
-pub struct Ground {
+pub struct Resources {
     pub admission: Arc<Admission>,
     pub cpu: Arc<Cpu>,
     pub metrics: Arc<Metrics>,
 }
 
 /// A pipeline, and what it is ended with.
-pub struct House {
+pub struct Services {
     pub pipeline: Pipeline,
     pub cache: Arc<EncodingsCache>,
 }
 
-impl House {
+impl Services {
     /// Loads every model, on a thread that may block.
     ///
     /// # Errors
     /// When a bundle is refused, or a directory cannot be used.
-    pub async fn open(config: &Config, ground: Ground) -> Result<Self, ServeError> {
-        Self::with(config, ground, false).await
+    pub async fn open(config: &Config, resources: Resources) -> Result<Self, ServeError> {
+        Self::with(config, resources, false).await
     }
 
     /// For a job: only the model that `default_model` names, and as many tiles and bytes at once as the job sees fit.
     ///
     /// # Errors
-    /// As [`House::open`].
+    /// As [`Services::open`].
     pub async fn alone(config: &Config) -> Result<Self, ServeError> {
         let metrics = Arc::new(Metrics::new()?);
         let admission = Admission::new(usize::MAX, u64::MAX, Arc::clone(&metrics));
         let cpu = Arc::new(Cpu::new(config.threads.get())?);
-        Self::with(config, Ground { admission, cpu, metrics }, true).await
+        Self::with(config, Resources { admission, cpu, metrics }, true).await
     }
 
-    async fn with(config: &Config, ground: Ground, only_one: bool) -> Result<Self, ServeError> {
-        let Ground { admission, cpu, metrics } = ground;
+    async fn with(
+        config: &Config,
+        resources: Resources,
+        only_one: bool,
+    ) -> Result<Self, ServeError> {
+        let Resources { admission, cpu, metrics } = resources;
         let disk =
             config.cache_dir.clone().map(|dir| DiskOptions { dir, bytes: config.cache_disk.0 });
         let options = CacheOptions { memory_bytes: config.cache_memory.0, disk };
         let cache = EncodingsCache::open(&options, Arc::clone(&metrics)).await?;
-        let (kept, counted, told) = (Arc::clone(&cache), Arc::clone(&metrics), config.clone());
+        let (kept, counted, settings) = (Arc::clone(&cache), Arc::clone(&metrics), config.clone());
         let open = move || -> Result<_, ServeError> {
             let unusable = |source| ServeError::StateDir {
-                path: told.state_dir.clone().unwrap_or_default(),
+                path: settings.state_dir.clone().unwrap_or_default(),
                 source,
             };
-            let styles =
-                Store::open(told.state_dir.as_deref(), &told.forbid_domain).map_err(unusable)?;
+            let styles = Store::open(settings.state_dir.as_deref(), &settings.forbid_domain)
+                .map_err(unusable)?;
             let only = if only_one {
-                Some(pick(&told.models, told.default_model.as_deref())?)
+                Some(pick(&settings.models, settings.default_model.as_deref())?)
             } else {
                 None
             };
             Ok(Registry::open(LoadContext {
-                config: told,
+                config: settings,
                 cache: kept,
                 metrics: counted,
                 styles,

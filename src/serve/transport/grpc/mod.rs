@@ -16,14 +16,14 @@ use std::sync::Arc;
 use proto::restain_server::{RestainServer, SERVICE_NAME};
 use service::Service;
 
-use super::rpc::Services;
+use super::rpc::GrpcServices;
 use crate::serve::app::App;
 
 /// Paths of calls with a stream of requests.
 const STREAM: &str = "/restain.v1.Restain/AugmentStream";
 
 /// Adds the service to those of other transports.
-pub fn add_to(services: &mut Services, app: Arc<App>) {
+pub fn add_to(services: &mut GrpcServices, app: Arc<App>) {
     // The body of a call is measured as it comes, by the server's own limit.
     let server = RestainServer::new(Service::new(app))
         .max_decoding_message_size(usize::MAX)

@@ -13,7 +13,9 @@ use crate::serve::app::App;
 use crate::serve::error::Error;
 use crate::serve::pipeline::{AddStyles, Request as PipelineRequest};
 use crate::serve::trace;
-use crate::serve::transport::rpc::{Calls, Held, Message, Messages, Tail, status, timeout_ms};
+use crate::serve::transport::rpc::{
+    Calls, Message, Messages, ResponsePermits, ZeroCopyFields, status, timeout_ms,
+};
 
 /// The number of AugmentResponse's field `pixels`.
 const PIXELS: u32 = 7;
@@ -42,7 +44,7 @@ impl Restain for Service {
             .await
             .map_err(status)?;
         let pixels = std::mem::take(&mut answer.pixels);
-        Ok(held.with_tail(answer, Tail::default().field(PIXELS, pixels)))
+        Ok(held.with_tail(answer, ZeroCopyFields::default().field(PIXELS, pixels)))
     }
 
     async fn augment_stream(
@@ -51,7 +53,7 @@ impl Restain for Service {
     ) -> Result<Response<Self::AugmentStreamStream>, Status> {
         self.app.pipeline().map_err(status)?;
         let messages = Messages::of(&request);
-        let held = Held::default();
+        let held = ResponsePermits::default();
         let deadline = timeout_ms(request.metadata(), None);
         let ticket = request.extensions().get::<Ticket>().copied().unwrap_or_default();
         let calls = Calls {
@@ -76,7 +78,7 @@ impl Restain for Service {
         let Message { permit, received } = message;
         let request = PipelineRequest { ask, tiles, references: Vec::new(), received, permit };
         let mut encodings = pipeline.encode(request).await.map_err(status)?;
-        let held = Held::new(std::mem::take(&mut encodings.permits));
+        let held = ResponsePermits::new(std::mem::take(&mut encodings.permits));
         let answer = self
             .app
             .cpu
@@ -136,14 +138,14 @@ pub(super) async fn augment(
     request: proto::AugmentRequest,
     deadline: Option<u64>,
     message: Message,
-) -> Result<(proto::AugmentResponse, Held), Error> {
+) -> Result<(proto::AugmentResponse, ResponsePermits), Error> {
     let pipeline = app.pipeline()?;
     let ask::Asked { mut ask, tiles, references } = ask::augment(request)?;
     ask.timeout_ms = ask.timeout_ms.into_iter().chain(deadline).min();
     let Message { permit, received } = message;
     let mut answer =
         pipeline.augment(PipelineRequest { ask, tiles, references, received, permit }).await?;
-    let held = Held::new(std::mem::take(&mut answer.permits));
+    let held = ResponsePermits::new(std::mem::take(&mut answer.permits));
     // Only pictures are work; pixels lie ready, and would wait behind other people's variants.
     let write = async {
         match answer.output.format {

@@ -10,7 +10,7 @@ use super::proto::augment_stream_response::Result as Outcome;
 use super::{answer, proto, service};
 use crate::serve::app::App;
 use crate::serve::error::{Error, ErrorKind};
-use crate::serve::transport::rpc::{Calls, Held, Message, answers as rpc_answers};
+use crate::serve::transport::rpc::{Calls, Message, ResponsePermits, answers as rpc_answers};
 
 const MAX_ID: usize = 256;
 
@@ -30,7 +30,7 @@ async fn one(
     request: proto::AugmentStreamRequest,
     message: Message,
     deadline_ms: Option<u64>,
-) -> (proto::AugmentStreamResponse, Held) {
+) -> (proto::AugmentStreamResponse, ResponsePermits) {
     let proto::AugmentStreamRequest { id, request } = request;
     let made = if id.len() > MAX_ID {
         let detail = format!("id has {} bytes, and may have at most {MAX_ID}", id.len());
@@ -40,7 +40,7 @@ async fn one(
     };
     let (result, held) = match made {
         Ok((response, held)) => (Outcome::Response(response), held),
-        Err(error) => (Outcome::Problem(answer::problem(error)), Held::default()),
+        Err(error) => (Outcome::Problem(answer::problem(error)), ResponsePermits::default()),
     };
     (proto::AugmentStreamResponse { id, result: Some(result) }, held)
 }

@@ -47,7 +47,7 @@ pub(super) fn scope(method: &Method, route: &str) -> Option<Scope> {
 pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
     let Some(scope) = scope(request.method(), route) else { return next.run(request).await };
-    if let Err(error) = of_this_house(&app.config, request.headers()) {
+    if let Err(error) = check_origin(&app.config, request.headers()) {
         return error.into_response();
     }
     let authorization = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
@@ -69,7 +69,7 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
             .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"restain\""));
     }
     if let Some(standing) = verdict.standing {
-        tell(response.headers_mut(), standing);
+        add_rate_limit(response.headers_mut(), standing);
     }
     response
 }
@@ -78,7 +78,7 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
 /// have; they say whose page it is, and a page of another origin is refused here. One whose name leads to this machine by
 /// a trick has an origin of its own, so a server that only this machine reaches, and that asks for no key, is at home
 /// under this machine's names alone. Programs send no `Origin`, and are not judged by it.
-fn of_this_house(config: &Config, headers: &HeaderMap) -> Result<(), Error> {
+fn check_origin(config: &Config, headers: &HeaderMap) -> Result<(), Error> {
     let text = |name: HeaderName| {
         headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
     };
@@ -107,7 +107,7 @@ fn is_this_machine(host: &str) -> bool {
     is_local || name.parse::<IpAddr>().is_ok()
 }
 
-fn tell(headers: &mut HeaderMap, standing: Standing) {
+fn add_rate_limit(headers: &mut HeaderMap, standing: Standing) {
     let Standing { burst, window, left, next } = standing;
     let seconds = |time: Duration| time.as_secs_f64().ceil() as u64;
     let policy = format!("\"key\";q={burst};w={}", seconds(window).max(1));

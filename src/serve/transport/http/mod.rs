@@ -88,7 +88,7 @@ pub fn router(app: Arc<App>, further: Router<Arc<App>>) -> Router {
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(from_fn_with_state(Arc::clone(&app), observe))
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
-        .layer(from_fn(request_id::sift))
+        .layer(from_fn(request_id::validate_request_id))
         .layer(from_fn(drain_body::take))
         .with_state(app)
 }
@@ -105,7 +105,7 @@ pub fn probes(app: Arc<App>) -> Router {
 
 /// Counts and logs every request, whatever becomes of it.
 async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let _guest = app.lifecycle.guest();
+    let _guest = app.lifecycle.begin_request();
     let started = Instant::now();
     let route = request
         .extensions()

@@ -35,14 +35,14 @@ use axum::Router;
 use proto::grpc_inference_service_server::{GrpcInferenceServiceServer, SERVICE_NAME};
 use serde::Serializer;
 
-use super::rpc::Services;
+use super::rpc::GrpcServices;
 use crate::serve::app::App;
 
 /// Paths of calls with a stream of requests.
 const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 
 /// Adds the service to those of other transports.
-pub fn add_to(services: &mut Services, app: Arc<App>) {
+pub fn add_to(services: &mut GrpcServices, app: Arc<App>) {
     // The body of a call is measured as it comes, by the server's own limit.
     let server = GrpcInferenceServiceServer::new(grpc::Service::new(app))
         .max_decoding_message_size(usize::MAX)

@@ -24,7 +24,7 @@ use super::refusal::{self, Refusal};
 use super::{model, proto, repository};
 use crate::serve::app::App;
 use crate::serve::error::Error;
-use crate::serve::middleware::permit_body::HeldBody;
+use crate::serve::middleware::permit_body::PermitBody;
 use crate::serve::pipeline::Answer;
 use crate::serve::trace;
 use crate::serve::transport::read_body::{self, json_object, malformed};
@@ -129,13 +129,13 @@ async fn index(
 
 async fn load(State(app): State<Arc<App>>, path: ModelPath, body: Body) -> Answers<Value> {
     let LoadBody { parameters } = read(body).await?;
-    repository::load(&app, &path.whole(), parameters.keys().map(String::as_str)).await?;
+    repository::load(&app, &path.qualified_name(), parameters.keys().map(String::as_str)).await?;
     Ok(Json(json!({})))
 }
 
 async fn unload(State(app): State<Arc<App>>, path: ModelPath, body: Body) -> Answers<Value> {
     let LoadBody { parameters } = read(body).await?;
-    repository::unload(&app, &path.whole(), parameters.keys().map(String::as_str)).await?;
+    repository::unload(&app, &path.qualified_name(), parameters.keys().map(String::as_str)).await?;
     Ok(Json(json!({})))
 }
 
@@ -149,7 +149,7 @@ async fn infer(
     let (head, body) = request.into_parts();
     body::check_encoding(&head.headers)?;
     let json_length = body::json_length(&head.headers)?;
-    let (bytes, permit) = read_body::whole(&app, &head.headers, body, received).await?;
+    let (bytes, permit) = read_body::read_body(&app, &head.headers, body, received).await?;
     let asked = if json_length.unwrap_or(bytes.len()) <= SHORT_JSON {
         body::read(bytes, json_length)?
     } else {
@@ -193,7 +193,7 @@ async fn answered(
     };
     let (pieces, json_length): (Vec<Bytes>, Option<usize>) =
         if as_json > 0 { app.cpu.run(write).await? } else { write() };
-    let mut response = Body::new(HeldBody::new(pieces, permits)).into_response();
+    let mut response = Body::new(PermitBody::new(pieces, permits)).into_response();
     let headers = response.headers_mut();
     let kind = if json_length.is_some() { "application/octet-stream" } else { "application/json" };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -216,7 +216,7 @@ fn numbers_as_json(tensors: &[(Tensor, bool)]) -> u64 {
 
 /// An object of JSON, or nothing at all.
 async fn read<T: Default + for<'de> Deserialize<'de>>(body: Body) -> Result<T, Error> {
-    let bytes = read_body::read(body, MAX_BODY).await?;
+    let bytes = read_body::read_limited(body, MAX_BODY).await?;
     if bytes.is_empty() { Ok(T::default()) } else { json_object("the JSON body", &bytes) }
 }
 
@@ -232,7 +232,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ModelPath {
 
 impl ModelPath {
     /// NAME or NAME/VERSION.
-    fn whole(&self) -> String {
+    fn qualified_name(&self) -> String {
         infer::model(&self.name, &self.version).unwrap_or_default()
     }
 }

@@ -62,7 +62,7 @@ impl Messages {
     }
 }
 
-pub(super) struct Metered {
+pub(super) struct MemoryLimitBody {
     body: Body,
     app: Arc<App>,
     /// Whether many messages may come, and wait for memory.
@@ -80,11 +80,11 @@ pub(super) struct Metered {
     clock: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
-impl Metered {
+impl MemoryLimitBody {
     /// The clock of the first message runs from now on.
     pub(super) fn new(body: Body, app: Arc<App>, stream: bool, messages: Messages) -> Self {
         let (rest, prefix) = (Bytes::new(), Vec::with_capacity(PREFIX));
-        let mut metered = Self {
+        let mut limited = Self {
             body,
             app,
             stream,
@@ -95,8 +95,8 @@ impl Metered {
             again: None,
             clock: None,
         };
-        metered.start();
-        metered
+        limited.start();
+        limited
     }
 
     fn start(&mut self) {
@@ -151,7 +151,7 @@ impl Metered {
     }
 }
 
-impl HttpBody for Metered {
+impl HttpBody for MemoryLimitBody {
     type Data = Bytes;
     type Error = Status;
 

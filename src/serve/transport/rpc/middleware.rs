@@ -15,9 +15,9 @@ use crate::serve::app::App;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::metrics::Served;
 use crate::serve::trace::Call;
-use crate::serve::transport::rpc::memory_limit::{Messages, Metered};
-use crate::serve::transport::rpc::write_timeout::{Held, Paced};
-use crate::serve::transport::rpc::zero_copy::Tail;
+use crate::serve::transport::rpc::memory_limit::{MemoryLimitBody, Messages};
+use crate::serve::transport::rpc::write_timeout::{ResponsePermits, WriteTimeoutBody};
+use crate::serve::transport::rpc::zero_copy::ZeroCopyFields;
 
 /// Who asks about health or services: not worth a log line each.
 const QUIET: &[&str] = &[
@@ -43,7 +43,7 @@ pub(super) async fn around(app: Arc<App>, stream: bool, request: Request, next: 
         .or_else(|| QUIET.iter().find(|quiet| **quiet == path).copied())
         .unwrap_or("unmatched");
     // Who watches health does no work that the end of the server would wait for.
-    let guest = (!is_quiet).then(|| app.lifecycle.guest());
+    let guest = (!is_quiet).then(|| app.lifecycle.begin_request());
     let id = head
         .headers
         .get("x-request-id")
@@ -52,7 +52,7 @@ pub(super) async fn around(app: Arc<App>, stream: bool, request: Request, next: 
         .to_owned();
     let messages = Messages::default();
     head.extensions.insert(messages.clone());
-    let body = Body::new(Metered::new(body, Arc::clone(&app), stream, messages));
+    let body = Body::new(MemoryLimitBody::new(body, Arc::clone(&app), stream, messages));
 
     let call = match known {
         Some(path) => Call::grpc(app.traces.as_ref(), app.known(&head.headers), &id, path),
@@ -75,10 +75,10 @@ pub(super) async fn around(app: Arc<App>, stream: bool, request: Request, next: 
         true => tracing::debug!(route, status = name, ?took, key, "answered"),
         false => tracing::info!(route, status = name, ?took, key, "answered"),
     });
-    let held = response.extensions_mut().remove::<Held>().unwrap_or_default();
-    let tail = response.extensions_mut().remove::<Tail>().unwrap_or_default();
+    let held = response.extensions_mut().remove::<ResponsePermits>().unwrap_or_default();
+    let tail = response.extensions_mut().remove::<ZeroCopyFields>().unwrap_or_default();
     let timeout = app.config.write_timeout.0;
-    response.map(|body| Body::new(Paced::new(body, tail, (held, guest, call), timeout)))
+    response.map(|body| Body::new(WriteTimeoutBody::new(body, tail, (held, guest, call), timeout)))
 }
 
 /// An error stands in the head; what succeeds, or begins to, says so only in its trailers.

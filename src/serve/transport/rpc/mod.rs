@@ -25,8 +25,8 @@ pub(crate) use deadline::timeout_ms;
 pub(crate) use memory_limit::{Message, Messages};
 pub(crate) use status::status;
 pub(crate) use stream::{Calls, answers};
-pub(crate) use write_timeout::Held;
-pub(crate) use zero_copy::Tail;
+pub(crate) use write_timeout::ResponsePermits;
+pub(crate) use zero_copy::ZeroCopyFields;
 
 use crate::serve::app::App;
 use crate::serve::middleware::request_id;
@@ -37,7 +37,7 @@ const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors
 
 /// The services of the transports.
 #[derive(Default)]
-pub struct Services {
+pub struct GrpcServices {
     pub routes: Routes,
     /// Theirs, as `package.Service`: health is told by name.
     pub names: Vec<&'static str>,
@@ -46,10 +46,10 @@ pub struct Services {
 }
 
 /// A router of `services`, health and reflection. The task that tells health ends with the server.
-pub(crate) fn router(app: Arc<App>, services: Services) -> Router {
-    let Services { routes, names, streams } = services;
+pub(crate) fn router(app: Arc<App>, services: GrpcServices) -> Router {
+    let GrpcServices { routes, names, streams } = services;
     let (mut health, service) = tonic_health::server::health_reporter();
-    // Held weakly: the task must not keep alive what it waits for the end of.
+    // ResponsePermits weakly: the task must not keep alive what it waits for the end of.
     let (mut stages, server) = (app.lifecycle.stages(), Arc::downgrade(&app));
     tokio::spawn(async move {
         loop {
@@ -68,7 +68,7 @@ pub(crate) fn router(app: Arc<App>, services: Services) -> Router {
                 }
             }
             if let Some(app) = server.upgrade() {
-                app.lifecycle.has_told(stage);
+                app.lifecycle.published(stage);
             }
             if stages.changed().await.is_err() {
                 return;
@@ -96,5 +96,5 @@ pub(crate) fn router(app: Arc<App>, services: Services) -> Router {
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(from_fn_with_state(app, around))
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
-        .layer(from_fn(request_id::sift))
+        .layer(from_fn(request_id::validate_request_id))
 }

@@ -48,9 +48,9 @@ mod tests {
     #[test]
     fn a_status_says_what_a_problem_says() {
         let error = Error::new(ErrorKind::TileNotHeld, "two keys").at_all("key", vec![1, 3]);
-        let told = status(error);
-        assert_eq!((told.code(), told.message()), (Code::NotFound, "two keys"));
-        let details = told.get_error_details();
+        let answer = status(error);
+        assert_eq!((answer.code(), answer.message()), (Code::NotFound, "two keys"));
+        let details = answer.get_error_details();
         let info = details.error_info().unwrap();
         assert_eq!((info.reason.as_str(), info.domain.as_str()), ("tile_not_held", "restain"));
         assert_eq!(
@@ -58,11 +58,11 @@ mod tests {
             ("key", "1,3")
         );
 
-        let told =
+        let answer =
             status(Error::new(ErrorKind::Overloaded, "full").retry_after(Duration::from_secs(3)));
-        assert_eq!(told.code(), Code::ResourceExhausted);
+        assert_eq!(answer.code(), Code::ResourceExhausted);
         assert_eq!(
-            told.get_error_details().retry_info().unwrap().retry_delay,
+            answer.get_error_details().retry_info().unwrap().retry_delay,
             Some(Duration::from_secs(3))
         );
     }
