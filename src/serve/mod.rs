@@ -240,7 +240,7 @@ async fn listen(
     tokio::join!(
         transport::listen::serve(
             listeners.http,
-            transport::http::router(app, transport::oip::router()),
+            transport::http::router(app, transport::oip::routes()),
             Protocol::Http1,
             options,
             ended(closed.clone())

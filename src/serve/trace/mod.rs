@@ -39,7 +39,7 @@ const EVERY: Duration = Duration::from_secs(2);
 
 /// Where spans go. A clone is the same.
 #[derive(Clone)]
-pub struct Traces {
+pub(crate) struct Traces {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
 }
@@ -47,7 +47,7 @@ pub struct Traces {
 impl Traces {
     /// Spans to `collector`: of requests whose caller's trace is sampled, and of `share` of those that begin one. Within a
     /// runtime, which does the sending.
-    pub fn to(collector: &Collector, share: f64) -> Self {
+    pub(crate) fn to(collector: &Collector, share: f64) -> Self {
         // All that could be read from the environment is said here: it is not for others to configure this server.
         let config = BatchConfigBuilder::default()
             .with_max_queue_size(MAX_WAITING)
@@ -71,7 +71,7 @@ impl Traces {
     }
 
     /// Tells the collector what it has not been told, and waits for that until `deadline`.
-    pub async fn end(&self, deadline: Instant) {
+    pub(crate) async fn end(&self, deadline: Instant) {
         let provider = self.provider.clone();
         let end = move || {
             provider.shutdown_with_timeout(deadline.saturating_duration_since(Instant::now()))

@@ -6,8 +6,9 @@ use futures_util::stream::FuturesUnordered;
 use tokio_stream::Stream;
 use tonic::Status;
 
+use super::augment::augment;
 use super::proto::augment_stream_response::Result as Outcome;
-use super::{answer, proto, service};
+use super::{answer, proto};
 use crate::serve::app::App;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::transport::rpc::{Calls, Message, ResponsePermits, answers as rpc_answers};
@@ -36,7 +37,7 @@ async fn one(
         let detail = format!("id has {} bytes, and may have at most {MAX_ID}", id.len());
         Err(Error::new(ErrorKind::MalformedRequest, detail))
     } else {
-        service::augment(&app, request.unwrap_or_default(), deadline_ms, message).await
+        augment(&app, request.unwrap_or_default(), deadline_ms, message).await
     };
     let (result, held) = match made {
         Ok((response, held)) => (Outcome::Response(response), held),

@@ -12,11 +12,15 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
+use axum::extract::{Request as HttpRequest, State};
+use axum::middleware::Next;
+use axum::response::Response as HttpResponse;
 use bytes::Bytes;
 use http_body::Frame;
 use tokio::time::Sleep;
 use tonic::{Request, Status};
 
+use super::CALLS;
 use super::status::status;
 use crate::serve::admission::Permit;
 use crate::serve::app::App;
@@ -60,6 +64,20 @@ impl Messages {
     fn lock(&self) -> MutexGuard<'_, VecDeque<Message>> {
         self.0.lock().expect("no code panics while it holds this lock")
     }
+}
+
+/// Puts the body of a call into a [`MemoryLimitBody`], and the [`Messages`] among its extensions.
+pub(super) async fn limit_memory(
+    State(app): State<Arc<App>>,
+    mut request: HttpRequest,
+    next: Next,
+) -> HttpResponse {
+    let is_stream = CALLS.contains(&(request.uri().path(), true));
+    let messages = Messages::default();
+    request.extensions_mut().insert(messages.clone());
+    let request =
+        request.map(|body| Body::new(MemoryLimitBody::new(body, app, is_stream, messages)));
+    next.run(request).await
 }
 
 pub(super) struct MemoryLimitBody {

@@ -1,10 +1,8 @@
 //! An error as a gRPC status. Number and code come from the one table; the rest stands in the standard details of
 //! google.rpc, where every client library looks for it.
 
-use std::any::Any;
 use std::collections::HashMap;
 
-use axum::response::Response;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -31,11 +29,6 @@ pub(crate) fn status(error: Error) -> Status {
         details.set_retry_info(Some(wait));
     }
     Status::with_error_details(Code::from_i32(row.grpc_code), error.detail, details)
-}
-
-/// What a panic becomes.
-pub(super) fn from_panic(_: Box<dyn Any + Send>) -> Response {
-    status(Error::panicked()).into_http()
 }
 
 #[cfg(test)]

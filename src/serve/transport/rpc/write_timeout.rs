@@ -7,15 +7,17 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
+use axum::extract::{Request as HttpRequest, State};
 use axum::http::HeaderMap;
+use axum::middleware::Next;
+use axum::response::Response as HttpResponse;
 use bytes::Bytes;
 use http_body::Frame;
 use tokio::task::JoinHandle;
 use tonic::{Response, Status};
 
 use crate::serve::admission::Permit;
-use crate::serve::runtime::lifecycle::InFlightGuard;
-use crate::serve::trace::Call;
+use crate::serve::app::App;
 use crate::serve::transport::rpc::zero_copy::ZeroCopyFields;
 
 /// Bytes handed over at once: whatever is handed over, the connection keeps in memory until the reader takes it.
@@ -56,6 +58,19 @@ impl ResponsePermits {
     }
 }
 
+/// Puts the body of an answer into a [`WriteTimeoutBody`].
+pub(super) async fn limit_write_time(
+    State(app): State<Arc<App>>,
+    request: HttpRequest,
+    next: Next,
+) -> HttpResponse {
+    let mut response = next.run(request).await;
+    let permits = response.extensions_mut().remove::<ResponsePermits>().unwrap_or_default();
+    let fields = response.extensions_mut().remove::<ZeroCopyFields>().unwrap_or_default();
+    let timeout = app.config.write_timeout.0;
+    response.map(|body| Body::new(WriteTimeoutBody::new(body, fields, permits, timeout)))
+}
+
 pub(super) struct WriteTimeoutBody {
     answer: Arc<Mutex<Answer>>,
     timeout: Duration,
@@ -77,17 +92,17 @@ struct Answer {
     /// Since when the reader has had something to take.
     offered: Option<Instant>,
     #[expect(dead_code, reason = "it is kept, and given back when the answer goes")]
-    kept: Option<(ResponsePermits, Option<InFlightGuard>, Call)>,
+    permits: ResponsePermits,
 }
 
 impl WriteTimeoutBody {
     pub(super) fn new(
         body: Body,
         tail: ZeroCopyFields,
-        kept: (ResponsePermits, Option<InFlightGuard>, Call),
+        permits: ResponsePermits,
         timeout: Duration,
     ) -> Self {
-        let answer = Answer { body: Some(body), tail, kept: Some(kept), ..Answer::default() };
+        let answer = Answer { body: Some(body), tail, permits, ..Answer::default() };
         Self { answer: Arc::new(Mutex::new(answer)), timeout, watch: None }
     }
 }
