@@ -15,14 +15,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{AugmentError, Bad, unreadable};
 use super::options::AugmentArgs;
-use crate::serve::ServeError;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
 use crate::serve::pipeline::answer::{Answer, Provenance};
 use crate::serve::pipeline::plan::{Counts, Plan};
 use crate::serve::pipeline::request::AugmentRequest;
 use crate::serve::pipeline::{Request, TileInput, render};
-use crate::serve::services::Services;
+use crate::serve::services::{OpenError, Services};
 use restain_bundle::codec::{self, DecodeError, ImageFormat, RgbImage, TileKey};
 use restain_method::geometry::CHANNELS;
 
@@ -201,7 +200,7 @@ impl Maker {
 
     /// # Errors
     /// When an encoder's thread panicked.
-    pub(super) async fn close(self) -> Result<(), ServeError> {
+    pub(super) async fn close(self) -> Result<(), OpenError> {
         self.services.close().await
     }
 }
@@ -211,10 +210,10 @@ fn the_model(services: &Services) -> Result<Arc<Model>, AugmentError> {
 }
 
 /// A model that is not there is wrong use; one that is broken is not.
-fn to_augment_error(error: ServeError) -> AugmentError {
+fn to_augment_error(error: OpenError) -> AugmentError {
     use crate::serve::models::LoadError;
     match error {
-        ServeError::Load(
+        OpenError::Load(
             error @ (LoadError::NoSuch { .. } | LoadError::Several { .. } | LoadError::Empty(_)),
         ) => AugmentError::Use(error.to_string()),
         error => AugmentError::Engine(error),

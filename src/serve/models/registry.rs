@@ -172,6 +172,22 @@ impl Registry {
         std::mem::take(&mut load_lock.workers)
     }
 
+    /// Closes the registry and waits for the encoders' threads: their queues close with the last handle to them.
+    ///
+    /// # Errors
+    /// When the waiting itself panicked; a thread that did is logged.
+    pub async fn join_workers(&self) -> Result<(), tokio::task::JoinError> {
+        let workers = self.close().await;
+        tokio::task::spawn_blocking(move || {
+            for worker in workers {
+                if worker.join().is_err() {
+                    tracing::error!("an encoder's thread panicked");
+                }
+            }
+        })
+        .await
+    }
+
     /// Threads of models that are served or still hold work.
     pub async fn workers(&self) -> usize {
         let mut load_lock = self.load_lock.lock().await;
