@@ -5,7 +5,8 @@ fn main() {
     services();
 }
 
-/// Messages, servers and clients in Rust, `descriptors.bin` for reflection, and `calls.rs`, the paths. In Rust alone: no protoc is needed.
+/// Messages, servers and clients in Rust, `descriptors.bin` for reflection, and `calls.rs`, each call's path and whether
+/// its client streams. In Rust alone: no protoc is needed.
 fn services() {
     const FILES: [&str; 2] =
         ["proto/restain/v1/restain.proto", "proto/inference/grpc_service.proto"];
@@ -36,11 +37,10 @@ fn services() {
     let mut calls = Vec::new();
     for file in &compiler.file_descriptor_set().file {
         for service in &file.service {
-            calls.extend(
-                service.method.iter().map(|method| {
-                    format!("/{}.{}/{}", file.package(), service.name(), method.name())
-                }),
-            );
+            calls.extend(service.method.iter().map(|method| {
+                let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                (path, method.client_streaming())
+            }));
         }
     }
     std::fs::write(out.join("calls.rs"), format!("&{calls:?}")).expect("OUT_DIR can be written to");

@@ -15,7 +15,7 @@ use axum::extract::Request;
 use axum::routing::get;
 use bytes::Bytes;
 use restain::serve::metrics::Metrics;
-use restain::serve::middleware::permit_body::HeldBody;
+use restain::serve::middleware::permit_body::PermitBody;
 use restain::serve::transport::listen::{ListenOptions, Protocol, serve};
 use restain_bundle::{Bundle, Precision};
 use restain_engine::{Encoder, EncoderOptions, Runtime};
@@ -88,7 +88,7 @@ fn constant(address: &str, bytes: usize) -> anyhow::Result<()> {
             async move {
                 let asked = to_bytes(request.into_body(), usize::MAX).await.map_err(|error| error.to_string())?;
                 drop(asked);
-                Ok::<_, String>(axum::response::Response::new(Body::new(HeldBody::new([body], Vec::new()))))
+                Ok::<_, String>(axum::response::Response::new(Body::new(PermitBody::new([body], Vec::new()))))
             }
         };
         // What `restain load` asks first.

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::serve::ServeError;
 use crate::serve::error::Error;
+use crate::serve::services::OpenError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum AugmentError {
@@ -19,7 +19,7 @@ pub enum AugmentError {
     #[error("{}: {said}", .path.display())]
     Tar { path: PathBuf, said: String },
     #[error(transparent)]
-    Engine(#[from] ServeError),
+    Engine(#[from] OpenError),
     #[error("{name}: {source}")]
     Tile { name: String, source: Error },
     #[error("{bad}{}", more(.allowed))]

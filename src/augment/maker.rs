@@ -15,14 +15,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{AugmentError, Bad, unreadable};
 use super::options::AugmentArgs;
-use crate::serve::ServeError;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
 use crate::serve::pipeline::answer::{Answer, Provenance};
 use crate::serve::pipeline::plan::{Counts, Plan};
 use crate::serve::pipeline::request::AugmentRequest;
 use crate::serve::pipeline::{Request, TileInput, render};
-use crate::serve::services::House;
+use crate::serve::services::{OpenError, Services};
 use restain_bundle::codec::{self, DecodeError, ImageFormat, RgbImage, TileKey};
 use restain_method::geometry::CHANNELS;
 
@@ -30,7 +29,7 @@ use restain_method::geometry::CHANNELS;
 const PIECE: u64 = 64 << 10;
 
 pub(super) struct Maker {
-    house: House,
+    services: Services,
     pub ask: AugmentRequest,
     references: Vec<Reference>,
     format: ImageFormat,
@@ -86,8 +85,8 @@ impl Maker {
     /// When it cannot be loaded, or not be asked that.
     pub(super) async fn open(args: &AugmentArgs) -> Result<Self, AugmentError> {
         let config = args.engine_config();
-        let house = House::alone(&config).await.map_err(told)?;
-        let model = the_model(&house)?;
+        let services = Services::alone(&config).await.map_err(to_augment_error)?;
+        let model = the_model(&services)?;
         let mut ask = args.ask.request();
         ask.model = Some(model.key().to_string());
         let places = config.encoders_on(&config.devices);
@@ -102,7 +101,7 @@ impl Maker {
                 .iter()
                 .map(|path| reference(path, args))
                 .collect::<Result<_, _>>()?,
-            house,
+            services,
             ask,
             format: args.ask.format,
             memory: Arc::new(Semaphore::new(pieces as usize)),
@@ -128,7 +127,7 @@ impl Maker {
     }
 
     pub(super) fn model(&self) -> Arc<Model> {
-        the_model(&self.house).expect("a job's house holds one model until it is closed")
+        the_model(&self.services).expect("a open job holds one model until it is closed")
     }
 
     pub(super) fn reference_keys(&self) -> Vec<String> {
@@ -143,7 +142,7 @@ impl Maker {
     pub(super) async fn room(&self, file: &[u8], others: usize) -> OwnedSemaphorePermit {
         let geometry = self.model().bundle.manifest.geometry;
         // What is no picture needs no more than its file.
-        let pixels = codec::probe(file, &self.house.pipeline.limits.codec)
+        let pixels = codec::probe(file, &self.services.pipeline.limits.codec)
             .map_or(0, |(width, height)| width * height * CHANNELS);
         let latents = 2 * geometry.tile_latent() * size_of::<f16>();
         let variants = self.ask.variants.unwrap_or(1) as usize;
@@ -158,7 +157,7 @@ impl Maker {
     /// # Errors
     /// When nothing can be made of the file, or the engine fails.
     pub(super) async fn make(&self, name: &str, file: Bytes) -> Result<Made, Unmade> {
-        let pipeline = &self.house.pipeline;
+        let pipeline = &self.services.pipeline;
         let failed = |source| Unmade::from(AugmentError::Tile { name: name.to_owned(), source });
         let bad = |reason: String| Unmade::Bad(Bad { name: name.to_owned(), reason });
         let limits = pipeline.limits.codec;
@@ -195,26 +194,26 @@ impl Maker {
 
     /// The share of `wall` that the encoders were at work.
     pub(super) fn encoders_busy(&self, wall: Duration) -> f64 {
-        self.house.pipeline.metrics.time_encoding().as_secs_f64()
+        self.services.pipeline.metrics.time_encoding().as_secs_f64()
             / (wall.as_secs_f64() * self.encoders as f64).max(f64::MIN_POSITIVE)
     }
 
     /// # Errors
     /// When an encoder's thread panicked.
-    pub(super) async fn close(self) -> Result<(), ServeError> {
-        self.house.close().await
+    pub(super) async fn close(self) -> Result<(), OpenError> {
+        self.services.close().await
     }
 }
 
-fn the_model(house: &House) -> Result<Arc<Model>, AugmentError> {
-    house.pipeline.models.find(None).map_err(|error| AugmentError::Use(error.detail))
+fn the_model(services: &Services) -> Result<Arc<Model>, AugmentError> {
+    services.pipeline.models.find(None).map_err(|error| AugmentError::Use(error.detail))
 }
 
 /// A model that is not there is wrong use; one that is broken is not.
-fn told(error: ServeError) -> AugmentError {
+fn to_augment_error(error: OpenError) -> AugmentError {
     use crate::serve::models::LoadError;
     match error {
-        ServeError::Load(
+        OpenError::Load(
             error @ (LoadError::NoSuch { .. } | LoadError::Several { .. } | LoadError::Empty(_)),
         ) => AugmentError::Use(error.to_string()),
         error => AugmentError::Engine(error),

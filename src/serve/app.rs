@@ -14,7 +14,7 @@ use super::trace::Traces;
 use crate::serve::runtime::cpu::Cpu;
 use crate::serve::runtime::lifecycle::Lifecycle;
 
-pub struct App {
+pub(crate) struct App {
     pub config: Config,
     pub lifecycle: Lifecycle,
     pub access: Access,
@@ -28,7 +28,7 @@ pub struct App {
 }
 
 impl App {
-    pub fn new(
+    pub(crate) fn new(
         config: Config,
         access: Access,
         metrics: Arc<Metrics>,
@@ -53,21 +53,21 @@ impl App {
     }
 
     /// The head of a request of somebody who is known, whose trace is gone on with: a stranger does not decide what is traced.
-    pub fn known<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderMap> {
+    pub(crate) fn known<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderMap> {
         self.access
             .knows(headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes))
             .then_some(headers)
     }
 
     /// Given once, when the models are loaded.
-    pub fn open(&self, pipeline: Pipeline) {
+    pub(crate) fn open(&self, pipeline: Pipeline) {
         let first = self.pipeline.set(pipeline).is_ok();
         debug_assert!(first, "models are loaded once");
     }
 
     /// # Errors
     /// `not_ready` or `draining`, when no work is taken.
-    pub fn pipeline(&self) -> Result<&Pipeline, Error> {
+    pub(crate) fn pipeline(&self) -> Result<&Pipeline, Error> {
         self.lifecycle.takes_work()?;
         Ok(self.pipeline.get().expect("a server is ready only after its pipeline was given"))
     }

@@ -182,10 +182,10 @@ fn clipped(mut detail: String) -> String {
 pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let causes =
         std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
-    causes.fold(String::new(), |told, cause| match told.as_str() {
+    causes.fold(String::new(), |text, cause| match text.as_str() {
         "" => cause,
-        _ if told.contains(&cause) => told,
-        _ => format!("{told}: {cause}"),
+        _ if text.contains(&cause) => text,
+        _ => format!("{text}: {cause}"),
     })
 }
 
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn every_cause_is_told_once() {
-        let told = with_causes(&Refused { source: Opened { source: std::fmt::Error } });
-        assert_eq!(told, format!("it is refused: the file does not open: {}", std::fmt::Error));
+        let text = with_causes(&Refused { source: Opened { source: std::fmt::Error } });
+        assert_eq!(text, format!("it is refused: the file does not open: {}", std::fmt::Error));
     }
 }

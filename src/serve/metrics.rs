@@ -42,7 +42,7 @@ pub struct Metrics {
     model_info: IntGaugeVec,
     model_load_duration: Histogram,
     /// What the gauges of models and domains were set for, so that what is gone is taken out.
-    told: Mutex<Offered>,
+    offered: Mutex<Offered>,
 }
 
 /// What is on offer: the models, each as name, version, precision and provider, and the styles of every domain.
@@ -207,7 +207,7 @@ impl Metrics {
                     &["file"],
                 )?,
             )?,
-            told: Mutex::default(),
+            offered: Mutex::default(),
             registry,
         };
         register(&metrics.registry, panics::COUNT.clone())?;
@@ -235,7 +235,7 @@ impl Metrics {
     ///
     /// # Errors
     /// When told twice.
-    pub fn tell_limits(&self, most: &Most) -> prometheus::Result<()> {
+    pub fn set_limits(&self, most: &Most) -> prometheus::Result<()> {
         let memory = limits::memory()
             .map(|bytes| ("process_memory_limit_bytes", "Memory that the process may use.", bytes));
         let limits = [
@@ -350,13 +350,13 @@ impl Metrics {
 
     /// Sets the gauges of models and domains to what is on offer, read under a lock so that the last word is the newest.
     pub fn offer(&self, read: impl FnOnce() -> Offered) {
-        let mut told = self.told.lock().expect("no code panics while it holds this lock");
+        let mut shown = self.offered.lock().expect("no code panics while it holds this lock");
         let now = read();
-        for gone in told.models.difference(&now.models) {
+        for gone in shown.models.difference(&now.models) {
             // It was set, so it is there to be removed.
             let _ = self.model_info.remove_label_values(&gone.each_ref().map(String::as_str));
         }
-        for gone in told.domains.keys().filter(|domain| !now.domains.contains_key(*domain)) {
+        for gone in shown.domains.keys().filter(|domain| !now.domains.contains_key(*domain)) {
             let _ = self.styles.remove_label_values(&[gone]);
         }
         for labels in &now.models {
@@ -367,7 +367,7 @@ impl Metrics {
                 .with_label_values(&[domain])
                 .set(i64::try_from(*styles).unwrap_or(i64::MAX));
         }
-        *told = now;
+        *shown = now;
     }
 }
 

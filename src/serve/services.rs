@@ -1,76 +1,96 @@
-//! What a pipeline stands on, opened from options: for the server, and for a job that works without one.
+//! The pipeline and its cache, opened from a configuration: by the server, and by `restain augment`, which has no server.
 
 use std::sync::Arc;
 
 use super::admission::Admission;
-use super::cache::{CacheOptions, DiskOptions, EncodingsCache};
+use super::cache::{CacheError, CacheOptions, DiskOptions, EncodingsCache};
 use super::config::Config;
 use super::metrics::Metrics;
-use super::models::{LoadContext, Registry, pick};
+use super::models::{LoadContext, LoadError, Registry, pick};
 use super::pipeline::{Limits, Pipeline};
 use super::styles::Store;
-use super::{ServeError, end};
 use crate::serve::runtime::buffers::Buffers;
 use crate::serve::runtime::cpu::Cpu;
 use restain_bundle::codec;
 
-/// Memory for answers that is kept at hand while nobody needs it.
+/// Memory for answers that is kept while it is unused.
 const IDLE_BUFFERS: usize = 128 << 20;
 
-/// What is there before the models are.
-pub struct Ground {
+/// Why they could not be opened, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error("the state directory {} cannot be used: {source}", .path.display())]
+    StateDir { path: std::path::PathBuf, source: std::io::Error },
+    #[error("the metrics cannot be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+    #[error("the CPU threads cannot be started: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+    #[error("a task panicked: {0}")]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+/// What exists before the models do.
+pub struct Resources {
     pub admission: Arc<Admission>,
     pub cpu: Arc<Cpu>,
     pub metrics: Arc<Metrics>,
 }
 
-/// A pipeline, and what it is ended with.
-pub struct House {
+/// A pipeline, and the cache that is closed after it.
+pub struct Services {
     pub pipeline: Pipeline,
     pub cache: Arc<EncodingsCache>,
 }
 
-impl House {
+impl Services {
     /// Loads every model, on a thread that may block.
     ///
     /// # Errors
     /// When a bundle is refused, or a directory cannot be used.
-    pub async fn open(config: &Config, ground: Ground) -> Result<Self, ServeError> {
-        Self::with(config, ground, false).await
+    pub async fn open(config: &Config, resources: Resources) -> Result<Self, OpenError> {
+        Self::with(config, resources, false).await
     }
 
-    /// For a job: only the model that `default_model` names, and as many tiles and bytes at once as the job sees fit.
+    /// Loads only the model that `default_model` names, and admits any number of tiles and bytes: for a job, which limits itself.
     ///
     /// # Errors
-    /// As [`House::open`].
-    pub async fn alone(config: &Config) -> Result<Self, ServeError> {
+    /// As [`Services::open`].
+    pub async fn alone(config: &Config) -> Result<Self, OpenError> {
         let metrics = Arc::new(Metrics::new()?);
         let admission = Admission::new(usize::MAX, u64::MAX, Arc::clone(&metrics));
         let cpu = Arc::new(Cpu::new(config.threads.get())?);
-        Self::with(config, Ground { admission, cpu, metrics }, true).await
+        Self::with(config, Resources { admission, cpu, metrics }, true).await
     }
 
-    async fn with(config: &Config, ground: Ground, only_one: bool) -> Result<Self, ServeError> {
-        let Ground { admission, cpu, metrics } = ground;
+    async fn with(
+        config: &Config,
+        resources: Resources,
+        only_one: bool,
+    ) -> Result<Self, OpenError> {
+        let Resources { admission, cpu, metrics } = resources;
         let disk =
             config.cache_dir.clone().map(|dir| DiskOptions { dir, bytes: config.cache_disk.0 });
         let options = CacheOptions { memory_bytes: config.cache_memory.0, disk };
         let cache = EncodingsCache::open(&options, Arc::clone(&metrics)).await?;
-        let (kept, counted, told) = (Arc::clone(&cache), Arc::clone(&metrics), config.clone());
-        let open = move || -> Result<_, ServeError> {
-            let unusable = |source| ServeError::StateDir {
-                path: told.state_dir.clone().unwrap_or_default(),
+        let (kept, counted, settings) = (Arc::clone(&cache), Arc::clone(&metrics), config.clone());
+        let open = move || -> Result<_, OpenError> {
+            let unusable = |source| OpenError::StateDir {
+                path: settings.state_dir.clone().unwrap_or_default(),
                 source,
             };
-            let styles =
-                Store::open(told.state_dir.as_deref(), &told.forbid_domain).map_err(unusable)?;
+            let styles = Store::open(settings.state_dir.as_deref(), &settings.forbid_domain)
+                .map_err(unusable)?;
             let only = if only_one {
-                Some(pick(&told.models, told.default_model.as_deref())?)
+                Some(pick(&settings.models, settings.default_model.as_deref())?)
             } else {
                 None
             };
             Ok(Registry::open(LoadContext {
-                config: told,
+                config: settings,
                 cache: kept,
                 metrics: counted,
                 styles,
@@ -88,12 +108,12 @@ impl House {
         Ok(Self { pipeline: Pipeline { models, admission, cpu, metrics, limits, buffers }, cache })
     }
 
-    /// Ends the encoders' threads, once nobody holds work of theirs.
+    /// Waits for the encoders' threads, which end once no work of theirs is left, and closes the cache.
     ///
     /// # Errors
     /// When one of them panicked.
-    pub async fn close(self) -> Result<(), ServeError> {
-        end(&self.pipeline.models).await?;
+    pub async fn close(self) -> Result<(), OpenError> {
+        self.pipeline.models.join_workers().await?;
         self.cache.close().await;
         Ok(())
     }

@@ -1,11 +1,6 @@
 //! What a request that was let in carries with it, until the last byte of its answer is taken.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
 
 use super::keys::Scope;
 use super::limit::Usage;
@@ -38,11 +33,6 @@ impl Pass {
     pub fn ticket(&self) -> Ticket {
         self.ticket
     }
-
-    /// `body`, with this held on to until it is gone.
-    pub fn with<B>(self, body: B) -> Passed<B> {
-        Passed { body, _pass: self }
-    }
 }
 
 impl Drop for Pass {
@@ -50,31 +40,5 @@ impl Drop for Pass {
         if let Some((_, usage)) = &self.key {
             usage.leave();
         }
-    }
-}
-
-/// A body, and the pass of who it goes to.
-pub struct Passed<B> {
-    body: B,
-    _pass: Pass,
-}
-
-impl<B: Body<Data = Bytes> + Unpin> Body for Passed<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

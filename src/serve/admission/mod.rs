@@ -20,20 +20,20 @@ use super::metrics::Metrics;
 pub struct Admission {
     max_tiles: usize,
     max_bytes: u64,
-    house: Mutex<House>,
+    state: Mutex<State>,
     metrics: Arc<Metrics>,
 }
 
 #[derive(Default)]
-struct House {
-    held: Held,
+struct State {
+    held: Amount,
     rate: DrainRate,
     /// When tiles last left, or came into an empty house.
     since: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Held {
+struct Amount {
     tiles: usize,
     bytes: u64,
 }
@@ -41,12 +41,12 @@ struct Held {
 /// A share of the house, given back when the last clone of its `Arc` is dropped.
 pub struct Permit {
     admission: Arc<Admission>,
-    share: Held,
+    share: Amount,
 }
 
 impl Admission {
     pub fn new(max_tiles: usize, max_bytes: u64, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { max_tiles, max_bytes, house: Mutex::default(), metrics })
+        Arc::new(Self { max_tiles, max_bytes, state: Mutex::default(), metrics })
     }
 
     /// Lends `bytes` for a body that has yet to be read. Its tiles are not known, so a house without room for one more
@@ -63,7 +63,7 @@ impl Admission {
     /// # Errors
     /// As [`Admission::admit`].
     pub fn body_if_free(self: &Arc<Self>, bytes: u64) -> Result<Arc<Permit>, Error> {
-        self.lend(Held { tiles: 0, bytes }, 1)
+        self.lend(Amount { tiles: 0, bytes }, 1)
     }
 
     /// Lends `tiles` and `bytes`, both or neither.
@@ -71,12 +71,12 @@ impl Admission {
     /// # Errors
     /// `request_too_large` when the share would never fit, `overloaded` with the time to wait when it does not fit now.
     pub fn admit(self: &Arc<Self>, tiles: usize, bytes: u64) -> Result<Arc<Permit>, Error> {
-        self.lend(Held { tiles, bytes }, tiles).map_err(|error| self.refuse(error))
+        self.lend(Amount { tiles, bytes }, tiles).map_err(|error| self.refuse(error))
     }
 
     /// Lends `share` when there is room for it and, in all, for `room` tiles.
-    fn lend(self: &Arc<Self>, share: Held, room: usize) -> Result<Arc<Permit>, Error> {
-        let Held { tiles, bytes } = share;
+    fn lend(self: &Arc<Self>, share: Amount, room: usize) -> Result<Arc<Permit>, Error> {
+        let Amount { tiles, bytes } = share;
         if tiles > self.max_tiles || bytes > self.max_bytes {
             let needs =
                 format!("the request needs {tiles} tiles and {bytes} bytes with its answer");
@@ -86,11 +86,11 @@ impl Admission {
             );
             return Err(Error::new(ErrorKind::RequestTooLarge, format!("{needs}; {lends}")));
         }
-        let mut house = self.house.lock().expect("no code panics while it holds this lock");
-        let held = house.held;
+        let mut state = self.state.lock().expect("no code panics while it holds this lock");
+        let held = state.held;
         if held.tiles + room > self.max_tiles || held.bytes + bytes > self.max_bytes {
-            let wait = advised(house.rate.time_for(held.tiles));
-            drop(house);
+            let wait = advised(state.rate.time_for(held.tiles));
+            drop(state);
             let detail = format!(
                 "{} of {} tiles and {} of {} bytes are taken: come back in {} s",
                 held.tiles,
@@ -102,10 +102,10 @@ impl Admission {
             return Err(Error::new(ErrorKind::Overloaded, detail).retry_after(wait));
         }
         if held.tiles == 0 && tiles > 0 {
-            house.since = Some(Instant::now());
+            state.since = Some(Instant::now());
         }
-        house.held = Held { tiles: held.tiles + tiles, bytes: held.bytes + bytes };
-        self.metrics.inflight(house.held.tiles, house.held.bytes);
+        state.held = Amount { tiles: held.tiles + tiles, bytes: held.bytes + bytes };
+        self.metrics.inflight(state.held.tiles, state.held.bytes);
         Ok(Arc::new(Permit { admission: Arc::clone(self), share }))
     }
 
@@ -115,16 +115,16 @@ impl Admission {
         error
     }
 
-    fn take_back(&self, share: Held) {
-        let mut house = self.house.lock().expect("no code panics while it holds this lock");
-        house.held.tiles -= share.tiles;
-        house.held.bytes -= share.bytes;
+    fn take_back(&self, share: Amount) {
+        let mut state = self.state.lock().expect("no code panics while it holds this lock");
+        state.held.tiles -= share.tiles;
+        state.held.bytes -= share.bytes;
         if share.tiles > 0 {
             let now = Instant::now();
-            let busy = house.since.replace(now).map_or(Duration::ZERO, |since| now - since);
-            house.rate.record(share.tiles, busy);
+            let busy = state.since.replace(now).map_or(Duration::ZERO, |since| now - since);
+            state.rate.record(share.tiles, busy);
         }
-        self.metrics.inflight(house.held.tiles, house.held.bytes);
+        self.metrics.inflight(state.held.tiles, state.held.bytes);
     }
 }
 
@@ -138,42 +138,42 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
-    fn house() -> Arc<Admission> {
+    fn admission() -> Arc<Admission> {
         Admission::new(4, 100, Arc::new(Metrics::new().unwrap()))
     }
 
     #[test]
     fn a_permit_is_given_back_when_its_last_holder_is_gone() {
-        let house = house();
-        let permit = house.admit(4, 10).unwrap();
+        let admission = admission();
+        let permit = admission.admit(4, 10).unwrap();
         let job = Arc::clone(&permit);
         drop(permit);
-        assert_eq!(house.admit(1, 1).err().unwrap().kind, ErrorKind::Overloaded);
+        assert_eq!(admission.admit(1, 1).err().unwrap().kind, ErrorKind::Overloaded);
         drop(job);
-        assert!(house.admit(4, 100).is_ok());
+        assert!(admission.admit(4, 100).is_ok());
     }
 
     #[test]
     fn what_would_never_fit_is_not_told_to_come_back() {
-        let error = house().admit(1, 101).err().unwrap();
+        let error = admission().admit(1, 101).err().unwrap();
         assert_eq!((error.kind, error.retry_after), (ErrorKind::RequestTooLarge, None));
     }
 
     #[test]
     fn the_wait_follows_the_measured_rate() {
-        let house = house();
-        house.house.lock().unwrap().rate.record(1, Duration::from_secs(2));
-        let _permit = house.admit(4, 1).unwrap();
-        assert_eq!(house.admit(1, 1).err().unwrap().retry_after, Some(Duration::from_secs(8)));
+        let admission = admission();
+        admission.state.lock().unwrap().rate.record(1, Duration::from_secs(2));
+        let _permit = admission.admit(4, 1).unwrap();
+        assert_eq!(admission.admit(1, 1).err().unwrap().retry_after, Some(Duration::from_secs(8)));
     }
 
     #[test]
     fn a_body_is_not_let_in_when_its_tiles_could_not_be() {
-        let house = house();
-        let body = house.admit_body(10).unwrap();
-        let tiles = house.admit(4, 10).unwrap();
-        assert_eq!(house.admit_body(1).err().unwrap().kind, ErrorKind::Overloaded);
+        let admission = admission();
+        let body = admission.admit_body(10).unwrap();
+        let tiles = admission.admit(4, 10).unwrap();
+        assert_eq!(admission.admit_body(1).err().unwrap().kind, ErrorKind::Overloaded);
         drop((body, tiles));
-        assert!(house.admit_body(100).is_ok());
+        assert!(admission.admit_body(100).is_ok());
     }
 }

@@ -186,7 +186,7 @@ impl Worker {
     ) -> Option<RunSpan> {
         let tiles = waited_for.len();
         let run = Run { started, took, tiles, size: self.options.buckets.of(tiles), failed };
-        run.told(waited_for.iter().flatten().filter_map(|waiter| waiter.asker.as_ref()))
+        run.record(waited_for.iter().flatten().filter_map(|waiter| waiter.asker.as_ref()))
     }
 
     fn encode(&mut self, batch: &mut Assembled) -> Result<Vec<Vec<f16>>, Failure> {

@@ -16,12 +16,12 @@ use crate::serve::admission::Permit;
 const FRAME_BYTES: usize = 256 << 10;
 
 /// Pieces of memory, sent one after the other as one body of known length.
-pub struct HeldBody {
+pub struct PermitBody {
     pieces: VecDeque<Bytes>,
     _permits: Vec<Arc<Permit>>,
 }
 
-impl HeldBody {
+impl PermitBody {
     pub fn new(pieces: impl IntoIterator<Item = Bytes>, permits: Vec<Arc<Permit>>) -> Self {
         Self {
             pieces: pieces.into_iter().filter(|piece| !piece.is_empty()).collect(),
@@ -30,7 +30,7 @@ impl HeldBody {
     }
 }
 
-impl HttpBody for HeldBody {
+impl HttpBody for PermitBody {
     type Data = Bytes;
     type Error = Infallible;
 

@@ -9,7 +9,7 @@ const HEADER: &str = "x-request-id";
 const MAX_LENGTH: usize = 128;
 
 /// Takes away an id that is too long, or has what makes a line of the log hard to read.
-pub(crate) async fn sift(mut request: Request, next: Next) -> Response {
+pub(super) async fn validate_request_id(mut request: Request, next: Next) -> Response {
     let is_fit = |id: &[u8]| {
         (1..=MAX_LENGTH).contains(&id.len())
             && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._:/+=-".contains(byte))

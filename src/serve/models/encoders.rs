@@ -110,7 +110,7 @@ impl Encoders {
             let took = batch::warm(&mut encoder, &manifest.geometry, &buckets);
             warmed = warmed.max(took.map_err(|source| EncodersError::Warm { device, source })?);
             if device.gpu().is_some() && !places[..place].contains(&device) {
-                encoder.tell_nodes(&format!("{}/{}", manifest.name, manifest.version));
+                encoder.log_nodes(&format!("{}/{}", manifest.name, manifest.version));
             }
             encoders.push(Box::new(encoder));
         }
@@ -163,7 +163,7 @@ struct OpenedEncoder {
 
 impl OpenedEncoder {
     /// Which provider runs which nodes: one that the GPU cannot run goes to the CPU, and every batch waits for it.
-    fn tell_nodes(&mut self, model: &str) {
+    fn log_nodes(&mut self, model: &str) {
         let device = self.origin.options.device;
         match self.encoder.profile(1) {
             Ok(profile) => tracing::info!(model, %device, %profile, "nodes of the encoder"),

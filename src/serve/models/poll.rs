@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::registry::{Desk, path};
+use super::registry::{LoadLock, path};
 use super::{Key, Registry, load};
 use crate::serve::error::Error;
 use restain_bundle::Bundle;
@@ -35,17 +35,17 @@ impl Registry {
         let mut seen = Seen::default();
         loop {
             tokio::time::sleep(every).await;
-            let look = move |registry: &Self, desk: &mut Desk| {
+            let look = move |registry: &Self, load_lock: &mut LoadLock| {
                 let mut seen = seen;
-                registry.look(desk, &mut seen);
+                registry.look(load_lock, &mut seen);
                 Ok(seen)
             };
             // An error is a bug that is logged, or the server's end.
-            seen = self.at_the_desk(look).await.unwrap_or_default();
+            seen = self.with_load_lock(look).await.unwrap_or_default();
         }
     }
 
-    fn look(&self, desk: &mut Desk, seen: &mut Seen) {
+    fn look(&self, load_lock: &mut LoadLock, seen: &mut Seen) {
         let found = match load::on_disk(&self.context.config.models) {
             Ok(found) => found,
             Err(error) => {
@@ -58,17 +58,17 @@ impl Registry {
         };
         seen.unreadable = false;
         for key in &found {
-            self.look_at(desk, seen, key);
+            self.look_at(load_lock, seen, key);
         }
         let is_gone = |key: &Key| !found.contains(key);
         seen.refused.retain(|key, _| !is_gone(key));
-        desk.withdrawn.retain(|key, _| !is_gone(key));
+        load_lock.withdrawn.retain(|key, _| !is_gone(key));
         self.states().keys().filter(|key| is_gone(key)).for_each(|key| self.forget(key));
         let gone: BTreeSet<Key> =
             self.models().all().iter().map(|model| model.key()).filter(is_gone).collect();
         for key in gone.intersection(&seen.missing) {
-            match self.unload_now(desk, |other| other == key, false) {
-                Ok(_) => _ = desk.withdrawn.remove(key),
+            match self.unload_now(load_lock, |other| other == key, false) {
+                Ok(_) => _ = load_lock.withdrawn.remove(key),
                 Err(error) => {
                     tracing::debug!(%error, model = %key, "its directory is gone, and it is kept")
                 }
@@ -80,21 +80,21 @@ impl Registry {
         seen.missing = gone;
     }
 
-    fn look_at(&self, desk: &mut Desk, seen: &mut Seen, key: &Key) {
+    fn look_at(&self, load_lock: &mut LoadLock, seen: &mut Seen, key: &Key) {
         let path = path(&self.context, key);
         let digest = Bundle::digest_in(&path).ok();
         let is_served = self
             .models()
             .named(&key.to_string())
             .is_some_and(|model| Some(&model.bundle.digest) == digest.as_ref());
-        if is_served || (digest.is_some() && desk.withdrawn.get(key) == digest.as_ref()) {
+        if is_served || (digest.is_some() && load_lock.withdrawn.get(key) == digest.as_ref()) {
             return;
         }
         let files = files(&path);
         if seen.refused.get(key) == Some(&files) {
             return;
         }
-        let loaded: Result<_, Error> = self.load_now(desk, key);
+        let loaded: Result<_, Error> = self.load_now(load_lock, key);
         match loaded {
             Ok(_) => _ = seen.refused.remove(key),
             // The refusal itself is logged where it is made.

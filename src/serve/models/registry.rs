@@ -1,6 +1,6 @@
 //! The one place where what is served changes.
 //!
-//! Changes are made one at a time, at the desk; readers are never kept waiting. A load is verified and warm before it is
+//! Changes are made one at a time, under the load lock; readers are never kept waiting. A load is verified and warm before it is
 //! seen, so a bundle that is refused leaves everything as it was.
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ pub struct Registry {
     current: ArcSwap<Models>,
     /// Loads asked for while the server runs that gave no model, or not yet.
     states: Mutex<BTreeMap<Key, State>>,
-    pub(super) desk: Arc<tokio::sync::Mutex<Desk>>,
+    pub(super) load_lock: Arc<tokio::sync::Mutex<LoadLock>>,
 }
 
 /// What became of a load that is not served.
@@ -33,9 +33,9 @@ pub enum State {
     Failed { reason: String },
 }
 
-/// Held by whoever changes what is served.
+/// What a change of the served models has to itself, and the encoder threads that it starts.
 #[derive(Default)]
-pub(super) struct Desk {
+pub(super) struct LoadLock {
     workers: Vec<JoinHandle<()>>,
     /// What was unloaded on request, by the digest it had: its directory is still there, and is no reason to load it.
     pub(super) withdrawn: BTreeMap<Key, String>,
@@ -66,11 +66,11 @@ impl Registry {
         if keys.is_empty() {
             return Err(LoadError::Empty(context.config.models.clone()));
         }
-        let (mut models, mut desk) = (Models::default(), Desk::default());
+        let (mut models, mut load_lock) = (Models::default(), LoadLock::default());
         for key in &keys {
             let Opened { model, workers } = load::open(&context, &path(&context, key))?;
             models = models.with(Arc::new(model));
-            desk.workers.extend(workers);
+            load_lock.workers.extend(workers);
         }
         if let Some(asked) = context.config.default_model.clone() {
             let served = models.names();
@@ -79,10 +79,10 @@ impl Registry {
                 .ok_or_else(|| LoadError::Default { asked: asked.clone(), served })?;
             models = models.preferring(Some(asked));
         }
-        let (current, desk) =
-            (ArcSwap::from_pointee(models.settled()), Arc::new(tokio::sync::Mutex::new(desk)));
-        let registry = Arc::new(Self { context, current, states: Mutex::default(), desk });
-        registry.tell();
+        let (current, load_lock) =
+            (ArcSwap::from_pointee(models.settled()), Arc::new(tokio::sync::Mutex::new(load_lock)));
+        let registry = Arc::new(Self { context, current, states: Mutex::default(), load_lock });
+        registry.update_metrics();
         Ok(registry)
     }
 
@@ -120,9 +120,9 @@ impl Registry {
     /// `model_name`, `model_not_found` when there is no such directory, `bundle_refused` with the reason, `draining`.
     pub async fn load(self: &Arc<Self>, ask: LoadAsk) -> Result<Arc<Model>, Error> {
         check_names(&ask.name, ask.version.as_deref())?;
-        self.at_the_desk(move |registry, desk| {
+        self.with_load_lock(move |registry, load_lock| {
             let key = registry.wanted(&ask)?;
-            let model = registry.load_now(desk, &key)?;
+            let model = registry.load_now(load_lock, &key)?;
             if ask.default {
                 let preferred =
                     ask.version.as_ref().map_or_else(|| key.name.clone(), |_| key.to_string());
@@ -146,12 +146,12 @@ impl Registry {
     ) -> Result<Vec<Key>, Error> {
         check_names(name, version)?;
         let (name, version) = (name.to_owned(), version.map(str::to_owned));
-        self.at_the_desk(move |registry, desk| {
+        self.with_load_lock(move |registry, load_lock| {
             let is_meant = |key: &Key| {
                 key.name == name && version.as_ref().is_none_or(|version| key.version == *version)
             };
             let failed: Vec<Key> = registry.states().into_keys().filter(is_meant).collect();
-            let unloaded = registry.unload_now(desk, is_meant, true)?;
+            let unloaded = registry.unload_now(load_lock, is_meant, true)?;
             if unloaded.is_empty() && failed.is_empty() {
                 let asked = version
                     .as_ref()
@@ -166,21 +166,37 @@ impl Registry {
 
     /// Serves nothing from now on, once a load under way is done, and gives out the threads to be waited for.
     pub async fn close(&self) -> Vec<JoinHandle<()>> {
-        let mut desk = self.desk.lock().await;
-        desk.closed = true;
+        let mut load_lock = self.load_lock.lock().await;
+        load_lock.closed = true;
         self.current.store(Arc::default());
-        std::mem::take(&mut desk.workers)
+        std::mem::take(&mut load_lock.workers)
+    }
+
+    /// Closes the registry and waits for the encoders' threads: their queues close with the last handle to them.
+    ///
+    /// # Errors
+    /// When the waiting itself panicked; a thread that did is logged.
+    pub async fn join_workers(&self) -> Result<(), tokio::task::JoinError> {
+        let workers = self.close().await;
+        tokio::task::spawn_blocking(move || {
+            for worker in workers {
+                if worker.join().is_err() {
+                    tracing::error!("an encoder's thread panicked");
+                }
+            }
+        })
+        .await
     }
 
     /// Threads of models that are served or still hold work.
     pub async fn workers(&self) -> usize {
-        let mut desk = self.desk.lock().await;
-        desk.reap();
-        desk.workers.len()
+        let mut load_lock = self.load_lock.lock().await;
+        load_lock.reap();
+        load_lock.workers.len()
     }
 
     /// Sets the gauges of models and domains to what is served.
-    pub fn tell(&self) {
+    pub fn update_metrics(&self) {
         self.context.metrics.offer(|| {
             let mut offered = Offered::default();
             for model in self.models().all() {
@@ -204,18 +220,19 @@ impl Registry {
     }
 
     /// Runs a change on a thread that may block, alone, and to its end whatever becomes of the caller.
-    pub(super) async fn at_the_desk<T: Send + 'static>(
+    pub(super) async fn with_load_lock<T: Send + 'static>(
         self: &Arc<Self>,
-        change: impl FnOnce(&Self, &mut Desk) -> Result<T, Error> + Send + 'static,
+        change: impl FnOnce(&Self, &mut LoadLock) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let mut desk: OwnedMutexGuard<Desk> = Arc::clone(&self.desk).lock_owned().await;
+        let mut load_lock: OwnedMutexGuard<LoadLock> =
+            Arc::clone(&self.load_lock).lock_owned().await;
         let registry = Arc::clone(self);
         let work = move || {
-            desk.reap();
-            if desk.closed {
+            load_lock.reap();
+            if load_lock.closed {
                 Err(Error::new(ErrorKind::Draining, "the server is shutting down"))
             } else {
-                change(&registry, &mut desk)
+                change(&registry, &mut load_lock)
             }
         };
         let panicked = |_: &Error| {
@@ -230,7 +247,11 @@ impl Registry {
         cpu::blocking(work).await.inspect_err(panicked)?
     }
 
-    pub(super) fn load_now(&self, desk: &mut Desk, key: &Key) -> Result<Arc<Model>, Error> {
+    pub(super) fn load_now(
+        &self,
+        load_lock: &mut LoadLock,
+        key: &Key,
+    ) -> Result<Arc<Model>, Error> {
         let path = path(&self.context, key);
         let digest = Bundle::digest_in(&path).map_err(|source| {
             self.refused(key, &LoadError::Bundle { path: path.clone(), source })
@@ -244,8 +265,8 @@ impl Registry {
         let Opened { model, workers } =
             load::open(&self.context, &path).map_err(|error| self.refused(key, &error))?;
         let model = Arc::new(model);
-        desk.workers.extend(workers);
-        desk.withdrawn.remove(key);
+        load_lock.workers.extend(workers);
+        load_lock.withdrawn.remove(key);
         self.serve(self.models().with(Arc::clone(&model)));
         self.forget(key);
         Ok(model)
@@ -254,7 +275,7 @@ impl Registry {
     /// Takes out what `is_meant`; `last` says whether the default may go when nothing else is served.
     pub(super) fn unload_now(
         &self,
-        desk: &mut Desk,
+        load_lock: &mut LoadLock,
         is_meant: impl Fn(&Key) -> bool,
         last: bool,
     ) -> Result<Vec<Key>, Error> {
@@ -277,7 +298,7 @@ impl Registry {
         }
         for model in &gone {
             tracing::info!(model = model.name(), version = model.version(), "model unloaded");
-            desk.withdrawn.insert(model.key(), model.bundle.digest.clone());
+            load_lock.withdrawn.insert(model.key(), model.bundle.digest.clone());
         }
         let keys = gone.iter().map(|model| model.key()).collect();
         self.serve(after);
@@ -290,7 +311,7 @@ impl Registry {
 
     fn serve(&self, models: Models) {
         self.current.store(Arc::new(models));
-        self.tell();
+        self.update_metrics();
     }
 
     /// The version that a load means.
@@ -325,7 +346,7 @@ impl Registry {
     }
 }
 
-impl Desk {
+impl LoadLock {
     /// Joins the threads that have ended: those of models that nobody holds any more.
     fn reap(&mut self) {
         for ended in self.workers.extract_if(.., |worker| worker.is_finished()) {

@@ -99,7 +99,7 @@ impl Pipeline {
                 version = kept_by.version(),
                 "a domain was added"
             );
-            models.tell();
+            models.update_metrics();
             Ok(())
         };
         cpu::blocking(keep).await??;
@@ -120,7 +120,7 @@ impl Pipeline {
                 version = model.version(),
                 "a domain was removed"
             );
-            models.tell();
+            models.update_metrics();
             Ok(())
         };
         cpu::blocking(remove).await?

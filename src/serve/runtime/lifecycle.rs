@@ -22,18 +22,18 @@ pub enum Stage {
 pub struct Lifecycle {
     stage: watch::Sender<Stage>,
     /// What health over gRPC tells, which a task of its own passes on.
-    told: watch::Sender<Stage>,
+    published: watch::Sender<Stage>,
     requests: Arc<AtomicUsize>,
 }
 
 /// A request in the server, until dropped.
-pub struct Guest(Arc<AtomicUsize>);
+pub struct InFlightGuard(Arc<AtomicUsize>);
 
 impl Default for Lifecycle {
     fn default() -> Self {
         Self {
             stage: watch::Sender::new(Stage::Loading),
-            told: watch::Sender::new(Stage::Loading),
+            published: watch::Sender::new(Stage::Loading),
             requests: Arc::default(),
         }
     }
@@ -58,13 +58,17 @@ impl Lifecycle {
     }
 
     /// Health over gRPC tells `stage` from now on.
-    pub fn has_told(&self, stage: Stage) {
-        self.told.send_replace(stage);
+    pub fn published(&self, stage: Stage) {
+        self.published.send_replace(stage);
     }
 
     /// Until health over gRPC tells `stage`, or a later one.
-    pub async fn until_told(&self, stage: Stage) {
-        self.told.subscribe().wait_for(|told| *told >= stage).await.expect("the sender is in here");
+    pub async fn until_published(&self, stage: Stage) {
+        self.published
+            .subscribe()
+            .wait_for(|published| *published >= stage)
+            .await
+            .expect("the sender is in here");
     }
 
     /// # Errors
@@ -88,17 +92,17 @@ impl Lifecycle {
         if self.stage() == Stage::Draining { Err(draining()) } else { self.takes_work() }
     }
 
-    pub fn guest(&self) -> Guest {
+    pub fn begin_request(&self) -> InFlightGuard {
         self.requests.fetch_add(1, Ordering::SeqCst);
-        Guest(Arc::clone(&self.requests))
+        InFlightGuard(Arc::clone(&self.requests))
     }
 
-    pub fn guests(&self) -> usize {
+    pub fn in_flight(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
 }
 
-impl Drop for Guest {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }

@@ -24,7 +24,7 @@ pub(crate) struct Reread<T> {
     files: Vec<PathBuf>,
     parse: Parse<T>,
     current: ArcSwap<T>,
-    told: Rereading,
+    metrics: Rereading,
     /// What the last look found, whether or not it was good.
     seen: Mutex<Result<Vec<Vec<u8>>, String>>,
 }
@@ -43,7 +43,7 @@ impl<T: Send + Sync + 'static> Reread<T> {
     /// When a file cannot be read, or `parse` refuses what they hold.
     pub(crate) fn open(
         files: Vec<PathBuf>,
-        told: Rereading,
+        metrics: Rereading,
         parse: impl Fn(&[Vec<u8>]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Arc<Self>, RereadError> {
         let found = read(&files).map_err(|what| RereadError { what })?;
@@ -52,7 +52,7 @@ impl<T: Send + Sync + 'static> Reread<T> {
         Ok(Arc::new(Self {
             files,
             parse: Box::new(parse),
-            told,
+            metrics,
             current: ArcSwap::from_pointee(current),
             seen: Mutex::new(Ok(found)),
         }))
@@ -84,11 +84,11 @@ impl<T: Send + Sync + 'static> Reread<T> {
         match found.as_ref().map_err(String::clone).and_then(|found| (self.parse)(found)) {
             Ok(current) => {
                 self.current.store(Arc::new(current));
-                self.told.went_well(true);
+                self.metrics.went_well(true);
                 tracing::info!(files, "read again, as they changed");
             }
             Err(what) => {
-                self.told.went_well(false);
+                self.metrics.went_well(false);
                 tracing::warn!(
                     files,
                     what,

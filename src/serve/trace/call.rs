@@ -103,8 +103,8 @@ impl Call {
         Self { log, context }
     }
 
-    /// Does the work of the request.
-    pub(crate) async fn around<T>(&self, work: impl Future<Output = T>) -> T {
+    /// Runs the work of the request in its trace and its log context.
+    pub(crate) async fn run<T>(&self, work: impl Future<Output = T>) -> T {
         match &self.context {
             Some(context) => work.with_context(context.clone()).instrument(self.log.clone()).await,
             None => work.instrument(self.log.clone()).await,

@@ -33,13 +33,13 @@ use export::Exporter;
 /// Spans that wait for the collector; what comes beyond is dropped, and counted.
 const MAX_WAITING: usize = 4096;
 /// Spans told at once.
-const MAX_TOLD: usize = 512;
+const MAX_BATCH: usize = 512;
 /// How often the collector is told.
 const EVERY: Duration = Duration::from_secs(2);
 
 /// Where spans go. A clone is the same.
 #[derive(Clone)]
-pub struct Traces {
+pub(crate) struct Traces {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
 }
@@ -47,11 +47,11 @@ pub struct Traces {
 impl Traces {
     /// Spans to `collector`: of requests whose caller's trace is sampled, and of `share` of those that begin one. Within a
     /// runtime, which does the sending.
-    pub fn to(collector: &Collector, share: f64) -> Self {
+    pub(crate) fn to(collector: &Collector, share: f64) -> Self {
         // All that could be read from the environment is said here: it is not for others to configure this server.
         let config = BatchConfigBuilder::default()
             .with_max_queue_size(MAX_WAITING)
-            .with_max_export_batch_size(MAX_TOLD);
+            .with_max_export_batch_size(MAX_BATCH);
         let config = config.with_scheduled_delay(EVERY).build();
         let resource = Resource::builder_empty().with_service_name(env!("CARGO_PKG_NAME"));
         let resource = resource
@@ -71,7 +71,7 @@ impl Traces {
     }
 
     /// Tells the collector what it has not been told, and waits for that until `deadline`.
-    pub async fn end(&self, deadline: Instant) {
+    pub(crate) async fn end(&self, deadline: Instant) {
         let provider = self.provider.clone();
         let end = move || {
             provider.shutdown_with_timeout(deadline.saturating_duration_since(Instant::now()))
@@ -175,7 +175,7 @@ pub(super) struct Run {
 impl Run {
     /// A span of the run, which says by links whom it was for. It belongs to the trace of the first of them: a trace of its
     /// own would be kept or not by chance, whatever becomes of theirs.
-    pub(super) fn told<'a>(&self, askers: impl Iterator<Item = &'a Asker>) -> Option<RunSpan> {
+    pub(super) fn record<'a>(&self, askers: impl Iterator<Item = &'a Asker>) -> Option<RunSpan> {
         let mut all: Vec<&Context> = Vec::new();
         for Asker(asker) in askers {
             if !all.iter().any(|seen| seen.span().span_context() == asker.span().span_context()) {

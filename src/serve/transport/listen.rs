@@ -88,7 +88,7 @@ pub async fn serve(
             stream.set_read_timeout(Some(options.idle_timeout));
         }
         let stream = Box::pin(stream);
-        let guest = Guest {
+        let connection = Connection {
             http1: http1.clone(),
             http2: http2.clone(),
             service: service.clone(),
@@ -98,7 +98,7 @@ pub async fn serve(
         };
         // They go on by themselves, and end before the loop does by way of `graceful`.
         match options.tls.clone() {
-            None => drop(tokio::spawn(guest.serve(stream, protocol))),
+            None => drop(tokio::spawn(connection.serve(stream, protocol))),
             Some(tls) => {
                 let mut closing = closing.clone();
                 drop(tokio::spawn(async move {
@@ -107,7 +107,7 @@ pub async fn serve(
                         _ = closing.changed() => return,
                     };
                     match shaken {
-                        Ok(stream) => guest.serve(stream, protocol).await,
+                        Ok(stream) => connection.serve(stream, protocol).await,
                         Err(error) => tracing::debug!(%error, "no TLS came about"),
                     }
                 }));
@@ -119,7 +119,7 @@ pub async fn serve(
 }
 
 /// One connection, and its place.
-struct Guest {
+struct Connection {
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
     service: TowerToHyperService<Router>,
@@ -128,7 +128,7 @@ struct Guest {
     _counted: Connected,
 }
 
-impl Guest {
+impl Connection {
     /// To its end.
     async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         self,

@@ -18,7 +18,7 @@ use crate::serve::pipeline::deadline_exceeded;
 ///
 /// # Errors
 /// When it is too large, comes too slowly, or finds no room.
-pub(crate) async fn whole(
+pub(crate) async fn read_body(
     app: &App,
     headers: &HeaderMap,
     body: Body,
@@ -28,7 +28,7 @@ pub(crate) async fn whole(
     let announced = announced(headers, limit)?;
     let permit = app.admission.admit_body(announced.unwrap_or(limit) as u64)?;
     let timeout = app.config.request_timeout.0;
-    let bytes = tokio::time::timeout_at((received + timeout).into(), read(body, limit));
+    let bytes = tokio::time::timeout_at((received + timeout).into(), read_limited(body, limit));
     Ok((bytes.await.map_err(|_| deadline_exceeded(timeout))??, permit))
 }
 
@@ -36,7 +36,7 @@ pub(crate) async fn whole(
 ///
 /// # Errors
 /// `body_too_large`, or `malformed_request` when the caller broke off.
-pub(crate) async fn read(body: Body, limit: usize) -> Result<Bytes, Error> {
+pub(crate) async fn read_limited(body: Body, limit: usize) -> Result<Bytes, Error> {
     to_bytes(body, limit).await.map_err(|error| {
         let past_limit = std::error::Error::source(&error)
             .is_some_and(|source| source.to_string().contains("length limit"));

@@ -3,6 +3,7 @@
 
 mod answer;
 pub(crate) mod ask;
+mod augment;
 mod service;
 mod stream;
 
@@ -16,19 +17,36 @@ use std::sync::Arc;
 use proto::restain_server::{RestainServer, SERVICE_NAME};
 use service::Service;
 
-use super::rpc::Services;
+use super::errors as e;
+use super::rpc::{GrpcServices, call};
+use crate::serve::access::Scope::{Augment, Styles};
 use crate::serve::app::App;
+use crate::serve::error::ErrorKind;
+use crate::serve::middleware::route::Observed::Fully;
+use crate::serve::middleware::route::Permission::Needs;
+use crate::serve::middleware::route::Route;
 
-/// Paths of calls with a stream of requests.
-const STREAM: &str = "/restain.v1.Restain/AugmentStream";
+const OF_AUGMENT: &[&[ErrorKind]] = &[e::SERVING, e::BODY, e::TILES, e::KEYS, e::AUGMENT, e::MODEL];
+const OF_ENCODE: &[&[ErrorKind]] = &[e::SERVING, e::BODY, e::TILES, e::KEYS, e::MODEL];
+const OF_LIST: &[&[ErrorKind]] = &[e::SERVING, e::BODY, e::MODEL];
+const OF_ADD: &[&[ErrorKind]] = &[e::SERVING, e::BODY, e::TILES, e::KEYS, e::ADD_STYLES, e::MODEL];
+
+/// The calls of the service.
+const CALLS: &[Route] = &[
+    call("/restain.v1.Restain/Augment", Needs(Augment), Fully, OF_AUGMENT),
+    call("/restain.v1.Restain/AugmentStream", Needs(Augment), Fully, OF_AUGMENT),
+    call("/restain.v1.Restain/Encode", Needs(Augment), Fully, OF_ENCODE),
+    call("/restain.v1.Restain/ListStyles", Needs(Augment), Fully, OF_LIST),
+    call("/restain.v1.Restain/AddStyles", Needs(Styles), Fully, OF_ADD),
+];
 
 /// Adds the service to those of other transports.
-pub fn add_to(services: &mut Services, app: Arc<App>) {
+pub(crate) fn add_to(services: &mut GrpcServices, app: Arc<App>) {
     // The body of a call is measured as it comes, by the server's own limit.
     let server = RestainServer::new(Service::new(app))
         .max_decoding_message_size(usize::MAX)
         .max_encoding_message_size(usize::MAX);
     services.routes = std::mem::take(&mut services.routes).add_service(server);
     services.names.push(SERVICE_NAME);
-    services.streams.push(STREAM);
+    services.calls.extend_from_slice(CALLS);
 }

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
+use super::augment::augment;
 use super::proto::restain_server::Restain;
 use super::{answer, ask, proto, stream};
 use crate::serve::access::Ticket;
 use crate::serve::app::App;
-use crate::serve::error::Error;
 use crate::serve::pipeline::{AddStyles, Request as PipelineRequest};
-use crate::serve::trace;
-use crate::serve::transport::rpc::{Calls, Held, Message, Messages, Tail, status, timeout_ms};
+use crate::serve::transport::rpc::{
+    Calls, Message, Messages, ResponsePermits, ZeroCopyFields, status, timeout_ms,
+};
 
 /// The number of AugmentResponse's field `pixels`.
 const PIXELS: u32 = 7;
@@ -42,7 +43,7 @@ impl Restain for Service {
             .await
             .map_err(status)?;
         let pixels = std::mem::take(&mut answer.pixels);
-        Ok(held.with_tail(answer, Tail::default().field(PIXELS, pixels)))
+        Ok(held.with_tail(answer, ZeroCopyFields::default().field(PIXELS, pixels)))
     }
 
     async fn augment_stream(
@@ -51,7 +52,7 @@ impl Restain for Service {
     ) -> Result<Response<Self::AugmentStreamStream>, Status> {
         self.app.pipeline().map_err(status)?;
         let messages = Messages::of(&request);
-        let held = Held::default();
+        let held = ResponsePermits::default();
         let deadline = timeout_ms(request.metadata(), None);
         let ticket = request.extensions().get::<Ticket>().copied().unwrap_or_default();
         let calls = Calls {
@@ -76,7 +77,7 @@ impl Restain for Service {
         let Message { permit, received } = message;
         let request = PipelineRequest { ask, tiles, references: Vec::new(), received, permit };
         let mut encodings = pipeline.encode(request).await.map_err(status)?;
-        let held = Held::new(std::mem::take(&mut encodings.permits));
+        let held = ResponsePermits::new(std::mem::take(&mut encodings.permits));
         let answer = self
             .app
             .cpu
@@ -127,31 +128,6 @@ impl Restain for Service {
             domain: Some(answer::domain(&offer, place)),
         }))
     }
-}
-
-/// One request to its answer, and the permits that the answer needs until it is sent. `deadline` is the call's, in
-/// milliseconds from the message's arrival.
-pub(super) async fn augment(
-    app: &App,
-    request: proto::AugmentRequest,
-    deadline: Option<u64>,
-    message: Message,
-) -> Result<(proto::AugmentResponse, Held), Error> {
-    let pipeline = app.pipeline()?;
-    let ask::Asked { mut ask, tiles, references } = ask::augment(request)?;
-    ask.timeout_ms = ask.timeout_ms.into_iter().chain(deadline).min();
-    let Message { permit, received } = message;
-    let mut answer =
-        pipeline.augment(PipelineRequest { ask, tiles, references, received, permit }).await?;
-    let held = Held::new(std::mem::take(&mut answer.permits));
-    // Only pictures are work; pixels lie ready, and would wait behind other people's variants.
-    let write = async {
-        match answer.output.format {
-            None => answer::augmented(&answer, received.elapsed()),
-            Some(_) => app.cpu.run(move || answer::augmented(&answer, received.elapsed())).await?,
-        }
-    };
-    Ok((trace::stage("write", write).await?, held))
 }
 
 fn parts<T>(request: Request<T>) -> (tonic::metadata::MetadataMap, Message, T) {

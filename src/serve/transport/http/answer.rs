@@ -21,7 +21,7 @@ use super::tensors::{self, TensorHead};
 use crate::serve::admission::Permit;
 use crate::serve::batch::TileEncoding;
 use crate::serve::error::Error;
-use crate::serve::middleware::permit_body::HeldBody;
+use crate::serve::middleware::permit_body::PermitBody;
 use crate::serve::pipeline::answer::{About, Answer, AnsweredTile, EncodeAnswer, Origin, Timings};
 use crate::serve::pipeline::render;
 use restain_bundle::codec::{EncodeError, ImageFormat};
@@ -133,7 +133,7 @@ impl AsRef<[u8]> for Latents {
 impl Written {
     /// The response; `total` is what the caller waited for so far.
     pub(super) fn into_response(self, total: Duration) -> Response {
-        let mut response = Body::new(HeldBody::new(self.pieces, self.permits)).into_response();
+        let mut response = Body::new(PermitBody::new(self.pieces, self.permits)).into_response();
         let headers = response.headers_mut();
         let ascii =
             |text: String| HeaderValue::try_from(text).expect("media types and numbers are ASCII");

@@ -242,7 +242,7 @@ pub(super) async fn unload(
 /// An object of JSON, or nothing at all.
 async fn read<T: Default + DeserializeOwned>(app: &App, body: Body) -> Result<T, Error> {
     let timeout = app.config.request_timeout.0;
-    let bytes = tokio::time::timeout(timeout, read_body::read(body, MAX_BODY))
+    let bytes = tokio::time::timeout(timeout, read_body::read_limited(body, MAX_BODY))
         .await
         .map_err(|_| deadline_exceeded(timeout))??;
     if bytes.is_empty() { Ok(T::default()) } else { json_object("the JSON body", &bytes) }

@@ -61,20 +61,17 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.kind.row().http_status)
             .expect("the table holds statuses of 400 to 599");
-        let retry_after = self.retry_after;
+        let (kind, retry_after) = (self.kind, self.retry_after);
         let body =
             serde_json::to_vec(&Problem::from(self)).expect("a problem is strings and numbers");
         let mut response = (status, [(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response();
         if let Some(wait) = retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
         }
+        // For the log.
+        response.extensions_mut().insert(kind);
         response
     }
-}
-
-/// What a panic becomes.
-pub(super) fn from_panic(_: Box<dyn std::any::Any + Send>) -> Response {
-    Error::panicked().into_response()
 }
 
 /// No such path.
@@ -119,9 +116,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_internal_problem_without_its_message() {
-        let router = Router::<()>::new()
-            .route("/", get(panicking))
-            .layer(CatchPanicLayer::custom(from_panic));
+        let router = Router::<()>::new().route("/", get(panicking)).layer(CatchPanicLayer::custom(
+            |_: Box<dyn std::any::Any + Send>| Error::panicked().into_response(),
+        ));
         for _ in 0..2 {
             let request = axum::extract::Request::new(axum::body::Body::empty());
             let response = router.clone().oneshot(request).await.unwrap();

@@ -10,7 +10,7 @@ use super::body::{Ask, BodyKind, Parsed};
 use crate::serve::app::App;
 use crate::serve::error::Error;
 use crate::serve::pipeline::Request as PipelineRequest;
-use crate::serve::transport::read_body::{malformed, whole};
+use crate::serve::transport::read_body::{malformed, read_body};
 
 /// The one part of the path that a caller chooses. axum's own extractor would refuse it in plain text.
 pub(super) struct PathPart(pub String);
@@ -37,7 +37,7 @@ pub(super) async fn read<A: Ask>(
     let (head, body) = request.into_parts();
     let kind = BodyKind::of(&head.headers)?;
     let from_image = kind == BodyKind::Image;
-    let (bytes, permit) = whole(app, &head.headers, body, received).await?;
+    let (bytes, permit) = read_body(app, &head.headers, body, received).await?;
     let Parsed { ask, tiles, references } = kind.parse(bytes, head.uri.query()).await?;
     Ok((PipelineRequest { ask, tiles, references, received, permit }, from_image))
 }

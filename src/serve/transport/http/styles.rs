@@ -24,7 +24,7 @@ use crate::serve::models::Model;
 use crate::serve::pipeline::AddStyles;
 use crate::serve::pipeline::answer::EncoderAbout;
 use crate::serve::styles::{DomainOrigin, Offer};
-use crate::serve::transport::read_body::whole;
+use crate::serve::transport::read_body::read_body;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -138,7 +138,7 @@ pub(super) async fn add(
     let pipeline = app.pipeline()?;
     let (head, body) = request.into_parts();
     let kind = AddBody::of(&head.headers)?;
-    let (bytes, permit) = whole(&app, &head.headers, body, received).await?;
+    let (bytes, permit) = read_body(&app, &head.headers, body, received).await?;
     let (ask, tiles) = kind.parse(bytes).await?;
     let domain = ask.domain.clone();
     let AddAsk { domain: new, model, styles, resize } = ask;

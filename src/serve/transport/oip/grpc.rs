@@ -15,7 +15,7 @@ use crate::serve::app::App;
 use crate::serve::error::Error;
 use crate::serve::pipeline::answer::Timings;
 use crate::serve::transport::rpc::{
-    self, Calls, Held, Message, Messages, Tail, status, timeout_ms,
+    self, Calls, Message, Messages, ResponsePermits, ZeroCopyFields, status, timeout_ms,
 };
 
 /// The number of ModelInferResponse's field of that name.
@@ -92,7 +92,7 @@ impl GrpcInferenceService for Service {
         let raw = std::mem::take(&mut made.response.raw_output_contents);
         let tail = raw
             .into_iter()
-            .fold(Tail::default(), |tail, bytes| tail.field(RAW_OUTPUT_CONTENTS, bytes));
+            .fold(ZeroCopyFields::default(), |tail, bytes| tail.field(RAW_OUTPUT_CONTENTS, bytes));
         let mut response = made.held.with_tail(made.response, tail);
         // As over HTTP: what differs from run to run is in the head.
         if let Ok(timing) = made.timings.server_timing(received.elapsed()).parse() {
@@ -106,7 +106,7 @@ impl GrpcInferenceService for Service {
         request: Request<tonic::Streaming<proto::ModelInferRequest>>,
     ) -> Answer<Self::ModelStreamInferStream> {
         self.app.pipeline().map_err(status)?;
-        let (messages, held) = (Messages::of(&request), Held::default());
+        let (messages, held) = (Messages::of(&request), ResponsePermits::default());
         let deadline_ms = timeout_ms(request.metadata(), None);
         let app = Arc::clone(&self.app);
         let ticket = request.extensions().get::<Ticket>().copied().unwrap_or_default();
@@ -179,7 +179,7 @@ impl GrpcInferenceService for Service {
 /// A request's answer, and what it needs until it is sent.
 struct Made {
     response: proto::ModelInferResponse,
-    held: Held,
+    held: ResponsePermits,
     timings: Timings,
 }
 
@@ -194,7 +194,7 @@ async fn infer(
     let message::Asked { infer, wanted } = message::read(request, in_stream)?;
     let Message { permit, received } = message;
     let mut answer = infer::infer(app, infer, Arrival { permit, received, deadline_ms }).await?;
-    let held = Held::new(std::mem::take(&mut answer.permits));
+    let held = ResponsePermits::new(std::mem::take(&mut answer.permits));
     let response = message::write(id, &answer, &wanted, in_stream)?;
     Ok(Made { response, held, timings: answer.timings })
 }
@@ -205,7 +205,7 @@ async fn one(
     request: proto::ModelInferRequest,
     deadline_ms: Option<u64>,
     message: Message,
-) -> (proto::ModelStreamInferResponse, Held) {
+) -> (proto::ModelStreamInferResponse, ResponsePermits) {
     let (id, model_name, model_version) =
         (request.id.clone(), request.model_name.clone(), request.model_version.clone());
     match infer(&app, request, deadline_ms, message, true).await {
@@ -228,7 +228,7 @@ async fn one(
                     error_message: error.to_string(),
                     infer_response: Some(response),
                 },
-                Held::default(),
+                ResponsePermits::default(),
             )
         }
     }

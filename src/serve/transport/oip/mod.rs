@@ -31,30 +31,56 @@ pub mod proto {
 
 use std::sync::Arc;
 
-use axum::Router;
 use proto::grpc_inference_service_server::{GrpcInferenceServiceServer, SERVICE_NAME};
 use serde::Serializer;
 
-use super::rpc::Services;
+use super::errors as e;
+use super::rpc::{GrpcServices, call};
+use crate::serve::access::Scope::{Augment, Metrics, Models};
 use crate::serve::app::App;
+use crate::serve::error::ErrorKind;
+use crate::serve::middleware::route::Observed::{Fully, Quietly};
+use crate::serve::middleware::route::Permission::{Needs, Public};
+use crate::serve::middleware::route::{Route, Routes};
 
-/// Paths of calls with a stream of requests.
-const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+// The errors of operations, which both wires have.
+const OF_MODEL: &[&[ErrorKind]] = &[e::SERVING, e::PATH, e::MODEL];
+const OF_INDEX: &[&[ErrorKind]] = &[e::SERVING, e::BODY];
+const OF_LOAD: &[&[ErrorKind]] = &[e::SERVING, e::PATH, e::BODY, e::LOAD];
+const OF_UNLOAD: &[&[ErrorKind]] = &[e::SERVING, e::PATH, e::BODY, e::UNLOAD];
+const OF_INFER: &[&[ErrorKind]] =
+    &[e::SERVING, e::PATH, e::BODY, e::TILES, e::KEYS, e::AUGMENT, e::MODEL];
+
+/// The calls over gRPC.
+const CALLS: &[Route] = &[
+    call("/inference.GRPCInferenceService/ServerLive", Public, Quietly, &[]),
+    call("/inference.GRPCInferenceService/ServerReady", Public, Quietly, &[]),
+    call("/inference.GRPCInferenceService/ModelReady", Needs(Augment), Fully, OF_MODEL),
+    call("/inference.GRPCInferenceService/ServerMetadata", Needs(Augment), Fully, &[]),
+    call("/inference.GRPCInferenceService/ModelMetadata", Needs(Augment), Fully, OF_MODEL),
+    call("/inference.GRPCInferenceService/ModelInfer", Needs(Augment), Fully, OF_INFER),
+    call("/inference.GRPCInferenceService/ModelStreamInfer", Needs(Augment), Fully, OF_INFER),
+    call("/inference.GRPCInferenceService/ModelConfig", Needs(Augment), Fully, OF_MODEL),
+    call("/inference.GRPCInferenceService/ModelStatistics", Needs(Metrics), Fully, OF_MODEL),
+    call("/inference.GRPCInferenceService/RepositoryIndex", Needs(Augment), Fully, OF_INDEX),
+    call("/inference.GRPCInferenceService/RepositoryModelLoad", Needs(Models), Fully, OF_LOAD),
+    call("/inference.GRPCInferenceService/RepositoryModelUnload", Needs(Models), Fully, OF_UNLOAD),
+];
 
 /// Adds the service to those of other transports.
-pub fn add_to(services: &mut Services, app: Arc<App>) {
+pub(crate) fn add_to(services: &mut GrpcServices, app: Arc<App>) {
     // The body of a call is measured as it comes, by the server's own limit.
     let server = GrpcInferenceServiceServer::new(grpc::Service::new(app))
         .max_decoding_message_size(usize::MAX)
         .max_encoding_message_size(usize::MAX);
     services.routes = std::mem::take(&mut services.routes).add_service(server);
     services.names.push(SERVICE_NAME);
-    services.streams.push(STREAM);
+    services.calls.extend_from_slice(CALLS);
 }
 
 /// Everything under /v2.
-pub fn router() -> Router<Arc<App>> {
-    routes::router()
+pub(crate) fn routes() -> Routes {
+    routes::routes()
 }
 
 /// JSON has an enum's name where a message has its number.

@@ -91,7 +91,7 @@ pub(super) fn config(app: &App, name: &str, version: &str) -> Result<proto::Mode
         dims: tensor.dims.clone(),
     };
     let pictures = "also BYTES [-1]: a PNG, JPEG, WebP or TIFF in each element";
-    let told = [
+    let parameters = [
         (TILES, pictures),
         (REFERENCES, pictures),
         (KEYS, "also BYTES [-1]; with KEYS, TILES may be left out"),
@@ -106,7 +106,7 @@ pub(super) fn config(app: &App, name: &str, version: &str) -> Result<proto::Mode
         max_batch_size: i32::try_from(app.config.max_tiles.get()).unwrap_or(i32::MAX),
         input: inputs(&model).iter().map(input).collect(),
         output: outputs(&model).iter().map(output).collect(),
-        parameters: KNOWN.into_iter().chain(told).map(parameter).collect(),
+        parameters: KNOWN.into_iter().chain(parameters).map(parameter).collect(),
     })
 }
 
@@ -145,7 +145,7 @@ fn statistics_of(model: &Model) -> proto::ModelStatistics {
         |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let batch = |(&tiles, tally): (&usize, &Tally)| proto::InferBatchStatistics {
         batch_size: tiles as u64,
-        compute_infer: Some(told(*tally)),
+        compute_infer: Some(duration(*tally)),
     };
     proto::ModelStatistics {
         name: model.name().to_owned(),
@@ -157,18 +157,18 @@ fn statistics_of(model: &Model) -> proto::ModelStatistics {
         inference_count: figures.tiles,
         execution_count: batches.values().map(|tally| tally.count).sum(),
         inference_stats: Some(proto::InferStatistics {
-            success: Some(told(figures.answered)),
-            fail: Some(told(figures.failed)),
-            queue: Some(told(figures.queue)),
-            compute_input: Some(told(figures.decode)),
-            compute_infer: Some(told(figures.encode)),
-            compute_output: Some(told(figures.synthesise)),
+            success: Some(duration(figures.answered)),
+            fail: Some(duration(figures.failed)),
+            queue: Some(duration(figures.queue)),
+            compute_input: Some(duration(figures.decode)),
+            compute_infer: Some(duration(figures.encode)),
+            compute_output: Some(duration(figures.synthesise)),
         }),
         batch_stats: batches.iter().map(batch).collect(),
     }
 }
 
-fn told(tally: Tally) -> proto::StatisticDuration {
+fn duration(tally: Tally) -> proto::StatisticDuration {
     let ns = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
     proto::StatisticDuration { count: tally.count, ns: ns(tally.took) }
 }

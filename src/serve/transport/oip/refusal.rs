@@ -27,6 +27,8 @@ impl IntoResponse for Refusal {
         if let Some(wait) = error.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
         }
+        // For the log.
+        response.extensions_mut().insert(error.kind);
         response
     }
 }

@@ -1,16 +1,17 @@
 //! The protocol over HTTP: every route under /v2 in one list.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use axum::{Json, Router};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -21,12 +22,15 @@ use super::body::{self, Answered};
 use super::infer::{self, Arrival, Infer};
 use super::output::{self, Output, Tensor, TensorData};
 use super::refusal::{self, Refusal};
-use super::{model, proto, repository};
+use super::{OF_INDEX, OF_INFER, OF_LOAD, OF_MODEL, OF_UNLOAD, model, proto, repository};
+use crate::serve::access::Scope;
 use crate::serve::app::App;
-use crate::serve::error::Error;
-use crate::serve::middleware::permit_body::HeldBody;
+use crate::serve::error::{Error, ErrorKind};
+use crate::serve::middleware::permit_body::PermitBody;
+use crate::serve::middleware::route::{Observed, Permission, Route, Routes, Rules};
 use crate::serve::pipeline::Answer;
 use crate::serve::trace;
+use crate::serve::transport::errors as e;
 use crate::serve::transport::read_body::{self, json_object, malformed};
 
 /// Bodies but those of an inference are a field or two.
@@ -35,6 +39,28 @@ const MAX_BODY: usize = 16 << 10;
 const SHORT_JSON: usize = 64 << 10;
 /// A pixel as JSON: three digits and a comma, which is this many bytes more than the one that was admitted.
 const JSON_EXTRA: u64 = 3;
+
+/// Paths of one model, with and without its version: metadata, ready, config, statistics, inference.
+const MODEL: [[&str; 5]; 2] = [
+    [
+        "/v2/models/{name}",
+        "/v2/models/{name}/ready",
+        "/v2/models/{name}/config",
+        "/v2/models/{name}/stats",
+        "/v2/models/{name}/infer",
+    ],
+    [
+        "/v2/models/{name}/versions/{version}",
+        "/v2/models/{name}/versions/{version}/ready",
+        "/v2/models/{name}/versions/{version}/config",
+        "/v2/models/{name}/versions/{version}/stats",
+        "/v2/models/{name}/versions/{version}/infer",
+    ],
+];
+const LOAD: [&str; 2] =
+    ["/v2/repository/models/{name}/load", "/v2/repository/models/{name}/{version}/load"];
+const UNLOAD: [&str; 2] =
+    ["/v2/repository/models/{name}/unload", "/v2/repository/models/{name}/{version}/unload"];
 
 type Answers<T> = Result<Json<T>, Refusal>;
 
@@ -59,30 +85,45 @@ struct LoadBody {
     parameters: BTreeMap<String, IgnoredAny>,
 }
 
-pub(super) fn router() -> Router<Arc<App>> {
-    let mut router = Router::new()
-        .route("/v2", get(async || Json(model::server())))
-        .route("/v2/", get(async || Json(model::server())))
-        .route("/v2/health/live", get(async || Json(json!({"live": true}))))
-        .route("/v2/health/ready", get(ready))
-        .route("/v2/models/stats", get(statistics))
-        .route("/v2/repository/index", post(index))
-        .route("/v2/repository/models/{name}/load", post(load))
-        .route("/v2/repository/models/{name}/{version}/load", post(load))
-        .route("/v2/repository/models/{name}/unload", post(unload))
-        .route("/v2/repository/models/{name}/{version}/unload", post(unload));
-    for model in ["/v2/models/{name}", "/v2/models/{name}/versions/{version}"] {
-        router = router
-            .route(model, get(metadata))
-            .route(&format!("{model}/ready"), get(model_ready))
-            .route(&format!("{model}/config"), get(config))
-            .route(&format!("{model}/stats"), get(statistics))
-            .route(&format!("{model}/infer"), post(infer));
+/// Every route of the protocol. `/v2/{*rest}` answers what the protocol or its extensions may have and this server has not.
+pub(super) fn routes() -> Routes {
+    use Observed::{Fully, Quietly};
+    use Scope::{Augment, Metrics, Models};
+    let probe = |path, errors| {
+        let rules = Rules { permission: Permission::Public, observed: Quietly, errors };
+        Route { method: Method::GET, path: Cow::Borrowed(path), rules }
+    };
+    let of = |scope, method, path, errors| {
+        let rules = Rules { permission: Permission::Needs(scope), observed: Fully, errors };
+        Route { method, path: Cow::Borrowed(path), rules }
+    };
+    let mut routes = Routes::default()
+        .route(of(Augment, Method::GET, "/v2", &[]), get(async || Json(model::server())))
+        .route(of(Augment, Method::GET, "/v2/", &[]), get(async || Json(model::server())))
+        .route(probe("/v2/health/live", &[]), get(async || Json(json!({"live": true}))))
+        .route(probe("/v2/health/ready", &[e::SERVING]), get(ready))
+        .route(of(Metrics, Method::GET, "/v2/models/stats", OF_MODEL), get(statistics))
+        .route(of(Augment, Method::POST, "/v2/repository/index", OF_INDEX), post(index));
+    for path in LOAD {
+        routes = routes.route(of(Models, Method::POST, path, OF_LOAD), post(load));
     }
-    router
-        .route("/v2/{*rest}", any(refusal::not_served))
+    for path in UNLOAD {
+        routes = routes.route(of(Models, Method::POST, path, OF_UNLOAD), post(unload));
+    }
+    for [metadata_at, ready_at, config_at, statistics_at, infer_at] in MODEL {
+        routes = routes
+            .route(of(Augment, Method::GET, metadata_at, OF_MODEL), get(metadata))
+            .route(of(Augment, Method::GET, ready_at, OF_MODEL), get(model_ready))
+            .route(of(Augment, Method::GET, config_at, OF_MODEL), get(config))
+            .route(of(Metrics, Method::GET, statistics_at, OF_MODEL), get(statistics))
+            .route(of(Augment, Method::POST, infer_at, OF_INFER), post(infer));
+    }
+    let rest = of(Augment, Method::GET, "/v2/{*rest}", &[&[ErrorKind::RouteNotFound]]);
+    let Routes { router, declared } = routes.route(rest, any(refusal::not_served));
+    let router = router
         .method_not_allowed_fallback(refusal::method_not_allowed)
-        .layer(CatchPanicLayer::custom(refusal::from_panic))
+        .layer(CatchPanicLayer::custom(refusal::from_panic));
+    Routes { router, declared }
 }
 
 async fn ready(State(app): State<Arc<App>>) -> Answers<Value> {
@@ -129,13 +170,13 @@ async fn index(
 
 async fn load(State(app): State<Arc<App>>, path: ModelPath, body: Body) -> Answers<Value> {
     let LoadBody { parameters } = read(body).await?;
-    repository::load(&app, &path.whole(), parameters.keys().map(String::as_str)).await?;
+    repository::load(&app, &path.qualified_name(), parameters.keys().map(String::as_str)).await?;
     Ok(Json(json!({})))
 }
 
 async fn unload(State(app): State<Arc<App>>, path: ModelPath, body: Body) -> Answers<Value> {
     let LoadBody { parameters } = read(body).await?;
-    repository::unload(&app, &path.whole(), parameters.keys().map(String::as_str)).await?;
+    repository::unload(&app, &path.qualified_name(), parameters.keys().map(String::as_str)).await?;
     Ok(Json(json!({})))
 }
 
@@ -149,7 +190,7 @@ async fn infer(
     let (head, body) = request.into_parts();
     body::check_encoding(&head.headers)?;
     let json_length = body::json_length(&head.headers)?;
-    let (bytes, permit) = read_body::whole(&app, &head.headers, body, received).await?;
+    let (bytes, permit) = read_body::read_body(&app, &head.headers, body, received).await?;
     let asked = if json_length.unwrap_or(bytes.len()) <= SHORT_JSON {
         body::read(bytes, json_length)?
     } else {
@@ -193,7 +234,7 @@ async fn answered(
     };
     let (pieces, json_length): (Vec<Bytes>, Option<usize>) =
         if as_json > 0 { app.cpu.run(write).await? } else { write() };
-    let mut response = Body::new(HeldBody::new(pieces, permits)).into_response();
+    let mut response = Body::new(PermitBody::new(pieces, permits)).into_response();
     let headers = response.headers_mut();
     let kind = if json_length.is_some() { "application/octet-stream" } else { "application/json" };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -216,7 +257,7 @@ fn numbers_as_json(tensors: &[(Tensor, bool)]) -> u64 {
 
 /// An object of JSON, or nothing at all.
 async fn read<T: Default + for<'de> Deserialize<'de>>(body: Body) -> Result<T, Error> {
-    let bytes = read_body::read(body, MAX_BODY).await?;
+    let bytes = read_body::read_limited(body, MAX_BODY).await?;
     if bytes.is_empty() { Ok(T::default()) } else { json_object("the JSON body", &bytes) }
 }
 
@@ -232,7 +273,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ModelPath {
 
 impl ModelPath {
     /// NAME or NAME/VERSION.
-    fn whole(&self) -> String {
+    fn qualified_name(&self) -> String {
         infer::model(&self.name, &self.version).unwrap_or_default()
     }
 }

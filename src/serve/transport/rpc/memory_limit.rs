@@ -12,11 +12,15 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
+use axum::extract::{Request as HttpRequest, State};
+use axum::middleware::Next;
+use axum::response::Response as HttpResponse;
 use bytes::Bytes;
 use http_body::Frame;
 use tokio::time::Sleep;
 use tonic::{Request, Status};
 
+use super::CALLS;
 use super::status::status;
 use crate::serve::admission::Permit;
 use crate::serve::app::App;
@@ -62,7 +66,21 @@ impl Messages {
     }
 }
 
-pub(super) struct Metered {
+/// Puts the body of a call into a [`MemoryLimitBody`], and the [`Messages`] among its extensions.
+pub(super) async fn limit_memory(
+    State(app): State<Arc<App>>,
+    mut request: HttpRequest,
+    next: Next,
+) -> HttpResponse {
+    let is_stream = CALLS.contains(&(request.uri().path(), true));
+    let messages = Messages::default();
+    request.extensions_mut().insert(messages.clone());
+    let request =
+        request.map(|body| Body::new(MemoryLimitBody::new(body, app, is_stream, messages)));
+    next.run(request).await
+}
+
+pub(super) struct MemoryLimitBody {
     body: Body,
     app: Arc<App>,
     /// Whether many messages may come, and wait for memory.
@@ -80,11 +98,11 @@ pub(super) struct Metered {
     clock: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
-impl Metered {
+impl MemoryLimitBody {
     /// The clock of the first message runs from now on.
     pub(super) fn new(body: Body, app: Arc<App>, stream: bool, messages: Messages) -> Self {
         let (rest, prefix) = (Bytes::new(), Vec::with_capacity(PREFIX));
-        let mut metered = Self {
+        let mut limited = Self {
             body,
             app,
             stream,
@@ -95,8 +113,8 @@ impl Metered {
             again: None,
             clock: None,
         };
-        metered.start();
-        metered
+        limited.start();
+        limited
     }
 
     fn start(&mut self) {
@@ -151,7 +169,7 @@ impl Metered {
     }
 }
 
-impl HttpBody for Metered {
+impl HttpBody for MemoryLimitBody {
     type Data = Bytes;
     type Error = Status;
 

@@ -1,100 +1,124 @@
-//! What is around every gRPC service: memory lent for what comes in, a watch on who does not take what goes out, errors as
-//! statuses, health, reflection, metrics and log. The services themselves are transports (`grpc`, `oip`); what they have
-//! in common stands here, because transports do not know each other.
+//! The frame of every gRPC service: memory is lent before a message is gathered, answers that are not read are dropped,
+//! errors become statuses, and health and reflection are served. The services themselves are transports (`grpc`, `oip`); what they
+//! share is here, because transports do not import each other.
 
 mod deadline;
-mod door;
+mod health;
 mod memory_limit;
-mod middleware;
 mod status;
 mod stream;
 mod write_timeout;
 mod zero_copy;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::Request;
+use axum::http::Method;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
 use tonic::service::Routes;
-use tonic_health::ServingStatus;
-use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 
 pub(crate) use deadline::timeout_ms;
 pub(crate) use memory_limit::{Message, Messages};
 pub(crate) use status::status;
 pub(crate) use stream::{Calls, answers};
-pub(crate) use write_timeout::Held;
-pub(crate) use zero_copy::Tail;
+pub(crate) use write_timeout::ResponsePermits;
+pub(crate) use zero_copy::ZeroCopyFields;
 
+use crate::serve::access::Scope;
 use crate::serve::app::App;
-use crate::serve::middleware::request_id;
-use crate::serve::runtime::lifecycle::Stage;
+use crate::serve::error::{Error, ErrorKind};
+use crate::serve::middleware::route::{Observed, Permission, Route, RouteTable, Rules};
+use crate::serve::middleware::{Frame, Matched, Wire};
 
 /// Every file of `proto/`, for reflection.
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
+/// Every call of `proto/` as `/package.Service/Method`, and whether its client streams.
+const CALLS: &[(&str, bool)] = include!(concat!(env!("OUT_DIR"), "/calls.rs"));
+
+/// The calls that are not of `proto/`: open probes, and reflection.
+const STANDARD_CALLS: &[Route] = &[
+    call("/grpc.health.v1.Health/Check", Permission::Public, Observed::Quietly, &[]),
+    call("/grpc.health.v1.Health/List", Permission::Public, Observed::Quietly, &[]),
+    call("/grpc.health.v1.Health/Watch", Permission::Public, Observed::Quietly, &[]),
+    call(
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        Permission::Needs(Scope::Augment),
+        Observed::Quietly,
+        &[],
+    ),
+    call(
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        Permission::Needs(Scope::Augment),
+        Observed::Quietly,
+        &[],
+    ),
+];
+
 /// The services of the transports.
 #[derive(Default)]
-pub struct Services {
+pub(crate) struct GrpcServices {
     pub routes: Routes,
-    /// Theirs, as `package.Service`: health is told by name.
+    /// Their names as `package.Service`, under which health is served.
     pub names: Vec<&'static str>,
-    /// Paths of calls with a stream of requests: when the house is full they wait, and others are refused.
-    pub streams: Vec<&'static str>,
+    pub calls: Vec<Route>,
 }
 
-/// A router of `services`, health and reflection. The task that tells health ends with the server.
-pub(crate) fn router(app: Arc<App>, services: Services) -> Router {
-    let Services { routes, names, streams } = services;
-    let (mut health, service) = tonic_health::server::health_reporter();
-    // Held weakly: the task must not keep alive what it waits for the end of.
-    let (mut stages, server) = (app.lifecycle.stages(), Arc::downgrade(&app));
-    tokio::spawn(async move {
-        loop {
-            let stage = *stages.borrow_and_update();
-            let status = match stage {
-                Stage::Ready => ServingStatus::Serving,
-                Stage::Loading | Stage::Draining | Stage::Closed => ServingStatus::NotServing,
-            };
-            for name in names.iter().chain(&[""]) {
-                health.set_service_status(*name, status).await;
-            }
-            if stage == Stage::Closed {
-                // Who watches is let go, and sees that nobody is here any more.
-                for name in names.iter().chain(&[""]) {
-                    health.clear_service_status(name).await;
-                }
-            }
-            if let Some(app) = server.upgrade() {
-                app.lifecycle.has_told(stage);
-            }
-            if stages.changed().await.is_err() {
-                return;
-            }
-        }
-    });
+/// Declares a call, `/package.Service/Method`.
+pub(crate) const fn call(
+    path: &'static str,
+    permission: Permission,
+    observed: Observed,
+    errors: &'static [&'static [ErrorKind]],
+) -> Route {
+    let rules = Rules { permission, observed, errors };
+    Route { method: Method::POST, path: Cow::Borrowed(path), rules }
+}
+
+/// A router of `services`, health and reflection. The task that publishes health ends with the server.
+///
+/// # Panics
+/// When a call of `proto/` has no declaration.
+pub(crate) fn router(app: Arc<App>, services: GrpcServices) -> Router {
+    let GrpcServices { routes, names, calls } = services;
+    let table = RouteTable::new(calls.into_iter().chain(STANDARD_CALLS.iter().cloned()));
+    for (path, _) in CALLS {
+        assert!(table.find(&Method::POST, path).is_some(), "{path} is not declared");
+    }
+    let frame = Frame {
+        app: Arc::clone(&app),
+        routes: Arc::new(table),
+        wire: Wire::Grpc,
+        refuse: |error| status(error).into_http(),
+    };
     let reflection = || {
         let all = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS);
         all.register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let built = "the descriptors were made by the build of this very program";
-    let around = move |State(app): State<Arc<App>>, request: Request, next: Next| {
-        let stream = streams.contains(&request.uri().path());
-        middleware::around(app, stream, request, next)
-    };
-    routes
-        .add_service(service)
+    let built = "the descriptors come from the build of this very program";
+    let router = routes
+        .add_service(health::service(&app, names))
         .add_service(reflection().build_v1().expect(built))
-        // What grpcurl and others of its age ask for.
+        // For clients as old as grpcurl's.
         .add_service(reflection().build_v1alpha().expect(built))
         .into_axum_router()
-        .layer(from_fn_with_state(Arc::clone(&app), door::guard))
-        .layer(CatchPanicLayer::custom(status::from_panic))
-        .layer(PropagateRequestIdLayer::x_request_id())
-        .layer(from_fn_with_state(app, around))
-        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
-        .layer(from_fn(request_id::sift))
+        .layer(from_fn_with_state(Arc::clone(&app), memory_limit::limit_memory))
+        .layer(from_fn(refuse_unknown));
+    frame
+        .observe(frame.check_access(router))
+        .layer(from_fn_with_state(app, write_timeout::limit_write_time))
+}
+
+/// tonic answers calls that no service has with a status alone; this adds the code and the sentence.
+async fn refuse_unknown(request: Request, next: Next) -> Response {
+    let is_known = request.extensions().get::<Matched>().is_some_and(|matched| matched.0.is_some());
+    if is_known {
+        return next.run(request).await;
+    }
+    let detail = format!("nothing is served under {}", request.uri().path());
+    status(Error::new(ErrorKind::RouteNotFound, detail)).into_http()
 }

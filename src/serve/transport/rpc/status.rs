@@ -1,10 +1,8 @@
 //! An error as a gRPC status. Number and code come from the one table; the rest stands in the standard details of
 //! google.rpc, where every client library looks for it.
 
-use std::any::Any;
 use std::collections::HashMap;
 
-use axum::response::Response;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -33,11 +31,6 @@ pub(crate) fn status(error: Error) -> Status {
     Status::with_error_details(Code::from_i32(row.grpc_code), error.detail, details)
 }
 
-/// What a panic becomes.
-pub(super) fn from_panic(_: Box<dyn Any + Send>) -> Response {
-    status(Error::panicked()).into_http()
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -48,9 +41,9 @@ mod tests {
     #[test]
     fn a_status_says_what_a_problem_says() {
         let error = Error::new(ErrorKind::TileNotHeld, "two keys").at_all("key", vec![1, 3]);
-        let told = status(error);
-        assert_eq!((told.code(), told.message()), (Code::NotFound, "two keys"));
-        let details = told.get_error_details();
+        let answer = status(error);
+        assert_eq!((answer.code(), answer.message()), (Code::NotFound, "two keys"));
+        let details = answer.get_error_details();
         let info = details.error_info().unwrap();
         assert_eq!((info.reason.as_str(), info.domain.as_str()), ("tile_not_held", "restain"));
         assert_eq!(
@@ -58,11 +51,11 @@ mod tests {
             ("key", "1,3")
         );
 
-        let told =
+        let answer =
             status(Error::new(ErrorKind::Overloaded, "full").retry_after(Duration::from_secs(3)));
-        assert_eq!(told.code(), Code::ResourceExhausted);
+        assert_eq!(answer.code(), Code::ResourceExhausted);
         assert_eq!(
-            told.get_error_details().retry_info().unwrap().retry_delay,
+            answer.get_error_details().retry_info().unwrap().retry_delay,
             Some(Duration::from_secs(3))
         );
     }

@@ -21,7 +21,7 @@ use crate::serve::error::Error;
 use crate::serve::runtime::lifecycle::Stage;
 use crate::serve::trace;
 use crate::serve::transport::rpc::memory_limit::{Message, Messages};
-use crate::serve::transport::rpc::write_timeout::Held;
+use crate::serve::transport::rpc::write_timeout::ResponsePermits;
 
 /// Requests of one stream in work at once: more than fill an encoder and the wire both ways, few enough that one stream
 /// is not the whole house.
@@ -38,7 +38,7 @@ pub(crate) struct Calls<Asked> {
     /// The key that it began with, which is asked for again with every message.
     pub ticket: Ticket,
     /// What the connection holds for the answer under way.
-    pub held: Held,
+    pub held: ResponsePermits,
 }
 
 /// The answers, each with what it holds until it is sent. `InWork` says in which order: `FuturesOrdered` in that of the
@@ -50,13 +50,14 @@ pub(crate) fn answers<Asked, Answer, Work, InWork>(
 where
     Asked: Send + 'static,
     Answer: Send + 'static,
-    Work: Future<Output = (Answer, Held)> + Send + 'static,
-    InWork: Default + Extend<Work> + Stream<Item = (Answer, Held)> + Send + Unpin + 'static,
+    Work: Future<Output = (Answer, ResponsePermits)> + Send + 'static,
+    InWork:
+        Default + Extend<Work> + Stream<Item = (Answer, ResponsePermits)> + Send + Unpin + 'static,
 {
     let (sender, receiver) = mpsc::channel(1);
     let held = calls.held.clone();
     tokio::spawn(trace::within(read_and_answer::<_, _, _, InWork>(calls, work, sender)));
-    ReceiverStream::new(receiver).map(move |answered: Result<(Answer, Held), Status>| {
+    ReceiverStream::new(receiver).map(move |answered: Result<(Answer, ResponsePermits), Status>| {
         answered.map(|(answer, permits)| {
             held.take_over(permits);
             answer
@@ -68,9 +69,9 @@ where
 async fn read_and_answer<Asked, Answer, Work, InWork>(
     calls: Calls<Asked>,
     work: impl Fn(Asked, Message) -> Work,
-    answers: mpsc::Sender<Result<(Answer, Held), Status>>,
+    answers: mpsc::Sender<Result<(Answer, ResponsePermits), Status>>,
 ) where
-    InWork: Default + Extend<Work> + Stream<Item = (Answer, Held)> + Unpin,
+    InWork: Default + Extend<Work> + Stream<Item = (Answer, ResponsePermits)> + Unpin,
 {
     let Calls { app, mut requests, messages, ticket, .. } = calls;
     let mut stages = app.lifecycle.stages();

@@ -7,16 +7,18 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
+use axum::extract::{Request as HttpRequest, State};
 use axum::http::HeaderMap;
+use axum::middleware::Next;
+use axum::response::Response as HttpResponse;
 use bytes::Bytes;
 use http_body::Frame;
 use tokio::task::JoinHandle;
 use tonic::{Response, Status};
 
 use crate::serve::admission::Permit;
-use crate::serve::runtime::lifecycle::Guest;
-use crate::serve::trace::Call;
-use crate::serve::transport::rpc::zero_copy::Tail;
+use crate::serve::app::App;
+use crate::serve::transport::rpc::zero_copy::ZeroCopyFields;
 
 /// Bytes handed over at once: whatever is handed over, the connection keeps in memory until the reader takes it.
 const PIECE: usize = 256 << 10;
@@ -24,9 +26,9 @@ const PIECE: usize = 256 << 10;
 /// The permits that an answer needs until it is sent. A handler puts it among the extensions of its response; a stream
 /// puts in those of the answer under way.
 #[derive(Clone, Default)]
-pub(crate) struct Held(Arc<Mutex<Vec<Arc<Permit>>>>);
+pub(crate) struct ResponsePermits(Arc<Mutex<Vec<Arc<Permit>>>>);
 
-impl Held {
+impl ResponsePermits {
     pub(crate) fn new(permits: Vec<Arc<Permit>>) -> Self {
         Self(Arc::new(Mutex::new(permits)))
     }
@@ -39,7 +41,7 @@ impl Held {
     }
 
     /// The same, with the fields of `message` that were left out of it.
-    pub(crate) fn with_tail<T>(self, message: T, tail: Tail) -> Response<T> {
+    pub(crate) fn with_tail<T>(self, message: T, tail: ZeroCopyFields) -> Response<T> {
         let mut response = self.with(message);
         response.extensions_mut().insert(tail);
         response
@@ -56,7 +58,20 @@ impl Held {
     }
 }
 
-pub(super) struct Paced {
+/// Puts the body of an answer into a [`WriteTimeoutBody`].
+pub(super) async fn limit_write_time(
+    State(app): State<Arc<App>>,
+    request: HttpRequest,
+    next: Next,
+) -> HttpResponse {
+    let mut response = next.run(request).await;
+    let permits = response.extensions_mut().remove::<ResponsePermits>().unwrap_or_default();
+    let fields = response.extensions_mut().remove::<ZeroCopyFields>().unwrap_or_default();
+    let timeout = app.config.write_timeout.0;
+    response.map(|body| Body::new(WriteTimeoutBody::new(body, fields, permits, timeout)))
+}
+
+pub(super) struct WriteTimeoutBody {
     answer: Arc<Mutex<Answer>>,
     timeout: Duration,
     watch: Option<JoinHandle<()>>,
@@ -69,7 +84,7 @@ struct Answer {
     /// What the body gave and was not handed over yet.
     rest: Bytes,
     /// What comes behind the body's one message.
-    tail: Tail,
+    tail: ZeroCopyFields,
     /// Whether the message has begun.
     begun: bool,
     /// What comes behind that.
@@ -77,22 +92,22 @@ struct Answer {
     /// Since when the reader has had something to take.
     offered: Option<Instant>,
     #[expect(dead_code, reason = "it is kept, and given back when the answer goes")]
-    kept: Option<(Held, Option<Guest>, Call)>,
+    permits: ResponsePermits,
 }
 
-impl Paced {
+impl WriteTimeoutBody {
     pub(super) fn new(
         body: Body,
-        tail: Tail,
-        kept: (Held, Option<Guest>, Call),
+        tail: ZeroCopyFields,
+        permits: ResponsePermits,
         timeout: Duration,
     ) -> Self {
-        let answer = Answer { body: Some(body), tail, kept: Some(kept), ..Answer::default() };
+        let answer = Answer { body: Some(body), tail, permits, ..Answer::default() };
         Self { answer: Arc::new(Mutex::new(answer)), timeout, watch: None }
     }
 }
 
-impl HttpBody for Paced {
+impl HttpBody for WriteTimeoutBody {
     type Data = Bytes;
     type Error = axum::BoxError;
 
@@ -158,7 +173,7 @@ impl Answer {
     }
 }
 
-impl Drop for Paced {
+impl Drop for WriteTimeoutBody {
     fn drop(&mut self) {
         if let Some(watch) = &self.watch {
             watch.abort();

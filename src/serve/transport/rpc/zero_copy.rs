@@ -16,9 +16,9 @@ const LENGTH_DELIMITED: u64 = 2;
 /// Fields of bytes by their numbers, in the order they are sent. A handler puts it among the extensions of its response,
 /// of which there is one message.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tail(VecDeque<Bytes>);
+pub(crate) struct ZeroCopyFields(VecDeque<Bytes>);
 
-impl Tail {
+impl ZeroCopyFields {
     #[must_use]
     pub(crate) fn field(mut self, number: u32, bytes: Bytes) -> Self {
         let mut head = Vec::new();
@@ -66,7 +66,8 @@ mod tests {
 
     #[test]
     fn a_tail_reads_as_the_fields_it_stands_for() {
-        let mut tail = Tail::default().field(7, vec![5; 300].into()).field(7, Bytes::new());
+        let mut tail =
+            ZeroCopyFields::default().field(7, vec![5; 300].into()).field(7, Bytes::new());
         let first = tail.announce(Bytes::from_static(&[0, 0, 0, 0, 2, 0x18, 0x01])).unwrap();
         let rest: Vec<u8> = std::iter::from_fn(|| tail.next()).flatten().collect();
         // Field 7 of wire type 2 is 0x3a; 300 is 0xac 0x02.
@@ -78,6 +79,6 @@ mod tests {
     #[test]
     fn a_message_without_a_tail_stays_as_it_is() {
         let first = Bytes::from_static(&[0, 0, 0, 0, 1, 9]);
-        assert_eq!(Tail::default().announce(first.clone()), Ok(first));
+        assert_eq!(ZeroCopyFields::default().announce(first.clone()), Ok(first));
     }
 }

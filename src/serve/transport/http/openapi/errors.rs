@@ -1,4 +1,4 @@
-//! The errors of each operation: its statuses, and of each status the codes, as examples of it.
+//! The errors of each operation, as its route declares them: its statuses, and of each status the codes, as examples.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,7 @@ use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder};
 
 use super::super::problem::{MEDIA_TYPE, Problem};
-use super::locks::needs_key;
-use super::operations;
+use super::{declared, operations, route};
 use crate::serve::error::{Error, ErrorKind, Fault};
 
 /// The response to a method that a path does not have.
@@ -20,12 +19,11 @@ pub(super) struct Errors;
 
 impl Modify for Errors {
     fn modify(&self, openapi: &mut OpenApi) {
+        let declared = declared();
         for (method, path, operation) in operations(openapi) {
-            let kinds: Vec<ErrorKind> = ErrorKind::ALL
-                .iter()
-                .copied()
-                .filter(|kind| can_give(method, path, *kind))
-                .collect();
+            let route = route(&declared, method, path);
+            let kinds: Vec<ErrorKind> =
+                ErrorKind::ALL.iter().copied().filter(|kind| route.can_give(*kind)).collect();
             let responses = &mut operation.responses.responses;
             for (status, kinds) in by_status(&kinds) {
                 responses.insert(status.to_string(), RefOr::T(response(&kinds)));
@@ -46,113 +44,6 @@ impl Modify for Errors {
         };
         code.enum_values = Some(ErrorKind::ALL.iter().map(|kind| kind.row().code.into()).collect());
     }
-}
-
-/// Which kinds an operation can give, besides `method_not_allowed`.
-fn can_give(method: &str, path: &str, kind: ErrorKind) -> bool {
-    use ErrorKind as Kind;
-    if matches!(
-        kind,
-        Kind::Unauthenticated | Kind::Forbidden | Kind::OriginForbidden | Kind::RateLimited
-    ) {
-        return needs_key(method, path);
-    }
-    let is_of_all = matches!(kind, Kind::NotReady | Kind::Draining | Kind::Internal);
-    let is_of_bodies = matches!(kind, Kind::MalformedRequest | Kind::BodyTooLarge);
-    // A name that holds a slash, or none at all, makes another path.
-    let is_of_paths = matches!(kind, Kind::MalformedRequest | Kind::RouteNotFound);
-    match (method, path) {
-        ("post", "/v1/augment") => {
-            let is_of_routing = matches!(kind, Kind::RouteNotFound | Kind::MethodNotAllowed);
-            kind == Kind::ModelNotFound
-                || !(is_of_routing || is_of_models(kind) || is_of_added_styles(kind))
-        }
-        ("post", "/v1/encode") => {
-            is_of_all
-                || is_of_bodies
-                || is_of_tiles(kind)
-                || matches!(kind, Kind::ModelNotFound | Kind::TileNotHeld | Kind::TimeoutOutOfRange)
-        }
-        ("get", "/v1/styles") => {
-            is_of_all
-                || matches!(
-                    kind,
-                    Kind::MalformedRequest | Kind::ModelNotFound | Kind::NotAcceptable
-                )
-        }
-        ("post", "/v1/styles") => {
-            let is_of_removal = matches!(kind, Kind::DomainNotFound | Kind::DomainOfBundle);
-            let is_of_adding =
-                (is_of_added_styles(kind) && !is_of_removal) || kind == Kind::DomainForbidden;
-            is_of_all
-                || is_of_bodies
-                || is_of_tiles(kind)
-                || kind == Kind::NoStyles
-                || is_of_adding
-                || kind == Kind::ModelNotFound
-        }
-        ("delete", "/v1/styles/{domain}") => {
-            let is_of_removal =
-                matches!(kind, Kind::DomainNotFound | Kind::DomainOfBundle | Kind::StateNotWritten);
-            is_of_all || is_of_paths || is_of_removal || kind == Kind::ModelNotFound
-        }
-        (_, "/v1/models" | "/health/ready") => is_of_all,
-        (_, "/v1/models/{name}") => is_of_all || is_of_paths || kind == Kind::ModelNotFound,
-        (_, "/v1/models/{name}/load" | "/v1/models/{name}/unload") => {
-            let is_of_other =
-                if path.ends_with("/load") { Kind::ModelIsDefault } else { Kind::BundleRefused };
-            let is_of_this = is_of_models(kind) && kind != is_of_other;
-            is_of_all || is_of_paths || is_of_bodies || is_of_this || kind == Kind::DeadlineExceeded
-        }
-        (_, "/health/live") => false,
-        _ => kind == Kind::Internal,
-    }
-}
-
-/// What can be wrong with tiles that are to be encoded.
-fn is_of_tiles(kind: ErrorKind) -> bool {
-    use ErrorKind as Kind;
-    matches!(
-        kind,
-        Kind::ImageTooLarge
-            | Kind::TooManyTiles
-            | Kind::RequestTooLarge
-            | Kind::UnsupportedMediaType
-            | Kind::NoTiles
-            | Kind::UndecodableImage
-            | Kind::TileSize
-            | Kind::Overloaded
-            | Kind::DeadlineExceeded
-    )
-}
-
-/// Of loading and unloading; `model_not_found` is of these and of others.
-fn is_of_models(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::BundleRefused
-            | ErrorKind::ModelIsDefault
-            | ErrorKind::ModelName
-            | ErrorKind::ModelNotFound
-    )
-}
-
-/// Of adding and removing domains alone.
-fn is_of_added_styles(kind: ErrorKind) -> bool {
-    use ErrorKind::{
-        BankFull, DomainExists, DomainName, DomainNotFound, DomainOfBundle, StateNotWritten,
-        StylesOutOfRange,
-    };
-    matches!(
-        kind,
-        BankFull
-            | DomainExists
-            | DomainName
-            | DomainNotFound
-            | DomainOfBundle
-            | StateNotWritten
-            | StylesOutOfRange
-    )
 }
 
 fn by_status(kinds: &[ErrorKind]) -> BTreeMap<u16, Vec<ErrorKind>> {

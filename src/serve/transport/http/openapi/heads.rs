@@ -24,10 +24,10 @@ impl Modify for Heads {
         components.parameters.insert(REQUEST_ID.to_owned(), RefOr::T(request_id()));
         for response in components.responses.values_mut() {
             let RefOr::T(response) = response else { continue };
-            tell(&mut response.headers, &[REQUEST_ID, "Allow"]);
+            add_references(&mut response.headers, &[REQUEST_ID, "Allow"]);
         }
         for (_, path, operation) in operations(openapi) {
-            operation.parameters.iter_mut().flatten().for_each(tell_default);
+            operation.parameters.iter_mut().flatten().for_each(describe_default);
             operation
                 .parameters
                 .get_or_insert_default()
@@ -41,7 +41,7 @@ impl Modify for Heads {
                     (_, "429") => &["Retry-After", "RateLimit", "RateLimit-Policy"],
                     _ => &[],
                 };
-                tell(&mut response.headers, &[&[REQUEST_ID], further].concat());
+                add_references(&mut response.headers, &[&[REQUEST_ID], further].concat());
             }
         }
     }
@@ -49,7 +49,7 @@ impl Modify for Heads {
 
 /// What a parameter means when it is left out, in words: generated clients send what stands as a `default`, and with most
 /// bodies no parameter may go. Of a fixed set of values it is the first, in all of them.
-fn tell_default(parameter: &mut RefOr<Parameter>) {
+fn describe_default(parameter: &mut RefOr<Parameter>) {
     let RefOr::T(Parameter { schema: Some(RefOr::T(Schema::Object(schema))), description, .. }) =
         parameter
     else {
@@ -66,7 +66,7 @@ fn tell_default(parameter: &mut RefOr<Parameter>) {
     *description = Some(format!("{said}`{default}` when left out"));
 }
 
-fn tell(headers: &mut std::collections::BTreeMap<String, RefOr<Header>>, names: &[&str]) {
+fn add_references(headers: &mut std::collections::BTreeMap<String, RefOr<Header>>, names: &[&str]) {
     let reference = |name: &&str| {
         ((*name).to_owned(), RefOr::Ref(Ref::new(format!("#/components/headers/{name}"))))
     };

@@ -1,12 +1,11 @@
-//! Which operations a key is for. A server without keys asks for none, so that the description offers both.
+//! Which operations need a key. A server without keys asks for none, so the description offers both.
 
-use axum::http::Method;
 use utoipa::Modify;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 
-use super::super::door;
-use super::operations;
+use super::{declared, operations, route};
+use crate::serve::middleware::route::Permission;
 
 const KEY: &str = "key";
 
@@ -20,18 +19,12 @@ impl Modify for Locks {
             HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(text)).build();
         let components = openapi.components.as_mut().expect("there are schemas");
         components.add_security_scheme(KEY, SecurityScheme::Http(scheme));
+        let declared = declared();
         for (method, path, operation) in operations(openapi) {
-            if needs_key(method, path) {
+            if route(&declared, method, path).rules.permission != Permission::Public {
                 let with: SecurityRequirement = SecurityRequirement::new(KEY, Vec::<String>::new());
                 operation.security = Some(vec![with, SecurityRequirement::default()]);
             }
         }
     }
-}
-
-/// Whether an operation is behind a key, when the server has keys.
-pub(super) fn needs_key(method: &str, path: &str) -> bool {
-    let method =
-        Method::from_bytes(method.to_uppercase().as_bytes()).expect("the methods of operations");
-    door::scope(&method, path).is_some()
 }

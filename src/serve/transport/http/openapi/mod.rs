@@ -19,23 +19,9 @@ use links::Links;
 use locks::Locks;
 use utoipa::OpenApi;
 
-use super::{add_body, augment, encode, health, models, problem, styles};
+use super::{add_body, augment, encode, health, models, problem, routes, styles};
+use crate::serve::middleware::route::Route;
 use crate::serve::pipeline::answer::{EncoderAbout, Provenance};
-
-/// The files that examples name, as they lie in the repository and under the same path on the server.
-pub(super) const FILES: [(&str, &str, &[u8]); 3] = [
-    ("/docs/tile.png", "image/png", include_bytes!("../../../../../docs/tile.png")),
-    (
-        "/docs/tiles.safetensors",
-        super::accept::SAFETENSORS,
-        include_bytes!("../../../../../docs/tiles.safetensors"),
-    ),
-    (
-        "/docs/references.safetensors",
-        super::accept::SAFETENSORS,
-        include_bytes!("../../../../../docs/references.safetensors"),
-    ),
-];
 
 #[derive(OpenApi)]
 #[openapi(
@@ -64,6 +50,21 @@ struct Api;
 
 pub fn openapi() -> utoipa::openapi::OpenApi {
     Api::openapi()
+}
+
+/// The declarations of the routes that the description covers.
+fn declared() -> Vec<Route> {
+    routes::operations().declared
+}
+
+/// The declaration of an operation.
+///
+/// # Panics
+/// When there is none: the handler is listed here, and served nowhere.
+fn route<'a>(declared: &'a [Route], method: &str, path: &str) -> &'a Route {
+    let is_it =
+        |route: &&Route| route.method.as_str().eq_ignore_ascii_case(method) && route.path == path;
+    declared.iter().find(is_it).unwrap_or_else(|| panic!("{method} {path} is not a route"))
 }
 
 /// Every operation, with its method and path.

@@ -1,0 +1,58 @@
+//! Groups of error kinds, of which the transports' routes declare theirs. The kinds themselves are one table in
+//! `serve::error`.
+
+use crate::serve::error::ErrorKind::{self, *};
+
+/// Of everything that needs the models.
+pub(crate) const SERVING: &[ErrorKind] = &[NotReady, Draining, Internal];
+/// Of a body.
+pub(crate) const BODY: &[ErrorKind] = &[MalformedRequest, BodyTooLarge];
+/// Of a path with a name in it: a name that holds a slash, or none at all, makes another path.
+pub(crate) const PATH: &[ErrorKind] = &[MalformedRequest, RouteNotFound];
+pub(crate) const FAILURE: &[ErrorKind] = &[Internal];
+pub(crate) const DEADLINE: &[ErrorKind] = &[DeadlineExceeded];
+pub(crate) const MODEL: &[ErrorKind] = &[ModelNotFound];
+pub(crate) const ACCEPT: &[ErrorKind] = &[NotAcceptable];
+/// Of tiles that are encoded.
+pub(crate) const TILES: &[ErrorKind] = &[
+    ImageTooLarge,
+    TooManyTiles,
+    RequestTooLarge,
+    UnsupportedMediaType,
+    NoTiles,
+    UndecodableImage,
+    TileSize,
+    Overloaded,
+    DeadlineExceeded,
+];
+/// Of tiles that may be keys, and of the deadline that a request may ask for.
+pub(crate) const KEYS: &[ErrorKind] = &[TileNotHeld, TimeoutOutOfRange];
+/// Of the fields of an augment request.
+pub(crate) const AUGMENT: &[ErrorKind] = &[
+    MixedSizes,
+    PixelsNeeded,
+    VariantsOutOfRange,
+    StrengthOutOfRange,
+    SeedOutOfRange,
+    QualityOutOfRange,
+    UnknownDomain,
+    UnknownStyle,
+    DomainForbidden,
+    BlendOutOfRange,
+    NoStyles,
+    StyleConflict,
+];
+/// Of a domain that is added.
+pub(crate) const ADD_STYLES: &[ErrorKind] = &[
+    DomainExists,
+    BankFull,
+    DomainForbidden,
+    DomainName,
+    StylesOutOfRange,
+    NoStyles,
+    StateNotWritten,
+];
+/// Of a domain that is removed.
+pub(crate) const REMOVE_STYLES: &[ErrorKind] = &[DomainNotFound, DomainOfBundle, StateNotWritten];
+pub(crate) const LOAD: &[ErrorKind] = &[ModelNotFound, ModelName, BundleRefused];
+pub(crate) const UNLOAD: &[ErrorKind] = &[ModelNotFound, ModelName, ModelIsDefault];
