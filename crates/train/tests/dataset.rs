@@ -392,6 +392,12 @@ fn fit_on_wilds_sees_the_training_centres_alone_and_says_so() {
         ),
         "{first}"
     );
+    assert!(
+        first.contains(
+            "6 steps of 4 tiles; tiles of 32 px, patches of 8 px, embedding 96, 2 blocks, 4 heads on cpu; state in"
+        ),
+        "{first}"
+    );
     assert_eq!(
         Bundle::open(&home.path().join("models/wilds/1")).unwrap().styles.domains,
         ["center_0", "center_3", "center_4"]

@@ -141,4 +141,10 @@ mod tests {
             assert_eq!((sample.label.as_deref(), sample.domain.as_deref()), (Some("7"), Some("d")));
         }
     }
+
+    #[test]
+    fn a_class_that_is_not_a_whole_number_is_shown() {
+        let error = Sample::default().describe("cls", "tumour").unwrap_err();
+        assert_eq!(format!("{error:#}"), "the class is \"tumour\", and must be a whole number");
+    }
 }

@@ -1,5 +1,4 @@
-//! `--plot`: the runs as SVG. A panel for each test domain, a row for each technique, a dot for each seed, a bar at the
-//! mean.
+//! The runs as one SVG: a panel for each test domain, a line for each method, a dot for each seed, a bar at the mean.
 
 use std::fmt::Write;
 
@@ -8,22 +7,21 @@ use crate::downstream::record::Record;
 use crate::downstream::statistics::Spread;
 
 const WIDTH: f64 = 640.0;
-/// Margins for the techniques' names and for the means.
+/// Room for the methods' names, and at the right.
 const LEFT: f64 = 110.0;
 const RIGHT: f64 = 70.0;
 const LINE: f64 = 34.0;
-/// Space above a panel for its title, and below it for its axis.
+/// Above a panel, for its name; below it, for its numbers.
 const TITLE: f64 = 30.0;
 const AXIS: f64 = 40.0;
-/// How far dots are spread up and down, so that they do not overlap.
+/// How far dots are shaken apart, up and down.
 const SPREAD: f64 = 9.0;
 
-/// Follows the reader's light or dark colour scheme.
+/// Dark on light or light on dark, as the reader's screen is.
 const STYLE: &str = "<style>svg{font:13px system-ui,sans-serif;background:#fff;color:#222}\
     text{fill:currentColor}.grid{stroke:currentColor;opacity:.18}.dot{fill:#1f6fb4;opacity:.6}.mean{stroke:#c8501e;stroke-width:3}\
     @media (prefers-color-scheme:dark){svg{background:#16181c;color:#ddd}.dot{fill:#6db3ee}.mean{stroke:#ff9d6c}}</style>";
 
-/// Draws the runs of `args` that the record holds.
 pub(super) fn svg(record: &Record, args: &DownstreamArgs) -> String {
     let panel = TITLE + LINE * args.methods.len() as f64 + AXIS;
     let height = panel * args.test_domains.len() as f64;
@@ -37,7 +35,7 @@ pub(super) fn svg(record: &Record, args: &DownstreamArgs) -> String {
     svg + "</svg>\n"
 }
 
-/// Returns the accuracies of each technique over the seeds, per cent.
+/// Of each method, over the seeds; per cent.
 fn accuracies(
     record: &Record,
     args: &DownstreamArgs,
@@ -99,7 +97,7 @@ fn draw(svg: &mut String, top: f64, domain: &str, methods: &[(&'static str, Vec<
     }
 }
 
-/// Returns the distance of two ticks.
+/// Between two ticks.
 fn step(low: f64, high: f64) -> f64 {
     [0.5, 1.0, 2.0, 5.0, 10.0].into_iter().find(|step| (high - low) / step <= 8.0).unwrap_or(20.0)
 }

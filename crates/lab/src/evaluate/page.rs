@@ -1,4 +1,4 @@
-//! `--html`: the report as one self-contained HTML file, which follows the reader's light or dark colour scheme.
+//! `--html`: the report as one file with its pictures inside, light or dark as the reader's system is.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,7 @@ use crate::evaluate::table::{self, Table};
 use crate::evaluate::technique::Technique;
 use restain_bundle::Manifest;
 
-/// The page without its data, which replaces `{{title}}` and `{{body}}`.
+/// Everything but the data. `{{title}}` and `{{body}}` are put in.
 const FRAME: &str = include_str!("page.html");
 
 pub(super) fn render(manifest: &Manifest, report: &Report, pictures: &Pictures) -> String {
@@ -27,7 +27,8 @@ pub(super) fn render(manifest: &Manifest, report: &Report, pictures: &Pictures) 
     if !pictures.strips.is_empty() {
         let methods: Vec<String> =
             pictures.matrices.iter().map(|(method, _)| method.name()).collect();
-        let columns = format!("<p>From left to right: the tile, {}.</p>", methods.join(", "));
+        let columns =
+            format!("<p>From left to right: the tile as it came, {}.</p>", methods.join(", "));
         let strips = pictures.strips.iter().map(|(kind, png)| picture(kind.name(), png));
         let parts: Vec<String> = std::iter::once(columns)
             .chain(strips)
@@ -37,7 +38,7 @@ pub(super) fn render(manifest: &Manifest, report: &Report, pictures: &Pictures) 
     }
     if let Some(confusion) = table::confusion(report) {
         body.push(section(
-            "Domains that the classifier predicts for real tiles",
+            "What the classifier of domains takes real tiles for",
             &[html(&confusion)],
         ));
     }
@@ -92,7 +93,7 @@ fn html(table: &Table) -> String {
     )
 }
 
-/// Escapes text for HTML: names of domains come from folders.
+/// Names of domains come from folders.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

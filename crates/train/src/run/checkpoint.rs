@@ -1,9 +1,8 @@
-//! Checkpoints: the state of a run, from which it resumes exactly. A checkpoint holds weights, both moments of AdamW, and the
-//! step.
+//! The state of a run, from which it resumes exactly: weights, both moments of AdamW, and the step.
 //!
-//! Random numbers depend on (seed, step), so that no generator has to be saved. A checkpoint is one safetensors file, written
-//! beside the old one, flushed to disk and renamed over it: a kill, a full disk or a power cut leaves the old checkpoint or
-//! the new one.
+//! Everything random is drawn from (seed, step), so there is no generator to save. A state is one safetensors file,
+//! written beside the old one, flushed to the disk and renamed over it: a kill, a full disk or a power cut leaves the old
+//! state or the new, never half of one.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -39,18 +38,13 @@ pub struct RunHeader {
     /// Training time so far, seconds.
     pub seconds: f64,
     /// The part of it spent waiting for batches, seconds.
-    #[serde(default)]
     pub waited_seconds: f64,
     /// The last validation, and the one with the lowest loss.
-    #[serde(default)]
     pub validated: Option<Score>,
-    #[serde(default)]
     pub best: Option<Score>,
     /// Length in bytes of the TensorBoard file at this step; a resumed run truncates it to this length.
-    #[serde(default)]
     pub scalars_bytes: u64,
     /// Device and precision, for the provenance.
-    #[serde(default)]
     pub device: String,
     /// The options of `fit` as given, for the provenance.
     pub options: serde_json::Value,

@@ -1,8 +1,8 @@
 //! Reading published weights: a PyTorch checkpoint (`.pth`: a flat state dict, or one nested under `model` beside the
 //! optimiser's) or `.safetensors`.
 //!
-//! Code in a checkpoint is never executed: see `pickle`. Tensors keep their published names; [`Weights::geometry`] checks
-//! whether they form a model.
+//! Nothing in a checkpoint is ever executed: see `pickle`. What is read is handed on under its published names; whether
+//! it makes a model is for [`Weights::geometry`] to say.
 
 mod pickle;
 mod torch;
