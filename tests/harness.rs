@@ -21,12 +21,12 @@ pub(crate) fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bundle-tiny")
 }
 
-/// `restain`, without whatever options the environment holds.
+/// `restain`, without the options that the environment holds.
 pub(crate) fn restain() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_restain"));
-    let own = std::env::vars_os()
-        .map(|(name, _)| name)
-        .filter(|name| name.to_string_lossy().starts_with("RESTAIN_"));
+    let own = std::env::vars_os().map(|(name, _)| name).filter(|name| {
+        ["RESTAIN_", "OTEL_"].iter().any(|own| name.to_string_lossy().starts_with(own))
+    });
     own.for_each(|name| _ = command.env_remove(name));
     command
 }

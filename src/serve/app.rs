@@ -1,4 +1,4 @@
-//! What every handler shares.
+//! The state that every handler shares.
 
 use std::sync::{Arc, OnceLock};
 
@@ -21,7 +21,7 @@ pub(crate) struct App {
     pub admission: Arc<Admission>,
     pub metrics: Arc<Metrics>,
     pub cpu: Arc<Cpu>,
-    /// Nothing when there is no collector.
+    /// None without a collector.
     pub traces: Option<Traces>,
     /// Empty while the models load.
     pipeline: OnceLock<Pipeline>,
@@ -52,14 +52,15 @@ impl App {
         }
     }
 
-    /// The head of a request of somebody who is known, whose trace is gone on with: a stranger does not decide what is traced.
+    /// Returns the headers of a request with a known key, whose trace continues; callers without
+    /// one cannot decide what is traced.
     pub(crate) fn known<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderMap> {
         self.access
             .knows(headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes))
             .then_some(headers)
     }
 
-    /// Given once, when the models are loaded.
+    /// Sets the pipeline, once, when the models are loaded.
     pub(crate) fn open(&self, pipeline: Pipeline) {
         let first = self.pipeline.set(pipeline).is_ok();
         debug_assert!(first, "models are loaded once");

@@ -19,8 +19,8 @@ pub enum CheckError {
     NotFinite(Precision),
 }
 
-/// Verifies the bundle in `dir`, runs each of its encoders on a grey tile on `device`, and says in a few lines what it is, and
-/// which nodes of each encoder ran where.
+/// Verifies the bundle in `dir`, runs each of its encoders on a grey tile on `device`, and
+/// describes it in a few lines, with which nodes of each encoder ran where.
 ///
 /// # Errors
 /// The first thing that is wrong with it.

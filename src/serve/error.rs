@@ -1,9 +1,11 @@
-//! What can go wrong for a caller, and the ONE table that every transport translates it by.
+//! The errors that callers see, and the one table that maps them to HTTP status, gRPC status and
+//! code.
 //!
-//! A layer below keeps its own error type; where one reaches a caller it becomes an [`Error`]: a kind out of the
-//! table, a sentence for the person who reads it (which field, which value, what would be right), and the index in a
-//! list when one item is at fault. Transports take status, number and `code` from [`ErrorKind::row`] and from nowhere
-//! else. What is the server's own fault is logged where it happens and told as `internal`, without its details.
+//! A layer below keeps its own error type; where one reaches a caller it becomes an [`Error`]: a
+//! kind out of the table, a sentence for the person who reads it (which field, which value, what
+//! would be right), and the index in a list when one item is at fault. Transports take status,
+//! number and `code` from [`ErrorKind::row`] and from nowhere else. A failure of the server is
+//! logged where it happens and returned as `internal`, without its details.
 
 use std::time::Duration;
 
@@ -53,31 +55,31 @@ const UNAUTHENTICATED: i32 = 16;
 
 table! {
     MalformedRequest = 400, INVALID_ARGUMENT, "malformed_request", "The request cannot be read";
-    Unauthenticated = 401, UNAUTHENTICATED, "unauthenticated", "The request carries no key of this server";
-    Forbidden = 403, PERMISSION_DENIED, "forbidden", "The key is not for this";
-    OriginForbidden = 403, PERMISSION_DENIED, "origin_forbidden", "Pages of this origin may not ask";
+    Unauthenticated = 401, UNAUTHENTICATED, "unauthenticated", "The request has no valid key";
+    Forbidden = 403, PERMISSION_DENIED, "forbidden", "The key lacks the scope";
+    OriginForbidden = 403, PERMISSION_DENIED, "origin_forbidden", "Pages of this origin may not call this server";
     RouteNotFound = 404, UNIMPLEMENTED, "route_not_found", "Nothing is served under this path";
     ModelNotFound = 404, NOT_FOUND, "model_not_found", "No such model is served";
     TileNotHeld = 404, NOT_FOUND, "tile_not_held", "A key names a tile that this server does not hold";
     DomainNotFound = 404, NOT_FOUND, "domain_not_found", "No such domain was added";
-    MethodNotAllowed = 405, UNIMPLEMENTED, "method_not_allowed", "The path exists, and not for this method";
+    MethodNotAllowed = 405, UNIMPLEMENTED, "method_not_allowed", "The path exists, but not for this method";
     NotAcceptable = 406, INVALID_ARGUMENT, "not_acceptable", "The answer cannot be given in the form asked for";
-    ModelIsDefault = 409, FAILED_PRECONDITION, "model_is_default", "Requests that name no model mean this one";
+    ModelIsDefault = 409, FAILED_PRECONDITION, "model_is_default", "The model is the default of requests that name none";
     DomainExists = 409, ALREADY_EXISTS, "domain_exists", "There is a domain of this name already";
     DomainOfBundle = 409, FAILED_PRECONDITION, "domain_of_bundle", "The domain is the bundle's own, and cannot be removed";
-    BankFull = 409, RESOURCE_EXHAUSTED, "bank_full", "No more domains are kept for this model";
-    BodyTooLarge = 413, RESOURCE_EXHAUSTED, "body_too_large", "The body is larger than this server takes";
-    ImageTooLarge = 413, RESOURCE_EXHAUSTED, "image_too_large", "A picture has more pixels than this server decodes";
-    TooManyTiles = 413, RESOURCE_EXHAUSTED, "too_many_tiles", "One request has more tiles than this server takes";
-    RequestTooLarge = 413, RESOURCE_EXHAUSTED, "request_too_large", "The request and its answer need more memory than this server lends";
-    UnsupportedMediaType = 415, INVALID_ARGUMENT, "unsupported_media_type", "The body is of a kind that is not read here";
-    ModelName = 422, INVALID_ARGUMENT, "model_name", "This can be no model's name or version";
+    BankFull = 409, RESOURCE_EXHAUSTED, "bank_full", "The model has the largest number of added domains";
+    BodyTooLarge = 413, RESOURCE_EXHAUSTED, "body_too_large", "The body is larger than the server's limit";
+    ImageTooLarge = 413, RESOURCE_EXHAUSTED, "image_too_large", "A picture has more pixels than the server's limit";
+    TooManyTiles = 413, RESOURCE_EXHAUSTED, "too_many_tiles", "A request has more tiles than the server's limit";
+    RequestTooLarge = 413, RESOURCE_EXHAUSTED, "request_too_large", "The request and its answer need more memory than the server's limit";
+    UnsupportedMediaType = 415, INVALID_ARGUMENT, "unsupported_media_type", "The media type of the body is not supported";
+    ModelName = 422, INVALID_ARGUMENT, "model_name", "The name or version of the model is not valid";
     BundleRefused = 422, FAILED_PRECONDITION, "bundle_refused", "The bundle cannot be served";
     NoTiles = 422, INVALID_ARGUMENT, "no_tiles", "The request holds no tile";
     UndecodableImage = 422, INVALID_ARGUMENT, "undecodable_image", "A picture cannot be decoded";
     TileSize = 422, INVALID_ARGUMENT, "tile_size", "A tile has another size than the model works on";
     MixedSizes = 422, INVALID_ARGUMENT, "mixed_sizes", "Tiles of several sizes do not fit into one tensor";
-    PixelsNeeded = 422, INVALID_ARGUMENT, "pixels_needed", "A key stands for an encoding, and this needs the tile's pixels";
+    PixelsNeeded = 422, INVALID_ARGUMENT, "pixels_needed", "The request needs the tile's pixels, and a key has only its encoding";
     VariantsOutOfRange = 422, INVALID_ARGUMENT, "variants_out_of_range", "The number of variants is out of range";
     StrengthOutOfRange = 422, INVALID_ARGUMENT, "strength_out_of_range", "The strength is not between 0 and 1";
     SeedOutOfRange = 422, INVALID_ARGUMENT, "seed_out_of_range", "The seed is above 2^53 - 1, which JSON cannot carry exactly";
@@ -86,15 +88,15 @@ table! {
     UnknownDomain = 422, INVALID_ARGUMENT, "unknown_domain", "The style bank has no such domain";
     UnknownStyle = 422, INVALID_ARGUMENT, "unknown_style", "The style bank has no such style";
     DomainForbidden = 422, FAILED_PRECONDITION, "domain_forbidden", "The server never uses the styles of this domain";
-    DomainName = 422, INVALID_ARGUMENT, "domain_name", "This can be no added domain's name";
+    DomainName = 422, INVALID_ARGUMENT, "domain_name", "The name of the domain is not valid";
     StylesOutOfRange = 422, INVALID_ARGUMENT, "styles_out_of_range", "The number of styles is out of range";
     BlendOutOfRange = 422, INVALID_ARGUMENT, "blend_out_of_range", "A blend has too many parts, or a weight that is not above 0";
     NoStyles = 422, INVALID_ARGUMENT, "no_styles", "No style is left to choose from";
-    StyleConflict = 422, INVALID_ARGUMENT, "style_conflict", "The parts of the style do not go together";
+    StyleConflict = 422, INVALID_ARGUMENT, "style_conflict", "The fields of the style contradict each other";
     Overloaded = 429, RESOURCE_EXHAUSTED, "overloaded", "The queue is full";
-    RateLimited = 429, RESOURCE_EXHAUSTED, "rate_limited", "The key asks for more than it may";
-    Internal = 500, INTERNAL, "internal", "The server failed; its log says how";
-    StateNotWritten = 500, INTERNAL, "state_not_written", "The change could not be kept, and was not made";
+    RateLimited = 429, RESOURCE_EXHAUSTED, "rate_limited", "The key is over its rate or concurrency limit";
+    Internal = 500, INTERNAL, "internal", "The server failed; its log has the reason";
+    StateNotWritten = 500, INTERNAL, "state_not_written", "The change could not be written, and was not made";
     NotReady = 503, UNAVAILABLE, "not_ready", "The server is still loading its models";
     Draining = 503, UNAVAILABLE, "draining", "The server is shutting down";
     DeadlineExceeded = 504, DEADLINE_EXCEEDED, "deadline_exceeded", "The answer was not ready in time";
@@ -103,7 +105,7 @@ table! {
 /// Longest detail, in bytes.
 const MAX_DETAIL: usize = 4000;
 
-/// What a caller is told.
+/// An error as a caller sees it.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}: {detail}", .kind.row().code)]
 pub struct Error {
@@ -134,18 +136,15 @@ impl Error {
         }
     }
 
-    /// Logs what happened, and tells the caller only that it did.
+    /// Logs what happened; the caller sees only that it did.
     pub fn internal(what: &(dyn std::fmt::Display + Sync)) -> Self {
         tracing::error!(error = %what, "a request failed inside the server");
         Self::panicked()
     }
 
-    /// What a panic becomes: its message is in the log already, by the panic hook.
+    /// The error of a panic, whose message the panic hook has logged.
     pub fn panicked() -> Self {
-        Self::new(
-            ErrorKind::Internal,
-            "the server failed on this request, and goes on; its log says how",
-        )
+        Self::new(ErrorKind::Internal, "the server failed on this request; its log has the reason")
     }
 
     #[must_use]
@@ -169,7 +168,8 @@ impl Error {
     }
 }
 
-/// Details quote what the caller sent: a name of a megabyte need not travel back, and would fit into no gRPC head.
+/// Details quote what the caller sent: a name of a megabyte need not travel back, and would fit
+/// into no gRPC head.
 fn clipped(mut detail: String) -> String {
     if detail.len() > MAX_DETAIL {
         detail.truncate(detail.floor_char_boundary(MAX_DETAIL));
@@ -178,7 +178,8 @@ fn clipped(mut detail: String) -> String {
     detail
 }
 
-/// An error and what it came from, in one sentence: a cause that the text has told already is not told again.
+/// Joins an error and its causes into one sentence; a cause that the text already contains is left
+/// out.
 pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let causes =
         std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);

@@ -1,7 +1,8 @@
 //! The server: tiles in over HTTP and gRPC, variants out.
 //!
-//! A request passes `transport` and `middleware` → `admission` → `pipeline` → `cache` → `batch` → the engine; each calls only
-//! those after it. [`run`] is the life of a server: it takes its [`Config`], its listeners and a future that ends it.
+//! A request passes `transport` and `middleware` → `admission` → `pipeline` → `cache` → `batch` →
+//! the engine; each calls only those after it. [`run`] is the life of a server: it takes its
+//! [`Config`], its listeners and a future that ends it.
 
 pub mod access;
 pub mod admission;

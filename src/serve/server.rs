@@ -31,12 +31,12 @@ use super::transport::tls::{Protocol, Tls};
 /// A procedural tile that the repository holds.
 const EXAMPLE_TILE: &str = "docs/tile.png";
 
-/// Connections at once on the port for probes, and how long one may be silent: it is open to all, and who is silent must
-/// keep no probe out.
+/// Connections at once on the port for probes, and how long one may be silent: the port is open to
+/// all, and silent connections must not keep probes out.
 const PROBES: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Where a server is asked.
+/// The listeners of a server.
 pub struct Listeners {
     pub http: TcpListener,
     pub grpc: TcpListener,
@@ -67,13 +67,14 @@ pub enum ServeError {
     Listener(std::io::Error),
     #[error("the address file {} cannot be written: {source}", .path.display())]
     AddressFile { path: std::path::PathBuf, source: std::io::Error },
-    #[error("{0} requests were cut off: they were not done within drain-timeout")]
+    #[error("{0} requests were cut off: they took longer than drain-timeout")]
     CutOff(usize),
     #[error("a task of the server panicked: {0}")]
     Panicked(#[from] tokio::task::JoinError),
 }
 
-/// Serves on `listeners` until `shutdown` says otherwise, and ends with what it said once the last request is done.
+/// Serves on `listeners` until `shutdown` resolves, and returns its value once the last request is
+/// answered.
 ///
 /// # Errors
 /// When the server cannot start, or requests had to be cut off at the end.
@@ -106,12 +107,12 @@ pub async fn run(
         traces,
     ));
     if config.tells_tokens() {
-        tracing::warn!("keys without TLS: whoever listens to the network reads the tokens");
+        tracing::warn!("keys without TLS: tokens cross the network in clear text");
     }
     let _rereading = reread(&app, tls.clone());
     tokio::pin!(shutdown);
 
-    // Listening before the models are there: a probe is told `not_ready` rather than refused.
+    // Listening before the models are loaded: a probe gets `not_ready`, not a refused connection.
     let (close, closed) = watch::channel(());
     let server = tokio::spawn(listen(Arc::clone(&app), listeners, tls, closed));
 
@@ -120,7 +121,7 @@ pub async fn run(
         stop = &mut shutdown => return Ok(stop),
     };
     app.lifecycle.enter(Stage::Ready);
-    // Whoever reads "ready" finds both ports ready.
+    // Both ports are ready before "ready" is printed.
     tokio::select! {
         () = app.lifecycle.until_published(Stage::Ready) => {}
         stop = &mut shutdown => return Ok(stop),
@@ -130,7 +131,7 @@ pub async fn run(
     let polling = (!every.is_zero()).then(|| tokio::spawn(Arc::clone(&registry).poll(every)));
 
     let stop = shutdown.await;
-    tracing::info!(?stop, "asked to stop: not ready from now on");
+    tracing::info!(?stop, "shutting down: not ready from now on");
     app.lifecycle.enter(Stage::Draining);
     if stop == Stop::Terminate {
         tokio::time::sleep(config.drain_delay.0).await;
@@ -147,8 +148,8 @@ pub async fn run(
     }
     match drained {
         Ok(ended) => ended?,
-        // Connections that nobody asks anything over are no work that was cut off. They hold what the workers wait for,
-        // which the end of the process takes from them.
+        // Idle connections are not work that was cut off. They hold what the workers wait for,
+        // until the process ends.
         Err(_) if app.lifecycle.in_flight() == 0 => {
             cache.close().await;
             return Ok(stop);
@@ -164,7 +165,7 @@ pub async fn run(
     Ok(stop)
 }
 
-/// What is replaced under a running server, looked at until dropped.
+/// Tasks that reload keys and certificates, until dropped.
 fn reread(app: &App, tls: Option<Tls>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(app.access.watch());
@@ -240,7 +241,8 @@ async fn load(app: &Arc<App>) -> Result<(Arc<EncodingsCache>, Arc<Registry>), Se
     Ok((cache, registry))
 }
 
-/// Tells programs through the address file, and people on standard output, that the server is ready.
+/// Announces that the server is ready: in the address file for programs, on standard output for
+/// people.
 fn announce(app: &App, addresses: Addresses) -> Result<(), ServeError> {
     let Addresses { http: address, grpc, probes } = addresses;
     tracing::info!(%address, %grpc, probes = probes.map(tracing::field::display), "ready");
@@ -250,13 +252,13 @@ fn announce(app: &App, addresses: Addresses) -> Result<(), ServeError> {
         written.map_err(|source| ServeError::AddressFile { path: path.clone(), source })?;
     }
     let url = format!("{}://{address}", app.config.scheme());
-    // In a checkout there is a tile to try it with; elsewhere the user has one.
+    // A checkout has a tile to try it with; elsewhere the user has one.
     let tile = if std::path::Path::new(EXAMPLE_TILE).exists() { EXAMPLE_TILE } else { "tile.png" };
     let key = if app.config.keys.is_some() { " -H \"authorization: Bearer $TOKEN\"" } else { "" };
     let curl = format!(
         "curl --data-binary @{tile} -H 'content-type: image/png'{key} '{url}/v1/augment?resize=true' -o variant.png"
     );
-    // Whoever started the server may have closed its end; that is no reason not to serve.
+    // Standard output may be closed; that is no reason not to serve.
     let _ = writeln!(
         std::io::stdout(),
         "ready on {url} (page: /, API: /docs)\ngRPC on {grpc}\ntry: {curl}"

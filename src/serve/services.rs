@@ -1,4 +1,5 @@
-//! The pipeline and its cache, opened from a configuration: by the server, and by `restain augment`, which has no server.
+//! The pipeline and its cache, opened from a configuration: by the server, and by `restain
+//! augment`, which has no server.
 
 use std::sync::Arc;
 
@@ -55,7 +56,8 @@ impl Services {
         Self::with(config, resources, false).await
     }
 
-    /// Loads only the model that `default_model` names, and admits any number of tiles and bytes: for a job, which limits itself.
+    /// Loads only the model that `default_model` names, and admits any number of tiles and bytes:
+    /// for a job, which limits itself.
     ///
     /// # Errors
     /// As [`Services::open`].
@@ -108,7 +110,8 @@ impl Services {
         Ok(Self { pipeline: Pipeline { models, admission, cpu, metrics, limits, buffers }, cache })
     }
 
-    /// Waits for the encoders' threads, which end once no work of theirs is left, and closes the cache.
+    /// Waits for the encoders' threads, which end once no work of theirs is left, and closes the
+    /// cache.
     ///
     /// # Errors
     /// When one of them panicked.

@@ -191,7 +191,7 @@ fn what_is_unloaded_is_not_found_and_the_rest_is_named() {
         (refused["status"].as_u64(), refused["code"].as_str()),
         (Some(404), Some("model_not_found"))
     );
-    assert!(refused["detail"].as_str().unwrap().ends_with("served are: other/1"), "{refused}");
+    assert!(refused["detail"].as_str().unwrap().ends_with("served models: other/1"), "{refused}");
     assert_eq!(server.get("/v1/models/tiny").status(), 404);
     assert_eq!(server.post_json("/v1/models/tiny/unload", &json!({})).0, 404);
 
@@ -328,7 +328,7 @@ fn an_unloaded_model_gives_back_its_memory_when_the_last_request_lets_go() {
     runtime.block_on(registry.unload("tiny", Some("1"))).unwrap();
     assert_eq!(
         registry.find(Some("tiny/1")).err().unwrap().detail,
-        "model is `tiny/1`, and served are: tiny/2"
+        "no model `tiny/1` is served; served models: tiny/2"
     );
     assert_eq!(runtime.block_on(registry.workers()), 4, "whoever holds it can still work with it");
     drop(held);

@@ -1,8 +1,8 @@
-//! What a request went through, as a collector is told it, and as the log says it.
+//! The traces of requests, as a collector gets them, and the ids in the log.
 
 use std::collections::BTreeSet;
 
-use opentelemetry_proto::tonic::common::v1::any_value::Value as Told;
+use opentelemetry_proto::tonic::common::v1::any_value::Value as Attribute;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
@@ -24,7 +24,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn attribute(span: &Span, key: &str) -> Option<Value> {
-    let told = span
+    let value = span
         .attributes
         .iter()
         .find(|attribute| attribute.key == key)?
@@ -32,9 +32,9 @@ fn attribute(span: &Span, key: &str) -> Option<Value> {
         .as_ref()?
         .value
         .as_ref()?;
-    Some(match told {
-        Told::StringValue(text) => json!(text),
-        Told::IntValue(number) => json!(number),
+    Some(match value {
+        Attribute::StringValue(text) => json!(text),
+        Attribute::IntValue(number) => json!(number),
         other => panic!("{key} is {other:?}"),
     })
 }
@@ -50,13 +50,13 @@ fn names(spans: &[Span]) -> Vec<&str> {
     spans.iter().map(|span| span.name.as_str()).collect()
 }
 
-/// A server that tells `collector`, whose log is JSON.
+/// A server that exports to `collector`, whose log is JSON.
 fn traced(collector: &Collector, flags: &[&str]) -> Server {
     let own = ["--otlp", &collector.url, "--drain-delay", "0s", "--log-format", "json"];
     Server::start(&[&own, flags].concat())
 }
 
-/// Ends the server, which tells what it has not told yet.
+/// Ends the server, which exports the spans that are left.
 fn end(server: Server) {
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(0));
@@ -72,7 +72,7 @@ fn lines_about(server: &Server, id: &str) -> Vec<Value> {
 }
 
 #[test]
-fn a_request_goes_on_with_its_callers_trace_from_its_head_to_its_batch() {
+fn a_request_continues_its_callers_trace_from_its_head_to_its_batch() {
     let collector = Collector::start();
     let server = traced(&collector, &[]);
     let sent = server
@@ -145,7 +145,7 @@ fn a_tile_that_is_held_is_a_hit_and_is_not_encoded() {
 }
 
 #[test]
-fn a_call_goes_on_with_its_callers_trace() {
+fn a_call_continues_its_callers_trace() {
     let collector = Collector::start();
     let server = traced(&collector, &[]);
     let (runtime, mut client) = client(&server);
@@ -190,7 +190,7 @@ fn a_call_goes_on_with_its_callers_trace() {
 }
 
 #[test]
-fn a_batch_says_whom_it_was_for_and_they_say_what_it_was() {
+fn a_batch_and_its_requests_link_to_each_other() {
     let collector = Collector::start();
     // Full with two tiles, and until then it waits: for longer than a test does.
     let server = traced(&collector, &["--max-batch", "2", "--max-delay", "10m"]);
@@ -221,7 +221,7 @@ fn a_batch_says_whom_it_was_for_and_they_say_what_it_was() {
 }
 
 #[test]
-fn of_a_share_of_nothing_only_what_a_caller_samples_is_told() {
+fn with_a_share_of_0_only_requests_whose_caller_samples_are_exported() {
     let collector = Collector::start();
     let server = traced(&collector, &["--trace-share", "0"]);
     let send = |parent: Option<String>| {
@@ -244,7 +244,7 @@ fn of_a_share_of_nothing_only_what_a_caller_samples_is_told() {
 }
 
 #[test]
-fn a_collector_that_is_away_costs_no_request_and_no_clean_end() {
+fn an_unreachable_collector_costs_no_request_and_no_clean_end() {
     // One that refuses connections, and one that takes them and never answers.
     let (gone, deaf) = (Collector::gone(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     for url in [gone, format!("http://{}", deaf.local_addr().unwrap())] {
@@ -258,15 +258,60 @@ fn a_collector_that_is_away_costs_no_request_and_no_clean_end() {
 }
 
 #[test]
-fn spans_that_are_lost_are_told_of_once() {
+fn lost_spans_give_one_warning() {
     let url = Collector::gone();
-    let server = Server::start(&["--otlp", &url, "--log", "info,restain=debug"]);
+    let server = Server::start_as(&["--otlp", &url, "--log", "info,restain=debug"], |command| {
+        command.env("OTEL_BSP_SCHEDULE_DELAY", "200");
+    });
     let said = |what: &str| server.log().lines().filter(|line| line.contains(what)).count();
     until("more spans are lost", || {
         assert_eq!(server.png("?seed=1", &tile(0), "image/png").status(), 200);
         said("further spans are lost") > 0
     });
     assert_eq!(said("spans are lost until"), 1, "{}", server.log());
+}
+
+#[test]
+fn the_standard_variables_set_collector_headers_and_attributes() {
+    let collector = Collector::start();
+    let server = Server::start_as(&["--drain-delay", "0s"], |command| {
+        command
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url)
+            .env("OTEL_EXPORTER_OTLP_HEADERS", "x-team=pathology,authorization=Bearer%20secret")
+            .env("OTEL_SERVICE_NAME", "stains")
+            .env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test,service.name=other");
+    });
+    assert_eq!(server.png("?seed=1", &tile(0), "image/png").status(), 200);
+    assert!(!server.log().contains("secret"), "{}", server.log());
+    end(server);
+    named(&collector.spans(), "POST /v1/augment");
+    assert_eq!(collector.header("x-team").as_deref(), Some("pathology"));
+    assert_eq!(collector.header("authorization").as_deref(), Some("Bearer secret"));
+    let service = collector.resource();
+    for (name, value) in [("service.name", "stains"), ("deployment.environment", "test")] {
+        assert!(service.contains(&(name.to_owned(), value.to_owned())), "{service:?}");
+    }
+}
+
+#[test]
+fn spans_are_exported_over_https_to_a_collector_whose_certificate_is_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root.pem");
+    let collector = Collector::start_tls(&root);
+    let send = |trusted: bool| {
+        let flags = ["--otlp", &collector.url, "--drain-delay", "0s"];
+        let server = Server::start_as(&flags, |command| {
+            if trusted {
+                command.env("OTEL_EXPORTER_OTLP_CERTIFICATE", &root);
+            }
+        });
+        assert_eq!(server.png("?seed=1", &tile(0), "image/png").status(), 200);
+        end(server);
+    };
+    send(false);
+    assert!(collector.spans().is_empty());
+    send(true);
+    named(&collector.spans(), "POST /v1/augment");
 }
 
 #[test]
@@ -301,7 +346,7 @@ fn a_failure_marks_its_trace_and_is_logged_once_under_its_request() {
 }
 
 #[test]
-fn a_refusal_is_the_callers_it_marks_its_part_and_is_one_line() {
+fn a_rejection_marks_its_stage_and_is_one_line() {
     let collector = Collector::start();
     let server = traced(&collector, &[]);
     let sent = server

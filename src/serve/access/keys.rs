@@ -1,7 +1,8 @@
-//! The file of keys: who may ask for what, and how much of it. It holds digests of tokens and no token.
+//! The file of keys: each with its scopes, rate and concurrency. It holds digests of tokens and no
+//! token.
 //!
-//! SHA-256 and nothing slower: a token is 256 random bits and not a word that somebody could guess, and its digest is
-//! taken with every request.
+//! The digest is SHA-256 and nothing slower, because a token is 256 random bits, which cannot be
+//! guessed, and is hashed with every request.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -47,7 +48,7 @@ impl Scope {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Key {
-    /// Whom it was given to; it stands in the log and in metrics.
+    /// The holder's name, for the log and the metrics.
     pub name: Arc<str>,
     /// Of the token, in hex.
     pub sha256: String,
@@ -93,7 +94,10 @@ impl Key {
         }
         let wrong = |what: String| Err(format!("key {}: {what}", self.name));
         if self.scopes.is_empty() {
-            return wrong("`scopes` is empty: a key of no use".to_owned());
+            return wrong(
+                "`scopes` is empty, and must name at least one of augment, styles, models, metrics"
+                    .to_owned(),
+            );
         }
         match self.requests_per_second {
             Some(rate) if !(rate.is_finite() && rate > 0.0) => {
@@ -109,7 +113,9 @@ impl Key {
             ("concurrency", self.concurrency.map(|most| most as u64)),
         ] {
             if value == Some(0) {
-                return wrong(format!("`{name}` is 0: no request would ever be let in"));
+                return wrong(format!(
+                    "`{name}` is 0, which admits no request: it must be at least 1"
+                ));
             }
         }
         Ok(())
@@ -140,7 +146,8 @@ impl Keys {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let text =
             std::str::from_utf8(bytes).map_err(|_| "the file of keys is not UTF-8".to_owned())?;
-        // The error would quote the line at fault: a token that somebody put there by mistake must not get into the log.
+        // The error would quote the line at fault: a token that is there by mistake must not get
+        // into the log.
         let File { key: keys } = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
             format!("line {line}: {}", without_values(error.message()))
@@ -167,7 +174,7 @@ impl Keys {
         Ok(Self { by_digest })
     }
 
-    /// The key of a token. How long it takes tells about digests, which tell nobody a token.
+    /// Finds the key of a token. The time it takes depends on digests, which reveal no token.
     pub(super) fn find(&self, token: &[u8]) -> Option<&Arc<Key>> {
         self.of(&digest(token))
     }
@@ -182,13 +189,13 @@ impl Keys {
     }
 }
 
-/// What would have been right. What stands there in its place is not quoted: it may be a token that somebody put there.
+/// Returns what would have been right. The text at fault is not quoted: it may be a token.
 fn without_values(message: &str) -> &str {
     match message.find("expected") {
         Some(place) => &message[place..],
         // The name of a field of ours.
         None if message.starts_with("missing field") => message,
-        None => "this is no TOML",
+        None => "this is not TOML",
     }
 }
 

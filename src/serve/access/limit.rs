@@ -1,4 +1,4 @@
-//! How much one key asks for: a token bucket for its rate, a count for what it has under way.
+//! Rate limit and concurrency limit of one key: a token bucket, and a count of requests in flight.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::keys::Key;
 
-/// What one key has used. It outlives a new reading of the file: an edit gives nobody a full bucket.
+/// What one key has used. It survives a reload of the file, so that an edit does not refill the
+/// bucket.
 #[derive(Default)]
 pub(super) struct Usage {
     bucket: Mutex<Option<Bucket>>,
@@ -32,7 +33,8 @@ pub struct Standing {
 }
 
 impl Usage {
-    /// Takes one request out of the bucket, if there is one in it. Without a rate there is no bucket.
+    /// Takes one request out of the bucket, if there is one in it. Without a rate there is no
+    /// bucket.
     pub(super) fn take(&self, key: &Key, now: Instant) -> Option<(bool, Standing)> {
         let rate = key.requests_per_second?;
         let burst = key.burst.unwrap_or_else(|| rate.ceil().min(f64::from(u32::MAX)) as u32);

@@ -1,8 +1,8 @@
-//! Who may ask for what: bearer keys with scopes, and for each key a rate and a number of requests at once. Both
-//! transports ask here before they read anything of a request but its head.
+//! Authentication and authorisation: bearer keys with scopes, and for each key a rate limit and a
+//! concurrency limit. The frame of every request asks here before it reads the body.
 //!
-//! It knows nothing of routes, which transports map to a [`Scope`], and nothing of tiles: what the house as a whole can
-//! take is `admission`'s.
+//! It knows nothing of routes, which declare their [`Scope`], and nothing of tiles: `admission`
+//! limits what the server as a whole takes on.
 
 mod keys;
 mod limit;
@@ -28,12 +28,12 @@ use crate::serve::runtime::reload::{Reread, RereadError};
 pub struct Access {
     /// Without keys everyone may do everything.
     keys: Option<Arc<Reread<Keys>>>,
-    /// By name of the key, whatever the file says of it by now.
+    /// By name of the key; kept when the file changes.
     usage: Mutex<HashMap<Arc<str>, Arc<Usage>>>,
     metrics: Arc<Metrics>,
 }
 
-/// What became of a request at the door.
+/// The decision about a request.
 pub struct Verdict {
     pub pass: Result<Pass, Error>,
     /// For keys with a rate.
@@ -63,23 +63,25 @@ impl Access {
         }
     }
 
-    /// Whether a request with this `authorization` is of somebody known; where there are no keys, everybody is.
+    /// Whether `authorization` holds a known key; true when the server has no keys.
     pub fn knows(&self, authorization: Option<&[u8]>) -> bool {
         let Some(keys) = &self.keys else { return true };
         authorization.and_then(bearer).is_some_and(|token| keys.current().find(token).is_some())
     }
 
-    /// Lets one more message of a stream in, as its key is now: it may be gone from the file, or have no request left,
-    /// which is told with the time until it has.
+    /// Admits one more message of a stream, by its key as it is now: the key may be gone from the
+    /// file, or have no request left.
     ///
     /// # Errors
-    /// `unauthenticated`, when the key is gone or no longer for this; `rate_limited`.
+    /// `unauthenticated`, when the key is gone or lacks the scope; `rate_limited`, with the time until the next request.
     pub fn judge_again(&self, ticket: &Ticket) -> Result<(), Error> {
         let (Some(keys), Some((digest, scope))) = (&self.keys, ticket.0) else { return Ok(()) };
         let keys = keys.current();
         let key = keys.of(&digest).filter(|key| key.scopes.contains(&scope));
         let key = key.ok_or_else(|| {
-            unauthenticated("the key that this stream began with is not for it any more")
+            unauthenticated(
+                "the key that this stream began with was removed, or no longer has the scope",
+            )
         })?;
         match self.usage(&key.name, &keys).take(key, Instant::now()) {
             Some((false, standing)) => {
@@ -90,7 +92,7 @@ impl Access {
         }
     }
 
-    /// Lets a request in that carries this `authorization`, or says why not.
+    /// Admits a request that carries this `authorization`, or returns why not.
     pub fn judge(&self, authorization: Option<&[u8]>, scope: Scope) -> Verdict {
         let Some(keys) = &self.keys else {
             return Verdict { pass: Ok(Pass::of_nobody()), standing: None };
@@ -111,9 +113,7 @@ impl Access {
             None => {
                 return refused(
                     "",
-                    unauthenticated(
-                        "this server asks for a key: send `authorization: Bearer TOKEN`",
-                    ),
+                    unauthenticated("this server needs a key: send `authorization: Bearer TOKEN`"),
                     None,
                 );
             }
@@ -122,7 +122,7 @@ impl Access {
         let Some(key) = keys.find(token) else {
             return refused(
                 "",
-                unauthenticated("the token in `authorization` is of no key of this server"),
+                unauthenticated("the token in `authorization` belongs to no key of this server"),
                 None,
             );
         };
@@ -148,10 +148,8 @@ impl Access {
         }
         if !usage.enter(key.concurrency) {
             let most = key.concurrency.unwrap_or_default();
-            let detail = format!(
-                "the key {} has {most} requests under way, which is all it may have at once",
-                key.name
-            );
+            let detail =
+                format!("the key {} has {most} requests in flight, which is its limit", key.name);
             return refused(&key.name, self.limited(detail, Duration::from_secs(1)), standing);
         }
         self.metrics.key_asked(&key.name, "let_in");
@@ -184,7 +182,7 @@ impl Access {
 fn too_fast(key: &Key, standing: Standing) -> String {
     let rate = key.requests_per_second.unwrap_or_default();
     format!(
-        "the key {} may ask {rate} times a second, and {} times at once: the next time in {:.3} s",
+        "the key {} is limited to {rate} requests a second and {} at once: the next one in {:.3} s",
         key.name,
         standing.burst,
         standing.next.as_secs_f64()

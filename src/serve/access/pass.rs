@@ -1,4 +1,4 @@
-//! What a request that was let in carries with it, until the last byte of its answer is taken.
+//! What an admitted request carries until the last byte of its answer is written.
 
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ pub struct Pass {
     ticket: Ticket,
 }
 
-/// What a stream is judged by again, message by message: the digest of its token, and what it is for.
+/// What a stream is judged by again, message by message: the digest of its token, and what it is
+/// for.
 #[derive(Clone, Copy, Default)]
 pub struct Ticket(pub(super) Option<([u8; 32], Scope)>);
 

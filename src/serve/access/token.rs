@@ -1,9 +1,9 @@
-//! Tokens: what a key's owner sends, and nobody else knows.
+//! Tokens: the secret that the holder of a key sends.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-/// So that programs which look for secrets in files know one.
+/// A fixed prefix, by which secret scanners recognise a token.
 pub(super) const PREFIX: &str = "rst_";
 
 /// 256 bits from the system, as text that fits into a header.

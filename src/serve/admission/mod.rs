@@ -1,10 +1,10 @@
-//! Who may come in: a permit by tiles and bytes, taken before work is spent.
+//! Admission control: a permit by tiles and bytes, taken before any work is done.
 //!
-//! The permit goes with the work. Every job and every answer in flight holds a share of it, so what a caller who left
-//! still occupies stays counted until it is really gone. What is refused is told when to come back: the tiles in the
-//! house over the rate at which tiles have been leaving it, whatever was done to them.
+//! The permit goes with the work. Every job and every answer in flight holds a share of it, so what
+//! a caller who left still occupies stays counted until it is freed. A rejected request gets a
+//! Retry-After: the tiles in flight divided by the measured drain rate.
 //!
-//! It does not queue: a full house refuses at once, and the waiting is the caller's.
+//! It does not queue: a full server rejects at once, and the caller waits.
 
 mod rate;
 
@@ -16,7 +16,7 @@ pub use rate::{DrainRate, advised};
 use super::error::{Error, ErrorKind};
 use super::metrics::Metrics;
 
-/// The house: how much may be in it, and how much is.
+/// How much may be in flight, and how much is.
 pub struct Admission {
     max_tiles: usize,
     max_bytes: u64,
@@ -28,7 +28,7 @@ pub struct Admission {
 struct State {
     held: Amount,
     rate: DrainRate,
-    /// When tiles last left, or came into an empty house.
+    /// When tiles last left, or the first arrived.
     since: Option<Instant>,
 }
 
@@ -38,7 +38,7 @@ struct Amount {
     bytes: u64,
 }
 
-/// A share of the house, given back when the last clone of its `Arc` is dropped.
+/// A share of the limits, released when the last clone of its `Arc` is dropped.
 pub struct Permit {
     admission: Arc<Admission>,
     share: Amount,
@@ -49,8 +49,8 @@ impl Admission {
         Arc::new(Self { max_tiles, max_bytes, state: Mutex::default(), metrics })
     }
 
-    /// Lends `bytes` for a body that has yet to be read. Its tiles are not known, so a house without room for one more
-    /// refuses now, and not after the bytes have come.
+    /// Admits `bytes` for a body that has yet to be read. Its tiles are not known, so it is
+    /// rejected now when there is no room for one more tile, and not after the bytes have come.
     ///
     /// # Errors
     /// As [`Admission::admit`].
@@ -58,7 +58,8 @@ impl Admission {
         self.body_if_free(bytes).map_err(|error| self.refuse(error))
     }
 
-    /// As [`Admission::admit_body`], for one who waits and asks again: not counted as a refusal.
+    /// As [`Admission::admit_body`], for a stream that waits and tries again: not counted as a
+    /// rejection.
     ///
     /// # Errors
     /// As [`Admission::admit`].
@@ -66,7 +67,7 @@ impl Admission {
         self.lend(Amount { tiles: 0, bytes }, 1)
     }
 
-    /// Lends `tiles` and `bytes`, both or neither.
+    /// Admits `tiles` and `bytes`, both or neither.
     ///
     /// # Errors
     /// `request_too_large` when the share would never fit, `overloaded` with the time to wait when it does not fit now.
@@ -74,14 +75,14 @@ impl Admission {
         self.lend(Amount { tiles, bytes }, tiles).map_err(|error| self.refuse(error))
     }
 
-    /// Lends `share` when there is room for it and, in all, for `room` tiles.
+    /// Admits `share` when there is room for it and, in all, for `room` tiles.
     fn lend(self: &Arc<Self>, share: Amount, room: usize) -> Result<Arc<Permit>, Error> {
         let Amount { tiles, bytes } = share;
         if tiles > self.max_tiles || bytes > self.max_bytes {
             let needs =
                 format!("the request needs {tiles} tiles and {bytes} bytes with its answer");
             let lends = format!(
-                "{} tiles and {} bytes are lent in all: send fewer tiles or ask for fewer variants",
+                "the server's limits are {} tiles and {} bytes: send fewer tiles or ask for fewer variants",
                 self.max_tiles, self.max_bytes
             );
             return Err(Error::new(ErrorKind::RequestTooLarge, format!("{needs}; {lends}")));
@@ -92,7 +93,7 @@ impl Admission {
             let wait = advised(state.rate.time_for(held.tiles));
             drop(state);
             let detail = format!(
-                "{} of {} tiles and {} of {} bytes are taken: come back in {} s",
+                "{} of {} tiles and {} of {} bytes are in use: retry in {} s",
                 held.tiles,
                 self.max_tiles,
                 held.bytes,
@@ -109,7 +110,7 @@ impl Admission {
         Ok(Arc::new(Permit { admission: Arc::clone(self), share }))
     }
 
-    /// Counts a refusal, here or by a queue further on.
+    /// Counts a rejection, here or by a queue further on.
     pub fn refuse(&self, error: Error) -> Error {
         self.metrics.rejected(error.kind);
         error

@@ -1,14 +1,13 @@
-//! How fast work leaves, which is what a refused caller is told to wait by.
+//! The drain rate, from which Retry-After is computed.
 
 use std::time::Duration;
 
-/// Longest wait that is ever advised: past it the rate says more about the past than about the future.
+/// The longest Retry-After: past it the rate says more about the past than about the future.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Busy time after which a measurement counts for 1/e.
 const MEMORY: Duration = Duration::from_secs(10);
 
-/// Tiles a second of busy time, as an average that forgets. Idle time is not in it: what was empty for an hour drains no
-/// slower for it.
+/// Tiles a second of busy time, as an exponential moving average. Idle time does not count.
 #[derive(Debug, Default)]
 pub struct DrainRate {
     tiles: f64,
@@ -34,7 +33,7 @@ impl DrainRate {
     }
 }
 
-/// What a caller is told: whole seconds, at least one.
+/// Rounds up to whole seconds, at least one, as Retry-After has them.
 pub fn advised(wait: Duration) -> Duration {
     Duration::from_secs(wait.as_secs_f64().ceil().max(1.0) as u64).min(LONGEST_WAIT)
 }

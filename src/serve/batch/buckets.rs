@@ -1,5 +1,6 @@
-//! The sizes that batches are padded to. Few, each run once before the server is ready, so that no caller pays for a
-//! shape that the engine has not seen; close enough that padding is never a third of a batch.
+//! The sizes that batches are padded to. Few, each run once before the server is ready, so that no
+//! caller pays for a shape that the engine has not seen; close enough that padding is never a third
+//! of a batch.
 
 /// 1, 2, 3, 4, 6, 8, 12, 16, … up to the largest batch, which is always one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use restain_bundle::codec::TileKey;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
-    /// Somebody waits for it.
+    /// A person waits for it.
     #[default]
     Interactive,
     /// A job over a whole data set.
@@ -68,7 +68,7 @@ impl TileEncoding {
     }
 }
 
-/// Without its numbers: nobody reads a hundred thousand.
+/// Without its numbers, of which there are a hundred thousand.
 impl fmt::Debug for TileEncoding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TileEncoding").field("size", &self.size).finish_non_exhaustive()
@@ -83,16 +83,16 @@ pub trait Shelf: Send + Sync {
     fn keep(&self, key: &TileKey, encoding: &Arc<TileEncoding>);
 }
 
-/// Everybody who waited for one tile.
+/// Everyone who waited for one tile.
 pub(super) type WaitedFor = Vec<Waiter>;
 
-/// Somebody who waits for a tile.
+/// One request's wait for a tile.
 pub(super) struct Waiter {
     pub deadline: Instant,
     pub queued: Instant,
-    /// Held, never read: the tile counts as in the house until it is encoded or skipped.
+    /// Held, never read: the tile counts as admitted until it is encoded or skipped.
     pub _permit: Arc<Permit>,
-    /// Nothing when it is not traced.
+    /// None when it is not traced.
     pub asker: Option<Asker>,
     pub reply: oneshot::Sender<Result<Encoded, BatchError>>,
 }
@@ -110,7 +110,7 @@ pub struct Encoded {
     pub encoding: Arc<TileEncoding>,
     pub waited: Duration,
     pub took: Duration,
-    /// The run that it came out of, when a trace tells of it.
+    /// The run that encoded it, when that is traced.
     pub run: Option<RunSpan>,
 }
 
@@ -143,7 +143,7 @@ pub trait Encode: Send {
         wanted: usize,
     ) -> Result<Vec<Vec<f16>>, Failure>;
 
-    /// Another one like it, to take its place after a panic, when nobody knows in what state it is.
+    /// Opens another one like it, to replace it after a panic, which leaves its state unknown.
     ///
     /// # Errors
     /// When there is none to be had.

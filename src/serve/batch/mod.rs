@@ -1,13 +1,14 @@
-//! Tiles in, encodings out: many callers, one queue for each bundle, one worker for each device.
+//! Dynamic batching: many callers, one queue for each bundle, one worker for each device.
 //!
-//! A batch is what arrived while the last one ran, up to `max_batch`: nobody waits for a batch to fill unless
-//! `max_delay` says so, and under load batches fill by themselves. A full batch is taken ahead and assembled while the
-//! one before it runs. One tile is encoded once, however many ask for it at the same time. A caller who left (its reply
-//! channel closed, its deadline past) is skipped before anything is encoded for it. One failure of a batch is one error,
-//! shared by all who were in it, and the worker goes on; one that panicked goes on with another encoder.
+//! A batch is what arrived while the last one ran, up to `max_batch`: no tile waits for a batch to
+//! fill unless `max_delay` is set, and under load batches fill by themselves. A full batch is taken
+//! ahead and assembled while the one before it runs. One tile is encoded once, however many ask for
+//! it at the same time. A caller who left (its reply channel closed, its deadline past) is skipped
+//! before anything is encoded for it. One failure of a batch is one error, shared by all who were
+//! in it, and the worker goes on; one that panicked goes on with another encoder.
 //!
-//! handle ([`Batch`]) → `shared` (lock and bell) around `queue` (who takes what when) → `worker` (the threads). Nothing
-//! here knows HTTP, styles or pictures.
+//! handle ([`Batch`]) → `shared` (lock and condition variable) around `queue` (the scheduling) →
+//! `worker` (the threads). Nothing here knows HTTP, styles or pictures.
 
 mod buckets;
 mod message;
@@ -38,12 +39,14 @@ pub struct QueueOptions {
     pub max_batch: usize,
     /// How long a tile may wait for others to share its batch.
     pub max_delay: Duration,
-    /// The longest wait for a turn that is worth it; past it a request is refused rather than queued.
+    /// The longest wait for a turn that is worth it; past it a request is refused rather than
+    /// queued.
     pub max_wait: Duration,
     pub workers: usize,
 }
 
-/// Sends tiles to the workers of one bundle. Cheap to clone; the workers end when the last clone is dropped.
+/// Sends tiles to the workers of one bundle. Cheap to clone; the workers end when the last clone is
+/// dropped.
 #[derive(Clone)]
 pub struct Batch(Arc<Handle>);
 
@@ -106,7 +109,8 @@ impl Batch {
         self.0.shared.batches()
     }
 
-    /// Dropping the future is leaving: what is not yet encoded will not be, unless somebody else waits for it.
+    /// Encodes tiles. Dropping the future cancels what is not yet encoded, unless another request
+    /// waits for it.
     ///
     /// # Errors
     /// When the queue is too long, the batch failed, the deadline passed, or the worker is gone.
@@ -127,7 +131,7 @@ impl Batch {
                 }
                 Place::Coming(reply) => reply,
             };
-            // A reply dropped without a word: the worker saw the deadline pass, or is gone.
+            // A reply dropped without an answer: the worker saw the deadline pass, or is gone.
             let encoded = match reply.await {
                 Ok(encoded) => encoded?,
                 Err(_) if Instant::now() >= deadline => return Err(BatchError::Late),

@@ -1,10 +1,12 @@
-//! What waits for one bundle's encoders, and who takes what when: a state machine without a clock, a thread or a lock of
-//! its own. Time is an argument, so every rule below is tested by saying what time it is.
+//! The scheduling of one bundle's encoders: a state machine without a clock, a thread or a lock of
+//! its own. Time is an argument, so that every rule below can be tested.
 //!
-//! - A tile is in here once, however many wait for it (a *flight*), from the first who asks until its answer.
-//! - An idle worker takes what there is (after `max_delay`, when there is less than a full batch). A busy one is given a
-//!   further batch only when that is full: what is not full stays open to who comes while the last batch runs.
-//! - A tile that nobody waits for any more is dropped when its turn comes.
+//! - A tile is in here once, however many wait for it (a *flight*), from the first who asks until
+//!   its answer.
+//! - An idle worker takes what there is (after `max_delay`, when there is less than a full batch).
+//!   A busy one is given a further batch only when that is full: what is not full stays open to who
+//!   comes while the last batch runs.
+//! - A tile whose callers have all left is dropped when its turn comes.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -24,9 +26,10 @@ pub(super) struct Queue {
     max_batch: usize,
     max_delay: Duration,
     flights: HashMap<TileKey, Flight>,
-    /// Keys in the order of arrival, by [`Priority`]. A key may be stale: its flight gone, taken, or in the other line.
+    /// Keys in the order of arrival, by [`Priority`]. A key may be stale: its flight gone, taken,
+    /// or in the other line.
     lines: [VecDeque<TileKey>; 2],
-    /// Flights that nobody has taken yet, by line.
+    /// Flights that no worker has taken yet, by line.
     waiting: [usize; 2],
     /// Interactive tiles since bulk last had its turn.
     since_bulk: usize,
@@ -35,7 +38,7 @@ pub(super) struct Queue {
     closed: bool,
 }
 
-/// A tile on its way, and everybody who waits for it.
+/// A tile on its way, and everyone who waits for it.
 struct Flight {
     tile: WantedTile,
     line: usize,
@@ -152,7 +155,7 @@ impl Queue {
         }
     }
 
-    /// Of tiles that were taken, those that somebody still waits for; the others are given up.
+    /// Returns those of the taken tiles that a caller still waits for, and drops the others.
     pub(super) fn still_wanted(&mut self, keys: &[TileKey], now: Instant) -> Vec<bool> {
         let mut wanted = |key: &TileKey| {
             let flight = self.flights.get_mut(key);

@@ -1,4 +1,4 @@
-//! Who takes what when, with a clock that only moves when it is told to.
+//! Facts about the scheduling, with a clock that the test moves.
 
 use bytes::Bytes;
 use tokio::sync::oneshot;

@@ -1,4 +1,4 @@
-//! The queue behind a lock, and a bell that rings when it changes.
+//! The queue behind a lock, with a condition variable for its changes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -47,7 +47,8 @@ impl Shared {
         }
     }
 
-    /// Takes a whole request or nothing of it: what is on the shelf, what is under way already, and flights for the rest.
+    /// Takes a whole request or nothing of it: what is on the shelf, what is under way already, and
+    /// flights for the rest.
     ///
     /// # Errors
     /// `Overloaded` when what stands before it would outlast the deadline, or the longest wait that is worth it.

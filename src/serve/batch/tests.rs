@@ -1,180 +1,14 @@
-//! The queue and its workers with threads and an encoder that waits to be let through. What the queue decides at which
-//! time is tested in `queue`, without any of them.
+//! The queue and its workers, with threads and an encoder that waits to be let through. What the
+//! queue decides at which time is tested in `queue`, without any of them.
 
-use std::sync::Mutex;
-use std::sync::mpsc as std_mpsc;
+mod bench;
 
-use bytes::Bytes;
-use half::f16;
+use bench::*;
 
 use super::message::Failure;
 use super::*;
-use crate::serve::admission::Admission;
-use crate::serve::metrics::Metrics;
+use half::f16;
 use restain_bundle::codec::TileKey;
-use restain_method::Geometry;
-use restain_method::geometry::GeometrySpec;
-
-fn geometry() -> Geometry {
-    Geometry::new(GeometrySpec {
-        image_size: 4,
-        in_channels: 3,
-        patch_size: 2,
-        embed_dim: 12,
-        depth: 1,
-        num_heads: 1,
-        mlp_ratio: 1.0,
-    })
-    .unwrap()
-}
-
-type Seen = Arc<Mutex<Vec<Vec<u8>>>>;
-
-/// Says when a batch begins, and waits to be let through; notes the first byte of every tile of every batch.
-struct Gated {
-    begun: std_mpsc::Sender<usize>,
-    go: std_mpsc::Receiver<Step>,
-    seen: Seen,
-}
-
-enum Step {
-    Encode,
-    Fail,
-    Panic,
-}
-
-impl Encode for Gated {
-    fn encode(
-        &mut self,
-        tiles: &[u8],
-        batch: usize,
-        wanted: usize,
-    ) -> Result<Vec<Vec<f16>>, Failure> {
-        self.begun.send(batch)?;
-        match self.go.recv()? {
-            Step::Encode => {}
-            Step::Fail => return Err("out of memory".into()),
-            Step::Panic => panic!("a bug in the encoder"),
-        }
-        let tiles = tiles.chunks_exact(geometry().tile_bytes());
-        self.seen.lock().unwrap().push(tiles.clone().map(|tile| tile[0]).collect());
-        let latents =
-            |tile: &[u8]| vec![f16::from_f32(f32::from(tile[0])); 2 * geometry().tile_latent()];
-        Ok(tiles.take(wanted).map(latents).collect())
-    }
-
-    fn another(&self) -> Result<Box<dyn Encode>, Failure> {
-        Err("there is one only".into())
-    }
-}
-
-/// Keeps everything, in a list.
-#[derive(Default)]
-struct List(Mutex<Vec<(TileKey, Arc<TileEncoding>)>>);
-
-impl Shelf for List {
-    fn peek(&self, key: &TileKey) -> Option<Arc<TileEncoding>> {
-        self.0
-            .lock()
-            .unwrap()
-            .iter()
-            .find(|(kept, _)| kept == key)
-            .map(|(_, encoding)| Arc::clone(encoding))
-    }
-
-    fn keep(&self, key: &TileKey, encoding: &Arc<TileEncoding>) {
-        self.0.lock().unwrap().push((*key, Arc::clone(encoding)));
-    }
-}
-
-/// One worker that is warmed at a second a tile.
-fn start(
-    max_batch: usize,
-    max_wait: Duration,
-    encoder: Box<dyn Encode>,
-    shelf: Arc<dyn Shelf>,
-) -> (Batch, Arc<Admission>) {
-    let metrics = Arc::new(Metrics::new().unwrap());
-    let admission = Admission::new(64, 1 << 20, Arc::clone(&metrics));
-    let options = QueueOptions { max_batch, max_delay: Duration::ZERO, max_wait, workers: 1 };
-    let worker = WorkerOptions {
-        name: "test".into(),
-        buckets: Buckets::up_to(max_batch),
-        geometry: geometry(),
-        shelf,
-        metrics,
-    };
-    let (batch, _) =
-        Batch::start(&options, &worker, vec![encoder], Duration::from_secs(max_batch as u64))
-            .unwrap();
-    (batch, admission)
-}
-
-struct Bench {
-    batch: Batch,
-    admission: Arc<Admission>,
-    shelf: Arc<List>,
-    begun: std_mpsc::Receiver<usize>,
-    go: std_mpsc::Sender<Step>,
-    seen: Seen,
-    runtime: tokio::runtime::Runtime,
-}
-
-type Asked = std::pin::Pin<Box<dyn Future<Output = Result<EncodeAnswer, BatchError>>>>;
-
-impl Bench {
-    fn new(max_batch: usize) -> Self {
-        Self::waiting_at_most(max_batch, Duration::from_secs(3600))
-    }
-
-    fn waiting_at_most(max_batch: usize, max_wait: Duration) -> Self {
-        let (begun_sender, begun) = std_mpsc::channel();
-        let (go, go_receiver) = std_mpsc::channel();
-        let (seen, shelf) = (Seen::default(), Arc::new(List::default()));
-        let encoder = Gated { begun: begun_sender, go: go_receiver, seen: Arc::clone(&seen) };
-        let (batch, admission) =
-            start(max_batch, max_wait, Box::new(encoder), Arc::clone(&shelf) as Arc<dyn Shelf>);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        Self { batch, admission, shelf, begun, go, seen, runtime }
-    }
-
-    /// A request whose tiles are in the queue when this returns.
-    fn ask(&self, tiles: &[u8], deadline: Instant) -> Asked {
-        let mut asked = self.start(tiles, deadline);
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        assert!(asked.as_mut().poll(&mut context).is_pending());
-        asked
-    }
-
-    fn start(&self, tiles: &[u8], deadline: Instant) -> Asked {
-        let tiles: Vec<WantedTile> = tiles.iter().copied().map(tile).collect();
-        let permit = self.admission.admit(tiles.len(), 0).unwrap();
-        let batch = self.batch.clone();
-        let request = EncodeRequest { tiles, deadline, priority: Priority::Interactive, permit };
-        Box::pin(async move { batch.encode(request).await })
-    }
-
-    fn let_through(&self, batches: usize) {
-        (0..batches).for_each(|_| self.go.send(Step::Encode).unwrap());
-    }
-
-    fn seen(&self) -> Vec<Vec<u8>> {
-        self.seen.lock().unwrap().clone()
-    }
-}
-
-fn tile(value: u8) -> WantedTile {
-    let pixels = Bytes::from(vec![value; geometry().tile_bytes()]);
-    WantedTile { key: TileKey::of_pixels(4, 4, &pixels), size: (4, 4), pixels }
-}
-
-fn later() -> Instant {
-    Instant::now() + Duration::from_secs(600)
-}
-
-fn values(answer: &EncodeAnswer) -> Vec<f32> {
-    answer.encodings.iter().map(|encoding| encoding.anatomy()[0].to_f32()).collect()
-}
 
 #[test]
 fn a_batch_is_what_arrived_while_the_last_one_ran() {
@@ -326,7 +160,7 @@ fn one_failure_answers_all_and_the_worker_goes_on() {
     assert_eq!(values(&bench.runtime.block_on(asked).unwrap()), [7.0]);
 }
 
-/// The first of its line panics, and the others tell their number.
+/// The first encoder panics, and the others answer with their number.
 struct Heir(u16);
 
 impl Encode for Heir {
@@ -372,7 +206,7 @@ fn whatever_panics_in_a_worker_its_callers_are_answered_and_another_encoder_take
     assert_eq!(values(&ask(1).unwrap()), [1.0]);
     assert!(panicked(2), "around it");
     assert_eq!(values(&ask(1).unwrap()), [2.0]);
-    // And nothing stays held: an answer is sent right before its share of the house is given back.
+    // And nothing stays held: an answer is sent right before its permit is released.
     while admission.admit(64, 0).is_err() {
         std::thread::yield_now();
     }
@@ -391,8 +225,8 @@ fn a_queue_that_would_outlast_the_deadline_or_the_longest_wait_refuses() {
         matches!(refused, BatchError::Overloaded { wait } if wait == Duration::from_secs(1)),
         "{refused}"
     );
-    // However many tiles it has itself, a request is let in while what stands before it is short enough.
-    // Two of them may be assembled already, and count no longer.
+    // However many tiles it has itself, a request is admitted while what stands before it is short
+    // enough. Two of them may be assembled already, and count no longer.
     let large = bench.ask(&[5, 6, 7, 8, 9, 10, 11, 12], later());
     let refused = bench.runtime.block_on(bench.start(&[13], later())).err().unwrap();
     assert!(

@@ -1,4 +1,5 @@
-//! The threads of one device: one owns the encoder and runs it, the other assembles what it will run next.
+//! The threads of one device: one owns the encoder and runs it, the other assembles what it will
+//! run next.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -27,8 +28,8 @@ pub struct WorkerOptions {
     pub metrics: Arc<Metrics>,
 }
 
-/// Runs every size of batch once on grey tiles, and tells how long the largest took: a first, cautious measure of the
-/// rate.
+/// Runs every batch size once on grey tiles, and returns how long the largest took: a first,
+/// cautious measure of the rate.
 ///
 /// # Errors
 /// When the encoder refuses one.
@@ -129,7 +130,8 @@ impl Worker {
     fn run(mut self, batches: &Receiver<Assembled>, used: &Sender<Vec<u8>>) {
         for mut batch in batches {
             let began = Instant::now();
-            // Whatever panics, here or in the encoder: who was in the batch is answered, and who waits is served by another.
+            // Whatever panics, here or in the encoder: who was in the batch is answered, and who
+            // waits is served by another.
             let worked = catch_unwind(AssertUnwindSafe(|| {
                 self.drop_unwanted(&mut batch);
                 self.serve(&mut batch);
@@ -177,7 +179,7 @@ impl Worker {
         }
     }
 
-    /// Tells of a run in the traces of those whom it was for.
+    /// Records a run in the traces of the requests that it was for.
     fn trace(
         &self,
         (started, took): (Instant, Duration),
@@ -229,7 +231,8 @@ impl Worker {
         }
     }
 
-    /// Each request that hears of it logs it, under its own id; the log has it from here only when nobody does.
+    /// Each request that gets it logs it under its own id; it is logged here only when no request
+    /// is left.
     fn fail(&self, batch: &mut Assembled, failure: Failure, ran: (Instant, Duration)) {
         let failure: Arc<dyn std::error::Error + Send + Sync> = failure.into();
         let waited_for = self.end(batch, None);
@@ -257,13 +260,13 @@ impl Worker {
         match catch_unwind(AssertUnwindSafe(|| self.encoder.another())) {
             Ok(Ok(encoder)) => {
                 self.encoder = encoder;
-                tracing::warn!("the encoder of a worker that panicked is replaced");
+                tracing::warn!("an encoder panicked and is replaced");
             }
             Ok(Err(error)) => {
-                tracing::error!(%error, "the encoder of a worker that panicked goes on, since it cannot be replaced")
+                tracing::error!(%error, "an encoder panicked and cannot be replaced: it stays in use")
             }
             Err(_) => tracing::error!(
-                "the encoder of a worker that panicked goes on, since replacing it panicked"
+                "an encoder panicked, and replacing it panicked: it stays in use"
             ),
         }
     }

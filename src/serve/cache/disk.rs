@@ -1,4 +1,5 @@
-//! The disk tier's directory: locked, laid out and given its space before anything is written into it.
+//! The disk tier's directory: locked, laid out and given its space before anything is written into
+//! it.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -15,7 +16,8 @@ const LEAST_BLOCK: u64 = 8 << 20;
 const MOST_BLOCKS: u64 = 4096;
 /// What foyer calls its files.
 const BLOCK_PREFIX: &str = "foyer-storage-";
-/// Encodings that wait to be written. What comes faster than the disk takes it is kept in memory alone.
+/// Encodings that wait to be written. What comes faster than the disk takes it is kept in memory
+/// alone.
 const WRITE_BUFFER: usize = 32 << 20;
 
 /// Why there is no disk tier.
@@ -70,8 +72,8 @@ impl Disk {
             .with_submit_queue_size_threshold(2 * WRITE_BUFFER))
     }
 
-    /// Takes the space that the files promise, so that a disk which fills up later cannot take it away. Where there is not
-    /// enough, none of it is kept from others.
+    /// Takes the space that the files promise, so that a disk which fills up later cannot take it
+    /// away. Where there is not enough, none of it is kept from others.
     ///
     /// # Errors
     /// `NoRoom`.
@@ -98,7 +100,7 @@ impl Disk {
         }
     }
 
-    /// The files that foyer made, by its name for them: the directory may hold somebody's own.
+    /// The files that foyer made, by its name for them: the directory may hold other files.
     pub(super) fn blocks(&self) -> io::Result<Vec<PathBuf>> {
         let entries = std::fs::read_dir(&self.dir)?.collect::<io::Result<Vec<_>>>()?;
         let mut blocks: Vec<PathBuf> = entries.iter().map(|entry| entry.path()).collect();

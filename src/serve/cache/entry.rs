@@ -1,5 +1,6 @@
-//! What lies in the cache, and how it is written to disk. foyer adds a checksum over each entry and compares the key,
-//! so what is read here is what was written; lengths are checked all the same, since the file may be anybody's.
+//! What lies in the cache, and how it is written to disk. foyer adds a checksum over each entry and
+//! compares the key, so what is read here is what was written; lengths are checked all the same,
+//! since anyone may have changed the file.
 
 use std::io::{Read, Write};
 use std::sync::Arc;

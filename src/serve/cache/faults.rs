@@ -1,5 +1,5 @@
-//! What goes wrong with the disk behind the cache's back. foyer writes in the background and tells of a failure in its
-//! log and nowhere else, so this listens to its log: counts the errors and keeps the repetitions out of ours.
+//! Disk errors of the cache. foyer writes in the background and reports a failure in its log and
+//! nowhere else, so these layers of the log count its errors and keep the repetitions out of ours.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -40,7 +40,8 @@ impl OnlyFaults {
     }
 }
 
-/// What a filter does not say once and for all is asked again for every span, and HTTP/2 has several for every frame.
+/// What a filter does not say once and for all is asked again for every span, and HTTP/2 has
+/// several for every frame.
 impl<S> Filter<S> for OnlyFaults {
     fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
         Self::wants(metadata)
@@ -55,7 +56,7 @@ impl<S> Filter<S> for OnlyFaults {
     }
 }
 
-/// Everything but what foyer says of its disk: once is said by the cache itself, and a thousand times helps nobody.
+/// Drops foyer's lines about its disk: the cache itself logs the first failure.
 pub struct WithoutFaults;
 
 impl<S> Filter<S> for WithoutFaults {

@@ -1,11 +1,13 @@
-//! Encodings by the tile they are of: encode a tile once, and every further variant, in every later epoch, is one small
-//! matrix product.
+//! Encodings by the tile they are of: encode a tile once, and every further variant, in every later
+//! epoch, is one small matrix product.
 //!
-//! A memory tier bounded in bytes, and behind it, if wanted, a disk tier that survives a restart; both are `foyer`'s. An
-//! entry belongs to a [`Scope`]: bundle, precision and provider. What is damaged or foreign on disk is a miss. A disk
-//! that is full or fails degrades to memory: one warning, a counter, and another try a minute later.
+//! A memory tier bounded in bytes, and behind it, if wanted, a disk tier that survives a restart;
+//! both are `foyer`'s. An entry belongs to a [`Scope`]: bundle, precision and provider. What is
+//! damaged or foreign on disk is a miss. A disk that is full or fails degrades to memory: one
+//! warning, a counter, and another try a minute later.
 //!
-//! It does not encode: whoever misses asks the batch, and the batch's workers fill this through [`Shelf`].
+//! It does not encode: on a miss the caller asks the batch, whose workers fill this through
+//! [`Shelf`].
 
 mod disk;
 pub(crate) mod entry;
@@ -71,7 +73,7 @@ pub struct Scope {
 pub struct CacheError(foyer::Error);
 
 impl EncodingsCache {
-    /// Opens both tiers. A disk that cannot be used is told once, in the log, and done without.
+    /// Opens both tiers. Without a usable disk it logs one warning and runs in memory alone.
     ///
     /// # Errors
     /// When even the memory tier cannot be set up.
@@ -102,8 +104,8 @@ impl EncodingsCache {
         Ok(Arc::new(Self { cache, disk: Mutex::new(DiskState::None), metrics, _dir: None }))
     }
 
-    /// The part of one encoder. `encoder` names all that decides an encoding's bits: the bundle's digest, the precision,
-    /// the provider. `numbers` is 2·N·h.
+    /// The part of one encoder. `encoder` names all that decides an encoding's bits: the bundle's
+    /// digest, the precision, the provider. `numbers` is 2·N·h.
     pub fn scope(self: &Arc<Self>, encoder: &[&str], numbers: usize) -> Scope {
         let mut hasher = blake3::Hasher::new_derive_key("restain 2026 encodings cache");
         for part in encoder {
@@ -166,7 +168,8 @@ fn builder(memory: u64, metrics: &Arc<Metrics>) -> Builder {
     let shards = (memory / SHARD).clamp(1, 16) as usize;
     HybridCacheBuilder::new()
         .with_name("encodings")
-        // Written when they come, so that a kill loses next to nothing, and not all over again at the end.
+        // Written when they come, so that a kill loses next to nothing, and not all over again at
+        // the end.
         .with_flush_on_close(false)
         .with_policy(foyer::HybridCachePolicy::WriteOnInsertion)
         .with_event_listener(Arc::new(CountEvictions(Arc::clone(metrics))))
@@ -196,7 +199,8 @@ impl Scope {
         let found = match self.peek(tile) {
             Some(found) => Some(found),
             None if self.cache.disk_works() => {
-                // An error is in foyer's log, where `faults` hears of it; for who asks it is a miss.
+                // An error is in foyer's log, where `faults` hears of it; for who asks it is a
+                // miss.
                 let entry = self.cache.cache.get(&self.key(tile)).await.ok().flatten();
                 entry
                     .map(|entry| Arc::clone(&entry.value().0))

@@ -4,6 +4,7 @@
 mod devices;
 mod door;
 mod precision;
+mod telemetry;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -162,7 +163,8 @@ options! {
         tls_key("RESTAIN_TLS_KEY"): PathBuf;
         /// Asks clients for a certificate of one of these roots, in PEM; who has none is not let in
         tls_client_ca("RESTAIN_TLS_CLIENT_CA"): PathBuf;
-        /// Tells an OpenTelemetry collector what requests go through, over OTLP/HTTP, as in http://collector:4318
+        /// Exports traces to this OpenTelemetry collector over OTLP/HTTP, for example http://collector:4318 or https://…; the
+        /// standard OTEL_… variables set headers, timeout, certificate and resource attributes
         otlp("RESTAIN_OTLP"): Collector;
         /// A further address, plain HTTP whatever the others are, where /health/live and /health/ready alone are served
         probes("RESTAIN_PROBES"): SocketAddr;

@@ -1,4 +1,5 @@
-//! Response body that keeps a guard, such as a place among the requests in flight, until it is fully written or dropped.
+//! Response body that keeps a guard, such as a place among the requests in flight, until it is
+//! fully written or dropped.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

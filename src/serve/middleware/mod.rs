@@ -1,9 +1,10 @@
 //! The frame of a request: what happens around every handler, over HTTP and gRPC alike.
 //!
-//! A transport declares its [`route::Route`]s and puts its router into a [`Frame`], which adds tower layers. From the
-//! outside in: the request id is validated or made ([`request_id`]), the request is counted, timed, traced and logged
-//! ([`observe`]), a panic becomes an `internal` error, and origin, key and scope are checked ([`access`]). A transport
-//! adds layers of its own between these, such as CORS. What is written of an answer's body is not decided here.
+//! A transport declares its [`route::Route`]s and puts its router into a [`Frame`], which adds
+//! tower layers. From the outside in: the request id is validated or made ([`request_id`]), the
+//! request is counted, timed, traced and logged ([`observe`]), a panic becomes an `internal` error,
+//! and origin, key and scope are checked ([`access`]). A transport adds layers of its own between
+//! these, such as CORS. What is written of an answer's body is not decided here.
 
 pub(crate) mod access;
 pub(crate) mod guarded_body;
@@ -28,7 +29,8 @@ use crate::serve::app::App;
 use crate::serve::error::Error;
 use route::{Route, RouteTable};
 
-/// The protocol that a request came by: how its path names a route, and how its answer says what became of it.
+/// The protocol that a request came by: how its path names a route, and how its answer says what
+/// became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wire {
     Http,
@@ -58,7 +60,8 @@ impl Frame {
         router.layer(from_fn_with_state(self.clone(), access::check_access))
     }
 
-    /// Adds request ids, metrics, traces, log lines, the count of requests in flight, and the end of a panic.
+    /// Adds request ids, metrics, traces, log lines, the count of requests in flight, and the end
+    /// of a panic.
     pub(crate) fn observe<S>(&self, router: Router<S>) -> Router<S>
     where
         S: Clone + Send + Sync + 'static,

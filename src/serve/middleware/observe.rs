@@ -1,4 +1,5 @@
-//! The layer that counts, times, traces and logs a request, and counts it as in flight until the last byte of its answer.
+//! The layer that counts, times, traces and logs a request, and counts it as in flight until the
+//! last byte of its answer.
 
 use std::time::Instant;
 
@@ -94,7 +95,8 @@ impl Outcome {
     fn of(wire: Wire, response: &Response) -> Self {
         match wire {
             Wire::Http => Self::Http(response.status()),
-            // An error is in the head; a success, or the start of one, has its status in the trailers alone.
+            // An error is in the head; a success, or the start of one, has its status in the
+            // trailers alone.
             Wire::Grpc => Self::Grpc(
                 response
                     .headers()
@@ -112,7 +114,8 @@ impl Outcome {
     }
 }
 
-/// The kind of error that a response carries: over HTTP among its extensions, over gRPC in its standard details.
+/// The kind of error that a response carries: over HTTP among its extensions, over gRPC in its
+/// standard details.
 fn error_kind(response: &Response) -> Option<ErrorKind> {
     let extension = response.extensions().get::<ErrorKind>().copied();
     extension.or_else(|| {
@@ -122,7 +125,8 @@ fn error_kind(response: &Response) -> Option<ErrorKind> {
     })
 }
 
-/// Whether a route may give this error. Every route may fail, and every path has methods that it does not serve.
+/// Whether a route may give this error. Every route may fail, and every path has methods that it
+/// does not serve.
 fn is_declared(route: Option<&Route>, error: Option<ErrorKind>) -> bool {
     let (Some(route), Some(kind)) = (route, error) else { return true };
     matches!(kind, ErrorKind::Internal | ErrorKind::MethodNotAllowed) || route.can_give(kind)

@@ -1,9 +1,10 @@
 //! The check of `Origin`, against cross-site requests and DNS rebinding.
 //!
-//! Browsers send simple requests of any page without a preflight, from inside the firewall and with whatever client
-//! certificate they have. They do send the page's origin, and a page of another origin is refused here. A page that uses
-//! DNS rebinding has an origin of its own, so a server that listens on loopback without keys accepts the names of this
-//! machine only. Programs other than browsers send no `Origin` and pass.
+//! Browsers send simple requests of any page without a preflight, from inside the firewall and with
+//! whatever client certificate they have. They do send the page's origin, and a page of another
+//! origin is refused here. A page that uses DNS rebinding has an origin of its own, so a server
+//! that listens on loopback without keys accepts the names of this machine only. Programs other
+//! than browsers send no `Origin` and pass.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -37,7 +38,8 @@ pub(super) fn check_origin(config: &Config, request: &Request) -> Result<(), Err
     Err(Error::new(ErrorKind::OriginForbidden, detail))
 }
 
-/// Whether a `Host` is a name that only this machine can have: `localhost`, a name below it, or an address.
+/// Whether a `Host` is a name that only this machine can have: `localhost`, a name below it, or an
+/// address.
 fn is_this_machine(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! A body that holds its share of the house until the last of it has been taken over by the connection.
+//! Response body that keeps its admission permits until it is fully written.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;

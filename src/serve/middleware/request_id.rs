@@ -1,4 +1,5 @@
-//! The id of a request, by which the log is searched: the caller's own where it can stand in a line, else one made here.
+//! The id of a request, by which the log is searched: the caller's own where it can stand in a
+//! line, else one made here.
 
 use axum::extract::Request;
 use axum::middleware::Next;

@@ -1,4 +1,5 @@
-//! The encoders of one bundle: one session for each device, opened, warmed, and put to work behind one queue.
+//! The encoders of one bundle: one session for each device, opened, warmed, and put to work behind
+//! one queue.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -162,20 +163,21 @@ struct OpenedEncoder {
 }
 
 impl OpenedEncoder {
-    /// Which provider runs which nodes: one that the GPU cannot run goes to the CPU, and every batch waits for it.
+    /// Which provider runs which nodes: one that the GPU cannot run goes to the CPU, and every
+    /// batch waits for it.
     fn log_nodes(&mut self, model: &str) {
         let device = self.origin.options.device;
         match self.encoder.profile(1) {
             Ok(profile) => tracing::info!(model, %device, %profile, "nodes of the encoder"),
             Err(error) => {
-                tracing::info!(model, %device, error = with_causes(&error), "what runs where is not known")
+                tracing::info!(model, %device, error = with_causes(&error), "the provider of each node is unknown")
             }
         }
     }
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("in {} lies another bundle by now", .0.display())]
+#[error("{} now holds another bundle", .0.display())]
 struct OtherBundle(PathBuf);
 
 impl Encode for OpenedEncoder {
@@ -188,7 +190,8 @@ impl Encode for OpenedEncoder {
         self.encoder.encode_halves(tiles, batch, wanted).map_err(Into::into)
     }
 
-    /// Only of the very same bundle: its directory may have been given other contents, or taken away.
+    /// Only of the very same bundle: its directory may have been given other contents, or taken
+    /// away.
     fn another(&self) -> Result<Box<dyn Encode>, Failure> {
         if Bundle::open(&self.origin.bundle)?.digest != self.origin.digest {
             return Err(OtherBundle(self.origin.bundle.clone()).into());

@@ -42,7 +42,7 @@ pub enum LoadError {
     Empty(PathBuf),
     #[error("the bundle {} is refused: {}", .path.display(), with_causes(.source))]
     Bundle { path: PathBuf, source: BundleError },
-    #[error("the bundle {} says that it is {name}/{version}, and must lie under that path", .path.display())]
+    #[error("the manifest in {} names the bundle {name}/{version}, and its directory must have that path", .path.display())]
     Misplaced { path: PathBuf, name: String, version: String },
     #[error(transparent)]
     Runtime(EngineError),
@@ -56,7 +56,8 @@ pub enum LoadError {
     Several { models: PathBuf, known: String },
 }
 
-/// Verifies the bundle in `path`, opens its encoder, runs every batch size once, and starts its worker.
+/// Verifies the bundle in `path`, opens its encoder, runs every batch size once, and starts its
+/// worker.
 ///
 /// # Errors
 /// With the reason, and nothing left running.
@@ -98,7 +99,8 @@ pub(super) fn open(context: &LoadContext, path: &Path) -> Result<Opened, LoadErr
     })
 }
 
-/// Every NAME/VERSION with a manifest under `models`, names in order and each name's versions from the highest down.
+/// Every NAME/VERSION with a manifest under `models`, names in order and each name's versions from
+/// the highest down.
 ///
 /// # Errors
 /// When a directory cannot be listed.
@@ -115,7 +117,8 @@ pub(super) fn on_disk(models: &Path) -> Result<Vec<Key>, LoadError> {
     Ok(keys)
 }
 
-/// The one bundle of `models` that is `asked` for: NAME/VERSION, or the highest version of NAME, or of the only name.
+/// The one bundle of `models` that is `asked` for: NAME/VERSION, or the highest version of NAME, or
+/// of the only name.
 ///
 /// # Errors
 /// When there is none, or nothing was asked for and there are several names.
@@ -141,7 +144,8 @@ pub fn pick(models: &Path, asked: Option<&str>) -> Result<Key, LoadError> {
     }
 }
 
-/// The names of the directories in `path`. What no bundle can be called, such as one that is being written, is none.
+/// The names of the directories in `path`. What no bundle can be called, such as one that is being
+/// written, is none.
 fn directories(path: &Path) -> Result<Vec<String>, LoadError> {
     let unreadable = |source| LoadError::Unreadable { path: path.to_owned(), source };
     let mut names = Vec::new();

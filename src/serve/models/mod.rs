@@ -1,9 +1,10 @@
 //! The models that are served: bundles of the models directory, verified, opened and warmed.
 //!
-//! The [`Registry`] holds them as one immutable snapshot, [`Models`]. A request takes its [`Model`] out of the snapshot
-//! and keeps it to its end, so that loading, unloading and switching the default are a swap that nothing under way
-//! notices. Each model has its own queue and its own workers, so that one never waits for another's; they end,
-//! and the encoder's memory is given back, when the last request lets go.
+//! The [`Registry`] holds them as one immutable snapshot, [`Models`]. A request takes its [`Model`]
+//! out of the snapshot and keeps it to its end, so that loading, unloading and switching the
+//! default are a swap that nothing under way notices. Each model has its own queue and its own
+//! workers, so that one never waits for another's; they end, and the encoder's memory is given
+//! back, when the last request lets go.
 //!
 //! Bundles come from the models directory and from nowhere else: nothing is fetched.
 

@@ -1,4 +1,4 @@
-//! One snapshot of what is served: immutable, so that whoever holds it sees one consistent set.
+//! One snapshot of the served models: immutable, so that a request sees one consistent set.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ impl Models {
         &self.models
     }
 
-    /// The model that a request without one means: the one that was said to be, or, of a single name, its highest
+    /// The model of requests that name none: the configured one or, of a single name, its highest
     /// version.
     pub fn default_model(&self) -> Option<&Arc<Model>> {
         let one_name = || {
@@ -30,7 +30,8 @@ impl Models {
         self.preferred.as_deref().and_then(|preferred| self.named(preferred)).or_else(one_name)
     }
 
-    /// Whether the default is this very version, rather than whatever version of its name is highest.
+    /// Whether the default is this very version, rather than whatever version of its name is
+    /// highest.
     pub fn is_pinned(&self, key: &Key) -> bool {
         self.preferred.as_deref() == Some(key.to_string().as_str())
     }
@@ -42,9 +43,9 @@ impl Models {
     pub fn find(&self, asked: Option<&str>) -> Result<&Arc<Model>, Error> {
         let not_found = |detail| Error::new(ErrorKind::ModelNotFound, detail);
         match asked {
-            Some(asked) => self.named(asked).ok_or_else(|| not_found(format!("model is `{asked}`, and served are: {}", self.names()))),
+            Some(asked) => self.named(asked).ok_or_else(|| not_found(format!("no model `{asked}` is served; served models: {}", self.names()))),
             None => self.default_model().ok_or_else(|| {
-                not_found(format!("model must be given, since there is no default among those that are served: {}", self.names()))
+                not_found(format!("`model` is missing, and no model is the default; served models: {}", self.names()))
             }),
         }
     }
@@ -87,7 +88,8 @@ impl Models {
         Self { preferred, ..self }
     }
 
-    /// The same default as now, said by its name: a second name that is loaded later does not take it away.
+    /// The same default as now, said by its name: a second name that is loaded later does not take
+    /// it away.
     #[must_use]
     pub fn settled(self) -> Self {
         let preferred = self

@@ -1,5 +1,5 @@
-//! What was asked of one model since it was loaded, over whatever transport, and where the time went. Counted where the work
-//! is done; the whole server's figures, with their distributions, are in `metrics`.
+//! Counts and times of one model since it was loaded, over all transports. They are counted where
+//! the work is done; the whole server's figures, with their distributions, are in `metrics`.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
@@ -34,7 +34,7 @@ pub struct Phases {
     pub synthesise: Duration,
 }
 
-/// A request under way. It has failed, unless it is said to be answered before it is dropped.
+/// A request in flight. It counts as failed unless `answered` is called before it is dropped.
 pub struct Asked {
     statistics: Arc<Statistics>,
     received: Instant,

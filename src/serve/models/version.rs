@@ -2,7 +2,8 @@
 
 use std::cmp::Ordering;
 
-/// `1.10` above `1.9`, and `2` above `1-rc`: parts between dots and dashes are compared as numbers where both are.
+/// `1.10` above `1.9`, and `2` above `1-rc`: parts between dots and dashes are compared as numbers
+/// where both are.
 pub(super) fn by_version(a: &str, b: &str) -> Ordering {
     let parts =
         |version: &str| version.split(['.', '-', '_']).map(str::to_owned).collect::<Vec<_>>();

@@ -1,5 +1,5 @@
-//! A domain out of reference tiles: decoded, admitted and encoded as any tile is, and then one style from each, chosen as
-//! the trainer chooses them.
+//! A domain out of reference tiles: decoded, admitted and encoded as any tile is, and then one
+//! style from each, chosen as the trainer chooses them.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -77,8 +77,8 @@ impl Pipeline {
         let encodings = self.encoded(&model, &tiles, &[], asking).await?.tiles;
         let mut styles = Vec::with_capacity(tiles.len());
         for (tile, encoding) in tiles.into_iter().zip(encodings) {
-            // One after the other: this is hundreds of products a tile, and those who wait for a variant go in between.
-            // A caller who leaves costs no more than the tile in work.
+            // One after the other: this is hundreds of products a tile, and those who wait for a
+            // variant go in between. A caller who leaves costs no more than the tile in work.
             let (of, held) = (Arc::clone(&model), Arc::clone(&permit));
             let work = move || {
                 let _held = held;

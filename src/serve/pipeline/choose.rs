@@ -1,5 +1,6 @@
-//! Which style a variant has: a function of bundle digest, tile key, seed and index, and of nothing else. Not of the
-//! batch, the machine, the order of arrival or what was drawn before, so any variant can be made again alone.
+//! Which style a variant has: a function of bundle digest, tile key, seed and index, and of nothing
+//! else. Not of the batch, the machine, the order of arrival or what was drawn before, so any
+//! variant can be made again alone.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

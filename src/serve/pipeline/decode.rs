@@ -35,7 +35,8 @@ pub(super) struct TilePixels {
     pub for_model: Option<Bytes>,
 }
 
-/// What the headers say: enough to refuse and to account, before a pixel is decoded. Of a key they say nothing.
+/// What the headers say: enough to refuse and to account, before a pixel is decoded. Of a key they
+/// say nothing.
 pub(super) struct Sizes {
     tiles: Vec<Option<(usize, usize)>>,
     references: Vec<Option<(usize, usize)>>,
@@ -66,8 +67,8 @@ impl Sizes {
         Ok(())
     }
 
-    /// Memory for the pixels and the latents, and for `variants` of each tile. A key is taken for a tile of the model's
-    /// size; what it is beyond that is accounted for once it is known.
+    /// Memory for the pixels and the latents, and for `variants` of each tile. A key is taken for a
+    /// tile of the model's size; what it is beyond that is accounted for once it is known.
     pub(super) fn bytes(&self, geometry: &Geometry, encodes: bool, variants: usize) -> u64 {
         let side = geometry.image_size();
         let pixels = |size: &Option<(usize, usize)>| picture_bytes(size.unwrap_or((side, side)));

@@ -30,8 +30,8 @@ pub(super) struct EncodedTiles {
     pub encode: Duration,
 }
 
-/// Encodes what is not held. Tiles that came with their pixels are encoded even when a key beside them is not held, so
-/// that the caller has only the missing ones to send again.
+/// Encodes what is not held. Tiles that came with their pixels are encoded even when a key beside
+/// them is not held, so that the caller has only the missing ones to send again.
 ///
 /// # Errors
 /// `tile_not_held` with the places of the keys that are not, among the keys of the request.

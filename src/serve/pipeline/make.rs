@@ -1,5 +1,5 @@
-//! Variants of a tile: the method's product, or a baseline, on tiles that are already decoded and encoded. Pure computing,
-//! on a CPU thread.
+//! Variants of a tile: the method's product, or a baseline, on tiles that are already decoded and
+//! encoded. Pure computing, on a CPU thread.
 
 use std::sync::Arc;
 
@@ -37,8 +37,8 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Puts tiles and their encodings together; without encodings the method works on pixels. `keep` keeps the pixels
-    /// all the same.
+    /// Puts tiles and their encodings together; without encodings the method works on pixels.
+    /// `keep` keeps the pixels all the same.
     pub(super) fn all(
         tiles: Vec<Decoded>,
         encodings: Vec<Arc<TileEncoding>>,
@@ -99,8 +99,8 @@ impl Materials {
         }
     }
 
-    /// Writes the variants of the `tile`-th tile from the `first` on, one to each of `outs`, `[height, width, 3] u8` of that
-    /// tile.
+    /// Writes the variants of the `tile`-th tile from the `first` on, one to each of `outs`,
+    /// `[height, width, 3] u8` of that tile.
     pub(super) fn make(
         &self,
         tile: usize,
@@ -127,8 +127,8 @@ impl Materials {
         chosen.iter().enumerate().map(|(n, (choice, _))| self.origin(choice, first + n)).collect()
     }
 
-    /// The common case, all variants of a tile in one go over its anatomy: styles of the bank, whole, at the model's size.
-    /// Says whether it was that case.
+    /// The common case, all variants of a tile in one go over its anatomy: styles of the bank,
+    /// whole, at the model's size. Says whether it was that case.
     fn at_once(
         &self,
         tile: &Prepared,
@@ -281,7 +281,8 @@ impl Materials {
                     styles.iter().all(|&style| bank.domain_of(style) == bank.domain_of(styles[0]));
                 (Some(parts.join("+")), if is_one { domain(styles[0]) } else { None })
             }
-            // Colour matching takes the whole tile's statistics; which patch was drawn says nothing.
+            // Colour matching takes the whole tile's statistics; which patch was drawn says
+            // nothing.
             Choice::Patch(of, patch) if self.plan.method == Method::Vit => {
                 (Some(format!("{}#{patch}", name(of))), None)
             }

@@ -1,9 +1,9 @@
 //! From a request to its answer, whatever transport it came by.
 //!
-//! plan → probe the headers → admission → decode → encode (what the cache does not hold, through the model's batch) →
-//! synthesise. Transports turn
-//! their wire into a [`Request`] and an [`Answer`] into their wire, and do nothing else. The whole request succeeds or
-//! fails. Dropping the future of [`Pipeline::augment`] is leaving: what has not begun will not.
+//! plan → probe the headers → admission → decode → encode (what the cache does not hold, through
+//! the model's batch) → synthesise. Transports turn their wire into a [`Request`] and an [`Answer`]
+//! into their wire, and do nothing else. The whole request succeeds or fails. Dropping the future
+//! of [`Pipeline::augment`] is leaving: what has not begun will not.
 
 mod add;
 pub mod answer;
@@ -69,7 +69,7 @@ pub struct Request<A = AugmentRequest> {
     pub permit: Arc<Permit>,
 }
 
-/// Decoded tiles and references, and their share of the house.
+/// Decoded tiles and references, and their permit.
 struct Admitted {
     tiles: Vec<Decoded>,
     references: Vec<Decoded>,
@@ -216,7 +216,8 @@ impl Pipeline {
         })
     }
 
-    /// The encodings of tiles and references, held or made; what the model's queue refuses is counted as refused.
+    /// The encodings of tiles and references, held or made; what the model's queue refuses is
+    /// counted as refused.
     async fn encoded(
         &self,
         model: &Model,
@@ -247,7 +248,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Headers first, then a place in the house, then the pixels.
+    /// Probes the headers, then takes a permit, then decodes the pixels.
     async fn decode(
         &self,
         work: Work<'_>,
@@ -280,7 +281,8 @@ impl Pipeline {
         Ok(Admitted { tiles, references, permit, decode: started.elapsed() })
     }
 
-    /// A tile that came as a key was admitted as one of the model's size: what its variants need beyond that.
+    /// A tile that came as a key was admitted as one of the model's size: what its variants need
+    /// beyond that.
     fn admit_beyond(&self, plan: &Plan, tiles: &[Prepared]) -> Result<Option<Arc<Permit>>, Error> {
         let assumed = plan.model.bundle.manifest.geometry.tile_bytes() as u64;
         let beyond = |tile: &Prepared| {
@@ -312,7 +314,7 @@ fn check_pixels(tiles: &[TileInput], ask: &AugmentRequest) -> Result<(), Error> 
     let index = tiles[..place].iter().filter(|tile| matches!(tile, TileInput::Key(_))).count();
     Err(Error::new(
         ErrorKind::PixelsNeeded,
-        format!("{needs}, and key {index} stands for an encoding: send the tile"),
+        format!("{needs}, and key {index} has only an encoding: send the tile"),
     )
     .at("key", index))
 }

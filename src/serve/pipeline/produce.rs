@@ -21,8 +21,8 @@ struct Group<'a> {
     pixels: Vec<&'a mut [u8]>,
 }
 
-/// Groups for each thread: few enough that a group goes over its tile's anatomy once, enough that no thread waits long
-/// for another.
+/// Groups for each thread: few enough that a group goes over its tile's anatomy once, enough that
+/// no thread waits long for another.
 const GROUPS_A_THREAD: usize = 4;
 
 impl Pipeline {

@@ -1,4 +1,5 @@
-//! An answer's pixels as the bytes of pictures. Computing, for a CPU thread; parallel where it pays.
+//! An answer's pixels as the bytes of pictures. Computing, for a CPU thread; parallel where it
+//! pays.
 
 use rayon::prelude::*;
 

@@ -1,5 +1,5 @@
-//! Memory for the pixels of answers, used again and again. Fresh memory of that size is mapped, zeroed and faulted in
-//! page by page, which costs about as much as filling it with variants does.
+//! Memory for the pixels of answers, used again and again. Fresh memory of that size is mapped,
+//! zeroed and faulted in page by page, which costs about as much as filling it with variants does.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 /// Below this the allocator keeps memory at hand by itself.
 const LEAST_BYTES: usize = 128 << 10;
 
-/// Buffers that nobody uses now, up to a number of bytes.
+/// Unused buffers, up to a number of bytes.
 pub struct Buffers {
     most_bytes: usize,
     idle: Mutex<Idle>,
@@ -19,7 +19,7 @@ struct Idle {
     bytes: usize,
 }
 
-/// Bytes of somebody else's past: whoever takes them writes all of them. Given back when dropped.
+/// Uninitialised bytes: the caller overwrites all of them. Returned to the pool when dropped.
 pub struct Buffer {
     memory: Vec<u8>,
     len: usize,

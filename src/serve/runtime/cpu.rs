@@ -1,6 +1,6 @@
-//! The threads for work that computes: decoding, synthesis, compression. As many as configured, so that neither the
-//! async threads nor the machine drown; what may queue for them is bounded by admission. What they log stands under the
-//! request that they work for.
+//! The threads for work that computes: decoding, synthesis, compression. As many as configured, so
+//! that neither the async threads nor the machine drown; what may queue for them is bounded by
+//! admission. What they log stands under the request that they work for.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -24,8 +24,8 @@ impl Cpu {
         Ok(Self { pool })
     }
 
-    /// Runs `work` on the pool; rayon's parallel iterators inside it stay on the pool. Dropping the future before the
-    /// work began costs nothing.
+    /// Runs `work` on the pool; rayon's parallel iterators inside it stay on the pool. Dropping the
+    /// future before the work began costs nothing.
     ///
     /// # Errors
     /// `internal` when the work panicked, which takes no thread down.

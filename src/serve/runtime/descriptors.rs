@@ -1,12 +1,15 @@
-//! File descriptors: each connection is one, and the number that a process may have is often set for programs with a few.
+//! File descriptors: each connection is one, and the number that a process may have is often set
+//! for programs with a few.
 
 #![expect(unsafe_code, reason = "the limit is asked of libc")]
 
-/// Descriptors that are no connections: models, caches, logs, the listeners, and what those who answer have open.
+/// Descriptors that are no connections: models, caches, logs, the listeners, and what those who
+/// answer have open.
 const OTHERS: u64 = 256;
 
-/// Raises the soft limit of this process as far as `connections` need it and its hard limit lets it. Where that is not far
-/// enough, it is said: past the limit callers wait to be accepted, as they do past `max-connections`.
+/// Raises the soft limit of this process as far as `connections` need it and its hard limit lets
+/// it. Where that is not far enough, it logs a warning: past the limit callers wait to be accepted,
+/// as they do past `max-connections`.
 pub(crate) fn raise(connections: usize) {
     let wanted = (connections as u64).saturating_add(OTHERS);
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -1,4 +1,4 @@
-//! Where a server is in its life, and how many requests are in it.
+//! The stage of the server's life, and the number of requests in flight.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ pub enum Stage {
 
 pub struct Lifecycle {
     stage: watch::Sender<Stage>,
-    /// What health over gRPC tells, which a task of its own passes on.
+    /// The stage that health over gRPC serves, set by a task of its own.
     published: watch::Sender<Stage>,
     requests: Arc<AtomicUsize>,
 }
@@ -57,12 +57,12 @@ impl Lifecycle {
         self.stage.subscribe()
     }
 
-    /// Health over gRPC tells `stage` from now on.
+    /// Notes that health over gRPC serves `stage`.
     pub fn published(&self, stage: Stage) {
         self.published.send_replace(stage);
     }
 
-    /// Until health over gRPC tells `stage`, or a later one.
+    /// Waits until health over gRPC serves `stage` or a later one.
     pub async fn until_published(&self, stage: Stage) {
         self.published
             .subscribe()
@@ -77,14 +77,14 @@ impl Lifecycle {
         match self.stage() {
             Stage::Loading => Err(Error::new(
                 ErrorKind::NotReady,
-                "the models are still loading: /health/ready tells when they are",
+                "the models are still loading: wait until /health/ready answers 200",
             )),
             Stage::Ready | Stage::Draining => Ok(()),
             Stage::Closed => Err(draining()),
         }
     }
 
-    /// What a load balancer is told.
+    /// The answer to a load balancer.
     ///
     /// # Errors
     /// `not_ready` before, `draining` from the first sign of the end.
@@ -109,7 +109,7 @@ impl Drop for InFlightGuard {
 }
 
 fn draining() -> Error {
-    Error::new(ErrorKind::Draining, "the server is shutting down: ask another one")
+    Error::new(ErrorKind::Draining, "the server is shutting down: send the request to another one")
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-/// Bytes of memory: those of its control group or of the machine, whichever are fewer. Nothing where Linux does not tell.
+/// Bytes of memory: those of its control group or of the machine, whichever are fewer. None where
+/// Linux has no such file.
 pub(crate) fn memory() -> Option<u64> {
     let files = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
     let groups =

@@ -1,5 +1,5 @@
-//! What the process takes from the operating system and gives back: CPU threads, memory, descriptors, signals, its stages of life,
-//! and files that are read again when they change.
+//! What the process takes from the operating system and gives back: CPU threads, memory,
+//! descriptors, signals, its stages of life, and files that are read again when they change.
 
 pub mod buffers;
 pub mod cpu;

@@ -1,4 +1,5 @@
-//! Panics, which are bugs: caught where a request's work ends, logged and counted here, where each passes once.
+//! Panics, which are bugs: caught where a request's work ends, logged and counted here, where each
+//! passes once.
 
 use std::panic::PanicHookInfo;
 use std::sync::LazyLock;
@@ -10,7 +11,8 @@ pub static COUNT: LazyLock<IntCounter> = LazyLock::new(|| {
     IntCounter::new("panics_total", "Panics, each a bug.").expect("a name of letters, and a help")
 });
 
-/// From now on a panic is a line of the log like every other, and counted. For programs, which own the process.
+/// From now on a panic is a line of the log like every other, and counted. For programs, which own
+/// the process.
 pub fn log_and_count() {
     std::panic::set_hook(Box::new(|info: &PanicHookInfo<'_>| {
         COUNT.inc();

@@ -1,8 +1,8 @@
-//! Files that are read again when they change: keys and certificates are replaced under a running server, by an editor,
-//! a rename, or the symbolic link that Kubernetes turns.
+//! Files that are read again when they change: keys and certificates are replaced under a running
+//! server, by an editor, a rename, or the symbolic link that Kubernetes turns.
 //!
-//! It looks at the bytes and not at times: every look reads the files, which are small. What cannot be read or makes no
-//! sense is warned of once and changes nothing; what was good serves on.
+//! It compares bytes and not times: each check reads the files, which are small. A file that cannot
+//! be read or parsed gives one warning and changes nothing; the last good contents stay in use.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ const EVERY: Duration = Duration::from_secs(2);
 /// Longer is no file of keys or certificates.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Makes sense of the files' bytes, or says what is wrong with them.
+/// Parses the files' bytes, or returns what is wrong with them.
 type Parse<T> = Box<dyn Fn(&[Vec<u8>]) -> Result<T, String> + Send + Sync>;
 
 pub(crate) struct Reread<T> {
@@ -37,7 +37,7 @@ pub struct RereadError {
 }
 
 impl<T: Send + Sync + 'static> Reread<T> {
-    /// `told` hears how it goes.
+    /// `metrics` counts the failures.
     ///
     /// # Errors
     /// When a file cannot be read, or `parse` refuses what they hold.
@@ -85,14 +85,14 @@ impl<T: Send + Sync + 'static> Reread<T> {
             Ok(current) => {
                 self.current.store(Arc::new(current));
                 self.metrics.went_well(true);
-                tracing::info!(files, "read again, as they changed");
+                tracing::info!(files, "reloaded after a change");
             }
             Err(what) => {
                 self.metrics.went_well(false);
                 tracing::warn!(
                     files,
                     what,
-                    "changed, and cannot be used: what was read before holds on"
+                    "the changed file cannot be used: its last good contents stay in use"
                 );
             }
         }

@@ -33,12 +33,12 @@ impl Signals {
         })
     }
 
-    /// The first of them. A second one ends the process at once: whoever asks twice does not want to wait.
+    /// Waits for the first of them. A second one ends the process at once.
     pub async fn asked_to_stop(mut self) -> Stop {
         let stop = self.next().await;
         tokio::spawn(async move {
             let again = self.next().await;
-            tracing::warn!("asked to stop again: ending at once");
+            tracing::warn!("second signal: exiting now");
             std::process::exit(i32::from(again.exit_status().max(1)));
         });
         stop

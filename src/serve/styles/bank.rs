@@ -36,7 +36,7 @@ pub struct Offer {
 pub enum DomainOrigin {
     /// The bundle was made with it.
     Bundle,
-    /// Somebody added it from reference tiles; it is used only by requests that name it.
+    /// It was added from reference tiles; only requests that name it use it.
     Added,
 }
 
@@ -230,7 +230,7 @@ impl Offer {
 
 fn forbidden(field: &str, domain: &str) -> Error {
     let detail = format!(
-        "{field} names the domain `{domain}`, whose styles this server was told never to use"
+        "{field} names the domain `{domain}`, which --forbid-domain excludes on this server"
     );
     Error::new(ErrorKind::DomainForbidden, detail)
 }

@@ -1,11 +1,14 @@
-//! The style bank at run time: a bundle's own styles, and those of domains that were added while the server runs.
+//! The style bank at run time: a bundle's own styles, and those of domains that were added while
+//! the server runs.
 //!
-//! A [`Bank`] belongs to one model. A request takes one [`Offer`] of it, a snapshot that stays as it is, so that adding
-//! and removing never touch what is under way. Added domains belong to the bundle's digest they were encoded with: the
-//! [`Store`] keeps them by it, in a directory when it has one, and gives them back when that bundle is loaded again.
+//! A [`Bank`] belongs to one model. A request takes one [`Offer`] of it, a snapshot that stays as
+//! it is, so that adding and removing never touch what is under way. Added domains belong to the
+//! bundle's digest they were encoded with: the [`Store`] keeps them by it, in a directory when it
+//! has one, and gives them back when that bundle is loaded again.
 //!
-//! A variant is a function of bundle, tile, seed and index. Therefore what was added is used only where a request names
-//! it; what a request without names gives never changes. Which style a variant has is not chosen here.
+//! A variant is a function of bundle, tile, seed and index. Therefore what was added is used only
+//! where a request names it; what a request without names gives never changes. Which style a
+//! variant has is not chosen here.
 
 mod bank;
 mod file;

@@ -1,4 +1,5 @@
-//! What was added, by the digest of the bundle it belongs to; in memory, and in a directory when there is one.
+//! What was added, by the digest of the bundle it belongs to; in memory, and in a directory when
+//! there is one.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,7 +19,8 @@ const STYLES: &str = "styles";
 pub struct Store {
     dir: Option<PathBuf>,
     forbidden: Arc<[String]>,
-    /// One for each digest ever loaded: a bundle that is unloaded and loaded again finds what it had.
+    /// One for each digest ever loaded: a bundle that is unloaded and loaded again finds what it
+    /// had.
     added: Mutex<HashMap<String, Arc<Added>>>,
 }
 
@@ -26,7 +28,8 @@ pub struct Store {
 pub(super) struct Added {
     path: Option<PathBuf>,
     half: usize,
-    /// All of it, as it is in the file. Locked while the file is written, which makes changes one at a time.
+    /// All of it, as it is in the file. Locked while the file is written, which makes changes one
+    /// at a time.
     kept: Mutex<StyleBank>,
     /// What of it may be used.
     offered: ArcSwap<StyleBank>,
@@ -34,7 +37,8 @@ pub(super) struct Added {
 }
 
 impl Store {
-    /// Keeps what is added in `state_dir`, which is made when it is not there; without one, in memory alone.
+    /// Keeps what is added in `state_dir`, which is made when it is not there; without one, in
+    /// memory alone.
     ///
     /// # Errors
     /// When the directory cannot be made or listed.
@@ -46,8 +50,8 @@ impl Store {
         Ok(Arc::new(Self { dir, forbidden: forbidden.into(), added: Mutex::default() }))
     }
 
-    /// The bank of a bundle that is being loaded: its own styles, each of `half` numbers, and what was added to it.
-    /// Blocks.
+    /// The bank of a bundle that is being loaded: its own styles, each of `half` numbers, and what
+    /// was added to it. Blocks.
     pub fn bank(&self, digest: &str, half: usize, own: StyleBank) -> Bank {
         let mut added = self.added.lock().expect("no code panics while it holds this lock");
         let open = || {
@@ -82,7 +86,7 @@ impl Added {
         self.kept.lock().expect("no code panics while it holds this lock")
     }
 
-    /// Puts `change` of what is kept in its place: on the disk first, then for everybody to see.
+    /// Puts `change` of what is kept in its place: on the disk first, then visible to requests.
     pub(super) fn change(
         &self,
         change: impl FnOnce(&StyleBank) -> Result<StyleBank, Error>,
@@ -117,7 +121,8 @@ pub(super) fn only(bank: &StyleBank, keep: impl Fn(&str) -> bool) -> StyleBank {
     kept
 }
 
-/// Domains in the order of their names: what a request that names several draws must not depend on which was added first.
+/// Domains in the order of their names: what a request that names several draws must not depend on
+/// which was added first.
 fn sorted(bank: &StyleBank) -> StyleBank {
     let mut domains: Vec<&String> = bank.domains.iter().collect();
     domains.sort();

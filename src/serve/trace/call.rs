@@ -1,4 +1,5 @@
-//! One request from outside: its span, below its caller's, and its id, which is on every line of the log that is about it.
+//! One request: its span, below its caller's, and its id, which is on every line of the log about
+//! it.
 
 use std::collections::HashMap;
 
@@ -40,7 +41,7 @@ impl Call {
         Self::with(id, None)
     }
 
-    /// `caller`: the head, if its trace is to be gone on with.
+    /// `caller`: the request's headers, if its trace continues.
     pub(crate) fn http(
         traces: Option<&Traces>,
         caller: Option<&HeaderMap>,
@@ -49,7 +50,8 @@ impl Call {
     ) -> Self {
         let Some(traces) = traces else { return Self::untraced(id) };
         let HttpCall { scheme, method, path, route } = *call;
-        // By the conventions a method that is none is `_OTHER`, and `HTTP` where a name begins with it.
+        // By the conventions a method that is none is `_OTHER`, and `HTTP` where a name begins with
+        // it.
         let (kept, named) = if method == "other" { ("_OTHER", "HTTP") } else { (method, method) };
         let name = route.map_or_else(|| named.to_owned(), |route| format!("{named} {route}"));
         let mut attributes = vec![
@@ -153,7 +155,8 @@ fn is_servers(code: Code) -> bool {
     matches!(code, Unknown | DeadlineExceeded | Unimplemented | Internal | Unavailable | DataLoss)
 }
 
-/// The span of a request, below that of its caller, with the tracer for the spans below it; nothing when it is not sampled.
+/// The span of a request, below that of its caller, with the tracer for the spans below it; nothing
+/// when it is not sampled.
 fn begin(
     traces: &Traces,
     caller: Option<&HeaderMap>,
@@ -169,7 +172,8 @@ fn begin(
     is_sampled.then(|| context.with_value(traces.tracer.clone()))
 }
 
-/// The caller's context, as W3C Trace Context writes it: one `traceparent`, and any number of `tracestate`, which are one list.
+/// The caller's context, as W3C Trace Context writes it: one `traceparent`, and any number of
+/// `tracestate`, which are one list.
 fn carried(headers: &HeaderMap) -> HashMap<String, String> {
     let all = |name: &str| {
         headers

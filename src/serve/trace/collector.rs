@@ -1,4 +1,4 @@
-//! The address of a collector, as it is given and as it is asked.
+//! The address of an OpenTelemetry collector that takes OTLP over HTTP.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,17 +8,20 @@ use serde::{Deserialize, Serialize};
 
 /// Where OTLP over HTTP takes spans, below the collector's own path.
 const TRACES: &str = "/v1/traces";
-/// The port of OTLP over HTTP.
+/// The port of OTLP over HTTP, where a plain URL names none.
 const PORT: u16 = 4318;
 
-/// A collector that is spoken to without TLS: one beside this server, or in its cluster, which speaks TLS to the outside.
+/// A URL without `/v1/traces`. It has no place for credentials: those belong into
+/// `OTEL_EXPORTER_OTLP_HEADERS`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Collector {
-    pub host: String,
-    pub port: u16,
-    /// What is asked for spans to be taken.
-    pub path: String,
+pub struct Collector(String);
+
+impl Collector {
+    /// The URL that spans are posted to.
+    pub fn endpoint(&self) -> String {
+        format!("{}{TRACES}", self.0)
+    }
 }
 
 impl FromStr for Collector {
@@ -26,33 +29,32 @@ impl FromStr for Collector {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = |why: &str| {
-            format!("`{text}` is no collector's address, {why}: write http://HOST:4318")
+            format!("`{text}` is not the URL of a collector: {why}, for example http://HOST:4318")
         };
-        let uri: Uri = text.parse().map_err(|_| wrong("which is a URL"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(wrong(
-                "which begins with http:// (a collector nearby speaks TLS to those far away)",
-            ));
+        let uri: Uri = text.parse().map_err(|_| wrong("write a URL"))?;
+        let scheme = uri.scheme_str().filter(|scheme| ["http", "https"].contains(scheme));
+        let scheme = scheme.ok_or_else(|| wrong("begin it with http:// or https://"))?;
+        let authority = uri.authority().ok_or_else(|| wrong("it names no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(wrong("leave out the password; OTEL_EXPORTER_OTLP_HEADERS carries it"));
         }
-        let authority = uri.authority().ok_or_else(|| wrong("which names a host"))?;
-        if authority.as_str().contains('@') || uri.query().is_some() {
-            return Err(wrong("which has neither a password nor a query"));
+        if uri.query().is_some() {
+            return Err(wrong("leave out the query"));
         }
-        let below = uri.path().trim_end_matches('/');
-        let path =
-            if below.ends_with(TRACES) { below.to_owned() } else { format!("{below}{TRACES}") };
-        Ok(Self {
-            host: authority.host().to_owned(),
-            port: authority.port_u16().unwrap_or(PORT),
-            path,
-        })
+        let path = uri.path().trim_end_matches('/');
+        let path = path.strip_suffix(TRACES).unwrap_or(path);
+        let port = match (authority.port_u16(), scheme) {
+            (Some(port), _) => format!(":{port}"),
+            (None, "http") => format!(":{PORT}"),
+            (None, _) => String::new(),
+        };
+        Ok(Self(format!("{scheme}://{}{port}{path}", authority.host())))
     }
 }
 
 impl fmt::Display for Collector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port, path } = self;
-        write!(f, "http://{host}:{port}{}", path.trim_end_matches(TRACES))
+        f.write_str(&self.0)
     }
 }
 
@@ -66,7 +68,7 @@ impl TryFrom<String> for Collector {
 
 impl From<Collector> for String {
     fn from(collector: Collector) -> Self {
-        collector.to_string()
+        collector.0
     }
 }
 
@@ -76,23 +78,27 @@ mod tests {
 
     #[test]
     fn an_address_reads_as_it_is_written() {
-        for (given, path, written) in [
-            ("http://collector:4318", "/v1/traces", "http://collector:4318"),
-            ("http://collector", "/v1/traces", "http://collector:4318"),
-            ("http://[::1]:9/otlp/", "/otlp/v1/traces", "http://[::1]:9/otlp"),
-            ("http://c:1/v1/traces", "/v1/traces", "http://c:1"),
+        for (given, endpoint, written) in [
+            ("http://collector:4318", "http://collector:4318/v1/traces", "http://collector:4318"),
+            ("http://collector", "http://collector:4318/v1/traces", "http://collector:4318"),
+            ("https://collector", "https://collector/v1/traces", "https://collector"),
+            ("http://[::1]:9/otlp/", "http://[::1]:9/otlp/v1/traces", "http://[::1]:9/otlp"),
+            ("https://c:1/v1/traces", "https://c:1/v1/traces", "https://c:1"),
         ] {
             let collector: Collector = given.parse().unwrap();
-            assert_eq!((collector.path.as_str(), collector.to_string().as_str()), (path, written));
+            assert_eq!(
+                (collector.endpoint().as_str(), collector.to_string().as_str()),
+                (endpoint, written)
+            );
             assert_eq!(written.parse(), Ok(collector));
         }
     }
 
     #[test]
-    fn what_is_no_address_is_refused_with_the_reason() {
+    fn a_wrong_address_is_refused_with_the_reason() {
         for (given, said) in [
             ("collector:4318", "http://"),
-            ("https://collector:4318", "TLS"),
+            ("grpc://collector:4317", "https://"),
             ("http://user:secret@collector", "password"),
             ("http://collector?key=secret", "query"),
             ("not a url", "URL"),

@@ -1,100 +1,101 @@
-//! OTLP over HTTP: spans as protobuf, one POST for many of them. Nothing is tried again: a collector that is away costs
+//! The exporter: OTLP over HTTP or HTTPS, protobuf, as `opentelemetry-otlp` writes it. Headers,
+//! endpoint and attributes that the standard `OTEL_…` variables give are read by that library.
+//!
+//! What it adds is a client that runs on the server's runtime, with rustls and ring as the server
+//! itself uses, and a log line for the first span that is lost. A collector that is away costs
 //! spans, and never memory or a request's time.
 
-use std::io;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HOST};
-use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
-use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
-use opentelemetry_proto::transform::trace::tonic::group_spans_by_resource_and_scope;
+use hyper::{Request, Response};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use opentelemetry_http::hyper::HyperClient;
+use opentelemetry_http::{HttpClient, HttpError};
+use opentelemetry_otlp::{ExporterBuildError, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
-use prost::Message;
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
-use super::collector::Collector;
+use super::Export;
 use crate::serve::error::with_causes;
 
-/// Longest time for one POST.
-const LONGEST: Duration = Duration::from_secs(5);
-/// Largest answer that is read.
-const MAX_ANSWER: usize = 64 << 10;
+/// Why traces cannot be exported as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    #[error("the OTLP exporter cannot be set up: {0}")]
+    Build(#[from] ExporterBuildError),
+    #[error("OTEL_EXPORTER_OTLP_CERTIFICATE: {path} is not a file of PEM certificates: {source}")]
+    Certificate { path: String, source: pem::Error },
+    #[error("the OTLP exporter cannot use TLS: {0}")]
+    Tls(#[from] rustls::Error),
+}
 
-/// Called by a thread of the SDK's own, one batch after the other; the sending is the runtime's.
+/// Called by a thread of the SDK, one batch after the other.
 #[derive(Debug)]
 pub(super) struct Exporter {
-    collector: Collector,
-    runtime: Handle,
-    resource: ResourceAttributesWithSchema,
+    otlp: opentelemetry_otlp::SpanExporter,
+    /// For the log.
+    collector: String,
     /// Spans lost since the collector last took any.
     lost: AtomicU64,
 }
 
-#[derive(Debug, thiserror::Error)]
-enum SendError {
-    #[error("it cannot be reached: {0}")]
-    Unreachable(#[from] io::Error),
-    #[error("the connection broke: {0}")]
-    Broken(#[from] hyper::Error),
-    #[error("it answers {0}")]
-    Refused(StatusCode),
-    #[error("it answers with more than a few words, or none: {0}")]
-    Unread(Box<dyn std::error::Error + Send + Sync>),
-    #[error("it does not take them in {} s", LONGEST.as_secs())]
-    Late(#[from] tokio::time::error::Elapsed),
-    #[error("the server has ended")]
-    Ended(#[from] tokio::task::JoinError),
-}
-
 impl Exporter {
-    /// Within a runtime.
-    pub(super) fn to(collector: Collector) -> Self {
-        Self {
-            collector,
+    /// Within a runtime, on which it sends.
+    ///
+    /// # Errors
+    /// When a setting is wrong; a collector that is away is no error.
+    pub(super) fn open(export: &Export) -> Result<Self, ExportError> {
+        let tls = tls(export.certificate.as_deref())?;
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .build();
+        let client = Client {
+            http: HyperClient::new(connector, export.timeout, None),
             runtime: Handle::current(),
-            resource: ResourceAttributesWithSchema::default(),
-            lost: AtomicU64::new(0),
-        }
+        };
+        let builder = opentelemetry_otlp::SpanExporter::builder()
+            .with_http()
+            .with_http_client(client)
+            .with_timeout(export.timeout);
+        let (builder, collector) = match &export.collector {
+            Some(collector) => (builder.with_endpoint(collector.endpoint()), collector.to_string()),
+            // The library reads it, with its own rules for paths.
+            None => (builder, "OTEL_EXPORTER_OTLP_ENDPOINT".to_owned()),
+        };
+        Ok(Self { otlp: builder.build()?, collector, lost: AtomicU64::new(0) })
     }
 
-    async fn send(&self, body: Vec<u8>) -> Result<u64, SendError> {
-        let collector = self.collector.clone();
-        self.runtime
-            .spawn(async move { tokio::time::timeout(LONGEST, post(&collector, body)).await })
-            .await??
-    }
-
-    /// Says once that spans are lost, and once that they are not any more: every two seconds would help nobody.
-    fn note(&self, spans: u64, sent: Result<u64, SendError>) {
+    /// Logs the first loss at `warn` and further ones at `debug`, and that the collector takes
+    /// spans again.
+    fn note(&self, spans: u64, sent: &OTelSdkResult) {
         match sent {
-            Ok(refused) => {
+            Ok(()) => {
                 let lost = self.lost.swap(0, Ordering::Relaxed);
                 if lost > 0 {
                     tracing::info!(spans_lost = lost, "the collector takes spans again");
                 }
-                if refused > 0 {
-                    tracing::warn!(
-                        spans = refused,
-                        "the collector took some spans and refused others"
-                    );
-                }
             }
             Err(error) => {
-                let (is_first, error) =
-                    (self.lost.fetch_add(spans, Ordering::Relaxed) == 0, with_causes(&error));
+                let is_first = self.lost.fetch_add(spans, Ordering::Relaxed) == 0;
+                let error = with_causes(error);
                 if is_first {
-                    tracing::warn!(collector = %self.collector, error, "spans are lost until the collector takes them again");
+                    tracing::warn!(
+                        collector = self.collector,
+                        error,
+                        "spans are lost until the collector takes them again"
+                    );
                 } else {
                     tracing::debug!(spans, error, "further spans are lost");
                 }
@@ -106,37 +107,46 @@ impl Exporter {
 impl SpanExporter for Exporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len() as u64;
-        let request = ExportTraceServiceRequest {
-            resource_spans: group_spans_by_resource_and_scope(batch, &self.resource),
-        };
-        let sent = self.send(request.encode_to_vec()).await;
-        self.note(spans, sent);
-        // What there is to say is said; the SDK would say it every time.
+        let sent = self.otlp.export(batch).await;
+        self.note(spans, &sent);
+        // The SDK would log every failure again.
         Ok(())
     }
 
     fn set_resource(&mut self, resource: &Resource) {
-        self.resource = resource.into();
+        self.otlp.set_resource(resource);
     }
 }
 
-/// Sends one message on a connection of its own, and tells how many of its spans were refused.
-async fn post(collector: &Collector, body: Vec<u8>) -> Result<u64, SendError> {
-    let Collector { host, port, path } = collector;
-    let stream = TcpStream::connect((host.trim_matches(['[', ']']), *port)).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // How it ended is told to whoever waits for the answer.
-    tokio::spawn(connection);
-    let request = Request::post(path)
-        .header(HOST, format!("{host}:{port}"))
-        .header(CONTENT_TYPE, "application/x-protobuf");
-    let request = request.body(Full::new(Bytes::from(body))).expect("the path was read from a URL");
-    let (head, answer) = sender.send_request(request).await?.into_parts();
-    if !head.status.is_success() {
-        return Err(SendError::Refused(head.status));
+/// hyper's client, run by the server's runtime whichever thread calls it.
+#[derive(Debug)]
+struct Client {
+    http: HyperClient<HttpsConnector<HttpConnector>>,
+    runtime: Handle,
+}
+
+#[tonic::async_trait]
+impl HttpClient for Client {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let http = self.http.clone();
+        self.runtime.spawn(async move { http.send_bytes(request).await }).await?
     }
-    let answer =
-        Limited::new(answer, MAX_ANSWER).collect().await.map_err(SendError::Unread)?.to_bytes();
-    let answer = ExportTraceServiceResponse::decode(answer).unwrap_or_default();
-    Ok(answer.partial_success.map_or(0, |partly| partly.rejected_spans.try_into().unwrap_or(0)))
+}
+
+/// Trusts the certificates of a PEM file, or those of the system. None at all are an error only
+/// once TLS is spoken.
+fn tls(certificate: Option<&Path>) -> Result<ClientConfig, ExportError> {
+    let mut roots = RootCertStore::empty();
+    if let Some(path) = certificate {
+        let wrong = |source| ExportError::Certificate { path: path.display().to_string(), source };
+        for certificate in CertificateDer::pem_file_iter(path).map_err(wrong)? {
+            roots.add(certificate.map_err(wrong)?)?;
+        }
+    } else {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
+    Ok(ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
 }

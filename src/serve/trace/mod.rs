@@ -1,16 +1,20 @@
-//! Traces, as OpenTelemetry has them: which parts a request went through and how long each took, told to a collector.
+//! Traces, as OpenTelemetry has them: which stages a request went through and how long each took,
+//! exported to a collector.
 //!
-//! `http` and `rpc` open the span of a request ([`Call`]), below that of its caller, and run the request in it. The floors
-//! under them open spans for their parts ([`stage`]) and know nothing of where these go: the span around them, and with it
-//! the tracer, is OpenTelemetry's current context. Without a collector, and in a request that is not sampled, there is no
-//! tracer to be found, and a stage is its work and nothing else.
+//! The frame of a request opens its span ([`Call`]), below that of its caller, and runs the request
+//! in it. The modules below open spans for their stages ([`stage`]) and know nothing of where these
+//! go: the span around them, and with it the tracer, is OpenTelemetry's current context. Without a
+//! collector, and in a request that is not sampled, there is no tracer in it, and a stage is its
+//! work and nothing else.
 //!
-//! A span holds names, sizes and codes, never what was sent nor who sent it: no keys, no queries, no sentences of errors.
+//! A span holds names, sizes and codes, never what was sent nor who sent it: no keys, no queries,
+//! no error messages.
 
 mod call;
 mod collector;
 mod export;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use opentelemetry::context::FutureExt;
@@ -19,23 +23,31 @@ use opentelemetry::trace::{
 };
 use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, SpanLimits,
-};
+use opentelemetry_sdk::resource::EnvResourceDetector;
+use opentelemetry_sdk::trace::{BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider};
 use tracing::Instrument;
 
 pub(super) use call::{Call, HttpCall};
-pub(super) use collector::Collector;
+pub(crate) use collector::Collector;
 
 use super::error::Error;
+pub(crate) use export::ExportError;
 use export::Exporter;
 
-/// Spans that wait for the collector; what comes beyond is dropped, and counted.
-const MAX_WAITING: usize = 4096;
-/// Spans told at once.
-const MAX_BATCH: usize = 512;
-/// How often the collector is told.
-const EVERY: Duration = Duration::from_secs(2);
+/// Where and how traces are exported.
+#[derive(Clone, Debug)]
+pub(crate) struct Export {
+    /// None for the endpoint that the environment names.
+    pub collector: Option<Collector>,
+    /// Longest time for one batch, retries included.
+    pub timeout: Duration,
+    /// A PEM file of the certificates to trust, in place of the system's.
+    pub certificate: Option<PathBuf>,
+    /// In place of `restain`, and of what OTEL_RESOURCE_ATTRIBUTES says.
+    pub service_name: Option<String>,
+    /// Of the requests that begin a trace, the share that is sampled, 0 to 1.
+    pub share: f64,
+}
 
 /// Where spans go. A clone is the same.
 #[derive(Clone)]
@@ -45,32 +57,31 @@ pub(crate) struct Traces {
 }
 
 impl Traces {
-    /// Spans to `collector`: of requests whose caller's trace is sampled, and of `share` of those that begin one. Within a
-    /// runtime, which does the sending.
-    pub(crate) fn to(collector: &Collector, share: f64) -> Self {
-        // All that could be read from the environment is said here: it is not for others to configure this server.
-        let config = BatchConfigBuilder::default()
-            .with_max_queue_size(MAX_WAITING)
-            .with_max_export_batch_size(MAX_BATCH);
-        let config = config.with_scheduled_delay(EVERY).build();
-        let resource = Resource::builder_empty().with_service_name(env!("CARGO_PKG_NAME"));
-        let resource = resource
+    /// Exports the spans of requests whose caller's trace is sampled, and of a share of those that
+    /// begin one. Within a runtime, which does the sending. Queue, batch and attributes are those
+    /// of the `OTEL_BSP_…` and `OTEL_RESOURCE_ATTRIBUTES` variables.
+    ///
+    /// # Errors
+    /// When a setting is wrong.
+    pub(crate) fn open(export: &Export) -> Result<Self, ExportError> {
+        let resource = Resource::builder_empty()
+            .with_service_name(env!("CARGO_PKG_NAME"))
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-            .build();
+            .with_detector(Box::new(EnvResourceDetector::new()));
+        let resource = match &export.service_name {
+            Some(name) => resource.with_service_name(name.clone()).build(),
+            None => resource.build(),
+        };
+        let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(export.share)));
         let provider = SdkTracerProvider::builder()
-            .with_span_processor(
-                BatchSpanProcessor::builder(Exporter::to(collector.clone()))
-                    .with_batch_config(config)
-                    .build(),
-            )
-            .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(share))))
-            .with_span_limits(SpanLimits::default())
+            .with_span_processor(BatchSpanProcessor::builder(Exporter::open(export)?).build())
+            .with_sampler(sampler)
             .with_resource(resource)
             .build();
-        Self { tracer: provider.tracer(env!("CARGO_PKG_NAME")), provider }
+        Ok(Self { tracer: provider.tracer(env!("CARGO_PKG_NAME")), provider })
     }
 
-    /// Tells the collector what it has not been told, and waits for that until `deadline`.
+    /// Exports the spans that are left, and waits for that until `deadline`.
     pub(crate) async fn end(&self, deadline: Instant) {
         let provider = self.provider.clone();
         let end = move || {
@@ -78,9 +89,9 @@ impl Traces {
         };
         match tokio::task::spawn_blocking(end).await {
             Ok(Ok(())) => {}
-            // The SDK has said so.
+            // The SDK has logged it.
             Ok(Err(error)) => tracing::debug!(%error, "the last spans did not reach the collector"),
-            Err(panicked) => tracing::error!(error = %panicked, "the last spans were not told"),
+            Err(panicked) => tracing::error!(error = %panicked, "the last spans were not exported"),
         }
     }
 }
@@ -173,8 +184,9 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// A span of the run, which says by links whom it was for. It belongs to the trace of the first of them: a trace of its
-    /// own would be kept or not by chance, whatever becomes of theirs.
+    /// Records a span of the run, linked to the requests that it was for. It belongs to the trace
+    /// of the first of them: a trace of its own would be sampled or not by chance, independently of
+    /// theirs.
     pub(super) fn record<'a>(&self, askers: impl Iterator<Item = &'a Asker>) -> Option<RunSpan> {
         let mut all: Vec<&Context> = Vec::new();
         for Asker(asker) in askers {
@@ -210,7 +222,7 @@ fn current() -> Option<(Context, SdkTracer)> {
     Context::map_current(|now| now.get::<SdkTracer>().map(|tracer| (now.clone(), tracer.clone())))
 }
 
-/// A moment by the clock on the wall, which spans are told in.
+/// Converts a moment to wall-clock time, which spans carry.
 fn wall(moment: Instant) -> SystemTime {
     let (now, wall) = (Instant::now(), SystemTime::now());
     if moment > now { wall + (moment - now) } else { wall - (now - moment) }

@@ -1,5 +1,5 @@
-//! Groups of error kinds, of which the transports' routes declare theirs. The kinds themselves are one table in
-//! `serve::error`.
+//! Groups of error kinds, of which the transports' routes declare theirs. The kinds themselves are
+//! one table in `serve::error`.
 
 use crate::serve::error::ErrorKind::{self, *};
 
@@ -7,6 +7,10 @@ use crate::serve::error::ErrorKind::{self, *};
 pub(crate) const SERVING: &[ErrorKind] = &[NotReady, Draining, Internal];
 /// Of a body.
 pub(crate) const BODY: &[ErrorKind] = &[MalformedRequest, BodyTooLarge];
+/// Of a gRPC message, whatever the call: its memory is granted, and it has to come, before the call
+/// is made.
+pub(crate) const MESSAGE: &[ErrorKind] =
+    &[BodyTooLarge, RequestTooLarge, Overloaded, DeadlineExceeded];
 /// Of a path with a name in it: a name that holds a slash, or none at all, makes another path.
 pub(crate) const PATH: &[ErrorKind] = &[MalformedRequest, RouteNotFound];
 pub(crate) const FAILURE: &[ErrorKind] = &[Internal];

@@ -1,4 +1,5 @@
-//! Connections: how many, how long one may be silent, and how they end. axum's and tonic's own loops limit none of it.
+//! The accept loop, with limits on connections, idle time and write time. axum's and tonic's own
+//! loops have none of these.
 
 use std::io;
 use std::sync::Arc;
@@ -18,18 +19,20 @@ pub use super::tls::Protocol;
 use super::tls::Tls;
 use crate::serve::metrics::{Connected, Metrics};
 
-/// Pause after an accept that failed for want of file descriptors or memory: at once it would fail again.
+/// Pause after an accept that failed for want of file descriptors or memory: at once it would fail
+/// again.
 const BREATHER: Duration = Duration::from_millis(100);
 /// Calls at once of one HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
-/// What a caller may send ahead of our reading, on one HTTP/2 stream and on all of a connection together. Several times
-/// what a loopback or a data centre has under way, so that large tensors do not wait for window updates.
+/// What a caller may send ahead of our reading, on one HTTP/2 stream and on all of a connection
+/// together. Several times what a loopback or a data centre has under way, so that large tensors do
+/// not wait for window updates.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 /// Largest HTTP/2 frame taken; the protocol's default of 16 KiB would cut a tensor into hundreds.
 const MAX_FRAME: u32 = 256 << 10;
-/// Bytes of frames that go to the system at once. Callers take frames of 16 KiB unless they say otherwise, and each would
-/// be a call of its own and wake the reader.
+/// Bytes of frames that go to the system at once. Callers take frames of 16 KiB unless they say
+/// otherwise, and each would be a call of its own and wake the reader.
 const GATHERED: usize = 128 << 10;
 /// Largest head of a call.
 const MAX_HEAD: u32 = 64 << 10;
@@ -43,14 +46,15 @@ pub struct ListenOptions {
     pub tls: Option<Tls>,
     /// Connections at once; further ones wait in the system's backlog.
     pub max_connections: usize,
-    /// How long a connection may take over the head of a request, or be silent between two. Over HTTP/2, where a
-    /// connection without calls is a channel somebody keeps, it must answer pings within this time.
+    /// How long a connection may take over the head of a request, or be silent between two. Over
+    /// HTTP/2, where a connection without calls is a client's idle channel, it must answer pings
+    /// within this time.
     pub idle_timeout: Duration,
     /// How long an answer may wait for its reader to take some more of it.
     pub write_timeout: Duration,
 }
 
-/// Serves until `shutdown`, then lets no one in any more and ends when the last request is answered.
+/// Serves until `shutdown`, then accepts no connection and ends when the last request is answered.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -108,7 +112,7 @@ pub async fn serve(
                     };
                     match shaken {
                         Ok(stream) => connection.serve(stream, protocol).await,
-                        Err(error) => tracing::debug!(%error, "no TLS came about"),
+                        Err(error) => tracing::debug!(%error, "the TLS handshake failed"),
                     }
                 }));
             }
@@ -118,7 +122,7 @@ pub async fn serve(
     graceful.shutdown().await;
 }
 
-/// One connection, and its place.
+/// One connection, which counts against `max_connections`.
 struct Connection {
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
@@ -177,7 +181,7 @@ async fn accept(
     }
 }
 
-/// The peer gave up before it was let in.
+/// The peer gave up before the connection was accepted.
 fn is_the_peers(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,5 +1,5 @@
-//! How requests come in and answers go out: connections, TLS, and the protocols spoken over them, side by side. A transport translates,
-//! and decides nothing about tiles.
+//! How requests come in and answers go out: connections, TLS, and the protocols spoken over them,
+//! side by side. A transport translates, and decides nothing about tiles.
 
 pub(crate) mod errors;
 pub mod grpc;

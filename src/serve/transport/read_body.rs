@@ -1,5 +1,5 @@
-//! A request's body over HTTP, read into memory that admission has lent for it, and what is JSON in it. What the body says
-//! is its transport's question.
+//! Reads a request's body over HTTP, once admission has granted the memory, and the JSON in it. Its
+//! meaning is the transport's concern.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::serve::app::App;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::pipeline::deadline_exceeded;
 
-/// A body in memory that was lent for it.
+/// Reads a body into memory, and returns the permit for it.
 ///
 /// # Errors
 /// When it is too large, comes too slowly, or finds no room.
@@ -32,7 +32,7 @@ pub(crate) async fn read_body(
     Ok((bytes.await.map_err(|_| deadline_exceeded(timeout))??, permit))
 }
 
-/// The whole body, of at most `limit` bytes.
+/// Reads a body of at most `limit` bytes.
 ///
 /// # Errors
 /// `body_too_large`, or `malformed_request` when the caller broke off.
@@ -43,12 +43,12 @@ pub(crate) async fn read_limited(body: Body, limit: usize) -> Result<Bytes, Erro
         if past_limit {
             too_large(limit)
         } else {
-            malformed(format!("the body broke off: {error}"))
+            malformed(format!("the body ended early: {error}"))
         }
     })
 }
 
-/// How large the body says it is, if it does.
+/// The `content-length`, if there is one.
 fn announced(headers: &HeaderMap, limit: usize) -> Result<Option<usize>, Error> {
     let length = headers
         .get(header::CONTENT_LENGTH)
@@ -60,9 +60,7 @@ fn announced(headers: &HeaderMap, limit: usize) -> Result<Option<usize>, Error> 
 fn too_large(limit: usize) -> Error {
     Error::new(
         ErrorKind::BodyTooLarge,
-        format!(
-            "the body is larger than the {limit} bytes that are taken: send fewer tiles at once"
-        ),
+        format!("the body is larger than the limit of {limit} bytes: send fewer tiles at once"),
     )
 }
 

@@ -1,7 +1,9 @@
-//! TLS on both ports: one certificate, read again when its files change, and if wanted certificates of clients.
+//! TLS on both ports: one certificate, read again when its files change, and if wanted certificates
+//! of clients.
 //!
-//! TLS 1.2 and 1.3 with rustls' own choice of ciphers. What is spoken inside is settled by ALPN, and each port offers its
-//! own protocol alone. A connection keeps the certificate that it began with.
+//! TLS 1.2 and 1.3 with rustls' own choice of ciphers. What is spoken inside is settled by ALPN,
+//! and each port offers its own protocol alone. A connection keeps the certificate that it began
+//! with.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use crate::serve::config::TlsFiles;
 use crate::serve::metrics::Metrics;
 use crate::serve::runtime::reload::{Reread, RereadError};
 
-/// Who has not shaken hands by then is no client.
+/// Longest TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// What is spoken on a port, inside of TLS or without.
@@ -83,7 +85,8 @@ impl Tls {
     }
 }
 
-/// `files`: the certificate with what leads up to its root, its key, and the roots of clients' certificates if wanted.
+/// `files`: the certificate with what leads up to its root, its key, and the roots of clients'
+/// certificates if wanted.
 fn parse(files: &[Vec<u8>]) -> Result<Configs, String> {
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))

@@ -15,7 +15,8 @@ use crate::serve::styles::{DomainOrigin, Offer};
 use restain_bundle::codec::{EncodeError, ImageFormat};
 use restain_method::PixelOrder;
 
-/// Writes the message: compresses pictures where they were asked for, so it belongs on a CPU thread.
+/// Writes the message: compresses pictures where they were asked for, so it belongs on a CPU
+/// thread.
 ///
 /// # Errors
 /// `internal`, when a picture cannot be written.

@@ -7,8 +7,8 @@ use crate::serve::pipeline::Request as PipelineRequest;
 use crate::serve::trace;
 use crate::serve::transport::rpc::{Message, ResponsePermits};
 
-/// One request to its answer, and the permits that the answer needs until it is sent. `deadline` is the call's, in
-/// milliseconds from the message's arrival.
+/// One request to its answer, and the permits that the answer needs until it is sent. `deadline` is
+/// the call's, in milliseconds from the message's arrival.
 pub(super) async fn augment(
     app: &App,
     request: proto::AugmentRequest,

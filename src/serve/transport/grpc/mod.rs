@@ -1,5 +1,6 @@
-//! gRPC: `restain.v1.Restain`, as `proto/restain/v1` describes it. Messages become what the pipeline takes, and its answers
-//! messages; the work is the pipeline's, and what is around every call is `rpc`'s.
+//! gRPC: `restain.v1.Restain`, as `proto/restain/v1` describes it. Messages become what the
+//! pipeline takes, and its answers messages; the work is the pipeline's, and what is around every
+//! call is `rpc`'s.
 
 mod answer;
 pub(crate) mod ask;
@@ -28,7 +29,7 @@ use crate::serve::middleware::route::Route;
 
 const OF_AUGMENT: &[&[ErrorKind]] = &[e::SERVING, e::BODY, e::TILES, e::KEYS, e::AUGMENT, e::MODEL];
 const OF_ENCODE: &[&[ErrorKind]] = &[e::SERVING, e::BODY, e::TILES, e::KEYS, e::MODEL];
-const OF_LIST: &[&[ErrorKind]] = &[e::SERVING, e::BODY, e::MODEL];
+const OF_LIST: &[&[ErrorKind]] = &[e::SERVING, e::BODY, e::MODEL, e::MESSAGE];
 const OF_ADD: &[&[ErrorKind]] = &[e::SERVING, e::BODY, e::TILES, e::KEYS, e::ADD_STYLES, e::MODEL];
 
 /// The calls of the service.

@@ -15,7 +15,8 @@ use crate::serve::transport::rpc::{Calls, Message, ResponsePermits, answers as r
 
 const MAX_ID: usize = 256;
 
-/// The answers to the requests; `deadline_ms` is the call's, counted for each request from its arrival.
+/// The answers to the requests; `deadline_ms` is the call's, counted for each request from its
+/// arrival.
 pub(super) fn answers(
     calls: Calls<proto::AugmentStreamRequest>,
     deadline_ms: Option<u64>,

@@ -1,5 +1,5 @@
-//! Which form an answer takes: the caller's `Accept`, and what the answer will be. Settled before any work is done, so
-//! that a form which cannot be given costs nothing.
+//! Which form an answer takes: the caller's `Accept`, and what the answer will be. Settled before
+//! any work is done, so that a form which cannot be given costs nothing.
 
 use crate::serve::error::{Error, ErrorKind};
 use restain_bundle::codec::ImageFormat;
@@ -8,8 +8,8 @@ pub(super) const JSON: &str = "application/json";
 pub(super) const SAFETENSORS: &str = "application/vnd.restain.safetensors";
 pub(super) const TAR: &str = "application/x-tar";
 
-/// Pictures of one sheet at most, originals included: past it the picture, and the header that tells where each of its
-/// cells came from, are of no use to anyone.
+/// Pictures of one sheet at most, originals included: past it the picture, and the header that
+/// tells where each of its cells came from, are of no use to anyone.
 const MAX_SHEET: usize = 100;
 
 /// How an answer is written.
@@ -94,7 +94,8 @@ impl Expected {
     }
 }
 
-/// Of the media types that `offered` names, the one that is wanted most; the first, where it is all the same.
+/// Of the media types that `offered` names, the one that is wanted most; the first, where it is all
+/// the same.
 ///
 /// # Errors
 /// `not_acceptable`, with what is offered.
@@ -119,8 +120,8 @@ pub(super) fn choose(
     })
 }
 
-/// The media ranges, the most wanted first; those of weight 0 are not wanted at all. Parameters other than the weight
-/// are passed over.
+/// The media ranges, the most wanted first; those of weight 0 are not wanted at all. Parameters
+/// other than the weight are passed over.
 fn ranges(accept: &str) -> Vec<String> {
     let mut weighted: Vec<(f32, String)> = Vec::new();
     for part in accept.split(',') {

@@ -1,4 +1,5 @@
-//! Cross-origin resource sharing: what a browser may do for pages of the origins that `--cors-origin` names.
+//! Cross-origin resource sharing: what a browser may do for pages of the origins that
+//! `--cors-origin` names.
 
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 /// How long a browser may cache the answer to a preflight.
 const PREFLIGHT_SECONDS: u64 = 3600;
 
-/// Answers preflights for `origins`. Without credentials in the sense of the Fetch standard: a page that has a key sends it.
+/// Answers preflights for `origins`. Without credentials in the sense of the Fetch standard: a page
+/// that has a key sends it.
 pub(super) fn cors(origins: &[String]) -> CorsLayer {
     let allowed = if origins.iter().any(|origin| origin == "*") {
         AllowOrigin::any()

@@ -1,5 +1,5 @@
-//! What is left of a body when its answer is out: a request refused at the door, say, whose caller is still sending. It is
-//! taken off the wire and forgotten, so that the connection can carry the next request and the caller, who may write
+//! Drains what is left of a request's body when its answer is written, as after a 401 whose caller
+//! is still sending. The connection can then carry the next request, and the caller, who may write
 //! before reading, sees the answer instead of a broken pipe.
 
 use std::pin::Pin;
@@ -17,19 +17,19 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::runtime::Handle;
 
-/// Bytes of one body that are taken for nothing, at most, and for how long.
+/// Most bytes of one body that are drained, and for how long.
 const MOST_BYTES: u64 = 16 << 20;
 const MOST_TIME: Duration = Duration::from_secs(5);
 /// `left` of a body whose end is not known.
 const UNKNOWN: u64 = u64::MAX;
 
-/// Answers say `connection: close` where more is left of the request than is taken for nothing.
+/// Drains the body, or adds `connection: close` to the answer where more is left than is drained.
 pub(crate) async fn take(request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;
     }
     let left = Arc::new(AtomicU64::new(request.body().size_hint().exact().unwrap_or(UNKNOWN)));
-    // Who waits for leave to send has sent nothing yet, and is not asked to.
+    // A caller who waits for 100 Continue has sent nothing yet, and is not asked to.
     let waits = asks_leave(request.headers());
     let request = request.map(|body| Body::new(Watched { body, left: Arc::clone(&left), waits }));
     let mut response = next.run(request).await;

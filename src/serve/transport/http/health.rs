@@ -1,4 +1,4 @@
-//! Whether the server is well: for load balancers, and what Prometheus scrapes.
+//! Health for load balancers, and the metrics that Prometheus scrapes.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub(super) async fn live() -> Json<Health> {
 
 /// Whether to send requests here
 #[utoipa::path(get, path = "/health/ready", tag = "health", operation_id = "ready",
-    responses((status = 200, description = "The models are loaded and warm, and nobody has asked the server to stop", body = Health)))]
+    responses((status = 200, description = "The models are loaded and warm, and the server is not shutting down", body = Health)))]
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Health>, Error> {
     app.lifecycle.is_ready()?;
     Ok(Json(Health { status: "ready" }))

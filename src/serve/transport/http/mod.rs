@@ -1,5 +1,5 @@
-//! HTTP: this API's routes in the frame that all requests pass through. Handlers parse requests and write answers; the work is the
-//! pipeline's.
+//! HTTP: this API's routes in the frame that all requests pass through. Handlers parse requests and
+//! write answers; the work is the pipeline's.
 
 mod accept;
 pub(crate) mod add_body;
@@ -62,7 +62,8 @@ pub(crate) fn router(app: Arc<App>, further: Routes) -> Router {
     frame.observe(router).layer(from_fn(drain_body::take)).with_state(app)
 }
 
-/// Whether the server is well, and nothing else: for probes that have neither keys nor certificates.
+/// Whether the server is well, and nothing else: for probes that have neither keys nor
+/// certificates.
 pub(crate) fn probes(app: Arc<App>) -> Router {
     routes::probes()
         .router

@@ -30,7 +30,7 @@ pub(super) struct ModelList {
     models: Vec<ModelInfo>,
 }
 
-/// A version of a model, told apart by its `state`.
+/// A version of a model, tagged by its `state`.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 #[schema(discriminator(property_name = "state", mapping(
@@ -108,7 +108,7 @@ fn failed() -> Object {
     only(FAILED)
 }
 
-/// The one word that a state is told apart by.
+/// The tag of a state.
 fn only(state: &str) -> Object {
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some([state])).build()
 }
@@ -196,7 +196,7 @@ pub(super) async fn one(
         let served = registry.models().names();
         return Err(Error::new(
             ErrorKind::ModelNotFound,
-            format!("there is no model `{name}`, and served are: {served}"),
+            format!("no model `{name}` is served; served models: {served}"),
         ));
     }
     Ok(Json(ModelList { models }))

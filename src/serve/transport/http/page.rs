@@ -1,5 +1,6 @@
-//! The page at `/`: put together once from the files in `page/` into one that asks nobody but this server. There is no build
-//! step; what is served is what lies there. It holds no state of its own and uses the public API alone.
+//! The page at `/`: assembled once from the files in `page/` into one that loads nothing from
+//! elsewhere. There is no build step; what is served is what lies there. It holds no state of its
+//! own and uses the public API alone.
 
 use std::sync::LazyLock;
 
@@ -28,7 +29,7 @@ macro_rules! samples {
     ($($name:literal),* $(,)?) => { [$(($name, include_bytes!(concat!("page/samples/", $name, ".jpg")).as_slice())),*] };
 }
 
-/// Drawn tiles for whoever has none at hand: name, JPEG.
+/// Procedural tiles to try the page with: name, JPEG.
 const SAMPLES: [(&str, &[u8]); 10] = samples![
     "hospital_0_normal",
     "hospital_0_tumour",

@@ -12,7 +12,8 @@ use crate::serve::error::Error;
 use crate::serve::pipeline::Request as PipelineRequest;
 use crate::serve::transport::read_body::{malformed, read_body};
 
-/// The one part of the path that a caller chooses. axum's own extractor would refuse it in plain text.
+/// The one part of the path that a caller chooses. axum's own extractor would refuse it in plain
+/// text.
 pub(super) struct PathPart(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathPart {

@@ -94,7 +94,7 @@ pub(super) struct PlacedStyle {
 /// As JSON, or as `application/vnd.restain.safetensors` for a client that makes the product itself: `characteristics`
 /// F32 [S, h], the very numbers that the server multiplies with; in the metadata `styles`, a JSON list in the same order of
 /// `id`, `domain`, `origin`, `source_mean` and `source_std`, and `model` as `/v1/encode` gives it. Styles of domains that
-/// this server was told never to use are in neither.
+/// `--forbid-domain` excludes are in neither.
 #[utoipa::path(get, path = "/v1/styles", tag = "styles", operation_id = "list_styles", params(StylesQuery),
     responses((status = 200, description = "The styles on offer",
         content((Styles = "application/json"), (StyleTensors = "application/vnd.restain.safetensors")))))]

@@ -1,4 +1,5 @@
-//! The head of a safetensors body, so that the numbers behind it are sent from where they lie and copied nowhere.
+//! The head of a safetensors body, so that the numbers behind it are sent from where they lie and
+//! copied nowhere.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,8 @@ pub(super) struct TensorHead {
     pub shape: Vec<usize>,
 }
 
-/// Length, then JSON padded to eight bytes, as the format asks. The same tensors and metadata give the same bytes.
+/// Length, then JSON padded to eight bytes, as the format asks. The same tensors and metadata give
+/// the same bytes.
 pub(super) fn head(tensors: &[TensorHead], metadata: BTreeMap<&str, String>) -> Vec<u8> {
     let mut entries = Map::from_iter([("__metadata__".to_owned(), json!(metadata))]);
     let mut start = 0;

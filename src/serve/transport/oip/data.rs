@@ -1,5 +1,6 @@
-//! The elements of a tensor in JSON: numbers or texts, in lists nested as the shape is, or flat. Read into the bytes that
-//! they are, one after the other, so that a list of millions of numbers never is millions of values of JSON.
+//! The elements of a tensor in JSON: numbers or texts, in lists nested as the shape is, or flat.
+//! Read into the bytes that they are, one after the other, so that a list of millions of numbers
+//! never is millions of values of JSON.
 
 use std::fmt;
 

@@ -1,14 +1,17 @@
-//! The Open Inference Protocol, version 2, as KServe and Triton speak it, over HTTP (with the extension for binary tensors)
-//! and gRPC: whoever has a client of theirs has one of ours. Bodies and messages become one `infer::Infer`, what is said of
-//! a model is one message of `proto/inference` that HTTP writes as JSON, and the work is the pipeline's.
+//! The Open Inference Protocol, version 2, as KServe and Triton speak it, over HTTP (with the
+//! extension for binary tensors) and gRPC, so that their clients work with this server. Bodies and
+//! messages become one `infer::Infer`, the description of a model is one message of
+//! `proto/inference` that HTTP writes as JSON, and the work is the pipeline's.
 //!
-//! Inputs: `TILES`, `UINT8 [n, H, W, 3]`, or `BYTES [n]` with a PNG, JPEG, WebP or TIFF in each element; `KEYS`, `UINT8 [m, 32]`,
-//! of tiles that were sent before, which stand behind the others; `REFERENCES`, as `TILES`. Outputs: `VARIANTS`,
-//! `UINT8 [n, K, H, W, 3]`; `STYLE_IDS`, `BYTES [n, K]`; `TILE_KEYS`, `UINT8 [n, 32]`. The request JSON of POST /v1/augment comes
-//! as request parameters, by the names of its query string.
+//! Inputs: `TILES`, `UINT8 [n, H, W, 3]`, or `BYTES [n]` with a PNG, JPEG, WebP or TIFF in each
+//! element; `KEYS`, `UINT8 [m, 32]`, of tiles that were sent before, which stand behind the others;
+//! `REFERENCES`, as `TILES`. Outputs: `VARIANTS`, `UINT8 [n, K, H, W, 3]`; `STYLE_IDS`, `BYTES [n,
+//! K]`; `TILE_KEYS`, `UINT8 [n, 32]`. The request JSON of POST /v1/augment comes as request
+//! parameters, by the names of its query string.
 //!
-//! Not here: shared memory, which would let a caller name memory of this machine; traces and log settings; sequences.
-//! They are refused by name. The routes stand in no OpenAPI document of ours: their specification is the protocol's.
+//! Not here: shared memory, which would let a caller name memory of this machine; traces and log
+//! settings; sequences. They are refused by name. The routes stand in no OpenAPI document of ours:
+//! their specification is the protocol's.
 
 pub(crate) mod body;
 mod data;
@@ -44,19 +47,20 @@ use crate::serve::middleware::route::Permission::{Needs, Public};
 use crate::serve::middleware::route::{Route, Routes};
 
 // The errors of operations, which both wires have.
-const OF_MODEL: &[&[ErrorKind]] = &[e::SERVING, e::PATH, e::MODEL];
-const OF_INDEX: &[&[ErrorKind]] = &[e::SERVING, e::BODY];
-const OF_LOAD: &[&[ErrorKind]] = &[e::SERVING, e::PATH, e::BODY, e::LOAD];
-const OF_UNLOAD: &[&[ErrorKind]] = &[e::SERVING, e::PATH, e::BODY, e::UNLOAD];
+const OF_SERVER: &[&[ErrorKind]] = &[e::MESSAGE];
+const OF_MODEL: &[&[ErrorKind]] = &[e::SERVING, e::PATH, e::MODEL, e::MESSAGE];
+const OF_INDEX: &[&[ErrorKind]] = &[e::SERVING, e::BODY, e::MESSAGE];
+const OF_LOAD: &[&[ErrorKind]] = &[e::SERVING, e::PATH, e::BODY, e::LOAD, e::MESSAGE];
+const OF_UNLOAD: &[&[ErrorKind]] = &[e::SERVING, e::PATH, e::BODY, e::UNLOAD, e::MESSAGE];
 const OF_INFER: &[&[ErrorKind]] =
     &[e::SERVING, e::PATH, e::BODY, e::TILES, e::KEYS, e::AUGMENT, e::MODEL];
 
 /// The calls over gRPC.
 const CALLS: &[Route] = &[
-    call("/inference.GRPCInferenceService/ServerLive", Public, Quietly, &[]),
-    call("/inference.GRPCInferenceService/ServerReady", Public, Quietly, &[]),
+    call("/inference.GRPCInferenceService/ServerLive", Public, Quietly, OF_SERVER),
+    call("/inference.GRPCInferenceService/ServerReady", Public, Quietly, OF_SERVER),
     call("/inference.GRPCInferenceService/ModelReady", Needs(Augment), Fully, OF_MODEL),
-    call("/inference.GRPCInferenceService/ServerMetadata", Needs(Augment), Fully, &[]),
+    call("/inference.GRPCInferenceService/ServerMetadata", Needs(Augment), Fully, OF_SERVER),
     call("/inference.GRPCInferenceService/ModelMetadata", Needs(Augment), Fully, OF_MODEL),
     call("/inference.GRPCInferenceService/ModelInfer", Needs(Augment), Fully, OF_INFER),
     call("/inference.GRPCInferenceService/ModelStreamInfer", Needs(Augment), Fully, OF_INFER),

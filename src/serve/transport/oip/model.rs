@@ -1,4 +1,4 @@
-//! What is said of the server and its models, as messages; HTTP writes the same as JSON.
+//! Metadata and statistics of the server and its models, as messages; HTTP writes the same as JSON.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -173,7 +173,8 @@ fn duration(tally: Tally) -> proto::StatisticDuration {
     proto::StatisticDuration { count: tally.count, ns: ns(tally.took) }
 }
 
-/// A tensor, its first dimension left out: that is the tiles of a request, or the keys, or the references.
+/// A tensor, its first dimension left out: that is the tiles of a request, or the keys, or the
+/// references.
 struct Described {
     name: &'static str,
     datatype: &'static str,

@@ -14,8 +14,8 @@ use restain_bundle::codec::TileKey;
 pub(crate) enum Output {
     /// `UINT8 [n, K, height, width, 3]`
     Variants,
-    /// `BYTES [n, K]`: the bank's id of each variant's style, as in the provenance of the other transports; empty where there
-    /// is none.
+    /// `BYTES [n, K]`: the bank's id of each variant's style, as in the provenance of the other
+    /// transports; empty where there is none.
     StyleIds,
     /// `UINT8 [n, 32]`: what each tile can be named by from now on.
     TileKeys,
@@ -60,7 +60,7 @@ impl Output {
             let output =
                 Self::ALL.into_iter().find(|output| output.name() == name).ok_or_else(|| {
                     let known = Self::ALL.map(Self::name).join(", ");
-                    malformed(format!("there is no output `{name}`, and outputs are {known}"))
+                    malformed(format!("unknown output `{name}`; the outputs are {known}"))
                 })?;
             if wanted.contains(&output) {
                 return Err(malformed(format!("the output {name} is asked for twice")));

@@ -1,4 +1,5 @@
-//! The models directory, as the protocol's repository: what is served and what could be, loading, unloading.
+//! The models directory, as the protocol's repository: what is served and what could be, loading,
+//! unloading.
 
 use std::sync::Arc;
 
@@ -9,7 +10,8 @@ use crate::serve::models::{Key, LoadAsk, State};
 use crate::serve::runtime::cpu;
 use crate::serve::transport::read_body::malformed;
 
-/// Every bundle, served or not; names in order, and each name's versions from the highest down as far as they are on disk.
+/// Every bundle, served or not; names in order, and each name's versions from the highest down as
+/// far as they are on disk.
 ///
 /// # Errors
 /// `not_ready`, and `internal` when the directory cannot be read.
@@ -28,7 +30,8 @@ pub(super) async fn index(app: &App, only_ready: bool) -> Result<Vec<ModelIndex>
     }
     let states = registry.states();
     let on_disk = cpu::blocking(move || registry.on_disk()).await??;
-    // An older bundle of the same name and version may serve while a newer one loads, or was refused.
+    // An older bundle of the same name and version may serve while a newer one loads, or was
+    // refused.
     let others =
         states.iter().filter(|(key, _)| !served.contains(key)).map(|(key, state)| match state {
             State::Loading => entry(key, "LOADING", ""),
@@ -67,7 +70,7 @@ pub(super) async fn unload<'a>(
     // No model depends on another, so those that do may or may not be unloaded too.
     if let Some(parameter) = parameters.into_iter().find(|name| *name != "unload_dependents") {
         return Err(malformed(format!(
-            "there is no parameter `{parameter}`, and known is unload_dependents"
+            "unknown parameter `{parameter}`; the only one is unload_dependents"
         )));
     }
     let (name, version) = parts(model);

@@ -37,10 +37,12 @@ use crate::serve::transport::read_body::{self, json_object, malformed};
 const MAX_BODY: usize = 16 << 10;
 /// JSON up to this length is read where it is; longer holds tensors, and is work for a CPU thread.
 const SHORT_JSON: usize = 64 << 10;
-/// A pixel as JSON: three digits and a comma, which is this many bytes more than the one that was admitted.
+/// A pixel as JSON: three digits and a comma, which is this many bytes more than the one that was
+/// admitted.
 const JSON_EXTRA: u64 = 3;
 
-/// Paths of one model, with and without its version: metadata, ready, config, statistics, inference.
+/// Paths of one model, with and without its version: metadata, ready, config, statistics,
+/// inference.
 const MODEL: [[&str; 5]; 2] = [
     [
         "/v2/models/{name}",
@@ -85,7 +87,8 @@ struct LoadBody {
     parameters: BTreeMap<String, IgnoredAny>,
 }
 
-/// Every route of the protocol. `/v2/{*rest}` answers what the protocol or its extensions may have and this server has not.
+/// Every route of the protocol. `/v2/{*rest}` answers what the protocol or its extensions may have
+/// and this server has not.
 pub(super) fn routes() -> Routes {
     use Observed::{Fully, Quietly};
     use Scope::{Augment, Metrics, Models};

@@ -1,15 +1,17 @@
-//! A call's own deadline: the `grpc-timeout` that client libraries send, as the request's `timeout_ms`.
+//! A call's own deadline: the `grpc-timeout` that client libraries send, as the request's
+//! `timeout_ms`.
 
 use std::time::Duration;
 
 use tonic::metadata::MetadataMap;
 
-/// The shorter of what the message says and what the call's head says; nothing when neither does. A head that cannot be
-/// read counts as none, as the protocol asks.
+/// The shorter of the message's timeout and the call's `grpc-timeout`; None without either. A
+/// header that cannot be parsed counts as absent, as the protocol asks.
 pub(crate) fn timeout_ms(metadata: &MetadataMap, asked: Option<u64>) -> Option<u64> {
     let of_call =
         metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse);
-    // Rounded up: a deadline below a millisecond is not none at all, which would be refused as such.
+    // Rounded up: a deadline below a millisecond is not none at all, which would be refused as
+    // such.
     let of_call = of_call
         .map(|span| u64::try_from(span.as_micros().div_ceil(1000)).unwrap_or(u64::MAX).max(1));
     match (asked, of_call) {
@@ -45,7 +47,7 @@ mod tests {
             timeout_ms(&metadata, asked)
         };
         assert_eq!(of(None, None), None);
-        assert_eq!(of(None, Some(0)), Some(0), "told as it is, and refused later");
+        assert_eq!(of(None, Some(0)), Some(0), "passed on, and refused later");
         assert_eq!(of(Some("2S"), None), Some(2000));
         assert_eq!(of(Some("2S"), Some(7)), Some(7));
         assert_eq!(of(Some("500u"), Some(7)), Some(1));

@@ -1,9 +1,11 @@
-//! The body of a call, its memory lent before a message is gathered. A gRPC message says how long it is in its first five
-//! bytes; tonic would gather as much as it is allowed to, for every caller at once.
+//! The memory limit of a call's body: admission grants the memory before a message is gathered. The
+//! first five bytes of a gRPC message hold its length; tonic would gather as much as it is allowed
+//! to, for every caller at once.
 //!
-//! When no memory is free a call is refused, as over HTTP; a stream waits, and with it, by flow control, its caller.
-//! Each message, and with it a call that has only one, has to be complete within the server's longest time for a request.
-//! Between two messages of a stream no clock runs: a stream may be kept.
+//! When no memory is free a call is refused, as over HTTP; a stream waits, and with it, by flow
+//! control, its caller. Each message, and with it a call that has only one, has to be complete
+//! within the server's longest time for a request. Between two messages of a stream no clock runs:
+//! a stream may be kept.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -32,12 +34,12 @@ const PREFIX: usize = 5;
 /// How soon a stream that waits for memory asks again.
 const AGAIN: Duration = Duration::from_millis(20);
 
-/// What was lent for the messages of a call that nobody has taken yet, in their order. A handler finds it among the
-/// extensions of its request.
+/// The permits of a call's messages that the handler has not taken yet, in their order. A handler
+/// finds it among the extensions of its request.
 #[derive(Clone, Default)]
 pub(crate) struct Messages(Arc<Mutex<VecDeque<Message>>>);
 
-/// One message: the share of the house that its bytes have, and when the first of them came.
+/// One message: the permit for its bytes, and when the first of them came.
 pub(crate) struct Message {
     pub permit: Arc<Permit>,
     pub received: Instant,
@@ -58,7 +60,7 @@ impl Messages {
     /// # Panics
     /// When more messages are taken than were given.
     pub(crate) fn take(&self) -> Message {
-        self.lock().pop_front().expect("a message is handed on only after its memory was lent")
+        self.lock().pop_front().expect("a message is handed on only after its memory was granted")
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Message>> {
@@ -124,7 +126,8 @@ impl MemoryLimitBody {
             .get_or_insert_with(|| (now, Box::pin(tokio::time::sleep_until((now + limit).into()))));
     }
 
-    /// Looks at what came, up to the end of a prefix, of a message or of the bytes. Nothing when memory has to be waited for.
+    /// Looks at what came, up to the end of a prefix, of a message or of the bytes. Nothing when
+    /// memory has to be waited for.
     fn look(&mut self) -> Result<Option<Bytes>, Error> {
         if self.missing > 0 {
             let piece = self.rest.split_to(self.missing.min(self.rest.len()));
@@ -154,7 +157,7 @@ impl MemoryLimitBody {
         let limit = self.app.config.max_body.0;
         if bytes as u64 > limit {
             let detail = format!(
-                "the message has {bytes} bytes, and {limit} are taken: send fewer tiles at once"
+                "the message has {bytes} bytes, and the limit is {limit}: send fewer tiles at once"
             );
             return Err(Error::new(ErrorKind::BodyTooLarge, detail));
         }
@@ -189,7 +192,7 @@ impl HttpBody for MemoryLimitBody {
                 Some(Ok(frame)) => frame,
                 Some(Err(error)) => {
                     return Poll::Ready(Some(Err(Status::cancelled(format!(
-                        "the call broke off: {error}"
+                        "the call ended early: {error}"
                     )))));
                 }
                 None => return Poll::Ready(None),

@@ -1,6 +1,7 @@
-//! The frame of every gRPC service: memory is lent before a message is gathered, answers that are not read are dropped,
-//! errors become statuses, and health and reflection are served. The services themselves are transports (`grpc`, `oip`); what they
-//! share is here, because transports do not import each other.
+//! The frame of every gRPC service: memory is granted before a message is gathered, answers that
+//! are not read are dropped, errors become statuses, and health and reflection are served. The
+//! services themselves are transports (`grpc`, `oip`); what they share is here, because transports
+//! do not import each other.
 
 mod deadline;
 mod health;
@@ -32,6 +33,7 @@ use crate::serve::app::App;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::middleware::route::{Observed, Permission, Route, RouteTable, Rules};
 use crate::serve::middleware::{Frame, Matched, Wire};
+use crate::serve::transport::errors::MESSAGE;
 
 /// Every file of `proto/`, for reflection.
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
@@ -41,20 +43,20 @@ const CALLS: &[(&str, bool)] = include!(concat!(env!("OUT_DIR"), "/calls.rs"));
 
 /// The calls that are not of `proto/`: open probes, and reflection.
 const STANDARD_CALLS: &[Route] = &[
-    call("/grpc.health.v1.Health/Check", Permission::Public, Observed::Quietly, &[]),
-    call("/grpc.health.v1.Health/List", Permission::Public, Observed::Quietly, &[]),
-    call("/grpc.health.v1.Health/Watch", Permission::Public, Observed::Quietly, &[]),
+    call("/grpc.health.v1.Health/Check", Permission::Public, Observed::Quietly, &[MESSAGE]),
+    call("/grpc.health.v1.Health/List", Permission::Public, Observed::Quietly, &[MESSAGE]),
+    call("/grpc.health.v1.Health/Watch", Permission::Public, Observed::Quietly, &[MESSAGE]),
     call(
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
         Permission::Needs(Scope::Augment),
         Observed::Quietly,
-        &[],
+        &[MESSAGE],
     ),
     call(
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
         Permission::Needs(Scope::Augment),
         Observed::Quietly,
-        &[],
+        &[MESSAGE],
     ),
 ];
 
@@ -78,7 +80,8 @@ pub(crate) const fn call(
     Route { method: Method::POST, path: Cow::Borrowed(path), rules }
 }
 
-/// A router of `services`, health and reflection. The task that publishes health ends with the server.
+/// A router of `services`, health and reflection. The task that publishes health ends with the
+/// server.
 ///
 /// # Panics
 /// When a call of `proto/` has no declaration.
@@ -113,7 +116,8 @@ pub(crate) fn router(app: Arc<App>, services: GrpcServices) -> Router {
         .layer(from_fn_with_state(app, write_timeout::limit_write_time))
 }
 
-/// tonic answers calls that no service has with a status alone; this adds the code and the sentence.
+/// tonic answers calls that no service has with a status alone; this adds the code and the
+/// sentence.
 async fn refuse_unknown(request: Request, next: Next) -> Response {
     let is_known = request.extensions().get::<Matched>().is_some_and(|matched| matched.0.is_some());
     if is_known {

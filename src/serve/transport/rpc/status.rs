@@ -1,5 +1,5 @@
-//! An error as a gRPC status. Number and code come from the one table; the rest stands in the standard details of
-//! google.rpc, where every client library looks for it.
+//! An error as a gRPC status. Number and code come from the one table; the rest stands in the
+//! standard details of google.rpc, where every client library looks for it.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,8 @@ use crate::serve::error::Error;
 /// Whose codes the reasons are.
 const DOMAIN: &str = "restain";
 
-/// With an ErrorInfo (reason: the code; metadata: list, index, indices) and, where it helps to come back, a RetryInfo.
+/// With an ErrorInfo (reason: the code; metadata: list, index, indices) and, where it helps to come
+/// back, a RetryInfo.
 pub(crate) fn status(error: Error) -> Status {
     let row = error.kind.row();
     let mut metadata = HashMap::new();

@@ -1,8 +1,8 @@
 //! Many requests over one call, each answered by its own work.
 //!
-//! Requests are read only while there is room among those in work and those answered but not taken, so a caller who does
-//! not read is held by flow control, and nobody else is. When the server ends, no further request is read, and what is in
-//! work is answered.
+//! Requests are read only while there is room among those in work and those answered but not taken,
+//! so flow control holds back a slow reader, and no other caller. When the server ends, no further
+//! request is read, and what is in work is answered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,11 +23,12 @@ use crate::serve::trace;
 use crate::serve::transport::rpc::memory_limit::{Message, Messages};
 use crate::serve::transport::rpc::write_timeout::ResponsePermits;
 
-/// Requests of one stream in work at once: more than fill an encoder and the wire both ways, few enough that one stream
-/// is not the whole house.
+/// Requests of one stream in work at once: more than fill an encoder and the wire both ways, few
+/// enough that one stream does not fill the server.
 const IN_WORK: usize = 16;
 
-/// Longest time after which a key that has no request left is looked at again: its rate may be another by then, or it gone.
+/// Longest time after which a key that has no request left is looked at again: its rate may be
+/// another by then, or it gone.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// The requests of a call, and what goes with them.
@@ -41,8 +42,8 @@ pub(crate) struct Calls<Asked> {
     pub held: ResponsePermits,
 }
 
-/// The answers, each with what it holds until it is sent. `InWork` says in which order: `FuturesOrdered` in that of the
-/// requests, `FuturesUnordered` as they are ready.
+/// The answers, each with what it holds until it is sent. `InWork` says in which order:
+/// `FuturesOrdered` in that of the requests, `FuturesUnordered` as they are ready.
 pub(crate) fn answers<Asked, Answer, Work, InWork>(
     calls: Calls<Asked>,
     work: impl Fn(Asked, Message) -> Work + Send + 'static,
@@ -76,9 +77,9 @@ async fn read_and_answer<Asked, Answer, Work, InWork>(
     let Calls { app, mut requests, messages, ticket, .. } = calls;
     let mut stages = app.lifecycle.stages();
     let (mut in_work, mut count) = (InWork::default(), 0);
-    // The call itself was let in with its first message.
+    // The call itself was admitted with its first message.
     let (mut more, mut is_first) = (true, true);
-    // A message that its key's rate does not let in yet, and until when: nothing after it is read.
+    // A message over its key's rate, and until when: nothing after it is read.
     let mut early: Option<(Asked, Instant)> = None;
     while more || count > 0 || early.is_some() {
         let until = early.as_ref().map_or_else(Instant::now, |(_, until)| *until);
@@ -108,7 +109,8 @@ async fn read_and_answer<Asked, Answer, Work, InWork>(
                     Ok(Some(request)) => early = Some((request, Instant::now())),
                     Ok(None) => more = false,
                     Err(status) => {
-                        // The caller's side broke, or sent what is no message: nothing after it can be understood.
+                        // The caller's side broke, or sent what is no message: nothing after it can
+                        // be understood.
                         let _ = answers.send(Err(status)).await;
                         return;
                     }

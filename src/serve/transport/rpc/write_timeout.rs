@@ -1,5 +1,6 @@
-//! The answer of a call, at its reader's pace and no slower than allowed. Over HTTP/2 a reader who takes nothing stops his
-//! own stream alone, the connection lives on, and so would the answer's memory: it is given back after a time.
+//! The write timeout of a call's answer, against slow readers. Over HTTP/2 a reader that takes
+//! nothing stops its own stream alone; the connection lives on, and so would the answer's memory,
+//! which is freed after the timeout.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -20,11 +21,12 @@ use crate::serve::admission::Permit;
 use crate::serve::app::App;
 use crate::serve::transport::rpc::zero_copy::ZeroCopyFields;
 
-/// Bytes handed over at once: whatever is handed over, the connection keeps in memory until the reader takes it.
+/// Bytes handed over at once: whatever is handed over, the connection keeps in memory until the
+/// reader takes it.
 const PIECE: usize = 256 << 10;
 
-/// The permits that an answer needs until it is sent. A handler puts it among the extensions of its response; a stream
-/// puts in those of the answer under way.
+/// The permits that an answer needs until it is sent. A handler puts it among the extensions of its
+/// response; a stream puts in those of the answer under way.
 #[derive(Clone, Default)]
 pub(crate) struct ResponsePermits(Arc<Mutex<Vec<Arc<Permit>>>>);
 
@@ -145,7 +147,8 @@ impl HttpBody for WriteTimeoutBody {
 }
 
 impl Answer {
-    /// Sees to it that there is something to hand over; nothing when only trailers are left, or not even those.
+    /// Sees to it that there is something to hand over; nothing when only trailers are left, or not
+    /// even those.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), axum::BoxError>>> {
         while self.rest.is_empty() {
             if self.trailers.is_none() {
@@ -181,7 +184,7 @@ impl Drop for WriteTimeoutBody {
     }
 }
 
-/// Takes the answer away, with all that it holds, when nobody has taken any of it for so long.
+/// Drops the answer, with all that it holds, when its reader has taken none of it for so long.
 async fn watch(answer: Arc<Mutex<Answer>>, timeout: Duration) {
     loop {
         let offered = lock(&answer).offered;
@@ -189,7 +192,7 @@ async fn watch(answer: Arc<Mutex<Answer>>, timeout: Duration) {
         tokio::time::sleep_until(wake.into()).await;
         let mut answer = lock(&answer);
         if answer.offered.is_some_and(|since| since.elapsed() >= timeout) {
-            tracing::debug!(?timeout, "an answer was not read, and is taken away");
+            tracing::debug!(?timeout, "an answer was not read in time, and is dropped");
             *answer = Answer::default();
             return;
         }
@@ -201,5 +204,5 @@ fn lock(answer: &Mutex<Answer>) -> MutexGuard<'_, Answer> {
 }
 
 fn unread() -> Status {
-    Status::cancelled("the answer was not read in time, and is gone")
+    Status::cancelled("the answer was not read in time, and was dropped")
 }

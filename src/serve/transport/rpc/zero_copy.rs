@@ -1,8 +1,8 @@
-//! The large fields of a message, sent from where they lie. tonic would copy them, a second time as large as the answer,
-//! into memory that is new for every call.
+//! The large fields of a message, sent from where they lie. tonic would copy them, a second time as
+//! large as the answer, into memory that is new for every call.
 //!
-//! Protobuf allows fields in any order: what is left out of the message is written behind it, and the length in front of
-//! it says so.
+//! Protobuf allows fields in any order: what is left out of the message is written behind it, and
+//! the length in front of it says so.
 
 use std::collections::VecDeque;
 
@@ -13,8 +13,8 @@ const PREFIX: usize = 5;
 /// Fields of bytes are of wire type 2.
 const LENGTH_DELIMITED: u64 = 2;
 
-/// Fields of bytes by their numbers, in the order they are sent. A handler puts it among the extensions of its response,
-/// of which there is one message.
+/// Fields of bytes by their numbers, in the order they are sent. A handler puts it among the
+/// extensions of its response, of which there is one message.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ZeroCopyFields(VecDeque<Bytes>);
 

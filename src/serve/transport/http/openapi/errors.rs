@@ -69,12 +69,12 @@ fn response(kinds: &[ErrorKind]) -> Response {
     ResponseBuilder::new().description(codes.join(", ")).content(MEDIA_TYPE, content).build()
 }
 
-/// As a caller is told it; what is at fault in a list is told where one can be.
+/// An example of the error, with the item at fault where a list can have one.
 fn example(kind: ErrorKind) -> Error {
     let title = kind.row().title;
     let error = Error::new(
         kind,
-        format!("{title}: here stands which field, which value, and what would be right"),
+        format!("{title}: the detail names the field, its value, and what would be right"),
     );
     match kind {
         ErrorKind::TileNotHeld => error.at_all("key", vec![0, 3]),

@@ -1,4 +1,4 @@
-//! What stands in the heads of requests and answers.
+//! The headers of requests and answers.
 
 use utoipa::Modify;
 use utoipa::openapi::header::HeaderBuilder;
@@ -12,7 +12,7 @@ const REQUEST_ID: &str = "x-request-id";
 const TIMINGS: &str = "queue;dur=0.021, encode;dur=31.402, synthesise;dur=0.388, total;dur=32.944";
 const PROVENANCE: &str = r#"{"model":"demo","version":"1","bundle":"5f0c…","seed":7,"method":"vit","tile_key":"9b1d…","index":0,"style":"centre_2/3","domain":"centre_2"}"#;
 
-/// Adds them: once to the components, and to each operation where they are told.
+/// Adds them: once to the components, and to each operation that has them.
 pub(super) struct Heads;
 
 impl Modify for Heads {

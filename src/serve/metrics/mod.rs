@@ -1,5 +1,7 @@
-//! What the server counts, under the names that dashboards hold on to. No label has an unbounded set of values: routes
-//! come from the router, domains and models from the bundles that are served, keys from their file.
+//! Prometheus metrics. No label has an unbounded set of values: routes are those that are declared,
+//! domains and models those of the bundles that are served, keys those of their file.
+
+mod definitions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -7,12 +9,12 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder, exponential_buckets,
+    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    TextEncoder,
 };
 
 use super::error::ErrorKind;
-use super::runtime::{limits, panics};
+use super::runtime::limits;
 
 pub struct Metrics {
     registry: Registry,
@@ -45,7 +47,8 @@ pub struct Metrics {
     offered: Mutex<Offered>,
 }
 
-/// What is on offer: the models, each as name, version, precision and provider, and the styles of every domain.
+/// What is on offer: the models, each as name, version, precision and provider, and the styles of
+/// every domain.
 #[derive(Default)]
 pub struct Offered {
     pub models: BTreeSet<[String; 4]>,
@@ -72,157 +75,6 @@ pub struct Served<'a> {
 }
 
 impl Metrics {
-    /// # Errors
-    /// Never in practice: every name below is valid and given once.
-    pub fn new() -> prometheus::Result<Self> {
-        let registry = Registry::new_custom(Some("restain".to_owned()), None)?;
-        let seconds = exponential_buckets(0.000_5, 2.0, 18)?;
-        let histogram = |name: &str, help: &str, buckets: &[f64]| {
-            register(
-                &registry,
-                Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?,
-            )
-        };
-        let counter = |name: &str, help: &str| register(&registry, IntCounter::new(name, help)?);
-        let gauge = |name: &str, help: &str| register(&registry, IntGauge::new(name, help)?);
-        let metrics = Self {
-            requests: register(
-                &registry,
-                IntCounterVec::new(
-                    Opts::new("requests_total", "Requests answered."),
-                    &["route", "code", "method"],
-                )?,
-            )?,
-            request_duration: register(
-                &registry,
-                HistogramVec::new(
-                    HistogramOpts::new(
-                        "request_duration_seconds",
-                        "From the head of a request to the head of its answer.",
-                    )
-                    .buckets(seconds.clone()),
-                    &["route"],
-                )?,
-            )?,
-            queue_duration: histogram(
-                "queue_duration_seconds",
-                "A tile's wait for its batch.",
-                &seconds,
-            )?,
-            encode_duration: histogram(
-                "encode_duration_seconds",
-                "One batch through the encoder.",
-                &seconds,
-            )?,
-            synthesise_duration: histogram(
-                "synthesise_duration_seconds",
-                "All variants of one request.",
-                &seconds,
-            )?,
-            batch_tiles: histogram(
-                "batch_tiles",
-                "Tiles of a batch, padding left out.",
-                &exponential_buckets(1.0, 2.0, 11)?,
-            )?,
-            queue_tiles: gauge("queue_tiles", "Tiles admitted, waiting or in work.")?,
-            inflight_bytes: gauge("inflight_bytes", "Memory lent to requests and answers.")?,
-            tiles: counter("tiles_total", "Tiles encoded.")?,
-            variants: counter("variants_total", "Variants made.")?,
-            cache_hits: counter(
-                "encodings_cache_hits_total",
-                "Tiles whose encoding was held, in memory or on disk.",
-            )?,
-            cache_misses: counter(
-                "encodings_cache_misses_total",
-                "Tiles whose encoding was not held.",
-            )?,
-            cache_evictions: counter(
-                "encodings_cache_evictions_total",
-                "Encodings that made room for others in memory.",
-            )?,
-            cache_bytes: gauge("encodings_cache_bytes", "Memory of the encodings held.")?,
-            cache_disk_errors: counter(
-                "encodings_cache_disk_errors_total",
-                "Failures of the cache's disk.",
-            )?,
-            rejected: register(
-                &registry,
-                IntCounterVec::new(
-                    Opts::new("rejected_total", "Requests refused for load."),
-                    &["reason"],
-                )?,
-            )?,
-            key_requests: register(
-                &registry,
-                IntCounterVec::new(
-                    Opts::new(
-                        "key_requests_total",
-                        "Requests at the door, by key; without a known one, by none.",
-                    ),
-                    &["key", "outcome"],
-                )?,
-            )?,
-            styles: register(
-                &registry,
-                IntGaugeVec::new(Opts::new("styles", "Styles on offer."), &["domain"])?,
-            )?,
-            model_info: register(
-                &registry,
-                IntGaugeVec::new(
-                    Opts::new("model_info", "1 for every model that is served."),
-                    &["model", "version", "precision", "provider"],
-                )?,
-            )?,
-            model_load_duration: histogram(
-                "model_load_duration_seconds",
-                "Verifying a bundle, opening its encoder, and warming it.",
-                &exponential_buckets(0.05, 2.0, 12)?,
-            )?,
-            ready: gauge("ready", "1 while /health/ready says so.")?,
-            connections: register(
-                &registry,
-                IntGaugeVec::new(Opts::new("connections", "Connections open."), &["port"])?,
-            )?,
-            model_load_failures: counter(
-                "model_load_failures_total",
-                "Bundles that were refused.",
-            )?,
-            reload_failures: register(
-                &registry,
-                IntCounterVec::new(
-                    Opts::new(
-                        "reload_failures_total",
-                        "Changed files that cannot be used; what was read before goes on.",
-                    ),
-                    &["file"],
-                )?,
-            )?,
-            reload_refused: register(
-                &registry,
-                IntGaugeVec::new(
-                    Opts::new(
-                        "reload_refused",
-                        "1 while a file as it is cannot be used, and what was read before goes on.",
-                    ),
-                    &["file"],
-                )?,
-            )?,
-            offered: Mutex::default(),
-            registry,
-        };
-        register(&metrics.registry, panics::COUNT.clone())?;
-        let build = IntGaugeVec::new(
-            Opts::new("build_info", "1, with the program's version."),
-            &["version"],
-        )?;
-        register(&metrics.registry, build)?.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        #[cfg(target_os = "linux")]
-        metrics
-            .registry
-            .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        Ok(metrics)
-    }
-
     /// The text that Prometheus scrapes.
     ///
     /// # Errors
@@ -231,16 +83,16 @@ impl Metrics {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 
-    /// Tells what this server may at most, for dashboards to set against what it does.
+    /// Sets the gauges of this server's limits, for dashboards.
     ///
     /// # Errors
-    /// When told twice.
+    /// When called twice.
     pub fn set_limits(&self, most: &Most) -> prometheus::Result<()> {
         let memory = limits::memory()
             .map(|bytes| ("process_memory_limit_bytes", "Memory that the process may use.", bytes));
         let limits = [
-            ("queue_tiles_limit", "Tiles admitted at once, at most.", most.queue_tiles as u64),
-            ("inflight_bytes_limit", "Memory lent at once, at most.", most.inflight_bytes),
+            ("queue_tiles_limit", "Limit of queue_tiles.", most.queue_tiles as u64),
+            ("inflight_bytes_limit", "Limit of inflight_bytes.", most.inflight_bytes),
             ("encodings_cache_bytes_limit", "Memory for encodings.", most.cache_bytes),
             (
                 "connections_limit",
@@ -281,7 +133,7 @@ impl Metrics {
         gauge
     }
 
-    /// What is told of files that are read again, `file` being what they are.
+    /// Counters for the reloads of a file; `file` is what it holds.
     pub fn rereading(&self, file: &'static str) -> Rereading {
         Rereading {
             failures: self.reload_failures.with_label_values(&[file]),
@@ -348,7 +200,8 @@ impl Metrics {
         self.model_load_duration.observe(took.as_secs_f64());
     }
 
-    /// Sets the gauges of models and domains to what is on offer, read under a lock so that the last word is the newest.
+    /// Sets the gauges of models and domains to what is on offer, read under a lock so that the
+    /// last word is the newest.
     pub fn offer(&self, read: impl FnOnce() -> Offered) {
         let mut shown = self.offered.lock().expect("no code panics while it holds this lock");
         let now = read();
