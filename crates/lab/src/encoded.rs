@@ -34,7 +34,14 @@ pub struct Encoded {
 
 impl Model {
     pub fn open(dir: &Path, precision: Precision) -> Result<Self> {
-        let bundle = Bundle::open(dir).with_context(|| format!("the bundle {}", dir.display()))?;
+        Self::of(
+            Bundle::open(dir).with_context(|| format!("the bundle {}", dir.display()))?,
+            precision,
+        )
+    }
+
+    /// Opens the encoder of a bundle, which may be one that is not published yet.
+    pub fn of(bundle: Bundle, precision: Precision) -> Result<Self> {
         let manifest = &bundle.manifest;
         let synth =
             Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);

@@ -12,6 +12,8 @@ use crate::encoded::{Encoded, Model};
 use crate::styles::{representative, style_of};
 use restain_data::Dataset;
 
+/// The grid's file in a bundle.
+pub const SAMPLES_FILE: &str = "samples.png";
 /// A piece is this many tiles wide and high, where the images are large enough.
 const PIECE: u32 = 2;
 /// White pixels between pieces.

@@ -3,15 +3,16 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{RunHeader, replace};
+use crate::checkpoint::RunHeader;
 use crate::preview::{Preview, png};
 use crate::recipe::RecipeArgs;
 use crate::tensorboard::EventFile;
 use crate::validate::{Outcome, Parts, Validation};
 use crate::vit::Vit;
+use restain_bundle::atomic;
 
 pub(crate) const SAMPLES_FOLDER: &str = "samples";
 
@@ -184,9 +185,10 @@ impl Watch {
     fn samples(&mut self, vit: &Vit, header: &RunHeader) -> Result<()> {
         let grid = self.preview.render(vit, header)?;
         let bytes = png(&grid)?;
-        replace(&self.folder.join(format!("step-{:08}.png", header.step)), |fresh| {
-            Ok(std::fs::write(fresh, &bytes)?)
-        })?;
+        let path = self.folder.join(format!("step-{:08}.png", header.step));
+        std::fs::create_dir_all(&self.folder)
+            .and_then(|()| atomic::write_file(&path, &bytes))
+            .with_context(|| format!("cannot write {}", path.display()))?;
         self.events.picture(header.step, "samples", &grid, bytes)
     }
 

@@ -7,6 +7,7 @@ mod downstream;
 mod evaluate;
 mod fit;
 mod options;
+mod publishing;
 mod reference;
 mod resume;
 mod watch;

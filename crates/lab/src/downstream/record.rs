@@ -14,6 +14,7 @@ use crate::downstream::split::Split;
 use crate::downstream::summary::Summary;
 use crate::downstream::variants::Method;
 use crate::encoded::Model;
+use restain_bundle::atomic;
 
 /// All that a run's outcome depends on besides its seed and method.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -129,15 +130,13 @@ impl Record {
         self.write(serde_json::to_value(summary)?)
     }
 
-    /// Beside the old file and renamed over it: a kill loses the run under way and no other.
+    /// Replaces the file in one step: a kill loses the run under way and no other.
     fn write(&self, summary: Value) -> Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
         let file =
             File { configuration: self.configuration.clone(), runs: self.runs.clone(), summary };
-        let fresh = path.with_added_extension("part");
-        std::fs::write(&fresh, serde_json::to_string_pretty(&file)? + "\n")
-            .with_context(|| format!("--json: cannot write {}", fresh.display()))?;
-        std::fs::rename(&fresh, path)
+        let text = serde_json::to_string_pretty(&file)? + "\n";
+        atomic::write_file(path, text.as_bytes())
             .with_context(|| format!("--json: cannot write {}", path.display()))
     }
 }
