@@ -39,7 +39,8 @@ enum Command {
     Key(KeyArgs),
     /// Print the OpenAPI description, as YAML
     Openapi,
-    /// Verify a bundle: every digest, every shape, and every encoder on a grey tile; tells which nodes ran where
+    /// Verify that a bundle can be served: every digest and shape, its styles, and every encoder on a grey tile; exits
+    /// with 1 when it cannot
     Check {
         bundle: PathBuf,
         /// Where its encoders are run: cpu, cuda:0 or tensorrt:0

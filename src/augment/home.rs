@@ -23,6 +23,7 @@ use super::error::{AugmentError, unreadable, unwritable};
 use super::shard::Shard;
 use crate::serve::pipeline::plan::draw_seed;
 use crate::serve::pipeline::request::AugmentRequest;
+use restain_bundle::atomic;
 
 const HIDDEN: &str = ".restain";
 
@@ -158,7 +159,8 @@ impl Home {
         }
     }
 
-    /// A file below OUT, whole.
+    /// Writes a file below OUT in one step. It is not flushed to the disk: a job writes millions of these, and finds an
+    /// empty one after a loss of power.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -173,7 +175,7 @@ impl Home {
     ///
     /// # Errors
     /// When it cannot be moved.
-    pub(super) fn place(&self, file: NamedTempFile, path: &Path) -> Result<(), AugmentError> {
+    fn place(&self, file: NamedTempFile, path: &Path) -> Result<(), AugmentError> {
         let file = match file.persist(path) {
             Ok(_) => return Ok(()),
             Err(error) if error.error.kind() == ErrorKind::NotFound => error.file,
@@ -207,7 +209,7 @@ impl Home {
         self.out.join(HIDDEN).join("tars").join(super::tile::suffixed(tar, ".jsonl"))
     }
 
-    /// Notes that this part is done, and says whether all parts are.
+    /// Notes that this part is done, which outlives a loss of power, and returns whether all parts are.
     ///
     /// # Errors
     /// When it cannot be noted.
@@ -215,7 +217,11 @@ impl Home {
         let note = |shard: Shard| {
             Path::new(HIDDEN).join("done").join(format!("{}.json", shard.file_name()))
         };
-        self.put(&note(self.shard), &serde_json::to_vec_pretty(done).expect("counts and names"))?;
+        let path = self.out.join(note(self.shard));
+        let text = serde_json::to_vec_pretty(done).expect("counts and names");
+        fs::create_dir_all(self.out.join(HIDDEN).join("done"))
+            .and_then(|()| atomic::write_file(&path, &text))
+            .map_err(unwritable(&path))?;
         Ok(self.shard.all().all(|shard| self.out.join(note(shard)).exists()))
     }
 }

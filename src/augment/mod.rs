@@ -35,6 +35,7 @@ use layout::{Input, Tar};
 use maker::Maker;
 pub use options::AugmentArgs;
 use progress::{Extent, Progress};
+use restain_bundle::atomic;
 use tile::Tile;
 use webdataset::Samples;
 use wilds::{METADATA, Written};
@@ -175,8 +176,7 @@ fn complete(args: &AugmentArgs, input: &Input, home: &Home) -> Result<(), Augmen
     let written = Written { out: &home.out, variants, ending, originals: args.job.originals };
     let handle = file.as_file().try_clone().map_err(unwritable(&path))?;
     let rows = table.carry_along(written, handle, &path)?;
-    file.as_file().sync_all().map_err(unwritable(&path))?;
-    home.place(file, &path)?;
+    atomic::move_file(&file.into_temp_path(), &path).map_err(unwritable(&path))?;
     // The file by which the usual loaders know the data set.
     for entry in std::fs::read_dir(root).map_err(unreadable(root))?.flatten() {
         if entry.file_name().to_string_lossy().starts_with("RELEASE") {

@@ -1,6 +1,6 @@
-//! `restain check`: everything that serving a bundle would refuse it for, without serving it.
+//! `restain check`: everything that keeps a bundle from being served, found without serving it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::config::PrecisionChoice;
 use super::error::with_causes;
@@ -17,13 +17,18 @@ pub enum CheckError {
     Encoder { precision: Precision, device: Device, source: EngineError },
     #[error("the {0} encoder gives values that are not finite for a grey tile")]
     NotFinite(Precision),
+    #[error(
+        "{name}/{version} cannot be served: it has no styles, and every request that chooses from its bank is rejected with \
+         no_styles. Add some with: restain-train styles --bundle {} --data DIR", .dir.display()
+    )]
+    NoStyles { name: String, version: String, dir: PathBuf },
 }
 
 /// Verifies the bundle in `dir`, runs each of its encoders on a grey tile on `device`, and
 /// describes it in a few lines, with which nodes of each encoder ran where.
 ///
 /// # Errors
-/// The first thing that is wrong with it.
+/// The first thing that is wrong with it; that it has no styles comes last.
 pub fn check(dir: &Path, device: Device) -> Result<String, CheckError> {
     let bundle = Bundle::open(dir)?;
     let runtime = Runtime::load().map_err(CheckError::Runtime)?;
@@ -49,6 +54,10 @@ pub fn check(dir: &Path, device: Device) -> Result<String, CheckError> {
             .profile(1)
             .map_or_else(|error| with_causes(&error), |profile| profile.to_string());
         places += &format!("\n{precision} on {device}: {place}");
+    }
+    if bundle.styles.entries.is_empty() {
+        let (name, version) = (manifest.name.clone(), manifest.version.clone());
+        return Err(CheckError::NoStyles { name, version, dir: dir.to_owned() });
     }
     let encoders: Vec<String> = manifest.encoders.keys().map(ToString::to_string).collect();
     Ok(format!(

@@ -16,6 +16,7 @@ mod lifecycle;
 mod load;
 mod outside;
 mod program;
+mod publishing;
 mod refusals;
 mod styles;
 mod traces;

@@ -217,7 +217,7 @@ fn what_was_acknowledged_is_there_after_a_kill_and_a_restart() {
     server.signal("KILL");
     assert!(!server.wait().success());
 
-    std::fs::write(state.path().join("styles/.unfinished-abc"), "of a crash").unwrap();
+    std::fs::write(state.path().join("styles/abc.safetensors.part"), "of a crash").unwrap();
     let server = Server::start(&flags);
     let kept = ["day added 2", "last added 1", "night added 2"];
     assert_eq!(domains(&server)[3..], kept);

@@ -1,26 +1,28 @@
 //! A bundle: one directory with everything that passes from training to serving.
 //!
 //! [`Bundle::open`] reads one and refuses it whole, with the reason, when a digest, a shape or the schema is wrong.
-//! [`BundleWriter`] and [`rewrite`] write one so that its directory is complete or not there. This module knows files,
-//! not graphs: whether an encoder computes the right thing is for `engine` and the exporter to say.
+//! A [`BundleDraft`] is one that is being made or changed: it is published in one step, so that its directory is complete
+//! or not there. [`atomic`] has the writes that this stands on, for every program. This crate knows files, not graphs:
+//! whether an encoder computes the right thing is for `engine` and the exporter to say.
 
+pub mod atomic;
 pub mod codec;
+mod draft;
 mod error;
 mod manifest;
 mod styles;
 mod weights;
-mod writer;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+pub use draft::BundleDraft;
 pub use error::{BundleError, StylesError, WeightsError};
 pub use manifest::{MANIFEST_FILE, Manifest, Precision, SCHEMA, UnknownPrecision, is_plain_name};
 pub use styles::{STYLES_FILE, StyleBank, StyleEntry};
 pub use weights::{POSITIONS, Tensor, WEIGHTS_FILE, Weights, layout};
-pub use writer::{BundleEditor, BundleWriter, rewrite};
 
 /// A verified bundle.
 #[derive(Clone, Debug)]
@@ -34,8 +36,19 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Reads the bundle in `dir` and verifies every file that its manifest lists.
+    /// Reads the bundle in `dir` and verifies every file that its manifest lists. When another bundle takes its place
+    /// meanwhile, reads that one.
     pub fn open(dir: &Path) -> Result<Self, BundleError> {
+        loop {
+            let before = Self::digest_in(dir)?;
+            match Self::open_once(dir) {
+                Err(_) if Self::digest_in(dir)? != before => {}
+                opened => return opened,
+            }
+        }
+    }
+
+    fn open_once(dir: &Path) -> Result<Self, BundleError> {
         let path = dir.join(MANIFEST_FILE);
         let bytes = std::fs::read(&path).map_err(BundleError::io("read", &path))?;
         let manifest = Manifest::parse(&bytes, &path)?;
@@ -50,13 +63,13 @@ impl Bundle {
         } else {
             StyleBank::default()
         };
-        Ok(Self { dir: dir.to_owned(), manifest, digest: hex(&Sha256::digest(&bytes)), styles })
+        Ok(Self { dir: dir.to_owned(), manifest, digest: digest(&bytes), styles })
     }
 
     /// The digest that the bundle in `dir` would have, from its manifest alone: cheap, and not verified.
     pub fn digest_in(dir: &Path) -> Result<String, BundleError> {
         let path = dir.join(MANIFEST_FILE);
-        Ok(hex(&Sha256::digest(std::fs::read(&path).map_err(BundleError::io("read", &path))?)))
+        Ok(digest(&std::fs::read(&path).map_err(BundleError::io("read", &path))?))
     }
 
     /// The graph of a precision, or an error that names those the bundle has.
@@ -98,6 +111,11 @@ fn file_digest(path: &Path) -> Result<String, BundleError> {
             read => hasher.update(&block[..read]),
         }
     }
+}
+
+/// The sha256 of some bytes, in hex.
+fn digest(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 fn hex(bytes: &[u8]) -> String {

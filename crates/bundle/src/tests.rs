@@ -48,10 +48,10 @@ fn bank() -> StyleBank {
 fn written() -> (tempfile::TempDir, PathBuf) {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("tiny/1");
-    let mut writer = BundleWriter::new(&dir, false).unwrap();
-    writer.add("encoder.onnx", b"a graph").unwrap();
-    writer.add_styles(&bank(), HALF).unwrap();
-    writer.finish(manifest()).unwrap();
+    let mut draft = BundleDraft::new(&dir, false, manifest()).unwrap();
+    draft.add("encoder.onnx", b"a graph").unwrap();
+    draft.set_styles(bank()).unwrap();
+    draft.publish().unwrap();
     (home, dir)
 }
 
@@ -116,8 +116,8 @@ fn names_that_lead_out_of_the_directory_are_refused() {
         tamper(&dir, |value| value["files"][name] = json!("00"));
         assert!(refusal(&dir).contains("must be a plain name"), "{name}: {}", refusal(&dir));
         let (_home, dir) = written();
-        let mut writer = BundleWriter::new(&dir, true).unwrap();
-        assert!(writer.add(name, b"").is_err(), "{name}");
+        let mut draft = BundleDraft::new(&dir, true, manifest()).unwrap();
+        assert!(draft.add(name, b"").is_err(), "{name}");
     }
 }
 
@@ -200,30 +200,50 @@ fn styles_that_are_not_numbers_are_refused() {
 }
 
 #[test]
-fn a_dropped_writer_leaves_nothing() {
+fn a_dropped_draft_leaves_nothing() {
     let home = tempfile::tempdir().unwrap();
-    let mut writer = BundleWriter::new(&home.path().join("1"), false).unwrap();
-    writer.add("encoder.onnx", b"a graph").unwrap();
-    drop(writer);
+    let mut draft = BundleDraft::new(&home.path().join("1"), false, manifest()).unwrap();
+    draft.add("encoder.onnx", b"a graph").unwrap();
+    drop(draft);
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
 }
 
 #[test]
 fn a_bundle_that_would_not_open_is_not_put_in_place() {
     let home = tempfile::tempdir().unwrap();
-    let writer = BundleWriter::new(&home.path().join("1"), false).unwrap();
-    assert!(matches!(writer.finish(manifest()), Err(BundleError::UnlistedEncoder { .. })));
+    let draft = BundleDraft::new(&home.path().join("1"), false, manifest()).unwrap();
+    assert!(matches!(draft.publish(), Err(BundleError::UnlistedEncoder { .. })));
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_draft_can_be_used_before_it_is_published_and_its_place_is_empty_until_then() {
+    let home = tempfile::tempdir().unwrap();
+    let place = home.path().join("tiny/1");
+    let mut draft = BundleDraft::new(&place, false, manifest()).unwrap();
+    draft.add("encoder.onnx", b"a graph").unwrap();
+    let so_far = draft.so_far().unwrap();
+    assert_eq!(Bundle::open(&so_far.dir).unwrap().digest, so_far.digest);
+    assert!(so_far.styles.entries.is_empty());
+    draft.set_styles(bank()).unwrap();
+    // A file that was hashed already is hashed again when it is written again.
+    draft.add("encoder.onnx", b"a better graph").unwrap();
+    assert!(!place.exists());
+    let bundle = draft.publish().unwrap();
+    assert_eq!((bundle.dir.as_path(), &bundle.styles), (place.as_path(), &bank()));
+    assert_eq!(Bundle::open(&place).unwrap().digest, bundle.digest);
+    assert!(!so_far.dir.exists());
 }
 
 #[test]
 fn an_existing_bundle_is_replaced_only_when_asked() {
     let (home, dir) = written();
-    assert!(matches!(BundleWriter::new(&dir, false), Err(BundleError::Exists { .. })));
+    let refused = BundleDraft::new(&dir, false, manifest());
+    assert!(matches!(refused, Err(BundleError::Exists { .. })));
     let before = Bundle::open(&dir).unwrap();
-    let mut writer = BundleWriter::new(&dir, true).unwrap();
-    writer.add("encoder.onnx", b"another graph").unwrap();
-    let after = writer.finish(manifest()).unwrap();
+    let mut draft = BundleDraft::new(&dir, true, manifest()).unwrap();
+    draft.add("encoder.onnx", b"another graph").unwrap();
+    let after = draft.publish().unwrap();
     assert_ne!(after.digest, before.digest);
     assert!(after.styles.entries.is_empty());
     assert_eq!(Bundle::open(&dir).unwrap().digest, after.digest);
@@ -231,16 +251,25 @@ fn an_existing_bundle_is_replaced_only_when_asked() {
 }
 
 #[test]
-fn rewriting_changes_what_it_names_and_keeps_the_rest() {
+fn a_bundle_that_appears_while_a_draft_is_made_is_not_replaced() {
     let (home, dir) = written();
-    let bundle = rewrite::<BundleError>(&dir, |editor| {
-        editor.manifest.quality = json!({ "psnr_db": 31.5 });
-        let mut styles = editor.styles.clone();
-        styles.push("c", Style(vec![1.0; HALF]), ChannelStats { mean: [0.5; 3], std: [0.1; 3] });
-        editor.add("samples.png", b"a picture")?;
-        editor.set_styles(&styles)
-    })
-    .unwrap();
+    let mut draft = BundleDraft::new(&home.path().join("tiny/2"), false, manifest()).unwrap();
+    draft.add("encoder.onnx", b"another graph").unwrap();
+    fs::rename(&dir, home.path().join("tiny/2")).unwrap();
+    assert!(matches!(draft.publish(), Err(BundleError::Exists { .. })));
+    assert_eq!(Bundle::open(&home.path().join("tiny/2")).unwrap().styles, bank());
+}
+
+#[test]
+fn a_copy_changes_what_it_names_and_keeps_the_rest() {
+    let (home, dir) = written();
+    let mut draft = BundleDraft::of(&dir).unwrap();
+    draft.manifest.quality = json!({ "psnr_db": 31.5 });
+    let mut styles = draft.styles().clone();
+    styles.push("c", Style(vec![1.0; HALF]), ChannelStats { mean: [0.5; 3], std: [0.1; 3] });
+    draft.add("samples.png", b"a picture").unwrap();
+    draft.set_styles(styles).unwrap();
+    let bundle = draft.publish().unwrap();
     let reread = Bundle::open(&dir).unwrap();
     assert_eq!(reread.digest, bundle.digest);
     assert_eq!(reread.manifest.quality["psnr_db"], 31.5);
@@ -251,17 +280,33 @@ fn rewriting_changes_what_it_names_and_keeps_the_rest() {
 }
 
 #[test]
-fn a_failed_rewrite_keeps_the_old_bundle() {
+fn a_copy_that_fails_keeps_the_old_bundle() {
     let (home, dir) = written();
     let before = Bundle::open(&dir).unwrap();
-    let failed = rewrite::<BundleError>(&dir, |editor| {
-        // Written in place, this would reach into the old bundle through the shared file.
-        fs::write(editor.path("encoder.onnx")?, b"half a gr").unwrap();
-        editor.add("../outside", b"")
-    });
-    assert!(matches!(failed, Err(BundleError::FileName(_))));
+    let mut draft = BundleDraft::of(&dir).unwrap();
+    // Written in place, this would reach into the old bundle through the shared file.
+    fs::write(draft.path("encoder.onnx").unwrap(), b"half a gr").unwrap();
+    assert!(matches!(draft.add("../outside", b""), Err(BundleError::FileName(_))));
+    drop(draft);
     assert_eq!(Bundle::open(&dir).unwrap().digest, before.digest);
     assert_eq!(fs::read(dir.join("encoder.onnx")).unwrap(), b"a graph");
+    assert_eq!(fs::read_dir(home.path().join("tiny")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_bundle_that_is_replaced_while_it_is_read_is_read_whole() {
+    let (home, dir) = written();
+    let publish = |graph: &[u8]| {
+        let mut draft = BundleDraft::of(&dir).unwrap();
+        draft.add("encoder.onnx", graph).unwrap();
+        draft.publish().unwrap();
+    };
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| (0..100u8).for_each(|n| publish(&[n])));
+        while !writer.is_finished() {
+            Bundle::open(&dir).unwrap();
+        }
+    });
     assert_eq!(fs::read_dir(home.path().join("tiny")).unwrap().count(), 1);
 }
 

@@ -2,14 +2,19 @@
 
 use serde_json::Value;
 
-use restain_bundle::Manifest;
+use restain_bundle::{BundleDraft, BundleError, Manifest};
 use restain_method::geometry::GeometrySpec;
 
-/// Its name in a bundle.
-pub const CARD_FILE: &str = "MODEL_CARD.md";
+const CARD_FILE: &str = "MODEL_CARD.md";
 
-/// Renders the card. A field that the manifest lacks is left out.
-pub fn render(manifest: &Manifest) -> String {
+/// Writes the page of a draft's manifest into the draft.
+pub fn add(draft: &mut BundleDraft) -> Result<(), BundleError> {
+    let page = render(&draft.manifest);
+    draft.add(CARD_FILE, page.as_bytes()).map(drop)
+}
+
+/// The page. What the manifest does not hold is left out, not guessed.
+fn render(manifest: &Manifest) -> String {
     let sizes = GeometrySpec::from(manifest.geometry);
     let mut page = vec![
         format!("# {} {}", manifest.name, manifest.version),

@@ -41,7 +41,14 @@ impl Model {
     /// # Errors
     /// If the bundle is damaged or lacks that encoder, or ONNX Runtime cannot load it.
     pub fn open(dir: &Path, precision: Precision) -> Result<Self> {
-        let bundle = Bundle::open(dir).with_context(|| format!("the bundle {}", dir.display()))?;
+        Self::of(
+            Bundle::open(dir).with_context(|| format!("the bundle {}", dir.display()))?,
+            precision,
+        )
+    }
+
+    /// Opens the encoder of a bundle, which may be one that is not published yet.
+    pub fn of(bundle: Bundle, precision: Precision) -> Result<Self> {
         let manifest = &bundle.manifest;
         let synth =
             Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);

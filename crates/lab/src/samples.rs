@@ -12,6 +12,8 @@ use crate::encodings::{Encoded, Model};
 use crate::styles::{representative, style_of};
 use restain_data::Dataset;
 
+/// The file of the grid in a bundle.
+pub const SAMPLES_FILE: &str = "samples.png";
 /// A crop is this many tiles wide and high.
 const PIECE: u32 = 2;
 /// White pixels between crops.

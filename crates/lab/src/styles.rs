@@ -2,13 +2,16 @@
 //!
 //! Styles are computed with the bundle's exported encoder, which will serve them.
 
-use anyhow::{Result, ensure};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
 use image::RgbImage;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::encodings::{Encoded, Model, sample_tiles};
-use restain_bundle::{BundleEditor, Precision, StyleBank, rewrite};
+use crate::samples::{self, SAMPLES_FILE};
+use restain_bundle::{BundleDraft, Precision, StyleBank};
 use restain_data::BundleDataArgs;
 use restain_data::{Dataset, normal};
 use restain_method::color::ChannelStats;
@@ -38,11 +41,9 @@ pub struct StylesArgs {
 /// If the data set or the bundle cannot be opened, or a domain has no tissue.
 pub fn styles(args: &StylesArgs) -> Result<()> {
     let dataset = Dataset::open(&args.on.data, &args.on.selection.selection())?;
-    let mut model = Model::open(&args.on.bundle, Precision::Fp32)?;
-    let bank = build(&mut model, &dataset, args.per_domain, args.seed)?;
-    let bundle = rewrite(&args.on.bundle, |editor: &mut BundleEditor| -> Result<()> {
-        Ok(editor.set_styles(&bank)?)
-    })?;
+    let mut draft = open_draft(&args.on.bundle)?;
+    add(&mut draft, &dataset, args.per_domain, args.seed)?;
+    let bundle = draft.publish()?;
     tracing::info!(
         "{} styles of {} domains in {}",
         bundle.styles.entries.len(),
@@ -52,16 +53,28 @@ pub fn styles(args: &StylesArgs) -> Result<()> {
     Ok(())
 }
 
+/// Copies the bundle in `dir`, to be changed.
+pub(crate) fn open_draft(dir: &Path) -> Result<BundleDraft> {
+    BundleDraft::of(dir).with_context(|| format!("the bundle {}", dir.display()))
+}
+
+/// Writes styles of a data set into a draft, and `samples.png` of it where the draft has none; both are computed by the
+/// draft's own encoder.
+pub fn add(draft: &mut BundleDraft, dataset: &Dataset, per_domain: usize, seed: u64) -> Result<()> {
+    let mut model = Model::of(draft.so_far()?, Precision::Fp32)?;
+    draft.set_styles(build(&mut model, dataset, per_domain, seed)?)?;
+    if !draft.manifest.files.contains_key(SAMPLES_FILE) {
+        let samples = samples::render(&mut model, dataset, seed)?;
+        draft.add(SAMPLES_FILE, &samples::png(&samples)?)?;
+    }
+    Ok(())
+}
+
 /// Computes a style from each of up to `per_domain` tiles of every domain. The same seed gives the same bank.
 ///
 /// # Errors
 /// If no tile of a domain is half tissue or more, an image cannot be read, or the encoder fails.
-pub fn build(
-    model: &mut Model,
-    dataset: &Dataset,
-    per_domain: usize,
-    seed: u64,
-) -> Result<StyleBank> {
+fn build(model: &mut Model, dataset: &Dataset, per_domain: usize, seed: u64) -> Result<StyleBank> {
     let mut bank = StyleBank::default();
     for (domain, name) in dataset.domains.iter().enumerate() {
         let tiles = sample_tiles(

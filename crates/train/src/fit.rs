@@ -11,7 +11,7 @@ use crate::input::transforms::TransformConfig;
 use crate::model::vit::Vit;
 use crate::options::{ComputeArgs, Export, Options, TrainingArgs, bundle_name, command_line};
 use crate::preset::{DataPreset, GeometryArgs};
-use crate::publish::{finish, finish_best};
+use crate::publish::{finish, finish_best, is_published};
 use crate::report::{self, Counts};
 use crate::run::checkpoint::{CHECKPOINT_FILE, Checkpoint, RunHeader};
 use crate::run::monitor::Monitor;
@@ -21,7 +21,7 @@ use crate::run::validate::Parts;
 use crate::run::warm_start::WarmStart;
 use crate::splits;
 use crate::world::World;
-use restain_bundle::{BundleWriter, MANIFEST_FILE};
+use restain_bundle::{BundleDraft, MANIFEST_FILE};
 use restain_data::{Dataset, measure};
 use restain_engine::Runtime;
 use restain_lab::styles::require_tissue;
@@ -139,11 +139,18 @@ pub(crate) fn resume(args: &ResumeArgs) -> Result<Ending> {
         serde_json::from_value(checkpoint.header.options.clone()).with_context(|| {
             format!("the options in {}", args.state.join(CHECKPOINT_FILE).display())
         })?;
+    let mut header = checkpoint.header.clone();
+    header.total_steps = args.steps.unwrap_or(header.total_steps);
+    if is_published(&args.state, &header, &options)? {
+        let (steps, out) = (header.step, options.out.display());
+        tracing::info!(
+            "the run is over after {steps} steps and has written {out}: nothing is left to do"
+        );
+        return Ok(Ending::Finished);
+    }
     require_writable(&options.out)?;
     let (device, precision) = args.compute.open(options.precision)?;
     let world = args.compute.join(device)?;
-    let mut header = checkpoint.header.clone();
-    header.total_steps = args.steps.unwrap_or(header.total_steps);
     header.device = describe(device, precision.kind());
     let parts = splits::open(&options.data, &options.training, header.seed)?;
     let vit = Vit::init(header.geometry, header.seed, device, precision.kind())?
@@ -195,6 +202,10 @@ fn run(run: Run<'_>) -> Result<Ending> {
     if from.is_none() && world.is_first() {
         // From here on the run can be resumed; a folder that cannot hold its state is an error before the first step.
         trainer.save()?;
+    }
+    if trainer.header.step >= trainer.header.total_steps && world.is_first() {
+        let steps = trainer.header.step;
+        tracing::info!("all {steps} steps are done, and the bundle is not written yet: writing it");
     }
     let ending = trainer.run(&loader, &mut progress)?;
     if !world.is_first() {
@@ -291,7 +302,7 @@ fn require_writable(out: &Path) -> Result<()> {
         "{} is already a bundle: name another --out, in fit or in export",
         out.display()
     );
-    BundleWriter::new(out, false).map(drop).with_context(|| format!("--out {}", out.display()))
+    BundleDraft::check_place(out).with_context(|| format!("--out {}", out.display()))
 }
 
 /// Checks that the folder holds no state of another run, which may have taken hours.

@@ -11,6 +11,7 @@ use super::sample::END;
 use crate::augment::error::{AugmentError, Bad, unreadable, unwritable};
 use crate::augment::home::{BadTile, Done, Home};
 use crate::augment::tile::suffixed;
+use restain_bundle::atomic;
 
 pub(super) struct Unfinished {
     tar: PathBuf,
@@ -129,14 +130,11 @@ impl Unfinished {
     /// When that cannot be done.
     pub(super) fn finish(mut self, home: &Home) -> Result<(), AugmentError> {
         let place = home.out.join(&self.tar);
-        self.file
-            .write_all(&END)
-            .and_then(|()| self.file.sync_all())
-            .map_err(unwritable(&self.path))?;
+        self.file.write_all(&END).map_err(unwritable(&self.path))?;
         for (from, to) in [(journal(home, &self.tar), home.kept(&self.tar)), (self.path, place)] {
             let folder = to.parent().expect("a file below OUT has a folder");
             fs::create_dir_all(folder)
-                .and_then(|()| fs::rename(&from, &to))
+                .and_then(|()| atomic::move_file(&from, &to))
                 .map_err(unwritable(&to))?;
         }
         Ok(())

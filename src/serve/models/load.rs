@@ -56,12 +56,23 @@ pub enum LoadError {
     Several { models: PathBuf, known: String },
 }
 
-/// Verifies the bundle in `path`, opens its encoder, runs every batch size once, and starts its
-/// worker.
+/// Verifies the bundle in `path`, opens its encoder, runs every batch size once, and starts its worker. When another
+/// bundle takes its place meanwhile, opens that one.
 ///
 /// # Errors
 /// With the reason, and nothing left running.
 pub(super) fn open(context: &LoadContext, path: &Path) -> Result<Opened, LoadError> {
+    loop {
+        let before = Bundle::digest_in(path).ok();
+        let opened = open_once(context, path);
+        if Bundle::digest_in(path).ok() == before {
+            return opened;
+        }
+        tracing::info!(path = %path.display(), "the bundle was replaced while it was loaded: loading the new one");
+    }
+}
+
+fn open_once(context: &LoadContext, path: &Path) -> Result<Opened, LoadError> {
     let started = Instant::now();
     let refused = |source| LoadError::Bundle { path: path.to_owned(), source };
     let mut bundle = Bundle::open(path).map_err(refused)?;

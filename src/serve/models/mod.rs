@@ -60,6 +60,11 @@ impl Model {
         &self.bundle.manifest.version
     }
 
+    /// Whether the bundle has styles of its own that may be used: what a request without any option needs.
+    pub fn has_styles(&self) -> bool {
+        self.styles.offer().own_styles() > 0
+    }
+
     pub fn key(&self) -> Key {
         Key { name: self.name().to_owned(), version: self.version().to_owned() }
     }

@@ -79,8 +79,10 @@ impl Registry {
                 .ok_or_else(|| LoadError::Default { asked: asked.clone(), served })?;
             models = models.preferring(Some(asked));
         }
+        let models = models.settled();
+        models.all().iter().for_each(|model| warn_of_no_styles(&models, model));
         let (current, load_lock) =
-            (ArcSwap::from_pointee(models.settled()), Arc::new(tokio::sync::Mutex::new(load_lock)));
+            (ArcSwap::from_pointee(models), Arc::new(tokio::sync::Mutex::new(load_lock)));
         let registry = Arc::new(Self { context, current, states: Mutex::default(), load_lock });
         registry.update_metrics();
         Ok(registry)
@@ -117,7 +119,8 @@ impl Registry {
     /// what it has begun. It is done to the end even when the caller leaves.
     ///
     /// # Errors
-    /// `model_name`, `model_not_found` when there is no such directory, `bundle_refused` with the reason, `draining`.
+    /// `model_name`, `model_not_found` when there is no such directory, `bundle_refused` with the reason, which may be
+    /// that a version without styles is to be the default while another has some, `draining`.
     pub async fn load(self: &Arc<Self>, ask: LoadAsk) -> Result<Arc<Model>, Error> {
         check_names(&ask.name, ask.version.as_deref())?;
         self.with_load_lock(move |registry, load_lock| {
@@ -126,8 +129,17 @@ impl Registry {
             if ask.default {
                 let preferred =
                     ask.version.as_ref().map_or_else(|| key.name.clone(), |_| key.to_string());
+                let models = (*registry.models()).clone().preferring(Some(preferred.clone()));
+                let default = models.default_model().map(|model| model.key());
+                if let Some(other) = default.filter(|other| *other != key && ask.version.is_some()) {
+                    let detail = format!(
+                        "{key} is loaded, and is not made the default: it has no styles, and {other} has. Add some with \
+                         `restain-train styles` and load it again"
+                    );
+                    return Err(Error::new(ErrorKind::BundleRefused, detail));
+                }
                 tracing::info!(model = preferred, "the default model is switched");
-                registry.serve((*registry.models()).clone().preferring(Some(preferred)));
+                registry.serve(models);
             }
             Ok(model)
         })
@@ -267,7 +279,9 @@ impl Registry {
         let model = Arc::new(model);
         load_lock.workers.extend(workers);
         load_lock.withdrawn.remove(key);
-        self.serve(self.models().with(Arc::clone(&model)));
+        let models = self.models().with(Arc::clone(&model)).settled();
+        warn_of_no_styles(&models, &model);
+        self.serve(models);
         self.forget(key);
         Ok(model)
     }
@@ -354,6 +368,24 @@ impl LoadLock {
                 tracing::error!("an encoder's thread panicked");
             }
         }
+    }
+}
+
+/// Logs what it means that a model which was loaded has no styles.
+fn warn_of_no_styles(models: &Models, loaded: &Model) {
+    if loaded.has_styles() {
+        return;
+    }
+    let (key, remedy) = (loaded.key(), "restain-train styles --bundle DIR --data DIR");
+    let default = models.default_model().map(|model| model.key());
+    if models.passed_over().is_some_and(|passed_over| passed_over.key() == key) {
+        let default = default.expect("another is the default in its place");
+        tracing::warn!(model = %key, %default, remedy, "the bundle has no styles, so it is not made the default");
+    } else {
+        tracing::warn!(
+            model = %key, is_default = default == Some(key.clone()), remedy,
+            "the bundle has no styles: requests that choose from its bank are rejected with no_styles"
+        );
     }
 }
 

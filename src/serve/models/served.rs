@@ -1,4 +1,7 @@
 //! One snapshot of the served models: immutable, so that a request sees one consistent set.
+//!
+//! A name means its highest version that has styles: a version without any answers no request that takes a style from
+//! its bank, so that it is meant only where it is named, or where no version has styles.
 
 use std::sync::Arc;
 
@@ -19,15 +22,33 @@ impl Models {
         &self.models
     }
 
-    /// The model of requests that name none: the configured one or, of a single name, its highest
-    /// version.
+    /// Returns the model that a request without one means: the preferred one, or another version of its name when that
+    /// one has no styles and another has; without a preferred one, the version that the only name with styles means.
     pub fn default_model(&self) -> Option<&Arc<Model>> {
-        let one_name = || {
-            self.models
-                .first()
-                .filter(|first| self.models.iter().all(|model| model.name() == first.name()))
+        self.preferred.as_deref().and_then(|preferred| self.preferred_model(preferred)).or_else(
+            || {
+                let any_styles = self.models.iter().any(|model| model.has_styles());
+                let mut candidates =
+                    self.models.iter().filter(|model| model.has_styles() || !any_styles);
+                let first = candidates.next()?;
+                candidates.all(|model| model.name() == first.name()).then_some(first)
+            },
+        )
+    }
+
+    fn preferred_model(&self, preferred: &str) -> Option<&Arc<Model>> {
+        let asked = self.named(preferred)?;
+        if asked.has_styles() { Some(asked) } else { self.named(asked.name()) }
+    }
+
+    /// Returns the model that would be the default if it had styles, where another one is for that reason.
+    pub fn passed_over(&self) -> Option<&Arc<Model>> {
+        let default = self.default_model()?;
+        let first = match self.preferred.as_deref().map(|preferred| preferred.split_once('/')) {
+            Some(Some(_)) => self.named(self.preferred.as_deref()?)?,
+            _ => self.models.iter().find(|model| model.name() == default.name())?,
         };
-        self.preferred.as_deref().and_then(|preferred| self.named(preferred)).or_else(one_name)
+        (first.key() != default.key() && !first.has_styles()).then_some(first)
     }
 
     /// Whether the default is this very version, rather than whatever version of its name is
@@ -36,16 +57,21 @@ impl Models {
         self.preferred.as_deref() == Some(key.to_string().as_str())
     }
 
-    /// `NAME` is its highest version, `NAME/VERSION` that one, nothing the default.
+    /// `NAME` is its highest version with styles, `NAME/VERSION` that one, nothing the default.
     ///
     /// # Errors
     /// `model_not_found`, naming those that are served.
     pub fn find(&self, asked: Option<&str>) -> Result<&Arc<Model>, Error> {
         let not_found = |detail| Error::new(ErrorKind::ModelNotFound, detail);
         match asked {
-            Some(asked) => self.named(asked).ok_or_else(|| not_found(format!("no model `{asked}` is served; served models: {}", self.names()))),
+            Some(asked) => self.named(asked).ok_or_else(|| {
+                not_found(format!("no model `{asked}` is served; served models: {}", self.names()))
+            }),
             None => self.default_model().ok_or_else(|| {
-                not_found(format!("`model` is missing, and no model is the default; served models: {}", self.names()))
+                not_found(format!(
+                    "`model` is missing, and no model is the default; served models: {}",
+                    self.names()
+                ))
             }),
         }
     }
@@ -54,9 +80,15 @@ impl Models {
         let (name, version) =
             asked.split_once('/').map_or((asked, None), |(name, version)| (name, Some(version)));
         // Versions stand from the highest down, so the first that fits is the one meant.
-        self.models.iter().find(|model| {
+        let mut fitting = self.models.iter().filter(|model| {
             model.name() == name && version.is_none_or(|version| model.version() == version)
-        })
+        });
+        let first = fitting.next()?;
+        if first.has_styles() {
+            Some(first)
+        } else {
+            fitting.find(|m| m.has_styles()).or(Some(first))
+        }
     }
 
     /// For people: what is served, in a sentence.
@@ -88,14 +120,14 @@ impl Models {
         Self { preferred, ..self }
     }
 
-    /// The same default as now, said by its name: a second name that is loaded later does not take
-    /// it away.
+    /// The same default as now, said by its name: a second name that is loaded later does not take it away. A default
+    /// without styles is not kept: the first name that has some takes its place.
     #[must_use]
     pub fn settled(self) -> Self {
-        let preferred = self
-            .preferred
-            .clone()
-            .or_else(|| self.default_model().map(|model| model.name().to_owned()));
+        let preferred = self.preferred.clone().or_else(|| {
+            let default = self.default_model().filter(|model| model.has_styles());
+            default.map(|model| model.name().to_owned())
+        });
         self.preferring(preferred)
     }
 }

@@ -87,7 +87,7 @@ impl Plan {
         }
         let bank = model.styles.offer();
         let style = StyleRule {
-            source: source(&bank, request, counts)?,
+            source: source(&bank, request, counts, &model.key())?,
             placement: request.style.placement,
             share: request.style.share,
         };

@@ -6,6 +6,7 @@
 use super::plan::Counts;
 use super::request::{AugmentRequest, BlendPart, Method, Placement, StyleRequest, StyleSource};
 use crate::serve::error::{Error, ErrorKind};
+use crate::serve::models::Key;
 use crate::serve::styles::Offer;
 
 /// Most parts of a blend.
@@ -39,12 +40,15 @@ pub enum PartFrom {
     Domain(Vec<usize>),
 }
 
+/// Resolves what a request says of styles against the bank of `model`.
+///
 /// # Errors
 /// The first thing that the request says of styles and cannot be done.
 pub(super) fn source(
     bank: &Offer,
     request: &AugmentRequest,
     counts: Counts,
+    model: &Key,
 ) -> Result<Source, Error> {
     let style = &request.style;
     if style.from == StyleSource::Bank {
@@ -58,10 +62,9 @@ pub(super) fn source(
             (Method::Vit, _) if style.placement == Placement::Aligned => conflict(
                 "style.placement `aligned` needs a style tile, and a style of the bank is one patch: set style.from to `reference`",
             ),
-            (_, Source::Bank(groups)) if groups.is_empty() => Err(Error::new(
-                ErrorKind::NoStyles,
-                "no style of the bank fits style.domains, exclude_domains and ids together",
-            )),
+            (_, Source::Bank(groups)) if groups.is_empty() => {
+                Err(Error::new(ErrorKind::NoStyles, why_none(bank, style, model)))
+            }
             (_, source) => Ok(source),
         };
     }
@@ -90,6 +93,29 @@ pub(super) fn source(
         (_, StyleSource::Batch) => Ok(Source::Batch),
         (_, StyleSource::Own | StyleSource::Bank) => Ok(Source::Own),
     }
+}
+
+/// Says why the bank leaves no style to choose from: the request narrows it too far, or there is nothing to narrow.
+fn why_none(bank: &Offer, style: &StyleRequest, model: &Key) -> String {
+    let are_named = style.domains.is_some() || style.ids.is_some();
+    if are_named || bank.own_styles() > 0 {
+        return "no style of the bank fits style.domains, exclude_domains and ids together"
+            .to_owned();
+    }
+    let added: Vec<&str> = bank.domains().map(|(name, _)| name).collect();
+    if !added.is_empty() {
+        return format!(
+            "the bundle of {model} has no styles of its own, and domains that were added are used only where they are \
+             named: name one of {} in style.domains",
+            added.join(", ")
+        );
+    }
+    let allowed =
+        if bank.forbids_some() { " that this server may use (see --forbid-domain)" } else { "" };
+    format!(
+        "the bundle of {model} has no styles{allowed}: add some with `restain-train styles`, ask for another model, or set \
+         style.from to `reference`, `batch` or `own`"
+    )
 }
 
 fn conflict<T>(detail: &str) -> Result<T, Error> {
@@ -196,8 +222,28 @@ mod tests {
         Offer::of(bank)
     }
 
+    fn resolved_in(bank: &Offer, request: &str) -> Result<Source, Error> {
+        let model = Key { name: "tiny".to_owned(), version: "2".to_owned() };
+        let counts = Counts { tiles: 1, references: 0 };
+        source(bank, &serde_json::from_str(request).unwrap(), counts, &model)
+    }
+
     fn resolved(request: &str) -> Result<Source, Error> {
-        source(&bank(), &serde_json::from_str(request).unwrap(), Counts { tiles: 1, references: 0 })
+        resolved_in(&bank(), request)
+    }
+
+    #[test]
+    fn an_empty_bank_is_named_with_its_model_and_what_to_do() {
+        let empty = Offer::of(StyleBank::default());
+        let error = resolved_in(&empty, "{}").unwrap_err();
+        assert_eq!(error.kind, ErrorKind::NoStyles);
+        for said in ["tiny/2 has no styles:", "restain-train styles", "style.from"] {
+            assert!(error.detail.contains(said), "{error}");
+        }
+        let unknown = resolved_in(&empty, r#"{"style":{"domains":["a"]}}"#).unwrap_err();
+        assert_eq!(unknown.kind, ErrorKind::UnknownDomain);
+        let own = resolved_in(&empty, r#"{"style":{"from":"own"}}"#).unwrap();
+        assert_eq!(own, Source::Own);
     }
 
     #[test]

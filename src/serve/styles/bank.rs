@@ -219,6 +219,11 @@ impl Offer {
         })
     }
 
+    /// Whether some domains are forbidden, be they of this bundle or not.
+    pub fn forbids_some(&self) -> bool {
+        !self.forbidden.is_empty()
+    }
+
     pub fn is_forbidden(&self, domain: &str) -> bool {
         is_in(&self.forbidden, domain)
     }

@@ -1,27 +1,23 @@
 //! The file of what was added to one bundle: a style bank in the format of `styles.safetensors`.
 //!
-//! It is written beside, flushed, and put in place by a rename, and the directory is flushed as well: after a crash
-//! there is the old file or the new one, and what was acknowledged is the new one.
+//! [`atomic`] writes it: after a crash there is the old file or the new one, and what was acknowledged is the new one.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use restain_bundle::StyleBank;
+use restain_bundle::{StyleBank, atomic};
 
-/// Begins the name of a file that is being written.
-const UNFINISHED: &str = ".unfinished-";
-
-/// Makes the directory, and clears it of what a crash left half written.
+/// Creates the directory, and removes what a crash left unfinished in it.
 pub(super) fn prepare(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-            fs::remove_file(entry.path())?;
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == atomic::UNFINISHED) {
+            fs::remove_file(path)?;
         }
     }
-    dir.parent().map_or(Ok(()), sync)
+    dir.parent().map_or(Ok(()), atomic::sync_dir)
 }
 
 /// What the file holds; nothing when there is none. A file that cannot be read is set aside, so that neither is the
@@ -46,24 +42,13 @@ pub(super) fn read(path: &Path, half: usize) -> StyleBank {
 
 /// Replaces the file; when this returns, it is on the disk.
 pub(super) fn write(path: &Path, bank: &StyleBank, half: usize) -> io::Result<()> {
-    let dir = path.parent().expect("the file lies in the state directory");
-    let bytes = bank.to_bytes(half).map_err(io::Error::other)?;
-    let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(dir)?;
-    file.write_all(&bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    sync(dir)
+    atomic::write_file(path, &bank.to_bytes(half).map_err(io::Error::other)?)
 }
 
 /// A name beside `path` that is free.
 fn unused(path: &Path) -> PathBuf {
     let numbered = |n: u32| path.with_extension(format!("safetensors.damaged-{n}"));
     (1..).map(numbered).find(|aside| !aside.exists()).expect("not every number is taken")
-}
-
-fn sync(dir: &Path) -> io::Result<()> {
-    // Only Unix lets a directory be opened and flushed.
-    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -76,7 +61,7 @@ mod tests {
     fn what_is_written_is_read_and_what_is_damaged_is_set_aside() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("d.safetensors");
-        fs::write(dir.path().join(".unfinished-x"), "half").unwrap();
+        fs::write(dir.path().join("x.safetensors.part"), "half").unwrap();
         prepare(dir.path()).unwrap();
         assert_eq!(read(&path, 2), StyleBank::default());
         let mut bank = StyleBank::default();

@@ -14,6 +14,7 @@ use crate::downstream::options::DownstreamArgs;
 use crate::downstream::split::Split;
 use crate::downstream::variants::Technique;
 use crate::encodings::Model;
+use restain_bundle::atomic;
 
 /// Everything that the result of a run depends on besides its seed and technique.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -148,10 +149,8 @@ impl Record {
         let Some(path) = &self.path else { return Ok(()) };
         let file =
             File { configuration: self.configuration.clone(), runs: self.runs.clone(), summary };
-        let fresh = path.with_added_extension("part");
-        std::fs::write(&fresh, serde_json::to_string_pretty(&file)? + "\n")
-            .with_context(|| format!("--json: cannot write {}", fresh.display()))?;
-        std::fs::rename(&fresh, path)
+        let text = serde_json::to_string_pretty(&file)? + "\n";
+        atomic::write_file(path, text.as_bytes())
             .with_context(|| format!("--json: cannot write {}", path.display()))
     }
 }

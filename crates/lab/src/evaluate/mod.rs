@@ -33,7 +33,7 @@ use crate::styles;
 use judge::Judge;
 use pairs::Compared;
 use report::{Edges, Report};
-use restain_bundle::{BundleEditor, Precision, rewrite};
+use restain_bundle::Precision;
 use restain_data::BundleDataArgs;
 use restain_data::Dataset;
 use restain_method::Style;
@@ -322,13 +322,17 @@ fn record(
         pair.methods.retain(|method, _| [Technique::Vit, Technique::ColorMatch].contains(method))
     });
     let samples = samples::png(&samples::render(model, dataset, args.seed)?)?;
-    rewrite(&args.on.bundle, |editor: &mut BundleEditor| -> Result<()> {
-        editor.manifest.quality = serde_json::to_value(&kept)?;
-        editor.manifest.quality["table"] = table::markdown(report, false).into();
-        editor.add("samples.png", &samples)?;
-        let card = card::render(&editor.manifest);
-        Ok(editor.add(card::CARD_FILE, card.as_bytes())?)
-    })?;
+    let mut draft = styles::open_draft(&args.on.bundle)?;
+    ensure!(
+        draft.manifest == model.bundle.manifest,
+        "{} was replaced while it was evaluated: evaluate it again to record the figures",
+        args.on.bundle.display()
+    );
+    draft.manifest.quality = serde_json::to_value(&kept)?;
+    draft.manifest.quality["table"] = table::markdown(report, false).into();
+    draft.add(samples::SAMPLES_FILE, &samples)?;
+    card::add(&mut draft)?;
+    draft.publish()?;
     Ok(())
 }
 

@@ -11,16 +11,16 @@ use tch::{Device, Kind};
 
 use crate::model::inference::encode;
 use crate::model::vit::Vit;
-use crate::options::{Options, bundle_name, triple};
+use crate::options::{Export, Options, bundle_name, triple};
 use crate::preset::GeometryArgs;
 use crate::run::checkpoint::{Checkpoint, RunHeader};
 use crate::run::validate::Parts;
 use crate::splits;
 use export::ExportRequest;
 use import::read_checkpoint;
-use restain_bundle::{Bundle, BundleEditor, Weights, rewrite};
-use restain_lab::card::{self, CARD_FILE};
-use restain_lab::encodings::Model;
+use restain_bundle::{Bundle, BundleDraft, MANIFEST_FILE, Weights};
+use restain_data::{Dataset, SelectionArgs};
+use restain_lab::card;
 use restain_lab::styles;
 use restain_method::{Geometry, Normalisation, PixelOrder};
 
@@ -43,12 +43,13 @@ pub(crate) struct Product<'a> {
     pub trained: bool,
 }
 
-/// Writes the bundle, refused unless its graphs agree with these weights run by libtorch.
-pub(crate) fn write_bundle(weights: &Weights, product: &Product<'_>) -> Result<Bundle> {
+/// Writes weights and encoders into a draft of the bundle, refused unless its graphs agree with these weights run by
+/// libtorch. Styles, samples and card are for the caller to add, who publishes it.
+pub(crate) fn draft(weights: &Weights, product: &Product<'_>) -> Result<BundleDraft> {
     let (name, version) = bundle_name(product.out)?;
     let vit = Vit::from_weights(product.geometry, weights, Device::Cpu, Kind::Float)?;
     let reference = |tiles: &[u8], batch: usize| encode(&vit, &product.normalisation, tiles, batch);
-    let bundle = export::export(&ExportRequest {
+    let draft = export::export(&ExportRequest {
         weights,
         geometry: product.geometry,
         pixel_order: product.pixel_order,
@@ -62,26 +63,47 @@ pub(crate) fn write_bundle(weights: &Weights, product: &Product<'_>) -> Result<B
         reference: &reference,
         trained: product.trained,
     })?;
-    write_card(&bundle.dir)
+    Ok(draft)
 }
 
-fn write_card(dir: &Path) -> Result<Bundle> {
-    rewrite(dir, |editor: &mut BundleEditor| -> Result<()> {
-        let card = card::render(&editor.manifest);
-        Ok(editor.add(CARD_FILE, card.as_bytes())?)
-    })
+/// Adds the card and publishes the bundle.
+fn publish(mut draft: BundleDraft) -> Result<Bundle> {
+    card::add(&mut draft)?;
+    Ok(draft.publish()?)
 }
 
-/// The bundle of a run: weights, graphs, and styles from the tiles that it was trained on.
+/// Publishes the bundle of a run: weights, encoders, and styles and samples of the tiles that it was trained on.
 pub(crate) fn finish(
     vit: &Vit,
     header: &RunHeader,
     options: &Options,
     overwrite: bool,
 ) -> Result<Bundle> {
-    let out = &options.out;
     let Parts { training, kept_out } = splits::open(&options.data, &options.training, header.seed)?;
-    let provenance = json!({
+    let product = Product {
+        geometry: header.geometry,
+        pixel_order: header.pixel_order,
+        normalisation: header.normalisation,
+        provenance: provenance(header, options, kept_out.sources.len()),
+        out: &options.out,
+        overwrite,
+        int8: true,
+        trained: true,
+    };
+    let mut draft = draft(&vit.weights()?, &product)?;
+    styles::add(&mut draft, &training, STYLES_PER_DOMAIN, header.seed)?;
+    let bundle = publish(draft)?;
+    tracing::info!(
+        "{} written: {} styles of {}",
+        options.out.display(),
+        bundle.styles.entries.len(),
+        bundle.styles.domains.join(", ")
+    );
+    Ok(bundle)
+}
+
+fn provenance(header: &RunHeader, options: &Options, kept_out: usize) -> Value {
+    json!({
         "command": options.command,
         "started_from": options.origin,
         "recipe": header.recipe,
@@ -90,35 +112,28 @@ pub(crate) fn finish(
         "tiles_seen": header.step * (options.training.batch * options.training.accumulate) as u64,
         "training_seconds": header.seconds.round(),
         "device": header.device,
-        "images_kept_out": kept_out.sources.len(),
+        "images_kept_out": kept_out,
         "validation": header.validated,
         "data": options.data.file_name().map(|name| name.to_string_lossy().into_owned()),
         "about_data": options.training.about_data,
         "excluded": options.training.selection.exclude,
         "program": concat!("restain-train ", env!("CARGO_PKG_VERSION")),
-    });
-    let product = Product {
-        geometry: header.geometry,
-        pixel_order: header.pixel_order,
-        normalisation: header.normalisation,
-        provenance,
-        out,
-        overwrite,
-        int8: true,
-        trained: true,
+    })
+}
+
+/// Whether the bundle that lies where a run would publish is the one that this run, which is over, has published.
+pub(crate) fn is_published(state: &Path, last: &RunHeader, options: &Options) -> Result<bool> {
+    if last.step < last.total_steps || !options.out.join(MANIFEST_FILE).is_file() {
+        return Ok(false);
+    }
+    let best = match options.export {
+        Export::Best => Some(Checkpoint::open_best(state)?.header),
+        Export::Last => None,
     };
-    write_bundle(&vit.weights()?, &product)?;
-    let mut model = Model::open(out, restain_bundle::Precision::Fp32)?;
-    let bank = styles::build(&mut model, &training, STYLES_PER_DOMAIN, header.seed)?;
-    let bundle =
-        rewrite(out, |editor: &mut BundleEditor| -> Result<()> { Ok(editor.set_styles(&bank)?) })?;
-    tracing::info!(
-        "{} written: {} styles of {}",
-        out.display(),
-        bundle.styles.entries.len(),
-        bundle.styles.domains.join(", ")
-    );
-    Ok(bundle)
+    let found = Bundle::open(&options.out)?.manifest.provenance;
+    let made = provenance(best.as_ref().unwrap_or(last), options, 0);
+    let of_run = ["command", "seed", "steps", "training_seconds", "validation"];
+    Ok(of_run.iter().all(|field| found[field] == made[field]))
 }
 
 /// The bundle of the weights with the lowest validation loss.
@@ -177,6 +192,11 @@ pub(crate) struct ImportArgs {
     /// The bundle to write, models/NAME/VERSION
     #[arg(long)]
     pub out: PathBuf,
+    /// Folder of images, or of `<domain>/…` folders, whose styles the bundle gets; without it, the bundle has none
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub selection: SelectionArgs,
     /// interleaved is what the published code trains
     #[arg(long, default_value = "interleaved")]
     pub pixel_order: PixelOrder,
@@ -202,11 +222,20 @@ pub(crate) fn import(args: &ImportArgs) -> Result<()> {
         int8: !args.no_int8,
         trained: true,
     };
-    let bundle = write_bundle(&weights, &product)?;
-    tracing::info!(
-        "{} written; it has no styles yet: restain-train styles --bundle {0} --data DIR",
-        bundle.dir.display()
-    );
+    let mut draft = draft(&weights, &product)?;
+    match &args.data {
+        Some(data) => {
+            let dataset = Dataset::open(data, &args.selection.selection())?;
+            styles::add(&mut draft, &dataset, STYLES_PER_DOMAIN, 0)?;
+        }
+        None => tracing::warn!(
+            "the bundle has no styles, so a server does not make it the default: add some with \
+             restain-train styles --bundle {} --data DIR",
+            args.out.display()
+        ),
+    }
+    publish(draft)?;
+    tracing::info!("{} written", args.out.display());
     Ok(())
 }
 
@@ -219,8 +248,11 @@ pub(crate) struct Fp16Args {
 
 /// For bundles that were written before there was such a graph.
 pub(crate) fn fp16(args: &Fp16Args) -> Result<()> {
-    let found = export::add_fp16(&args.bundle)?;
-    write_card(&args.bundle)?;
+    let bundle = &args.bundle;
+    let mut draft =
+        BundleDraft::of(bundle).with_context(|| format!("the bundle {}", bundle.display()))?;
+    let found = export::add_fp16(&mut draft)?;
+    publish(draft)?;
     tracing::info!(
         "{}: its fp16 encoder reconstructs at {found:.1} dB of fp32",
         args.bundle.display()
@@ -261,11 +293,9 @@ pub(crate) fn init(args: &InitArgs) -> Result<()> {
         int8: true,
         trained: false,
     };
-    write_bundle(&vit.weights()?, &product)?;
-    let bank = styles::random(&geometry, args.styles, args.seed);
-    rewrite(&args.out, |editor: &mut BundleEditor| -> Result<()> {
-        Ok(editor.set_styles(&bank)?)
-    })?;
+    let mut draft = draft(&vit.weights()?, &product)?;
+    draft.set_styles(styles::random(&geometry, args.styles, args.seed))?;
+    publish(draft)?;
     tracing::info!(
         "{} written: untrained weights, {} random styles",
         args.out.display(),

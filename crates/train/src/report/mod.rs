@@ -9,17 +9,18 @@ mod page;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::run::checkpoint::{RunHeader, Score, replace};
+use crate::run::checkpoint::{RunHeader, Score};
 use crate::run::monitor::SAMPLES_FOLDER;
 use crate::run::tensorboard::{Curves, curves};
 use crate::run::validate::Parts;
 use chart::{Chart, Line};
 use page::Page;
+use restain_bundle::atomic;
 use restain_data::Dataset;
 use restain_method::geometry::GeometrySpec;
 
@@ -74,7 +75,9 @@ pub(crate) fn write(state: &Path, header: &RunHeader, counts: &Counts) -> Result
         &counts.0,
     );
     page.table("Options", &["", ""], &options(header));
-    replace(&state.join(REPORT_FILE), |fresh| Ok(std::fs::write(fresh, page.finish())?))
+    let path = state.join(REPORT_FILE);
+    atomic::write_file(&path, page.finish().as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn result(header: &RunHeader) -> Vec<[String; 2]> {

@@ -1,11 +1,9 @@
 //! The state of a run, from which it resumes exactly: weights, both moments of AdamW, and the step.
 //!
-//! Everything random is drawn from (seed, step), so there is no generator to save. A state is one safetensors file,
-//! written beside the old one, flushed to the disk and renamed over it: a kill, a full disk or a power cut leaves the old
-//! state or the new, never half of one.
+//! Everything random is drawn from (seed, step), so there is no generator to save. A state is one safetensors file, which
+//! [`atomic`] writes: a kill, a full disk or a power cut leaves the old state or the new, never half of one.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,6 +13,7 @@ use tch::{Device, Tensor};
 
 use crate::model::vit::Vit;
 use crate::objective::recipe::Recipe;
+use restain_bundle::atomic;
 use restain_method::{Geometry, Normalisation, PixelOrder};
 use restain_torch::adamw::AdamW;
 
@@ -116,27 +115,13 @@ fn write<'a>(
     });
     let views = views.collect::<Result<Vec<_>>>()?;
     let metadata = HashMap::from([("run".to_owned(), serde_json::to_string(header)?)]);
-    replace(&dir.join(file), |fresh| {
+    let path = dir.join(file);
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    atomic::write_file_with(&path, |fresh| -> Result<()> {
         Ok(safetensors::serialize_to_file(views, Some(metadata), fresh)?)
     })
+    .with_context(|| format!("cannot write {}", path.display()))
     .with_context(|| format!("the state of step {} cannot be saved", header.step))
-}
-
-/// Writes a file beside `path` and renames it there once all of it is on the disk.
-pub fn replace(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let fresh = path.with_added_extension("part");
-    let dir = path.parent().expect("a file lies in a folder");
-    let durably = || -> Result<()> {
-        std::fs::create_dir_all(dir)?;
-        write(&fresh)?;
-        File::open(&fresh)?.sync_all()?;
-        std::fs::rename(&fresh, path)?;
-        Ok(File::open(dir)?.sync_all()?)
-    };
-    durably().with_context(|| format!("cannot write {}", path.display())).inspect_err(|_| {
-        // It may be what filled the disk.
-        let _ = std::fs::remove_file(&fresh);
-    })
 }
 
 impl Checkpoint {

@@ -4,15 +4,16 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::model::vit::Vit;
 use crate::objective::recipe::RecipeArgs;
-use crate::run::checkpoint::{RunHeader, replace};
+use crate::run::checkpoint::RunHeader;
 use crate::run::preview::{Preview, png};
 use crate::run::tensorboard::EventFile;
 use crate::run::validate::{Outcome, Parts, Validation};
+use restain_bundle::atomic;
 
 pub(crate) const SAMPLES_FOLDER: &str = "samples";
 
@@ -195,9 +196,10 @@ impl Monitor {
     fn samples(&mut self, vit: &Vit, header: &RunHeader) -> Result<()> {
         let grid = self.preview.render(vit, header)?;
         let bytes = png(&grid)?;
-        replace(&self.folder.join(format!("step-{:08}.png", header.step)), |fresh| {
-            Ok(std::fs::write(fresh, &bytes)?)
-        })?;
+        let path = self.folder.join(format!("step-{:08}.png", header.step));
+        std::fs::create_dir_all(&self.folder)
+            .and_then(|()| atomic::write_file(&path, &bytes))
+            .with_context(|| format!("cannot write {}", path.display()))?;
         self.events.picture(header.step, "samples", &grid, bytes)
     }
 

@@ -1,8 +1,9 @@
 //! Export: trained weights become a bundle with ONNX graphs.
 //!
-//! [`export`] writes the graphs, runs them with ONNX Runtime on fixed tiles, and writes no bundle if they do not agree with the
-//! trained weights. It does not use libtorch: the weights are plain numbers, and the trainer's encoder is passed as a
-//! function. Styles are added to the bundle later. [`add_fp16`] adds the fp16 graph to a bundle without one.
+//! [`export`] writes the graphs into a draft of the bundle, runs them with ONNX Runtime on fixed tiles, and refuses those that do
+//! not agree with the trained weights. It does not use libtorch: the weights are plain numbers, and the trainer's encoder is
+//! passed as a function. The caller adds styles, card and samples to the draft and publishes it. [`add_fp16`] adds the fp16 graph
+//! to a copy of a bundle without one.
 
 mod agreement;
 mod encoder;
@@ -21,8 +22,7 @@ use self::agreement::{TILES, fixed_tiles, reconstruction_psnr, relative_differen
 use self::encoder::{EncoderGraph, quantisable};
 use self::graph::ExternalData;
 use restain_bundle::{
-    Bundle, BundleEditor, BundleError, BundleWriter, Manifest, Precision, SCHEMA, StyleBank,
-    WEIGHTS_FILE, Weights, WeightsError, rewrite,
+    BundleDraft, BundleError, Manifest, Precision, SCHEMA, WEIGHTS_FILE, Weights, WeightsError,
 };
 use restain_engine::{Encoder, EncoderOptions, Encodings, EngineError, Runtime};
 use restain_method::{Geometry, Normalisation, PixelOrder};
@@ -84,11 +84,14 @@ pub(crate) enum ExportError {
     Fp16Disagrees { found: f64 },
 }
 
-/// Writes the bundle, or nothing and the reason.
-pub(crate) fn export(request: &ExportRequest<'_>) -> Result<Bundle, ExportError> {
+/// Writes weights and graphs into a draft of the bundle, which has no styles yet.
+///
+/// # Errors
+/// When a graph does not run or does not agree with the weights; nothing is left then.
+pub(crate) fn export(request: &ExportRequest<'_>) -> Result<BundleDraft, ExportError> {
     request.weights.check(&request.geometry)?;
-    let mut writer = BundleWriter::new(request.out, request.overwrite)?;
-    let weights_path = writer.path(WEIGHTS_FILE)?;
+    let mut draft = BundleDraft::new(request.out, request.overwrite, manifest(request))?;
+    let weights_path = draft.path(WEIGHTS_FILE)?;
     request.weights.write_with_positions(&weights_path, &request.geometry)?;
     let spans = external::spans(&weights_path)
         .map_err(|source| ExportError::Layout { path: weights_path, source })?;
@@ -103,7 +106,8 @@ pub(crate) fn export(request: &ExportRequest<'_>) -> Result<Bundle, ExportError>
         tiles: fixed_tiles(&request.geometry),
     };
 
-    let path = writer.write_graph(Precision::Fp32, &trial.graph(&BTreeSet::new()).build())?;
+    let graph = trial.graph(&BTreeSet::new()).build();
+    let path = draft.add(Precision::Fp32.file_name(), &graph)?;
     let fp32 = trial.encode(&path)?;
     let reference = (request.reference)(&trial.tiles, TILES).map_err(ExportError::Reference)?;
     let found = relative_difference(&fp32, &reference);
@@ -111,37 +115,38 @@ pub(crate) fn export(request: &ExportRequest<'_>) -> Result<Bundle, ExportError>
         return Err(ExportError::Fp32Disagrees { found });
     }
     tracing::info!(difference = found, "the fp32 graph agrees with the trained weights");
-    let mut encoders = BTreeMap::from([(Precision::Fp32, Precision::Fp32.file_name().to_owned())]);
+    list(&mut draft, Precision::Fp32);
     let mut record = json!({ "fp32_relative_difference": found });
-    let found = trial.write_fp16(&mut writer, &fp32)?;
+    let found = trial.write_fp16(&mut draft, &fp32)?;
     record["fp16"] = json!({ "psnr_db": figure(found) });
     if trial.fp16_holds(found) {
-        encoders.insert(Precision::Fp16, Precision::Fp16.file_name().to_owned());
+        list(&mut draft, Precision::Fp16);
     } else {
         tracing::warn!(
             psnr_db = found,
             at_least_db = FP16_PSNR,
             "the fp16 encoder is left out: it loses too much"
         );
-        writer.remove(Precision::Fp16.file_name())?;
+        draft.remove(Precision::Fp16.file_name())?;
         record["fp16"]["left_out"] = json!(true);
     }
     if request.int8 {
-        record["int8"] = trial.write_int8(&mut writer, &fp32)?;
-        encoders.insert(Precision::Int8, Precision::Int8.file_name().to_owned());
+        record["int8"] = trial.write_int8(&mut draft, &fp32)?;
+        list(&mut draft, Precision::Int8);
     }
-    writer.add_styles(&StyleBank::default(), request.geometry.half())?;
-    Ok(writer.finish(manifest(request, encoders, record))?)
+    draft.manifest.provenance["export"] = record;
+    Ok(draft)
 }
 
-fn manifest(
-    request: &ExportRequest<'_>,
-    encoders: BTreeMap<Precision, String>,
-    record: Value,
-) -> Manifest {
-    let mut provenance =
+/// Lists an encoder in the manifest.
+fn list(draft: &mut BundleDraft, precision: Precision) {
+    draft.manifest.encoders.insert(precision, precision.file_name().to_owned());
+}
+
+/// Returns the manifest of a bundle without encoders.
+fn manifest(request: &ExportRequest<'_>) -> Manifest {
+    let provenance =
         if request.provenance.is_object() { request.provenance.clone() } else { json!({}) };
-    provenance["export"] = record;
     Manifest {
         schema: SCHEMA.to_owned(),
         name: request.name.clone(),
@@ -149,70 +154,42 @@ fn manifest(
         geometry: request.geometry,
         pixel_order: request.pixel_order,
         normalisation: request.normalisation,
-        encoders,
+        encoders: BTreeMap::new(),
         files: BTreeMap::new(),
         provenance,
         quality: json!({}),
     }
 }
 
-/// Adds `encoder.fp16.onnx` to the bundle in `dir`, or replaces it, and returns its PSNR to fp32, in dB. The graph of a
-/// trained bundle that loses too much is refused, and the bundle stays as it was.
-pub(crate) fn add_fp16(dir: &Path) -> Result<f64, ExportError> {
-    let mut found = f64::NAN;
-    rewrite(dir, |editor: &mut BundleEditor| -> Result<(), ExportError> {
-        let Manifest { geometry, pixel_order, normalisation, ref provenance, .. } = editor.manifest;
-        let trained = provenance["untrained"] != json!(true);
-        let weights_path = dir.join(WEIGHTS_FILE);
-        let weights = Weights::read(&weights_path)?;
-        let spans = external::spans(&weights_path)
-            .map_err(|source| ExportError::Layout { path: weights_path, source })?;
-        let (runtime, tiles) = (Runtime::load()?, fixed_tiles(&geometry));
-        let trial = Trial {
-            geometry,
-            pixel_order,
-            normalisation,
-            weights: &weights,
-            trained,
-            spans,
-            runtime,
-            tiles,
-        };
-        let fp32 = trial.encode(&dir.join(Precision::Fp32.file_name()))?;
-        found = trial.write_fp16(editor, &fp32)?;
-        if !trial.fp16_holds(found) {
-            return Err(ExportError::Fp16Disagrees { found });
-        }
-        editor.manifest.encoders.insert(Precision::Fp16, Precision::Fp16.file_name().to_owned());
-        editor.manifest.provenance["export"]["fp16"] = json!({ "psnr_db": figure(found) });
-        Ok(())
-    })?;
+/// Adds `encoder.fp16.onnx` to the draft of a bundle, or replaces it, and returns its PSNR to fp32, in dB.
+///
+/// # Errors
+/// When the graph of a trained bundle loses too much; the draft is not to be published then.
+pub(crate) fn add_fp16(draft: &mut BundleDraft) -> Result<f64, ExportError> {
+    let dir = draft.so_far()?.dir;
+    let Manifest { geometry, pixel_order, normalisation, ref provenance, .. } = draft.manifest;
+    let trained = provenance["untrained"] != json!(true);
+    let weights_path = dir.join(WEIGHTS_FILE);
+    let weights = Weights::read(&weights_path)?;
+    let spans = external::spans(&weights_path)
+        .map_err(|source| ExportError::Layout { path: weights_path, source })?;
+    let (runtime, tiles) = (Runtime::load()?, fixed_tiles(&geometry));
+    let weights = &weights;
+    let trial =
+        Trial { geometry, pixel_order, normalisation, weights, trained, spans, runtime, tiles };
+    let fp32 = trial.encode(&dir.join(Precision::Fp32.file_name()))?;
+    let found = trial.write_fp16(draft, &fp32)?;
+    if !trial.fp16_holds(found) {
+        return Err(ExportError::Fp16Disagrees { found });
+    }
+    list(draft, Precision::Fp16);
+    draft.manifest.provenance["export"]["fp16"] = json!({ "psnr_db": figure(found) });
     Ok(found)
 }
 
 /// JSON has no word for what is not finite.
 fn figure(psnr: f64) -> Value {
     if psnr.is_finite() { json!(psnr) } else { Value::Null }
-}
-
-/// Where graphs are written: a bundle to be.
-trait Graphs {
-    /// The path of the file, which is in place.
-    fn write_graph(&mut self, precision: Precision, bytes: &[u8]) -> Result<PathBuf, BundleError>;
-}
-
-impl Graphs for BundleWriter {
-    fn write_graph(&mut self, precision: Precision, bytes: &[u8]) -> Result<PathBuf, BundleError> {
-        self.add(precision.file_name(), bytes)?;
-        self.path(precision.file_name())
-    }
-}
-
-impl Graphs for BundleEditor {
-    fn write_graph(&mut self, precision: Precision, bytes: &[u8]) -> Result<PathBuf, BundleError> {
-        self.add(precision.file_name(), bytes)?;
-        self.path(precision.file_name())
-    }
 }
 
 /// Graphs of these weights, tried on fixed tiles.
@@ -245,9 +222,9 @@ impl Trial<'_> {
     }
 
     /// Writes the fp16 graph, and returns its PSNR to fp32.
-    fn write_fp16(&self, graphs: &mut impl Graphs, fp32: &Encodings) -> Result<f64, ExportError> {
-        let path =
-            graphs.write_graph(Precision::Fp16, &self.graph(&BTreeSet::new()).build_half())?;
+    fn write_fp16(&self, draft: &mut BundleDraft, fp32: &Encodings) -> Result<f64, ExportError> {
+        let graph = self.graph(&BTreeSet::new()).build_half();
+        let path = draft.add(Precision::Fp16.file_name(), &graph)?;
         Ok(self.psnr(&self.encode(&path)?, fp32))
     }
 
@@ -258,23 +235,19 @@ impl Trial<'_> {
     /// Writes the graph with these layers in int8, and returns its PSNR to fp32.
     fn try_int8(
         &self,
-        writer: &mut BundleWriter,
+        draft: &mut BundleDraft,
         layers: &BTreeSet<String>,
         fp32: &Encodings,
     ) -> Result<f64, ExportError> {
-        let path = writer.write_graph(Precision::Int8, &self.graph(layers).build())?;
+        let path = draft.add(Precision::Int8.file_name(), &self.graph(layers).build())?;
         Ok(self.psnr(&self.encode(&path)?, fp32))
     }
 
     /// Writes the int8 graph with as few layers left in fp32 as the bar asks for, and returns the record of it.
-    fn write_int8(
-        &self,
-        writer: &mut BundleWriter,
-        fp32: &Encodings,
-    ) -> Result<Value, ExportError> {
+    fn write_int8(&self, draft: &mut BundleDraft, fp32: &Encodings) -> Result<Value, ExportError> {
         let layers = quantisable(&self.geometry);
         let all: BTreeSet<String> = layers.iter().cloned().collect();
-        let found = self.try_int8(writer, &all, fp32)?;
+        let found = self.try_int8(draft, &all, fp32)?;
         let (kept, found) = if found >= INT8_PSNR || !self.trained {
             (Vec::new(), found)
         } else {
@@ -282,7 +255,7 @@ impl Trial<'_> {
                 psnr_db = found,
                 "int8 throughout loses too much: looking for the layers to keep in fp32"
             );
-            self.keep_worst(writer, &all, fp32)?
+            self.keep_worst(draft, &all, fp32)?
         };
         tracing::info!(psnr_db = found, layers_in_fp32 = kept.len(), "int8 agrees with fp32");
         Ok(json!({ "psnr_db": figure(found), "layers": layers.len(), "layers_kept_in_fp32": kept }))
@@ -292,13 +265,13 @@ impl Trial<'_> {
     /// More than half of them would make int8 pointless, and is refused.
     fn keep_worst(
         &self,
-        writer: &mut BundleWriter,
+        draft: &mut BundleDraft,
         all: &BTreeSet<String>,
         fp32: &Encodings,
     ) -> Result<(Vec<String>, f64), ExportError> {
         let mut losses = Vec::with_capacity(all.len());
         for layer in all {
-            losses.push((self.try_int8(writer, &BTreeSet::from([layer.clone()]), fp32)?, layer));
+            losses.push((self.try_int8(draft, &BTreeSet::from([layer.clone()]), fp32)?, layer));
         }
         losses.sort_by(|a, b| a.0.total_cmp(&b.0));
         let worst: Vec<&String> = losses.into_iter().map(|(_, layer)| layer).collect();
@@ -308,20 +281,20 @@ impl Trial<'_> {
 
         // Too few kept at `below`, enough at `enough`.
         let (mut below, mut enough) = (0, all.len() / 2);
-        let found = self.try_int8(writer, &without(enough), fp32)?;
+        let found = self.try_int8(draft, &without(enough), fp32)?;
         if found < INT8_PSNR {
             return Err(ExportError::Int8Disagrees { found, kept: enough, layers: all.len() });
         }
         while enough - below > 1 {
             let middle = usize::midpoint(below, enough);
-            if self.try_int8(writer, &without(middle), fp32)? >= INT8_PSNR {
+            if self.try_int8(draft, &without(middle), fp32)? >= INT8_PSNR {
                 enough = middle
             } else {
                 below = middle
             }
         }
         // Written last, so that it is the graph that stays.
-        let found = self.try_int8(writer, &without(enough), fp32)?;
+        let found = self.try_int8(draft, &without(enough), fp32)?;
         Ok((worst[..enough].iter().map(|layer| (*layer).clone()).collect(), found))
     }
 }

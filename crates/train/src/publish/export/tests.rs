@@ -13,7 +13,7 @@ use safetensors::SafeTensors;
 use super::onnx::ModelProto;
 use super::*;
 use crate::publish::import::read_checkpoint;
-use restain_bundle::{Tensor, layout};
+use restain_bundle::{Bundle, Tensor, layout};
 use restain_method::geometry::GeometrySpec;
 
 const NORMALISATION: Normalisation = Normalisation { mean: [0.5; 3], std: [0.25; 3] };
@@ -81,7 +81,8 @@ fn exported(
     let plain = |tiles: &[u8], batch: usize| {
         Ok(plain::encode(weights, &geometry, &NORMALISATION, tiles, batch))
     };
-    let bundle = export(&change(request(weights, geometry, &out, &plain))).unwrap();
+    let bundle =
+        export(&change(request(weights, geometry, &out, &plain))).unwrap().publish().unwrap();
     (home, bundle)
 }
 
@@ -205,7 +206,7 @@ fn what_fp16_cannot_hold_is_left_out() {
     assert_eq!(bundle.manifest.provenance["export"]["fp16"]["left_out"], true);
     let file = bundle.dir.join(Precision::Fp16.file_name());
     assert!(!file.exists());
-    let error = add_fp16(&bundle.dir).unwrap_err();
+    let error = add_fp16(&mut BundleDraft::of(&bundle.dir).unwrap()).unwrap_err();
     assert!(matches!(error, ExportError::Fp16Disagrees { .. }), "{error}");
     assert!(Bundle::open(&bundle.dir).is_ok() && !file.exists());
 }
@@ -214,12 +215,13 @@ fn what_fp16_cannot_hold_is_left_out() {
 fn a_bundle_without_fp16_is_given_it() {
     let weights = random_weights(&small());
     let (_home, whole) = exported(&weights, |request| request);
-    rewrite(&whole.dir, |editor: &mut BundleEditor| -> Result<(), BundleError> {
-        editor.manifest.encoders.remove(&Precision::Fp16);
-        editor.remove(Precision::Fp16.file_name())
-    })
-    .unwrap();
-    assert!(add_fp16(&whole.dir).unwrap() > FP16_PSNR);
+    let mut draft = BundleDraft::of(&whole.dir).unwrap();
+    draft.manifest.encoders.remove(&Precision::Fp16);
+    draft.remove(Precision::Fp16.file_name()).unwrap();
+    draft.publish().unwrap();
+    let mut draft = BundleDraft::of(&whole.dir).unwrap();
+    assert!(add_fp16(&mut draft).unwrap() > FP16_PSNR);
+    draft.publish().unwrap();
     assert_eq!(Bundle::open(&whole.dir).unwrap().digest, whole.digest);
 }
 
@@ -298,7 +300,7 @@ fn a_published_checkpoint_exports_to_the_published_latents() {
     let plain = |tiles: &[u8], batch: usize| {
         Ok(plain::encode(&weights, &geometry, &NORMALISATION, tiles, batch))
     };
-    let bundle = export(&request(&weights, geometry, &out, &plain)).unwrap();
+    let bundle = export(&request(&weights, geometry, &out, &plain)).unwrap().publish().unwrap();
 
     let (tiles, expected) = published(&dir, &geometry);
     let found = open(&bundle, Precision::Fp32).encode(&tiles, expected.batch).unwrap();
