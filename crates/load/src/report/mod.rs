@@ -2,7 +2,6 @@
 
 mod distribution;
 mod html;
-mod plot;
 mod text;
 
 use std::collections::BTreeMap;
