@@ -3,3 +3,4 @@
 pub mod adamw;
 pub mod device;
 pub mod native;
+pub mod place;

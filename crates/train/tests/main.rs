@@ -10,4 +10,5 @@ mod options;
 mod reference;
 mod resume;
 mod watch;
+#[cfg(feature = "collectives")]
 mod world;

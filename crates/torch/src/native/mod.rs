@@ -1,5 +1,5 @@
-//! What libtorch has and `tch` has not, by way of a little C++: updates of all parameters at once here, process groups on CPUs in
-//! `world`.
+//! What libtorch has and `tch` lacks, by way of a little C++: updates of all parameters at once. Process groups are in
+//! `restain-collectives`, which reports errors the same way.
 
 pub mod adamw;
 
