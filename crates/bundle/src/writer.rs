@@ -165,6 +165,10 @@ impl BundleEditor {
         self.writer.remove(name)
     }
 
+    /// Replaces the style bank.
+    ///
+    /// # Errors
+    /// When a style does not have the length of the model, or the file cannot be written.
     pub fn set_styles(&mut self, styles: &StyleBank) -> Result<(), BundleError> {
         self.writer.add_styles(styles, self.manifest.geometry.half())
     }
