@@ -48,7 +48,7 @@ RUN apt-get update && apt-get install --yes --no-install-recommends g++
 ENV LIBTORCH=/opt/libtorch
 COPY --from=libtorch /source/.deps/libtorch /opt/libtorch
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,id=restain-train,target=/source/target \
-    cargo build --release --locked -p restain-train \
+    cargo build --release --locked -p restain-train --features collectives \
     && install -D target/release/restain-train /out/restain-train \
     && deploy/image/crates.sh restain-train > /out/crates
 

@@ -15,6 +15,8 @@ DEVICES ?= cpu
 ONNXRUNTIME := $(if $(filter cpu%,$(DEVICES)),onnxruntime,onnxruntime-cuda)
 # Further options of the server: make serve ARGS="--http 127.0.0.1:9000"
 ARGS ?=
+# What the trainer is built with: `make train FEATURES=collectives` adds training with many processes (gloo, NCCL).
+FEATURES ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help serve train test test-python check fmt doc fuzz fuzz-api soak deny bench bench-serve bench-clients bench-train bench-scale bench-gpu image image-test sbom onnxruntime onnxruntime-cuda libtorch python clean
@@ -27,13 +29,13 @@ serve: $(ONNXRUNTIME) ## Build the server and serve the bundles in models/; on a
 	cargo build --release $(CARGO_FLAGS) --bin restain
 	@ONNXRUNTIME=$(ONNXRUNTIME); . tools/onnxruntime.sh; exec $(TARGET)/release/restain serve --models models --devices $(DEVICES) $(ARGS)
 
-train: libtorch onnxruntime ## Build the trainer, restain-train
+train: libtorch onnxruntime ## Build the trainer, restain-train; for many processes: make train FEATURES=collectives
 	@tools/need.sh cargo gcc g++
-	cargo build --release $(CARGO_FLAGS) -p restain-train
+	cargo build --release $(CARGO_FLAGS) -p restain-train $(if $(FEATURES),--features $(FEATURES))
 
 test: libtorch onnxruntime python ## Run all tests
 	@tools/need.sh cargo gcc g++
-	cargo test $(CARGO_FLAGS) --workspace
+	cargo test $(CARGO_FLAGS) --workspace --features restain-train/collectives
 	@$(MAKE) --no-print-directory test-python
 
 test-python: python ## Run the Python tests against the program that `cargo build` or `cargo test` built

@@ -1,10 +1,12 @@
-//! Why a bundle was refused, or could not be written. Every message names the file or field, what it holds, and what
-//! would be right.
+//! Errors of reading and writing bundles. Every message names the file or field, its value, and what would be right.
+
+#![expect(missing_docs, reason = "the messages say what variants and fields are")]
 
 use std::path::{Path, PathBuf};
 
 use super::Precision;
 
+/// Why a bundle is rejected, or cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     #[error("cannot {action} {path}")]
@@ -31,20 +33,20 @@ pub enum BundleError {
     NoEncoder,
     #[error("no {asked} encoder: this bundle has {}", held.iter().map(Precision::to_string).collect::<Vec<_>>().join(", "))]
     NoPrecision { asked: Precision, held: Vec<Precision> },
-    #[error("{file} is refused")]
+    #[error("{file} is not a valid style bank")]
     Styles { file: String, source: StylesError },
     #[error("{path} exists already; choose another version, or overwrite it")]
     Exists { path: PathBuf },
 }
 
 impl BundleError {
-    /// For `map_err`: an I/O error with what was tried, and on what.
+    /// Returns a function for `map_err` that adds action and path to an I/O error.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }
 }
 
-/// What is wrong with a style bank.
+/// Why a style bank is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum StylesError {
     #[error("not a safetensors file")]
@@ -65,7 +67,7 @@ pub enum StylesError {
     RepeatedDomain(String),
 }
 
-/// What is wrong with a set of weights.
+/// Why weights are rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     #[error("cannot {action} {path}")]
@@ -85,9 +87,9 @@ pub enum WeightsError {
     #[error("{name} has shape {found:?}, and must be [1, grid² + 1, embed_dim]")]
     PositionShape { name: &'static str, found: Vec<usize> },
     #[error(
-        "{name}[{index}] is {value}, and the sin-cos positions have {expected}: learnt or other positions are not supported"
+        "{name}[{index}] is {value}, and the sin-cos positions have {expected}: trained or other positions are not supported"
     )]
     Position { name: &'static str, index: usize, value: f32, expected: f32 },
-    #[error("these weights make no model")]
+    #[error("no model has weights of these shapes")]
     Geometry(#[from] restain_method::GeometryError),
 }

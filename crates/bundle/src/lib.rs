@@ -1,9 +1,11 @@
-//! A bundle: one directory with everything that passes from training to serving.
+//! Bundles: a bundle is one directory with everything that passes from training to serving.
 //!
 //! [`Bundle::open`] reads one and refuses it whole, with the reason, when a digest, a shape or the schema is wrong.
 //! A [`BundleDraft`] is one that is being made or changed: it is published in one step, so that its directory is complete
 //! or not there. [`atomic`] has the writes that this stands on, for every program. This crate knows files, not graphs:
 //! whether an encoder computes the right thing is for `engine` and the exporter to say.
+
+#![warn(missing_docs)]
 
 pub mod atomic;
 pub mod codec;
@@ -27,9 +29,11 @@ pub use weights::{POSITIONS, Tensor, WEIGHTS_FILE, Weights, layout};
 /// A verified bundle.
 #[derive(Clone, Debug)]
 pub struct Bundle {
+    /// Its directory.
     pub dir: PathBuf,
+    /// Its `bundle.json`.
     pub manifest: Manifest,
-    /// sha256 of `bundle.json`, in hex. The manifest holds the digest of every other file, so this stands for them all.
+    /// sha256 of `bundle.json`, in hex. The manifest holds the digests of all other files, so that this identifies the bundle.
     pub digest: String,
     /// Empty when the bundle lists no styles file.
     pub styles: StyleBank,
@@ -38,6 +42,9 @@ pub struct Bundle {
 impl Bundle {
     /// Reads the bundle in `dir` and verifies every file that its manifest lists. When another bundle takes its place
     /// meanwhile, reads that one.
+    ///
+    /// # Errors
+    /// When a file is missing or differs from its digest, or the manifest or the styles are not valid.
     pub fn open(dir: &Path) -> Result<Self, BundleError> {
         loop {
             let before = Self::digest_in(dir)?;
@@ -66,13 +73,19 @@ impl Bundle {
         Ok(Self { dir: dir.to_owned(), manifest, digest: digest(&bytes), styles })
     }
 
-    /// The digest that the bundle in `dir` would have, from its manifest alone: cheap, and not verified.
+    /// Returns the digest of the bundle in `dir` from its manifest alone, without verifying any file.
+    ///
+    /// # Errors
+    /// When the manifest cannot be read.
     pub fn digest_in(dir: &Path) -> Result<String, BundleError> {
         let path = dir.join(MANIFEST_FILE);
         Ok(digest(&std::fs::read(&path).map_err(BundleError::io("read", &path))?))
     }
 
-    /// The graph of a precision, or an error that names those the bundle has.
+    /// Returns the path of the graph of a precision.
+    ///
+    /// # Errors
+    /// When the bundle has none; the error names those it has.
     pub fn encoder_path(&self, precision: Precision) -> Result<PathBuf, BundleError> {
         let held = &self.manifest.encoders;
         match held.get(&precision) {

@@ -1,8 +1,7 @@
-//! `bundle.json`: what a bundle says of itself.
+//! `bundle.json`, the manifest of a bundle.
 //!
-//! Reading it checks the schema first and then everything that can be checked without touching another file, so that a
-//! [`Manifest`] in hand names only plain files of its own directory. It does not look at those files: see
-//! [`Bundle::open`](super::Bundle::open).
+//! Parsing checks the schema first and then everything that needs no other file, so that a [`Manifest`] names only plain
+//! files of its own directory. It does not read those files: see [`Bundle::open`](super::Bundle::open).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,22 +15,26 @@ use restain_method::{Geometry, Normalisation, PixelOrder};
 
 /// The only schema that this program reads and writes.
 pub const SCHEMA: &str = "restain.bundle/1";
-/// The manifest's own name; it cannot be listed among `files`.
+/// The manifest's file name; it cannot be listed among `files`.
 pub const MANIFEST_FILE: &str = "bundle.json";
 
-/// How an encoder graph computes.
+/// The numbers that an encoder graph computes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
+    /// f32 throughout.
     Fp32,
+    /// f16, with sums in f32.
     Fp16,
+    /// int8 in the linear layers, f32 elsewhere.
     Int8,
 }
 
 impl Precision {
+    /// All precisions.
     pub const ALL: [Self; 3] = [Self::Fp32, Self::Fp16, Self::Int8];
 
-    /// The graph's file in a bundle.
+    /// Returns the file name of the graph in a bundle.
     pub fn file_name(self) -> &'static str {
         match self {
             Self::Fp32 => "encoder.onnx",
@@ -61,6 +64,7 @@ impl FromStr for Precision {
     }
 }
 
+/// The error of a name that is none of a precision.
 #[derive(Debug, thiserror::Error)]
 #[error("precision is {0:?}, and must be fp32, fp16 or int8")]
 pub struct UnknownPrecision(String);
@@ -68,12 +72,17 @@ pub struct UnknownPrecision(String);
 /// `bundle.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
+    /// [`SCHEMA`].
     pub schema: String,
+    /// The model's name: a plain name.
     pub name: String,
+    /// The model's version: a plain name.
     pub version: String,
+    /// The sizes of the model.
     pub geometry: Geometry,
+    /// The order of the pixels of a patch.
     pub pixel_order: PixelOrder,
-    /// Of pixels scaled to 0..1.
+    /// Mean and standard deviation of pixels scaled to 0..1.
     pub normalisation: Normalisation,
     /// Precision → file.
     pub encoders: BTreeMap<Precision, String>,
@@ -89,7 +98,10 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Parses and checks the bytes of the manifest at `path` (named in errors only).
+    /// Parses and checks the bytes of the manifest at `path`, which only errors name.
+    ///
+    /// # Errors
+    /// When the schema is another one, a field is wrong, or an encoder is not a listed file.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Self, BundleError> {
         #[derive(Deserialize)]
         struct SchemaOnly {
@@ -127,7 +139,7 @@ impl Manifest {
     }
 }
 
-/// Refuses every name that could lead out of the bundle's directory, or replace its manifest.
+/// Rejects every name that could lead out of the bundle's directory, or replace its manifest.
 pub(super) fn check_file_name(name: &str) -> Result<(), BundleError> {
     if is_plain_name(name) && name != MANIFEST_FILE {
         Ok(())
@@ -136,7 +148,8 @@ pub(super) fn check_file_name(name: &str) -> Result<(), BundleError> {
     }
 }
 
-/// Letters, digits, `.`, `_` and `-`, not beginning with `.`: a name that is one directory or file, and leads nowhere else.
+/// Returns whether a name is 1 to 128 letters, digits, `.`, `_` and `-`, and does not begin with `.`: such a name is one
+/// directory or file.
 pub fn is_plain_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('.')

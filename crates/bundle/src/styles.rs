@@ -1,13 +1,12 @@
-//! The style bank: the styles that a bundle offers, by domain, in `styles.safetensors`.
+//! The style bank: the styles of a bundle, by domain, in `styles.safetensors`.
 //!
 //! | tensor | type | |
 //! |---|---|---|
 //! | `characteristics` | F32 [S, h] | one style a row |
-//! | `source_mean`, `source_std` | F32 [S, 3] | of the tile it was taken from, pixels in 0..1; what colour matching needs |
+//! | `source_mean`, `source_std` | F32 [S, 3] | colour statistics of the source tile, pixels in 0..1, for colour matching |
 //! | `domain` | U32 [S] | index into metadata `domains`, a JSON list of names |
 //!
-//! There is one metadata field and no more: several would be written in any order, and the same styles would have more
-//! than one digest.
+//! There is exactly one metadata field: the order of several is not defined, and equal styles must have one digest.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -18,29 +17,33 @@ use super::StylesError;
 use restain_method::Style;
 use restain_method::color::ChannelStats;
 
+/// The file name of the style bank in a bundle.
 pub const STYLES_FILE: &str = "styles.safetensors";
 
 /// Styles by domain. May be empty.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StyleBank {
+    /// The names of the domains, each once.
     pub domains: Vec<String>,
+    /// The styles.
     pub entries: Vec<StyleEntry>,
 }
 
+/// One style of a bank.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StyleEntry {
     /// `<domain>/<n>`, n counted from 0 within the domain.
     pub id: String,
     /// Index into [`StyleBank::domains`].
     pub domain: usize,
-    /// `[h]`
+    /// The characteristics, `[h]`.
     pub style: Style,
-    /// Colours of the tile that the style was taken from.
+    /// Colour statistics of the tile that the style was taken from.
     pub source: ChannelStats,
 }
 
 impl StyleBank {
-    /// Appends a style to `domain`, which is added when it is new; the id follows.
+    /// Appends a style to `domain`, and the domain when it is new. The style gets the next id of the domain.
     pub fn push(&mut self, domain: &str, style: Style, source: ChannelStats) {
         let index = self.domains.iter().position(|name| name == domain).unwrap_or_else(|| {
             self.domains.push(domain.to_owned());
@@ -50,7 +53,10 @@ impl StyleBank {
         self.entries.push(StyleEntry { id: format!("{domain}/{n}"), domain: index, style, source });
     }
 
-    /// Reads `styles.safetensors` for a model whose half is `half`.
+    /// Parses `styles.safetensors` for a model whose h is `half`.
+    ///
+    /// # Errors
+    /// When a tensor is missing, has another type or shape, or holds a value that no style can have.
     pub fn from_bytes(bytes: &[u8], half: usize) -> Result<Self, StylesError> {
         let (_, header) = SafeTensors::read_metadata(bytes)?;
         let file = SafeTensors::deserialize(bytes)?;
@@ -94,7 +100,10 @@ impl StyleBank {
         Ok(bank)
     }
 
-    /// The bytes of `styles.safetensors`. Every style must have `half` numbers.
+    /// Returns the bytes of `styles.safetensors`.
+    ///
+    /// # Errors
+    /// When a style does not have `half` numbers.
     pub fn to_bytes(&self, half: usize) -> Result<Vec<u8>, StylesError> {
         if let Some(entry) = self.entries.iter().find(|entry| entry.style.0.len() != half) {
             return Err(StylesError::StyleLength { found: entry.style.0.len(), expected: half });

@@ -1,10 +1,10 @@
 //! The encoder's parameters by their published names, in `weights.safetensors`, so that PyTorch users can load them.
 //!
-//! The published state dict also holds the positions, which are computed and not learnt: they are written for those who
-//! load it there, checked and dropped when read.
+//! The published state dict also holds the position embeddings, which are computed and not trained: they are written for
+//! PyTorch users, and checked and dropped when read.
 //!
-//! A plain map: which numbers there are and how they are shaped, checked against the encoder's layout. It computes
-//! nothing; the trainer and the exported graph do.
+//! A map from names to shapes and numbers, checked against the encoder's layout. It computes nothing: see the trainer and
+//! the exported graph.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,8 +17,9 @@ use restain_method::Geometry;
 use restain_method::geometry::{CHANNELS, GeometrySpec};
 use restain_method::positions::{position_table, positions};
 
+/// The file name of the weights in a bundle.
 pub const WEIGHTS_FILE: &str = "weights.safetensors";
-/// The published name of the positions, [1, N+1, E].
+/// The published name of the position embeddings, [1, N+1, E].
 pub const POSITIONS: &str = "encoder.pos_embed";
 /// Computed in f64 by everyone, and rounded to f32.
 const POSITION_TOLERANCE: f32 = 1e-5;
@@ -26,22 +27,32 @@ const POSITION_TOLERANCE: f32 = 1e-5;
 /// One parameter: row-major values and their shape.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
+    /// The length of each dimension.
     pub shape: Vec<usize>,
+    /// The values, row-major.
     pub data: Vec<f32>,
 }
 
 /// Every parameter of an encoder, ordered by name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Weights {
+    /// Published name → parameter.
     pub tensors: BTreeMap<String, Tensor>,
 }
 
 impl Weights {
+    /// Returns a parameter.
+    ///
+    /// # Errors
+    /// When there is none of that name.
     pub fn get(&self, name: &str) -> Result<&Tensor, WeightsError> {
         self.tensors.get(name).ok_or_else(|| WeightsError::Missing { name: name.to_owned() })
     }
 
-    /// Takes a whole state dict. Positions in it are checked and dropped.
+    /// Takes a state dict. Position embeddings in it are checked and dropped.
+    ///
+    /// # Errors
+    /// When the position embeddings are not the sin-cos ones.
     pub fn from_tensors(mut tensors: BTreeMap<String, Tensor>) -> Result<Self, WeightsError> {
         if let Some(found) = tensors.remove(POSITIONS) {
             check_positions(&found)?;
@@ -49,6 +60,10 @@ impl Weights {
         Ok(Self { tensors })
     }
 
+    /// Reads a safetensors file of F32, F16 or BF16 tensors.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or a tensor has another type.
     pub fn read(path: &Path) -> Result<Self, WeightsError> {
         let bytes = std::fs::read(path).map_err(|source| WeightsError::Io {
             action: "read",
@@ -63,11 +78,18 @@ impl Weights {
         Self::from_tensors(tensors.collect::<Result<_, WeightsError>>()?)
     }
 
+    /// Writes the parameters as a safetensors file.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), WeightsError> {
         write(path, self.tensors.iter())
     }
 
-    /// Writes a state dict that the published code loads whole: these parameters and the positions.
+    /// Writes the state dict that the published code loads: the parameters and the position embeddings.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
     pub fn write_with_positions(
         &self,
         path: &Path,
@@ -78,8 +100,10 @@ impl Weights {
         write(path, self.tensors.iter().chain([(&POSITIONS.to_owned(), &table)]))
     }
 
-    /// Infers every size but the two that weights do not show, and checks every parameter against the layout: the first
-    /// that is missing, misshapen, not finite or unknown is named.
+    /// Infers every size but the two that weights do not show, and checks every parameter against the layout.
+    ///
+    /// # Errors
+    /// Names the first parameter that is missing, unknown, not finite or of another shape.
     pub fn geometry(&self, num_heads: usize, image_size: usize) -> Result<Geometry, WeightsError> {
         let patch = self.get("encoder.patch_embed.proj.weight")?;
         let &[embed_dim, in_channels, patch_size, _] = patch.shape.as_slice() else {
@@ -111,6 +135,9 @@ impl Weights {
     }
 
     /// Checks that these are exactly the parameters of an encoder of this geometry.
+    ///
+    /// # Errors
+    /// As [`Weights::geometry`].
     pub fn check(&self, geometry: &Geometry) -> Result<(), WeightsError> {
         let layout = layout(geometry);
         for (name, shape) in &layout {
@@ -133,7 +160,7 @@ impl Weights {
     }
 }
 
-/// Name → shape of every parameter of an encoder.
+/// Returns name and shape of every parameter of an encoder.
 pub fn layout(geometry: &Geometry) -> BTreeMap<String, Vec<usize>> {
     let (embed, hidden, side) =
         (geometry.embed_dim(), geometry.mlp_hidden(), geometry.patch_size());

@@ -1,9 +1,9 @@
-//! Memory that a session reads tiles from and writes latents to, run after run, for one size of batch.
+//! I/O buffers of a session for one batch size: it reads tiles from them and writes latents to them in every run.
 //!
-//! On a GPU it is pinned, so that the copies to and from it are the device's own work: while one encoder's copies go on,
-//! another of the same device computes.
+//! For a GPU they are pinned, so that copies are asynchronous: while one encoder copies, another on the same device
+//! computes.
 
-#![expect(unsafe_code, reason = "says itself why it may cross threads")]
+#![expect(unsafe_code, reason = "Send and Sync by hand")]
 
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::{IoBinding, Session};
@@ -20,9 +20,8 @@ pub(crate) struct Bound {
     pub binding: IoBinding,
 }
 
-// SAFETY: ONNX Runtime ties neither tensors nor bindings to a thread. `ort` leaves the marks out because a tensor may carry
-// a caller's own memory of any type; these have memory of ONNX Runtime's. Nothing can be done to them through a shared
-// reference.
+// SAFETY: ONNX Runtime ties neither tensors nor bindings to a thread. `ort` omits both traits because a tensor may wrap
+// memory of any type that the caller owns; these own memory of ONNX Runtime. A shared reference cannot change them.
 unsafe impl Send for Bound {}
 unsafe impl Sync for Bound {}
 
@@ -47,15 +46,16 @@ impl Bound {
         Ok(Self { tiles, binding })
     }
 
-    /// Hands the session these tiles, as many as there is room for.
+    /// Copies `tiles` into the input buffer, whose size they must have, and binds it.
     pub(crate) fn take(&mut self, tiles: &[u8]) -> ort::Result<()> {
         self.tiles.extract_tensor_mut().1.copy_from_slice(tiles);
-        // Bound anew each time: it is binding that copies to a device.
+        // Bound again for each run: it is binding that copies to a device.
         self.binding.bind_input(INPUT, &self.tiles)
     }
 }
 
-/// Pinned where there is a GPU. A system that has no more memory to pin gives ordinary memory, and slower copies.
+/// Returns an allocator of pinned memory for a GPU. When none is left it returns one of ordinary memory, whose copies are
+/// slower.
 fn host_memory(session: &Session, device: Device, memory: MemoryType) -> ort::Result<Allocator> {
     let allocator = |kind, index| {
         Allocator::new(session, MemoryInfo::new(kind, index, AllocatorType::Device, memory)?)

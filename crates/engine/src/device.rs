@@ -1,4 +1,4 @@
-//! Where an encoder runs.
+//! The device that an encoder runs on.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,13 +9,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Device {
+    /// The CPU.
     Cpu,
+    /// An NVIDIA GPU through CUDA.
     Cuda(u16),
+    /// An NVIDIA GPU through TensorRT.
     TensorRt(u16),
 }
 
 impl Device {
-    /// ONNX Runtime's execution provider, as metrics and the list of models name it.
+    /// Returns the name of ONNX Runtime's execution provider that metrics and the list of models use.
     pub fn provider(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
@@ -24,7 +27,7 @@ impl Device {
         }
     }
 
-    /// Which GPU; none for the CPU.
+    /// Returns the number of the GPU; `None` for the CPU.
     pub fn gpu(self) -> Option<u16> {
         match self {
             Self::Cpu => None,
@@ -43,8 +46,9 @@ impl fmt::Display for Device {
 impl FromStr for Device {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong =
-            || format!("`{text}` is no device: write cpu, cuda:0 for the first GPU, or tensorrt:0");
+        let wrong = || {
+            format!("`{text}` is not a device: use cpu, cuda:0 for the first GPU, or tensorrt:0")
+        };
         let (provider, index) = text.split_once(':').unwrap_or((text, "0"));
         let index = index.parse().map_err(|_| wrong())?;
         match provider {

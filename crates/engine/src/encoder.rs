@@ -1,4 +1,4 @@
-//! One encoder graph in one session.
+//! An encoder graph in a session of ONNX Runtime.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,32 +14,33 @@ use super::{Device, EngineError, INPUT, OUTPUTS, Runtime, session};
 use restain_method::Geometry;
 use restain_method::geometry::CHANNELS;
 
-/// Sizes of batch whose memory is kept for the next of that size.
+/// Batch sizes whose buffers are kept.
 const MOST_SIZES: usize = 16;
 
-/// How an encoder runs.
+/// Options of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncoderOptions {
+    /// The device that computes.
     pub device: Device,
     /// CPU threads that share one `encode`; 0 leaves the number to the runtime.
     pub intra_threads: usize,
-    /// Most bytes of a GPU's memory that weights and activations may take.
+    /// Upper bound of GPU memory for weights and activations, in bytes.
     pub gpu_memory: Option<usize>,
-    /// For TensorRT: whether it computes an fp32 graph in fp16.
+    /// TensorRT only: compute an fp32 graph in fp16.
     pub half: bool,
-    /// For TensorRT: the largest batch.
+    /// TensorRT only: the largest batch.
     pub largest_batch: usize,
-    /// For TensorRT: a directory in which the engines are kept that it takes minutes to build.
+    /// TensorRT only: the directory that caches its engines, which take minutes to build.
     pub engines: Option<PathBuf>,
 }
 
 impl EncoderOptions {
-    /// On the CPU, with so many threads; 0 leaves the number to the runtime.
+    /// Returns options for the CPU; 0 threads leave the number to the runtime.
     pub fn cpu(intra_threads: usize) -> Self {
         Self::on(Device::Cpu, intra_threads)
     }
 
-    /// On a device, with all of its memory.
+    /// Returns options for a device, without a bound on its memory.
     pub fn on(device: Device, intra_threads: usize) -> Self {
         Self {
             device,
@@ -52,9 +53,10 @@ impl EncoderOptions {
     }
 }
 
-/// What an encoder makes of tiles.
+/// The latents of a batch of tiles.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Encodings {
+    /// Tiles.
     pub batch: usize,
     /// [batch, N, h] row-major.
     pub anatomy: Vec<f32>,
@@ -62,19 +64,19 @@ pub struct Encodings {
     pub characteristics: Vec<f32>,
 }
 
-/// A session over a bundle's graph. Owned by one worker: `encode` takes it exclusively.
+/// A session over a bundle's graph. One worker owns it: `encode` takes `&mut self`.
 #[derive(Debug)]
 pub struct Encoder {
     session: Session,
     geometry: Geometry,
     device: Device,
-    /// Of the latents: f32, or f16 from a graph that computes in it.
+    /// The type of the latents: f32, or f16 from a graph that computes in it.
     element: TensorElementType,
-    /// By batch.
+    /// Buffers by batch size.
     bound: BTreeMap<usize, Bound>,
 }
 
-/// Latents as the graph made them, [batch, N, h] row-major.
+/// Latents in the graph's own type, [batch, N, h] row-major.
 enum Latents<'a> {
     Full(&'a [f32]),
     Half(&'a [f16]),
@@ -95,7 +97,7 @@ impl Latents<'_> {
         }
     }
 
-    /// Appends those of the `index`-th tile, `latent` numbers, as f16.
+    /// Appends the `latent` numbers of the `index`-th tile to `to`, as f16.
     fn append(&self, index: usize, latent: usize, to: &mut Vec<f16>) {
         let span = index * latent..(index + 1) * latent;
         match self {
@@ -110,7 +112,11 @@ impl Latents<'_> {
 }
 
 impl Encoder {
-    /// Opens the graph and checks that it takes tiles of `geometry` and answers in latents of it.
+    /// Opens the graph and checks that its input are tiles, and its outputs latents, of `geometry`.
+    ///
+    /// # Errors
+    /// When the device is not available, the graph cannot be loaded, or its input or outputs have other names, types or
+    /// shapes.
     pub fn open(
         runtime: &Runtime,
         onnx: &Path,
@@ -136,11 +142,18 @@ impl Encoder {
         })
     }
 
+    /// The sizes of the model.
     pub fn geometry(&self) -> &Geometry {
         &self.geometry
     }
 
-    /// Encodes `tiles`, u8 [batch, H, W, 3] row-major.
+    /// Encodes a batch of tiles.
+    ///
+    /// # Shapes
+    /// `tiles` u8 [batch, H, W, 3] row-major; the latents f32 [batch, N, h] each.
+    ///
+    /// # Errors
+    /// When `tiles` has another length, or the runtime fails.
     pub fn encode(&mut self, tiles: &[u8], batch: usize) -> Result<Encodings, EngineError> {
         self.run(
             tiles,
@@ -154,8 +167,13 @@ impl Encoder {
         )
     }
 
-    /// Encodes `tiles`, u8 [batch, H, W, 3] row-major, of which the first `wanted` are tiles and the rest padding. For
-    /// each of them f16 [2, N, h]: anatomy, then characteristics.
+    /// Encodes a batch whose first `wanted` entries are tiles and whose rest is padding, to half precision.
+    ///
+    /// # Shapes
+    /// `tiles` u8 [batch, H, W, 3] row-major; for each wanted tile f16 [2, N, h]: anatomy, then characteristics.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
     pub fn encode_halves(
         &mut self,
         tiles: &[u8],
@@ -179,10 +197,10 @@ impl Encoder {
         )
     }
 
-    /// Runs a batch of grey tiles and tells which provider ran which nodes.
+    /// Runs a batch of grey tiles and returns which provider ran which nodes, and for how long.
     ///
     /// # Errors
-    /// When it fails, or there is no place for temporary files, through which ONNX Runtime tells it.
+    /// When the run fails, or the temporary file for ONNX Runtime's profile cannot be written or read.
     pub fn profile(&mut self, batch: usize) -> Result<Profile, EngineError> {
         let directory = tempfile::tempdir().map_err(EngineError::Profile)?;
         let mut options = RunOptions::new().map_err(EngineError::Run)?;
@@ -192,7 +210,7 @@ impl Encoder {
         Profile::read(directory.path()).map_err(EngineError::Profile)
     }
 
-    /// Runs the graph and lets `read` take what it needs of anatomy and characteristics.
+    /// Runs the graph and passes anatomy and characteristics to `read`.
     fn run<T>(
         &mut self,
         tiles: &[u8],
@@ -212,7 +230,7 @@ impl Encoder {
                 .map_err(EngineError::Run)?;
             self.bound.insert(batch, bound);
         }
-        let bound = self.bound.get_mut(&batch).expect("it is there, or was just put there");
+        let bound = self.bound.get_mut(&batch).expect("present, or inserted above");
         bound.take(tiles).map_err(EngineError::Run)?;
         let outputs = self
             .session
@@ -237,7 +255,7 @@ impl Encoder {
     }
 }
 
-/// What its latents are made of.
+/// Checks names, types and shapes of input and outputs; returns the type of the latents.
 fn check_signature(session: &Session, geometry: &Geometry) -> Result<TensorElementType, String> {
     let side = geometry.image_size() as i64;
     let latent = [-1, geometry.patches() as i64, geometry.half() as i64];
@@ -250,7 +268,7 @@ fn check_signature(session: &Session, geometry: &Geometry) -> Result<TensorEleme
             &[-1, side, side, CHANNELS as i64],
         )?,
         inputs => {
-            return Err(format!("it takes {} inputs, and must take one, {INPUT:?}", inputs.len()));
+            return Err(format!("it has {} inputs, and must have one, {INPUT:?}", inputs.len()));
         }
     }
     let is_half = session.outputs().iter().any(|output| {

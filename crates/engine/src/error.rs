@@ -1,40 +1,55 @@
-//! Why the runtime, a graph or a run was refused.
+//! Errors of loading the runtime, opening a graph and running it.
 
 use std::path::PathBuf;
 
+/// Why ONNX Runtime, a graph or a run failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
+    /// The library cannot be loaded.
     #[error(
         "cannot load ONNX Runtime from {library}{}; set ORT_DYLIB_PATH to the library, or fetch it into .deps/onnxruntime",
         list(tried)
     )]
     Library {
+        /// The library that was tried last.
         library: PathBuf,
-        /// Places looked at before, where it was not.
+        /// Paths that were tried before it and do not exist.
         tried: Vec<PathBuf>,
+        /// What the loader reports.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The device is not available.
     #[error(
-        "ONNX Runtime cannot use it; a GPU needs the library built for it (make onnxruntime-cuda), CUDA's libraries where the loader looks, \
+        "ONNX Runtime cannot use the device; a GPU needs the library built for it (make onnxruntime-cuda), CUDA's libraries where the loader looks, \
          and NVIDIA's driver"
     )]
     Device(#[source] ort::Error),
-    #[error("ONNX Runtime refuses {path}")]
+    /// The file is not a graph that the runtime can load.
+    #[error("ONNX Runtime cannot load {path}")]
+    #[expect(missing_docs, reason = "the names say it")]
     Graph { path: PathBuf, source: ort::Error },
+    /// Input or outputs are not those of an encoder of the geometry.
     #[error("{path} is not an encoder of this geometry: {problem}")]
+    #[expect(missing_docs, reason = "the names say it")]
     Signature { path: PathBuf, problem: String },
-    #[error("{found} bytes of tiles for a batch of {batch}, which needs {expected}")]
+    /// The tiles have another length than the batch needs.
+    #[error("tiles are {found} bytes, and a batch of {batch} must be {expected}")]
+    #[expect(missing_docs, reason = "the names say it")]
     TileBytes { found: usize, expected: usize, batch: usize },
-    #[error("the graph answered {found} values of {name}, and must answer {expected}")]
+    /// An output has another length than the batch's latents.
+    #[error("the graph returned {found} values of {name}, and must return {expected}")]
+    #[expect(missing_docs, reason = "the names say it")]
     OutputLength { name: &'static str, found: usize, expected: usize },
+    /// The run failed.
     #[error("ONNX Runtime could not run the encoder")]
     Run(#[source] ort::Error),
-    #[error("ONNX Runtime could not tell what it ran: its account goes through a temporary file")]
+    /// The profile could not be written or read.
+    #[error("the profile of ONNX Runtime cannot be read from its temporary file")]
     Profile(#[source] std::io::Error),
 }
 
 impl EngineError {
-    /// Adds the places that were looked at before the library that failed.
+    /// Adds the paths that were tried before the library that failed.
     pub(super) fn after(mut self, places: Vec<PathBuf>) -> Self {
         if let Self::Library { tried, library, .. } = &mut self {
             *tried = places.into_iter().filter(|place| place != library).collect();

@@ -1,7 +1,10 @@
-//! Running an encoder graph: tiles in, latents out, through ONNX Runtime.
+//! Encoding: runs a bundle's ONNX graph in ONNX Runtime, tiles in, latents out.
 //!
-//! The only module that names `ort`. It owns no queue and no threads of its own: a worker owns an [`Encoder`] and calls
-//! it; batching is the server's matter, synthesis the method's.
+//! The only crate that names `ort`. The server and the trainer share it, so that both encode with the same code. It has
+//! no queue and no threads: a worker owns an [`Encoder`] and calls it. Batching is in the server, synthesis in
+//! `restain-method`.
+
+#![warn(missing_docs)]
 
 mod bound;
 mod device;
@@ -17,6 +20,6 @@ pub use error::EngineError;
 pub use profile::{OperatorProfile, Profile};
 pub use runtime::Runtime;
 
-/// What the graph's input and outputs are called.
+/// The names of the graph's input and outputs.
 const INPUT: &str = "tiles";
 const OUTPUTS: [&str; 2] = ["anatomy", "characteristics"];

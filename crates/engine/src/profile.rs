@@ -1,4 +1,4 @@
-//! What ran where, and for how long: ONNX Runtime's own account of one run.
+//! The profile of one run, as ONNX Runtime reports it: which provider ran which operators, and for how long.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,10 +6,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// One run of an encoder, by operator.
+/// The profile of one run, by operator.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Profile {
-    /// The slowest first. On a GPU times are those of launching, not of computing.
+    /// The slowest first. On a GPU the times are those of kernel launches, not of the computation.
     pub operators: Vec<OperatorProfile>,
 }
 
@@ -20,12 +20,14 @@ pub struct OperatorProfile {
     pub operator: String,
     /// `CPUExecutionProvider`, `CUDAExecutionProvider`, …
     pub provider: String,
+    /// Nodes of the graph.
     pub nodes: usize,
+    /// Their time together.
     pub microseconds: u64,
 }
 
 impl Profile {
-    /// Nodes by provider.
+    /// Returns the number of nodes by provider.
     pub fn nodes(&self) -> BTreeMap<&str, usize> {
         let mut nodes = BTreeMap::new();
         for operator in &self.operators {
@@ -34,7 +36,7 @@ impl Profile {
         nodes
     }
 
-    /// Out of the directory that a run was told to write its profile to.
+    /// Reads the profile from the directory that a run wrote it to.
     pub(super) fn read(directory: &Path) -> std::io::Result<Self> {
         let mut operators: BTreeMap<(String, String), (usize, u64)> = BTreeMap::new();
         for entry in std::fs::read_dir(directory)? {
@@ -83,7 +85,7 @@ impl fmt::Display for Profile {
     }
 }
 
-/// Of Chrome's trace format, which ONNX Runtime writes.
+/// An event of Chrome's trace format, which ONNX Runtime writes.
 #[derive(Deserialize)]
 struct Event {
     /// Microseconds.

@@ -1,4 +1,4 @@
-//! Finding and loading the ONNX Runtime library, once in a process.
+//! Finds and loads the ONNX Runtime library, once in a process.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -12,7 +12,7 @@ const LIBRARY: &str = "onnxruntime.dll";
 #[cfg(not(any(target_os = "macos", target_os = "windows")))]
 const LIBRARY: &str = "libonnxruntime.so";
 
-/// ONNX Runtime, loaded. Clones share it.
+/// The loaded ONNX Runtime. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Runtime {
     pub(super) environment: ort::environment::Environment,
@@ -23,16 +23,19 @@ pub struct Runtime {
 static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
 
 impl Runtime {
-    /// Loads the library, or hands out the one already loaded. Looked for at `ORT_DYLIB_PATH`; then in
-    /// `.deps/onnxruntime/lib` under the working directory and under the executable's directory and those above it;
-    /// then wherever the system's loader finds it.
+    /// Loads the library, or returns the one already loaded. With `ORT_DYLIB_PATH` set it tries that path alone. Otherwise
+    /// it searches `.deps/onnxruntime/lib` under the working directory, under the executable's directory and those above
+    /// it, and then asks the system's loader.
+    ///
+    /// # Errors
+    /// When no library is found, or the one found cannot be loaded.
     pub fn load() -> Result<Self, EngineError> {
         let mut loaded = LOADED.lock().expect("nothing panics while the runtime is being loaded");
         if let Some(runtime) = &*loaded {
             return Ok(runtime.clone());
         }
         let runtime = match std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
-            // A path that was asked for is the only one tried: another version in its place would be a surprise.
+            // The only path tried: falling back to another version would be a surprise.
             Some(path) => Self::open(Path::new(&path))?,
             None => {
                 let places = places();
@@ -48,12 +51,12 @@ impl Runtime {
         Ok(loaded.insert(runtime).clone())
     }
 
-    /// The library that was loaded.
+    /// Returns the path of the loaded library.
     pub fn library(&self) -> &Path {
         &self.path
     }
 
-    /// Which build of ONNX Runtime it is: another may compute other last bits.
+    /// Returns the build of ONNX Runtime: another build may differ in the last bits of a result.
     pub fn build(&self) -> &'static str {
         ort::info()
     }

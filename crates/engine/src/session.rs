@@ -1,4 +1,4 @@
-//! A session's options: where it computes and with how much of what.
+//! Session options: execution provider, threads, memory and precision.
 
 use ort::ep::{ArenaExtendStrategy, CUDA, ExecutionProviderDispatch, TensorRT};
 use ort::session::Session;
@@ -17,7 +17,7 @@ pub(crate) fn builder(
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(options.intra_threads)?
         .with_config_entry("session.x64quantprecision", if int8_overflows() { "1" } else { "0" })?;
-    // An error, not the CPU in its place: a server that was given a GPU is not the same server without it.
+    // An error instead of a fallback to the CPU: a server configured for a GPU must not run without it unnoticed.
     let strictly = ExecutionProviderDispatch::error_on_failure;
     match options.device {
         Device::Cpu => Ok(builder),
@@ -39,12 +39,12 @@ fn cuda(index: u16, options: &EncoderOptions) -> CUDA {
     let cuda = CUDA::default()
         .with_device_id(i32::from(index))
         .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
-        // fp32 is asked for by whoever wants its digits; who wants speed asks for fp16.
+        // TF32 would give fp32 the digits of fp16: use the fp16 graph for speed.
         .with_tf32(false);
     options.gpu_memory.into_iter().fold(cuda, CUDA::with_memory_limit)
 }
 
-/// Engines are built for every size of batch from one to the largest at once; otherwise each new size would build its own.
+/// Builds one engine for all batch sizes from one to the largest; otherwise each new size would build its own.
 fn tensorrt(index: u16, options: &EncoderOptions, geometry: &Geometry) -> TensorRT {
     let side = geometry.image_size();
     let shape = |batch: usize| format!("{INPUT}:{batch}x{side}x{side}x{CHANNELS}");
@@ -63,8 +63,8 @@ fn tensorrt(index: u16, options: &EncoderOptions, geometry: &Geometry) -> Tensor
     }
 }
 
-/// Whether the fast uint8 × int8 product saturates its 16-bit sums here: on x86 without VNNI. The exact product that
-/// replaces it is three times slower, so it is asked for only there.
+/// Returns whether the fast uint8 × int8 product saturates its 16-bit sums on this processor: x86 without VNNI does. The
+/// exact product is three times slower, so that it is chosen only there.
 fn int8_overflows() -> bool {
     #[cfg(target_arch = "x86_64")]
     return !(std::arch::is_x86_feature_detected!("avx512vnni")

@@ -1,5 +1,6 @@
-//! When the requests of an open loop begin: settled before the run, and never by how the server does. A generator that
-//! waited for slow answers would measure fewer of them, and hide what callers who do not wait would see.
+//! The arrival times of an open loop, fixed before the run and independent of the server. A generator that waited for slow
+//! responses would send fewer requests while the server is slow, and so hide the latency that other clients would see
+//! (coordinated omission).
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use super::choices::Arrivals;
 /// The stream of the seed that arrivals are drawn from; requests count up from 0 and never reach it.
 const STREAM: u64 = u64::MAX;
 
-/// Offsets from the start, rising, without an end.
+/// Offsets from the start: an infinite, rising sequence.
 pub(crate) struct Schedule {
     arrivals: Arrivals,
     rate: f64,
@@ -22,7 +23,7 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// `rate` requests each second.
+    /// Returns the schedule of `rate` requests per second.
     pub(crate) fn new(arrivals: Arrivals, rate: f64, seed: u64) -> Self {
         let mut dice = ChaCha8Rng::seed_from_u64(seed);
         dice.set_stream(STREAM);
@@ -48,16 +49,16 @@ impl Iterator for Schedule {
     }
 }
 
-/// How long requests go on beginning.
+/// When the last request of an open loop begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
-    /// Until so long after the warm-up.
+    /// This long after the warm-up.
     Duration(Duration),
-    /// Until so many have begun after the warm-up.
+    /// When this many have begun after the warm-up.
     Requests(u64),
 }
 
-/// Those of the schedule that take place.
+/// Returns the arrivals of the schedule up to the last.
 pub(crate) fn take(
     schedule: impl Iterator<Item = Duration>,
     warmup: Duration,
@@ -73,8 +74,8 @@ pub(crate) fn take(
     })
 }
 
-/// Tells of every arrival when its time has come, from a thread of its own: it sleeps to some ten microseconds, the
-/// runtime's timers to a millisecond, which would be part of every latency.
+/// Sends each arrival at its time, from a thread of its own: a thread sleeps to some ten microseconds, the timers of the
+/// runtime to a millisecond, which would be part of every latency.
 pub(crate) fn announce(
     start: Instant,
     arrivals: impl Iterator<Item = Duration> + Send + 'static,

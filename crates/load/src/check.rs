@@ -1,4 +1,5 @@
-//! Whether an answer holds what was asked for. What the pixels are is for the tests of the server.
+//! Verification of responses: whether a response holds what its request asked for. The pixels are left to the tests of the
+//! server.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -15,7 +16,7 @@ use restain_bundle::codec::{self, Limits};
 const LIMITS: Limits = Limits { max_pixels: 1 << 26 };
 
 /// # Errors
-/// What is wrong with it, in words.
+/// The first problem, in words.
 pub(crate) fn check(headers: &HeaderMap, body: &[u8], request: &Prepared) -> Result<(), String> {
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let wanted = request.accept.media_type();

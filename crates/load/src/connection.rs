@@ -1,5 +1,5 @@
-//! One kept-alive connection to the server, with hyper's own client and nothing above it: no pool, no redirects, no
-//! retries, so that what is measured is the server.
+//! One keep-alive connection to the server through hyper's client, without pool, redirects or retries, so that the
+//! measurements are of the server.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -23,7 +23,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// # Errors
-    /// When nobody answers there.
+    /// When the connection is refused.
     pub(crate) async fn open(target: &Target) -> std::io::Result<Self> {
         let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
         // The last packet of a request is not to wait for the first acknowledgement.
@@ -37,7 +37,7 @@ impl Connection {
         Ok(Self { sender, authorization: target.authorization.clone() })
     }
 
-    /// The head of the answer. The connection is free again when its body has been read.
+    /// Sends a request and returns the head of the response. The connection is free again when the body has been read.
     ///
     /// # Errors
     /// When the connection breaks.
@@ -51,13 +51,13 @@ impl Connection {
         self.sender.send_request(request).await
     }
 
-    /// Whether another request can be sent, once what came before is over.
+    /// Returns whether the connection can take another request.
     pub(crate) async fn is_free(&mut self) -> bool {
         self.sender.ready().await.is_ok()
     }
 }
 
-/// A body of several byte strings whose length is known.
+/// A request body of several byte strings, with a known length.
 pub(crate) struct Frames {
     rest: VecDeque<Bytes>,
     length: u64,

@@ -1,5 +1,5 @@
-//! Tiles for whoever has none at hand: a pink ground, purple discs, and noise. They look enough like stained tissue to
-//! be compressed and encoded like it; they model nothing (the trainer's phantom does), and cost a millisecond.
+//! Synthetic tiles, for a run without a data set: a pink ground, purple discs, and noise. They compress and encode like
+//! stained tissue and take a millisecond each. They are no model of tissue: that is the trainer's phantom.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -8,13 +8,13 @@ use restain_bundle::codec::RgbImage;
 
 const GROUND: [f32; 3] = [228.0, 180.0, 208.0];
 const NUCLEUS: [f32; 3] = [104.0, 72.0, 140.0];
-/// Discs for each thousand pixels.
+/// Discs per thousand pixels.
 const DENSITY: f32 = 2.5;
 /// Half the width of a disc's soft edge, and the height of the noise, in pixels and in grey values.
 const EDGE: f32 = 1.0;
 const NOISE: f32 = 12.0;
 
-/// Tile `number` of `seed`, `side` pixels square. Every pixel has noise of its own, so no two tiles are alike.
+/// Draws tile `number` of `seed`, `side` pixels square. Every pixel has its own noise, so that no two tiles are equal.
 pub(crate) fn tile(seed: u64, number: u64, side: usize) -> RgbImage {
     let mut dice = ChaCha8Rng::seed_from_u64(seed);
     dice.set_stream(number);
@@ -39,7 +39,7 @@ pub(crate) fn tile(seed: u64, number: u64, side: usize) -> RgbImage {
     RgbImage { width: side, height: side, pixels }
 }
 
-/// Lays one disc on the cover, 0 (ground) to 1 (nucleus).
+/// Draws one disc into the coverage, 0 (ground) to 1 (nucleus).
 fn disc(cover: &mut [f32], side: usize, (x, y): (f32, f32), radius: f32) {
     let reach = radius + EDGE;
     let span = |centre: f32| {

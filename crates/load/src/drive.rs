@@ -1,5 +1,5 @@
-//! The loop of a run, closed or open: it sends the next request when its time has come, hands every answer to the
-//! tally, and ends when all that began is over.
+//! The loop of a run, closed or open. It starts each request at its time, adds every result to the tally, and ends when
+//! the last request has ended.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,20 +14,20 @@ use super::exchange::{Failure, Terms, exchange};
 use super::progress::Progress;
 use super::tally::{Landed, Tally, Window};
 
-/// What makes the next request begin.
+/// What starts the next request.
 pub(crate) enum Pace {
-    /// That an earlier one is over.
+    /// The end of an earlier one.
     Closed { concurrency: usize, extent: Extent },
-    /// That it is time.
+    /// Its arrival time.
     Open { arrivals: UnboundedReceiver<Instant>, max_outstanding: usize },
-    /// Nothing: all have begun.
+    /// Nothing: all have started.
     Over,
 }
 
 pub(crate) struct Driver {
     pub terms: Arc<Terms>,
     pub pace: Pace,
-    /// Requests in their order, written ahead by another thread.
+    /// Requests in order, prepared by another thread.
     pub requests: Receiver<Prepared>,
     pub tally: Tally,
     pub progress: Progress,
@@ -40,11 +40,11 @@ pub enum Ending {
     Interrupted,
 }
 
-/// Between two looks at how far the run is.
+/// The interval between updates of the progress.
 const GLANCE: Duration = Duration::from_millis(250);
 
 impl Driver {
-    /// Runs until all is done, or until `interrupt`, which leaves out what is under way.
+    /// Runs to the end, or until `interrupt`, which drops the requests in flight.
     pub(crate) async fn run(mut self, interrupt: impl Future<Output = ()>) -> (Tally, Ending) {
         let mut under_way = UnderWay { flights: JoinSet::new(), idle: Vec::new(), measured: 0 };
         let mut glance = tokio::time::interval(GLANCE);
@@ -102,12 +102,12 @@ impl Driver {
 struct UnderWay {
     flights: JoinSet<(Option<Connection>, Landed)>,
     idle: Vec<Connection>,
-    /// Requests begun in the window so far.
+    /// Requests that have begun in the window.
     measured: u64,
 }
 
 impl Pace {
-    /// Whether a closed loop sends another one now.
+    /// Returns whether a closed loop sends another request now.
     fn wants_more(&self, under_way: &UnderWay, window: Window) -> bool {
         let Self::Closed { concurrency, extent } = *self else { return false };
         let goes_on = match extent {
@@ -118,7 +118,7 @@ impl Pace {
     }
 }
 
-/// The next arrival of an open loop, `None` after the last.
+/// Waits for the next arrival of an open loop; `None` after the last.
 async fn next(pace: &mut Pace) -> Option<Instant> {
     match pace {
         Pace::Open { arrivals, .. } => arrivals.recv().await,

@@ -1,4 +1,4 @@
-//! One request and what became of it. Answers are drained and counted, and kept only when they are to be verified.
+//! One request and its result. Response bodies are read and counted, and kept only to be verified.
 
 use std::time::{Duration, Instant};
 
@@ -14,29 +14,29 @@ use super::check;
 use super::connection::{Connection, Frames};
 use super::target::Target;
 
-/// Most of a problem that is read.
+/// The longest error body that is kept, in bytes.
 const PROBLEM_BYTES: usize = 1 << 20;
-/// Before a place that nobody answers at is tried again: a closed loop would spin there.
+/// Back-off after a refused connection: without it a closed loop would spin.
 const AFTER_REFUSAL: Duration = Duration::from_millis(100);
 
-/// What every exchange of a run has in common.
+/// What all exchanges of a run share.
 pub(crate) struct Terms {
     pub target: Target,
     pub give_up_after: Duration,
     pub check: bool,
 }
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub ended: Instant,
-    /// Bytes of bodies. Sent counts whole, however much of it was taken.
+    /// Bytes of bodies. A request body counts whole, however much of it the server read.
     pub bytes_out: u64,
     pub bytes_in: u64,
     pub result: Result<Done, Failure>,
 }
 
-/// An answer of 2xx.
+/// A 2xx response.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Done {
     pub tiles: usize,
@@ -53,8 +53,8 @@ pub(crate) struct ServerTiming {
     pub total: f64,
 }
 
-/// Why there is no such answer: the `code` of the server's problem, or `connect`, `timeout`, `broken`, `check`, or
-/// `http_…` for an answer that is neither.
+/// Why there is no 2xx response: the `code` of the server's problem document, or `connect`, `timeout`, `broken`, `check`, or
+/// `http_…` for a response without one.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Failure {
     pub kind: String,
@@ -67,7 +67,7 @@ impl Failure {
     }
 }
 
-/// Sends a request over the connection given, or a new one; returns the connection if it can be used again.
+/// Sends a request over the given connection or a new one; returns the connection if it can be reused.
 pub(crate) async fn exchange(
     terms: &Terms,
     idle: Option<Connection>,
@@ -169,7 +169,7 @@ struct Problem {
     detail: String,
 }
 
-/// What the server says is wrong, in its own words.
+/// Reads the error of a response: its `code`, and its text.
 async fn problem(response: Response<Incoming>, bytes_in: &mut u64) -> Failure {
     let status = response.status();
     let body = Limited::new(response.into_body(), PROBLEM_BYTES).collect().await;
@@ -198,7 +198,7 @@ fn server_timing(headers: &HeaderMap) -> Option<ServerTiming> {
     Some(timing)
 }
 
-/// The cause at the bottom, which says most.
+/// Returns the innermost cause, the most specific one.
 fn deepest(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), deepest)
 }

@@ -1,10 +1,10 @@
-//! `restain load`: requests at a pace, and a report of what the server did.
+//! `restain load`: a load generator, open or closed loop, with a report of throughput, latency and errors.
 //!
-//! It speaks to a server over its socket as any client does, and shares no code with it beyond pictures: whatever both
-//! got wrong would otherwise look right. Requests are written ahead on one thread, arrivals come from another, and one
-//! runtime sends and drains; on a machine of few cores the rest is the server's.
+//! It connects to a server as any client does and shares no code with it but the decoding of pictures, so that a common
+//! bug cannot hide. One thread prepares requests, one sends arrivals, and a runtime of one thread sends requests and reads
+//! responses; on a machine of few cores the rest is left to the server.
 //!
-//! Not here: what the pixels of an answer should be (the tests know), retries (a refused request is a figure), TLS.
+//! It leaves out the expected pixels of a response (see the tests), retries (a rejected request is counted), and TLS.
 
 mod arrivals;
 mod body;
@@ -42,9 +42,9 @@ use progress::Progress;
 use tally::{Tally, Window};
 use tiles::Pool;
 
-/// Requests that lie written, beyond those under way.
+/// Requests that are prepared, beyond those in flight.
 const AHEAD: usize = 16;
-/// Of a request that sends tiles for their keys: what any server takes.
+/// Tiles of a request that sends tiles for their keys: a number that any server accepts.
 const PRELUDE_TILES: usize = 32;
 const PRELUDE_BYTES: usize = 16 << 20;
 
@@ -54,20 +54,20 @@ pub enum LoadError {
     Server(#[from] server::ServerError),
     #[error(transparent)]
     Tiles(#[from] tiles::TilesError),
-    #[error("a tile could not be sent before the run: {kind}: {detail}")]
+    #[error("cannot send a tile before the run: {kind}: {detail}")]
     Prelude { kind: String, detail: String },
-    #[error("the threads of the generator do not start: {0}")]
+    #[error("cannot start the threads of the generator: {0}")]
     Threads(std::io::Error),
-    #[error("Ctrl-C cannot be listened for: {0}")]
+    #[error("cannot listen for Ctrl-C: {0}")]
     Signal(std::io::Error),
-    #[error("the report cannot be written to {}", .path.display())]
+    #[error("cannot write the report to {}", .path.display())]
     Report { path: PathBuf, source: std::io::Error },
 }
 
-/// Loads the server as resolved options say, and writes the reports.
+/// Sends the load that the options describe, and writes the reports.
 ///
 /// # Errors
-/// When there is no run: no server, no tiles. What goes wrong with a request is in the report.
+/// When the run cannot begin (no server, no tiles), or a report cannot be written. Failed requests are in the report.
 pub fn run(args: &LoadArgs) -> Result<(Report, Ending), LoadError> {
     let mut runtime = match args.pace.threads {
         1 => tokio::runtime::Builder::new_current_thread(),
@@ -144,7 +144,7 @@ fn pace(args: &LoadArgs, start: Instant, extent: Extent) -> Pace {
     Pace::Open { arrivals, max_outstanding: args.pace.max_outstanding }
 }
 
-/// Writes requests on a thread of its own, so that compressing a tile delays no answer.
+/// Prepares requests on a thread of its own, so that compressing a tile delays no response.
 fn write_ahead(writer: Writer) -> mpsc::Receiver<Prepared> {
     let (send, requests) = mpsc::channel(AHEAD);
     std::thread::spawn(move || {
@@ -159,7 +159,7 @@ fn write_ahead(writer: Writer) -> mpsc::Receiver<Prepared> {
     requests
 }
 
-/// Sends every tile once, so that the server can be asked for them by key.
+/// Sends every tile once, so that requests can send its key.
 async fn send_all(writer: &Writer, terms: &Terms) -> Result<(), LoadError> {
     let mut idle = None;
     for request in writer.prelude(PRELUDE_TILES, PRELUDE_BYTES).map_err(tiles::TilesError::from)? {
@@ -170,7 +170,7 @@ async fn send_all(writer: &Writer, terms: &Terms) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// Ctrl-C, listened for from now on.
+/// Starts to listen for Ctrl-C.
 fn interrupted() -> Result<impl Future<Output = ()>, LoadError> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt()).map_err(LoadError::Signal)?;

@@ -1,9 +1,9 @@
-//! What one request asks for: a function of the run's seed and the request's number, so that a run can be made again.
+//! The contents of a request, as a function of the run's seed and the request's number, so that a run is reproducible.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// The numbers that requests are drawn from.
+/// The distribution that requests are drawn from.
 pub(crate) struct Mix {
     pub seed: u64,
     pub tiles_per_request: Vec<usize>,
@@ -15,7 +15,7 @@ pub(crate) struct Mix {
 /// One request, drawn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Draw {
-    /// Places in the pool; all different as long as the pool holds as many.
+    /// Indices into the pool; all different if the pool is large enough.
     pub tiles: Vec<usize>,
     pub variants: usize,
     /// The seed that the request carries, which JSON can hold exactly.
@@ -34,13 +34,13 @@ impl Mix {
         Draw { tiles, variants, seed: dice.next_u64() >> 11 }
     }
 
-    /// Most tiles that a request has.
+    /// Returns the largest number of tiles of a request.
     pub(crate) fn largest(&self) -> usize {
         self.tiles_per_request.iter().copied().max().unwrap_or(1)
     }
 }
 
-/// Uniform in `0..bound`: the high half of a product, whose bias for such bounds is below 2^-40.
+/// Returns a uniform number in `0..bound`: the high half of a product, whose bias for such bounds is below 2^-40.
 fn below(dice: &mut ChaCha8Rng, bound: usize) -> usize {
     ((u128::from(dice.next_u64()) * bound as u128) >> 64) as usize
 }

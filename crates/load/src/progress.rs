@@ -1,4 +1,4 @@
-//! A bar on a terminal, log lines elsewhere.
+//! Progress of a run: a bar on a terminal, log lines elsewhere.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::arrivals::Extent;
 use super::tally::Tally;
 
-/// Between two log lines where there is no terminal, and between two figures on one.
+/// The interval between log lines without a terminal, and between figures on one.
 const LOG_EVERY: Duration = Duration::from_secs(5);
 const SHOW_EVERY: Duration = Duration::from_secs(1);
 
@@ -16,7 +16,7 @@ pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     extent: Extent,
     shown: Instant,
-    /// Answers, variants and errors when last shown.
+    /// Responses, variants and errors at the last update.
     before: [u64; 3],
 }
 

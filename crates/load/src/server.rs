@@ -1,4 +1,4 @@
-//! What the server says it serves, asked once before the run.
+//! The models of the server, requested once before the run.
 
 use std::time::Duration;
 
@@ -15,19 +15,19 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    #[error("nobody answers at {target}")]
+    #[error("cannot connect to {target}")]
     Absent { target: Target, source: std::io::Error },
-    #[error("{target} does not answer within {PATIENCE:?}")]
+    #[error("{target} does not respond within {PATIENCE:?}")]
     Silent { target: Target },
-    #[error("{target} broke off")]
+    #[error("{target} closed the connection")]
     Broken { target: Target, source: hyper::Error },
-    #[error("{target} answers /v1/models with {status}: {said}")]
+    #[error("{target} returns {status} for /v1/models: {said}")]
     Refused { target: Target, status: hyper::StatusCode, said: String },
-    #[error("{target} is no restain server")]
+    #[error("{target} is not a restain server")]
     Other { target: Target, source: serde_json::Error },
-    #[error("{target} serves no model {asked}; it serves {served}")]
+    #[error("--model {asked}: {target} does not serve it; it serves {served}")]
     NoModel { target: Target, asked: String, served: String },
-    #[error("{target} has no default model: say --model, one of {served}")]
+    #[error("{target} has no default model: set --model to one of {served}")]
     NoDefault { target: Target, served: String },
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct Model {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Geometry {
-    /// Side of a tile in pixels.
+    /// The side of a tile, in pixels.
     pub image_size: usize,
     #[serde(flatten)]
     rest: serde_json::Map<String, serde_json::Value>,
@@ -58,10 +58,10 @@ struct ModelList {
     models: Vec<Model>,
 }
 
-/// The model of that name (NAME or NAME/VERSION), or the server's default.
+/// Returns the model of that name (NAME or NAME/VERSION), or the server's default.
 ///
 /// # Errors
-/// When the server is not there, is no restain, or serves no such model.
+/// When the server cannot be reached, is not restain, or does not serve the model.
 pub(crate) async fn model(target: &Target, asked: Option<&str>) -> Result<Model, ServerError> {
     let list = tokio::time::timeout(PATIENCE, models(target)).await;
     let models = list.map_err(|_| ServerError::Silent { target: target.clone() })??;

@@ -1,16 +1,16 @@
-//! What is counted while a run goes on.
+//! Counters of a run.
 //!
-//! Two views of the requests, and no figure mixes them. Those *begun* in the measured window are waited for, however
-//! long they take: their latencies, errors and timings are reported, so that the slow ones at the end are not forgotten.
-//! Throughput is of all that went on *within* the window: a request that lies in it by half counts half. Neither edge
-//! bends it then, and a window of a few long requests is measured as finely as one of many short ones.
+//! There are two views of the requests, and no figure mixes them. Requests that *begin* in the measured window are waited
+//! for, however long they take: latencies, errors and timings are theirs, so that slow requests at the end count.
+//! Throughput is of the work *within* the window: a request of which half lies in the window counts half. So neither edge
+//! of the window biases it, and a window of a few long requests is measured as precisely as one of many short ones.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::exchange::{Done, Failure, Outcome, ServerTiming};
 
-/// The time that is measured.
+/// The measured window.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
     pub start: Instant,
@@ -19,12 +19,12 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// Whether what happens at `at` is measured.
+    /// Returns whether `at` lies in the window.
     pub(crate) fn holds(&self, at: Instant) -> bool {
         at >= self.start && self.end.is_none_or(|end| at < end)
     }
 
-    /// The part of a span that lies within, 0 to 1.
+    /// Returns the part of a span that lies within, 0 to 1.
     fn share(&self, from: Instant, to: Instant) -> f64 {
         let length = to.saturating_duration_since(from);
         if length.is_zero() {
@@ -35,9 +35,9 @@ impl Window {
     }
 }
 
-/// A request as it was meant and as it was.
+/// The intended and the actual times of a request.
 pub(crate) struct Landed {
-    /// When it was to begin: in an open loop before it could, if the generator was late.
+    /// The intended beginning; the actual one is later when the generator is late.
     pub intended: Instant,
     pub began: Instant,
     pub outcome: Outcome,
@@ -45,24 +45,24 @@ pub(crate) struct Landed {
 
 pub(crate) struct Tally {
     pub window: Window,
-    /// An answer later than that is no goodput.
+    /// The timeout: a later response does not count as goodput.
     in_time: Duration,
     pub begun: Begun,
     pub within: Within,
     pub seconds: Vec<Second>,
-    /// When the last answer came.
+    /// The end of the last response.
     pub last: Instant,
 }
 
-/// Of the requests begun in the window.
+/// Counters of the requests that begin in the window.
 #[derive(Default)]
 pub(crate) struct Begun {
     pub ok: u64,
     pub in_time: u64,
     pub errors: BTreeMap<String, Errors>,
-    /// Microseconds from the intended beginning to the end of the answer, of those that are ok.
+    /// Microseconds from the intended beginning to the end of the response, of 2xx responses.
     pub latencies: Vec<u32>,
-    /// Microseconds from the intended beginning to the real one, of all that were sent.
+    /// Microseconds from the intended to the actual beginning, of all requests that were sent.
     pub lateness: Vec<u32>,
     pub timings: u64,
     pub timing_sum: ServerTiming,
@@ -72,11 +72,11 @@ pub(crate) struct Begun {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Errors {
     pub count: u64,
-    /// What the first one said.
+    /// The message of the first.
     pub first: String,
 }
 
-/// Of all requests, by the part of each that lies in the window.
+/// Sums over all requests, weighted by the part of each that lies in the window.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Within {
     pub ok: f64,
@@ -88,7 +88,8 @@ pub(crate) struct Within {
     pub bytes_in: f64,
 }
 
-/// Of the requests that ended in one second after the start of the window; those after its end are listed as well.
+/// Counters of the requests that ended in one second, counted from the start of the window; seconds after its end are
+/// included.
 #[derive(Default)]
 pub(crate) struct Second {
     pub ok: u64,
@@ -135,7 +136,7 @@ impl Tally {
         }
     }
 
-    /// A request that was due and not sent.
+    /// Counts a request that was due and not sent.
     pub(crate) fn unsent(&mut self, due: Instant, failure: Failure) {
         self.last = self.last.max(due);
         if let Some(second) = self.second(due) {
@@ -200,7 +201,7 @@ impl Within {
     }
 }
 
-/// What is longer than an hour and a bit is that long.
+/// Converts to microseconds; longer than u32 can hold (71 minutes) counts as that.
 fn micros(span: Duration) -> u32 {
     u32::try_from(span.as_micros()).unwrap_or(u32::MAX)
 }

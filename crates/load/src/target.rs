@@ -1,4 +1,4 @@
-//! Where the server is.
+//! The address of the server.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,14 +12,14 @@ use serde::{Serialize, Serializer};
 pub struct Target {
     pub host: String,
     pub port: u16,
-    /// What every request says in `authorization`. It is printed nowhere.
+    /// The value of the `authorization` header. It is never printed.
     pub authorization: Option<HeaderValue>,
 }
 
-/// The token of a server's key, as a header has it.
+/// Returns the `authorization` header of a key.
 ///
 /// # Errors
-/// When it cannot stand in a header.
+/// When a header cannot hold it.
 pub(crate) fn bearer(token: &str) -> Result<HeaderValue, String> {
     let value = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
     let mut value =
@@ -57,7 +57,7 @@ impl FromStr for Target {
 }
 
 impl Target {
-    /// `HOST:PORT`, as the `Host` header has it.
+    /// Returns `HOST:PORT`, the value of the `Host` header.
     pub fn authority(&self) -> String {
         let Self { host, port, .. } = self;
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }

@@ -1,7 +1,7 @@
 //! The training-free baselines: colour matching and HED jitter.
 //!
-//! They know nothing of anatomy or models and sit on the same endpoint and in the same report as the trained method,
-//! which has to beat them. Pixels are `[.., 3] u8` in and out, rounded and clamped.
+//! They need no model. The server offers them as methods and the evaluation reports them beside the trained method, which
+//! has to beat them. Pixels are `[.., 3] u8` in and out, rounded and clamped.
 
 use super::normalise::to_byte;
 use rand_chacha::ChaCha8Rng;
@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 /// Per-channel mean and standard deviation of one tile's pixels, scaled to 0..1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChannelStats {
+    /// Mean of red, green and blue.
     pub mean: [f32; 3],
+    /// Population standard deviation of red, green and blue.
     pub std: [f32; 3],
 }
 
@@ -19,8 +21,8 @@ pub struct ChannelStats {
 const FLATTEST_STD: f32 = 1.0 / 255.0;
 
 impl ChannelStats {
-    /// Σ wᵢ·statsᵢ / Σ wᵢ, of the means and of the standard deviations: what a blend of styles is for colour matching.
-    /// Weights are above 0.
+    /// Returns the weighted mean of the means and of the standard deviations, Σ wᵢ·statsᵢ / Σ wᵢ: colour matching's
+    /// counterpart of a blend of styles. Weights must be above 0.
     pub fn blend(weighted: &[(f32, Self)]) -> Self {
         let sum: f32 = weighted.iter().map(|(weight, _)| weight).sum();
         let mean = |of: fn(&Self) -> &[f32; 3]| {
@@ -29,7 +31,7 @@ impl ChannelStats {
         Self { mean: mean(|stats| &stats.mean), std: mean(|stats| &stats.std) }
     }
 
-    /// Of `[.., 3] u8`. All zero for no pixels.
+    /// Computes the statistics of `[.., 3] u8`; all zero when there are no pixels.
     pub fn from_tile(tile: &[u8]) -> Self {
         let (pixels, _) = tile.as_chunks::<3>();
         let count = pixels.len().max(1) as f64;
@@ -51,8 +53,11 @@ impl ChannelStats {
     }
 }
 
-/// Per channel (pixel − source mean) / source std · target std + target mean: the first- and second-order colour
-/// transfer of Reinhard et al. 2001, in RGB. `source` are the statistics of `tile` itself.
+/// Matches the colours of a tile to `target`: per channel (pixel − source mean) / source std · target std + target mean,
+/// the first- and second-order colour transfer of Reinhard et al. 2001, in RGB. `source` are the statistics of `tile`.
+///
+/// # Shapes
+/// `tile` and `out` `[.., 3] u8`.
 ///
 /// # Panics
 /// When the lengths differ.
@@ -81,9 +86,12 @@ pub(super) const HED_FROM_RGB: [[f32; 3]; 3] = [
     [-0.601_907, -0.480_414, 1.573_588],
 ];
 
-/// HED jitter (Tellez et al. 2018): each stain's density becomes density·(1+α) + β, α and β uniform in ±sigma, one draw
-/// for the whole tile. Densities are in natural units, −ln(pixel/255). Unlike scikit-image's `rgb2hed`, negative
-/// densities are kept, so that sigma 0 changes nothing.
+/// Applies HED jitter (Tellez et al. 2018): each stain's density becomes density·(1+α) + β, with α and β uniform in
+/// ±sigma, drawn once for the whole tile. Densities are natural logarithms, −ln(pixel/255). Unlike scikit-image's
+/// `rgb2hed`, negative densities are kept, so that sigma 0 changes nothing.
+///
+/// # Shapes
+/// `tile` and `out` `[.., 3] u8`.
 ///
 /// # Panics
 /// When the lengths differ.

@@ -1,9 +1,9 @@
-//! Which tiles, and which of their tokens, stand for a stain: how styles are chosen from tiles that show it.
+//! Selection of exemplars: the tiles, and the tokens in them, that represent a stain.
 //!
-//! Of a tile's tissue tokens the most representative one is kept: the one whose characteristics, broadcast over the
-//! tile's own anatomy, give the tile back best. Background says nothing about a stain, and neither does the odd token,
-//! nor a tile that is far from its domain's usual colour. The trainer fills a bundle's bank this way, and the server adds
-//! domains to it in the same way; where the tiles come from is theirs to know.
+//! Of a tile's tissue tokens the most representative one becomes a style: the one whose characteristics, broadcast over
+//! the tile's own anatomy, reconstruct the tile best. Background is left out, and so are tiles far from the usual colour
+//! of their domain. The trainer fills the style bank of a bundle this way, and the server adds domains to it the same
+//! way. Reading tiles is for them.
 
 use super::Style;
 use super::color::ChannelStats;
@@ -13,13 +13,16 @@ use super::synth::{Element, Synthesiser};
 
 /// A patch is tissue when its mean optical density, −ln(pixel/255), is at least this: the usual threshold for white.
 const TISSUE_DENSITY: f64 = 0.15;
-/// Share of a tile's patches that must be tissue before a style is taken from it.
+/// The share of tissue patches that a tile must have before a style is taken from it.
 pub const ENOUGH_TISSUE: f64 = 0.5;
 
-/// Which patches of a tile `[H, W, 3] u8` hold tissue, row by row.
+/// Returns for each patch, row by row, whether it holds tissue.
+///
+/// # Shapes
+/// `tile` `[H, W, 3] u8`; `[N]`.
 ///
 /// # Panics
-/// When the tile is not of the geometry's size.
+/// When the tile does not have the geometry's size.
 pub fn tissue(geometry: &Geometry, tile: &[u8]) -> Vec<bool> {
     assert_eq!(tile.len(), geometry.tile_bytes(), "tile is [H, W, 3]");
     let (grid, patch, width) =
@@ -33,14 +36,14 @@ pub fn tissue(geometry: &Geometry, tile: &[u8]) -> Vec<bool> {
     (0..grid * grid).map(|i| mean(i / grid, i % grid) >= TISSUE_DENSITY).collect()
 }
 
-/// Whether at least `share` of a tile's patches are tissue.
+/// Returns whether at least `share` of a tile's patches are tissue.
 pub fn is_tissue(geometry: &Geometry, tile: &[u8], share: f64) -> bool {
     let patches = tissue(geometry, tile);
     patches.iter().filter(|&&tissue| tissue).count() as f64 >= share * patches.len() as f64
 }
 
-/// The indices of the `count` tiles whose mean colour is nearest to the median one, in their order: a tile full of blood
-/// or ink has no stain that others should wear.
+/// Returns the indices, in ascending order, of the `count` tiles whose mean colour is nearest to the median: tiles full of
+/// blood or ink are no examples of a stain.
 pub fn typical(tiles: &[impl AsRef<[u8]>], count: usize) -> Vec<usize> {
     let means: Vec<[f32; 3]> =
         tiles.iter().map(|tile| ChannelStats::from_tile(tile.as_ref()).mean).collect();
@@ -63,11 +66,13 @@ pub fn typical(tiles: &[impl AsRef<[u8]>], count: usize) -> Vec<usize> {
     nearest
 }
 
-/// The tissue patch whose style gives its own tile back best; any patch where nothing is tissue. `tile` `[H, W, 3] u8`,
-/// `anatomy` and `characteristics` `[N, h]`.
+/// Returns the tissue patch whose style reconstructs its own tile best; of all patches when none is tissue.
+///
+/// # Shapes
+/// `tile` `[H, W, 3] u8`, `anatomy` and `characteristics` `[N, h]`.
 ///
 /// # Panics
-/// When a length is not the synthesiser's.
+/// When a length does not fit the synthesiser's geometry.
 pub fn representative<T: Element>(
     synth: &Synthesiser,
     tile: &[u8],
@@ -77,10 +82,13 @@ pub fn representative<T: Element>(
     most_representative(synth, tile, anatomy, characteristics, 1)[0]
 }
 
-/// Up to `count` patches as [`representative`] would choose them, the best first; never none.
+/// Returns up to `count` patches, at least one, ranked as [`representative`] ranks them, the best first.
+///
+/// # Shapes
+/// As for [`representative`].
 ///
 /// # Panics
-/// When a length is not the synthesiser's.
+/// When a length does not fit the synthesiser's geometry.
 pub fn most_representative<T: Element>(
     synth: &Synthesiser,
     tile: &[u8],
@@ -111,10 +119,10 @@ pub fn most_representative<T: Element>(
     ranked.into_iter().map(|(_, patch)| patch).collect()
 }
 
-/// The style of one patch, out of `[N, h]`.
+/// Returns the style of one patch, `[h]` out of `[N, h]`.
 ///
 /// # Panics
-/// When there is no such patch.
+/// When `patch` is not less than N.
 pub fn style_of<T: Element>(geometry: &Geometry, characteristics: &[T], patch: usize) -> Style {
     let mut buffer = vec![0.0; geometry.half()];
     Style(T::widen(latent::token(geometry, characteristics, patch), &mut buffer).to_vec())

@@ -1,7 +1,7 @@
-//! The shape of a model: every size that the other modules need, validated once.
+//! The sizes of a model, validated once, so that no other module checks them again.
 //!
 //! Symbols follow the paper: tile side H, channels C, patch side P, patches N = (H/P)², embedding E, half h = E/2,
-//! rank L = h/(C·P).
+//! rank L = h/(C·P). The weights' shapes follow from these sizes; they are in `restain-bundle`.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,30 +35,76 @@ pub struct GeometrySpec {
 /// A rule that a [`GeometrySpec`] breaks.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum GeometryError {
+    /// A size is 0, or above its upper bound.
     #[error("{field} is {value}, and must be from 1 to {max}")]
-    OutOfRange { field: &'static str, value: usize, max: usize },
+    OutOfRange {
+        /// The field of [`GeometrySpec`].
+        field: &'static str,
+        /// Its value.
+        value: usize,
+        /// The largest value allowed.
+        max: usize,
+    },
+    /// Tiles are RGB.
     #[error("in_channels is {0}: tiles are RGB, so it must be 3")]
     NotRgb(usize),
+    /// P does not divide H.
     #[error("image_size {image_size} is not a multiple of patch_size {patch_size}")]
+    #[expect(missing_docs, reason = "fields of GeometrySpec")]
     PatchesDoNotTile { image_size: usize, patch_size: usize },
+    /// The number of heads does not divide E.
     #[error("embed_dim {embed_dim} is not a multiple of num_heads {num_heads}")]
+    #[expect(missing_docs, reason = "fields of GeometrySpec")]
     HeadsDoNotDivide { embed_dim: usize, num_heads: usize },
+    /// 4 does not divide E.
     #[error("embed_dim {0} is not a multiple of 4, which the 2-D sin-cos positions need")]
     NoPositions(usize),
+    /// C·P does not divide h.
     #[error(
-        "half of embed_dim {embed_dim} is not a multiple of channels × patch_size = {unit}, so the rank is not whole"
+        "embed_dim {embed_dim} is not a multiple of 2 × in_channels × patch_size = {}, so the rank is not an integer",
+        2 * unit
     )]
-    RankNotWhole { embed_dim: usize, unit: usize },
+    RankNotWhole {
+        /// E.
+        embed_dim: usize,
+        /// C·P.
+        unit: usize,
+    },
+    /// The MLP's width is not a usable multiple of E.
     #[error("mlp_ratio is {0}, and must be above 0 and at most 16")]
     MlpRatio(f64),
 }
 
-/// Sizes that obey every rule of [`GeometryError`]; nothing downstream checks them again.
+/// Sizes that obey every rule of [`GeometryError`].
+///
+/// ```
+/// use restain_method::geometry::{Geometry, GeometrySpec};
+///
+/// let spec = GeometrySpec {
+///     image_size: 224,
+///     in_channels: 3,
+///     patch_size: 16,
+///     embed_dim: 768,
+///     depth: 12,
+///     num_heads: 12,
+///     mlp_ratio: 4.0,
+/// };
+/// let geometry = Geometry::new(spec)?;
+/// assert_eq!((geometry.patches(), geometry.half(), geometry.rank()), (196, 384, 8));
+///
+/// let odd = Geometry::new(GeometrySpec { image_size: 225, ..spec });
+/// assert_eq!(odd.unwrap_err().to_string(), "image_size 225 is not a multiple of patch_size 16");
+/// # Ok::<(), restain_method::GeometryError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "GeometrySpec", into = "GeometrySpec")]
 pub struct Geometry(GeometrySpec);
 
 impl Geometry {
+    /// Checks the sizes.
+    ///
+    /// # Errors
+    /// The first rule of [`GeometryError`] that they break.
     pub fn new(spec: GeometrySpec) -> Result<Self, GeometryError> {
         let GeometrySpec {
             image_size,
@@ -137,15 +183,18 @@ impl Geometry {
         self.half() / (CHANNELS * self.0.patch_size)
     }
 
+    /// Transformer blocks of the encoder.
     pub fn depth(&self) -> usize {
         self.0.depth
     }
 
+    /// Attention heads of a block.
     pub fn num_heads(&self) -> usize {
         self.0.num_heads
     }
 
-    /// Floating-point operations of encoding one tile: two for each multiplication of its matrix products, attention's among them.
+    /// Returns the floating-point operations that encoding one tile takes: two for each multiplication in its matrix
+    /// products, those of attention included.
     pub fn encoder_flops(&self) -> f64 {
         let [tokens, patches, embed, hidden] =
             [self.patches() + 1, self.patches(), self.embed_dim(), self.mlp_hidden()]
@@ -230,7 +279,8 @@ mod tests {
         assert!(refused(|s| s.num_heads = 7).contains("num_heads 7"));
         assert!(refused(|s| (s.embed_dim, s.num_heads) = (98, 7)).contains("multiple of 4"));
         assert!(
-            refused(|s| (s.embed_dim, s.num_heads) = (100, 10)).contains("the rank is not whole")
+            refused(|s| (s.embed_dim, s.num_heads) = (100, 10))
+                .contains("the rank is not an integer")
         );
         assert!(refused(|s| s.mlp_ratio = f64::NAN).contains("mlp_ratio is NaN"));
     }

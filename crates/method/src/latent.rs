@@ -1,14 +1,17 @@
-//! The two halves of a token: anatomy `[patches, half]` and characteristics `[patches, half]`.
+//! The two halves of a token: anatomy `[N, h]` and characteristics `[N, h]`.
 //!
-//! The encoder's last layer gives `[N+1, E]` with the CLS token first. CLS takes no part in a tile's pixels, so it is
-//! left out here and nowhere else.
+//! The encoder's last layer returns `[N+1, E]` with the CLS token first. CLS takes no part in a tile's pixels; this is
+//! the only place that drops it.
 
 use super::geometry::Geometry;
 
-/// Splits the tokens of one tile, `[N, E]`, or `[N+1, E]` whose first row is CLS, into its halves, `[N, h]` each.
+/// Splits the tokens of one tile into anatomy and characteristics.
+///
+/// # Shapes
+/// `tokens` `[N, E]`, or `[N+1, E]` whose first row is CLS; `anatomy` and `characteristics` `[N, h]` each.
 ///
 /// # Panics
-/// When a length is not the geometry's.
+/// When a length does not fit the geometry.
 pub fn split<T: Copy>(
     geometry: &Geometry,
     tokens: &[T],
@@ -32,10 +35,13 @@ pub fn split<T: Copy>(
     }
 }
 
-/// The characteristics of patch `patch`: `[h]` out of `[N, h]`.
+/// Returns the characteristics of one patch.
+///
+/// # Shapes
+/// `[h]` out of `[N, h]`.
 ///
 /// # Panics
-/// When there is no such patch.
+/// When `patch` is not less than N.
 pub fn token<'a, T>(geometry: &Geometry, characteristics: &'a [T], patch: usize) -> &'a [T] {
     &characteristics[patch * geometry.half()..][..geometry.half()]
 }

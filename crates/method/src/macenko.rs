@@ -1,9 +1,10 @@
-//! Stain normalisation by Macenko, Niethammer, Marron, Borland, Woosley, Guan, Schmitt, Thomas 2009: the two stains of a
-//! tile are found in the plane of its optical densities, its amounts of them are scaled, and the target's stains put in.
+//! Stain normalisation by Macenko, Niethammer, Marron, Borland, Woosley, Guan, Schmitt, Thomas 2009: it estimates the two
+//! stains of a tile in the plane of its optical densities, scales their concentrations and recombines them with the
+//! stain vectors of the target.
 //!
-//! A tile in which no two stains can be told apart, white above all, has no stain matrix: it is left as it is, and as a
-//! target it changes nothing. What a pixel has outside the plane of its two stains is dropped, as in the paper, so that
-//! a tile normalised to itself is close to itself but not equal.
+//! A tile in which two stains cannot be separated, such as a white one, has no stain matrix: it is returned unchanged, and
+//! as a target it changes nothing. The part of a pixel outside the plane of its two stains is dropped, as in the paper, so
+//! that a tile normalised to itself is close to itself but not equal.
 
 use super::normalise::to_byte;
 
@@ -18,7 +19,7 @@ const ENOUGH_PIXELS: usize = 1;
 /// |sin| of the angle between two stains, below which they are one.
 const ONE_STAIN: f64 = 0.02;
 
-/// The two stains of some pixels and how much of them there is.
+/// The stain matrix of some pixels, and the robust maximum of each stain's concentration.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stain {
     /// Unit densities in red, green and blue of haematoxylin, then eosin.
@@ -28,7 +29,7 @@ pub struct Stain {
 }
 
 impl Stain {
-    /// Of `[.., 3] u8`; `None` where two stains cannot be told apart.
+    /// Estimates the stains of `[.., 3] u8`; `None` when two stains cannot be separated.
     pub fn of(tile: &[u8]) -> Option<Self> {
         let densities = densities(tile);
         let tissue: Vec<[f64; 3]> =
@@ -58,8 +59,11 @@ impl Stain {
     }
 }
 
-/// Gives `tile` the target's stains in the target's strength; leaves it as it is where either is `None`. `own` are the
-/// stains of `tile` itself.
+/// Normalises `tile`, whose stains are `own`, to the stains and concentrations of `target`; copies it when either is
+/// `None`.
+///
+/// # Shapes
+/// `tile` and `out` `[.., 3] u8`.
 ///
 /// # Panics
 /// When the lengths differ.

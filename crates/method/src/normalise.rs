@@ -1,6 +1,6 @@
-//! Between pixels (u8, 0..=255) and the standardised values that the encoder works on.
+//! Standardisation of pixels (u8, 0..=255) to the values that the encoder works on, and back.
 //!
-//! value = (pixel/255 − mean) / std, per channel. Data is interleaved, `[.., 3]`. The synthesiser does not call
+//! value = (pixel/255 − mean) / std, per channel. Channels are interleaved, `[.., 3]`. The synthesiser does not call
 //! [`Normalisation::to_pixels`]: it folds the same affine map into its product.
 
 use serde::{Deserialize, Serialize};
@@ -9,17 +9,31 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "NormalisationSpec")]
 pub struct Normalisation {
+    /// Mean of red, green and blue.
     pub mean: [f32; 3],
+    /// Standard deviation of red, green and blue.
     pub std: [f32; 3],
 }
 
 /// A mean or a standard deviation that no set of pixels can have.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum NormalisationError {
+    /// A mean is infinite or NaN.
     #[error("mean of channel {channel} is {value}, and must be finite")]
-    Mean { channel: usize, value: f32 },
+    Mean {
+        /// 0, 1, 2 for red, green, blue.
+        channel: usize,
+        /// Its mean.
+        value: f32,
+    },
+    /// A standard deviation is not positive, infinite or NaN.
     #[error("std of channel {channel} is {value}, and must be finite and above 0")]
-    Std { channel: usize, value: f32 },
+    Std {
+        /// 0, 1, 2 for red, green, blue.
+        channel: usize,
+        /// Its standard deviation.
+        value: f32,
+    },
 }
 
 /// The two triples as they stand in `bundle.json`, not yet checked.
@@ -38,6 +52,10 @@ impl TryFrom<NormalisationSpec> for Normalisation {
 }
 
 impl Normalisation {
+    /// Checks mean and standard deviation of red, green and blue.
+    ///
+    /// # Errors
+    /// When a mean is not finite, or a standard deviation not finite and above 0.
     pub fn new(mean: [f32; 3], std: [f32; 3]) -> Result<Self, NormalisationError> {
         for (channel, (&mean, &std)) in mean.iter().zip(&std).enumerate() {
             if !mean.is_finite() {
@@ -51,7 +69,10 @@ impl Normalisation {
         Ok(Self { mean, std })
     }
 
-    /// Pixels `[.., 3] u8` to values `[.., 3] f32`.
+    /// Standardises pixels.
+    ///
+    /// # Shapes
+    /// `pixels` `[.., 3] u8`, `values` `[.., 3] f32`.
     ///
     /// # Panics
     /// When the lengths differ or are not whole pixels.
@@ -68,7 +89,10 @@ impl Normalisation {
         }
     }
 
-    /// Values `[.., 3] f32` to pixels `[.., 3] u8`, rounded and clamped; NaN becomes 0.
+    /// Turns values into pixels, rounded and clamped; NaN becomes 0.
+    ///
+    /// # Shapes
+    /// `values` `[.., 3] f32`, `pixels` `[.., 3] u8`.
     ///
     /// # Panics
     /// When the lengths differ or are not whole pixels.
@@ -84,7 +108,7 @@ impl Normalisation {
         }
     }
 
-    /// The affine map from values to 0..=255: pixel = value·scale + offset, per channel.
+    /// Returns the affine map from values to 0..=255: pixel = value·scale + offset, per channel.
     pub fn to_byte_scale(&self) -> ([f32; 3], [f32; 3]) {
         (self.std.map(|std| std * 255.0), self.mean.map(|mean| mean * 255.0))
     }

@@ -1,8 +1,8 @@
-//! Cutting a tile into patches and putting patches back, in both pixel orders.
+//! Cutting a tile into patches and assembling it again, in both pixel orders.
 //!
-//! A patch is C·P·P values with a flat index f. The pixel order says which pixel and channel f is; nothing else in the
-//! package knows. The paper's text means planar; its published code reshapes where it should transpose, and a model
-//! trained so decodes only so.
+//! A patch is C·P·P values with a flat index f. The pixel order maps f to a pixel and a channel, and only this module and
+//! the synthesiser know it. The paper's text describes the planar order. Its published code reshapes where it should
+//! transpose; a model that was trained with it decodes in the interleaved order only.
 
 use super::geometry::{CHANNELS, Geometry};
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ pub enum PixelOrder {
     Interleaved,
 }
 
-/// A name that is neither `planar` nor `interleaved`.
+/// The error of a name that is neither `planar` nor `interleaved`.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("pixel order {0:?} is not one of planar, interleaved")]
 pub struct UnknownPixelOrder(String);
@@ -45,7 +45,7 @@ impl fmt::Display for PixelOrder {
 }
 
 impl PixelOrder {
-    /// (row, column, channel) within the patch of flat index `index` of the product [C, P, P].
+    /// Returns (row, column, channel) within the patch of flat index `index` of the product [C, P, P].
     pub fn place(self, patch_size: usize, index: usize) -> (usize, usize, usize) {
         match self {
             Self::Planar => (

@@ -1,19 +1,19 @@
-//! Where a token stands in its tile: the fixed 2-D sin-cos positions of Masked Autoencoders (arXiv 2111.06377),
-//! which the encoder adds to its tokens. They are computed, never learnt.
+//! The fixed 2-D sin-cos position embeddings of Masked Autoencoders (arXiv 2111.06377), which the encoder adds to its
+//! tokens. They are computed, never trained.
 
 use super::Geometry;
 
 const BASE: f64 = 10_000.0;
 
-/// Positions [N+1, E] f32, row-major, of a model of this geometry.
+/// Returns the position embeddings `[N+1, E] f32` of a model.
 pub fn positions(geometry: &Geometry) -> Vec<f32> {
     position_table(geometry.grid(), geometry.embed_dim())
 }
 
-/// Positions [grid² + 1, embed] f32, row-major. Row 0 is CLS and zero; patches follow row by row.
+/// Returns position embeddings `[grid² + 1, embed] f32`. Row 0 is that of CLS and zero; patches follow row by row.
 ///
-/// Of a patch's numbers the first half encodes its column, the second its row (width first, as MAE does); of each half
-/// the first half is sin and the second cos of `coordinate / 10000^(i / (embed/4))`.
+/// The first half of a patch's numbers encodes its column, the second its row (width first, as MAE does). The first half
+/// of each half is sin, the second cos, of `coordinate / 10000^(i / (embed/4))`.
 pub fn position_table(grid: usize, embed: usize) -> Vec<f32> {
     let quarter = embed / 4;
     let mut table = vec![0.0; (grid * grid + 1) * embed];

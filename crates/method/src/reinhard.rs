@@ -1,7 +1,7 @@
-//! Colour transfer in Lαβ (Reinhard, Ashikhmin, Gooch, Shirley 2001): per-channel mean and standard deviation, in axes
-//! that are nearly independent in natural images. The classical stain normalisation without a model of stains.
+//! Colour transfer in Lαβ (Reinhard, Ashikhmin, Gooch, Shirley 2001): it matches mean and standard deviation per channel,
+//! in axes that are nearly independent in natural images. The classical stain normalisation without a stain matrix.
 //!
-//! It knows nothing of anatomy or of trained models. Pixels are `[.., 3] u8` in and out, rounded and clamped.
+//! It needs no trained model. Pixels are `[.., 3] u8` in and out, rounded and clamped.
 
 use super::normalise::to_byte;
 
@@ -18,12 +18,14 @@ const DARKEST: f64 = 0.5;
 /// Mean and population standard deviation of L, α and β over some pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LabStats {
+    /// Mean of L, α and β.
     pub mean: [f64; 3],
+    /// Population standard deviation of L, α and β.
     pub std: [f64; 3],
 }
 
 impl LabStats {
-    /// Of `[.., 3] u8`.
+    /// Computes the statistics of `[.., 3] u8`.
     ///
     /// # Panics
     /// When there are no pixels.
@@ -40,7 +42,11 @@ impl LabStats {
     }
 }
 
-/// Per Lαβ channel (value − own mean) / own std · target std + target mean (the paper's equations 10 and 11).
+/// Matches the colours of a tile to `target`: per Lαβ channel (value − own mean) / own std · target std + target mean (the
+/// paper's equations 10 and 11).
+///
+/// # Shapes
+/// `tile` and `out` `[.., 3] u8`.
 ///
 /// # Panics
 /// When the lengths differ, or there are no pixels.

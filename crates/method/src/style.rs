@@ -1,27 +1,55 @@
-//! A style: one token's characteristics, and mixtures of several.
+//! Styles (the characteristics of one token) and their blends.
 //!
-//! The product is linear in the style, so a blend of styles makes the blend of their variants exactly (before
-//! clipping), with nothing encoded again. Which style is used for which tile is not decided here.
+//! The synthesiser's product is linear in the style, so a blend of styles makes the blend of their variants exactly
+//! (before clipping), and no tile is encoded again. The choice of a style for a tile is not made here: see the server's
+//! `styles`.
 
-/// One vector of h numbers, seen as [C, L, P].
+/// One vector of h numbers, row-major `[C, L, P] f32`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Style(pub Vec<f32>);
 
 /// Why styles cannot be blended.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum BlendError {
+    /// The list is empty.
     #[error("there is no style to blend")]
     Empty,
+    /// The styles are of different models.
     #[error("style {index} has {len} numbers, and the first has {first}")]
-    Length { index: usize, len: usize, first: usize },
+    Length {
+        /// Place of the style in the list, from 0.
+        index: usize,
+        /// Its length.
+        len: usize,
+        /// The length of the first style.
+        first: usize,
+    },
+    /// A weight is negative, infinite or NaN.
     #[error("weight {index} is {weight}, and must be finite and not negative")]
-    Weight { index: usize, weight: f32 },
+    Weight {
+        /// Place of the weight in the list, from 0.
+        index: usize,
+        /// Its value.
+        weight: f32,
+    },
+    /// All weights are 0, or their sum is infinite.
     #[error("the weights sum to {0}, and must sum to a finite number above 0")]
     Sum(f32),
 }
 
 impl Style {
-    /// Σ wᵢ·styleᵢ / Σ wᵢ.
+    /// Returns the weighted mean Σ wᵢ·styleᵢ / Σ wᵢ.
+    ///
+    /// ```
+    /// use restain_method::Style;
+    ///
+    /// let (a, b) = (Style(vec![0.0, 4.0]), Style(vec![8.0, 0.0]));
+    /// assert_eq!(Style::blend(&[(3.0, &a), (1.0, &b)])?, Style(vec![2.0, 3.0]));
+    /// # Ok::<(), restain_method::style::BlendError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the list is empty, lengths differ, or the weights have no positive, finite sum.
     pub fn blend(weighted: &[(f32, &Style)]) -> Result<Style, BlendError> {
         let first = weighted.first().ok_or(BlendError::Empty)?.1.0.len();
         for (index, (weight, style)) in weighted.iter().enumerate() {
@@ -45,10 +73,14 @@ impl Style {
         Ok(Style(blended))
     }
 
-    /// own·(1−s) + style·s for one token: strength 0 keeps the tile's own look, 1 takes the style whole.
+    /// Returns own·(1−s) + style·s for one token: strength 0 keeps the tile's own characteristics, 1 replaces them by
+    /// the style.
+    ///
+    /// # Shapes
+    /// `own` `[h] f32`.
     ///
     /// # Panics
-    /// When `own` is not as long as the style.
+    /// When `own` and the style differ in length.
     pub fn with_strength(&self, own: &[f32], strength: f32) -> Style {
         assert_eq!(own.len(), self.0.len(), "the same half");
         Style(

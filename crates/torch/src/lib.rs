@@ -8,3 +8,4 @@
 pub mod adamw;
 pub mod device;
 pub mod native;
+pub mod place;

@@ -11,4 +11,5 @@ mod options;
 mod publishing;
 mod reference;
 mod resume;
+#[cfg(feature = "collectives")]
 mod world;

@@ -1,4 +1,4 @@
-//! Two processes of `restain-train` that train one model.
+//! Two processes of `restain-train` that train one model. Compiled with the feature `collectives` only.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;

@@ -1,7 +1,8 @@
-//! Bytes of a PNG, JPEG, WebP or TIFF to RGB pixels: told apart by their first bytes, never by a name or a header.
+//! Decoding of PNG, JPEG, WebP and TIFF to RGB pixels. The format is detected from the first bytes, never from a name or
+//! a content type.
 //!
-//! Alpha is dropped (not blended), grey is repeated thrice, 16 bits become 8. Colour profiles and EXIF orientation
-//! are left alone: tiles are cut by programs, and a rotated tile is the same tile.
+//! Alpha is dropped (not blended), grey is copied to three channels, 16 bits become 8. Colour profiles and EXIF
+//! orientation are ignored: programs cut tiles, and a rotated tile is the same tile.
 
 use std::io::Cursor;
 
@@ -10,17 +11,18 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageReader};
 
 use super::RgbImage;
 
-/// What a picture may ask for, whatever its file claims.
+/// Upper bounds for a picture, whatever its header says.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Most pixels, width × height.
+    /// Upper bound of width × height.
     pub max_pixels: u64,
 }
 
-/// Why bytes did not become pixels.
+/// Why bytes could not be decoded.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what variants and fields are")]
 pub enum DecodeError {
-    #[error("not a picture of a kind that is read here: PNG, JPEG, WebP or TIFF")]
+    #[error("not a picture in a supported format: PNG, JPEG, WebP or TIFF")]
     UnknownKind,
     #[error("the picture is {width}×{height} pixels, and at most {max_pixels} pixels are decoded")]
     TooLarge { width: u32, height: u32, max_pixels: u64 },
@@ -35,18 +37,20 @@ const DECODER_BYTES_A_PIXEL: u64 = 16;
 /// Memory that does not depend on the picture: tables, a colour profile, a TIFF's tile that is larger than the picture.
 const DECODER_BYTES: u64 = 4 << 20;
 
-/// The width and height that the header promises.
+/// Returns width and height from the header.
 ///
 /// # Errors
-/// When the bytes are no picture, or one past the limits.
+/// When the bytes are not a picture, or one beyond the limits.
 pub fn probe(bytes: &[u8], limits: &Limits) -> Result<(usize, usize), DecodeError> {
     let (decoder, _) = open(bytes, limits)?;
     let (width, height) = decoder.dimensions();
     Ok((width as usize, height as usize))
 }
 
+/// Decodes a picture.
+///
 /// # Errors
-/// When the bytes are no picture, or one past the limits; nothing of the picture's own size is allocated before.
+/// When the bytes are not a picture, or one beyond the limits, which is found out before memory of its size is allocated.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, DecodeError> {
     let (decoder, kind) = open(bytes, limits)?;
     let (width, height) = decoder.dimensions();

@@ -1,4 +1,4 @@
-//! RGB pixels to the bytes of a PNG, JPEG or WebP. The same pixels give the same bytes.
+//! Encoding of RGB pixels to PNG, JPEG or WebP. Equal pixels give equal bytes.
 
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::codecs::webp::WebPEncoder;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{RgbImage, webp};
 
-/// The kinds of picture that are written.
+/// The formats that pictures are encoded in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageFormat {
@@ -22,6 +22,7 @@ pub enum ImageFormat {
 }
 
 impl ImageFormat {
+    /// Returns the media type.
     pub fn media_type(self) -> &'static str {
         match self {
             Self::Png => "image/png",
@@ -30,7 +31,7 @@ impl ImageFormat {
         }
     }
 
-    /// The ending of a file's name, without the dot.
+    /// Returns the extension of a file name, without the dot.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Png => "png",
@@ -40,18 +41,20 @@ impl ImageFormat {
     }
 }
 
+/// Why a picture could not be encoded.
 #[derive(Debug, thiserror::Error)]
 #[error("the picture cannot be written as {format:?}: {source}")]
 pub struct EncodeError {
+    /// The format.
     pub format: ImageFormat,
+    /// What the encoder reports.
     pub source: image::ImageError,
 }
 
-/// `quality` is 1 to 100, and what lies outside counts as the nearer of the two. JPEG and WebP follow it; at 100 WebP loses
-/// nothing. PNG never does.
+/// Encodes a picture. `quality` is clamped to 1..=100 and applies to JPEG and WebP; WebP is lossless at 100, PNG always.
 ///
 /// # Errors
-/// When the encoder refuses the size (WebP and JPEG have bounds of 16 thousand and 65 thousand a side).
+/// When the format cannot have the size (WebP and JPEG have bounds of 16 thousand and 65 thousand a side).
 pub fn encode(
     format: ImageFormat,
     quality: u8,

@@ -1,28 +1,30 @@
-//! A tile's name: a hash of what it shows.
+//! Keys of tiles: a hash of the decoded pixels.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::RgbImage;
 
-/// BLAKE3 of a tile's width, its height (u32, little-endian) and its decoded pixels: the same picture has the same key,
-/// whatever file it came in. Written as 64 hex digits.
+/// BLAKE3 of a tile's width, its height (u32, little-endian) and its decoded pixels: equal pictures have one key, whatever
+/// their file format. Written as 64 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TileKey([u8; TileKey::BYTES]);
 
-/// Why a text is no key.
+/// The error of a text that is not a key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no tile key: a key is {len} hex digits", len = 2 * TileKey::BYTES)]
+#[error("`{0}` is not a tile key: a key is {len} hex digits", len = 2 * TileKey::BYTES)]
 pub struct NoKey(String);
 
 impl TileKey {
+    /// The length of a key.
     pub const BYTES: usize = 32;
 
+    /// Returns the key of a picture.
     pub fn of(picture: &RgbImage) -> Self {
         Self::of_pixels(picture.width, picture.height, &picture.pixels)
     }
 
-    /// The key of `pixels` `[height, width, 3] u8`.
+    /// Returns the key of `pixels` `[height, width, 3] u8`.
     pub fn of_pixels(width: usize, height: usize, pixels: &[u8]) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&(width as u32).to_le_bytes());
@@ -31,10 +33,12 @@ impl TileKey {
         Self(*hasher.finalize().as_bytes())
     }
 
+    /// Takes a key as bytes.
     pub fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
         Self(bytes)
     }
 
+    /// Returns the key as bytes.
     pub fn as_bytes(&self) -> &[u8; Self::BYTES] {
         &self.0
     }

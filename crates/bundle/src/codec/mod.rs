@@ -1,7 +1,7 @@
-//! Image bytes to RGB pixels and back.
+//! Decoding of PNG, JPEG, WebP and TIFF to RGB pixels, and encoding of all but TIFF.
 //!
-//! The bytes come from strangers, so every limit is checked on the header, before memory is taken for the pixels.
-//! All of it blocks: callers put it on threads that may. Nothing here knows what a tile is for.
+//! The bytes are untrusted: limits are checked on the header, before memory is allocated for the pixels. All functions
+//! block: call them on threads that may block. What a tile is used for is not known here.
 
 mod decode;
 mod encode;

@@ -1,19 +1,23 @@
-//! Pixels with their size, and what is done to a whole picture: resizing it, and laying several out on one sheet.
+//! Pictures in memory: resizing, and contact sheets of several.
 
 use image::imageops::{self, FilterType};
 
 /// Eight-bit RGB, rows from the top, `[height, width, 3]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RgbImage {
+    /// In pixels.
     pub width: usize,
+    /// In pixels.
     pub height: usize,
+    /// `height × width × 3` bytes.
     pub pixels: Vec<u8>,
 }
 
 /// White pixels between the pictures of a sheet.
 const GAP: usize = 4;
 
-/// Catmull-Rom, which keeps edges and weighs every source pixel when shrinking. The same size is the same picture.
+/// Resizes a picture with the Catmull-Rom filter, which keeps edges and weighs every source pixel when it shrinks. At the same
+/// size it returns an equal picture.
 pub fn resize(picture: &RgbImage, width: usize, height: usize) -> RgbImage {
     if (picture.width, picture.height) == (width, height) {
         return picture.clone();
@@ -30,7 +34,7 @@ pub fn resize(picture: &RgbImage, width: usize, height: usize) -> RgbImage {
 }
 
 impl RgbImage {
-    /// [`resize`] without a copy when the size is the same: for a picture that nobody needs any more at its old one.
+    /// Resizes the picture as [`resize`] does; at the same size it returns itself, without a copy.
     pub fn into_size(self, width: usize, height: usize) -> Self {
         if (self.width, self.height) == (width, height) {
             self
@@ -40,7 +44,7 @@ impl RgbImage {
     }
 }
 
-/// A contact sheet: one row of pictures for each item of `rows`, on white. Cells are as large as the largest picture.
+/// Makes a contact sheet on white: one row of pictures for each item of `rows`, in cells as large as the largest picture.
 pub fn sheet(rows: &[Vec<&RgbImage>]) -> RgbImage {
     let cells = || rows.iter().flatten();
     let cell_width = cells().map(|picture| picture.width).max().unwrap_or(0);

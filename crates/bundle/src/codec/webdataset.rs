@@ -1,6 +1,6 @@
-//! Names in WebDataset tars: files of one sample share a key and differ in the field behind it.
+//! Names in WebDataset tars: the files of a sample share a key and differ in the field after it.
 
-/// Key and field: before and behind the first dot of the name; `None` for a name that has no key or no field.
+/// Splits a name into key and field, before and after its first dot; `None` when either is missing.
 pub fn split_name(path: &str) -> Option<(&str, &str)> {
     let name = path.rfind('/').map_or(0, |slash| slash + 1);
     let dot = path[name..].find('.').filter(|dot| *dot > 0)?;

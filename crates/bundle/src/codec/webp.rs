@@ -1,7 +1,7 @@
-//! Lossy WebP, through libwebp: no encoder in Rust writes it. The only unsafe code of the codec.
+//! Encoding of lossy WebP through libwebp: there is no lossy encoder in Rust. The only unsafe code of the codec.
 //!
-//! Only the encoder of that C library is called, and only on pixels of our own. What strangers send is decoded in Rust
-//! (`decode`), and lossless WebP is written there too, thrice as fast as libwebp writes it.
+//! Only the encoder of that C library is called, and only on pixels of our own. Untrusted bytes are decoded in Rust
+//! (`decode`). Lossless WebP is encoded in Rust too, three times as fast as by libwebp.
 
 #![expect(unsafe_code, reason = "libwebp is C")]
 
@@ -29,7 +29,7 @@ pub(super) enum WebpError {
     Library(i32),
 }
 
-/// `quality` 1 to 99. Chroma is halved both ways (4:2:0): the format has nothing else.
+/// Encodes a picture at `quality` 1 to 99, with chroma subsampling 4:2:0, the only one of the format.
 ///
 /// # Errors
 /// When the size is outside the format's bounds, or memory runs out.

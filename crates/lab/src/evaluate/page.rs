@@ -1,99 +1,65 @@
-//! `--html`: the report as one file with its pictures inside, light or dark as the reader's system is.
+//! `--html`: the report as one file with its pictures inside.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use restain_bundle::Manifest;
+use restain_report::{Cells, Page};
 
 use crate::evaluate::pictures::Pictures;
 use crate::evaluate::report::Report;
 use crate::evaluate::table::{self, Table};
 use crate::evaluate::technique::Technique;
-use restain_bundle::Manifest;
-
-/// Everything but the data. `{{title}}` and `{{body}}` are put in.
-const FRAME: &str = include_str!("page.html");
 
 pub(super) fn render(manifest: &Manifest, report: &Report, pictures: &Pictures) -> String {
-    let title = format!("{} {}", manifest.name, manifest.version);
-    let mut body = vec![section("Reconstruction", &[html(&table::reconstruction(report))])];
+    let mut page = Page::with_note(
+        "this page embeds tiles of the evaluated data set. Publish it only where that data set may be published.",
+        &format!("{} {} on images that it was not trained on", manifest.name, manifest.version),
+    );
+    page.text(
+        "This page embeds tiles of the evaluated data set: publish it only where that data set may be published.",
+    );
+    page.section("Reconstruction", |page| add(page, &table::reconstruction(report)));
     if let Some(methods) = table::methods(report) {
-        body.push(section("Methods", &[html(&methods)]));
+        page.section("Methods", |page| add(page, &methods));
     }
-    let matrices: Vec<String> = pictures
-        .matrices
-        .iter()
-        .map(|(method, png)| figure(&title_of(*method), png, report))
-        .collect();
-    body.push(section("Every domain in every stain", &matrices));
+    page.section("Every domain in every stain", |page| {
+        let matrices = pictures.matrices.iter();
+        page.pictures(matrices.map(|(method, png)| (caption(*method, report), png.as_slice())));
+    });
     if !pictures.strips.is_empty() {
-        let methods: Vec<String> =
-            pictures.matrices.iter().map(|(method, _)| method.name()).collect();
-        let columns =
-            format!("<p>From left to right: the tile as it came, {}.</p>", methods.join(", "));
-        let strips = pictures.strips.iter().map(|(kind, png)| picture(kind.name(), png));
-        let parts: Vec<String> = std::iter::once(columns)
-            .chain(strips)
-            .chain([html(&table::failures(report))])
-            .collect();
-        body.push(section("White, ink, blur", &parts));
+        page.section("White, ink, blur", |page| {
+            let methods: Vec<String> =
+                pictures.matrices.iter().map(|(method, _)| method.name()).collect();
+            page.text(&format!("From left to right: the tile as it came, {}.", methods.join(", ")));
+            let strips = pictures.strips.iter();
+            page.pictures(strips.map(|(kind, png)| (kind.name().to_owned(), png.as_slice())));
+            add(page, &table::failures(report));
+        });
     }
     if let Some(confusion) = table::confusion(report) {
-        body.push(section(
-            "What the classifier of domains takes real tiles for",
-            &[html(&confusion)],
-        ));
+        page.section("What the domain classifier predicts for real tiles", |page| {
+            add(page, &confusion);
+        });
     }
     if !report.pairs.is_empty() {
-        body.push(format!(
-            "<section><details><summary>Every pair of domains</summary>{}</details></section>",
-            html(&table::pairs(report))
-        ));
+        page.details("Every pair of domains", |page| add(page, &table::pairs(report)));
     }
-    FRAME.replace("{{title}}", &escape(&title)).replace("{{body}}", &body.join("\n"))
+    page.finish()
 }
 
-fn title_of(method: Technique) -> String {
-    format!("{}: {}", method.name(), table::describe(method))
-}
-
-fn figure(title: &str, png: &[u8], report: &Report) -> String {
+fn caption(method: Technique, report: &Report) -> String {
     let domains: Vec<&str> =
         report.reconstruction.iter().map(|figures| figures.domain.as_str()).collect();
-    let order =
-        format!("{title}. Rows: tissue of {0}; columns: the stain of the same", domains.join(", "));
-    picture(&order, png)
-}
-
-fn picture(caption: &str, png: &[u8]) -> String {
-    let caption = escape(caption);
     format!(
-        "<figure><img alt=\"{caption}\" src=\"data:image/png;base64,{}\"><figcaption>{caption}</figcaption></figure>",
-        STANDARD.encode(png)
+        "{}: {}. Rows: tissue of {}; columns: the stain of the same",
+        method.name(),
+        table::describe(method),
+        domains.join(", ")
     )
 }
 
-fn section(title: &str, parts: &[String]) -> String {
-    format!("<section><h2>{}</h2>\n{}\n</section>", escape(title), parts.join("\n"))
-}
-
-fn html(table: &Table) -> String {
-    let row = |cells: &[String], tag: &str| {
-        let cells: String =
-            cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
-        format!("<tr>{cells}</tr>")
-    };
-    let rows: String = table.rows.iter().map(|cells| row(cells, "td")).collect();
-    let note = if table.note.is_empty() {
-        String::new()
-    } else {
-        format!("<p>{}</p>", escape(&table.note))
-    };
-    format!(
-        "<div class=\"wide\"><table><thead>{}</thead><tbody>{rows}</tbody></table></div>{note}",
-        row(&table.head, "th")
-    )
-}
-
-/// Names of domains come from folders.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+fn add(page: &mut Page, table: &Table) {
+    let head: Vec<&str> = table.head.iter().map(String::as_str).collect();
+    page.table(Cells::Numbers, &head, &table.rows);
+    if !table.note.is_empty() {
+        page.text(&table.note);
+    }
 }

@@ -1,8 +1,8 @@
-//! Percentiles and bins of latencies. All of them are kept, four bytes each, so that no percentile is an estimate.
+//! Percentiles and histogram of latencies. All latencies are kept, four bytes each, so that percentiles are exact.
 
 use serde::Serialize;
 
-/// Milliseconds; absent when there is nothing to tell.
+/// Milliseconds; absent when nothing was measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Percentiles {
     pub count: usize,
@@ -17,7 +17,7 @@ pub(super) struct Percentiles {
 }
 
 impl Percentiles {
-    /// Of microseconds, sorted.
+    /// Computes the percentiles of sorted microseconds.
     pub(super) fn of(sorted: &[u32]) -> Self {
         let at = |share| percentile(sorted, share).map(ms);
         let sum: u64 = sorted.iter().map(|&us| u64::from(us)).sum();
@@ -34,7 +34,7 @@ impl Percentiles {
     }
 }
 
-/// Latencies from (and with) one bound to (and without) the other, in milliseconds.
+/// The number of latencies from `from_ms` (included) to `to_ms` (excluded).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Bin {
     pub from_ms: f64,
@@ -42,10 +42,11 @@ pub(super) struct Bin {
     pub count: usize,
 }
 
-/// Bins for each doubling.
+/// Bins per doubling.
 const BINS_PER_OCTAVE: f64 = 8.0;
 
-/// The smallest value that at least that share of all values do not exceed: one that was measured, and none between two.
+/// Returns the smallest value that at least this share of the values do not exceed: a measured one, not an interpolated
+/// one.
 pub(super) fn percentile(sorted: &[u32], share: f64) -> Option<u32> {
     // What rounding leaves above a whole rank is not a rank more: 0.999 of 1000 is 999.
     let rank = (share * sorted.len() as f64 - 1e-9).ceil().max(1.0) as usize;
@@ -62,7 +63,7 @@ pub(super) fn sorted(values: &[u32]) -> Vec<u32> {
     sorted
 }
 
-/// Every value in one of the bins, which meet each other and grow by the same factor.
+/// Counts the values in adjacent bins that grow by a constant factor.
 pub(super) fn bins(sorted: &[u32]) -> Vec<Bin> {
     let (Some(&first), Some(&last)) = (sorted.first(), sorted.last()) else { return Vec::new() };
     let place = |us: u32| (f64::from(us.max(1)).log2() * BINS_PER_OCTAVE).floor() as i32;

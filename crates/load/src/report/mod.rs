@@ -1,8 +1,7 @@
-//! What a run comes to: the figures as data, which the summary, the JSON and the page only write down.
+//! The report of a run: the figures as data. The summary, the JSON and the HTML page only format them.
 
 mod distribution;
 mod html;
-mod plot;
 mod text;
 
 use std::collections::BTreeMap;
@@ -18,59 +17,59 @@ use super::server::Model;
 use super::tally::{Errors, Second, Tally};
 use distribution::{Bin, Percentiles, sorted};
 
-/// The fields' names are what programs that read the JSON hold on to. Times are in milliseconds, rates per second.
+/// The names of the fields are an interface: programs read the JSON. Times are in milliseconds, rates per second.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Of this JSON.
+    /// The version of the JSON's schema.
     schema: u32,
     restain: &'static str,
     model: Model,
     options: LoadArgs,
-    /// Tiles that requests drew from.
+    /// The tiles that requests were drawn from.
     tiles_drawn_from: usize,
-    /// Whether Ctrl-C ended it; what was under way then is not counted.
+    /// Whether Ctrl-C ended the run; requests in flight at that moment are not counted.
     interrupted: bool,
-    /// Seconds measured.
+    /// The length of the window in seconds.
     window_s: f64,
     requests: Requests,
-    /// Kind → how many, and what the first said. A kind is the `code` of the server's problem, or `connect`, `timeout`,
+    /// Kind → count, and the message of the first. A kind is the `code` of the server's problem, or `connect`, `timeout`,
     /// `broken`, `check`, `outstanding`, `http_…`.
     errors: BTreeMap<String, Errors>,
     throughput: Throughput,
-    /// Of requests answered 2xx, from the intended beginning to the last byte.
+    /// Latency of 2xx responses, from the intended beginning to the last byte.
     latency_ms: Percentiles,
-    /// From the intended beginning to the real one: what the generator itself adds to latencies.
+    /// From the intended to the actual beginning: what the generator itself adds to latencies.
     lateness_ms: Percentiles,
-    /// Means of what the server says; absent when it says nothing.
+    /// Means of the `Server-Timing` headers; absent without such headers.
     server_timing_ms: Option<TimingMeans>,
-    /// By the second that requests ended in, those of the warm-up left out. Seconds past the window hold what was
-    /// begun in it and waited for.
+    /// By the second that requests ended in, without the warm-up. Seconds after the window hold requests that began in
+    /// it.
     seconds: Vec<SecondReport>,
-    /// Latencies in bins of rising width.
+    /// The histogram of latencies.
     distribution: Vec<Bin>,
 }
 
-/// Requests begun in the window.
+/// Requests that began in the window.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Requests {
     begun: u64,
-    /// Answered 2xx.
+    /// 2xx responses.
     ok: u64,
-    /// Answered 2xx within the request's timeout.
+    /// 2xx responses within the request's timeout.
     in_time: u64,
     errored: u64,
 }
 
-/// What went on in the window, divided by its length: of a request that lies in it by half, half.
+/// The work in the window divided by its length: a request of which half lies in the window counts half.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Throughput {
     requests_per_s: f64,
     tiles_per_s: f64,
     variants_per_s: f64,
-    /// Requests answered 2xx within their timeout.
+    /// 2xx responses within their timeout.
     goodput_per_s: f64,
     errors_per_s: f64,
-    /// Of bodies, to the server and from it.
+    /// Bytes of request bodies, and of response bodies.
     bytes_out_per_s: f64,
     bytes_in_per_s: f64,
 }
@@ -152,17 +151,17 @@ impl Report {
         }
     }
 
-    /// Whether a measured request failed.
+    /// Returns whether a measured request failed.
     pub fn has_errors(&self) -> bool {
         self.requests.errored > 0
     }
 
-    /// Writes the summary, and whatever files were asked for.
+    /// Writes the summary, and the JSON and HTML files that the options name.
     pub(super) fn write(&self, args: &ReportArgs) -> Result<(), LoadError> {
         let to_stdout = args.json.as_deref() == Some(Path::new("-"));
         let json =
             || serde_json::to_string_pretty(self).expect("a report is numbers and strings") + "\n";
-        // Whoever closed standard output has seen enough.
+        // A closed standard output is not an error.
         if to_stdout {
             eprint!("{}", self.to_text());
             let _ = std::io::stdout().write_all(json().as_bytes());

@@ -1,4 +1,4 @@
-//! The summary that people read.
+//! The report as plain text, for a terminal.
 
 use std::fmt::Write;
 
@@ -68,7 +68,7 @@ impl Report {
         Ok(out)
     }
 
-    /// How requests began.
+    /// Describes how requests start.
     pub(super) fn pace(&self) -> String {
         let pace = &self.options.pace;
         match pace.rate {
@@ -77,7 +77,7 @@ impl Report {
         }
     }
 
-    /// What they asked for.
+    /// Describes what requests contain.
     pub(super) fn asked(&self) -> String {
         let (ask, tiles) = (&self.options.ask, &self.options.tiles);
         let list = |numbers: &[usize]| {
@@ -101,7 +101,7 @@ impl Report {
     }
 }
 
-/// A choice as it is typed.
+/// Returns a choice as the user types it.
 fn typed(choice: &impl clap::ValueEnum) -> String {
     choice.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }

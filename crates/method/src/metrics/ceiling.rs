@@ -1,26 +1,34 @@
-//! What the rank of the product allows: the best PSNR that any encoder of a geometry could reach on a tile.
+//! The rank ceiling: the best PSNR that any encoder of a geometry could reach on a tile.
 //!
-//! Every channel of a patch is a product of rank L, so the best is a truncated singular value decomposition
-//! (Eckart, Young 1936). Print it beside every PSNR: a model is only as bad as its distance from there.
+//! Every channel of a patch is a product of rank L, so the best approximation is a truncated singular value decomposition
+//! (Eckart, Young 1936). Reports show it beside every PSNR: the distance to it is what a better model could gain.
 
 use super::super::{Geometry, Normalisation, PixelOrder, patches};
 use super::psnr;
 
-/// Which basis [L, P] the rows of a patch's channel may be combined from.
+/// The basis `[L, P]` that the rows of a patch's channel are combined from.
 #[derive(Clone, Copy, Debug)]
 pub enum Ceiling<'a> {
     /// Every patch has its own: aligned characteristics, as in a reconstruction.
     PerPatch,
     /// All patches share the best one: a broadcast style made for this very tile.
     Shared,
-    /// The best one of patch `patch` of another tile: a broadcast style taken from one token.
-    Foreign { tile: &'a [u8], patch: usize },
+    /// The best one of a patch of another tile: a broadcast style taken from one token.
+    Foreign {
+        /// The other tile, `[H, W, 3] u8`.
+        tile: &'a [u8],
+        /// The patch, row by row, from 0.
+        patch: usize,
+    },
 }
 
-/// 8-bit PSNR of the best approximation of `tile` `[H, W, 3] u8` at the geometry's rank. Infinite when L ≥ P.
+/// Returns the 8-bit PSNR, in dB, of the best approximation of `tile` at the geometry's rank. Infinite when L ≥ P.
+///
+/// # Shapes
+/// `tile` `[H, W, 3] u8`.
 ///
 /// # Panics
-/// When a length is not the geometry's, or there is no such patch.
+/// When a length does not fit the geometry, or the patch is not less than N.
 pub fn rank_ceiling_psnr(
     tile: &[u8],
     geometry: &Geometry,

@@ -1,7 +1,7 @@
-//! The grid that a patch model leaves: steps between neighbouring pixels across the borders of patches, against those
-//! inside them.
+//! The blocking artefact of a patch model: differences between neighbouring pixels across patch boundaries, relative to
+//! those inside patches.
 
-/// Sums of absolute steps, horizontal and vertical, over the tiles added.
+/// Sums of absolute differences between neighbouring pixels, horizontal and vertical, over the tiles added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BlockEdges {
     /// Sum of steps and their number: inside patches, then across borders.
@@ -23,14 +23,15 @@ impl BlockEdges {
         }
     }
 
-    /// What another one has added.
+    /// Adds what another one has counted.
     pub fn merge(&mut self, other: &Self) {
         for (own, other) in self.steps.iter_mut().zip(other.steps) {
             *own = (own.0 + other.0, own.1 + other.1);
         }
     }
 
-    /// Mean step across borders ÷ mean step inside: 1 without a grid. NaN where nothing varies, or there is no border.
+    /// Returns the mean difference across boundaries divided by that inside patches: 1 without a blocking artefact. NaN when
+    /// nothing varies, or there is no boundary.
     pub fn ratio(&self) -> f64 {
         let [inside, border] = self.steps.map(|(sum, count)| sum as f64 / count as f64);
         border / inside

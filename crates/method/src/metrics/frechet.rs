@@ -1,8 +1,8 @@
-//! How far apart two sets of features lie: Fréchet distance and kernel distance.
+//! Distances between two sets of features: Fréchet distance and kernel distance.
 //!
-//! Both compare sets of vectors that some network made of two sets of images. The Fréchet distance (Dowson, Landau
-//! 1982; of images Heusel et al. 2017) takes both for normal, and grows as a set becomes smaller: compare such figures
-//! within a table only. The kernel distance (Bińkowski et al. 2018) is unbiased at any size, and may be below 0.
+//! Both compare sets of vectors that a network computed from two sets of images. The Fréchet distance (Dowson, Landau
+//! 1982; for images Heusel et al. 2017) assumes normal distributions and grows as a set becomes smaller: compare such
+//! figures only between sets of one size. The kernel distance (Bińkowski et al. 2018) is unbiased at any size, and may be below 0.
 
 /// Rows of one length: `[n, F]`, row-major.
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +12,8 @@ pub struct Features<'a> {
 }
 
 impl<'a> Features<'a> {
+    /// Takes the rows of a matrix `[n, width]`.
+    ///
     /// # Panics
     /// When `values` are not whole rows of `width`.
     pub fn new(values: &'a [f32], width: usize) -> Self {
@@ -48,7 +50,7 @@ impl<'a> Features<'a> {
     }
 }
 
-/// |μ−ν|² + tr Σ + tr Τ − 2·tr (ΣΤ)^½, covariances with n−1.
+/// Returns the Fréchet distance |μ−ν|² + tr Σ + tr Τ − 2·tr (ΣΤ)^½, with covariances over n−1.
 ///
 /// With Σ = AᵀA and Τ = BᵀB the last trace is the sum of the singular values of A·Bᵀ, which is as large as the sets and
 /// not as the features: exact, and without the square root of a matrix that has none. NaN below two rows.
@@ -69,7 +71,7 @@ pub fn frechet_distance(a: Features, b: Features) -> f64 {
     (between + trace(&spread_a) + trace(&spread_b) - 2.0 * nuclear_norm(shared)).max(0.0)
 }
 
-/// Unbiased squared maximum mean discrepancy under k(x, y) = (x·y/F + 1)³, over all of both sets. NaN below two rows.
+/// Returns the unbiased squared maximum mean discrepancy under k(x, y) = (x·y/F + 1)³, over all of both sets. NaN below two rows.
 ///
 /// # Panics
 /// When the widths differ.

@@ -1,15 +1,16 @@
-//! Whether nuclei stay where they are: what haematoxylin marks in two pictures, and how well the two marks agree.
+//! Overlap of nuclei in two pictures: a haematoxylin mask of each, and the Dice coefficient of the two.
 //!
-//! The haematoxylin channel is that of colour deconvolution (Ruifrok, Johnston 2001), the mark what lies above Otsu's
-//! threshold (1979) of the picture's own channel: a darker stain moves the threshold with it. No nuclei are told from
-//! one another, and ink or folds are marked as well.
+//! The haematoxylin channel is that of colour deconvolution (Ruifrok, Johnston 2001). The mask is what lies above Otsu's
+//! threshold (1979) of the picture's own channel: a darker stain moves the threshold with it. The mask does not separate
+//! nuclei, and it includes ink and folds.
 
 use super::super::color::HED_FROM_RGB;
 
 /// Bins of the histogram that Otsu's threshold is sought in.
 const BINS: usize = 256;
 
-/// Which pixels of `[.., 3] u8` hold more haematoxylin than the picture's own threshold. None in a picture of one colour.
+/// Returns for each pixel of `[.., 3] u8` whether it holds more haematoxylin than the picture's own threshold. In a picture
+/// of one colour no pixel does.
 pub fn haematoxylin_mask(tile: &[u8]) -> Vec<bool> {
     let density: [f32; 256] = std::array::from_fn(|level| -((level as f32).max(0.5) / 255.0).ln());
     let amount = |pixel: &[u8; 3]| {
@@ -22,7 +23,7 @@ pub fn haematoxylin_mask(tile: &[u8]) -> Vec<bool> {
     amounts.iter().map(|amount| *amount > threshold).collect()
 }
 
-/// Dice coefficient 2|A∩B| / (|A|+|B|); 1 where both are empty.
+/// Returns the Dice coefficient 2|A∩B| / (|A|+|B|); 1 when both are empty.
 ///
 /// # Panics
 /// When the lengths differ.

@@ -1,7 +1,15 @@
-//! How alike two tiles are: PSNR, SSIM, Wasserstein colour distance, agreement of nuclei; how alike a rank lets them be;
-//! how visible the grid of patches is; and how far apart two sets of features lie.
+//! Metrics: PSNR, SSIM, Wasserstein colour distance and overlap of nuclei between two tiles; the PSNR that a rank allows;
+//! the blocking artefact of a tile; and Fréchet and kernel distance between two sets of features.
 //!
-//! All but the last on 8-bit pixels, `[.., 3] u8`, as image viewers see them; never on standardised values.
+//! All but the last two take 8-bit pixels, `[.., 3] u8`, as an image viewer shows them, not standardised values.
+//!
+//! ```
+//! use restain_method::metrics::{psnr, wasserstein};
+//!
+//! let (tile, brighter) = ([100; 48], [101; 48]);
+//! assert!((psnr(&tile, &brighter) - 48.13).abs() < 0.01);
+//! assert_eq!(wasserstein(&tile, &brighter), 1.0);
+//! ```
 
 #[cfg(test)]
 mod against_scikit_image;
@@ -17,7 +25,10 @@ pub use frechet::{Features, frechet_distance, kernel_distance};
 pub use haematoxylin::{dice, haematoxylin_mask};
 pub use ssim::ssim;
 
-/// Peak signal-to-noise ratio in dB with peak 255: 10·log₁₀(255² / MSE). Infinite when equal.
+/// Returns the peak signal-to-noise ratio in dB with peak 255: 10·log₁₀(255² / MSE). Infinite when the tiles are equal.
+///
+/// # Shapes
+/// `a` and `b` `[.., 3] u8`.
 ///
 /// # Panics
 /// When the lengths differ.
@@ -30,7 +41,7 @@ pub fn psnr(a: &[u8], b: &[u8]) -> f64 {
     10.0 * (255.0 * 255.0 * a.len() as f64 / squares as f64).log10()
 }
 
-/// How many pixels have each level, per channel; tiles are pooled by adding them.
+/// A histogram of levels per channel. Adding several tiles pools them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColorHistogram(pub [[u64; 256]; 3]);
 
@@ -57,7 +68,7 @@ impl ColorHistogram {
         }
     }
 
-    /// 1-D Wasserstein-1 distance in pixel levels, mean over channels: Σ |CDF − CDF′|. The two may have counted
+    /// Returns the 1-D Wasserstein-1 distance in pixel levels, mean over channels: Σ |CDF − CDF′|. The two may have counted
     /// different numbers of pixels. NaN when either has counted none.
     pub fn wasserstein(&self, other: &Self) -> f64 {
         let channel = |ours: &[u64; 256], theirs: &[u64; 256]| {
@@ -76,7 +87,7 @@ impl ColorHistogram {
     }
 }
 
-/// [`ColorHistogram::wasserstein`] of two tiles.
+/// Returns [`ColorHistogram::wasserstein`] of two tiles `[.., 3] u8`.
 pub fn wasserstein(a: &[u8], b: &[u8]) -> f64 {
     let (mut of_a, mut of_b) = (ColorHistogram::default(), ColorHistogram::default());
     of_a.add(a);

@@ -1,9 +1,10 @@
-//! Anatomy × characteristics → pixels: the synthesiser, which has no parameters and makes every variant.
+//! Synthesis: anatomy × characteristics → pixels. It has no parameters and makes every variant.
 //!
-//! Per patch and channel the product of anatomy [P, L] and characteristics [L, P]. A tile is encoded once and then
-//! costs only this, so it is the hot path of the server: pixels come out as bytes, denormalised, rounded and clamped,
-//! a band of patches at a time, so that everything between the cached latents and the answer stays in the first caches.
-//! It does not choose styles, and nothing here allocates after [`Synthesiser::scratch`].
+//! A channel of a patch is the product of its anatomy `[P, L]` and characteristics `[L, P]`. A tile is encoded once, and
+//! each of its variants costs only this product, so that this is the hot path of the server. Pixels are written as
+//! bytes, denormalised, rounded and clamped, one band (a row of patches) at a time, so that the data between the cached
+//! latents and the response stays in the L1 and L2 caches. Nothing here chooses styles or allocates after
+//! [`Synthesiser::scratch`].
 
 mod kernel;
 pub mod reference;
@@ -15,9 +16,9 @@ use half::f16;
 use half::slice::HalfFloatSliceExt as _;
 use kernel::Band;
 
-/// A number that latents may be kept in: `f32`, or `f16` at half the memory.
+/// The number types of latents: `f32`, or `f16` at half the memory.
 pub trait Element: Copy + Send + Sync + sealed::Sealed {
-    /// The slice as `f32`: itself, or widened into `buffer`, which is at least as long.
+    /// Returns the slice as `f32`: itself, or widened into `buffer`, which must be at least as long.
     #[doc(hidden)]
     fn widen<'a>(slice: &'a [Self], buffer: &'a mut [f32]) -> &'a [f32];
 }
@@ -43,6 +44,32 @@ impl Element for f16 {
 }
 
 /// Makes tiles of one geometry, pixel order and normalisation.
+///
+/// ```
+/// use restain_method::geometry::GeometrySpec;
+/// use restain_method::synth::Synthesiser;
+/// use restain_method::{Geometry, Normalisation, PixelOrder};
+///
+/// // Tiles of 4 × 4 pixels in patches of 2 × 2: N = 4, h = 12, L = 2.
+/// let geometry = Geometry::new(GeometrySpec {
+///     image_size: 4,
+///     in_channels: 3,
+///     patch_size: 2,
+///     embed_dim: 24,
+///     depth: 1,
+///     num_heads: 1,
+///     mlp_ratio: 4.0,
+/// })?;
+/// let synth = Synthesiser::new(geometry, PixelOrder::Planar, Normalisation::new([0.5; 3], [0.25; 3])?);
+///
+/// let anatomy = vec![1.0f32; geometry.tile_latent()];
+/// let style = vec![0.5; geometry.half()];
+/// let mut tile = vec![0; geometry.tile_bytes()];
+/// synth.broadcast(&anatomy, &style, &mut synth.scratch(), &mut tile);
+/// // Each value is 2 × (1 · 0.5) = 1: pixel (1 · 0.25 + 0.5) · 255 = 191.25.
+/// assert_eq!(tile, [191; 48]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Synthesiser {
     geometry: Geometry,
@@ -64,6 +91,7 @@ pub struct Scratch {
 }
 
 impl Synthesiser {
+    /// Precomputes the affine map from values to pixels.
     pub fn new(geometry: Geometry, order: PixelOrder, normalisation: Normalisation) -> Self {
         let size = geometry.patch_size();
         let (scale, offset) = normalisation.to_byte_scale();
@@ -79,14 +107,17 @@ impl Synthesiser {
         Self { geometry, order, scale: spread(scale), offset: spread(offset) }
     }
 
+    /// The sizes of the model.
     pub fn geometry(&self) -> &Geometry {
         &self.geometry
     }
 
+    /// The order of the pixels of a patch.
     pub fn pixel_order(&self) -> PixelOrder {
         self.order
     }
 
+    /// Allocates the buffers that calls reuse.
     pub fn scratch(&self) -> Scratch {
         let band = self.geometry.grid() * self.geometry.half();
         let planes = CHANNELS * self.geometry.patch_size() * self.geometry.image_size();
@@ -97,10 +128,13 @@ impl Synthesiser {
         }
     }
 
-    /// One style for every patch. `anatomy` `[N, h]`, `style` `[h]`, `out` `[H, W, 3] u8`.
+    /// Makes a tile with one style for every patch.
+    ///
+    /// # Shapes
+    /// `anatomy` `[N, h]`, `style` `[h] f32`, `out` `[H, W, 3] u8`.
     ///
     /// # Panics
-    /// When a length is not the geometry's, or `scratch` was made for another one.
+    /// When a length does not fit the geometry, or `scratch` was made for another one.
     pub fn broadcast<T: Element>(
         &self,
         anatomy: &[T],
@@ -111,11 +145,13 @@ impl Synthesiser {
         self.broadcast_each(anatomy, &[style], scratch, &mut [out]);
     }
 
-    /// Several styles, each for every patch of a tile of its own in `outs`: as [`Synthesiser::broadcast`] for each of
-    /// them, with the anatomy widened once. `anatomy` `[N, h]`, `styles` `[h]` each, `outs` `[H, W, 3] u8` each.
+    /// Makes a tile for each style, as [`Synthesiser::broadcast`] does for one, and widens the anatomy once for all.
+    ///
+    /// # Shapes
+    /// `anatomy` `[N, h]`, `styles` `[h] f32` each, `outs` `[H, W, 3] u8` each.
     ///
     /// # Panics
-    /// When a length is not the geometry's, `scratch` was made for another one, or there are not as many styles as tiles.
+    /// When a length does not fit the geometry, `scratch` was made for another one, or there are not as many styles as tiles.
     pub fn broadcast_each<T: Element>(
         &self,
         anatomy: &[T],
@@ -141,10 +177,13 @@ impl Synthesiser {
         }
     }
 
-    /// To every patch its own characteristics. `anatomy` and `characteristics` `[N, h]`, `out` `[H, W, 3] u8`.
+    /// Makes a tile with characteristics of its own for every patch.
+    ///
+    /// # Shapes
+    /// `anatomy` and `characteristics` `[N, h]`, `out` `[H, W, 3] u8`.
     ///
     /// # Panics
-    /// When a length is not the geometry's, or `scratch` was made for another one.
+    /// When a length does not fit the geometry, or `scratch` was made for another one.
     pub fn aligned<T: Element, S: Element>(
         &self,
         anatomy: &[T],
@@ -171,11 +210,13 @@ impl Synthesiser {
         }
     }
 
-    /// A style at less than full strength, for [`Synthesiser::aligned`]: own·(1−s) + style·s in every patch.
-    /// `own` `[N, h]`, `style` `[h]`, `out` `[N, h] f32`.
+    /// Blends a style into a tile's own characteristics, for [`Synthesiser::aligned`]: own·(1−s) + style·s in every patch.
+    ///
+    /// # Shapes
+    /// `own` `[N, h]`, `style` `[h] f32`, `out` `[N, h] f32`.
     ///
     /// # Panics
-    /// When a length is not the geometry's.
+    /// When a length does not fit the geometry.
     pub fn blend_into<S: Element>(&self, own: &[S], style: &[f32], strength: f32, out: &mut [f32]) {
         let half = self.geometry.half();
         assert_eq!(

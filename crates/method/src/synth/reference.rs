@@ -1,11 +1,11 @@
-//! The product in its plainest form, which the fast path is tested against, and the trainer's own product too.
+//! The product in its plainest form. Tests compare the fast path and the trainer's product with it.
 //!
-//! Nothing here is used to serve: no pixels, no SIMD, allocation at every call.
+//! It makes standardised values, not pixels, without SIMD, and allocates at every call: nothing here is used to serve.
 
 use super::super::geometry::{CHANNELS, Geometry};
 use super::super::patches::PixelOrder;
 
-/// Standardised values `[C, H, W] f32` from anatomy `[N, h]` and one style `[h]` for every patch.
+/// Returns standardised values `[C, H, W] f32` from anatomy `[N, h]` and one style `[h]` for every patch.
 pub fn values_broadcast(
     geometry: &Geometry,
     order: PixelOrder,
@@ -15,7 +15,7 @@ pub fn values_broadcast(
     values_aligned(geometry, order, anatomy, &style.repeat(geometry.patches()))
 }
 
-/// Standardised values `[C, H, W] f32` from anatomy `[N, h]` and characteristics `[N, h]`, patch by patch.
+/// Returns standardised values `[C, H, W] f32` from anatomy `[N, h]` and characteristics `[N, h]`, patch by patch.
 pub fn values_aligned(
     geometry: &Geometry,
     order: PixelOrder,

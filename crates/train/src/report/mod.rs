@@ -3,26 +3,20 @@
 //! Written when a run ends or is interrupted, from what lies in the state anyway. It loads nothing from elsewhere and runs no
 //! script.
 
-mod chart;
-mod page;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::run::checkpoint::{RunHeader, Score};
 use crate::run::monitor::SAMPLES_FOLDER;
 use crate::run::tensorboard::{Curves, curves};
 use crate::run::validate::Parts;
-use chart::{Chart, Line};
-use page::Page;
 use restain_bundle::atomic;
 use restain_data::Dataset;
 use restain_method::geometry::GeometrySpec;
+use restain_report::{Axes, Axis, Cells, Page, Plot, Series};
 
 pub(crate) const REPORT_FILE: &str = "report.html";
 /// Sample grids in the page, evenly spaced and the last.
@@ -62,19 +56,18 @@ pub(crate) fn write(state: &Path, header: &RunHeader, counts: &Counts) -> Result
         header.step,
         header.total_steps
     ));
-    page.table("Result", &["", ""], &result(header));
-    charts(&mut page, &curves(state)?);
-    page.heading("Samples");
-    page.text("Each row is one tile: as it is, then in the style of each domain. Where both are the same domain it is its reconstruction.");
-    for (name, bytes) in grids(&state.join(SAMPLES_FOLDER))? {
-        page.picture(&name, &format!("data:image/png;base64,{}", STANDARD.encode(bytes)));
-    }
-    page.table(
-        "Data",
-        &["domain", "images trained on", "tiles in them", "images kept out"],
-        &counts.0,
-    );
-    page.table("Options", &["", ""], &options(header));
+    let (curves, grids) = (curves(state)?, grids(&state.join(SAMPLES_FOLDER))?);
+    page.section("Result", |page| page.table(Cells::Text, &[], &result(header)));
+    page.section("Curves", |page| page.charts(|page| charts(page, &curves)));
+    page.section("Samples", |page| {
+        page.text("Each row is one tile: as it is, then in the style of each domain. In the style of its own domain it is its reconstruction.");
+        page.pictures(grids.iter().map(|(name, png)| (name.clone(), png.as_slice())));
+    });
+    page.section("Data", |page| {
+        let head = ["domain", "training images", "tiles in them", "held-out images"];
+        page.table(Cells::Numbers, &head, &counts.0);
+    });
+    page.section("Options", |page| page.table(Cells::Text, &[], &options(header)));
     let path = state.join(REPORT_FILE);
     atomic::write_file(&path, page.finish().as_bytes())
         .with_context(|| format!("cannot write {}", path.display()))
@@ -107,57 +100,70 @@ fn result(header: &RunHeader) -> Vec<[String; 2]> {
     rows
 }
 
+/// Scalars over steps, as one chart.
+struct Chart<'a> {
+    title: &'a str,
+    logarithmic: bool,
+    lines: Vec<(&'a str, &'a [(u64, f32)])>,
+}
+
+impl Chart<'_> {
+    /// Draws the lines; `None` when there is no value that the axis can show.
+    fn plot(&self) -> Option<Plot> {
+        let points = || self.lines.iter().flat_map(|(_, points)| points.iter());
+        let last = points().map(|&(step, _)| step).max()?;
+        let values = points().map(|&(_, value)| f64::from(value));
+        let y = if self.logarithmic {
+            Axis::covering_logarithmic("", values)?
+        } else {
+            Axis::covering("", values)?
+        };
+        let x = Axis::new("step", 0.0, last.max(1) as f64);
+        let mut plot = Plot::half(&Axes { title: self.title, x, y });
+        for (n, (_, points)) in self.lines.iter().enumerate() {
+            let points = points.iter().map(|&(step, value)| (step as f64, Some(value.into())));
+            plot.line(Series::of(n), points);
+        }
+        Some(plot)
+    }
+
+    fn add_to(&self, page: &mut Page) {
+        let Some(plot) = self.plot() else { return };
+        let names = self.lines.iter().enumerate().map(|(n, (name, _))| (Series::of(n), *name));
+        let legend: Vec<_> = names.filter(|_| self.lines.len() > 1).collect();
+        page.plot(self.title, &legend, plot);
+    }
+}
+
 fn charts(page: &mut Page, curves: &Curves) {
-    let lines = |prefix: &str, but: &[&str]| -> Vec<Line<'_>> {
+    let lines = |prefix: &str, but: &[&str]| {
         let own =
             curves.iter().filter_map(|(tag, points)| Some((tag.strip_prefix(prefix)?, points)));
         own.filter(|(name, _)| !but.contains(name))
-            .map(|(name, points)| Line { name, points })
-            .collect()
+            .map(|(name, points)| (name, points.as_slice()))
+            .collect::<Vec<_>>()
     };
-    let one = |name: &'static str, tag: &str| curves.get(tag).map(|points| Line { name, points });
-    page.heading("Curves");
-    page.charts(&[
-        Chart {
-            title: "Loss",
-            log: true,
-            lines: one("training", "loss/total")
-                .into_iter()
-                .chain(one("validation", "validation/total"))
-                .collect(),
-        },
-        Chart { title: "Terms in training", log: true, lines: lines("loss/", &["total"]) },
-        Chart {
-            title: "Terms in validation",
-            log: true,
-            lines: lines("validation/", &["total", "psnr_db", "ssim"]),
-        },
-        Chart {
-            title: "Reconstruction of images kept out, PSNR in dB",
-            log: false,
-            lines: one("PSNR", "validation/psnr_db").into_iter().collect(),
-        },
-        Chart {
-            title: "Reconstruction of images kept out, SSIM",
-            log: false,
-            lines: one("SSIM", "validation/ssim").into_iter().collect(),
-        },
-        Chart {
-            title: "Learning rate",
-            log: false,
-            lines: one("learning rate", "learning_rate").into_iter().collect(),
-        },
-        Chart {
-            title: "Tiles a second",
-            log: false,
-            lines: one("tiles/s", "input/tiles_per_second").into_iter().collect(),
-        },
-        Chart {
-            title: "Share of time waiting for input",
-            log: false,
-            lines: one("share", "input/wait_share").into_iter().collect(),
-        },
-    ]);
+    let one = |name: &'static str, tag: &str| {
+        curves.get(tag).map(|points| (name, points.as_slice())).into_iter()
+    };
+    let log = |title, lines| Chart { title, logarithmic: true, lines };
+    let linear = |title, lines| Chart { title, logarithmic: false, lines };
+    let losses = one("training", "loss/total").chain(one("validation", "validation/total"));
+    for chart in [
+        log("Loss", losses.collect()),
+        log("Terms in training", lines("loss/", &["total"])),
+        log("Terms in validation", lines("validation/", &["total", "psnr_db", "ssim"])),
+        linear(
+            "Reconstruction of held-out images, PSNR in dB",
+            one("PSNR", "validation/psnr_db").collect(),
+        ),
+        linear("Reconstruction of held-out images, SSIM", one("SSIM", "validation/ssim").collect()),
+        linear("Learning rate", one("learning rate", "learning_rate").collect()),
+        linear("Tiles per second", one("tiles/s", "input/tiles_per_second").collect()),
+        linear("Share of time waiting for input", one("share", "input/wait_share").collect()),
+    ] {
+        chart.add_to(page);
+    }
 }
 
 /// Some of the sample grids: the last, and others evenly spaced before it.

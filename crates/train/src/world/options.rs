@@ -1,11 +1,13 @@
-//! Where this process stands among those of its run, as torchrun and Kubernetes say it.
+//! This process's place among those of its run, in the variables that torchrun and Kubernetes set.
 //!
 //! The variables are the field's own, without the `RESTAIN_` of every other option: whatever starts the processes of a
 //! PyTorch run starts those of `restain-train` as well.
 
 use anyhow::{Context, Result, ensure};
 
-/// How a process is told of the others. Without any of it a run is one process.
+use restain_torch::place::Place;
+
+/// How a process finds the others. Without any of it a run has one process.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Many processes, one a GPU")]
 pub(crate) struct WorldArgs {
@@ -30,18 +32,6 @@ pub(crate) struct WorldArgs {
     /// Which start of the same processes this is, so that a later one does not read what an earlier one left there
     #[arg(long, env = "TORCHELASTIC_RESTART_COUNT", hide = true)]
     pub restart_count: Option<String>,
-}
-
-/// A process among others, and where they meet.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Place {
-    pub rank: usize,
-    pub size: usize,
-    pub address: String,
-    pub port: u16,
-    /// Whether this process listens.
-    pub serves: bool,
-    pub attempt: String,
 }
 
 impl WorldArgs {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::graph::{ExternalData, Graph};
-use super::onnx::{AttributeProto, ValueInfoProto, element};
+use super::onnx::{AttributeProto, DataType, ValueInfoProto};
 use super::quantise;
 use restain_bundle::{POSITIONS, Weights};
 use restain_method::{Geometry, Normalisation};
@@ -40,10 +40,10 @@ impl EncoderGraph<'_> {
         let latent = [self.geometry.patches(), self.geometry.half()];
         let mut graph = Graph::new(
             "restain-encoder",
-            vec![ValueInfoProto::batched("tiles", element::UINT8, &[side, side, 3])],
+            vec![ValueInfoProto::batched("tiles", DataType::Uint8, &[side, side, 3])],
             vec![
-                ValueInfoProto::batched("anatomy", element::FLOAT, &latent),
-                ValueInfoProto::batched("characteristics", element::FLOAT, &latent),
+                ValueInfoProto::batched("anatomy", DataType::Float, &latent),
+                ValueInfoProto::batched("characteristics", DataType::Float, &latent),
             ],
         );
         let patches = self.patchify(&mut graph);
@@ -62,7 +62,7 @@ impl EncoderGraph<'_> {
         let cut = graph.reshape("tiles", &[-1, grid, side, grid, side, 3]);
         let channels_first = graph.transpose(&cut, &[0, 1, 3, 5, 2, 4]);
         let planes = graph.reshape(&channels_first, &[-1, 3, side * side]);
-        let values = graph.cast(&planes, element::FLOAT);
+        let values = graph.cast(&planes, DataType::Float);
         let Normalisation { mean, std, .. } = *self.normalisation;
         // (v / 255 - mean) / std as one product and one sum.
         let scale = [0, 1, 2].map(|c| (1.0 / (255.0 * f64::from(std[c]))) as f32);

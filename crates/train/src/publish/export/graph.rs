@@ -5,8 +5,8 @@
 use prost::Message;
 
 use super::onnx::{
-    AttributeProto, EXTERNAL, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
-    StringStringEntryProto, TensorProto, ValueInfoProto, element,
+    AttributeProto, DataLocation, DataType, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    StringStringEntryProto, TensorProto, ValueInfoProto,
 };
 
 /// The standard's operators as of this version, unless a graph says otherwise; 20 is the first with `Gelu`.
@@ -116,8 +116,8 @@ impl Graph {
         self.node("Transpose", &[input], vec![AttributeProto::ints("perm", order)])
     }
 
-    pub(super) fn cast(&mut self, input: &str, to: i32) -> String {
-        self.node("Cast", &[input], vec![AttributeProto::int("to", to.into())])
+    pub(super) fn cast(&mut self, input: &str, to: DataType) -> String {
+        self.node("Cast", &[input], vec![AttributeProto::int("to", i32::from(to).into())])
     }
 
     /// A constant list of integers: shapes, axes and bounds.
@@ -125,7 +125,7 @@ impl Graph {
         let name = format!("int64s_{}", self.graph.initializer.len());
         self.initializer(tensor(
             &name,
-            element::INT64,
+            DataType::Int64,
             &[values.len()],
             values.iter().flat_map(|value| value.to_le_bytes()).collect(),
         ))
@@ -134,7 +134,7 @@ impl Graph {
     pub(super) fn float32s(&mut self, name: &str, dims: &[usize], values: &[f32]) -> String {
         self.initializer(tensor(
             name,
-            element::FLOAT,
+            DataType::Float,
             dims,
             values.iter().flat_map(|value| value.to_le_bytes()).collect(),
         ))
@@ -143,7 +143,7 @@ impl Graph {
     pub(super) fn int8s(&mut self, name: &str, dims: &[usize], values: &[i8]) -> String {
         self.initializer(tensor(
             name,
-            element::INT8,
+            DataType::Int8,
             dims,
             values.iter().map(|&value| value as u8).collect(),
         ))
@@ -151,7 +151,7 @@ impl Graph {
 
     pub(super) fn uint8(&mut self, value: u8) -> String {
         let name = format!("uint8_{}", self.graph.initializer.len());
-        self.initializer(tensor(&name, element::UINT8, &[], vec![value]))
+        self.initializer(tensor(&name, DataType::Uint8, &[], vec![value]))
     }
 
     /// Float32 values that stay in a file beside the graph. Asking again for a name gives the same initializer.
@@ -163,15 +163,15 @@ impl Graph {
             |key: &str, value: String| StringStringEntryProto { key: key.to_owned(), value };
         self.initializer(TensorProto {
             dims: dims.iter().map(|&dim| dim as i64).collect(),
-            data_type: element::FLOAT,
+            data_type: DataType::Float.into(),
             name: name.to_owned(),
-            raw_data: None,
             external_data: vec![
                 entry("location", data.location.clone()),
                 entry("offset", data.offset.to_string()),
                 entry("length", data.length.to_string()),
             ],
-            data_location: EXTERNAL,
+            data_location: DataLocation::External.into(),
+            ..TensorProto::default()
         })
     }
 
@@ -200,12 +200,12 @@ impl Graph {
 }
 
 /// A tensor held in the graph itself; `raw` is little-endian and row-major.
-pub(super) fn tensor(name: &str, data_type: i32, dims: &[usize], raw: Vec<u8>) -> TensorProto {
+pub(super) fn tensor(name: &str, data_type: DataType, dims: &[usize], raw: Vec<u8>) -> TensorProto {
     TensorProto {
         dims: dims.iter().map(|&dim| dim as i64).collect(),
-        data_type,
+        data_type: data_type.into(),
         name: name.to_owned(),
-        raw_data: Some(raw),
+        raw_data: raw,
         ..TensorProto::default()
     }
 }

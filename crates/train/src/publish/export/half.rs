@@ -8,7 +8,7 @@
 
 use super::encoder::{EncoderGraph, LAYER_NORM_EPSILON};
 use super::graph::Graph;
-use super::onnx::{AttributeProto, ValueInfoProto, element};
+use super::onnx::{AttributeProto, DataType, ValueInfoProto};
 
 /// ONNX Runtime's CUDA provider has `Pad` as of this version of the standard and none of the later ones (1.31).
 const OPSET: i64 = 18;
@@ -19,11 +19,11 @@ impl EncoderGraph<'_> {
         let side = self.geometry.image_size();
         let latent = [self.geometry.patches(), self.geometry.half()];
         let outputs = ["anatomy", "characteristics"]
-            .map(|name| ValueInfoProto::batched(name, element::FLOAT16, &latent));
-        let tiles = ValueInfoProto::batched("tiles", element::UINT8, &[side, side, 3]);
+            .map(|name| ValueInfoProto::batched(name, DataType::Float16, &latent));
+        let tiles = ValueInfoProto::batched("tiles", DataType::Uint8, &[side, side, 3]);
         let mut graph = Graph::new("restain-encoder", vec![tiles], outputs.into()).of_opset(OPSET);
         let patches = self.patchify(&mut graph);
-        let patches = graph.cast(&patches, element::FLOAT16);
+        let patches = graph.cast(&patches, DataType::Float16);
         let mut tokens = self.embed_half(&mut graph, &patches);
 
         let depth = self.geometry.depth();
@@ -76,7 +76,7 @@ impl EncoderGraph<'_> {
         let places = graph.external("positions", &[count, embed], &self.positions_of_patches());
         let places = graph.node("Add", &[&places, &bias], Vec::new());
         let table = graph.node("Concat", &[&cls, &places], vec![AttributeProto::int("axis", 0)]);
-        let table = graph.cast(&table, element::FLOAT16);
+        let table = graph.cast(&table, DataType::Float16);
         graph.node("Add", &[&tokens, &table], Vec::new())
     }
 
@@ -128,7 +128,7 @@ impl EncoderGraph<'_> {
     fn vector_half(&self, graph: &mut Graph, name: &str) -> String {
         let shape = self.shape(name);
         let vector = self.parameter(graph, name, &shape);
-        graph.cast(&vector, element::FLOAT16)
+        graph.cast(&vector, DataType::Float16)
     }
 
     /// [in, out], the transpose of how PyTorch keeps it.
@@ -144,7 +144,7 @@ impl EncoderGraph<'_> {
 }
 
 fn transposed_half(graph: &mut Graph, weight: &str) -> String {
-    let weight = graph.cast(weight, element::FLOAT16);
+    let weight = graph.cast(weight, DataType::Float16);
     graph.transpose(&weight, &[1, 0])
 }
 

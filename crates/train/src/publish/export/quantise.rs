@@ -6,7 +6,7 @@
 //! has an instruction for.
 
 use super::graph::{Graph, tensor};
-use super::onnx::{AttributeProto, element};
+use super::onnx::{AttributeProto, DataType};
 use restain_bundle::Tensor;
 
 /// Where zero lies among the quantised activations.
@@ -84,7 +84,7 @@ fn quantise_rows(graph: &mut Graph, input: &str) -> (String, String) {
     let floor = graph.float32s(&format!("{name}.floor"), &[], &[f32::MIN_POSITIVE]);
     let scales = graph.node("Max", &[&scales, &floor], Vec::new());
     let shape = graph.node("Shape", &[&scales], Vec::new());
-    let zero = AttributeProto::tensor("value", tensor("zero", element::UINT8, &[1], vec![ZERO]));
+    let zero = AttributeProto::tensor("value", tensor("zero", DataType::Uint8, &[1], vec![ZERO]));
     let zeros = graph.node("ConstantOfShape", &[&shape], vec![zero]);
     let rows = graph.node(
         "QuantizeLinear",

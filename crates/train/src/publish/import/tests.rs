@@ -76,42 +76,63 @@ fn strided_views_are_gathered_row_by_row() {
     assert_eq!(read(2, [1, 2]).data, [2.0, 4.0, 3.0, 5.0]);
 }
 
+/// What the error and its sources say.
+fn refusal(path: &Path) -> String {
+    let error = read_checkpoint(path).unwrap_err();
+    let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 #[test]
 fn every_refusal_names_its_reason() {
     let home = tempfile::tempdir().unwrap();
-    let refused = |path: PathBuf| {
-        let error = read_checkpoint(&path).unwrap_err();
-        let source = std::error::Error::source(&error)
-            .map(|source| format!(": {source}"))
-            .unwrap_or_default();
-        format!("{error}{source}")
-    };
     let data = [0; 32];
-    assert!(
-        refused(checkpoint(home.path(), "FloatStorage", 6, [2, 1], &data))
-            .contains("reaches beyond its storage of 8")
-    );
-    assert!(
-        refused(checkpoint(home.path(), "LongStorage", 0, [2, 1], &data))
-            .contains("torch LongStorage is not a storage")
-    );
-    assert!(refused(write_zip(home.path(), b"\x80\x02}.", &data)).contains("no state dict"));
-    // A call to os.system: it is not made, and its result is no dict.
-    assert!(
-        refused(write_zip(home.path(), b"cos\nsystem\nX\x04\0\0\0true\x85R.", &data))
-            .contains("no state dict")
-    );
-    assert!(
-        refused(write_zip(home.path(), b"ios\nsystem\n.", &data))
-            .contains("instruction 0x69 at byte 0")
-    );
-    assert!(
-        refused(write_zip(home.path(), b"X\xff\xff\xff\xff", &data)).contains("ends in the middle")
-    );
-    assert!(refused(write_zip(home.path(), b"h\x05.", &data)).contains("recalls value 5"));
-    assert!(
-        refused(write_zip(home.path(), b"t.", &data)).contains("takes more values than it made")
-    );
-    std::fs::write(home.path().join("old.pth"), b"\x80\x02\x8a\x0al\xfc").unwrap();
-    assert!(refused(home.path().join("old.pth")).contains("torch.save"));
+    let tensor =
+        |kind, offset, stride| refusal(&checkpoint(home.path(), kind, offset, stride, &data));
+    let pickle = |bytes: &[u8]| refusal(&write_zip(home.path(), bytes, &data));
+    for (refused, reason) in [
+        (tensor("FloatStorage", 6, [2, 1]), "storage"),
+        (tensor("LongStorage", 0, [2, 1]), "w is a tensor of I64, and must be of"),
+        (pickle(b"\x80\x02}."), "no state dict"),
+        // A call to os.system: it is not made, and there is no dict of tensors.
+        (pickle(b"cos\nsystem\nX\x04\0\0\0true\x85R."), "neither .safetensors nor a PyTorch"),
+        (pickle(b"X\xff\xff\xff\xff"), "neither .safetensors nor a PyTorch"),
+        (pickle(b"h\x05."), "memo reference 5"),
+        (pickle(b"t."), "neither .safetensors nor a PyTorch"),
+    ] {
+        assert!(refused.contains(reason), "{refused}, not {reason}");
+    }
+}
+
+/// A call to os.system beside a tensor changes nothing: it is neither made nor needed.
+#[test]
+fn nothing_in_a_checkpoint_is_executed() {
+    let home = tempfile::tempdir().unwrap();
+    let mark = home.path().join("executed");
+    let command = format!("touch {}", mark.display());
+    let mut pickle = b"\x80\x02cos\nsystem\nX".to_vec();
+    pickle.extend((command.len() as u32).to_le_bytes());
+    pickle.extend(command.bytes());
+    pickle.extend(b"\x85R.");
+    refusal(&write_zip(home.path(), &pickle, &[]));
+    assert!(!mark.exists());
+}
+
+#[test]
+fn a_small_file_cannot_ask_for_much_memory() {
+    let home = tempfile::tempdir().unwrap();
+    // A view of 200 × 200 × 200 numbers, all of them the first of the storage.
+    let mut pickle =
+        b"\x80\x02}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storage".to_vec();
+    pickle.extend(b"ctorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x08tQK\0");
+    pickle.extend(b"K\xc8K\xc8K\xc8\x87K\0K\0K\0\x87\x89)tRs.");
+    let said = refusal(&write_zip(home.path(), &pickle, &[0; 32]));
+    assert!(said.contains("take 32000000 bytes, more than 16 times"), "{said}");
+
+    // Each tuple holds the one before it twice: 2^40 values when written out.
+    let mut pickle = b"\x80\x02)q\0".to_vec();
+    pickle.extend((0..40).flat_map(|n: u8| [b'h', n, b'h', n, 0x86, b'q', n + 1]));
+    pickle.push(b'.');
+    let said = refusal(&write_zip(home.path(), &pickle, &[]));
+    assert!(said.contains("memo bomb"), "{said}");
 }

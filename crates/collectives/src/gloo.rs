@@ -1,4 +1,4 @@
-//! The processes of a run, connected by gloo (libtorch's own copy) over TCP: sums and broadcasts of host memory.
+//! gloo (libtorch's own copy) over TCP: sums and broadcasts of host memory.
 //!
 //! The C++ half is `gloo.cc` in `native`. It does no arithmetic on devices: that is `nccl`.
 
@@ -9,8 +9,8 @@ use std::ptr::NonNull;
 
 use anyhow::Result;
 
-use crate::world::options::Place;
 use restain_torch::native::called;
+use restain_torch::place::Place;
 
 #[repr(C)]
 struct Rendezvous {
@@ -53,7 +53,7 @@ pub(super) struct Gloo {
 }
 
 impl Gloo {
-    /// Waits for every process of the run, at most `timeout_s`.
+    /// Connects to every process of the run and waits for them, at most `timeout_s`.
     pub(super) fn join(place: &Place, timeout_s: u32) -> Result<Self> {
         let (host, attempt) =
             (CString::new(place.address.as_str())?, CString::new(place.attempt.as_str())?);
@@ -72,7 +72,7 @@ impl Gloo {
         Ok(Self { group: NonNull::new(group).expect("set on success") })
     }
 
-    /// The sum over all processes, in every process.
+    /// Sums `data` over all processes, in place in each.
     pub(super) fn sum(&self, data: &mut [f32]) -> Result<()> {
         // SAFETY: the slice is borrowed until the call is over, and so is the sum.
         called(|message, room| unsafe {
@@ -86,7 +86,7 @@ impl Gloo {
         })
     }
 
-    /// What process 0 holds, in every process.
+    /// Copies `data` of process 0 into that of every process.
     pub(super) fn broadcast(&self, data: &mut [u8]) -> Result<()> {
         // SAFETY: as for `sum`.
         called(|message, room| unsafe {
@@ -103,12 +103,12 @@ impl Gloo {
 
 impl Drop for Gloo {
     fn drop(&mut self) {
-        // SAFETY: made by `join`, and used by nobody any more.
+        // SAFETY: made by `join`, and not used afterwards.
         unsafe { restain_gloo_leave(self.group.as_ptr()) }
     }
 }
 
-/// Makes a CUDA device this thread's current one: NCCL takes the device that it finds.
+/// Makes a CUDA device this thread's current one, which NCCL uses.
 pub(super) fn select_cuda(index: usize) -> Result<()> {
     // SAFETY: no pointer but the message's.
     called(|message, room| unsafe { restain_cuda_select(index as c_int, message, room) })

@@ -1,4 +1,4 @@
-// A process group of libtorch's own gloo behind five C functions, for crates/train/src/world/gloo.rs.
+// A process group of libtorch's own gloo behind five C functions, for ../gloo.rs.
 //
 // libtorch_cpu.so exports c10d::ProcessGroupGloo, and the distribution has its header but not gloo's own headers, which
 // that header includes. It holds gloo's types by pointer only, so their names are enough: build.rs puts empty files
@@ -70,7 +70,7 @@ int restain_gloo_join(const Rendezvous* at, void** group, char* message, size_t 
     options.port = static_cast<uint16_t>(at->port);
     options.isServer = at->serves != 0;
     options.numWorkers = at->size;
-    // A store that somebody else serves counts its workers by itself.
+    // A store that another process serves counts its workers by itself.
     options.waitWorkers = false;
     options.timeout = std::chrono::seconds(at->timeout_s);
     auto tcp = c10::make_intrusive<c10d::TCPStore>(at->host, options);
