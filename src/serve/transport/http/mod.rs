@@ -9,7 +9,6 @@ pub(crate) mod body;
 mod door;
 mod drain_body;
 mod encode;
-mod flat;
 mod health;
 mod models;
 mod openapi;

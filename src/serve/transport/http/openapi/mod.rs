@@ -17,9 +17,10 @@ use forms::Forms;
 use heads::Heads;
 use links::Links;
 use locks::Locks;
+use restain_request::schema::AddRequest;
 use utoipa::OpenApi;
 
-use super::{add_body, augment, encode, health, models, problem, styles};
+use super::{augment, encode, health, models, problem, styles};
 use crate::serve::pipeline::answer::{EncoderAbout, Provenance};
 
 /// The files that examples name, as they lie in the repository and under the same path on the server.
@@ -51,7 +52,7 @@ pub(super) const FILES: [(&str, &str, &[u8]); 3] = [
         augment::augment, encode::encode, styles::list, styles::add, styles::remove, models::list, models::one, models::load,
         models::unload, health::live, health::ready, health::metrics
     ),
-    components(schemas(problem::Problem, add_body::AddAsk, styles::PlacedStyle, EncoderAbout, Provenance)),
+    components(schemas(problem::Problem, AddRequest, styles::PlacedStyle, EncoderAbout, Provenance)),
     tags(
         (name = "augment", description = "Tiles in, variants out"),
         (name = "styles", description = "The style bank"),
