@@ -22,7 +22,7 @@ use tempfile::NamedTempFile;
 use super::error::{AugmentError, unreadable, unwritable};
 use super::shard::Shard;
 use crate::serve::pipeline::plan::draw_seed;
-use crate::serve::pipeline::request::AugmentRequest;
+use crate::serve::pipeline::request::Request;
 use restain_bundle::atomic;
 
 const HIDDEN: &str = ".restain";
@@ -49,7 +49,7 @@ pub(super) struct Terms {
     /// Keys of the reference tiles.
     pub references: Vec<String>,
     #[serde(flatten)]
-    pub ask: AugmentRequest,
+    pub ask: Request,
 }
 
 #[derive(Serialize, Deserialize)]

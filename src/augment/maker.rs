@@ -18,8 +18,8 @@ use super::options::AugmentArgs;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
 use crate::serve::pipeline::answer::{Answer, Provenance};
-use crate::serve::pipeline::plan::{Counts, Plan};
-use crate::serve::pipeline::request::AugmentRequest;
+use crate::serve::pipeline::plan::Plan;
+use crate::serve::pipeline::request::{self, Counts};
 use crate::serve::pipeline::{Request, TileInput, render};
 use crate::serve::services::{OpenError, Services};
 use restain_bundle::codec::{self, DecodeError, ImageFormat, RgbImage, TileKey};
@@ -30,7 +30,7 @@ const PIECE: u64 = 64 << 10;
 
 pub(super) struct Maker {
     services: Services,
-    pub ask: AugmentRequest,
+    pub ask: request::Request,
     references: Vec<Reference>,
     format: ImageFormat,
     memory: Arc<Semaphore>,
@@ -145,7 +145,7 @@ impl Maker {
         let pixels = codec::probe(file, &self.services.pipeline.limits.codec)
             .map_or(0, |(width, height)| width * height * CHANNELS);
         let latents = 2 * geometry.tile_latent() * size_of::<f16>();
-        let variants = self.ask.variants.unwrap_or(1) as usize;
+        let variants = self.ask.variants as usize;
         let bytes = file.len() + others + latents + 2 * pixels * (1 + variants);
         let pieces =
             u32::try_from((bytes as u64).div_ceil(PIECE)).unwrap_or(u32::MAX).min(self.pieces);
@@ -182,8 +182,7 @@ impl Maker {
             permit: pipeline.admission.admit_body(0).map_err(failed)?,
         };
         let answer = pipeline.augment(request).await.map_err(failed)?;
-        let (format, source, strength) =
-            (self.format, name.to_owned(), self.ask.strength.unwrap_or(1.0));
+        let (format, source, strength) = (self.format, name.to_owned(), self.ask.strength);
         let written = pipeline
             .cpu
             .run(move || files(&answer, format, &source, strength))

@@ -6,17 +6,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use super::layout::LayoutChoice;
 use super::shard::Shard;
 use crate::serve::config::{ByteSize, Config, Devices, LogFormat, PrecisionChoice, Span};
-use crate::serve::pipeline::plan::MAX_SEED;
-use crate::serve::pipeline::request::{
-    AugmentRequest, Method, OutputRequest, Placement, Priority, Share, StyleRequest, StyleSource,
-};
 use restain_bundle::codec::ImageFormat;
 use restain_options::file as options_file;
+use restain_request::{
+    Method, Placement, Priority, Request, Share, Spelling, StyleSource, Wire, field, read_flag,
+};
 
 /// Variants are numbered with two digits.
 pub(super) const MAX_VARIANTS: u64 = 100;
@@ -92,30 +90,29 @@ pub struct JobArgs {
     pub dry_run: bool,
 }
 
-/// What is asked for each tile.
+/// What is asked for each tile. Types, ranges and meanings are those of the table that a server's requests have.
 #[derive(Clone, Debug, Serialize, clap::Args)]
 #[command(next_help_heading = "Variants")]
 pub struct AskArgs {
-    /// NAME or NAME/VERSION [default: the only name's highest version]
+    /// Model to use: NAME or NAME/VERSION [default: the only name's highest version]
     #[arg(long, env = "RESTAIN_AUGMENT_MODEL")]
     pub model: Option<String>,
-    /// Variants of each tile
-    #[arg(long, env = "RESTAIN_AUGMENT_VARIANTS", value_name = "K", default_value_t = 1,
-          value_parser = clap::value_parser!(u64).range(1..=MAX_VARIANTS))]
+    /// Variants of each tile, 1 to 100
+    #[arg(long, env = "RESTAIN_AUGMENT_VARIANTS", value_name = "K", default_value_t = 1, value_parser = variants)]
     pub variants: u64,
     /// The same seed gives the same bytes [default: drawn, and kept in OUT]
-    #[arg(long, env = "RESTAIN_AUGMENT_SEED", value_parser = clap::value_parser!(u64).range(..=MAX_SEED))]
+    #[arg(long, env = "RESTAIN_AUGMENT_SEED", value_parser = |text: &str| read_flag::<u64>(&field::seed, text))]
     pub seed: Option<u64>,
-    /// vit, color-match, hed-jitter or identity
-    #[arg(long, env = "RESTAIN_AUGMENT_METHOD", default_value = "vit", value_parser = word::<Method>)]
+    #[arg(long, env = "RESTAIN_AUGMENT_METHOD", default_value = "vit", help = choices(&field::method),
+          value_parser = |text: &str| read_flag::<Method>(&field::method, text))]
     pub method: Method,
-    /// Where styles come from: bank, own or reference
-    #[arg(long, env = "RESTAIN_AUGMENT_STYLE_FROM", default_value = "bank", value_parser = word::<StyleSource>)]
+    #[arg(long, env = "RESTAIN_AUGMENT_STYLE_FROM", default_value = "bank", help = "Where styles come from: bank, own or reference",
+          value_parser = |text: &str| read_flag::<StyleSource>(&field::style_from, text))]
     pub style_from: StyleSource,
-    /// Only styles of these domains
+    /// Only styles of these domains of the bank
     #[arg(long, env = "RESTAIN_AUGMENT_DOMAINS", value_name = "DOMAIN", value_delimiter = ',')]
     pub domains: Vec<String>,
-    /// No styles of these domains
+    /// No styles of these domains of the bank
     #[arg(
         long,
         env = "RESTAIN_AUGMENT_EXCLUDE_DOMAINS",
@@ -123,30 +120,30 @@ pub struct AskArgs {
         value_delimiter = ','
     )]
     pub exclude_domains: Vec<String>,
-    /// Only these styles
+    /// Only these styles of the bank, by their ids
     #[arg(long, env = "RESTAIN_AUGMENT_STYLE_IDS", value_name = "ID", value_delimiter = ',')]
     pub style_ids: Vec<String>,
     /// Pictures to take styles from, with --style-from reference
     #[arg(long, env = "RESTAIN_AUGMENT_REFERENCES", value_name = "FILE", value_delimiter = ',')]
     pub references: Vec<PathBuf>,
-    /// broadcast or aligned
-    #[arg(long, env = "RESTAIN_AUGMENT_PLACEMENT", default_value = "broadcast", value_parser = word::<Placement>)]
+    #[arg(long, env = "RESTAIN_AUGMENT_PLACEMENT", default_value = "broadcast", help = choices(&field::style_placement),
+          value_parser = |text: &str| read_flag::<Placement>(&field::style_placement, text))]
     pub placement: Placement,
-    /// tile: each tile has its own styles; request: the n-th variants of all tiles have one
-    #[arg(long, env = "RESTAIN_AUGMENT_SHARE", default_value = "tile", value_parser = word::<Share>)]
+    #[arg(long, env = "RESTAIN_AUGMENT_SHARE", default_value = "tile", help = choices(&field::style_share),
+          value_parser = |text: &str| read_flag::<Share>(&field::style_share, text))]
     pub share: Share,
-    /// 0 keeps the tile's own look, 1 takes the style whole
-    #[arg(long, env = "RESTAIN_AUGMENT_STRENGTH", default_value_t = 1.0)]
+    #[arg(long, env = "RESTAIN_AUGMENT_STRENGTH", default_value_t = 1.0, help = field::strength.doc,
+          value_parser = |text: &str| read_flag::<f64>(&field::strength, text))]
     pub strength: f64,
-    /// Resize tiles of another size to the model's and their variants back, instead of refusing them
-    #[arg(long, env = "RESTAIN_AUGMENT_RESIZE")]
+    #[arg(long, env = "RESTAIN_AUGMENT_RESIZE", help = field::resize.doc)]
     pub resize: bool,
-    /// png, jpeg or webp
-    #[arg(long, env = "RESTAIN_AUGMENT_FORMAT", default_value = "png", value_parser = word::<ImageFormat>)]
+    /// Format of the pictures: png, jpeg or webp
+    #[arg(long, env = "RESTAIN_AUGMENT_FORMAT", default_value = "png",
+          value_parser = |text: &str| read_flag::<ImageFormat>(&field::output_format, text))]
     pub format: ImageFormat,
-    /// Of JPEG and WebP; at 100 WebP is lossless
-    #[arg(long, env = "RESTAIN_AUGMENT_QUALITY", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub quality: u32,
+    #[arg(long, env = "RESTAIN_AUGMENT_QUALITY", default_value_t = 90, help = field::output_quality.doc,
+          value_parser = |text: &str| read_flag::<u8>(&field::output_quality, text))]
+    pub quality: u8,
 }
 
 /// How the model runs: as the server is told it.
@@ -191,9 +188,16 @@ pub struct EngineArgs {
     pub max_pixels: u64,
 }
 
-/// A word of the API, read as a request's JSON is.
-fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    serde_json::from_value(serde_json::Value::from(text)).map_err(|error| error.to_string())
+/// The meaning of a field, and the words that it can be.
+fn choices(field: &restain_request::Field) -> String {
+    format!("{} [{}]", field.doc.trim_end_matches('.').replace('`', ""), field.choices().join(", "))
+}
+
+fn variants(text: &str) -> Result<u64, String> {
+    read_flag(&field::variants, text)
+        .ok()
+        .filter(|variants| *variants <= MAX_VARIANTS)
+        .ok_or_else(|| format!("must be a whole number from 1 to {MAX_VARIANTS}"))
 }
 
 fn up_to<const MOST: usize>(text: &str) -> Result<usize, String> {
@@ -224,7 +228,6 @@ impl AugmentArgs {
             !takes_references && !ask.references.is_empty(),
             "--references are used with --style-from reference",
         )?;
-        wrong(!(0.0..=1.0).contains(&ask.strength), "--strength must be from 0 to 1")?;
         self.engine.threads.get_or_insert_with(|| {
             std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
         });
@@ -239,33 +242,29 @@ impl AugmentArgs {
 }
 
 impl AskArgs {
-    /// The request that each tile is, but for its seed.
-    pub fn request(&self) -> AugmentRequest {
-        let some = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
-        let style = StyleRequest {
-            from: self.style_from,
-            domains: some(&self.domains),
-            exclude_domains: some(&self.exclude_domains),
-            ids: some(&self.style_ids),
-            blend: None,
-            placement: self.placement,
-            share: self.share,
+    /// Returns the request that each tile is, but for its model.
+    pub fn request(&self) -> Request {
+        let some = |list: &Vec<String>| {
+            let names: Vec<String> = list.iter().map(|name| name.trim().to_owned()).collect();
+            (!names.is_empty()).then_some(names)
         };
-        AugmentRequest {
-            model: None,
-            variants: Some(self.variants),
+        Request {
+            variants: self.variants,
             seed: self.seed,
             method: self.method,
-            style,
-            strength: Some(self.strength as f32),
+            style_from: self.style_from,
+            style_domains: some(&self.domains),
+            style_exclude_domains: some(&self.exclude_domains),
+            style_ids: some(&self.style_ids),
+            style_placement: self.placement,
+            style_share: self.share,
+            strength: self.strength as f32,
             resize: self.resize,
-            output: OutputRequest {
-                format: Some(self.format),
-                quality: Some(self.quality),
-                sheet: false,
-            },
+            output_format: Some(self.format),
+            output_quality: self.quality,
             priority: Priority::Bulk,
-            timeout_ms: None,
+            spelling: Spelling::of(Wire::Flag),
+            ..Request::default()
         }
     }
 }
@@ -323,8 +322,8 @@ mod tests {
         for (flags, said) in [
             ("in", "OUT"),
             ("in out --variants 0", "--variants"),
-            ("in out --variants 101", "1..=100"),
-            ("in out --method vitt", "`color-match`"),
+            ("in out --variants 101", "from 1 to 100"),
+            ("in out --method vitt", "color-match"),
             ("in out --shard 4/4", "from 0 to 3"),
             ("in out --style-from batch", "--style-from"),
             ("in out --style-from reference", "--references"),

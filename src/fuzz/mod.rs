@@ -12,15 +12,15 @@ use bytes::Bytes;
 use foyer::Code;
 use futures_util::FutureExt;
 use prost::Message;
+use restain_request::Operation;
 use sha2::{Digest, Sha256};
 
 use crate::serve::cache::entry::{CacheKey, Kept};
 use crate::serve::error::Error;
 use crate::serve::pipeline::TileInput;
-use crate::serve::pipeline::request::{AugmentRequest, EncodeTilesRequest};
 use crate::serve::transport::grpc::{ask, proto};
 use crate::serve::transport::http::add_body::AddBody;
-use crate::serve::transport::http::body::{BodyKind, Parsed};
+use crate::serve::transport::http::body::BodyKind;
 use crate::serve::transport::oip;
 use restain_bundle::codec::{self, Limits};
 use restain_bundle::{
@@ -215,14 +215,12 @@ pub fn cache_entry(bytes: &[u8]) {
 /// A body of both routes that take tiles.
 fn body(kind: &BodyKind, bytes: &[u8], query: Option<&str>) {
     let bytes = Bytes::copy_from_slice(bytes);
-    let augment: Result<Parsed<AugmentRequest>, Error> =
-        at_once(kind.clone().parse(bytes.clone(), query));
+    let augment = at_once(kind.clone().parse(Operation::Augment, bytes.clone(), query));
     if let Ok(parsed) = augment {
         whole(&parsed.tiles);
         whole(&parsed.references);
     }
-    let encode: Result<Parsed<EncodeTilesRequest>, Error> =
-        at_once(kind.clone().parse(bytes, query));
+    let encode = at_once(kind.clone().parse(Operation::Encode, bytes, query));
     if let Ok(parsed) = encode {
         whole(&parsed.tiles);
         assert!(parsed.references.is_empty());

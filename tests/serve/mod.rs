@@ -8,6 +8,7 @@ mod connections;
 mod devices;
 mod encode;
 mod faults;
+mod fields;
 mod forms;
 mod grpc;
 mod grpc_streams;

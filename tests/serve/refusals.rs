@@ -76,10 +76,15 @@ fn a_picture_at_fault_is_named_by_its_index() {
 fn a_field_out_of_range_is_named_with_its_range() {
     let server = Server::start(&[]);
     for (query, status, code, words) in [
-        ("?variants=0", 422, "variants_out_of_range", ["variants is 0", "from 1 to 64"]),
+        (
+            "?variants=0",
+            422,
+            "variants_out_of_range",
+            ["variants is 0", "from 1 to the server's --max-variants"],
+        ),
         ("?variants=10000", 422, "variants_out_of_range", ["variants is 10000", "from 1 to 64"]),
         ("?domains=east", 422, "unknown_domain", ["`east`", "north, south, west"]),
-        ("?domains=", 422, "no_styles", ["style.domains", "fits"]),
+        ("?domains=", 422, "no_styles", ["domains, exclude_domains and ids", "fits"]),
         ("?ids=north/99", 422, "unknown_style", ["`north/99`", "/v1/styles"]),
         ("?strength=1.5", 422, "strength_out_of_range", ["1.5", "from 0 to 1"]),
         ("?seed=9007199254740992", 422, "seed_out_of_range", ["9007199254740992", "2^53"]),

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::choices::{Accept, By, Form, Method, Priority};
+use super::choices::{Accept, By, Form};
 use super::mix::{Draw, Mix};
 use super::options::{AskArgs, TilesArgs};
 use super::tiles::{Key, Pool, Stamp};
@@ -39,11 +39,11 @@ struct Ask {
     model: Option<String>,
     variants: usize,
     seed: u64,
-    method: Method,
+    method: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     resize: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    priority: Option<Priority>,
+    priority: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timeout_ms: Option<u64>,
 }
@@ -73,9 +73,9 @@ impl Writer {
             model: ask.model.clone(),
             variants: 1,
             seed: 0,
-            method: ask.method,
+            method: ask.method.clone(),
             resize: ask.resize.then_some(true),
-            priority: ask.priority,
+            priority: ask.priority.clone(),
             timeout_ms: ask.timeout_ms,
         };
         Self {

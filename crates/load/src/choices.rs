@@ -1,5 +1,5 @@
-//! What options are chosen from: the words of the server's API. They are written here again, as a
-//! client has to; a word that the server does not know is its to refuse.
+//! What options are chosen from, apart from the fields of a request, whose words are those of the table in
+//! `restain-request`.
 
 use serde::Serialize;
 
@@ -53,22 +53,6 @@ pub enum By {
     Tile,
     /// The keys of tiles that were sent before the measurement
     Key,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
-    Vit,
-    ColorMatch,
-    HedJitter,
-    Identity,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Priority {
-    Interactive,
-    Bulk,
 }
 
 /// When requests of an open loop begin.

@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::choices::{Accept, Arrivals, By, Form, Method, Priority};
+use clap::builder::PossibleValuesParser;
+
+use super::choices::{Accept, Arrivals, By, Form};
 use super::target::{Target, bearer};
 use restain_options::file as options_file;
 use restain_options::units::Span;
+use restain_request::{field, read_flag};
 
 /// Loads a restain server and reports what it did
 #[derive(Clone, Debug, Serialize, clap::Args)]
@@ -121,19 +124,21 @@ pub struct AskArgs {
     /// Form of the answers
     #[arg(long, env = "RESTAIN_LOAD_ACCEPT", value_enum, default_value = "safetensors")]
     pub accept: Accept,
-    #[arg(long, env = "RESTAIN_LOAD_METHOD", value_enum, default_value = "vit")]
-    pub method: Method,
-    /// Sent when given
-    #[arg(long, env = "RESTAIN_LOAD_PRIORITY", value_enum)]
-    pub priority: Option<Priority>,
-    /// Sent when given; an answer later than that is no goodput
-    #[arg(long, env = "RESTAIN_LOAD_TIMEOUT_MS")]
+    #[arg(long, env = "RESTAIN_LOAD_METHOD", default_value = "vit", help = field::method.doc,
+          value_parser = PossibleValuesParser::new(field::method.choices()))]
+    pub method: String,
+    /// Priority to send [default: none is sent]
+    #[arg(long, env = "RESTAIN_LOAD_PRIORITY", value_parser = PossibleValuesParser::new(field::priority.choices()))]
+    pub priority: Option<String>,
+    /// Timeout to send, in milliseconds; a later answer does not count as goodput [default: none is sent]
+    #[arg(long, env = "RESTAIN_LOAD_TIMEOUT_MS", value_name = "MS",
+          value_parser = |text: &str| read_flag::<u64>(&field::timeout_ms, text))]
     pub timeout_ms: Option<u64>,
     /// Send tiles of another size than the model's, and let the server resize them
     #[arg(long, env = "RESTAIN_LOAD_RESIZE")]
     pub resize: bool,
     /// Makes the requests of a run those of another, arrivals included [default: drawn]
-    #[arg(long, env = "RESTAIN_LOAD_SEED", value_parser = clap::value_parser!(u64).range(..1 << 53))]
+    #[arg(long, env = "RESTAIN_LOAD_SEED", value_parser = |text: &str| read_flag::<u64>(&field::seed, text))]
     pub seed: Option<u64>,
     /// Verify every answer: its kind, and that it holds what was asked for. Costs the generator time
     #[arg(long, env = "RESTAIN_LOAD_CHECK")]

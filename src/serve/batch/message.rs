@@ -6,25 +6,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use half::f16;
-use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
-use utoipa::ToSchema;
 
 use crate::serve::admission::Permit;
 use crate::serve::trace::{Asker, RunSpan};
 use restain_bundle::codec::TileKey;
 
-/// Which of two lines a request stands in. Neither can starve: while both are waiting, of every four tiles encoded three
-/// are interactive and one is bulk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Priority {
-    /// A person waits for it.
-    #[default]
-    Interactive,
-    /// A job over a whole data set.
-    Bulk,
-}
+pub use restain_request::Priority;
 
 /// One tile to encode.
 #[derive(Clone, Debug)]

@@ -6,35 +6,26 @@ use std::time::Instant;
 
 use super::decode::{Decoded, TileInput};
 use super::encode::Asking;
-use super::plan::Counts;
+use super::request::{Counts, Request};
 use super::{Admitted, Pipeline, Work};
 use crate::serve::admission::Permit;
 use crate::serve::batch::{Priority, TileEncoding};
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
 use crate::serve::runtime::cpu;
-use crate::serve::styles::MAX_ADDED_STYLES;
 use crate::serve::trace;
 use restain_method::Style;
 use restain_method::color::ChannelStats;
 use restain_method::exemplar::{self, ENOUGH_TISSUE};
 
-/// Styles taken when a request does not say how many.
-const DEFAULT_STYLES: u64 = 16;
-
 /// A domain to be added, read off its wire.
 pub struct AddStyles {
-    pub domain: String,
-    pub model: Option<String>,
-    pub styles: Option<u64>,
-    pub resize: bool,
+    pub ask: Request,
     pub tiles: Vec<TileInput>,
     /// When its first byte came.
     pub received: Instant,
     /// For the bytes of its body.
     pub permit: Arc<Permit>,
-    /// Less than the server's own limit, when the call has a deadline.
-    pub timeout_ms: Option<u64>,
 }
 
 impl Pipeline {
@@ -43,23 +34,15 @@ impl Pipeline {
     /// # Errors
     /// One of the table's kinds, with the sentence for the caller.
     pub async fn add_styles(&self, request: AddStyles) -> Result<Arc<Model>, Error> {
-        let (timeout, received) = (request.timeout_ms, request.received);
+        let (timeout, received) = (request.ask.timeout_ms, request.received);
         self.in_time(timeout, received, async |deadline| self.add(request, deadline).await).await
     }
 
     async fn add(&self, request: AddStyles, deadline: Instant) -> Result<Arc<Model>, Error> {
-        let AddStyles { domain, model, styles, resize, tiles, permit: _body, .. } = request;
+        let AddStyles { ask, tiles, permit: _body, .. } = request;
+        let Request { domain, model, styles, resize, .. } = ask;
         let model = self.models.find(model.as_deref())?;
-        let wanted = styles.unwrap_or(DEFAULT_STYLES);
-        let wanted = usize::try_from(wanted)
-            .ok()
-            .filter(|wanted| (1..=MAX_ADDED_STYLES).contains(wanted))
-            .ok_or_else(|| {
-                Error::new(
-                    ErrorKind::StylesOutOfRange,
-                    format!("styles is {wanted}, and must be from 1 to {MAX_ADDED_STYLES}"),
-                )
-            })?;
+        let wanted = usize::try_from(styles).unwrap_or(usize::MAX);
         model.styles.check_new(&domain)?;
         self.check_counts(Counts { tiles: tiles.len(), references: 0 })?;
         let work = Work { model: &model, resize, encodes: true, variants: 1 };

@@ -5,8 +5,8 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use super::plan::{Counts, Plan};
-use super::request::{Placement, Share};
+use super::plan::Plan;
+use super::request::{Counts, Placement, Share};
 use super::source::{Part, PartFrom, Source};
 use restain_bundle::codec::TileKey;
 

@@ -27,8 +27,8 @@ pub use decode::TileInput;
 use decode::{Decoded, Sizes};
 use encode::{Asking, EncodedTiles};
 use make::{Materials, Prepared};
-use plan::{Counts, Plan};
-use request::{AugmentRequest, EncodeTilesRequest};
+use plan::Plan;
+use request::Counts;
 
 use super::admission::{Admission, Permit};
 use super::error::{Error, ErrorKind};
@@ -58,8 +58,8 @@ pub struct Pipeline {
 }
 
 /// A request, read off its wire.
-pub struct Request<A = AugmentRequest> {
-    pub ask: A,
+pub struct Request {
+    pub ask: request::Request,
     /// Tiles, and after them those that came as keys.
     pub tiles: Vec<TileInput>,
     pub references: Vec<TileInput>,
@@ -102,10 +102,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// One of the table's kinds, with the sentence for the caller.
-    pub async fn encode(
-        &self,
-        request: Request<EncodeTilesRequest>,
-    ) -> Result<EncodeAnswer, Error> {
+    pub async fn encode(&self, request: Request) -> Result<EncodeAnswer, Error> {
         let (timeout, received) = (request.ask.timeout_ms, request.received);
         self.in_time(timeout, received, async |deadline| self.encodings(request, deadline).await)
             .await
@@ -118,16 +115,8 @@ impl Pipeline {
         received: Instant,
         work: impl AsyncFnOnce(Instant) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let timeout = match timeout_ms {
-            Some(0) => {
-                return Err(Error::new(
-                    ErrorKind::TimeoutOutOfRange,
-                    "timeout_ms is 0, and must be at least 1",
-                ));
-            }
-            Some(asked) => Duration::from_millis(asked).min(self.limits.timeout),
-            None => self.limits.timeout,
-        };
+        let most = self.limits.timeout;
+        let timeout = timeout_ms.map_or(most, |asked| Duration::from_millis(asked).min(most));
         let deadline = received + timeout;
         match tokio::time::timeout_at(deadline.into(), work(deadline)).await {
             Ok(Err(error)) if error.kind == ErrorKind::DeadlineExceeded => {
@@ -183,11 +172,7 @@ impl Pipeline {
         Ok(answer)
     }
 
-    async fn encodings(
-        &self,
-        request: Request<EncodeTilesRequest>,
-        deadline: Instant,
-    ) -> Result<EncodeAnswer, Error> {
+    async fn encodings(&self, request: Request, deadline: Instant) -> Result<EncodeAnswer, Error> {
         let Request { ask, tiles, permit: body, received, .. } = request;
         let model = self.models.find(ask.model.as_deref())?;
         let asked = model.statistics.asked(received);
@@ -302,11 +287,11 @@ fn trace_work(model: &Model, counts: Counts) {
 
 /// # Errors
 /// `pixels_needed`, when a tile came as a key.
-fn check_pixels(tiles: &[TileInput], ask: &AugmentRequest) -> Result<(), Error> {
+fn check_pixels(tiles: &[TileInput], ask: &request::Request) -> Result<(), Error> {
     let Some(place) = tiles.iter().position(|tile| matches!(tile, TileInput::Key(_))) else {
         return Ok(());
     };
-    let needs = if ask.output.sheet {
+    let needs = if ask.output_sheet {
         "a sheet shows the tile itself"
     } else {
         "this method works on the tile's pixels"

@@ -3,14 +3,12 @@
 //! Domains that were added to the bundle are taken only where they are named: a request that names none gives today what
 //! it gave before they were added. Which of the resolved styles a variant has is `choose`'s matter.
 
-use super::plan::Counts;
-use super::request::{AugmentRequest, BlendPart, Method, Placement, StyleRequest, StyleSource};
+use restain_request::{Field, field};
+
+use super::request::{BlendPart, BlendSource, Counts, Method, Placement, Request, StyleSource};
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Key;
 use crate::serve::styles::Offer;
-
-/// Most parts of a blend.
-const MAX_PARTS: usize = 16;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
@@ -46,48 +44,46 @@ pub enum PartFrom {
 /// The first thing that the request says of styles and cannot be done.
 pub(super) fn source(
     bank: &Offer,
-    request: &AugmentRequest,
+    request: &Request,
     counts: Counts,
     model: &Key,
 ) -> Result<Source, Error> {
-    let style = &request.style;
-    if style.from == StyleSource::Bank {
-        // Read even when the method takes no style, so that a name that is wrong is always told.
-        let source = match &style.blend {
-            Some(parts) => Source::Blend(blend(bank, style, parts)?),
-            None => Source::Bank(candidates(bank, style)?),
+    let name = |field: &Field| request.name(field).into_owned();
+    if request.style_from == StyleSource::Bank {
+        // Read even when the method takes no style, so that a wrong name is always an error.
+        let source = match &request.style_blend {
+            Some(parts) => Source::Blend(blend(bank, request, parts)?),
+            None => Source::Bank(candidates(bank, request)?),
         };
         return match (request.method, source) {
             (Method::HedJitter | Method::Identity, _) => Ok(Source::None),
-            (Method::Vit, _) if style.placement == Placement::Aligned => conflict(
-                "style.placement `aligned` needs a style tile, and a style of the bank is one patch: set style.from to `reference`",
-            ),
+            (Method::Vit, _) if request.style_placement == Placement::Aligned => {
+                let (placement, from) = (name(&field::style_placement), name(&field::style_from));
+                conflict(format!(
+                    "{placement} `aligned` needs a style tile, and a style of the bank is one patch: set {from} to `reference`"
+                ))
+            }
             (_, Source::Bank(groups)) if groups.is_empty() => {
-                Err(Error::new(ErrorKind::NoStyles, why_none(bank, style, model)))
+                Err(Error::new(ErrorKind::NoStyles, why_none(bank, request, model)))
             }
             (_, source) => Ok(source),
         };
     }
-    let bank_only = [
-        ("domains", style.domains.is_some()),
-        ("exclude_domains", style.exclude_domains.is_some()),
-        ("ids", style.ids.is_some()),
-        ("blend", style.blend.is_some()),
-    ];
-    if let Some((field, _)) = bank_only.iter().find(|(_, is_given)| *is_given) {
-        return conflict(&format!(
-            "style.{field} chooses from the bank, and style.from is not `bank`"
-        ));
+    let from = name(&field::style_from);
+    let blend = (&field::style_blend, request.style_blend.is_some());
+    if let Some((field, _)) = given_lists(request).chain([blend]).find(|(_, is_given)| *is_given) {
+        let field = name(field);
+        return conflict(format!("{field} chooses from the bank, and {from} is not `bank`"));
     }
-    match (request.method, style.from) {
+    match (request.method, request.style_from) {
         (Method::HedJitter | Method::Identity, _) => Ok(Source::None),
         (_, StyleSource::Reference) if counts.references == 0 => Err(Error::new(
             ErrorKind::NoStyles,
-            "style.from is `reference`, and the request holds no reference tile",
+            format!("{from} is `reference`, and the request holds no reference tile"),
         )),
         (_, StyleSource::Batch) if counts.tiles < 2 => Err(Error::new(
             ErrorKind::NoStyles,
-            "style.from is `batch`, and the request holds no other tile to take a style from",
+            format!("{from} is `batch`, and the request holds no other tile to take a style from"),
         )),
         (_, StyleSource::Reference) => Ok(Source::Reference),
         (_, StyleSource::Batch) => Ok(Source::Batch),
@@ -96,46 +92,58 @@ pub(super) fn source(
 }
 
 /// Says why the bank leaves no style to choose from: the request narrows it too far, or there is nothing to narrow.
-fn why_none(bank: &Offer, style: &StyleRequest, model: &Key) -> String {
-    let are_named = style.domains.is_some() || style.ids.is_some();
+fn why_none(bank: &Offer, request: &Request, model: &Key) -> String {
+    let name = |field: &Field| request.name(field).into_owned();
+    let [domains, excluded, ids] = BANK_LISTS.each_ref().map(name);
+    let are_named = request.style_domains.is_some() || request.style_ids.is_some();
     if are_named || bank.own_styles() > 0 {
-        return "no style of the bank fits style.domains, exclude_domains and ids together"
-            .to_owned();
+        return format!("no style of the bank fits {domains}, {excluded} and {ids} together");
     }
     let added: Vec<&str> = bank.domains().map(|(name, _)| name).collect();
     if !added.is_empty() {
         return format!(
-            "the bundle of {model} has no styles of its own, and domains that were added are used only where they are \
-             named: name one of {} in style.domains",
+            "the bundle of {model} has no styles of its own, and domains that were added are used only where a request \
+             names them: name one of {} in {domains}",
             added.join(", ")
         );
     }
     let allowed =
         if bank.forbids_some() { " that this server may use (see --forbid-domain)" } else { "" };
     format!(
-        "the bundle of {model} has no styles{allowed}: add some with `restain-train styles`, ask for another model, or set \
-         style.from to `reference`, `batch` or `own`"
+        "the bundle of {model} has no styles{allowed}: add some with `restain-train styles`, request another model, or set \
+         {} to `reference`, `batch` or `own`",
+        name(&field::style_from)
     )
 }
 
-fn conflict<T>(detail: &str) -> Result<T, Error> {
+fn conflict<T>(detail: String) -> Result<T, Error> {
     Err(Error::new(ErrorKind::StyleConflict, detail))
 }
 
-/// The styles that the request leaves to choose from, by domain.
-fn candidates(bank: &Offer, style: &StyleRequest) -> Result<Vec<Vec<usize>>, Error> {
-    let find = |domain: &String| bank.find_domain("style.domains", domain);
+const BANK_LISTS: [Field; 3] =
+    [field::style_domains, field::style_exclude_domains, field::style_ids];
+
+/// The lists that choose from the bank, and whether each was given.
+fn given_lists(request: &Request) -> impl Iterator<Item = (&'static Field, bool)> {
+    let lists = [&request.style_domains, &request.style_exclude_domains, &request.style_ids];
+    const { &BANK_LISTS }.iter().zip(lists.map(Option::is_some))
+}
+
+/// Returns the styles that the request leaves to choose from, by domain.
+fn candidates(bank: &Offer, request: &Request) -> Result<Vec<Vec<usize>>, Error> {
+    let [domains, exclude_domains, ids] = BANK_LISTS.each_ref().map(|field| request.name(field));
+    let find = |domain: &String| bank.find_domain(&domains, domain);
     let wanted: Option<Vec<usize>> =
-        style.domains.as_ref().map(|list| list.iter().map(find).collect()).transpose()?;
+        request.style_domains.as_ref().map(|list| list.iter().map(find).collect()).transpose()?;
     // A domain that is forbidden is left out already.
     let excluded =
-        style.exclude_domains.iter().flatten().filter(|domain| !bank.is_forbidden(domain));
+        request.style_exclude_domains.iter().flatten().filter(|domain| !bank.is_forbidden(domain));
     let excluded: Vec<usize> = excluded
-        .map(|domain| bank.find_domain("style.exclude_domains", domain))
+        .map(|domain| bank.find_domain(&exclude_domains, domain))
         .collect::<Result<_, _>>()?;
-    let find = |id: &String| bank.find_style("style.ids", id);
+    let find = |id: &String| bank.find_style(&ids, id);
     let ids: Option<Vec<usize>> =
-        style.ids.as_ref().map(|list| list.iter().map(find).collect()).transpose()?;
+        request.style_ids.as_ref().map(|list| list.iter().map(find).collect()).transpose()?;
     let are_named = wanted.is_some() || ids.is_some();
     let fits = |index: &usize| {
         let domain = bank.domain_of(*index);
@@ -152,67 +160,44 @@ fn candidates(bank: &Offer, style: &StyleRequest) -> Result<Vec<Vec<usize>>, Err
     Ok(groups)
 }
 
-fn blend(bank: &Offer, style: &StyleRequest, parts: &[BlendPart]) -> Result<Vec<Part>, Error> {
-    let others = [
-        ("domains", &style.domains),
-        ("exclude_domains", &style.exclude_domains),
-        ("ids", &style.ids),
-    ];
-    if let Some((field, _)) = others.iter().find(|(_, list)| list.is_some()) {
-        return conflict(&format!(
-            "style.blend says which styles are taken, and style.{field} says it too: leave one of them out"
+/// Finds the styles of a blend in the bank.
+fn blend(bank: &Offer, request: &Request, parts: &[BlendPart]) -> Result<Vec<Part>, Error> {
+    let name = request.name(&field::style_blend);
+    if let Some((other, _)) = given_lists(request).find(|(_, is_given)| *is_given) {
+        let other = request.name(other);
+        return conflict(format!(
+            "{name} says which styles are taken, and {other} says it too: leave one of them out"
         ));
     }
-    if !(1..=MAX_PARTS).contains(&parts.len()) {
-        let detail =
-            format!("style.blend has {} parts, and must have from 1 to {MAX_PARTS}", parts.len());
-        return Err(Error::new(ErrorKind::BlendOutOfRange, detail));
-    }
     let resolve = |(index, part): (usize, &BlendPart)| {
-        let weight = part.weight;
-        if !(weight.is_finite() && weight > 0.0) {
-            let detail = format!("style.blend[{index}].weight is {weight}, and must be above 0");
-            return Err(Error::new(ErrorKind::BlendOutOfRange, detail));
-        }
-        let from = match (&part.id, &part.domain) {
-            (Some(id), None) => PartFrom::Style(bank.find_style("style.blend", id)?),
-            (None, Some(domain)) => {
-                let place = bank.find_domain("style.blend", domain)?;
+        let from = match &part.source {
+            BlendSource::Id(id) => PartFrom::Style(bank.find_style(&name, id)?),
+            BlendSource::Domain(domain) => {
+                let place = bank.find_domain(&name, domain)?;
                 let styles: Vec<usize> =
                     (0..bank.styles()).filter(|&style| bank.domain_of(style) == place).collect();
                 if styles.is_empty() {
                     return Err(Error::new(
                         ErrorKind::NoStyles,
-                        format!("the domain `{domain}` of style.blend[{index}] holds no style"),
+                        format!("the domain `{domain}` of {name}[{index}] holds no style"),
                     ));
                 }
                 PartFrom::Domain(styles)
             }
-            _ => {
-                return conflict(&format!(
-                    "style.blend[{index}] must have either an id or a domain"
-                ));
-            }
         };
-        Ok(Part { from, weight })
+        Ok(Part { from, weight: part.weight })
     };
-    let parts = parts.iter().enumerate().map(resolve).collect::<Result<Vec<Part>, Error>>()?;
-    let sum: f32 = parts.iter().map(|part| part.weight).sum();
-    if !(sum.is_finite() && sum >= f32::MIN_POSITIVE) {
-        return Err(Error::new(
-            ErrorKind::BlendOutOfRange,
-            format!("the weights of style.blend sum to {sum}: take ones nearer to 1"),
-        ));
-    }
-    Ok(parts)
+    parts.iter().enumerate().map(resolve).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::request::field_error;
     use super::*;
     use restain_bundle::StyleBank;
     use restain_method::Style;
     use restain_method::color::ChannelStats;
+    use restain_request::{Operation, Reader, Value, Wire};
 
     fn bank() -> Offer {
         let mut bank = StyleBank::default();
@@ -225,7 +210,10 @@ mod tests {
     fn resolved_in(bank: &Offer, request: &str) -> Result<Source, Error> {
         let model = Key { name: "tiny".to_owned(), version: "2".to_owned() };
         let counts = Counts { tiles: 1, references: 0 };
-        source(bank, &serde_json::from_str(request).unwrap(), counts, &model)
+        let mut reader = Reader::new(Operation::Augment, Wire::Json);
+        let request = Value::from_json(request.as_bytes()).unwrap();
+        reader.take_object("the request", request).map_err(field_error)?;
+        source(bank, &reader.finish(), counts, &model)
     }
 
     fn resolved(request: &str) -> Result<Source, Error> {

@@ -19,5 +19,3 @@ pub use store::Store;
 
 /// Most domains added to one bundle, so that neither its memory nor the metrics grow without end.
 pub const MAX_ADDED_DOMAINS: usize = 64;
-/// Most styles of one added domain.
-pub const MAX_ADDED_STYLES: usize = 256;

@@ -93,7 +93,7 @@ impl Report {
         };
         let (count, variants) =
             (counted(&ask.tiles_per_request, named), counted(&ask.variants, "variant"));
-        let (form, accept, method) = (typed(&ask.form), typed(&ask.accept), typed(&ask.method));
+        let (form, accept, method) = (typed(&ask.form), typed(&ask.accept), &ask.method);
         format!(
             "{count} × {variants}, {method}, {form} in, {accept} out, seed {}",
             self.options.seed()

@@ -1,61 +1,85 @@
-//! What came in, as the pipeline takes it. An enum's number that this version does not know is refused, as an unknown
-//! field of JSON is.
+//! A message as the pipeline takes it: its fields go through the reader that all transports share. A number that an enum
+//! of this version does not have is rejected, as an unknown word of JSON is.
+
+use restain_request::{Operation, Request, Value, Wire};
 
 use super::proto;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::pipeline::TileInput;
-use crate::serve::pipeline::request::{
-    AugmentRequest, BlendPart, EncodeTilesRequest, Method, OutputRequest, Placement, Priority,
-    Share, StyleRequest, StyleSource,
-};
-use restain_bundle::codec::{ImageFormat, TileKey};
+use crate::serve::pipeline::request::field_error;
+use restain_bundle::codec::TileKey;
 
 /// A request taken apart.
 pub(crate) struct Asked {
-    pub ask: AugmentRequest,
+    pub ask: Request,
     pub tiles: Vec<TileInput>,
     pub references: Vec<TileInput>,
 }
 
+/// Reads the fields of a request for variants.
+///
 /// # Errors
-/// `malformed_request`, with the field that cannot be read.
+/// Of the field that cannot be read.
 pub(crate) fn augment(request: proto::AugmentRequest) -> Result<Asked, Error> {
-    let ask = AugmentRequest {
-        model: text(request.model),
-        variants: request.variants.map(u64::from),
-        seed: request.seed,
-        method: method(request.method)?,
-        style: style(request.style.unwrap_or_default())?,
-        strength: request.strength,
-        resize: request.resize,
-        output: OutputRequest {
-            format: format(request.format)?,
-            quality: request.quality,
-            sheet: false,
-        },
-        priority: priority(request.priority)?,
-        timeout_ms: request.timeout_ms,
-    };
+    let style = request.style.unwrap_or_default();
+    let blend: Vec<Value> = style.blend.into_iter().map(blend_part).collect();
+    let fields = [
+        ("model", given(request.model)),
+        ("variants", number(request.variants.map(u64::from))),
+        ("seed", number(request.seed)),
+        ("method", word::<proto::Method>(request.method)),
+        ("style.from", word::<proto::StyleSource>(style.from)),
+        ("style.domains", list(style.domains.into())),
+        ("style.exclude_domains", list(style.exclude_domains.into())),
+        ("style.ids", list(style.ids.into())),
+        ("style.blend", list(Value::List(blend))),
+        ("style.placement", word::<proto::Placement>(style.placement)),
+        ("style.share", word::<proto::Share>(style.share)),
+        ("strength", request.strength.map_or(Value::Null, single)),
+        ("resize", request.resize.into()),
+        ("format", format(request.format)),
+        ("quality", number(request.quality.map(u64::from))),
+        ("priority", word::<proto::Priority>(request.priority)),
+        ("timeout_ms", number(request.timeout_ms)),
+    ];
     Ok(Asked {
-        ask,
+        ask: restain_request::read(Operation::Augment, Wire::Grpc, fields).map_err(field_error)?,
         tiles: tiles("tile", request.tiles)?,
         references: without_keys("reference", request.references)?,
     })
 }
 
+/// Reads the fields of a request for encodings.
+///
 /// # Errors
-/// `malformed_request`, with the field that cannot be read.
-pub(crate) fn encode(
-    request: proto::EncodeRequest,
-) -> Result<(EncodeTilesRequest, Vec<TileInput>), Error> {
-    let priority = priority(request.priority)?;
-    let ask = EncodeTilesRequest {
-        model: text(request.model),
-        resize: request.resize,
-        priority,
-        timeout_ms: request.timeout_ms,
-    };
+/// Of the field that cannot be read.
+pub(crate) fn encode(request: proto::EncodeRequest) -> Result<(Request, Vec<TileInput>), Error> {
+    let fields = [
+        ("model", given(request.model)),
+        ("resize", request.resize.into()),
+        ("priority", word::<proto::Priority>(request.priority)),
+        ("timeout_ms", number(request.timeout_ms)),
+    ];
+    let ask = restain_request::read(Operation::Encode, Wire::Grpc, fields).map_err(field_error)?;
     Ok((ask, tiles("tile", request.tiles)?))
+}
+
+/// Reads the fields of a request that adds a domain.
+///
+/// # Errors
+/// Of the field that cannot be read.
+pub(crate) fn add_styles(
+    request: proto::AddStylesRequest,
+) -> Result<(Request, Vec<TileInput>), Error> {
+    let fields = [
+        ("domain", request.domain.into()),
+        ("model", given(request.model)),
+        ("styles", number(request.styles.map(u64::from))),
+        ("resize", request.resize.into()),
+    ];
+    let ask =
+        restain_request::read(Operation::AddStyles, Wire::Grpc, fields).map_err(field_error)?;
+    Ok((ask, without_keys("tile", request.tiles)?))
 }
 
 /// # Errors
@@ -112,73 +136,77 @@ fn split(list: &str, pixels: proto::Pixels, tiles: &mut Vec<TileInput>) -> Resul
     Ok(())
 }
 
-fn style(style: proto::Style) -> Result<StyleRequest, Error> {
-    let list = |list: Vec<String>| if list.is_empty() { None } else { Some(list) };
-    let blend: Vec<BlendPart> = style.blend.into_iter().map(blend_part).collect();
-    let from = match known("style.from", style.from)? {
-        proto::StyleSource::Unspecified | proto::StyleSource::Bank => StyleSource::Bank,
-        proto::StyleSource::Batch => StyleSource::Batch,
-        proto::StyleSource::Reference => StyleSource::Reference,
-        proto::StyleSource::Own => StyleSource::Own,
-    };
-    let placement = match known("style.placement", style.placement)? {
-        proto::Placement::Unspecified | proto::Placement::Broadcast => Placement::Broadcast,
-        proto::Placement::Aligned => Placement::Aligned,
-    };
-    let share = match known("style.share", style.share)? {
-        proto::Share::Unspecified | proto::Share::Tile => Share::Tile,
-        proto::Share::Request => Share::Request,
-    };
-    Ok(StyleRequest {
-        from,
-        domains: list(style.domains),
-        exclude_domains: list(style.exclude_domains),
-        ids: list(style.ids),
-        blend: if blend.is_empty() { None } else { Some(blend) },
-        placement,
-        share,
-    })
+fn given(text: String) -> Value {
+    self::text(text).map_or(Value::Null, Value::Text)
 }
 
-fn blend_part(part: proto::BlendPart) -> BlendPart {
+fn number(number: Option<u64>) -> Value {
+    number.map_or(Value::Null, Value::from)
+}
+
+/// The number that the float was written as: 0.1 rather than 0.10000000149.
+fn single(number: f32) -> Value {
+    number.to_string().parse().map_or(Value::Float(number.into()), Value::Float)
+}
+
+/// Proto3 has no lists that are given and empty.
+fn list(list: Value) -> Value {
+    if list == Value::List(Vec::new()) { Value::Null } else { list }
+}
+
+fn blend_part(part: proto::BlendPart) -> Value {
     use proto::blend_part::Of;
-    let (id, domain) = match part.of {
-        Some(Of::Id(id)) => (Some(id), None),
-        Some(Of::Domain(domain)) => (None, Some(domain)),
-        None => (None, None),
-    };
-    BlendPart { id, domain, weight: part.weight }
+    let of = part.of.map(|of| match of {
+        Of::Id(id) => ("id".to_owned(), Value::Text(id)),
+        Of::Domain(domain) => ("domain".to_owned(), Value::Text(domain)),
+    });
+    Value::Object(of.into_iter().chain([("weight".to_owned(), single(part.weight))]).collect())
 }
 
-fn method(number: i32) -> Result<Method, Error> {
-    Ok(match known("method", number)? {
-        proto::Method::Unspecified | proto::Method::Vit => Method::Vit,
-        proto::Method::ColorMatch => Method::ColorMatch,
-        proto::Method::HedJitter => Method::HedJitter,
-        proto::Method::Identity => Method::Identity,
-    })
+/// An enum's number as its word: METHOD_COLOR_MATCH as `color-match`. 0 is a field that was left out.
+fn word<E: TryFrom<i32> + Named>(number: i32) -> Value {
+    match E::try_from(number) {
+        _ if number == 0 => Value::Null,
+        Ok(value) => {
+            let name = value.name().strip_prefix(E::PREFIX).unwrap_or(value.name());
+            Value::Text(name.to_ascii_lowercase().replace('_', "-"))
+        }
+        Err(_) => Value::Integer(number.into()),
+    }
 }
 
-fn format(number: i32) -> Result<Option<ImageFormat>, Error> {
-    Ok(match known("format", number)? {
-        proto::Format::Unspecified | proto::Format::Pixels => None,
-        proto::Format::Png => Some(ImageFormat::Png),
-        proto::Format::Jpeg => Some(ImageFormat::Jpeg),
-        proto::Format::Webp => Some(ImageFormat::Webp),
-    })
+/// Pixels are what an answer has when it is not given a format.
+fn format(number: i32) -> Value {
+    let pixels = number == i32::from(proto::Format::Pixels);
+    if pixels { Value::Null } else { word::<proto::Format>(number) }
 }
 
-fn priority(number: i32) -> Result<Priority, Error> {
-    Ok(match known("priority", number)? {
-        proto::Priority::Unspecified | proto::Priority::Interactive => Priority::Interactive,
-        proto::Priority::Bulk => Priority::Bulk,
-    })
+/// An enum of the messages.
+trait Named {
+    /// What its names begin with.
+    const PREFIX: &'static str;
+    fn name(&self) -> &'static str;
 }
 
-fn known<E: TryFrom<i32>>(field: &str, number: i32) -> Result<E, Error> {
-    E::try_from(number)
-        .map_err(|_| malformed(format!("{field} is {number}, which is none of its numbers")))
+macro_rules! named {
+    ($($type:ident = $prefix:literal),*) => {$(
+        impl Named for proto::$type {
+            const PREFIX: &'static str = $prefix;
+
+            fn name(&self) -> &'static str {
+                self.as_str_name()
+            }
+        }
+    )*};
 }
+named!(
+    Method = "METHOD_",
+    StyleSource = "STYLE_SOURCE_",
+    Placement = "PLACEMENT_",
+    Share = "SHARE_",
+    Format = "FORMAT_",
+    Priority = "PRIORITY_"
+);
 
 fn malformed(detail: String) -> Error {
     Error::new(ErrorKind::MalformedRequest, detail)

@@ -106,18 +106,11 @@ impl Restain for Service {
     ) -> Result<Response<proto::AddStylesResponse>, Status> {
         let (metadata, message, request) = parts(request);
         let pipeline = self.app.pipeline().map_err(status)?;
-        let proto::AddStylesRequest { domain, tiles, model, styles, resize } = request;
-        let tiles = ask::without_keys("tile", tiles).map_err(status)?;
-        let request = AddStyles {
-            domain: domain.clone(),
-            model: ask::text(model),
-            styles: styles.map(u64::from),
-            resize,
-            tiles,
-            received: message.received,
-            permit: message.permit,
-            timeout_ms: timeout_ms(&metadata, None),
-        };
+        let (mut ask, tiles) = ask::add_styles(request).map_err(status)?;
+        ask.timeout_ms = timeout_ms(&metadata, None);
+        let domain = ask.domain.clone();
+        let Message { permit, received } = message;
+        let request = AddStyles { ask, tiles, received, permit };
         let model = pipeline.add_styles(request).await.map_err(status)?;
         let offer = model.styles.offer();
         let place = offer.find_domain("domain", &domain).map_err(status)?;

@@ -6,6 +6,8 @@ use std::time::Instant;
 use axum::extract::{Request, State};
 use axum::http::header;
 use axum::response::Response;
+use restain_request::Operation;
+use restain_request::schema::AugmentRequest;
 
 use super::accept::{Expected, Form};
 use super::answer::{self, JsonAnswer};
@@ -13,7 +15,6 @@ use super::bodies::{
     AnswerPicture, AugmentTensors, FormBody, JsonBody, MixedParts, Picture, VariantTensors,
     WebDatasetTar,
 };
-use super::flat::FlatRequest;
 use super::read::read;
 use crate::serve::app::App;
 use crate::serve::error::Error;
@@ -40,7 +41,7 @@ use crate::serve::trace;
     path = "/v1/augment",
     tag = "augment",
     operation_id = "augment",
-    params(FlatRequest),
+    params(AugmentRequest),
     request_body(content(
         (JsonBody = "application/json"),
         (FormBody = "multipart/form-data"),
@@ -71,7 +72,7 @@ pub(super) async fn augment(
         .headers()
         .get(header::ACCEPT)
         .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    let (request, from_image) = read(&app, request, received).await?;
+    let (request, from_image) = read(&app, Operation::Augment, request, received).await?;
     let form = Form::negotiate(accept.as_deref(), &expected(&request, pipeline, from_image))?;
     let answer = pipeline.augment(request).await?;
     let write = async { app.cpu.run(move || answer::write(answer, form)).await? };
@@ -79,20 +80,17 @@ pub(super) async fn augment(
     Ok(written.into_response(received.elapsed()))
 }
 
-/// What is known of the answer. A request that cannot be planned anyway (no variants, far too many) is judged as if it
-/// asked for one, so that it is told what is wrong with it, and not with the form of its answer.
+/// What is known of the answer. A request for more variants than the server makes is judged as if it asked for one, so
+/// that its error names `variants`, and not the form of its answer.
 fn expected(request: &PipelineRequest, pipeline: &Pipeline, from_image: bool) -> Expected {
     let ask = &request.ask;
-    let variants = ask
-        .variants
-        .and_then(|variants| usize::try_from(variants).ok())
-        .filter(|n| (1..=pipeline.limits.max_variants).contains(n));
-    let (sheet, format) = (ask.output.sheet, ask.output.format);
+    let variants = usize::try_from(ask.variants).ok();
+    let variants = variants.filter(|variants| *variants <= pipeline.limits.max_variants);
     Expected {
         tiles: request.tiles.len().max(1),
         variants: variants.unwrap_or(1),
-        sheet,
-        format,
+        sheet: ask.output_sheet,
+        format: ask.output_format,
         from_image,
     }
 }

@@ -1,33 +1,32 @@
 //! What bodies look like, for the description of the API. They are read by `body` and `add_body`, part by part.
 
-use serde::Deserialize;
-use utoipa::ToSchema;
-
-use crate::serve::pipeline::request::{AugmentRequest, EncodeTilesRequest};
+use restain_request::schema::{self, AugmentRequest, EncodeTilesRequest};
+use utoipa::openapi::{Ref, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 /// Base64 of a PNG, JPEG, WebP or TIFF file. A data URL of one is taken too.
-#[derive(Deserialize, ToSchema)]
+#[derive(ToSchema)]
 #[schema(value_type = String, format = Byte, content_encoding = "base64", content_media_type = "image/*")]
 pub(super) struct Base64Picture(
     #[expect(dead_code, reason = "it describes what the body reader reads")] String,
 );
 
 /// The key of a tile: BLAKE3 of its size and decoded pixels, 64 hex digits.
-#[derive(Deserialize, ToSchema)]
+#[derive(ToSchema)]
 #[schema(value_type = String, pattern = "^[0-9a-fA-F]{64}$")]
 pub(super) struct Key(
     #[expect(dead_code, reason = "it describes what the body reader reads")] String,
 );
 
 /// A PNG, JPEG, WebP or TIFF file; by its bytes, whatever the media type says.
-#[derive(Deserialize, ToSchema)]
+#[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 pub(super) struct Picture(
     #[expect(dead_code, reason = "it describes what the body reader reads")] Vec<u8>,
 );
 
 /// Tiles, keys or both; at least one.
-#[derive(Deserialize, ToSchema)]
+#[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes what the body reader reads")]
 pub(super) struct JsonBody {
@@ -43,7 +42,7 @@ pub(super) struct JsonBody {
 }
 
 /// Tiles, keys or both; at least one.
-#[derive(Deserialize, ToSchema)]
+#[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes what the body reader reads")]
 pub(super) struct EncodeJsonBody {
@@ -56,7 +55,7 @@ pub(super) struct EncodeJsonBody {
 }
 
 /// Parts of a form: tiles, keys or both; at least one.
-#[derive(Deserialize, ToSchema)]
+#[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes the form, which is read part by part")]
 pub(super) struct FormBody {
@@ -75,7 +74,7 @@ pub(super) struct FormBody {
 }
 
 /// Parts of a form: tiles, keys or both; at least one.
-#[derive(Deserialize, ToSchema)]
+#[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes the form, which is read part by part")]
 pub(super) struct EncodeFormBody {
@@ -91,25 +90,20 @@ pub(super) struct EncodeFormBody {
 }
 
 /// Parts of a form that add a domain.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "it describes the form, which is read part by part")]
-pub(super) struct AddForm {
-    /// Letters, digits, `.`, `_` and `-`; not beginning with `.`.
-    #[schema(pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length = 128)]
-    domain: String,
-    /// NAME or NAME/VERSION; the default model when left out.
-    #[schema(required = false, pattern = r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$")]
-    model: String,
-    /// Most styles to be taken.
-    #[schema(required = false, minimum = 1, maximum = 256, default = 16)]
-    styles: u64,
-    /// Resize tiles of another size to the model's, instead of refusing them.
-    #[schema(required = false, default = false)]
-    resize: bool,
-    /// One part of this name for each reference tile.
-    #[schema(min_items = 1)]
-    tile: Vec<Picture>,
+pub(super) struct AddForm;
+
+impl PartialSchema for AddForm {
+    fn schema() -> RefOr<Schema> {
+        schema::add_form(Ref::from_schema_name(Picture::name()))
+            .description(Some("Parts of a form that add a domain."))
+            .into()
+    }
+}
+
+impl ToSchema for AddForm {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((Picture::name().into_owned(), Picture::schema()));
+    }
 }
 
 /// A safetensors file. Tensors `tiles` U8 [n, H, W, 3], `keys` U8 [m, 32] (the bytes of keys, not their hex digits) or both

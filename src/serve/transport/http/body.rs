@@ -5,18 +5,17 @@ use axum::http::{HeaderMap, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use restain_request::{Operation, Reader, Request, Value, Wire, field};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use super::accept::SAFETENSORS;
-use super::flat::{FlatEncodeRequest, FlatRequest};
 use super::parts::{deepest, form_parts, tensor_tiles};
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::pipeline::TileInput;
-use crate::serve::pipeline::request::{AugmentRequest, EncodeTilesRequest};
-use crate::serve::transport::read_body::{json_object, malformed, object};
+use crate::serve::pipeline::request::field_error;
+use crate::serve::transport::read_body::{malformed, object};
 use restain_bundle::codec::TileKey;
 
 /// How a body is to be read.
@@ -30,58 +29,20 @@ pub(crate) enum BodyKind {
 
 /// A body taken apart.
 #[derive(Default)]
-pub(crate) struct Parsed<A> {
-    pub ask: A,
+pub(crate) struct Parsed {
+    pub ask: Request,
     /// Those that came whole, then those that came as keys.
     pub tiles: Vec<TileInput>,
     pub references: Vec<TileInput>,
 }
 
-/// What a route asks for in its request JSON.
-pub(crate) trait Ask: Default + DeserializeOwned {
-    /// The same laid flat, as a query string has it.
-    type Flat: DeserializeOwned + Into<Self>;
-    /// Whether reference tiles may come with it.
-    const REFERENCES: bool;
-    /// `?sheet=true`, the one parameter that goes with every kind of body.
-    fn show_sheet(&mut self) {}
-}
-
-impl Ask for AugmentRequest {
-    type Flat = FlatRequest;
-    const REFERENCES: bool = true;
-    fn show_sheet(&mut self) {
-        self.output.sheet = true;
-    }
-}
-
-impl Ask for EncodeTilesRequest {
-    type Flat = FlatEncodeRequest;
-    const REFERENCES: bool = false;
-}
-
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct AnyJsonBody<A> {
-    #[serde(default = "none")]
-    request: Option<A>,
-    #[serde(default)]
-    tiles: Vec<String>,
-    #[serde(default)]
-    keys: Vec<String>,
-    #[serde(default)]
-    references: Vec<String>,
-}
-
-/// Serde would ask for `A: Default` where the derive writes `default`.
-fn none<A>() -> Option<A> {
-    None
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct SheetOnly {
-    sheet: bool,
+struct AnyJsonBody {
+    request: Option<Value>,
+    tiles: Option<Vec<String>>,
+    keys: Option<Vec<String>>,
+    references: Option<Vec<String>>,
 }
 
 impl BodyKind {
@@ -118,26 +79,26 @@ impl BodyKind {
     /// Takes the body apart. Computing; the body is in memory already.
     ///
     /// # Errors
-    /// `malformed_request`, with the part that cannot be read.
-    pub(crate) async fn parse<A: Ask>(
+    /// `malformed_request`, with the part that cannot be read, or what is wrong with a field.
+    pub(crate) async fn parse(
         self,
+        operation: Operation,
         body: Bytes,
         query: Option<&str>,
-    ) -> Result<Parsed<A>, Error> {
+    ) -> Result<Parsed, Error> {
+        let query = pairs(query)?;
         if self == Self::Image {
-            let ask = from_query::<A::Flat>(query)?.into();
+            let ask = restain_request::read(operation, Wire::Query, query).map_err(field_error)?;
             return Ok(Parsed { ask, tiles: vec![TileInput::File(body)], references: Vec::new() });
         }
-        let SheetOnly { sheet } = from_query(query)?;
-        let mut parsed: Parsed<A> = match self {
-            Self::Form { boundary } => form(body, boundary).await?,
-            Self::Tensor => tensor(&body)?,
-            _ => json(&body)?,
+        let is_sheet = sheet(operation, query)?;
+        let mut parsed = match self {
+            Self::Form { boundary } => form(operation, body, boundary).await?,
+            Self::Tensor => tensor(operation, &body)?,
+            _ => json(operation, &body)?,
         };
-        if sheet {
-            parsed.ask.show_sheet();
-        }
-        if !A::REFERENCES && !parsed.references.is_empty() {
+        parsed.ask.output_sheet |= is_sheet;
+        if operation == Operation::Encode && !parsed.references.is_empty() {
             return Err(malformed(
                 "the body holds references, and this route takes tiles and keys alone",
             ));
@@ -146,20 +107,45 @@ impl BodyKind {
     }
 }
 
-fn from_query<T: DeserializeOwned>(query: Option<&str>) -> Result<T, Error> {
+/// Splits a query string.
+fn pairs(query: Option<&str>) -> Result<Vec<(String, Value)>, Error> {
     let uri = format!("/?{}", query.unwrap_or_default())
         .parse()
-        .map_err(|_| malformed("the query string is no query string"))?;
-    axum::extract::Query::try_from_uri(&uri)
-        .map(|query| query.0)
-        .map_err(|error| malformed(format!("the query string: {}", deepest(&error))))
+        .map_err(|_| malformed("the query string cannot be read: percent-encode it"))?;
+    let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri)
+        .map_err(|error| malformed(format!("the query string: {}", deepest(&error))))?;
+    Ok(pairs.0.into_iter().map(|(name, text)| (name, Value::Text(text))).collect())
 }
 
-fn request_json<A: Ask>(bytes: &[u8]) -> Result<A, Error> {
-    json_object("the request JSON", bytes)
+/// `?sheet=true`, the one query parameter that goes with every kind of body: all others stand in the request JSON.
+fn sheet(operation: Operation, query: Vec<(String, Value)>) -> Result<bool, Error> {
+    let others = query.iter().map(|(name, _)| name.as_str());
+    let others: Vec<&str> =
+        others.filter(|name| !field::output_sheet.is_named(Wire::Query, name)).collect();
+    let others = others.join(", ");
+    let asked = restain_request::read(operation, Wire::Query, query).map_err(field_error)?;
+    if others.is_empty() {
+        return Ok(asked.output_sheet);
+    }
+    Err(malformed(format!(
+        "the query string has {others}, which goes with a body that is one picture: put it into the request JSON"
+    )))
 }
 
-fn json<A: Ask>(body: &[u8]) -> Result<Parsed<A>, Error> {
+/// Reads the request JSON.
+fn request_json(operation: Operation, json: &[u8]) -> Result<Request, Error> {
+    let value =
+        Value::from_json(json).map_err(|error| malformed(format!("the request JSON: {error}")))?;
+    request_value(operation, value)
+}
+
+fn request_value(operation: Operation, value: Value) -> Result<Request, Error> {
+    let mut reader = Reader::new(operation, Wire::Json);
+    reader.take_object("the request JSON", value).map_err(field_error)?;
+    Ok(reader.finish())
+}
+
+fn json(operation: Operation, body: &[u8]) -> Result<Parsed, Error> {
     object(body).map_err(|what| {
         malformed(format!("the JSON body is {what}, and must be an object: {{\"tiles\": [base64, …], \"request\": {{…}}}}"))
     })?;
@@ -179,14 +165,14 @@ fn json<A: Ask>(body: &[u8]) -> Result<Parsed<A>, Error> {
         };
         items.into_iter().enumerate().map(decode).collect()
     };
-    let mut tiles = files("tile", tiles)?;
-    for (index, text) in keys.iter().enumerate() {
+    let mut tiles = files("tile", tiles.unwrap_or_default())?;
+    for (index, text) in keys.iter().flatten().enumerate() {
         tiles.push(key(index, text)?);
     }
     Ok(Parsed {
-        ask: request.unwrap_or_default(),
+        ask: request_value(operation, request.unwrap_or(Value::Null))?,
         tiles,
-        references: files("reference", references)?,
+        references: files("reference", references.unwrap_or_default())?,
     })
 }
 
@@ -197,13 +183,13 @@ fn key(index: usize, text: &str) -> Result<TileInput, Error> {
         .map_err(|error| malformed(format!("key {index}: {error}")).at("key", index))
 }
 
-async fn form<A: Ask>(body: Bytes, boundary: String) -> Result<Parsed<A>, Error> {
+async fn form(operation: Operation, body: Bytes, boundary: String) -> Result<Parsed, Error> {
     let mut parsed = Parsed::default();
     let (mut keys, mut asked) = (Vec::new(), false);
     for (name, bytes) in form_parts(body, boundary).await? {
         match name.as_str() {
             "request" if asked => return Err(malformed("the form has two parts named `request`")),
-            "request" => (parsed.ask, asked) = (request_json(&bytes)?, true),
+            "request" => (parsed.ask, asked) = (request_json(operation, &bytes)?, true),
             "tile" => parsed.tiles.push(TileInput::File(bytes)),
             "key" => keys.push(key(keys.len(), &String::from_utf8_lossy(&bytes))?),
             "reference" => parsed.references.push(TileInput::File(bytes)),
@@ -218,13 +204,13 @@ async fn form<A: Ask>(body: Bytes, boundary: String) -> Result<Parsed<A>, Error>
     Ok(parsed)
 }
 
-fn tensor<A: Ask>(body: &Bytes) -> Result<Parsed<A>, Error> {
+fn tensor(operation: Operation, body: &Bytes) -> Result<Parsed, Error> {
     let unreadable = |error| malformed(format!("the safetensors body: {error}"));
     let (_, header) = SafeTensors::read_metadata(body).map_err(unreadable)?;
     let file = SafeTensors::deserialize(body).map_err(unreadable)?;
     let mut parsed = Parsed::default();
     if let Some(request) = header.metadata().as_ref().and_then(|metadata| metadata.get("request")) {
-        parsed.ask = request_json(request.as_bytes())?;
+        parsed.ask = request_json(operation, request.as_bytes())?;
     }
     let mut keys = Vec::new();
     for (name, view) in file.tensors() {

@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
+use restain_request::Operation;
+use restain_request::schema::EncodeTilesRequest;
 
 use super::answer;
 use super::bodies::{EncodeFormBody, EncodeJsonBody, EncodeTensors, EncodingTensors, Picture};
-use super::flat::FlatEncodeRequest;
 use super::read::read;
 use crate::serve::app::App;
 use crate::serve::error::Error;
@@ -24,7 +25,7 @@ use crate::serve::error::Error;
     path = "/v1/encode",
     tag = "augment",
     operation_id = "encode",
-    params(FlatEncodeRequest),
+    params(EncodeTilesRequest),
     request_body(content(
         (EncodeJsonBody = "application/json"),
         (EncodeFormBody = "multipart/form-data"),
@@ -43,7 +44,7 @@ pub(super) async fn encode(
 ) -> Result<Response, Error> {
     let received = Instant::now();
     let pipeline = app.pipeline()?;
-    let (request, _) = read(&app, request, received).await?;
+    let (request, _) = read(&app, Operation::Encode, request, received).await?;
     let answer = pipeline.encode(request).await?;
     Ok(answer::write_encodings(answer).into_response(received.elapsed()))
 }

@@ -10,7 +10,6 @@ pub(crate) mod body;
 mod cors;
 mod drain_body;
 mod encode;
-mod flat;
 mod health;
 mod models;
 mod openapi;

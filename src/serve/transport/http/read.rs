@@ -5,8 +5,9 @@ use std::time::Instant;
 use axum::extract::{FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 
-use super::body::{Ask, BodyKind, Parsed};
+use restain_request::Operation;
 
+use super::body::{BodyKind, Parsed};
 use crate::serve::app::App;
 use crate::serve::error::Error;
 use crate::serve::pipeline::Request as PipelineRequest;
@@ -30,15 +31,16 @@ impl<S: Send + Sync> FromRequestParts<S> for PathPart {
 ///
 /// # Errors
 /// When it cannot be read, is too large, or comes too slowly.
-pub(super) async fn read<A: Ask>(
+pub(super) async fn read(
     app: &App,
+    operation: Operation,
     request: Request,
     received: Instant,
-) -> Result<(PipelineRequest<A>, bool), Error> {
+) -> Result<(PipelineRequest, bool), Error> {
     let (head, body) = request.into_parts();
     let kind = BodyKind::of(&head.headers)?;
     let from_image = kind == BodyKind::Image;
     let (bytes, permit) = read_body(app, &head.headers, body, received).await?;
-    let Parsed { ask, tiles, references } = kind.parse(bytes, head.uri.query()).await?;
+    let Parsed { ask, tiles, references } = kind.parse(operation, bytes, head.uri.query()).await?;
     Ok((PipelineRequest { ask, tiles, references, received, permit }, from_image))
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::accept::{JSON, SAFETENSORS, choose};
-use super::add_body::{AddAsk, AddBody};
+use super::add_body::AddBody;
 use super::bodies::{AddForm, AddTensors, StyleTensors};
 use super::read::PathPart;
 use super::tensors::{self, TensorHead};
@@ -141,9 +141,7 @@ pub(super) async fn add(
     let (bytes, permit) = read_body(&app, &head.headers, body, received).await?;
     let (ask, tiles) = kind.parse(bytes).await?;
     let domain = ask.domain.clone();
-    let AddAsk { domain: new, model, styles, resize } = ask;
-    let request =
-        AddStyles { domain: new, model, styles, resize, tiles, received, permit, timeout_ms: None };
+    let request = AddStyles { ask, tiles, received, permit };
     let model = pipeline.add_styles(request).await?;
     let offer = model.styles.offer();
     let place = offer.find_domain("domain", &domain)?;

@@ -122,7 +122,7 @@ fn tensor(input: InputHead, binary: &mut Bytes) -> Result<Input, Error> {
     let mut size = None;
     for (parameter, value) in parameters {
         match (parameter.as_str(), &value) {
-            ("binary_data_size", Value::Whole(bytes)) => size = Some(*bytes),
+            ("binary_data_size", Value::Integer(bytes)) => size = Some(*bytes),
             ("binary_data_size", _) => {
                 return Err(malformed(format!(
                     "binary_data_size of {name} is {value}, and must be a number of bytes"

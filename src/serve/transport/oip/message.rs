@@ -137,9 +137,9 @@ fn numbers(name: &str, numbers: &[u32]) -> Result<Vec<u8>, Error> {
 fn value(name: &str, parameter: proto::InferParameter) -> Result<Value, Error> {
     Ok(match parameter.parameter_choice {
         Some(ParameterChoice::BoolParam(value)) => Value::Bool(value),
-        Some(ParameterChoice::Int64Param(value)) => Value::Whole(value.into()),
-        Some(ParameterChoice::Uint64Param(value)) => Value::Whole(value.into()),
-        Some(ParameterChoice::DoubleParam(value)) => Value::Real(value),
+        Some(ParameterChoice::Int64Param(value)) => Value::Integer(value.into()),
+        Some(ParameterChoice::Uint64Param(value)) => Value::Integer(value.into()),
+        Some(ParameterChoice::DoubleParam(value)) => Value::Float(value),
         Some(ParameterChoice::StringParam(value)) => Value::Text(value),
         None => return Err(malformed(format!("the parameter {name} has no value"))),
     })
@@ -149,11 +149,14 @@ fn parameter(value: Value) -> proto::InferParameter {
     let choice = match value {
         Value::Bool(value) => ParameterChoice::BoolParam(value),
         // The largest that is written is a seed.
-        Value::Whole(value) => {
+        Value::Integer(value) => {
             ParameterChoice::Int64Param(i64::try_from(value).unwrap_or(i64::MAX))
         }
-        Value::Real(value) => ParameterChoice::DoubleParam(value),
+        Value::Float(value) => ParameterChoice::DoubleParam(value),
         Value::Text(value) => ParameterChoice::StringParam(value),
+        other @ (Value::Null | Value::List(_) | Value::Object(_)) => {
+            ParameterChoice::StringParam(serde_json::json!(other).to_string())
+        }
     };
     proto::InferParameter { parameter_choice: Some(choice) }
 }

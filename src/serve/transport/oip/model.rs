@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 use super::infer;
 use super::input::{KEYS, REFERENCES, TILES};
 use super::output::Output;
-use super::parameters::KNOWN;
 use super::proto::model_metadata_response::TensorMetadata;
 use super::proto::{self, DataType};
 use crate::serve::app::App;
@@ -96,9 +95,8 @@ pub(super) fn config(app: &App, name: &str, version: &str) -> Result<proto::Mode
         (REFERENCES, pictures),
         (KEYS, "also BYTES [-1]; with KEYS, TILES may be left out"),
     ];
-    let parameter = |(name, text): (&str, &str)| {
-        (name.to_owned(), proto::ModelParameter { string_value: text.to_owned() })
-    };
+    let parameters = parameters.map(|(name, text)| (name.to_owned(), text.to_owned()));
+    let parameter = |(name, text)| (name, proto::ModelParameter { string_value: text });
     Ok(proto::ModelConfig {
         name: model.name().to_owned(),
         platform: PLATFORM.to_owned(),
@@ -106,7 +104,7 @@ pub(super) fn config(app: &App, name: &str, version: &str) -> Result<proto::Mode
         max_batch_size: i32::try_from(app.config.max_tiles.get()).unwrap_or(i32::MAX),
         input: inputs(&model).iter().map(input).collect(),
         output: outputs(&model).iter().map(output).collect(),
-        parameters: KNOWN.into_iter().chain(parameters).map(parameter).collect(),
+        parameters: super::parameters::known().into_iter().chain(parameters).map(parameter).collect(),
     })
 }
 

@@ -113,7 +113,7 @@ pub(super) fn parameters(answer: &Answer) -> Parameters {
     let method = serde_json::to_value(about.method)
         .ok()
         .and_then(|method| method.as_str().map(str::to_owned));
-    let seed = Value::Whole(about.seed.into());
+    let seed = Value::Integer(about.seed.into());
     let texts = [("bundle", about.bundle.clone()), ("method", method.unwrap_or_default())];
     let texts = texts.map(|(name, text)| (name.to_owned(), Value::Text(text)));
     std::iter::once(("seed".to_owned(), seed)).chain(texts).collect()

@@ -17,9 +17,10 @@ use forms::Forms;
 use heads::Heads;
 use links::Links;
 use locks::Locks;
+use restain_request::schema::AddRequest;
 use utoipa::OpenApi;
 
-use super::{add_body, augment, encode, health, models, problem, routes, styles};
+use super::{augment, encode, health, models, problem, routes, styles};
 use crate::serve::middleware::route::Route;
 use crate::serve::pipeline::answer::{EncoderAbout, Provenance};
 
@@ -37,7 +38,7 @@ use crate::serve::pipeline::answer::{EncoderAbout, Provenance};
         augment::augment, encode::encode, styles::list, styles::add, styles::remove, models::list, models::one, models::load,
         models::unload, health::live, health::ready, health::metrics
     ),
-    components(schemas(problem::Problem, add_body::AddAsk, styles::PlacedStyle, EncoderAbout, Provenance)),
+    components(schemas(problem::Problem, AddRequest, styles::PlacedStyle, EncoderAbout, Provenance)),
     tags(
         (name = "augment", description = "Tiles in, variants out"),
         (name = "styles", description = "The style bank"),
