@@ -1,6 +1,7 @@
 //! One crate of integration tests: facts about behaviour, on real parts.
 
 mod augment;
+mod cli;
 mod demo;
 mod harness;
 mod serve;

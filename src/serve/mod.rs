@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 use access::Access;
 use app::App;
 use cache::{CacheError, EncodingsCache};
-pub use config::{Config, ServeArgs};
+pub use config::Config;
 use metrics::{Metrics, Most};
 use models::{LoadError, Registry};
 use runtime::cpu::Cpu;
