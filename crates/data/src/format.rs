@@ -66,7 +66,7 @@ fn recognise(root: &Path) -> Result<(Format, Walk)> {
     match (found.images.is_empty(), found.tars.is_empty()) {
         (false, false) => {
             bail!(
-                "{} holds images and tars ({} first): say --format folders or webdataset",
+                "{} holds images and tars ({} first): use --layout folders or webdataset",
                 root.display(),
                 found.tars[0].display()
             )

@@ -17,12 +17,14 @@ use restain_method::{Geometry, Style};
 const SPARE: usize = 4;
 
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Styles")]
 pub struct StylesArgs {
     #[command(flatten)]
     pub on: BundleDataArgs,
-    /// Styles of each domain
-    #[arg(long, default_value_t = 64)]
+    /// Take this many styles of each domain
+    #[arg(long, value_name = "STYLES", default_value_t = 64)]
     pub per_domain: usize,
+    /// Draw tiles from this seed
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 }

@@ -357,7 +357,7 @@ fn webdataset_tars_are_read_at_random() {
     fs::remove_dir_all(home.path().join("west")).unwrap();
     put(&home.path().join("stray.png"), &red);
     assert!(
-        refusal(home.path(), &Selection::default()).ends_with("say --format folders or webdataset")
+        refusal(home.path(), &Selection::default()).ends_with("use --layout folders or webdataset")
     );
     assert_eq!(
         Dataset::open(home.path(), &select(|s| s.format = Format::Folders)).unwrap().sources.len(),

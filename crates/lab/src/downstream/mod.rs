@@ -27,7 +27,6 @@ use crate::encoded::Model;
 pub use options::DownstreamArgs;
 
 pub fn run(args: &DownstreamArgs) -> Result<()> {
-    args.check()?;
     let split = Split::read(args)?;
     let device = args.device.open(0)?;
     let mut model = match &args.bundle {
