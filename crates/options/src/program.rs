@@ -102,7 +102,7 @@ impl Program {
         let first = lenient
             .clone()
             .try_get_matches_from(words)
-            .map_err(|error| self.explained(words, error))?;
+            .map_err(|error| self.explained(words, self.strict(words, error)))?;
         let path = path(&first);
         let given = innermost(&first, &path);
         let task = path.iter().fold(&self.command, |command, name| {
@@ -140,16 +140,17 @@ impl Program {
         Ok(Parsed { matches, added })
     }
 
-    /// Returns an error of clap as the complete command has it, and in our words if it is about a value.
-    fn explained(&self, words: &[OsString], error: clap::Error) -> Ended {
-        match message::wrong_value(&self.command, words, &error) {
-            Some(message) => Ended::Wrong(message),
-            // Help of the lenient command would call required arguments optional.
-            None => match self.command.clone().try_get_matches_from(words) {
-                Err(strict) if strict.kind() == error.kind() => Ended::Clap(strict),
-                _ => Ended::Clap(error),
-            },
+    /// Returns an error of the lenient command as the strict one has it: help would call required arguments optional.
+    fn strict(&self, words: &[OsString], error: clap::Error) -> clap::Error {
+        match self.command.clone().try_get_matches_from(words) {
+            Err(strict) if strict.kind() == error.kind() => strict,
+            _ => error,
         }
+    }
+
+    /// Returns an error of clap in our words if it is about a value.
+    fn explained(&self, words: &[OsString], error: clap::Error) -> Ended {
+        message::wrong_value(&self.command, words, &error).map_or(Ended::Clap(error), Ended::Wrong)
     }
 
     /// Returns the options that have no help or stand under no heading, as `command --option`.
@@ -326,6 +327,8 @@ mod tests {
         assert_eq!(get::<String>(&parsed, "names"), ["x", "y"]);
         assert_eq!(get::<bool>(&parsed, "fast"), [false]);
         assert!(parse("program train folder", None).err().unwrap().contains("--out"));
+        let missing = parse("program train", Some("out = 'o'")).err().unwrap();
+        assert!(missing.contains("<folder>") && !missing.contains("--out <out>"), "{missing}");
     }
 
     #[test]
