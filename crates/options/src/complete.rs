@@ -39,6 +39,7 @@ fn overridable(option: Arg) -> Arg {
         .value_parser(BoolishValueParser::new())
         .value_name("BOOL")
         .hide_default_value(true)
+        .hide_possible_values(true)
 }
 
 fn file_options(prefix: &str) -> [Arg; 2] {

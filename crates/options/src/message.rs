@@ -56,7 +56,11 @@ pub(crate) fn wrong_value(
         return None;
     };
     let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-    let argument = innermost(command, &words).get_arguments().find(|a| a.to_string() == *named)?;
+    // Only a built command can say how its arguments are written.
+    let mut command = command.clone();
+    command.build();
+    let mut arguments = innermost(&command, &words).get_arguments();
+    let argument = arguments.find(|argument| argument.to_string() == *named)?;
     Some(format!("`{}`: {reason}", spelt(argument, &words, value)))
 }
 

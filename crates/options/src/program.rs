@@ -159,7 +159,7 @@ impl Program {
         each(&self.command, String::new(), &mut |name, option| {
             let is_documented = option.get_help().is_some() && option.get_help_heading().is_some();
             if !option.is_hide_set() && !is_documented {
-                found.push(format!("{name} {option}"));
+                found.push(format!("{name} --{}", option.get_long().unwrap_or_default()));
             }
         });
         found
@@ -355,6 +355,10 @@ mod tests {
         assert!(said("bacth = 4").contains("unknown option `bacth`; the options are out, batch,"));
         assert!(said("config = 'x'").contains("unknown option `config`"));
         assert!(said("mean = [[1]]").contains("must be a string, a number, true or false"));
+        let wrong = |words: &str| parse(words, None).err().unwrap();
+        let folder = "program train folder --out o";
+        assert_eq!(wrong(&format!("{folder} --batch 0")), "`--batch 0`: must be at least 1");
+        assert_eq!(wrong(&format!("{folder} --batch=4x")), "`--batch 4x`: not a whole number");
         // A value that a flag overrides is read all the same.
         let file = Some("batch = 0");
         assert!(parse("program train folder --out o --batch 3", file).is_err());
