@@ -126,7 +126,8 @@ CMD ["--help"]
 FROM server AS cuda
 COPY --from=onnxruntime-cuda /source/.deps/onnxruntime-cuda /opt/onnxruntime
 COPY --from=sbom-cuda /source/sbom.cdx.json /usr/share/doc/restain/sbom.cdx.json
-ENV LD_LIBRARY_PATH=/opt/onnxruntime/lib NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility RESTAIN_DEVICES=cuda:0
+ENV LD_LIBRARY_PATH=/opt/onnxruntime/lib NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility RESTAIN_DEVICES=cuda:0 \
+    RESTAIN_AUGMENT_DEVICES=cuda:0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="restain" \
       org.opencontainers.image.description="Server of domain-shifted histopathology tiles, on NVIDIA GPUs" \

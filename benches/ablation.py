@@ -72,7 +72,7 @@ def evaluated(name, left_out, flags):
         started = time.monotonic()
         fit = ["fit", "--data", options.data, "--exclude", options.exclude, "--exclude-domains", left_out, "--out", folder / "models/row/1"]
         common = ["--state", folder / "state", "--device", "cpu", "--precision", "bf16", "--image-size", "64", "--depth", "2", "--mixes", "1"]
-        common += ["--batch", "16", "--clip", "1", "--steps", options.steps, "--seed", "3", "--validate-every", "0", "--workers", "1"]
+        common += ["--batch", "16", "--grad-clip", "1", "--steps", options.steps, "--seed", "3", "--validate-every", "0", "--workers", "1"]
         run([*fit, *once([*common, *flags])], folder / "fit.log")
         evaluate = ["evaluate", "--bundle", folder / "models/row/1", "--data", options.data, "--only", options.exclude]
         run([*evaluate, "--methods", "vit,color-match", "--workers", 1, "--json", report], folder / "evaluate.log")

@@ -10,6 +10,8 @@
 //!     compare PRECISION [DEVICE]    PSNR between the tiles that both reconstruct, in dB
 //!     encode TILES LATENTS          a file of tiles, u8 [batch, H, W, 3], into one of latents, f16 [batch, 2, N, h]
 
+#![expect(clippy::disallowed_methods, reason = "a bench is a program with arguments of its own")]
+
 use std::io::BufRead;
 use std::path::Path;
 use std::time::{Duration, Instant};

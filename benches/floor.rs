@@ -5,6 +5,8 @@
 //! `floor constant ADDRESS BYTES` answers every request with the same bytes, through the server's own loop of connections
 //! and its own kind of body, so that what is left of a ratio is what the server itself spends. `benches/serve.py` runs both.
 
+#![expect(clippy::disallowed_methods, reason = "a bench is a program with arguments of its own")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

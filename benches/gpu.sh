@@ -141,7 +141,7 @@ demo() {
     trainer timeout --signal INT "$((${MINUTES:-8} * 60))" "$RESTAIN_TRAIN" fit --from models/demo/3 --data "${DATA:?DATA wants the folder of fields}" \
         --exclude "$held" --out "$bundle" --state "$state" --device "$TRAIN_DEVICE" --precision bf16 --batch "$batch" --steps "$steps" \
         --mixes 1 --consistency-weight 0 --match-weight 4 --match-target tone --tone-share 1.2 --tone-sigma 3 --detail-weight 0.4 \
-        --border-weight 0.3 --clip 1 --learning-rate 5e-4 --seed 4 --save-every 200 --validate-every 0 --samples-every 0
+        --border-weight 0.3 --grad-clip 1 --learning-rate 5e-4 --seed 4 --save-every 200 --validate-every 0 --samples-every 0
     [ -f "$bundle/bundle.json" ] || trainer "$RESTAIN_TRAIN" export "$state" --out "$bundle" || return
     local each
     for each in models/demo/3 "$bundle"; do

@@ -89,10 +89,10 @@ def loader(client, side, is_unique, seconds, options, salt):
 
 
 def generator(program, url, is_unique, seconds, options):
-    kind = ["--unique"] if is_unique else ["--by", "key", "--distinct", str(DISTINCT)]
+    kind = ["--unique"] if is_unique else ["--send", "key", "--distinct", str(DISTINCT)]
     command = [program, "load", url, *kind, "--tiles-per-request", str(TILES), "--variants", str(options.variants),
                "--concurrency", str(max(1, options.workers) * options.in_flight), "--duration", f"{seconds}s", "--warmup", "2s",
-               "--form", "safetensors", "--accept", "safetensors", "--json", "-"]
+               "--body-format", "safetensors", "--accept", "safetensors", "--json", "-"]
     text = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True).stdout
     return json.loads(text[text.index("{"):])["throughput"]["tiles_per_s"]
 

@@ -21,8 +21,8 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESTAIN = ROOT / "target/release/restain"
 BASE, DEMO = ROOT / "runs/models", ROOT / "models"
-KEYED = ["--by", "key", "--distinct", "64", "--tiles-per-request", "32", "--variants", "4"]
-TENSORS = ["--form", "safetensors", "--accept", "safetensors"]
+KEYED = ["--send", "key", "--distinct", "64", "--tiles-per-request", "32", "--variants", "4"]
+TENSORS = ["--body-format", "safetensors", "--accept", "safetensors"]
 
 
 def floor_program():

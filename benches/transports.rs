@@ -4,6 +4,8 @@
 //! `transports MODELS [SECONDS]` prints tiles a second of each and its ratio. Two loads: `held`, tiles whose encodings the
 //! server holds and whose pixels come again, where the wire is most of the work; and `new`, tiles that nobody has seen.
 
+#![expect(clippy::disallowed_methods, reason = "a bench is a program with arguments of its own")]
+
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;

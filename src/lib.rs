@@ -7,5 +7,4 @@ pub mod augment;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
-pub mod health;
 pub mod serve;

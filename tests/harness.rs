@@ -24,6 +24,7 @@ pub(crate) fn fixture() -> PathBuf {
 /// `restain`, without the options that the environment holds.
 pub(crate) fn restain() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_restain"));
+    #[expect(clippy::disallowed_methods, reason = "the program runs without the caller's options")]
     let own = std::env::vars_os().map(|(name, _)| name).filter(|name| {
         ["RESTAIN_", "OTEL_"].iter().any(|own| name.to_string_lossy().starts_with(own))
     });

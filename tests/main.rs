@@ -2,6 +2,7 @@
 
 mod architecture;
 mod augment;
+mod cli;
 mod demo;
 mod harness;
 mod serve;

@@ -39,8 +39,8 @@ pub struct Bad {
 
 fn more(allowed: &u64) -> String {
     match allowed {
-        0 => "; --max-bad N leaves out up to N such tiles".to_owned(),
-        allowed => format!("; that is one more than --max-bad {allowed}"),
+        0 => "; --max-damaged N skips up to N such tiles".to_owned(),
+        allowed => format!("; that is one more than --max-damaged {allowed}"),
     }
 }
 

@@ -49,7 +49,7 @@ pub enum Ending {
     /// Stopped on request; what is done is kept.
     Interrupted(Summary),
     /// What would be done.
-    Told(String),
+    DryRun(String),
 }
 
 /// What a run did.
@@ -75,7 +75,7 @@ pub async fn run(
     let (inputs, layout) = (args.inputs.clone(), args.job.layout);
     let input = tokio::task::spawn_blocking(move || Input::list(&inputs, layout)).await??;
     if args.job.dry_run {
-        return Ok(Ending::Told(told(&args, &input)));
+        return Ok(Ending::DryRun(describe(&args, &input)));
     }
     let home = Arc::new(Home::open(&args.out, &args.inputs, args.job.shard)?);
     let mut maker = tokio::select! {
@@ -135,7 +135,7 @@ async fn work(
             let (tiles, sorting) = (of_part(args, tiles), writing.clone());
             let left = tokio::task::spawn_blocking(move || sorting.left(tiles)).await?;
             let extent = Extent::Tiles(left.tiles.len() as u64 + left.done.tiles);
-            let mut progress = Progress::new(extent, args.job.max_bad, left.done, 0)?;
+            let mut progress = Progress::new(extent, args.job.max_damaged, left.done, 0)?;
             let is_done = files::run(&writing, maker, left.tiles, &mut progress, stop).await?;
             Ok((progress, is_done))
         }
@@ -151,7 +151,7 @@ async fn work(
             let (left, done) = webdataset::left(home, tars)?;
             let of_left = left.iter().map(size).sum::<Result<u64, _>>()?;
             let mut progress =
-                Progress::new(Extent::Bytes(all), args.job.max_bad, done, all - of_left)?;
+                Progress::new(Extent::Bytes(all), args.job.max_damaged, done, all - of_left)?;
             let samples = Samples {
                 home: Arc::clone(home),
                 format: args.ask.format,
@@ -211,7 +211,7 @@ fn terms(args: &AugmentArgs, input: &Input, maker: &Maker) -> Terms {
     }
 }
 
-fn told(args: &AugmentArgs, input: &Input) -> String {
+fn describe(args: &AugmentArgs, input: &Input) -> String {
     let (shard, variants) = (args.job.shard, args.ask.variants);
     match input {
         Input::Folder { tiles, .. } | Input::Wilds { tiles, .. } => {

@@ -24,7 +24,7 @@ pub(super) enum Extent {
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
     extent: Extent,
-    max_bad: u64,
+    max_damaged: u64,
     /// What was there before this run, and what is there by now.
     before: Done,
     pub done: Done,
@@ -41,7 +41,7 @@ impl Progress {
     /// When that left out more tiles than are allowed now.
     pub(super) fn new(
         extent: Extent,
-        max_bad: u64,
+        max_damaged: u64,
         before: Done,
         bytes: u64,
     ) -> Result<Self, AugmentError> {
@@ -63,7 +63,7 @@ impl Progress {
         let progress = Self {
             bar,
             extent,
-            max_bad,
+            max_damaged,
             done: before.clone(),
             before,
             bytes,
@@ -71,7 +71,7 @@ impl Progress {
             shown: now,
             tiles_shown: 0,
         };
-        match progress.done.bad.get(max_bad as usize) {
+        match progress.done.bad.get(max_damaged as usize) {
             Some(BadTile { name, reason }) => {
                 Err(progress.too_many(Bad { name: name.clone(), reason: reason.clone() }))
             }
@@ -90,7 +90,7 @@ impl Progress {
     /// # Errors
     /// When it is not.
     pub(super) fn bad(&mut self, bad: Bad) -> Result<(), AugmentError> {
-        if self.done.bad.len() as u64 >= self.max_bad {
+        if self.done.bad.len() as u64 >= self.max_damaged {
             return Err(self.too_many(bad));
         }
         if self.done.bad.len() < TOLD {
@@ -126,7 +126,7 @@ impl Progress {
     }
 
     fn too_many(&self, bad: Bad) -> AugmentError {
-        AugmentError::Bad { bad, allowed: self.max_bad }
+        AugmentError::Bad { bad, allowed: self.max_damaged }
     }
 
     fn beside_the_bar(&self, tell: impl FnOnce()) {

@@ -23,5 +23,5 @@ pub mod styles;
 mod trace;
 pub mod transport;
 
-pub use config::{Config, ServeArgs};
+pub use config::Config;
 pub use server::{Listeners, ServeError, run};

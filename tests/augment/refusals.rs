@@ -62,12 +62,12 @@ fn a_damaged_tile_is_named_and_left_out_only_when_that_is_allowed() {
     job.put("south/cut.png", &whole[..whole.len() / 2]);
     let (status, said) = job.refused(&[]);
     assert!(
-        status == 1 && said.contains("south/bad.png is damaged") && said.contains("--max-bad"),
+        status == 1 && said.contains("south/bad.png is damaged") && said.contains("--max-damaged"),
         "{status} {said}"
     );
-    let (status, said) = job.refused(&["--max-bad", "1"]);
+    let (status, said) = job.refused(&["--max-damaged", "1"]);
     assert!(status == 1 && said.contains("south/cut.png is damaged"), "{status} {said}");
-    let output = job.output(&["--max-bad", "2"]);
+    let output = job.output(&["--max-damaged", "2"]);
     assert!(succeeded(&output).contains("2 left out"), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("left out: south/bad.png is damaged"));
     assert_eq!(job.made().len(), 4 * 2);
@@ -75,7 +75,7 @@ fn a_damaged_tile_is_named_and_left_out_only_when_that_is_allowed() {
     assert!(note.contains("south/bad.png") && note.contains("south/cut.png"), "{note}");
     // Once it is mended, the same command makes what was missing.
     job.put("south/bad.png", &png(&tile(7)));
-    assert!(job.run(&["--max-bad", "1"]).starts_with("1 tiles"));
+    assert!(job.run(&["--max-damaged", "1"]).starts_with("1 tiles"));
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_job_does_not_go_on_with_other_options() {
     let (_, said) = job.refused(&["--variants", "2", "--domains", "west", "--seed", "1"]);
     assert!(said.contains("seed was"), "{said}");
     // What decides no byte may change.
-    job.run(&["--variants", "2", "--domains", "west", "--max-batch", "1", "--max-bad", "5"]);
+    job.run(&["--variants", "2", "--domains", "west", "--max-batch", "1", "--max-damaged", "5"]);
 }
 
 #[test]

@@ -144,9 +144,9 @@ fn what_is_damaged_is_named_by_tar_and_key() {
     job.put("x.tar", &whole);
     let (status, said) = job.refused(&[]);
     assert!(status == 1 && said.contains("x.tar/b.png is damaged"), "{said}");
-    let (status, said) = job.refused(&["--max-bad", "1"]);
+    let (status, said) = job.refused(&["--max-damaged", "1"]);
     assert!(status == 1 && said.contains("x.tar/c has no picture"), "{said}");
-    let said = job.run(&["--max-bad", "2"]);
+    let said = job.run(&["--max-damaged", "2"]);
     assert!(said.contains("2 left out"), "{said}");
     let keys: Vec<String> = untar(&job.made()["x.tar"])
         .into_iter()
@@ -157,7 +157,7 @@ fn what_is_damaged_is_named_by_tar_and_key() {
 
     let job = Job::new();
     job.put("x.tar", &whole[..whole.len() / 2]);
-    let (status, said) = job.refused(&["--max-bad", "9"]);
+    let (status, said) = job.refused(&["--max-damaged", "9"]);
     assert!(
         status == 1 && said.contains("x.tar: the tar is") && said.contains("cut off"),
         "{said}"

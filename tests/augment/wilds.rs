@@ -90,7 +90,7 @@ fn a_row_whose_patch_is_missing_is_named_and_left_out_when_that_is_allowed() {
         status == 1 && said.contains("patch_patient_010_node_1_x_96_y_0.png is not there"),
         "{said}"
     );
-    job.run(&["--max-bad", "1"]);
+    job.run(&["--max-damaged", "1"]);
     let (_, rows) = rows(&job);
     assert_eq!(
         rows.iter().map(|row| row[3].as_str()).collect::<Vec<_>>(),

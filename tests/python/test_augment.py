@@ -51,7 +51,7 @@ def test_a_bar_is_shown_and_ctrl_c_keeps_what_is_done(tmp_path):
     assert "400 tiles, 1200 variants, 0 left out" in shown
 
     status, shown = on_a_terminal(command("stopped"), lambda shown: b"/400 tiles" in shown)
-    assert status == 130 and "the same command goes on with it" in shown, shown
+    assert status == 130 and "run the same command to resume" in shown, shown
     kept = contents(tmp_path / "stopped")
     whole = contents(tmp_path / "whole")
     assert 0 < len(kept) < len(whole) and kept.items() <= whole.items()

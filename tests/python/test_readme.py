@@ -92,7 +92,7 @@ def test_a_data_set_is_augmented_as_it_is_written(folder):
         with tarfile.open(folder / f"shards/train-{number:06}.tar", "w") as tar:
             tar.add(folder / "b.png", f"tile{number}.png")
     path = f"{PROGRAM.parent}:{os.environ['PATH']}"
-    run(["bash", "-euo", "pipefail", "-c", code], folder, {**environment(), "PATH": path, "RESTAIN_MODELS": str(ROOT / "models")})
+    run(["bash", "-euo", "pipefail", "-c", code], folder, {**environment(), "PATH": path, "RESTAIN_MODELS": str(ROOT / "models"), "RESTAIN_AUGMENT_MODELS": str(ROOT / "models")})
     assert len(list((folder / "data/augmented").glob("*.png"))) == 4
     assert [tar.name for tar in (folder / "shards/out").glob("*.tar")] == ["train-000003.tar"]
 

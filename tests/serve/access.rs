@@ -283,7 +283,7 @@ fn a_server_that_others_reach_starts_with_keys_or_a_word_and_not_without() {
     let said = restain().args(["serve", "--http", "0.0.0.0:0"]).output().unwrap();
     let text = String::from_utf8(said.stderr).unwrap();
     assert_eq!(said.status.code(), Some(2));
-    assert!(text.contains("http is 0.0.0.0:0") && text.contains("insecure"), "{text}");
+    assert!(text.contains("--http 0.0.0.0:0") && text.contains("insecure"), "{text}");
     for flags in [&["--keys", keys.file().to_str().unwrap()][..], &["--insecure"]] {
         let printed = restain()
             .args(["serve", "--print-config", "--http", "0.0.0.0:0"])

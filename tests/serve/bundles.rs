@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use clap::{Args, FromArgMatches};
-use restain::serve::ServeArgs;
+use restain::serve::Config;
 use restain::serve::cache::{CacheOptions, EncodingsCache};
 use restain::serve::metrics::Metrics;
 use restain::serve::models::{LoadAsk, LoadContext, Registry};
@@ -296,7 +296,7 @@ fn polling_loads_what_is_new_and_unloads_what_is_gone() {
 fn an_unloaded_model_gives_back_its_memory_when_the_last_request_lets_go() {
     let models = models();
     install(models.path(), "tiny", "2");
-    let command = ServeArgs::augment_args(clap::Command::new("serve"));
+    let command = Config::augment_args(clap::Command::new("serve"));
     let flags = [
         "serve",
         "--threads",
@@ -307,7 +307,7 @@ fn an_unloaded_model_gives_back_its_memory_when_the_last_request_lets_go() {
         models.path().to_str().unwrap(),
     ];
     let config =
-        ServeArgs::from_arg_matches(&command.get_matches_from(flags)).unwrap().resolve().unwrap();
+        Config::from_arg_matches(&command.get_matches_from(flags)).unwrap().checked().unwrap();
     let metrics = Arc::new(Metrics::new().unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let options = CacheOptions { memory_bytes: 0, disk: None };

@@ -130,7 +130,16 @@ fn every_form_in_and_out_is_answered_with_what_was_asked_for() {
     for form in ["safetensors", "multipart", "json", "image"] {
         let report = report(
             &server,
-            &["--requests", "4", "--form", form, "--tiles-per-request", "1", "--check", "--unique"],
+            &[
+                "--requests",
+                "4",
+                "--body-format",
+                form,
+                "--tiles-per-request",
+                "1",
+                "--check",
+                "--unique",
+            ],
         );
         assert_eq!(count(&report["requests"]["ok"]), 4, "{form}: {}", report["errors"]);
     }
@@ -251,7 +260,7 @@ fn by_key_every_tile_is_sent_once_and_then_named() {
     let by_key = |most: usize| {
         let (address, _runtime) = keeper(most);
         let flags = [
-            "--by",
+            "--send",
             "key",
             "--distinct",
             "40",
@@ -301,16 +310,8 @@ fn mute(hangs_up: bool) -> String {
 #[test]
 fn who_hangs_up_and_who_never_answers_are_told_apart() {
     for (hangs_up, kind) in [(true, "broken"), (false, "timeout")] {
-        let flags = [
-            "--requests",
-            "6",
-            "--tiles-per-request",
-            "1",
-            "--give-up-after",
-            "200ms",
-            "--json",
-            "-",
-        ];
+        let flags =
+            ["--requests", "6", "--tiles-per-request", "1", "--timeout", "200ms", "--json", "-"];
         let output = restain().args(["load", &mute(hangs_up)]).args(flags).output().unwrap();
         let report: Value =
             serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
@@ -357,8 +358,8 @@ fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
         "concurrency = 4",
         "variants = [5, 6]",
         "unique = true",
-        "warmup = \"0ms\"",
-        "form = \"safetensors\"",
+        "# warmup is not set",
+        "body-format = \"safetensors\"",
     ] {
         assert!(
             printed.lines().any(|printed| printed == line),
@@ -434,12 +435,12 @@ fn wrong_use_ends_with_two_and_what_is_not_there_with_one() {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     for (args, said) in [
-        (vec!["127.0.0.1:1", "--by", "key", "--unique"], "--unique"),
+        (vec!["127.0.0.1:1", "--send", "key", "--unique"], "--unique"),
         (vec!["127.0.0.1:1", "--duration", "30"], "30s"),
         (vec!["https://127.0.0.1:1"], "TLS"),
         (vec!["127.0.0.1:1", "--config", "/nowhere/at/all.toml"], "/nowhere/at/all.toml"),
         (
-            vec!["127.0.0.1:1", "--form", "image", "--tiles-per-request", "4"],
+            vec!["127.0.0.1:1", "--body-format", "image", "--tiles-per-request", "4"],
             "--tiles-per-request 1",
         ),
         (vec![], "<URL>"),

@@ -2,48 +2,49 @@
 
 use std::path::PathBuf;
 
+use restain_options::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use crate::{Format, Selection};
 
 /// Which images of `--data` take part, by their paths relative to it, and how they are read.
 #[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
-#[serde(default)]
+#[command(next_help_heading = "Data")]
 pub struct SelectionArgs {
-    /// How the data set lies on disk
+    /// Read the data set in this layout
     #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
-    /// Use just these official splits; repeat or separate by commas [default for fit: the training split]
+    pub layout: Format,
+    /// Use only these official splits; repeat, or separate by commas [default: all; fit: the training split]
     #[arg(long = "split", value_name = "SPLIT", value_delimiter = ',')]
     pub splits: Vec<String>,
-    /// Use just these domains
-    #[arg(long, value_delimiter = ',')]
+    /// Use only these domains; repeat, or separate by commas
+    #[arg(long, value_name = "DOMAIN", value_delimiter = ',')]
     pub domains: Vec<String>,
-    /// Leave these domains out
-    #[arg(long, value_delimiter = ',')]
+    /// Leave these domains out; repeat, or separate by commas
+    #[arg(long, value_name = "DOMAIN", value_delimiter = ',')]
     pub exclude_domains: Vec<String>,
-    /// Image to leave out, relative to --data; repeat or separate by commas
-    #[arg(long, value_delimiter = ',')]
-    pub exclude: Vec<PathBuf>,
-    /// Use just these images
-    #[arg(long, value_delimiter = ',')]
+    /// Use only these images, by their path below --data; repeat, or separate by commas
+    #[arg(long, value_name = "IMAGE", value_delimiter = ',')]
     pub only: Vec<PathBuf>,
-    /// Damaged images that are named and skipped before the run ends
+    /// Leave these images out, by their path below --data; repeat, or separate by commas
+    #[arg(long, value_name = "IMAGE", value_delimiter = ',')]
+    pub exclude: Vec<PathBuf>,
+    /// Skip up to this many damaged images; one more ends the run
     #[arg(long, value_name = "IMAGES", default_value_t = 100)]
     pub max_damaged: u64,
-    /// Threads that read, decode and augment; 0 is one for each core
-    #[arg(long, default_value_t = 0)]
+    /// Read, decode and augment images with this many threads; 0 uses one a core
+    #[arg(long, value_name = "THREADS", default_value_t = 0)]
     pub workers: usize,
-    /// Memory for decoded images, which are kept while they fit
-    #[arg(long, value_name = "GIB", default_value_t = 4.0)]
-    pub cache_gib: f64,
+    /// Keep decoded images in memory up to this size
+    #[arg(long, value_name = "BYTES", default_value = "4GiB")]
+    pub cache_memory: ByteSize,
 }
 
 impl SelectionArgs {
     /// Returns the selection that these options describe.
     pub fn selection(&self) -> Selection {
         Selection {
-            format: self.format,
+            format: self.layout,
             splits: self.splits.clone(),
             domains: self.domains.clone(),
             exclude_domains: self.exclude_domains.clone(),
@@ -52,46 +53,20 @@ impl SelectionArgs {
             training_by_default: false,
             max_damaged: self.max_damaged,
             workers: self.workers,
-            cache_bytes: (self.cache_gib.max(0.0) * (1u64 << 30) as f64) as u64,
-        }
-    }
-}
-
-impl Default for SelectionArgs {
-    fn default() -> Self {
-        let Selection {
-            format,
-            splits,
-            domains,
-            exclude_domains,
-            only,
-            exclude,
-            max_damaged,
-            workers,
-            ..
-        } = Selection::default();
-        Self {
-            format,
-            splits,
-            domains,
-            exclude_domains,
-            exclude,
-            only,
-            max_damaged,
-            workers,
-            cache_gib: 4.0,
+            cache_bytes: self.cache_memory.0,
         }
     }
 }
 
 /// A bundle, and the images to try it on.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Data")]
 pub struct BundleDataArgs {
-    /// The bundle, models/NAME/VERSION
-    #[arg(long)]
+    /// Use this bundle, models/NAME/VERSION
+    #[arg(long, value_name = "DIR")]
     pub bundle: PathBuf,
-    /// Folder of images, or of `<domain>/…` folders
-    #[arg(long)]
+    /// Use the images of this folder, or of the `<domain>/…` folders in it
+    #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
     /// Which of its images are used.
     #[command(flatten)]

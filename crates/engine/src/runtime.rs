@@ -34,7 +34,12 @@ impl Runtime {
         if let Some(runtime) = &*loaded {
             return Ok(runtime.clone());
         }
-        let runtime = match std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "both programs and all tests find the same library by the field's own variable"
+        )]
+        let named = std::env::var_os("ORT_DYLIB_PATH");
+        let runtime = match named.filter(|path| !path.is_empty()) {
             // The only path tried: falling back to another version would be a surprise.
             Some(path) => Self::open(Path::new(&path))?,
             None => {

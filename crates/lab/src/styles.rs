@@ -23,12 +23,13 @@ const SPARE: usize = 4;
 
 /// The options of `styles`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Styles")]
 pub struct StylesArgs {
     /// The bundle and the images.
     #[command(flatten)]
     pub on: BundleDataArgs,
-    /// Styles of each domain
-    #[arg(long, default_value_t = 64)]
+    /// Take this many styles of each domain
+    #[arg(long, value_name = "STYLES", default_value_t = 64)]
     pub per_domain: usize,
     /// Draw tiles from this seed
     #[arg(long, default_value_t = 0)]

@@ -5,13 +5,12 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::choices::{Accept, By, Form};
+use super::choices::{Accept, BodyFormat, Payload, SAFETENSORS};
 use super::mix::{Draw, Mix};
 use super::options::{AskArgs, TilesArgs};
 use super::tiles::{Key, Pool, Stamp};
 use restain_bundle::codec::EncodeError;
 
-pub(crate) const SAFETENSORS: &str = "application/vnd.restain.safetensors";
 const AUGMENT: &str = "/v1/augment";
 
 /// As no file has it: 32 digits drawn once.
@@ -54,7 +53,7 @@ pub(crate) struct Writer {
     mix: Mix,
     keys: Option<Vec<Key>>,
     unique: bool,
-    form: Form,
+    form: BodyFormat,
     accept: Accept,
     ask: Ask,
 }
@@ -67,7 +66,7 @@ impl Writer {
             variants: ask.variants.clone(),
             pool: pool.tiles.len(),
         };
-        let keys = (tiles.by == By::Key)
+        let keys = (tiles.send == Payload::Key)
             .then(|| (0..pool.tiles.len()).map(|tile| pool.key(tile)).collect());
         let template = Ask {
             model: ask.model.clone(),
@@ -83,7 +82,7 @@ impl Writer {
             mix,
             keys,
             unique: tiles.unique,
-            form: ask.form,
+            form: ask.body_format,
             accept: ask.accept,
             ask: template,
         }
@@ -122,7 +121,7 @@ impl Writer {
         let all: Vec<_> = (0..self.pool.tiles.len()).map(|tile| (tile, None)).collect();
         // Forms that hold any number of tiles, and the one of mixed sizes where they may be mixed.
         let accept =
-            if self.form == Form::Safetensors { Accept::Safetensors } else { Accept::Json };
+            if self.form == BodyFormat::Safetensors { Accept::Safetensors } else { Accept::Json };
         let request =
             |tiles| self.by_tile(&ask, tiles).map(|request| Prepared { accept, ..request });
         all.chunks((most_bytes / largest).clamp(1, most_tiles)).map(request).collect()
@@ -135,24 +134,26 @@ impl Writer {
     ) -> Result<Prepared, EncodeError> {
         let mut frames = Vec::with_capacity(3 * tiles.len() + 3);
         let (before, after): (&'static [u8], &'static [u8]) = match self.form {
-            Form::Multipart => {
+            BodyFormat::Multipart => {
                 (b"\r\nContent-Disposition: form-data; name=\"tile\"; filename=\"tile\"\r\nContent-Type: image/*\r\n\r\n", b"\r\n--")
             }
             _ => (b"", b""),
         };
         match self.form {
-            Form::Safetensors => {
+            BodyFormat::Safetensors => {
                 let tile = &self.pool.tiles[0];
                 frames.push(tensor_head(ask, "tiles", &[tiles.len(), tile.height, tile.width, 3]));
             }
-            Form::Multipart => frames.push(form_head(ask)),
-            Form::Json => frames.push(format!("{{\"request\":{},\"tiles\":[", json!(ask)).into()),
-            Form::Image => {}
+            BodyFormat::Multipart => frames.push(form_head(ask)),
+            BodyFormat::Json => {
+                frames.push(format!("{{\"request\":{},\"tiles\":[", json!(ask)).into())
+            }
+            BodyFormat::Image => {}
         }
         for (place, &(tile, stamp)) in tiles.iter().enumerate() {
             match self.form {
-                Form::Json if place > 0 => frames.push(Bytes::from_static(b",")),
-                Form::Multipart => frames
+                BodyFormat::Json if place > 0 => frames.push(Bytes::from_static(b",")),
+                BodyFormat::Multipart => frames
                     .extend([Bytes::from_static(BOUNDARY.as_bytes()), Bytes::from_static(before)]),
                 _ => {}
             }
@@ -160,15 +161,15 @@ impl Writer {
             frames.extend((!after.is_empty()).then(|| Bytes::from_static(after)));
         }
         match self.form {
-            Form::Json => frames.push(Bytes::from_static(b"]}")),
-            Form::Multipart => frames.push(format!("{BOUNDARY}--\r\n").into()),
+            BodyFormat::Json => frames.push(Bytes::from_static(b"]}")),
+            BodyFormat::Multipart => frames.push(format!("{BOUNDARY}--\r\n").into()),
             _ => {}
         }
         Ok(self.prepared(ask, frames, tiles.len(), Vec::new()))
     }
 
     fn by_key(&self, ask: &Ask, keys: Vec<Key>) -> Prepared {
-        let frames = if self.form == Form::Json {
+        let frames = if self.form == BodyFormat::Json {
             let hex: Vec<String> =
                 keys.iter().map(|key| blake3::Hash::from_bytes(*key).to_string()).collect();
             vec![json!({"request": ask, "keys": hex}).to_string().into()]
@@ -180,11 +181,11 @@ impl Writer {
 
     fn prepared(&self, ask: &Ask, frames: Vec<Bytes>, tiles: usize, keys: Vec<Key>) -> Prepared {
         let (path, content_type) = match self.form {
-            Form::Safetensors => (AUGMENT.to_owned(), SAFETENSORS),
-            Form::Multipart => (AUGMENT.to_owned(), FORM),
-            Form::Json => (AUGMENT.to_owned(), "application/json"),
+            BodyFormat::Safetensors => (AUGMENT.to_owned(), SAFETENSORS),
+            BodyFormat::Multipart => (AUGMENT.to_owned(), FORM),
+            BodyFormat::Json => (AUGMENT.to_owned(), "application/json"),
             // The server tells kinds apart by their first bytes; the header says only that it is one picture.
-            Form::Image => (format!("{AUGMENT}?{}", query(ask)), "image/*"),
+            BodyFormat::Image => (format!("{AUGMENT}?{}", query(ask)), "image/*"),
         };
         Prepared {
             path,
@@ -248,9 +249,9 @@ mod tests {
     use super::*;
 
     fn writer(flags: &str) -> Writer {
-        let args = LoadArgs::told(&format!("--seed 5 {flags}")).unwrap();
-        let pool =
-            Pool::open(&args.tiles, args.ask.form, 16, args.ask.resize, args.seed()).unwrap();
+        let args = LoadArgs::parse(&format!("--seed 5 {flags}")).unwrap();
+        let pool = Pool::open(&args.tiles, args.ask.body_format, 16, args.ask.resize, args.seed())
+            .unwrap();
         Writer::new(pool, &args.tiles, &args.ask, args.seed())
     }
 
@@ -290,7 +291,7 @@ mod tests {
 
     #[test]
     fn keys_take_the_place_of_tiles() {
-        let tensor = writer("--by key --tiles-per-request 2 --distinct 3");
+        let tensor = writer("--send key --tiles-per-request 2 --distinct 3");
         let request = tensor.request(0).unwrap();
         let body = request.frames.concat();
         let file = SafeTensors::deserialize(&body).unwrap();
@@ -304,7 +305,7 @@ mod tests {
         let prelude = tensor.prelude(2, 1 << 20).unwrap();
         assert_eq!(prelude.iter().map(|request| request.tiles).collect::<Vec<_>>(), [2, 1]);
 
-        let json = writer("--by key --form json --tiles-per-request 2 --distinct 3");
+        let json = writer("--send key --body-format json --tiles-per-request 2 --distinct 3");
         let body: Value =
             serde_json::from_slice(&json.request(0).unwrap().frames.concat()).unwrap();
         assert_eq!(
@@ -315,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_picture_has_its_request_in_the_query() {
-        let request = writer("--form image --model tiny/1 --resize").request(0).unwrap();
+        let request = writer("--body-format image --model tiny/1 --resize").request(0).unwrap();
         assert!(
             request.path.starts_with("/v1/augment?") && request.path.contains("model=tiny/1"),
             "{}",

@@ -3,17 +3,19 @@
 
 use serde::Serialize;
 
-/// The body of a request.
+pub(crate) const SAFETENSORS: &str = "application/vnd.restain.safetensors";
+
+/// The format of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum Form {
+pub enum BodyFormat {
     Safetensors,
     Multipart,
     Json,
     Image,
 }
 
-/// The body of an answer.
+/// The format of an answer's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Accept {
@@ -29,7 +31,7 @@ pub enum Accept {
 impl Accept {
     pub fn media_type(self) -> &'static str {
         match self {
-            Self::Safetensors => super::body::SAFETENSORS,
+            Self::Safetensors => SAFETENSORS,
             Self::Multipart => "multipart/mixed",
             Self::Tar => "application/x-tar",
             Self::Json => "application/json",
@@ -45,13 +47,13 @@ impl Accept {
     }
 }
 
-/// What a request names its tiles by.
+/// What a request sends for its tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum By {
-    /// Their pixels
+pub enum Payload {
+    /// The tiles themselves
     Tile,
-    /// The keys of tiles that were sent before the measurement
+    /// Keys of tiles that were sent before the measurement
     Key,
 }
 

@@ -22,7 +22,7 @@ const AFTER_REFUSAL: Duration = Duration::from_millis(100);
 /// What all exchanges of a run share.
 pub(crate) struct Terms {
     pub target: Target,
-    pub give_up_after: Duration,
+    pub timeout: Duration,
     pub check: bool,
 }
 
@@ -80,10 +80,9 @@ pub(crate) async fn exchange(
         result: Err(Failure::new("timeout", "")),
     };
     let answered =
-        tokio::time::timeout(terms.give_up_after, attempt(terms, idle, &request, &mut sent)).await;
-    let late = || {
-        (None, Err(Failure::new("timeout", format!("no answer within {:?}", terms.give_up_after))))
-    };
+        tokio::time::timeout(terms.timeout, attempt(terms, idle, &request, &mut sent)).await;
+    let late =
+        || (None, Err(Failure::new("timeout", format!("no answer within {:?}", terms.timeout))));
     let (connection, result) = answered.unwrap_or_else(|_| late());
     let refused = result.as_ref().is_err_and(|failure| failure.kind == "connect");
     let outcome = Outcome { ended: Instant::now(), result, ..sent };

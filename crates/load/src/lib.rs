@@ -35,7 +35,7 @@ pub use report::Report;
 
 use arrivals::{Extent, Schedule};
 use body::{Prepared, Writer};
-use choices::By;
+use choices::Payload;
 use drive::{Driver, Pace};
 use exchange::{Failure, Terms, exchange};
 use progress::Progress;
@@ -89,7 +89,7 @@ async fn measure(args: &LoadArgs) -> Result<(Report, Ending), LoadError> {
     let model = server::model(&args.url, args.ask.model.as_deref()).await?;
     let pool = Pool::open(
         &args.tiles,
-        args.ask.form,
+        args.ask.body_format,
         model.geometry.image_size,
         args.ask.resize,
         args.seed(),
@@ -104,10 +104,10 @@ async fn measure(args: &LoadArgs) -> Result<(Report, Ending), LoadError> {
     let writer = Writer::new(pool, &args.tiles, &args.ask, args.seed());
     let terms = Arc::new(Terms {
         target: args.url.clone(),
-        give_up_after: args.pace.give_up_after.0,
+        timeout: args.pace.timeout.0,
         check: args.ask.check,
     });
-    if args.tiles.by == By::Key {
+    if args.tiles.send == Payload::Key {
         send_all(&writer, &terms).await?;
     }
     let interrupt = interrupted()?;

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 
-use super::choices::Form;
+use super::choices::BodyFormat;
 use super::drawn;
 use super::options::TilesArgs;
 use restain_bundle::codec::{
@@ -36,7 +36,7 @@ pub enum TilesError {
     #[error("{} holds no PNG, JPEG, WebP or TIFF", .0.display())]
     Empty(PathBuf),
     #[error(
-        "the tiles of one tensor have one size, and these have several: leave out --resize, or take another --form"
+        "the tiles of one tensor have one size, and these have several: leave out --resize, or take another --body-format"
     )]
     SeveralSizes,
     #[error("a tile of {0} bytes is too small to be made one of its own: leave out --unique")]
@@ -56,7 +56,7 @@ pub(crate) struct Tile {
 
 pub(crate) struct Pool {
     pub tiles: Vec<Tile>,
-    form: Form,
+    form: BodyFormat,
 }
 
 impl Pool {
@@ -66,7 +66,7 @@ impl Pool {
     /// A file that is no picture, or tiles that do not fit the form.
     pub(crate) fn open(
         args: &TilesArgs,
-        form: Form,
+        form: BodyFormat,
         side: usize,
         resize: bool,
         seed: u64,
@@ -83,7 +83,8 @@ impl Pool {
             spread(files(&args.tiles)?, most).iter().map(read).collect::<Result<_, _>>()?
         };
         let size = |tile: &Tile| (tile.width, tile.height);
-        if form == Form::Safetensors && tiles.iter().any(|tile| size(tile) != size(&tiles[0])) {
+        if form == BodyFormat::Safetensors && tiles.iter().any(|tile| size(tile) != size(&tiles[0]))
+        {
             return Err(TilesError::SeveralSizes);
         }
         let small = tiles
@@ -109,7 +110,7 @@ impl Pool {
             return Ok(());
         };
         let rest = tile.pixels.slice(stamp.len()..);
-        if self.form == Form::Safetensors {
+        if self.form == BodyFormat::Safetensors {
             frames.extend([Bytes::copy_from_slice(&stamp), rest]);
         } else {
             let picture = RgbImage {
@@ -129,7 +130,7 @@ impl Pool {
 }
 
 impl Tile {
-    fn read(path: &PathBuf, form: Form, side: Option<usize>) -> Result<Self, TilesError> {
+    fn read(path: &PathBuf, form: BodyFormat, side: Option<usize>) -> Result<Self, TilesError> {
         let file = std::fs::read(path)
             .map_err(|source| TilesError::Unreadable { path: path.clone(), source })?;
         let picture = codec::decode(&file, &LIMITS)
@@ -140,22 +141,26 @@ impl Tile {
         }
     }
 
-    fn new(picture: RgbImage, file: Option<Vec<u8>>, form: Form) -> Result<Self, EncodeError> {
+    fn new(
+        picture: RgbImage,
+        file: Option<Vec<u8>>,
+        form: BodyFormat,
+    ) -> Result<Self, EncodeError> {
         let (width, height) = (picture.width, picture.height);
         let ready =
-            if form == Form::Safetensors { None } else { Some(wire(form, &picture, file)?) };
+            if form == BodyFormat::Safetensors { None } else { Some(wire(form, &picture, file)?) };
         let pixels = Bytes::from(picture.pixels);
         Ok(Self { width, height, wire: ready.unwrap_or_else(|| pixels.clone()), pixels })
     }
 }
 
 /// A tile in the bytes of a form; `file` is what it came from, if it is still that.
-fn wire(form: Form, picture: &RgbImage, file: Option<Vec<u8>>) -> Result<Bytes, EncodeError> {
-    if form == Form::Safetensors {
+fn wire(form: BodyFormat, picture: &RgbImage, file: Option<Vec<u8>>) -> Result<Bytes, EncodeError> {
+    if form == BodyFormat::Safetensors {
         return Ok(Bytes::copy_from_slice(&picture.pixels));
     }
     let file = file.map_or_else(|| codec::encode(ImageFormat::Png, 90, picture), Ok)?;
-    Ok(if form == Form::Json {
+    Ok(if form == BodyFormat::Json {
         format!("\"{}\"", BASE64_STANDARD.encode(file)).into()
     } else {
         file.into()
@@ -206,11 +211,11 @@ fn spread(files: Vec<PathBuf>, most: usize) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::choices::By;
+    use super::super::choices::Payload;
     use super::*;
 
     fn args(tiles: Vec<PathBuf>, distinct: usize) -> TilesArgs {
-        TilesArgs { tiles, distinct: Some(distinct), unique: true, by: By::Tile }
+        TilesArgs { tiles, distinct: Some(distinct), unique: true, send: Payload::Tile }
     }
 
     #[test]
@@ -228,7 +233,7 @@ mod tests {
         let open =
             |resize, form| Pool::open(&args(vec![home.path().to_owned()], 9), form, 20, resize, 0);
         assert_eq!(
-            open(false, Form::Safetensors)
+            open(false, BodyFormat::Safetensors)
                 .unwrap()
                 .tiles
                 .iter()
@@ -237,7 +242,7 @@ mod tests {
             [20; 4]
         );
         assert_eq!(
-            open(true, Form::Multipart)
+            open(true, BodyFormat::Multipart)
                 .unwrap()
                 .tiles
                 .iter()
@@ -245,29 +250,34 @@ mod tests {
                 .collect::<Vec<_>>(),
             [20, 30, 40, 20]
         );
-        assert!(matches!(open(true, Form::Safetensors), Err(TilesError::SeveralSizes)));
+        assert!(matches!(open(true, BodyFormat::Safetensors), Err(TilesError::SeveralSizes)));
         assert_eq!(
-            Pool::open(&args(vec![home.path().to_owned()], 2), Form::Image, 20, false, 0)
+            Pool::open(&args(vec![home.path().to_owned()], 2), BodyFormat::Image, 20, false, 0)
                 .unwrap()
                 .tiles
                 .len(),
             2
         );
-        let notes =
-            Pool::open(&args(vec![home.path().join("notes.txt")], 2), Form::Image, 20, false, 0);
+        let notes = Pool::open(
+            &args(vec![home.path().join("notes.txt")], 2),
+            BodyFormat::Image,
+            20,
+            false,
+            0,
+        );
         assert!(matches!(notes, Err(TilesError::Undecodable { .. })));
     }
 
     #[test]
     fn a_stamp_takes_the_place_of_the_first_pixels_in_every_form() {
-        for form in [Form::Safetensors, Form::Multipart, Form::Json] {
+        for form in [BodyFormat::Safetensors, BodyFormat::Multipart, BodyFormat::Json] {
             let pool = Pool::open(&args(Vec::new(), 1), form, 16, false, 0).unwrap();
             let mut frames = Vec::new();
             pool.put(0, Some([7; 16]), &mut frames).unwrap();
             let bytes = frames.concat();
             let pixels = match form {
-                Form::Safetensors => bytes,
-                Form::Json => {
+                BodyFormat::Safetensors => bytes,
+                BodyFormat::Json => {
                     codec::decode(
                         &BASE64_STANDARD.decode(&bytes[1..bytes.len() - 1]).unwrap(),
                         &LIMITS,

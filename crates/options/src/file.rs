@@ -1,201 +1,114 @@
-//! The file of `--config` of a command that is not the server: the same options once more, as TOML. What is in it and was
-//! given neither as a flag nor as a variable is read as the flag that it stands for, so that there is one way to read an
-//! option and one to refuse it.
+//! The TOML file of `--config`: each key is an option's long name, each value what the flag would take.
 
 use std::path::Path;
 
-use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command};
-use serde::Serialize;
-use serde_json::Value;
+use clap::{Arg, ArgAction, Command};
+
+use crate::message;
 
 /// Options that only a command line has.
-const NOT_IN_A_FILE: [&str; 3] = ["config", "print-config", "help"];
+const NOT_IN_A_FILE: [&str; 4] = ["config", "print-config", "help", "version"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    #[error("the file {path} cannot be read: {source}")]
+    #[error("{path}: cannot be read: {source}")]
     Unreadable { path: String, source: std::io::Error },
-    #[error("the file {path} is wrong: {source}")]
+    #[error("{path}: not valid TOML: {source}")]
     Malformed { path: String, source: toml::de::Error },
-    #[error("the file {path} has `{key}`, which is no option; options are {known}")]
+    #[error("{path}: unknown option `{key}`; the options are {known}")]
     Unknown { path: String, key: String, known: String },
-    #[error(
-        "the file {path} has `{key}` as a table, and options are strings, numbers, true or false, or lists of those"
-    )]
-    Table { path: String, key: String },
+    #[error("{path}: `{key} = {value}`: {reason}")]
+    Value { path: String, key: String, value: String, reason: String },
 }
 
-/// The flags of `command` that the file stands for, if one was `given`.
+/// An option and the values that a file or a preset has for it, as the flag would take them.
+pub(crate) struct Setting {
+    pub id: String,
+    pub long: String,
+    pub values: Vec<String>,
+}
+
+/// Reads the settings of a file.
 ///
 /// # Errors
-/// When it cannot be read, or has something that is no option.
-pub fn flags(command: &Command, given: &ArgMatches) -> Result<Vec<String>, FileError> {
-    let Some(path) = given.get_one::<std::path::PathBuf>("config") else { return Ok(Vec::new()) };
+/// When it cannot be read, or as [`parse`].
+pub(crate) fn read(command: &Command, path: &Path) -> Result<Vec<Setting>, FileError> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| FileError::Unreadable { path: name, source })?;
-    flags_beneath(command, given, path, &text)
-}
-
-/// The flags that a `text` stands for, but for those of options that were `given`; `path` names it in errors.
-///
-/// # Errors
-/// As [`flags_in`].
-pub fn flags_beneath(
-    command: &Command,
-    given: &ArgMatches,
-    path: &Path,
-    text: &str,
-) -> Result<Vec<String>, FileError> {
-    flags_in(command, path, text, |id| {
-        matches!(given.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
-    })
-}
-
-/// The flags that the `text` of a file stands for, but for those of options that are given otherwise, by their id.
-///
-/// # Errors
-/// When it is no TOML, or has something that is no option.
-pub fn flags_in(
-    command: &Command,
-    path: &Path,
-    text: &str,
-    is_given: impl Fn(&str) -> bool,
-) -> Result<Vec<String>, FileError> {
-    let path = path.display().to_string();
-    let table: toml::Table = toml::from_str(text)
-        .map_err(|source| FileError::Malformed { path: path.clone(), source })?;
-    let known = || in_files(command);
-    let mut flags = Vec::new();
-    for (key, value) in table {
-        let Some(argument) = known().find(|argument| argument.get_long() == Some(&key)) else {
-            let known =
-                known().filter_map(|argument| argument.get_long()).collect::<Vec<_>>().join(", ");
-            return Err(FileError::Unknown { path, key, known });
-        };
-        if is_given(argument.get_id().as_str()) {
-            continue;
-        }
-        match value {
-            toml::Value::Boolean(true) => flags.push(format!("--{key}")),
-            toml::Value::Boolean(false) => {}
-            toml::Value::Table(_) => return Err(FileError::Table { path, key }),
-            toml::Value::Array(items) => flags
-                .push(format!("--{key}={}", items.iter().map(plain).collect::<Vec<_>>().join(","))),
-            single => flags.push(format!("--{key}={}", plain(&single))),
-        }
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse(command, &name, &text),
+        Err(source) => Err(FileError::Unreadable { path: name, source }),
     }
-    Ok(flags)
 }
 
-/// The options of a command that can stand in a file.
-fn in_files(command: &Command) -> impl Iterator<Item = &Arg> {
+/// Reads the settings of a TOML `text`; `path` names it in errors.
+///
+/// # Errors
+/// When it is not TOML, or has a key that is no option of `command`, or a value that the option does not take.
+pub(crate) fn parse(command: &Command, path: &str, text: &str) -> Result<Vec<Setting>, FileError> {
+    let table: toml::Table = toml::from_str(text)
+        .map_err(|source| FileError::Malformed { path: path.to_owned(), source })?;
+    let setting = |(key, value): (String, toml::Value)| {
+        let Some(option) = options(command).find(|option| option.get_long() == Some(&key)) else {
+            let known: Vec<_> = options(command).filter_map(Arg::get_long).collect();
+            return Err(FileError::Unknown { path: path.to_owned(), key, known: known.join(", ") });
+        };
+        match values(option, &value) {
+            Ok(values) => {
+                Ok(Setting { id: option.get_id().as_str().to_owned(), long: key, values })
+            }
+            Err(reason) => {
+                let (path, value) = (path.to_owned(), value.to_string());
+                Err(FileError::Value { path, key, value, reason })
+            }
+        }
+    };
+    table.into_iter().map(setting).collect()
+}
+
+/// Returns the options of a command that a file may set.
+pub(crate) fn options(command: &Command) -> impl Iterator<Item = &Arg> {
     command
         .get_arguments()
         .filter(|argument| argument.get_long().is_some_and(|long| !NOT_IN_A_FILE.contains(&long)))
 }
 
-/// Every option that has a value, defaults too, as a TOML file that gives them again.
-pub fn in_force(command: &Command, given: &ArgMatches) -> String {
-    let line = |argument: &Arg| {
-        let id = argument.get_id().as_str();
-        let value = match argument.get_action() {
-            ArgAction::SetTrue => toml::Value::Boolean(given.get_flag(id)),
-            action => {
-                let mut values: Vec<toml::Value> =
-                    given.get_raw(id)?.map(|raw| typed(&raw.to_string_lossy())).collect();
-                let is_list = values.len() != 1 || matches!(action, ArgAction::Append);
-                if is_list { toml::Value::Array(values) } else { values.remove(0) }
-            }
-        };
-        Some(format!("{} = {value}\n", argument.get_long()?))
+/// Returns a TOML value as the words that the flag would take, each accepted by the option's own parser.
+fn values(option: &Arg, value: &toml::Value) -> Result<Vec<String>, String> {
+    let words = match value {
+        toml::Value::Array(items) => items.iter().map(word).collect::<Result<Vec<_>, _>>()?,
+        single => vec![word(single)?],
     };
-    in_files(command).filter_map(line).collect()
-}
-
-/// A number where a number says the same, or a string.
-fn typed(raw: &str) -> toml::Value {
-    let integer = raw.parse().map(toml::Value::Integer).ok();
-    let float = || raw.parse().map(toml::Value::Float).ok();
-    let same = |value: &toml::Value| plain(value) == raw;
-    integer.filter(same).or_else(|| float().filter(same)).unwrap_or_else(|| raw.into())
-}
-
-fn plain(value: &toml::Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-/// Options as a TOML file that gives them again; what has no value is left out.
-///
-/// # Errors
-/// When a number is larger than TOML can hold.
-pub fn to_toml(options: &impl Serialize) -> Result<String, toml::ser::Error> {
-    let Value::Object(options) = serde_json::json!(options) else {
-        unreachable!("a struct is an object")
+    // An option that is given once takes a list as one word: a mean, devices.
+    let is_list = matches!(option.get_action(), ArgAction::Append);
+    let split = |word: &String| match option.get_value_delimiter() {
+        Some(delimiter) if !value.is_array() => {
+            word.split(delimiter).map(str::to_owned).collect::<Vec<_>>()
+        }
+        _ => vec![word.clone()],
     };
-    let kept = options
-        .into_iter()
-        .filter(|(_, value)| !value.is_null() && *value != Value::Array(Vec::new()));
-    let table: serde_json::Map<String, Value> =
-        kept.map(|(name, value)| (name.replace('_', "-"), value)).collect();
-    toml::to_string(&table)
+    let words = match is_list {
+        true => words.iter().flat_map(split).collect(),
+        false => vec![words.join(",")],
+    };
+    words.iter().try_for_each(|word| accept(option, word)).map(|()| words)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Checks a word with the option's own parser.
+fn accept(option: &Arg, word: &str) -> Result<(), String> {
+    let long = option.get_long().expect("options of a file have a long name");
+    let option = option.clone().required(false).env(None).value_delimiter(None);
+    let alone = Command::new("file").no_binary_name(true).disable_help_flag(true).arg(option);
+    alone.try_get_matches_from([format!("--{long}={word}")]).map(drop).map_err(|error| {
+        message::reason(&error).unwrap_or_else(|| "not a value of this option".to_owned())
+    })
+}
 
-    fn read(text: &str, given: &[&str]) -> Result<Vec<String>, String> {
-        let options = ["variants", "unique", "check", "form", "rate", "config"]
-            .map(|name| Arg::new(name).long(name));
-        let command = Command::new("load").args(options);
-        flags_in(&command, Path::new("load.toml"), text, |id| given.contains(&id))
-            .map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn what_was_not_given_otherwise_becomes_a_flag() {
-        let text = "variants = [1, 4]\nunique = true\ncheck = false\nform = \"json\"\nrate = 2.5";
-        let mut flags = read(text, &["form"]).unwrap();
-        flags.sort();
-        assert_eq!(flags, ["--rate=2.5", "--unique", "--variants=1,4"]);
-    }
-
-    #[test]
-    fn what_is_in_force_gives_itself_again() {
-        let options = [
-            Arg::new("name").long("name").default_value("007"),
-            Arg::new("rate").long("rate").default_value("0.5"),
-            Arg::new("seed").long("seed").default_value("18446744073709551615"),
-            Arg::new("some").long("some").value_delimiter(',').action(ArgAction::Append),
-            Arg::new("unset").long("unset"),
-            Arg::new("fast").long("fast").action(ArgAction::SetTrue),
-            Arg::new("path"),
-        ];
-        let command = Command::new("load").args(options);
-        let print =
-            |words: Vec<String>| in_force(&command, &command.clone().get_matches_from(words));
-        let text = print(["load", "x", "--some=1,b", "--rate=1e-3"].map(str::to_owned).to_vec());
-        let all = [
-            "name = \"007\"",
-            "rate = \"1e-3\"",
-            "seed = \"18446744073709551615\"",
-            "some = [1, \"b\"]",
-            "fast = false",
-        ];
-        assert_eq!(text.lines().collect::<Vec<_>>(), all);
-        let again = flags_in(&command, Path::new("load.toml"), &text, |_| false).unwrap();
-        assert_eq!(print(["load".to_owned()].into_iter().chain(again).collect()), text);
-    }
-
-    #[test]
-    fn what_is_no_option_is_named() {
-        assert!(read("varients = 1", &[]).unwrap_err().contains("variants"));
-        assert!(
-            read("config = \"x\"", &[]).is_err()
-                && read("variants = {a = 1}", &[]).is_err()
-                && read("=", &[]).is_err()
-        );
+fn word(value: &toml::Value) -> Result<String, String> {
+    match value {
+        toml::Value::String(text) => Ok(text.clone()),
+        toml::Value::Array(_) | toml::Value::Table(_) => {
+            Err("must be a string, a number, true or false, or a list of those".to_owned())
+        }
+        single => Ok(single.to_string()),
     }
 }

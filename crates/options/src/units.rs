@@ -1,68 +1,71 @@
-//! Values with a unit, as people write them: `500ms`, `30s`, `64MiB`.
+//! Values with a unit: durations such as `500ms` or `30s`, and sizes such as `64MiB`.
+//!
+//! `humantime` and `bytesize` read them. Two newtypes give both the errors of these programs and serde's text form.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use humantime::DurationError;
 use serde::{Deserialize, Serialize};
 
-/// A length of time: a number and `ms`, `s` or `m`.
+/// A duration, written as one or more numbers with a unit: `500ms`, `30s`, `1m 30s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Span(pub Duration);
 
-/// A number of bytes: a number and nothing, `KiB`, `MiB` or `GiB`.
+/// A number of bytes: `65536`, `64KiB` (1024 bytes each), `64kB` (1000 bytes each), `1.5GiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ByteSize(pub u64);
 
-const SPANS: &[(&str, u64)] = &[("m", 60_000), ("s", 1_000), ("ms", 1)];
-const SIZES: &[(&str, u64)] = &[("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("", 1)];
-
-/// A whole number, then one of the units.
-fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let unit = text[digits..].trim();
-    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
-    text[..digits].parse::<u64>().ok()?.checked_mul(*factor)
-}
-
-/// The largest unit that divides the value, so that reading it back gives the same value.
-fn write(f: &mut fmt::Formatter<'_>, value: u64, units: &[(&str, u64)]) -> fmt::Result {
-    let fits =
-        |(_, factor): &&(&str, u64)| value.is_multiple_of(*factor) && (value > 0 || *factor == 1);
-    let (name, factor) =
-        units.iter().find(fits).expect("the last unit is 1, which divides everything");
-    write!(f, "{}{name}", value / factor)
-}
+/// The units that a size is written in, the largest that divides it.
+const SIZES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("", 1)];
 
 impl FromStr for Span {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no length of time: write 500ms, 30s or 2m");
-        parse(text, SPANS).map(|ms| Self(Duration::from_millis(ms))).ok_or_else(wrong)
+        humantime::parse_duration(text).map(Self).map_err(|error| match error {
+            DurationError::UnknownUnit { unit, value, .. } if unit.is_empty() => {
+                format!("missing unit, for example {value}s")
+            }
+            DurationError::UnknownUnit { unit, .. } => {
+                format!("unknown unit `{unit}`: use ms, s, m or h")
+            }
+            DurationError::NumberOverflow => "the number is too large".to_owned(),
+            _ => {
+                "not a duration: write a number and a unit, for example 500ms, 30s or 2m".to_owned()
+            }
+        })
     }
 }
 
 impl FromStr for ByteSize {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        parse(text, SIZES).map(Self).ok_or_else(|| {
-            format!("`{text}` is no number of bytes: write 65536, 64KiB, 64MiB or 2GiB")
-        })
+        let wrong = "not a size in bytes: write for example 65536, 64KiB, 64MiB or 2GiB";
+        let bytes = text.trim().parse::<bytesize::ByteSize>().map_err(|_| wrong.to_owned())?;
+        // What does not fit saturates in `bytesize`.
+        if bytes.0 == u64::MAX {
+            Err("the number is too large".to_owned())
+        } else {
+            Ok(Self(bytes.0))
+        }
     }
 }
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write(f, self.0.as_millis() as u64, SPANS)
+        humantime::format_duration(self.0).fmt(f)
     }
 }
 
 impl fmt::Display for ByteSize {
+    /// Writes the exact number, where `bytesize` rounds to one decimal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write(f, self.0, SIZES)
+        let fits = |(_, bytes): &&(&str, u64)| self.0.is_multiple_of(*bytes) && self.0 >= *bytes;
+        let (unit, bytes) = SIZES.iter().find(fits).unwrap_or(&("", 1));
+        write!(f, "{}{unit}", self.0 / bytes)
     }
 }
 
@@ -88,26 +91,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_back() {
-        for text in ["0ms", "500ms", "30s", "2m", "90s"] {
+    fn a_written_value_reads_back() {
+        for text in ["500ms", "30s", "2m", "1m 30s", "0s"] {
             assert_eq!(text.parse::<Span>().unwrap().to_string(), text);
         }
-        for text in ["0", "1000", "64MiB", "3GiB", "1KiB"] {
+        for text in ["0", "1000", "1KiB", "64MiB", "3GiB", "1500KiB"] {
             assert_eq!(text.parse::<ByteSize>().unwrap().to_string(), text);
         }
-        assert_eq!("60s".parse::<Span>().unwrap().to_string(), "1m");
+        for size in ["1.5GiB", "1610612736", "1536MiB"] {
+            assert_eq!(size.parse::<ByteSize>().unwrap(), ByteSize(3 << 29));
+        }
     }
 
     #[test]
-    fn a_number_without_a_unit_is_no_time_and_nonsense_is_nothing() {
-        assert!("30".parse::<Span>().unwrap_err().contains("30s"));
-        assert!(
-            "-1s".parse::<Span>().is_err()
-                && "".parse::<Span>().is_err()
-                && "s".parse::<Span>().is_err()
-        );
-        assert!(
-            "1.5GiB".parse::<ByteSize>().is_err() && "99999999999GiB".parse::<ByteSize>().is_err()
-        );
+    fn an_error_says_what_would_be_right() {
+        let span = |text: &str| text.parse::<Span>().unwrap_err();
+        assert_eq!(span("30"), "missing unit, for example 30s");
+        assert_eq!(span("3 fortnights"), "unknown unit `fortnights`: use ms, s, m or h");
+        for text in ["-1s", "", "s", "soon"] {
+            assert!(span(text).contains("for example 500ms"), "{text}");
+        }
+        let size = |text: &str| text.parse::<ByteSize>().unwrap_err();
+        assert_eq!(size("99999999999GiB"), "the number is too large");
+        for text in ["", "-1", "4 gigs", "GiB"] {
+            assert!(size(text).contains("for example 65536"), "{text}");
+        }
     }
 }

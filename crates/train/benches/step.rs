@@ -6,6 +6,8 @@
 //! image size, patch size, embedding dimension, depth and heads, separated by commas. The trainer without its data loader:
 //! losses, gradients, AdamW. A step is over when its device has done all of it.
 
+#![expect(clippy::disallowed_methods, reason = "a bench is a program with arguments of its own")]
+
 use std::io::BufRead;
 
 use restain_bundle::{Tensor as WeightTensor, Weights, layout};

@@ -1,12 +1,13 @@
-//! The command line of `restain-train`. Every option is an environment variable too (`--batch` is `RESTAIN_BATCH`) and can
-//! stand in the file of `--config`; a flag goes before the environment, that before the file, that before `--data-preset`.
+//! The command line of `restain-train`: its commands, and how their options are read.
+//!
+//! Every option is a flag, an environment variable `RESTAIN_TRAIN_…` and a key in the file of `--config`. The variables that
+//! start the processes of a PyTorch run, such as `WORLD_SIZE`, keep their names.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{
-    Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand,
+    ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
 };
 
 use crate::fit::{self, FitArgs, ResumeArgs};
@@ -18,40 +19,51 @@ use restain_lab::downstream::{self, DownstreamArgs};
 use restain_lab::evaluate::{self, EvaluateArgs};
 use restain_lab::phantom;
 use restain_lab::styles::{self, StylesArgs};
-use restain_options::file::{self as options_file, FileError};
+use restain_options::{Ended, LogArgs, Program};
 
 #[derive(Parser)]
-#[command(name = "restain-train", version, about = "Trains the encoders that restain serves")]
-pub struct Cli {
+#[command(name = "restain-train", version, about = "Train the encoders that restain serves")]
+struct Tasks {
     #[command(subcommand)]
-    command: Task,
+    task: Task,
 }
+
+/// A command line, parsed.
+pub struct Cli {
+    task: Task,
+    pub log: LogArgs,
+}
+
+/// Options that contradict each other.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:#}")]
+pub struct WrongUse(anyhow::Error);
 
 #[derive(Subcommand)]
 enum Task {
     /// Train on a folder of images and write a bundle
     Fit(Box<FitArgs>),
-    /// Go on with an interrupted fit, exactly where it stopped
+    /// Resume an interrupted fit, exactly where it stopped
     Resume(ResumeArgs),
     /// Write the bundle of a run from its state
     Export(ExportArgs),
-    /// Turn a checkpoint of the published code into a bundle
+    /// Convert a checkpoint of the published code to a bundle
     Import(ImportArgs),
-    /// Write a bundle of untrained weights, for benchmarks
+    /// Write a bundle of randomly initialised weights, for benchmarks and tests
     Init(InitArgs),
-    /// Add the encoder for GPUs to a bundle that was written without it
+    /// Add the fp16 encoder, for GPUs, to a bundle
     Fp16(Fp16Args),
-    /// Take the styles of a bundle from a folder of images
+    /// Replace the styles of a bundle by those of a folder of images
     Styles(StylesArgs),
-    /// Measure a bundle on images it was not trained on
+    /// Measure a bundle on images that it was not trained on
     #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Evaluate(Evaluation),
-    /// Draw procedural H&E tiles of several hospitals
+    /// Write procedural H&E tiles of several hospitals, with labels
     Phantom(phantom::Args),
 }
 
-/// Of a bundle, or, with `--downstream` first, of what it does for a classifier. A flag subcommand, so that each has options
-/// of its own and the bundle's are not asked for in vain; clap derives structs of both, and no choice between them.
+/// The options of `evaluate`, or with `--downstream` first, those of its experiment. `--downstream` is a flag subcommand, so
+/// that each of the two has its own options and required ones; clap's derive cannot express this choice.
 enum Evaluation {
     Bundle(Box<EvaluateArgs>),
     Other(Downstream),
@@ -91,101 +103,57 @@ enum Downstream {
 }
 
 impl Cli {
-    /// What the process was told; wrong use ends it with status 2, and `--print-config` with 0.
-    pub fn from_process() -> Self {
-        let command = complete(Self::command());
-        let words = with_files(&command, std::env::args_os().collect()).unwrap_or_else(|error| {
-            eprintln!("restain-train: {error}");
-            std::process::exit(2)
-        });
-        options::told(words.iter().map(|word| word.to_string_lossy().into_owned()));
-        let matches = command.get_matches_from(words);
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    /// Parses the command line of this process.
+    ///
+    /// # Errors
+    /// When there is nothing to run: wrong use, help, `--print-config`.
+    pub fn parse() -> Result<Self, Ended> {
+        #[expect(clippy::disallowed_methods, reason = "this is where the program reads its flags")]
+        let words: Vec<OsString> = std::env::args_os().collect();
+        let parsed = program().parse(&words)?;
+        let typed = words.iter().map(|word| word.to_string_lossy().into_owned());
+        options::record_command_line(typed.chain(parsed.added));
+        let mut task = &parsed.matches;
+        while let Some((_, below)) = task.subcommand() {
+            task = below;
+        }
+        let log = LogArgs::from_arg_matches(task).map_err(Ended::Clap)?;
+        let Tasks { task } = Tasks::from_arg_matches(&parsed.matches).map_err(Ended::Clap)?;
+        Ok(Self { task, log })
     }
 }
 
-/// The words of the command line and, as flags behind them, what a file and a data preset say of options that were given
-/// neither as a flag nor as a variable.
-fn with_files(command: &Command, mut words: Vec<OsString>) -> Result<Vec<OsString>, FileError> {
-    // What is required may stand in the file.
-    let lenient = without_requirements(command.clone());
-    for read in [options_file::flags, preset_flags] {
-        // What is wrong, and help, is told by the command as it is.
-        let Ok(matches) = lenient.clone().try_get_matches_from(&words) else { return Ok(words) };
-        let (task, given) = task(&lenient, &matches);
-        words.extend(read(task, given)?.into_iter().map(OsString::from));
-    }
-    let Ok(matches) = lenient.clone().try_get_matches_from(&words) else { return Ok(words) };
-    let (task, given) = task(&lenient, &matches);
-    if given.get_flag("print-config") {
-        print!("{}", options_file::in_force(task, given));
-        std::process::exit(0);
-    }
-    Ok(words)
+fn program() -> Program {
+    let command = with_log(Tasks::command());
+    Program::new(command, |_| "RESTAIN_TRAIN".to_owned()).with_preset(data_preset)
 }
 
-/// The flags that `--data-preset` stands for.
-fn preset_flags(task: &Command, given: &ArgMatches) -> Result<Vec<String>, FileError> {
-    let preset = given.try_get_one::<DataPreset>("data_preset").ok().flatten();
-    preset.map_or(Ok(Vec::new()), |preset| {
-        options_file::flags_beneath(task, given, "--data-preset".as_ref(), &preset.options())
-    })
-}
-
-/// The innermost command that was given, and what was given to it.
-fn task<'a>(
-    mut command: &'a Command,
-    mut matches: &'a ArgMatches,
-) -> (&'a Command, &'a ArgMatches) {
-    while let Some((name, below)) = matches.subcommand() {
-        (command, matches) = (command.find_subcommand(name).expect("clap found it"), below);
-    }
-    (command, matches)
-}
-
-/// Gives every option of a command and of those below it its variable, unless it has one of the field's, and every task a
-/// file of options.
-fn complete(command: Command) -> Command {
-    let command = command.mut_args(|arg| {
-        let variable = format!("RESTAIN_{}", arg.get_id().as_str().to_uppercase());
-        if arg.is_positional() || arg.get_env().is_some() { arg } else { arg.env(variable) }
-    });
-    // What has options is a task, even where there are others below it.
+/// Gives each task the options of the log.
+fn with_log(command: Command) -> Command {
     let is_task = command.get_arguments().next().is_some();
     let below: Vec<String> =
         command.get_subcommands().map(|below| below.get_name().to_owned()).collect();
-    let command = if is_task { command.args(file_options()) } else { command };
-    below.into_iter().fold(command, |command, name| command.mut_subcommand(name, complete))
+    let command = if is_task { LogArgs::augment_args(command) } else { command };
+    below.into_iter().fold(command, |command, name| command.mut_subcommand(name, with_log))
 }
 
-fn file_options() -> [Arg; 2] {
-    [
-        Arg::new("config")
-            .long("config")
-            .env("RESTAIN_TRAIN_CONFIG")
-            .value_name("FILE")
-            .value_parser(clap::value_parser!(PathBuf))
-            .help("A TOML file of the same options"),
-        Arg::new("print-config")
-            .long("print-config")
-            .action(ArgAction::SetTrue)
-            .help("Print what is in force as such a file, and end"),
-    ]
+/// Returns the options of `--data-preset`, which stand below those of a file.
+fn data_preset(task: &ArgMatches) -> Option<(String, String)> {
+    let preset = task.try_get_one::<DataPreset>("data_preset").ok().flatten()?;
+    let name = preset.to_possible_value()?;
+    Some((format!("--data-preset {}", name.get_name()), preset.options()))
 }
 
-fn without_requirements(command: Command) -> Command {
-    let command = command.mut_args(|arg| arg.required(false));
-    let below: Vec<String> =
-        command.get_subcommands().map(|below| below.get_name().to_owned()).collect();
-    below
-        .into_iter()
-        .fold(command, |command, name| command.mut_subcommand(name, without_requirements))
-}
-
-/// Runs the command; the exit status of the program.
+/// Runs the command; returns the exit status of the program.
+///
+/// # Errors
+/// [`WrongUse`] when options contradict each other, and whatever else stops the command.
 pub fn run(cli: &Cli) -> Result<u8> {
-    match &cli.command {
-        Task::Fit(args) => fit::fit(args).map(status),
+    match &cli.task {
+        Task::Fit(args) => {
+            args.check().map_err(WrongUse)?;
+            fit::fit(args).map(status)
+        }
         Task::Resume(args) => fit::resume(args).map(status),
         Task::Export(args) => publish::export(args).map(|()| 0),
         Task::Import(args) => publish::import(args).map(|()| 0),
@@ -194,6 +162,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Task::Styles(args) => styles::styles(args).map(|()| 0),
         Task::Evaluate(Evaluation::Bundle(args)) => evaluate::evaluate(args).map(|()| 0),
         Task::Evaluate(Evaluation::Other(Downstream::Downstream(args))) => {
+            args.check().map_err(WrongUse)?;
             downstream::run(args).map(|()| 0)
         }
         Task::Phantom(args) => phantom::run(args).map(|()| 0),
@@ -204,5 +173,25 @@ fn status(ending: Ending) -> u8 {
     match ending {
         Ending::Finished => 0,
         Ending::Interrupted => 130,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_has_help_and_a_heading() {
+        assert_eq!(program().undocumented(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_option_has_a_variable_of_the_trainer_or_of_pytorch() {
+        for (variable, task) in program().variables() {
+            let others = variable.starts_with("TORCHELASTIC_")
+                || ["WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"]
+                    .contains(&variable.as_str());
+            assert!(others || variable.starts_with("RESTAIN_TRAIN_"), "{task}: {variable}");
+        }
     }
 }

@@ -27,28 +27,30 @@ use restain_engine::Runtime;
 use restain_lab::styles::require_tissue;
 use restain_method::geometry::GeometrySpec;
 use restain_method::{Geometry, Normalisation, PixelOrder};
+use restain_options::at_least;
 use restain_torch::adamw::{AdamW, AdamWConfig};
 use restain_torch::device::{describe, device_name};
 
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Run")]
 pub(crate) struct FitArgs {
-    /// Folder of images, or of `<domain>/…` folders
-    #[arg(long)]
+    /// Train on the images of this folder, or of the `<domain>/…` folders in it
+    #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
-    /// The bundle to write, models/NAME/VERSION
-    #[arg(long)]
+    /// Write this bundle, models/NAME/VERSION
+    #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Where the state of the run is kept [default: runs/NAME-VERSION]
-    #[arg(long)]
+    /// Keep the state of the run in this directory [default: runs/NAME-VERSION]
+    #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
-    /// Start from the weights of this bundle, whose geometry, pixel order and normalisation are then the defaults
+    /// Start from the weights of this bundle, whose geometry, pixel order and normalisation become the defaults
     #[arg(long, value_name = "BUNDLE")]
     pub from: Option<PathBuf>,
-    /// What the paper trained with on a data set; single options change it
-    #[arg(long, value_enum)]
+    /// Use the options that the paper trained this data set with, where no flag, variable or file sets them
+    #[arg(long, value_name = "PRESET", value_enum)]
     pub data_preset: Option<DataPreset>,
-    /// Which weights the bundle gets: the last, or those of the lowest validation loss
-    #[arg(long, value_enum, default_value = "last")]
+    /// Write the last weights into the bundle, or those with the lowest validation loss
+    #[arg(long, value_name = "WEIGHTS", value_enum, default_value = "last")]
     pub export: Export,
     #[command(flatten)]
     pub geometry: GeometryArgs,
@@ -59,11 +61,12 @@ pub(crate) struct FitArgs {
 }
 
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Run")]
 pub(crate) struct ResumeArgs {
     /// The state of the run, as fit printed it
     pub state: PathBuf,
-    /// End the schedule at this many updates instead: sooner, or later
-    #[arg(long)]
+    /// End the schedule after this many updates instead, sooner or later
+    #[arg(long, value_name = "UPDATES", value_parser = at_least(1u64))]
     pub steps: Option<u64>,
     #[command(flatten)]
     pub compute: ComputeArgs,
@@ -82,8 +85,18 @@ struct Run<'a> {
     state: &'a Path,
 }
 
+impl FitArgs {
+    /// Checks the options together, before anything is read.
+    ///
+    /// # Errors
+    /// When two options contradict each other.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.training.check()?;
+        bundle_name(&self.out).map(drop)
+    }
+}
+
 pub(crate) fn fit(args: &FitArgs) -> Result<Ending> {
-    args.training.check()?;
     let (name, version) = bundle_name(&args.out)?;
     let state =
         args.state.clone().unwrap_or_else(|| PathBuf::from(format!("runs/{name}-{version}")));
@@ -95,7 +108,7 @@ pub(crate) fn fit(args: &FitArgs) -> Result<Ending> {
     let world = args.compute.join(device)?;
     // The batches of one update, over all processes.
     let training = TrainingArgs {
-        accumulate: args.training.accumulate * world.size(),
+        grad_accum_steps: args.training.grad_accum_steps * world.size(),
         ..args.training.clone()
     };
     let parts = splits::open(&args.data, &training, training.seed)?;
@@ -163,7 +176,7 @@ fn run(run: Run<'_>) -> Result<Ending> {
         .context("cannot listen for Ctrl-C")?;
     let Run { parts, options, header, vit, world, from, state } = run;
     let training = &options.training;
-    let own_batches = world.share(training.accumulate)?;
+    let own_batches = world.share(training.grad_accum_steps)?;
     announce((&parts, &options, &header), &vit, &world, state);
     require_exportable(&options, &parts, &header.geometry)?;
     let mut optimiser = AdamW::new(
@@ -184,7 +197,7 @@ fn run(run: Run<'_>) -> Result<Ending> {
         ..TransformConfig::published(header.geometry.image_size() as u32)
     };
     let turns = Turns {
-        first: header.step * training.accumulate as u64 + world.rank() as u64,
+        first: header.step * training.grad_accum_steps as u64 + world.rank() as u64,
         every: world.size(),
     };
     let loader =
@@ -235,7 +248,7 @@ fn announce(run: (&Parts, &Options, &RunHeader), vit: &Vit, world: &World, state
         parts.training.describe(),
         parts.kept_out.sources.len(),
         header.total_steps,
-        options.training.batch * options.training.accumulate,
+        options.training.batch * options.training.grad_accum_steps,
         describe_geometry(header.geometry),
         device_name(vit.device()),
         if world.size() == 1 {
@@ -280,7 +293,7 @@ fn pixels(
 }
 
 fn total_steps(training: &TrainingArgs, tiles: u64) -> u64 {
-    let per_epoch = (tiles / (training.batch * training.accumulate) as u64).max(1);
+    let per_epoch = (tiles / (training.batch * training.grad_accum_steps) as u64).max(1);
     training.steps.unwrap_or(training.epochs * per_epoch)
 }
 
@@ -290,7 +303,7 @@ fn loop_config(training: &TrainingArgs, own_batches: usize) -> LoopConfig {
         accumulate: own_batches,
         objective: training.objective.clone(),
         learning_rate: training.learning_rate,
-        clip: training.clip,
+        clip: training.grad_clip,
         save_every: training.save_every,
     }
 }

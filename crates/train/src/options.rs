@@ -1,4 +1,4 @@
-//! What several commands of `restain-train` are told: which images, where to compute, how to train.
+//! Options that several commands of `restain-train` share: which images, where to compute, how to train.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -15,18 +15,21 @@ use crate::world::options::WorldArgs;
 use restain_bundle::is_plain_name;
 use restain_data::SelectionArgs;
 use restain_method::{Normalisation, PixelOrder};
+use restain_options::{above, at_least, within};
 use restain_torch::device::{ComputePrecision, DeviceChoice};
 
 /// Where to compute.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Compute")]
 pub(crate) struct ComputeArgs {
-    /// auto, cpu, cuda or cuda:N
+    /// Train on auto, cpu, cuda or cuda:N; auto uses CUDA if there is any
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
-    /// Matrix products in f32 or bf16 (fast on CUDA and on CPUs with AMX or AVX512-BF16); weights stay f32 [default: what the run that is resumed had; bf16 on CUDA, f32 on CPU]
+    /// Multiply matrices in f32 or bf16 (fast on CUDA, and on CPUs with AMX or AVX512-BF16); weights stay f32 [default: that of
+    /// the resumed run; bf16 on CUDA, f32 on a CPU]
     #[arg(long, value_enum)]
     pub precision: Option<ComputePrecision>,
-    /// Compute activations again in place of keeping them: far less memory, up to a third more time
+    /// Recompute activations in the backward pass: far less memory, up to a third more time
     #[arg(long)]
     pub gradient_checkpointing: bool,
     #[command(flatten)]
@@ -52,93 +55,78 @@ impl ComputeArgs {
 
 /// What a run is made of besides the model; kept in its checkpoint, so that `resume` needs none of it again.
 #[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Training")]
 pub(crate) struct TrainingArgs {
-    #[command(flatten)]
-    pub selection: SelectionArgs,
-    /// What the images are, where they come from and under which licence: for the model card
-    #[arg(long)]
-    #[serde(default)]
-    pub about_data: Option<String>,
+    /// Train for this many passes over the data
+    #[arg(long, default_value_t = 50, value_parser = at_least(1u64))]
+    pub epochs: u64,
+    /// Train for this many updates, instead of --epochs
+    #[arg(long, value_name = "UPDATES", value_parser = at_least(1u64))]
+    pub steps: Option<u64>,
+    /// Put this many tiles in a batch
+    #[arg(long, value_name = "TILES", default_value_t = 64, value_parser = at_least(1usize))]
+    pub batch: usize,
+    /// Accumulate the gradients of this many batches, in each process, for one update
+    #[arg(long, value_name = "BATCHES", default_value_t = 1, value_parser = at_least(1usize))]
+    pub grad_accum_steps: usize,
+    /// Peak learning rate of AdamW
+    #[arg(long, value_name = "RATE", default_value_t = 1e-3, value_parser = above(0.0))]
+    pub learning_rate: f64,
+    /// Weight decay of AdamW
+    #[arg(long, value_name = "DECAY", default_value_t = 0.05, value_parser = at_least(0.0))]
+    pub weight_decay: f64,
+    /// Clip gradients to this L2 norm; 0 disables clipping
+    #[arg(long, value_name = "NORM", default_value_t = 0.0, value_parser = at_least(0.0))]
+    pub grad_clip: f64,
+    /// Apply each augmentation with this probability
+    #[arg(long, value_name = "PROBABILITY", default_value_t = 0.1, value_parser = within(0.0, 1.0))]
+    pub augment: f64,
+    /// Draw weights, tiles and augmentations from this seed
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Save the state every this many updates
+    #[arg(long, value_name = "UPDATES", default_value_t = 200, value_parser = at_least(1u64))]
+    pub save_every: u64,
     #[command(flatten)]
     #[serde(flatten)]
     pub objective: RecipeArgs,
-    /// [default: planar, or what the weights of --from were trained with]
-    #[arg(long)]
-    pub pixel_order: Option<PixelOrder>,
-    #[arg(long, default_value_t = 50)]
-    pub epochs: u64,
-    /// Updates in all, in place of --epochs
-    #[arg(long)]
-    pub steps: Option<u64>,
-    #[arg(long, default_value_t = 64)]
-    pub batch: usize,
-    /// Batches summed into one update, by every process
-    #[arg(long, default_value_t = 1)]
-    pub accumulate: usize,
-    #[arg(long, default_value_t = 1e-3)]
-    pub learning_rate: f64,
-    #[arg(long, default_value_t = 0.05)]
-    pub weight_decay: f64,
-    /// Longest gradient, Euclidean norm; 0 leaves gradients alone
-    #[arg(long, default_value_t = 0.0)]
-    pub clip: f64,
-    /// Chance of each augmentation
-    #[arg(long, default_value_t = 0.1)]
-    pub augment: f64,
-    /// Per-channel mean of pixels in 0..1 [default: measured on the data]
-    #[arg(long, value_parser = triple)]
-    pub mean: Option<[f32; 3]>,
-    /// Per-channel standard deviation of pixels in 0..1
-    #[arg(long, value_parser = triple)]
-    pub std: Option<[f32; 3]>,
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-    /// Updates between two saves of the state
-    #[arg(long, default_value_t = 200)]
-    pub save_every: u64,
     #[command(flatten)]
-    #[serde(default)]
     pub watch: WatchArgs,
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Normalise pixels, from 0 to 1, by this mean of each channel, with --std [default: that of --from, or measured]
+    #[arg(long, help_heading = "Data", value_name = "R,G,B", value_parser = triple)]
+    pub mean: Option<[f32; 3]>,
+    /// Normalise pixels, from 0 to 1, by this standard deviation of each channel, with --mean [default: that of --from, or
+    /// measured]
+    #[arg(long, help_heading = "Data", value_name = "R,G,B", value_parser = triple)]
+    pub std: Option<[f32; 3]>,
+    /// Order the pixels of a patch as planar or interleaved [default: that of --from, or planar]
+    #[arg(long, help_heading = "Model", value_name = "ORDER")]
+    pub pixel_order: Option<PixelOrder>,
+    /// Say in the model card what the images are, where they come from and under which licence
+    #[arg(long, help_heading = "Data", value_name = "TEXT")]
+    pub about_data: Option<String>,
 }
 
 impl TrainingArgs {
-    /// Refuses what cannot be meant, before anything is read.
+    /// Checks the options together, before anything is read.
+    ///
+    /// # Errors
+    /// When two options contradict each other.
     pub(crate) fn check(&self) -> Result<()> {
-        ensure!(self.batch > 0, "--batch is 0, and must be at least 1");
-        ensure!(self.accumulate > 0, "--accumulate is 0, and must be at least 1");
-        ensure!(
-            self.steps != Some(0) && self.epochs > 0,
-            "--steps and --epochs must be at least 1"
-        );
-        ensure!(self.save_every > 0, "--save-every is 0, and must be at least 1");
-        let at_least_zero = |value: f64| value.is_finite() && value >= 0.0;
-        ensure!(
-            at_least_zero(self.learning_rate) && self.learning_rate > 0.0,
-            "--learning-rate is {}, and must be above 0",
-            self.learning_rate
-        );
-        ensure!(
-            at_least_zero(self.weight_decay),
-            "--weight-decay is {}, and must be at least 0",
-            self.weight_decay
-        );
-        ensure!(at_least_zero(self.clip), "--clip is {}, and must be at least 0", self.clip);
         let matches =
             self.objective.recipe == Recipe::Cross && self.objective.weights.match_weight > 0.0;
         ensure!(
             !matches || self.batch > 1,
             "--match-weight takes styles from other tiles of a batch, and --batch is 1: make it larger, or give --match-weight 0"
         );
+        self.normalisation()?;
         self.watch.check()?;
-        ensure!(
-            (0.0..=1.0).contains(&self.augment),
-            "--augment is {}, and must be from 0 to 1",
-            self.augment
-        );
         self.objective.check()
     }
 
-    /// What --mean and --std say, which belong together.
+    /// Returns the normalisation of --mean and --std, which belong together.
     pub(crate) fn normalisation(&self) -> Result<Option<Normalisation>> {
         match (self.mean, self.std) {
             (Some(mean), Some(std)) => {
@@ -155,14 +143,14 @@ impl TrainingArgs {
     }
 }
 
-/// `R,G,B`.
+/// Parses three numbers separated by commas.
 pub(crate) fn triple(text: &str) -> Result<[f32; 3], String> {
     let values: Result<Vec<f32>, _> =
         text.split(',').map(|part| part.trim().parse::<f32>()).collect();
     values
         .ok()
         .and_then(|v| v.try_into().ok())
-        .ok_or_else(|| format!("{text:?} is not three numbers R,G,B"))
+        .ok_or_else(|| "must be three numbers, for example 0.5,0.5,0.5".to_owned())
 }
 
 /// `--export`.
@@ -215,13 +203,14 @@ pub(crate) fn bundle_name(out: &Path) -> Result<(String, String)> {
 
 static COMMAND_LINE: OnceLock<String> = OnceLock::new();
 
-/// The command line of this process as it would be typed again, with what a file of options and a preset added to it.
+/// Returns the command line of this process as it would be typed again, with the options that variables, a file and a preset
+/// added.
 pub(crate) fn command_line() -> String {
-    COMMAND_LINE.get_or_init(|| as_typed(std::env::args())).clone()
+    COMMAND_LINE.get().cloned().unwrap_or_default()
 }
 
-/// Says that these words are what the process was told in the end.
-pub(crate) fn told(words: impl IntoIterator<Item = String>) {
+/// Keeps the words of the command line, and the flags that stand for what was added to them, for the provenance.
+pub(crate) fn record_command_line(words: impl IntoIterator<Item = String>) {
     COMMAND_LINE.get_or_init(|| as_typed(words));
 }
 

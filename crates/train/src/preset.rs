@@ -19,7 +19,7 @@ pub(crate) enum Preset {
     Deep,
 }
 
-/// `--data-preset`: what the paper trained with on a data set, beneath every option that is given. Tiles of 96 px are
+/// `--data-preset`: what the paper trained with on a data set. Flags, variables and files take precedence. Tiles of 96 px are
 /// resized up to the model's 224 by the random resized crop. Where the paper names no normalisation it is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -29,12 +29,13 @@ pub(crate) enum DataPreset {
     Pcam,
 }
 
-/// What the paper trained with everywhere (arXiv 2407.02900).
+/// What the paper trained with everywhere (arXiv 2407.02900). Each is written out, although several are today's defaults: a
+/// default may change, and the paper does not.
 const PAPER: &str = "preset = 'base'\nepochs = 50\nbatch = 64\nlearning-rate = 1e-3\nweight-decay = 0.05\nmixes = 4\naugment = 0.1\n";
 const CAMELYON17: &str = "mean = [0.7441, 0.5895, 0.7214]\nstd = [0.1301, 0.1489, 0.1107]\n";
 
 impl DataPreset {
-    /// The options that it stands for, as a file of options has them.
+    /// Returns its options, as TOML.
     pub(crate) fn options(self) -> String {
         match self {
             Self::Camelyon17Wilds => [PAPER, CAMELYON17].concat(),
@@ -65,24 +66,26 @@ impl Preset {
 
 /// `--preset` and what changes it.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Model")]
 pub(crate) struct GeometryArgs {
-    /// Model sizes to start from [default: small]
+    /// Use these model sizes, where no other option sets them [default: small; fit: those of --from]
     #[arg(long, value_enum)]
     pub preset: Option<Preset>,
-    /// Tile side, pixels
-    #[arg(long)]
+    /// Use tiles with this side, in pixels [default: that of --preset]
+    #[arg(long, value_name = "PIXELS")]
     pub image_size: Option<usize>,
-    /// Patch side, pixels
-    #[arg(long)]
+    /// Use patches with this side, in pixels [default: that of --preset]
+    #[arg(long, value_name = "PIXELS")]
     pub patch_size: Option<usize>,
-    /// Embedding dimension; half of it must be a multiple of 3 × patch size, and equal 3 × patch size² for full rank
-    #[arg(long)]
+    /// Use embeddings of this length; half of it must be a multiple of 3 × patch size, and is 3 × patch size² at full rank
+    /// [default: that of --preset]
+    #[arg(long, value_name = "LENGTH")]
     pub embed_dim: Option<usize>,
-    /// Transformer blocks
-    #[arg(long)]
+    /// Use this many transformer blocks [default: that of --preset]
+    #[arg(long, value_name = "BLOCKS")]
     pub depth: Option<usize>,
-    /// Attention heads
-    #[arg(long)]
+    /// Use this many attention heads [default: that of --preset]
+    #[arg(long, value_name = "HEADS")]
     pub num_heads: Option<usize>,
 }
 

@@ -361,7 +361,7 @@ fn webdataset_tars_are_read_at_random() {
     put(&home.path().join("stray.png"), &red);
     assert!(
         refusal(home.path(), &Selection::default())
-            .ends_with("choose one with --format folders or --format webdataset")
+            .ends_with("choose one with --layout folders or --layout webdataset")
     );
     assert_eq!(
         Dataset::open(home.path(), &select(|s| s.format = Format::Folders)).unwrap().sources.len(),

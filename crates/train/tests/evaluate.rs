@@ -153,8 +153,8 @@ fn what_cannot_be_is_refused_in_a_line_that_names_it() {
     run(home.path(), "phantom --out others --tiles-per-domain 2 --hospitals 1 --size 64 --seed 4");
     for (options, said) in [
         ("--bundle models/none/1", "models/none/1"),
-        ("--style-tokens 0", "--style-tokens is 0, and must be at least 1"),
-        ("--variants 1", "--variants is 1, and must be at least 2"),
+        ("--style-tokens 0", "`--style-tokens 0`: must be at least 1"),
+        ("--variants 1", "`--variants 1`: must be at least 2"),
         ("--classifier-data others", "--classifier-data others has no images of domain hospital_1"),
         (
             "--classifier-data tiles",

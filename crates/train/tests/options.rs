@@ -11,13 +11,16 @@ fn a_flag_goes_before_the_environment_that_before_the_file_and_that_before_a_pre
     let print = |file: &str, more: &str| {
         let mut command =
             restain_train(home, &format!("fit --config {file} {more} --print-config"));
-        let output = command.env("RESTAIN_SEED", "2").env("RESTAIN_STEPS", "3").output().unwrap();
+        let command = command.env("RESTAIN_TRAIN_SEED", "2").env("RESTAIN_TRAIN_STEPS", "3");
+        // The server's.
+        let output = command.env("RESTAIN_PRECISION", "int8").output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
     let text = print("fit.toml", "--seed 4 --depth 1");
     for line in [
         "seed = 4",
+        "# precision is not set",
         "depth = 1",
         "steps = 3",
         "batch = 4",
@@ -54,8 +57,13 @@ fn a_file_of_options_is_enough_to_train_and_the_provenance_says_what_it_said() {
 fn wrong_options_end_with_status_2() {
     let home = tempfile::tempdir().unwrap();
     std::fs::write(home.path().join("wrong.toml"), "bacth = 4").unwrap();
+    std::fs::write(home.path().join("value.toml"), "batch = 0").unwrap();
     for (arguments, said) in [
-        ("fit --config wrong.toml --print-config", "`bacth`"),
+        ("fit --config wrong.toml --print-config", "wrong.toml: unknown option `bacth`"),
+        ("fit --config value.toml --print-config", "value.toml: `batch = 0`: must be at least 1"),
+        ("fit --data d --out m/n/1 --batch 4x", "`--batch 4x`: not a whole number"),
+        ("fit --data d --out m/n/1 --mean .5,.5,.5", "--mean is given without --std"),
+        ("fit --data d --out m/a:b/1", "a:b"),
         ("fit --config none.toml --print-config", "none.toml"),
         ("fit --data-preset mnist", "camelyon17-wilds"),
         ("fit --preset tiny", "--data"),
@@ -84,10 +92,10 @@ fn what_cannot_be_meant_is_refused_in_one_line_before_anything_is_trained() {
         ("--image-size 33", "33"),
         ("--match-weight 1 --batch 1", "--batch is 1"),
         ("--mean .5,.5,.5", "--mean is given without --std"),
-        ("--learning-rate 0", "--learning-rate is 0"),
-        ("--learning-rate=-1", "--learning-rate is -1"),
-        ("--learning-rate nan", "--learning-rate is NaN"),
-        ("--save-every 0", "--save-every is 0"),
+        ("--learning-rate 0", "`--learning-rate 0`: must be above 0"),
+        ("--learning-rate=-1", "`--learning-rate -1`: must be above 0"),
+        ("--learning-rate nan", "`--learning-rate nan`: must be above 0"),
+        ("--save-every 0", "`--save-every 0`: must be at least 1"),
         ("--out file/name/1", "--out file/name/1"),
         ("--out models/a:b/1", "\"a:b\" is no name"),
         ("--state file", "file/tensorboard"),
@@ -110,25 +118,60 @@ fn what_cannot_be_meant_is_refused_in_one_line_before_anything_is_trained() {
     assert!(!home.join("models/never/1").exists());
 }
 
+#[test]
+fn what_is_printed_reads_back_to_itself_for_every_task() {
+    let home = tempfile::tempdir().unwrap();
+    let print = |arguments: &str| {
+        let output = restain_train(home.path(), &format!("{arguments} --print-config")).output();
+        let output = output.unwrap();
+        assert!(
+            output.status.success(),
+            "{arguments}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for task in TASKS {
+        let first = print(task);
+        std::fs::write(home.path().join("printed.toml"), &first).unwrap();
+        assert_eq!(print(&format!("{task} --config printed.toml")), first, "{task}");
+    }
+}
+
+#[test]
+fn a_pipe_gets_no_colour_codes() {
+    let home = tempfile::tempdir().unwrap();
+    for task in TASKS {
+        let help = restain_train(home.path(), &format!("{task} --help")).output().unwrap().stdout;
+        let help = String::from_utf8(help).unwrap();
+        assert!(!help.contains('\x1b') && help.contains("Configuration:"), "{task}: {help}");
+    }
+    let phantom = "phantom --out tiles --tiles-per-domain 2 --hospitals 1 --size 48";
+    let log = String::from_utf8(run(home.path(), phantom).stderr).unwrap();
+    assert!(log.contains("phantom written") && !log.contains('\x1b'), "{log}");
+}
+
+const TASKS: [&str; 10] = [
+    "fit",
+    "resume",
+    "export",
+    "import",
+    "init",
+    "fp16",
+    "styles",
+    "evaluate",
+    "evaluate --downstream",
+    "phantom",
+];
+
 /// Flags of torchrun and of benches/ablation.py, which the texts name too.
 const OTHERS: [&str; 3] = ["--no-python", "--left-out", "--folds"];
 
 /// Its flags, from what `--help` prints of every task.
 fn known_flags(home: &std::path::Path) -> std::collections::BTreeSet<String> {
-    let tasks = [
-        "fit",
-        "resume",
-        "export",
-        "import",
-        "init",
-        "styles",
-        "evaluate",
-        "evaluate --downstream",
-        "phantom",
-    ];
     let help =
         |task: &&str| restain_train(home, &format!("{task} --help")).output().unwrap().stdout;
-    tasks.iter().flat_map(|task| flags(&String::from_utf8(help(task)).unwrap())).collect()
+    TASKS.iter().flat_map(|task| flags(&String::from_utf8(help(task)).unwrap())).collect()
 }
 
 fn flags(text: &str) -> Vec<String> {

@@ -114,7 +114,7 @@ fn a_full_disk_ends_the_run_and_leaves_the_state_before() {
         shell
             .current_dir(home)
             .env("OMP_NUM_THREADS", "1")
-            .env("RUST_LOG", "warn")
+            .env("RESTAIN_TRAIN_LOG", "warn")
             .output()
             .unwrap()
     };

@@ -78,7 +78,7 @@ fn two_processes_train_what_one_with_twice_the_batches_trains_also_when_stopped_
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     phantom(home);
-    run(home, &format!("{FIT} --steps 30 --accumulate 2 --out models/one/1"));
+    run(home, &format!("{FIT} --steps 30 --grad-accum-steps 2 --out models/one/1"));
 
     let both = format!("{FIT} --steps 30 --out models/two/1");
     succeed(pair(home, [&both, &both]));
@@ -134,7 +134,7 @@ fn processes_with_different_options_end_with_an_error() {
 fn batches_that_cannot_be_shared_are_refused() {
     let home = tempfile::tempdir().unwrap();
     phantom(home.path());
-    run(home.path(), &format!("{FIT} --steps 2 --accumulate 3 --out models/three/1"));
+    run(home.path(), &format!("{FIT} --steps 2 --grad-accum-steps 3 --out models/three/1"));
     std::fs::remove_dir_all(home.path().join("models")).unwrap();
     for process in pair(home.path(), ["resume runs/three-1 --steps 4 --device cpu"; 2]) {
         let (status, said) = process.end();

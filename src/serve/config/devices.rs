@@ -3,15 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 use super::Config;
 use restain_engine::Device;
 
 /// A device may be named more than once. All of one kind, because the bits of an encoding depend on
 /// it, and a variant must not depend on which of them was free.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Devices(pub Vec<Device>);
 
 impl Devices {
@@ -29,9 +26,10 @@ impl FromStr for Devices {
             .map(|device| device.trim().parse())
             .collect::<Result<Vec<Device>, _>>()?;
         match devices.iter().find(|device| device.provider() != devices[0].provider()) {
-            Some(other) => {
-                Err(format!("`{text}` mixes {} and {other}: name devices of one kind", devices[0]))
-            }
+            Some(other) => Err(format!(
+                "{} and {other} are devices of two kinds: name devices of one kind",
+                devices[0]
+            )),
             None => Ok(Self(devices)),
         }
     }
@@ -41,19 +39,6 @@ impl fmt::Display for Devices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<String> = self.0.iter().map(ToString::to_string).collect();
         f.write_str(&names.join(","))
-    }
-}
-
-impl TryFrom<String> for Devices {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Devices> for String {
-    fn from(devices: Devices) -> Self {
-        devices.to_string()
     }
 }
 

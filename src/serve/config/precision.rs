@@ -4,13 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 use restain_bundle::{Bundle, BundleError, Precision};
 use restain_engine::Device;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrecisionChoice {
     /// fp16 on a GPU where the bundle has it, fp32 otherwise.
     Auto,
@@ -57,22 +54,10 @@ impl FromStr for PrecisionChoice {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "auto" => Ok(Self::Auto),
-            _ => text.parse().map(Self::Always).map_err(|_| {
-                format!("precision is {text:?}, and must be auto, fp32, fp16 or int8")
-            }),
+            _ => text
+                .parse()
+                .map(Self::Always)
+                .map_err(|_| "must be auto, fp32, fp16 or int8".to_owned()),
         }
-    }
-}
-
-impl TryFrom<String> for PrecisionChoice {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<PrecisionChoice> for String {
-    fn from(choice: PrecisionChoice) -> Self {
-        choice.to_string()
     }
 }

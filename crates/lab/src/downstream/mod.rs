@@ -32,7 +32,6 @@ pub use options::DownstreamArgs;
 /// If the options contradict each other, the tiles or the bundle cannot be read, `--json` holds another experiment, or a
 /// file cannot be written.
 pub fn run(args: &DownstreamArgs) -> Result<()> {
-    args.check()?;
     let split = Split::read(args)?;
     let device = args.device.open(0)?;
     let mut model = match &args.bundle {

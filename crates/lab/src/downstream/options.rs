@@ -8,83 +8,84 @@ use crate::classifier::{Architecture, FitConfig};
 use crate::downstream::variants::{StyleSource, Technique};
 use restain_bundle::Precision;
 use restain_data::SelectionArgs;
+use restain_options::{above, at_least};
 use restain_torch::device::DeviceChoice;
 
 /// The options of `evaluate --downstream`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Experiment")]
 pub struct DownstreamArgs {
-    /// Folder of labelled tiles, `<domain>/…/<label>/image`
-    #[arg(long)]
+    /// Use the labelled tiles of this folder, `<domain>/…/<label>/image`
+    #[arg(long, help_heading = "Data", value_name = "DIR")]
     pub data: PathBuf,
-    /// Which of its images are used.
-    #[command(flatten)]
-    pub selection: SelectionArgs,
-    /// What makes the variants of vit, and has the styles of --styles bank
-    #[arg(long)]
+    /// Train on these domains; repeat, or separate by commas
+    #[arg(long, value_name = "DOMAIN", value_delimiter = ',', required = true)]
+    pub train_domains: Vec<String>,
+    /// Choose the best epoch by the accuracy on this domain [default: a tenth of the training tiles, held out]
+    #[arg(long, value_name = "DOMAIN")]
+    pub validation_domain: Option<String>,
+    /// Test on these domains, which nothing is trained on or chosen by; repeat, or separate by commas
+    #[arg(long, value_name = "DOMAIN", value_delimiter = ',', required = true)]
+    pub test_domains: Vec<String>,
+    /// Make the variants of vit with this bundle, and take the styles of --styles bank from it
+    #[arg(long, value_name = "DIR")]
     pub bundle: Option<PathBuf>,
     /// Run the bundle's encoder of this precision: fp32, fp16 or int8
-    #[arg(long, default_value = "fp32")]
+    #[arg(long, value_name = "PRECISION", default_value = "fp32")]
     pub encoder: Precision,
-    /// Domains to train on
-    #[arg(long, value_delimiter = ',', required = true)]
-    pub train_domains: Vec<String>,
-    /// Domain whose accuracy chooses the best epoch [default: a tenth of the training tiles, held out]
-    #[arg(long)]
-    pub validation_domain: Option<String>,
-    /// Domains that nothing is trained on or chosen by
-    #[arg(long, value_delimiter = ',', required = true)]
-    pub test_domains: Vec<String>,
-    /// What a batch holds beside its tiles: one variant of each. `none` puts in each tile once more, so that every
-    /// method sees as many images in as many updates; all images of all methods are flipped and turned by chance
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["none", "hed-jitter", "color-match", "vit"])]
-    pub methods: Vec<Technique>,
-    /// Where vit takes its styles and color-match its statistics: from the bundle's bank, or from other tiles of the
-    /// training domains [default: train, where there are two training domains or more]
-    #[arg(long, value_enum)]
+    /// Put one variant of each tile by these methods into a batch; `none` puts each tile in twice, so that every method sees as
+    /// many images in as many updates. All images of all methods are flipped and rotated at random
+    #[arg(long, value_name = "METHOD", value_enum, value_delimiter = ',', default_values = ["none", "hed-jitter", "color-match", "vit"])]
+    pub methods: Vec<Method>,
+    /// Take the styles of vit and the statistics of color-match from the bundle's bank, or from other tiles of the training
+    /// domains [default: train, if there are two training domains or more]
+    #[arg(long, value_name = "SOURCE", value_enum)]
     pub styles: Option<StyleSource>,
-    /// How far hed-jitter goes [default: as far as the server's]
-    #[arg(long, default_value_t = 0.05)]
+    /// Jitter haematoxylin, eosin and residual by this standard deviation in hed-jitter; the default is the server's
+    #[arg(long, value_name = "SIGMA", default_value_t = 0.05, value_parser = at_least(0.0))]
     pub hed_sigma: f64,
-    /// Train this classifier
-    #[arg(long, value_enum, default_value = "small")]
-    pub classifier: Architecture,
-    /// [default: 1e-3; densenet121: 1e-4]
-    #[arg(long)]
-    pub learning_rate: Option<f64>,
-    /// [default: 10]
-    #[arg(long)]
-    pub epochs: Option<u64>,
-    /// Tiles of one update, without their variants
-    #[arg(long, default_value_t = 32)]
-    pub batch: usize,
-    /// Tiles of each domain, as many of every label [default: all]
-    #[arg(long)]
+    /// Use this many tiles of each domain, as many of every label [default: all]
+    #[arg(long, value_name = "TILES")]
     pub per_domain: Option<usize>,
-    /// Repetitions, each with weights and an order of its own, which the methods share
-    #[arg(long, default_value_t = 10)]
+    /// Repeat the experiment this often, each time with its own weights and order, which the methods share
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = at_least(1u64))]
     pub seeds: u64,
-    /// The first seed
-    #[arg(long, default_value_t = 0)]
+    /// Begin with this seed
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
     pub seeds_from: u64,
-    /// Runs at a time, each on one thread
-    #[arg(long, default_value_t = 1)]
+    /// Train classifiers of this architecture
+    #[arg(long, help_heading = "Training", value_enum, default_value = "small")]
+    pub classifier: Architecture,
+    /// Learning rate [default: 1e-3; densenet121: 1e-4]
+    #[arg(long, help_heading = "Training", value_name = "RATE", value_parser = above(0.0))]
+    pub learning_rate: Option<f64>,
+    /// Train for this many passes over the data [default: 10]
+    #[arg(long, help_heading = "Training", value_parser = at_least(1u64))]
+    pub epochs: Option<u64>,
+    /// Put this many tiles in a batch, not counting their variants
+    #[arg(long, help_heading = "Training", value_name = "TILES", default_value_t = 32, value_parser = at_least(1usize))]
+    pub batch: usize,
+    /// Train this many classifiers at once, each on one thread
+    #[arg(long, help_heading = "Training", value_name = "N", default_value_t = 1, value_parser = at_least(1usize))]
     pub jobs: usize,
-    /// auto, cpu, cuda or cuda:N
-    #[arg(long, default_value = "auto")]
+    /// Train on auto, cpu, cuda or cuda:N; auto uses CUDA if there is any
+    #[arg(long, help_heading = "Training", default_value = "auto")]
     pub device: DeviceChoice,
-    /// Keep every run here; an experiment that was interrupted, or is given more seeds or methods, goes on from it
-    #[arg(long)]
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Keep every run in this file; an interrupted experiment, or one with more seeds or methods, resumes from it
+    #[arg(long, help_heading = "Report", value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Draw every run here, as SVG
-    #[arg(long)]
+    /// Draw every run to this file, as SVG
+    #[arg(long, help_heading = "Report", value_name = "FILE")]
     pub plot: Option<PathBuf>,
 }
 
 impl DownstreamArgs {
-    /// Checks the options before anything is read.
+    /// Checks the options together, before anything is read.
     ///
     /// # Errors
-    /// If a value is out of range, or two options contradict each other.
+    /// When two options contradict each other.
     pub fn check(&self) -> Result<()> {
         let methods: Vec<String> =
             self.methods.iter().map(|method| method.name().to_owned()).collect();
@@ -112,21 +113,6 @@ impl DownstreamArgs {
                 "--validation-domain: {domain} is trained on (--train-domains)"
             );
         }
-        let counts = [
-            ("--seeds", self.seeds),
-            ("--jobs", self.jobs as u64),
-            ("--batch", self.batch as u64),
-            ("--epochs", self.epochs()),
-        ];
-        for (option, count) in counts {
-            ensure!(count > 0, "{option} is 0, and must be at least 1");
-        }
-        ensure!(
-            self.learning_rate() > 0.0,
-            "--learning-rate is {}, and must be above 0",
-            self.learning_rate()
-        );
-        ensure!(self.hed_sigma >= 0.0, "--hed-sigma is {}, and must be at least 0", self.hed_sigma);
         if self.bundle.is_none() {
             let vit = self.methods.contains(&Technique::Vit);
             ensure!(

@@ -38,57 +38,58 @@ use restain_data::BundleDataArgs;
 use restain_data::Dataset;
 use restain_method::Style;
 use restain_method::metrics::BlockEdges;
+use restain_options::at_least;
 use split::Held;
 use technique::Technique;
 
 /// The options of `evaluate`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Evaluation")]
 pub struct EvaluateArgs {
     /// The bundle and the images.
     #[command(flatten)]
     pub on: BundleDataArgs,
-    /// Tiles of each domain, cut on a grid
-    #[arg(long, default_value_t = 25)]
+    /// Evaluate this many tiles of each domain, cut on a grid
+    #[arg(long, value_name = "TILES", default_value_t = 25, value_parser = at_least(1usize))]
     pub per_domain: usize,
     /// Run the bundle's encoder of this precision: fp32, fp16 or int8
-    #[arg(long, default_value = "fp32")]
+    #[arg(long, value_name = "PRECISION", default_value = "fp32")]
     pub encoder: Precision,
-    /// What to compare; repeat or separate by commas [default: all]
-    #[arg(long, value_enum, value_delimiter = ',')]
+    /// Compare these methods; repeat, or separate by commas [default: all]
+    #[arg(long, value_name = "METHOD", value_enum, value_delimiter = ',')]
     pub methods: Vec<Technique>,
-    /// A style is the mean of so many of its tile's most representative tokens
-    #[arg(long, default_value_t = 1)]
+    /// Average this many of a tile's most representative tokens for a style
+    #[arg(long, value_name = "TOKENS", default_value_t = 1, value_parser = at_least(1usize))]
     pub style_tokens: usize,
-    /// A style is the mean of those of so many tiles; the other methods see all of these tiles too
-    #[arg(long, default_value_t = 1)]
+    /// Average the tokens of this many tiles for a style; the other methods see all of these tiles too
+    #[arg(long, value_name = "TILES", default_value_t = 1, value_parser = at_least(1usize))]
     pub style_tiles: usize,
-    /// Variants of each tile whose diversity is measured
-    #[arg(long, default_value_t = 4)]
+    /// Measure the diversity of this many variants of each tile
+    #[arg(long, value_name = "K", default_value_t = 4, value_parser = at_least(2usize))]
     pub variants: usize,
-    /// Other images of the same domains, such as the training ones, for the classifier that tells domains apart
-    /// [default: part of the evaluated images]
-    #[arg(long)]
-    pub classifier_data: Option<PathBuf>,
-    /// Tiles of each domain that the classifier is trained on, cut at random
-    #[arg(long, default_value_t = 200)]
-    pub classifier_tiles: usize,
-    /// Train the classifier of domains for this many passes
-    #[arg(long, default_value_t = 12)]
-    pub classifier_epochs: u64,
     /// Draw tiles and styles from this seed
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Train the classifier of domains on these other images, such as the training ones [default: part of the evaluated images]
+    #[arg(long, help_heading = "Classifier of domains", value_name = "DIR")]
+    pub classifier_data: Option<PathBuf>,
+    /// Train the classifier of domains on this many tiles of each, cut at random
+    #[arg(long, help_heading = "Classifier of domains", value_name = "TILES", default_value_t = 200, value_parser = at_least(5usize))]
+    pub classifier_tiles: usize,
+    /// Train the classifier of domains for this many passes
+    #[arg(long, help_heading = "Classifier of domains", value_name = "EPOCHS", default_value_t = 12, value_parser = at_least(1u64))]
+    pub classifier_epochs: u64,
     /// Print every pair of domains too
-    #[arg(long)]
+    #[arg(long, help_heading = "Report")]
     pub pairs: bool,
-    /// Write the report here as JSON
-    #[arg(long)]
+    /// Write the report to this file as JSON
+    #[arg(long, help_heading = "Report", value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write the report here as a page with pictures; it embeds tiles of the evaluated images
-    #[arg(long)]
+    /// Write the report to this file as an HTML page with pictures; it embeds tiles of the evaluated images
+    #[arg(long, help_heading = "Report", value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Put the figures, samples.png and a model card with them into the bundle
-    #[arg(long)]
+    #[arg(long, help_heading = "Report")]
     pub record: bool,
 }
 
@@ -109,7 +110,7 @@ pub(crate) struct Domain {
 /// # Errors
 /// If an option is out of range, the data set or the bundle cannot be opened, or a file cannot be written.
 pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
-    let args = &args.clone().checked()?;
+    let args = &args.clone().ordered();
     let dataset = Dataset::open(&args.on.data, &args.on.selection.selection())?;
     let mut model = Model::open(&args.on.bundle, args.encoder)?;
     let clock = Instant::now();
@@ -127,25 +128,14 @@ pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
 }
 
 impl EvaluateArgs {
-    /// Checks ranges. Returns the options with every technique once, in the order of the tables.
-    fn checked(mut self) -> Result<Self> {
-        for (option, value, least) in [
-            ("--per-domain", self.per_domain, 1),
-            ("--style-tokens", self.style_tokens, 1),
-            ("--style-tiles", self.style_tiles, 1),
-            ("--variants", self.variants, 2),
-            // One in five is a validation tile.
-            ("--classifier-tiles", self.classifier_tiles, 5),
-            ("--classifier-epochs", self.classifier_epochs as usize, 1),
-        ] {
-            ensure!(value >= least, "{option} is {value}, and must be at least {least}");
-        }
+    /// Returns the options with every technique once, in the order of the tables.
+    fn ordered(mut self) -> Self {
         if self.methods.is_empty() {
             self.methods = Technique::ALL.to_vec();
         }
         self.methods.sort();
         self.methods.dedup();
-        Ok(self)
+        self
     }
 }
 

@@ -9,29 +9,30 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::PhantomSpec;
 use super::write::{FileFormat, Layout, WriteSpec, write};
 
-/// Write procedural H&E tiles with labels, from hospitals that look unlike each other.
+/// Write procedural H&E tiles of several hospitals, with labels
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Phantom")]
 pub struct Args {
-    /// New folder to write to.
-    #[arg(long, env = "RESTAIN_OUT", value_name = "DIR")]
+    /// Write to this new folder
+    #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Tiles of each hospital, half of them tumour.
-    #[arg(long, env = "RESTAIN_TILES_PER_DOMAIN", value_name = "N", default_value_t = 400)]
+    /// Write this many tiles of each hospital, half of them tumour
+    #[arg(long, value_name = "TILES", default_value_t = 400)]
     pub tiles_per_domain: u64,
-    /// Side of a tile in pixels, of about half a micrometre each.
-    #[arg(long, env = "RESTAIN_SIZE", value_name = "PX", default_value_t = 96)]
+    /// Draw tiles with this side, in pixels of about half a micrometre
+    #[arg(long, value_name = "PIXELS", default_value_t = 96)]
     pub size: usize,
-    /// Hospitals, which are the domains.
-    #[arg(long, env = "RESTAIN_HOSPITALS", value_name = "N", default_value_t = 5)]
+    /// Draw this many hospitals, which are the domains
+    #[arg(long, value_name = "N", default_value_t = 5)]
     pub hospitals: usize,
-    /// The same seed gives the same tiles.
-    #[arg(long, env = "RESTAIN_SEED", value_name = "N", default_value_t = 0)]
+    /// Draw from this seed: the same seed gives the same tiles
+    #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Names of the files.
-    #[arg(long, env = "RESTAIN_LAYOUT", value_enum, default_value_t = Layout::Folders)]
+    /// Lay the files out like this
+    #[arg(long, value_enum, default_value_t = Layout::Folders)]
     pub layout: Layout,
-    /// Kind of the files.
-    #[arg(long, env = "RESTAIN_FORMAT", value_enum, default_value_t = FileFormat::Png)]
+    /// Write files of this format
+    #[arg(long, value_enum, default_value_t = FileFormat::Png)]
     pub format: FileFormat,
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::Report;
 use super::distribution::Percentiles;
-use crate::choices::By;
+use crate::choices::Payload;
 
 impl Report {
     pub(super) fn to_text(&self) -> String {
@@ -83,17 +83,18 @@ impl Report {
         let list = |numbers: &[usize]| {
             numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(" or ")
         };
-        let named = match tiles.by {
-            By::Key => "key",
-            By::Tile if tiles.unique => "new tile",
-            By::Tile => "tile",
+        let named = match tiles.send {
+            Payload::Key => "key",
+            Payload::Tile if tiles.unique => "new tile",
+            Payload::Tile => "tile",
         };
         let counted = |numbers: &[usize], name: &str| {
             format!("{} {name}{}", list(numbers), if numbers == [1] { "" } else { "s" })
         };
         let (count, variants) =
             (counted(&ask.tiles_per_request, named), counted(&ask.variants, "variant"));
-        let (form, accept, method) = (typed(&ask.form), typed(&ask.accept), &ask.method);
+        let (form, accept, method) =
+            (typed(&ask.body_format), typed(&ask.accept), &ask.method);
         format!(
             "{count} × {variants}, {method}, {form} in, {accept} out, seed {}",
             self.options.seed()

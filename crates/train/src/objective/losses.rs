@@ -24,32 +24,32 @@ use tch::{Kind, Reduction, Tensor};
 
 use crate::model::mixing::{Synthesiser, halves};
 use crate::model::vit::Vit;
+use restain_options::at_least;
 
-/// The weights of the cross recipe's terms; reconstruction has weight 1. A term that a checkpoint does not name has its
-/// weight of [`TermWeights::first`].
+/// The weights of the cross recipe's terms; reconstruction has weight 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
-#[serde(default = "TermWeights::first")]
+#[command(next_help_heading = "Loss")]
 pub struct TermWeights {
-    /// Weight of the published consistency terms, anatomy and characteristics, which double a step's cost (recipe cross)
-    #[arg(long, default_value_t = Self::default().consistency_weight)]
+    /// Weigh the published consistency terms, anatomy and characteristics, which double a step's cost (recipe cross)
+    #[arg(long, value_name = "WEIGHT", default_value_t = Self::default().consistency_weight, value_parser = at_least(0.0))]
     pub consistency_weight: f64,
-    /// Weight of re-staining a tile by a style of its own in another stain (recipe cross)
-    #[arg(long, default_value_t = Self::default().restain_weight)]
+    /// Weigh re-staining a tile with a style of its copy in another stain (recipe cross)
+    #[arg(long, value_name = "WEIGHT", default_value_t = Self::default().restain_weight, value_parser = at_least(0.0))]
     pub restain_weight: f64,
-    /// Weight of the same with every patch's own characteristics (recipe cross)
-    #[arg(long, default_value_t = Self::default().transfer_weight)]
+    /// Weigh re-staining a tile with the copy's characteristics patch by patch (recipe cross)
+    #[arg(long, value_name = "WEIGHT", default_value_t = Self::default().transfer_weight, value_parser = at_least(0.0))]
     pub transfer_weight: f64,
-    /// Weight of an anatomy that does not depend on the stain (recipe cross)
-    #[arg(long, default_value_t = Self::default().invariance_weight)]
+    /// Weigh the difference of the anatomies of a tile and its copy in another stain (recipe cross)
+    #[arg(long, value_name = "WEIGHT", default_value_t = Self::default().invariance_weight, value_parser = at_least(0.0))]
     pub invariance_weight: f64,
-    /// Weight of trying every style on another tile, against that tile in the style's tones (recipe cross)
-    #[arg(long, default_value_t = Self::default().match_weight)]
+    /// Weigh re-staining a tile with a style of another tile (recipe cross)
+    #[arg(long, value_name = "WEIGHT", default_value_t = Self::default().match_weight, value_parser = at_least(0.0))]
     pub match_weight: f64,
-    /// Weight of differences between neighbouring pixels (recipe cross)
-    #[arg(long, default_value_t = Self::default().detail_weight)]
+    /// Weigh errors of the differences between neighbouring pixels (recipe cross)
+    #[arg(long, value_name = "WEIGHT", default_value_t = Self::default().detail_weight, value_parser = at_least(0.0))]
     pub detail_weight: f64,
-    /// Weight of differences across the borders of patches (recipe cross)
-    #[arg(long, default_value_t = Self::default().border_weight)]
+    /// Weigh errors of the differences across patch borders (recipe cross)
+    #[arg(long, value_name = "WEIGHT", default_value_t = Self::default().border_weight, value_parser = at_least(0.0))]
     pub border_weight: f64,
 }
 

@@ -1,6 +1,6 @@
 //! The recipes: what a training step draws at random, and the loss that it computes.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use crate::objective::losses::{Losses, Mix, Objective, Shift, TermWeights};
 use restain_data::{below, normal};
 use restain_lab::stain;
 use restain_method::Normalisation;
+use restain_options::{at_least, within};
 
 /// `--recipe`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -43,66 +44,47 @@ pub enum Stain {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum MatchTarget {
+    /// The tile with the other's mean and deviation of each channel
     #[default]
     ColorMatch,
+    /// The tile in the other's tones, by quantiles
     Tone,
 }
 
-/// What the loss is made of.
+/// What the loss is made of. Its defaults are those of [`Default`], in one place.
 #[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Loss")]
 pub struct RecipeArgs {
-    #[arg(long, value_enum, default_value = "cross")]
+    /// Train with this recipe
+    #[arg(long, value_enum, default_value_t = Self::default().recipe)]
     pub recipe: Recipe,
-    /// Styles mixed into every tile in a step for the consistency terms, K
-    #[arg(long, default_value_t = 4)]
+    /// Mix this many styles into each tile for the consistency terms, K
+    #[arg(long, value_name = "K", default_value_t = Self::default().mixes)]
     pub mixes: usize,
     #[command(flatten)]
     #[serde(flatten)]
     pub weights: TermWeights,
-    /// What gives a tile its other stain, one after the other (recipe cross)
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "color-match")]
-    #[serde(default = "color_match")]
+    /// Make the copy of a tile in another stain by these transforms, one after the other (recipe cross)
+    #[arg(long, value_name = "TRANSFORM", value_enum, value_delimiter = ',', default_values_t = Self::default().stains)]
     pub stains: Vec<Stain>,
-    /// What a style is tried against on another tile (recipe cross)
-    #[arg(long, value_enum, default_value = "tone")]
-    #[serde(default)]
+    /// Compare a tile in another tile's style to this (recipe cross)
+    #[arg(long, value_name = "TARGET", value_enum, default_value_t = Self::default().match_target)]
     pub match_target: MatchTarget,
-    /// How far tones go from colour matching, 0, to the other tile's quantiles, 1
-    #[arg(long, default_value_t = 1.25)]
-    #[serde(default = "one")]
+    /// Move tones this far from colour matching, 0, to the other tile's quantiles, 1, and beyond
+    #[arg(long, value_name = "SHARE", default_value_t = Self::default().tone_share, value_parser = within(0.0, 2.0))]
     pub tone_share: f64,
-    /// Detail below this many pixels is not toned but colour-matched
-    #[arg(long, default_value_t = 3.0)]
-    #[serde(default = "two")]
+    /// Colour-match detail finer than this, in pixels, instead of toning it
+    #[arg(long, value_name = "PIXELS", default_value_t = Self::default().tone_sigma, value_parser = within(0.0, 16.0))]
     pub tone_sigma: f64,
-    /// Tokens whose mean is a style (recipe cross)
-    #[arg(long, default_value_t = 1)]
-    #[serde(default = "one_token")]
+    /// Average this many tokens for a style (recipe cross)
+    #[arg(long, value_name = "TOKENS", default_value_t = Self::default().style_tokens, value_parser = at_least(1usize))]
     pub style_tokens: usize,
     /// Draw mixes from the first three tokens alone, CLS among them, as the published code does
     #[arg(long)]
-    #[serde(default)]
     pub first_tokens: bool,
-    /// Take the latents that the consistency terms aim at as given
+    /// Stop the gradient at the latents that the consistency terms aim at
     #[arg(long)]
-    #[serde(default)]
     pub stop_gradient: bool,
-}
-
-fn color_match() -> Vec<Stain> {
-    vec![Stain::ColorMatch]
-}
-
-fn one() -> f64 {
-    1.0
-}
-
-fn two() -> f64 {
-    2.0
-}
-
-fn one_token() -> usize {
-    1
 }
 
 impl Default for RecipeArgs {
@@ -111,11 +93,11 @@ impl Default for RecipeArgs {
             recipe: Recipe::Cross,
             mixes: 4,
             weights: TermWeights::default(),
-            stains: color_match(),
+            stains: vec![Stain::ColorMatch],
             match_target: MatchTarget::Tone,
             tone_share: 1.25,
             tone_sigma: 3.0,
-            style_tokens: one_token(),
+            style_tokens: 1,
             first_tokens: false,
             stop_gradient: false,
         }
@@ -126,25 +108,11 @@ impl Default for RecipeArgs {
 const FIRST_TOKENS: u64 = 3;
 
 impl RecipeArgs {
-    /// Refuses what cannot be meant.
+    /// Checks the options together.
+    ///
+    /// # Errors
+    /// When a weight is set that the recipe does not have.
     pub fn check(&self) -> Result<()> {
-        for (flag, weight) in self.weights.named() {
-            ensure!(
-                weight >= 0.0 && weight.is_finite(),
-                "{flag} is {weight}, and must be at least 0"
-            );
-        }
-        ensure!(self.style_tokens > 0, "--style-tokens is 0, and must be at least 1");
-        ensure!(
-            (0.0..=2.0).contains(&self.tone_share),
-            "--tone-share is {}, and must be from 0 to 2",
-            self.tone_share
-        );
-        ensure!(
-            (0.0..=16.0).contains(&self.tone_sigma),
-            "--tone-sigma is {}, and must be from 0 to 16 pixels",
-            self.tone_sigma
-        );
         let changed = self
             .weights
             .named()

@@ -5,7 +5,7 @@ pub mod import;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tch::{Device, Kind};
 
@@ -23,6 +23,7 @@ use restain_data::{Dataset, SelectionArgs};
 use restain_lab::card;
 use restain_lab::styles;
 use restain_method::{Geometry, Normalisation, PixelOrder};
+use restain_options::at_least;
 
 /// Styles that `fit` and `export` put into a bundle for each domain.
 const STYLES_PER_DOMAIN: usize = 64;
@@ -109,7 +110,7 @@ fn provenance(header: &RunHeader, options: &Options, kept_out: usize) -> Value {
         "recipe": header.recipe,
         "seed": header.seed,
         "steps": header.step,
-        "tiles_seen": header.step * (options.training.batch * options.training.accumulate) as u64,
+        "tiles_seen": header.step * (options.training.batch * options.training.grad_accum_steps) as u64,
         "training_seconds": header.seconds.round(),
         "device": header.device,
         "images_kept_out": kept_out,
@@ -149,16 +150,17 @@ fn finish_saved(checkpoint: &Checkpoint, options: &Options, overwrite: bool) -> 
 }
 
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Bundle")]
 pub(crate) struct ExportArgs {
     /// The state of a run, finished or not
     pub state: PathBuf,
-    /// The bundle to write [default: the one the run was started for]
-    #[arg(long)]
+    /// Write this bundle, models/NAME/VERSION [default: the one of the run]
+    #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// The weights with the lowest validation loss, in place of the last
+    /// Write the weights with the lowest validation loss, instead of the last
     #[arg(long)]
     pub best: bool,
-    /// Replace a bundle that is already there
+    /// Replace an existing bundle
     #[arg(long)]
     pub overwrite: bool,
 }
@@ -175,41 +177,47 @@ pub(crate) fn export(args: &ExportArgs) -> Result<()> {
 }
 
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Checkpoint")]
 pub(crate) struct ImportArgs {
     /// A checkpoint of the published code (.pth), or its weights as .safetensors
     pub file: PathBuf,
-    /// Attention heads, which weights do not show
-    #[arg(long)]
-    pub heads: usize,
-    /// Tile side, pixels
-    #[arg(long)]
+    /// Use this number of attention heads, which the weights do not show
+    #[arg(long, value_name = "HEADS")]
+    pub num_heads: usize,
+    /// Use tiles with this side, in pixels, which the weights do not show
+    #[arg(long, value_name = "PIXELS")]
     pub image_size: usize,
-    /// R,G,B of pixels in 0..1
-    #[arg(long, value_parser = triple)]
+    /// Normalise pixels, from 0 to 1, by this mean of each channel
+    #[arg(long, value_name = "R,G,B", value_parser = triple)]
     pub mean: [f32; 3],
-    #[arg(long, value_parser = triple)]
+    /// Normalise pixels, from 0 to 1, by this standard deviation of each channel
+    #[arg(long, value_name = "R,G,B", value_parser = triple)]
     pub std: [f32; 3],
-    /// The bundle to write, models/NAME/VERSION
-    #[arg(long)]
+    /// Write the bundle here, models/NAME/VERSION
+    #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Folder of images, or of `<domain>/…` folders, whose styles the bundle gets; without it, the bundle has none
-    #[arg(long)]
+    /// Take the bundle's styles from this folder of images, or of `<domain>/…` folders; without it, the bundle has none
+    #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     #[command(flatten)]
     pub selection: SelectionArgs,
-    /// interleaved is what the published code trains
-    #[arg(long, default_value = "interleaved")]
+    /// Order the pixels of a patch as planar or interleaved; the published code trains interleaved
+    #[arg(long, value_name = "ORDER", default_value = "interleaved")]
     pub pixel_order: PixelOrder,
-    #[arg(long)]
+    /// Write this bundle, models/NAME/VERSION
+    #[arg(long, help_heading = "Bundle", value_name = "DIR")]
+    pub out: PathBuf,
+    /// Replace an existing bundle
+    #[arg(long, help_heading = "Bundle")]
     pub overwrite: bool,
     /// Leave out the int8 encoder
-    #[arg(long)]
+    #[arg(long, help_heading = "Bundle")]
     pub no_int8: bool,
 }
 
 pub(crate) fn import(args: &ImportArgs) -> Result<()> {
     let weights = read_checkpoint(&args.file)?;
-    let geometry = weights.geometry(args.heads, args.image_size)?;
+    let geometry = weights.geometry(args.num_heads, args.image_size)?;
     let file =
         args.file.file_name().context("the checkpoint is a file")?.to_string_lossy().into_owned();
     let product = Product {
@@ -240,9 +248,10 @@ pub(crate) fn import(args: &ImportArgs) -> Result<()> {
 }
 
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Bundle")]
 pub(crate) struct Fp16Args {
-    /// The bundle, which is changed in place
-    #[arg(long)]
+    /// Add the encoder to this bundle
+    #[arg(long, value_name = "DIR")]
     pub bundle: PathBuf,
 }
 
@@ -261,27 +270,30 @@ pub(crate) fn fp16(args: &Fp16Args) -> Result<()> {
 }
 
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Bundle")]
 pub(crate) struct InitArgs {
-    #[command(flatten)]
-    pub geometry: GeometryArgs,
-    /// The bundle to write, models/NAME/VERSION
-    #[arg(long)]
+    /// Write this bundle, models/NAME/VERSION
+    #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    #[arg(long, default_value = "planar")]
-    pub pixel_order: PixelOrder,
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-    /// Random styles, so that it can be served
-    #[arg(long, default_value_t = 16)]
-    pub styles: usize,
+    /// Replace an existing bundle
     #[arg(long)]
     pub overwrite: bool,
+    /// Add this many random styles, so that the bundle can be served
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least(1usize))]
+    pub styles: usize,
+    /// Draw weights and styles from this seed
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub geometry: GeometryArgs,
+    /// Order the pixels of a patch as planar or interleaved
+    #[arg(long, help_heading = "Model", value_name = "ORDER", default_value = "planar")]
+    pub pixel_order: PixelOrder,
 }
 
 /// Untrained weights, for benchmarks and tests: as fast as trained ones, and as good as noise.
 pub(crate) fn init(args: &InitArgs) -> Result<()> {
     let geometry = args.geometry.geometry()?;
-    ensure!(args.styles > 0, "--styles must be at least 1");
     let vit = Vit::init(geometry, args.seed, Device::Cpu, Kind::Float)?;
     let product = Product {
         geometry,

@@ -82,7 +82,7 @@ fn result(header: &RunHeader) -> Vec<[String; 2]> {
         )
     };
     let number = |name: &str| header.options["training"][name].as_u64().unwrap_or(1);
-    let tiles = header.step * number("batch") * number("accumulate");
+    let tiles = header.step * number("batch") * number("grad_accum_steps");
     let mut rows =
         vec![row("Updates", header.step.to_string()), row("Tiles seen", tiles.to_string())];
     rows.extend(header.validated.as_ref().map(|last| row("Validation, last", score(last))));

@@ -19,46 +19,27 @@ pub(crate) const SAMPLES_FOLDER: &str = "samples";
 
 /// How often what is looked at. An interval of 0 is never.
 #[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Monitoring")]
 pub(crate) struct WatchArgs {
-    /// Share of every domain's images that is kept out of training and validated on [default: .05, up to 50 images of a
-    /// domain, where every domain has 20 images; else 0]
-    #[arg(long)]
+    /// Hold this share of each domain's images out of training and validate on it [default: 0.05, at most 50 images of a
+    /// domain, if every domain has 20 images; else 0]
+    #[arg(long, value_name = "SHARE")]
     pub validation_share: Option<f64>,
-    /// Validate on these official splits of the data set, in place of a share of what is trained on
-    #[arg(
-        long = "validation-split",
-        value_name = "SPLIT",
-        value_delimiter = ',',
-        conflicts_with = "validation_share"
-    )]
-    #[serde(default)]
+    /// Validate on these official splits of the data set, instead of --validation-share; repeat, or separate by commas
+    #[arg(long = "validation-split", value_name = "SPLIT", value_delimiter = ',')]
     pub validation_splits: Vec<String>,
-    /// Tiles that a validation looks at
-    #[arg(long, default_value_t = 64)]
+    /// Validate on this many tiles
+    #[arg(long, value_name = "TILES", default_value_t = 64)]
     pub validation_tiles: usize,
-    /// Updates between two validations
-    #[arg(long, default_value_t = 500)]
+    /// Validate every this many updates; 0 never validates
+    #[arg(long, value_name = "UPDATES", default_value_t = 500)]
     pub validate_every: u64,
-    /// Updates between two sample grids
-    #[arg(long, default_value_t = 1000)]
+    /// Draw a sample grid every this many updates; 0 draws none
+    #[arg(long, value_name = "UPDATES", default_value_t = 1000)]
     pub samples_every: u64,
-    /// Updates between two points of the curves
-    #[arg(long, default_value_t = 10)]
+    /// Record the losses every this many updates; 0 records none
+    #[arg(long, value_name = "UPDATES", default_value_t = 10)]
     pub scalars_every: u64,
-}
-
-/// Of a run that began before there was anything to look at: resumed, it keeps its images and looks at nothing.
-impl Default for WatchArgs {
-    fn default() -> Self {
-        Self {
-            validation_share: Some(0.0),
-            validation_splits: Vec::new(),
-            validation_tiles: 0,
-            validate_every: 0,
-            samples_every: 0,
-            scalars_every: 0,
-        }
-    }
 }
 
 impl WatchArgs {
@@ -67,6 +48,10 @@ impl WatchArgs {
         ensure!(
             (0.0..1.0).contains(&share),
             "--validation-share is {share}, and must be from 0 to less than 1"
+        );
+        ensure!(
+            self.validation_share.is_none() || self.validation_splits.is_empty(),
+            "--validation-share and --validation-split exclude each other: set one of them"
         );
         Ok(())
     }

@@ -211,7 +211,7 @@ impl Trainer<'_> {
 
     fn what_stands(&self) -> String {
         format!(
-            "the last saved state in {} stands; a lower --learning-rate or a --clip may help",
+            "the last saved state in {} stands; a lower --learning-rate or --grad-clip may help",
             self.dir.display()
         )
     }

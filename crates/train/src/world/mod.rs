@@ -61,7 +61,7 @@ impl World {
         let even = batches.is_multiple_of(size);
         ensure!(
             even,
-            "an update of this run is made of {batches} batches (--accumulate × processes), which {size} processes cannot share"
+            "an update of this run is made of {batches} batches (--grad-accum-steps × processes), which {size} processes cannot share"
         );
         Ok(batches / size)
     }

@@ -1,6 +1,6 @@
 //! This process's place among those of its run, in the variables that torchrun and Kubernetes set.
 //!
-//! The variables are the field's own, without the `RESTAIN_` of every other option: whatever starts the processes of a
+//! The variables are the field's own, without the `RESTAIN_TRAIN_` of every other option: whatever starts the processes of a
 //! PyTorch run starts those of `restain-train` as well.
 
 use anyhow::{Context, Result, ensure};
@@ -9,21 +9,21 @@ use restain_torch::place::Place;
 
 /// How a process finds the others. Without any of it a run has one process.
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Many processes, one a GPU")]
+#[command(next_help_heading = "Several processes, one a GPU")]
 pub(crate) struct WorldArgs {
-    /// Processes of this run
+    /// Train with this many processes
     #[arg(long, env = "WORLD_SIZE", default_value_t = 1)]
     pub world_size: usize,
-    /// Which of them this is, from 0; process 0 writes state and bundle
+    /// Number this process, from 0, among all of the run; process 0 writes state and bundle
     #[arg(long, env = "RANK")]
     pub rank: Option<usize>,
-    /// Which of those on this machine, from 0: the GPU that it takes
+    /// Number this process, from 0, among those of this machine: it uses the GPU of that number
     #[arg(long, env = "LOCAL_RANK", default_value_t = 0)]
     pub local_rank: usize,
-    /// Host of process 0, where all meet
+    /// Connect to process 0 on this host
     #[arg(long, env = "MASTER_ADDR")]
     pub master_addr: Option<String>,
-    /// A free TCP port of that host
+    /// Connect to process 0 at this TCP port, which must be free on its host
     #[arg(long, env = "MASTER_PORT")]
     pub master_port: Option<u16>,
     /// True where torchrun's agent, and not process 0, listens at that port

@@ -1,40 +1,51 @@
-//! `restain health`: asks a running server once whether it is well. For a container's health check, where there is
-//! neither a shell nor curl. Plain HTTP only, which the port for probes speaks; where TLS is, something else asks.
+//! `restain health`: asks a running server once whether it is ready, for health checks of containers, which have neither a
+//! shell nor curl. It speaks plain HTTP alone, as the port of `--probes` does.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use hyper::Uri;
+use restain_options::Span;
 
 /// More than any head of an answer whose first line is all that is read.
 const MOST_READ: u64 = 4096;
 
 #[derive(clap::Args)]
-pub struct HealthArgs {
-    /// What to ask
+pub(crate) struct HealthArgs {
+    /// The URL to ask
     #[arg(default_value = "http://127.0.0.1:8080/health/ready", value_name = "URL")]
     url: Uri,
-    /// Longest time for all of it
-    #[arg(long, default_value = "2s")]
-    timeout: restain_options::units::Span,
+    /// Fail if there is no answer within this time
+    #[arg(long, help_heading = "Health", value_name = "DURATION", default_value = "2s")]
+    timeout: Span,
+}
+
+/// Prints the status line of a server that is ready.
+///
+/// # Errors
+/// As [`ask`].
+pub(crate) fn run(args: &HealthArgs) -> anyhow::Result<ExitCode> {
+    println!("{}", ask(args)?);
+    Ok(ExitCode::SUCCESS)
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum HealthError {
-    #[error("`{0}` is not http://HOST:PORT/PATH")]
+enum HealthError {
+    #[error("`{0}`: not a URL of plain HTTP, for example http://127.0.0.1:8080/health/ready")]
     NotPlainHttp(Uri),
-    #[error("{url} does not answer")]
+    #[error("no answer from {url}")]
     Silent { url: Uri, source: io::Error },
-    #[error("{url} answers `{status}`")]
+    #[error("{url} answered `{status}`")]
     Unwell { url: Uri, status: String },
 }
 
-/// The status line of an answer that says that all is well.
+/// Returns the status line of an answer with status 200.
 ///
 /// # Errors
-/// When nobody answers in time, or something else than 200.
-pub fn ask(args: &HealthArgs) -> Result<String, HealthError> {
+/// When there is no answer in time, or one with another status.
+fn ask(args: &HealthArgs) -> Result<String, HealthError> {
     let url = &args.url;
     let (Some("http"), Some(host)) = (url.scheme_str(), url.host()) else {
         return Err(HealthError::NotPlainHttp(url.clone()));
@@ -94,8 +105,8 @@ mod tests {
 
     use super::*;
 
-    /// What is told of a server that answers one request with this, and the request's first line.
-    fn told(answer: &'static str, timeout: &str) -> (Result<String, HealthError>, String) {
+    /// Returns what `ask` returns of a server that sends `answer` to one request, and the request's first line.
+    fn asked(answer: &'static str, timeout: &str) -> (Result<String, HealthError>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url =
             format!("http://{}/health/ready", listener.local_addr().unwrap()).parse().unwrap();
@@ -109,28 +120,28 @@ mod tests {
             let _ = io::copy(&mut request, &mut io::sink());
             first
         });
-        let told = ask(&HealthArgs { url, timeout: timeout.parse().unwrap() });
-        (told, server.join().unwrap())
+        let result = ask(&HealthArgs { url, timeout: timeout.parse().unwrap() });
+        (result, server.join().unwrap())
     }
 
     #[test]
     fn only_an_answer_of_200_is_well() {
-        let (told_well, asked) = told("HTTP/1.1 200 OK\r\n\r\n", "1m");
+        let (well, first) = asked("HTTP/1.1 200 OK\r\n\r\n", "1m");
         assert_eq!(
-            (told_well.unwrap().as_str(), asked.as_str()),
+            (well.unwrap().as_str(), first.as_str()),
             ("HTTP/1.1 200 OK", "GET /health/ready HTTP/1.1\r\n")
         );
         for answer in
             ["HTTP/1.1 503 Service Unavailable\r\n\r\n", "HTTP/1.1 2000\r\n", "200\r\n", "\r\n"]
         {
-            assert!(matches!(told(answer, "1m").0, Err(HealthError::Unwell { .. })), "{answer}");
+            assert!(matches!(asked(answer, "1m").0, Err(HealthError::Unwell { .. })), "{answer}");
         }
     }
 
     #[test]
-    fn an_answer_that_does_not_come_or_end_is_waited_for_no_longer_than_told() {
+    fn a_missing_or_endless_answer_ends_at_the_timeout() {
         for answer in ["", "HTTP/1.1 200"] {
-            assert!(matches!(told(answer, "50ms").0, Err(HealthError::Silent { .. })), "{answer}");
+            assert!(matches!(asked(answer, "50ms").0, Err(HealthError::Silent { .. })), "{answer}");
         }
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let args = HealthArgs {
@@ -141,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_plain_http_is_refused() {
+    fn a_url_that_is_not_plain_http_is_rejected() {
         for url in ["https://127.0.0.1/", "127.0.0.1:80", "/health/ready"] {
             let args = HealthArgs { url: url.parse().unwrap(), timeout: "1m".parse().unwrap() };
             assert!(matches!(ask(&args), Err(HealthError::NotPlainHttp(_))), "{url}");
