@@ -36,7 +36,7 @@ pub struct DownstreamArgs {
     /// Put one variant of each tile by these methods into a batch; `none` puts each tile in twice, so that every method sees as
     /// many images in as many updates. All images of all methods are flipped and rotated at random
     #[arg(long, value_name = "METHOD", value_enum, value_delimiter = ',', default_values = ["none", "hed-jitter", "color-match", "vit"])]
-    pub methods: Vec<Method>,
+    pub methods: Vec<Technique>,
     /// Take the styles of vit and the statistics of color-match from the bundle's bank, or from other tiles of the training
     /// domains [default: train, if there are two training domains or more]
     #[arg(long, value_name = "SOURCE", value_enum)]

@@ -93,8 +93,7 @@ impl Report {
         };
         let (count, variants) =
             (counted(&ask.tiles_per_request, named), counted(&ask.variants, "variant"));
-        let (form, accept, method) =
-            (typed(&ask.body_format), typed(&ask.accept), &ask.method);
+        let (form, accept, method) = (typed(&ask.body_format), typed(&ask.accept), &ask.method);
         format!(
             "{count} × {variants}, {method}, {form} in, {accept} out, seed {}",
             self.options.seed()

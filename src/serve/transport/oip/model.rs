@@ -104,7 +104,11 @@ pub(super) fn config(app: &App, name: &str, version: &str) -> Result<proto::Mode
         max_batch_size: i32::try_from(app.config.max_tiles.get()).unwrap_or(i32::MAX),
         input: inputs(&model).iter().map(input).collect(),
         output: outputs(&model).iter().map(output).collect(),
-        parameters: super::parameters::known().into_iter().chain(parameters).map(parameter).collect(),
+        parameters: super::parameters::known()
+            .into_iter()
+            .chain(parameters)
+            .map(parameter)
+            .collect(),
     })
 }
 
