@@ -294,9 +294,9 @@ fn as_text(field: &Field, value: &Value) -> Option<String> {
 fn set(message: &mut proto::AugmentRequest, field: &Field, value: &Value) -> bool {
     let style = message.style.get_or_insert_default();
     let small = || value.as_u64().and_then(|number| u32::try_from(number).ok());
-    let word = |prefix: &str| {
-        Some(format!("{prefix}{}", value.as_str()?.to_uppercase().replace('-', "_")))
-    };
+    let lower = || value.as_str().filter(|word| **word == word.to_lowercase());
+    let word =
+        |prefix: &str| Some(format!("{prefix}{}", lower()?.to_uppercase().replace('-', "_")));
     let names = || -> Option<Vec<String>> {
         let names = value.as_array().filter(|names| !names.is_empty())?.iter();
         names.map(|name| name.as_str().map(str::to_owned)).collect()

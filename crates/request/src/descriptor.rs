@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::error::{Error, Fault};
+use crate::value::clip;
 
 /// The largest whole number up to which JSON carries every one exactly, in all languages: 2^53 - 1.
 pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
@@ -248,14 +249,14 @@ pub(crate) fn unknown(
         known(fields, operation, wire).map(|(_, name)| name).collect();
     let scored = names.iter().map(|known| (likeness(known), known));
     let nearest = scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > LIKE);
-    let nearest = nearest.map_or(String::new(), |(_, name)| format!(", did you mean `{name}`?"));
-    let separator = if nearest.is_empty() { ";" } else { "" };
-    let shown = crate::Value::from(name);
-    let shown = if name.is_empty() { "``".to_owned() } else { shown.to_string() };
-    let shown = if shown.starts_with('`') { shown } else { format!("`{shown}`") };
+    let nearest = match nearest {
+        Some((_, nearest)) => format!(", did you mean `{nearest}`?"),
+        None => ";".to_owned(),
+    };
     Error::malformed(format!(
-        "there is no {} {shown}{nearest}{separator} Known are: {}",
+        "there is no {} `{}`{nearest} Known are: {}",
         wire.noun(),
+        clip(name),
         names.join(", ")
     ))
 }

@@ -1,5 +1,6 @@
 //! A value as a transport hands it over: what JSON can hold, which is more than what the others can.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
 
@@ -84,6 +85,12 @@ fn real(value: f64) -> Option<Number> {
     Some(if is_whole { Number::Whole(value as i128) } else { Number::Real(value) })
 }
 
+/// As much of a text as an error repeats.
+pub(crate) fn clip(text: &str) -> Cow<'_, str> {
+    let end = text.floor_char_boundary(MAX_SHOWN);
+    if end == text.len() { text.into() } else { format!("{}…", &text[..end]).into() }
+}
+
 /// As an error repeats it: numbers bare, other texts in backticks and cut where they are long.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,8 +100,7 @@ impl fmt::Display for Value {
             Self::Object(_) => f.write_str("an object"),
             Self::Text(text) if text.trim().is_empty() => f.write_str("empty"),
             Self::Text(text) if self.number().is_none() => {
-                let end = text.floor_char_boundary(MAX_SHOWN);
-                write!(f, "`{}{}`", &text[..end], if end < text.len() { "…" } else { "" })
+                write!(f, "`{}`", clip(text))
             }
             scalar => f.write_str(&scalar.scalar().unwrap_or_default()),
         }
