@@ -1,6 +1,9 @@
 //! Compiles the C++ of this crate, and lets its tests find libtorch where it was linked from, without LD_LIBRARY_PATH.
 
-#![expect(clippy::disallowed_methods, reason = "cargo gives a build script its values in variables")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "cargo gives a build script its values in variables"
+)]
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
