@@ -265,9 +265,9 @@ impl Worker {
             Ok(Err(error)) => {
                 tracing::error!(%error, "an encoder panicked and cannot be replaced: it stays in use")
             }
-            Err(_) => tracing::error!(
-                "an encoder panicked, and replacing it panicked: it stays in use"
-            ),
+            Err(_) => {
+                tracing::error!("an encoder panicked, and replacing it panicked: it stays in use")
+            }
         }
     }
 }

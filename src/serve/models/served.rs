@@ -43,9 +43,14 @@ impl Models {
     pub fn find(&self, asked: Option<&str>) -> Result<&Arc<Model>, Error> {
         let not_found = |detail| Error::new(ErrorKind::ModelNotFound, detail);
         match asked {
-            Some(asked) => self.named(asked).ok_or_else(|| not_found(format!("no model `{asked}` is served; served models: {}", self.names()))),
+            Some(asked) => self.named(asked).ok_or_else(|| {
+                not_found(format!("no model `{asked}` is served; served models: {}", self.names()))
+            }),
             None => self.default_model().ok_or_else(|| {
-                not_found(format!("`model` is missing, and no model is the default; served models: {}", self.names()))
+                not_found(format!(
+                    "`model` is missing, and no model is the default; served models: {}",
+                    self.names()
+                ))
             }),
         }
     }
