@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::access::Access;
 use super::app::App;
@@ -50,6 +50,17 @@ struct Addresses {
     probes: Option<SocketAddr>,
 }
 
+impl Addresses {
+    fn of(listeners: &Listeners) -> Result<Self, ServeError> {
+        let address = |listener: &TcpListener| listener.local_addr().map_err(ServeError::Listener);
+        Ok(Self {
+            http: address(&listeners.http)?,
+            grpc: address(&listeners.grpc)?,
+            probes: listeners.probes.as_ref().map(address).transpose()?,
+        })
+    }
+}
+
 /// Why a server could not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -85,31 +96,9 @@ pub async fn run(
 ) -> Result<Stop, ServeError> {
     // Each port has that many.
     descriptors::raise(2 * config.max_connections.get());
-    let address = |listener: &TcpListener| listener.local_addr().map_err(ServeError::Listener);
-    let probes = listeners.probes.as_ref().map(address).transpose()?;
-    let addresses =
-        Addresses { http: address(&listeners.http)?, grpc: address(&listeners.grpc)?, probes };
-    let metrics = Arc::new(Metrics::new()?);
-    metrics.set_limits(&Most {
-        queue_tiles: config.max_queue_tiles.get(),
-        inflight_bytes: config.max_inflight_bytes.0,
-        cache_bytes: config.cache_memory.0,
-        connections: config.max_connections.get(),
-    })?;
-    let access = Access::open(config.keys.as_deref(), Arc::clone(&metrics))?;
-    let tls = config.tls().map(|files| Tls::open(&files, &metrics)).transpose()?;
-    let traces = config.traces().map(|export| Traces::open(&export)).transpose()?;
-    let app = Arc::new(App::new(
-        config.clone(),
-        access,
-        metrics,
-        Cpu::new(config.threads.get())?,
-        traces,
-    ));
-    if config.tells_tokens() {
-        tracing::warn!("keys without TLS: tokens cross the network in clear text");
-    }
-    let _rereading = reread(&app, tls.clone());
+    let addresses = Addresses::of(&listeners)?;
+    let (app, tls) = prepare(&config)?;
+    let _reloading = reload(&app, tls.clone());
     tokio::pin!(shutdown);
 
     // Listening before the models are loaded: a probe gets `not_ready`, not a refused connection.
@@ -141,32 +130,63 @@ pub async fn run(
     if let Some(polling) = polling {
         polling.abort();
     }
-    let deadline = Instant::now() + config.drain_timeout.0;
-    let drained = tokio::time::timeout_at(deadline.into(), server).await;
-    if let Some(traces) = &app.traces {
-        traces.end(deadline).await;
-    }
-    match drained {
-        Ok(ended) => ended?,
-        // Idle connections are not work that was cut off. They hold what the workers wait for,
-        // until the process ends.
-        Err(_) if app.lifecycle.in_flight() == 0 => {
-            cache.close().await;
-            return Ok(stop);
-        }
-        Err(_) => {
-            cache.close().await;
-            return Err(ServeError::CutOff(app.lifecycle.in_flight()));
-        }
-    }
-    registry.join_workers().await?;
-    cache.close().await;
+    drain(&app, server, &registry, &cache).await?;
     tracing::info!("ended");
     Ok(stop)
 }
 
+/// Everything but the models.
+fn prepare(config: &Config) -> Result<(Arc<App>, Option<Tls>), ServeError> {
+    let metrics = Arc::new(Metrics::new()?);
+    metrics.set_limits(&Most {
+        queue_tiles: config.max_queue_tiles.get(),
+        inflight_bytes: config.max_inflight_bytes.0,
+        cache_bytes: config.cache_memory.0,
+        connections: config.max_connections.get(),
+    })?;
+    let access = Access::open(config.keys.as_deref(), Arc::clone(&metrics))?;
+    let tls = config.tls().map(|files| Tls::open(&files, &metrics)).transpose()?;
+    let traces = config.traces().map(|export| Traces::open(&export)).transpose()?;
+    let app = Arc::new(App::new(
+        config.clone(),
+        access,
+        metrics,
+        Cpu::new(config.threads.get())?,
+        traces,
+    ));
+    if config.tells_tokens() {
+        tracing::warn!("keys without TLS: tokens cross the network in clear text");
+    }
+    Ok((app, tls))
+}
+
+/// Waits until the requests in flight are answered, for `--drain-timeout` at most, and ends the workers.
+async fn drain(
+    app: &App,
+    server: JoinHandle<()>,
+    registry: &Registry,
+    cache: &EncodingsCache,
+) -> Result<(), ServeError> {
+    let deadline = Instant::now() + app.config.drain_timeout.0;
+    let drained = tokio::time::timeout_at(deadline.into(), server).await;
+    if let Some(traces) = &app.traces {
+        traces.end(deadline).await;
+    }
+    let Ok(ended) = drained else {
+        // Idle connections are not work that was cut off. They hold what the workers wait for,
+        // until the process ends.
+        let cut_off = app.lifecycle.in_flight();
+        cache.close().await;
+        return if cut_off == 0 { Ok(()) } else { Err(ServeError::CutOff(cut_off)) };
+    };
+    ended?;
+    registry.join_workers().await?;
+    cache.close().await;
+    Ok(())
+}
+
 /// Tasks that reload keys and certificates, until dropped.
-fn reread(app: &App, tls: Option<Tls>) -> JoinSet<()> {
+fn reload(app: &App, tls: Option<Tls>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(app.access.watch());
     if let Some(tls) = tls {

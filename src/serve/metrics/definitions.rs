@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, exponential_buckets,
+    Registry, Result, exponential_buckets,
 };
 
 use super::{Metrics, register};
@@ -13,152 +13,119 @@ use crate::serve::runtime::panics;
 impl Metrics {
     /// # Errors
     /// Never in practice: every name below is valid and given once.
-    pub fn new() -> prometheus::Result<Self> {
+    pub fn new() -> Result<Self> {
         let registry = Registry::new_custom(Some("restain".to_owned()), None)?;
+        let define = Define(&registry);
         let seconds = exponential_buckets(0.000_5, 2.0, 18)?;
-        let histogram = |name: &str, help: &str, buckets: &[f64]| {
-            register(
-                &registry,
-                Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?,
-            )
-        };
-        let counter = |name: &str, help: &str| register(&registry, IntCounter::new(name, help)?);
-        let gauge = |name: &str, help: &str| register(&registry, IntGauge::new(name, help)?);
-        let metrics = Self {
-            requests: register(
-                &registry,
-                IntCounterVec::new(
-                    Opts::new("requests_total", "Requests answered."),
-                    &["route", "code", "method"],
-                )?,
+        let load_seconds = exponential_buckets(0.05, 2.0, 12)?;
+        let tiles = exponential_buckets(1.0, 2.0, 11)?;
+        let by_route = HistogramOpts::new("request_duration_seconds", REQUEST_DURATION);
+        let by_route = HistogramVec::new(by_route.buckets(seconds.clone()), &["route"])?;
+        define.process()?;
+        Ok(Self {
+            requests: define.counters(
+                "requests_total",
+                "Requests answered.",
+                &["route", "code", "method"],
             )?,
-            request_duration: register(
-                &registry,
-                HistogramVec::new(
-                    HistogramOpts::new(
-                        "request_duration_seconds",
-                        "From the head of a request to the head of its answer.",
-                    )
-                    .buckets(seconds.clone()),
-                    &["route"],
-                )?,
-            )?,
-            queue_duration: histogram(
-                "queue_duration_seconds",
-                "A tile's wait for its batch.",
-                &seconds,
-            )?,
-            encode_duration: histogram(
-                "encode_duration_seconds",
-                "One batch through the encoder.",
-                &seconds,
-            )?,
-            synthesise_duration: histogram(
+            request_duration: register(&registry, by_route)?,
+            queue_duration: define.histogram("queue_duration_seconds", QUEUE, &seconds)?,
+            encode_duration: define.histogram("encode_duration_seconds", ENCODE, &seconds)?,
+            synthesise_duration: define.histogram(
                 "synthesise_duration_seconds",
                 "All variants of one request.",
                 &seconds,
             )?,
-            batch_tiles: histogram(
+            batch_tiles: define.histogram(
                 "batch_tiles",
                 "Tiles of a batch, padding left out.",
-                &exponential_buckets(1.0, 2.0, 11)?,
+                &tiles,
             )?,
-            queue_tiles: gauge("queue_tiles", "Tiles admitted, waiting or being encoded.")?,
-            inflight_bytes: gauge("inflight_bytes", "Memory of requests and answers in flight.")?,
-            tiles: counter("tiles_total", "Tiles encoded.")?,
-            variants: counter("variants_total", "Variants made.")?,
-            cache_hits: counter(
-                "encodings_cache_hits_total",
-                "Tiles whose encoding was held, in memory or on disk.",
+            queue_tiles: define.gauge("queue_tiles", QUEUE_TILES)?,
+            inflight_bytes: define.gauge("inflight_bytes", INFLIGHT_BYTES)?,
+            tiles: define.counter("tiles_total", "Tiles encoded.")?,
+            variants: define.counter("variants_total", "Variants made.")?,
+            cache_hits: define.counter("encodings_cache_hits_total", CACHE_HITS)?,
+            cache_misses: define.counter("encodings_cache_misses_total", CACHE_MISSES)?,
+            cache_evictions: define.counter("encodings_cache_evictions_total", CACHE_EVICTIONS)?,
+            cache_bytes: define.gauge("encodings_cache_bytes", "Memory of the encodings held.")?,
+            cache_disk_errors: define.counter("encodings_cache_disk_errors_total", DISK_ERRORS)?,
+            rejected: define.counters(
+                "rejected_total",
+                "Requests rejected by limits.",
+                &["reason"],
             )?,
-            cache_misses: counter(
-                "encodings_cache_misses_total",
-                "Tiles whose encoding was not held.",
+            key_requests: define.counters("key_requests_total", BY_KEY, &["key", "outcome"])?,
+            styles: define.gauges("styles", "Styles on offer.", &["domain"])?,
+            model_info: define.gauges(
+                "model_info",
+                "1 for every model that is served.",
+                &["model", "version", "precision", "provider"],
             )?,
-            cache_evictions: counter(
-                "encodings_cache_evictions_total",
-                "Encodings evicted from memory.",
-            )?,
-            cache_bytes: gauge("encodings_cache_bytes", "Memory of the encodings held.")?,
-            cache_disk_errors: counter(
-                "encodings_cache_disk_errors_total",
-                "Disk errors of the cache.",
-            )?,
-            rejected: register(
-                &registry,
-                IntCounterVec::new(
-                    Opts::new("rejected_total", "Requests rejected by limits."),
-                    &["reason"],
-                )?,
-            )?,
-            key_requests: register(
-                &registry,
-                IntCounterVec::new(
-                    Opts::new(
-                        "key_requests_total",
-                        "Requests by key and outcome; requests without a known key have an empty key.",
-                    ),
-                    &["key", "outcome"],
-                )?,
-            )?,
-            styles: register(
-                &registry,
-                IntGaugeVec::new(Opts::new("styles", "Styles on offer."), &["domain"])?,
-            )?,
-            model_info: register(
-                &registry,
-                IntGaugeVec::new(
-                    Opts::new("model_info", "1 for every model that is served."),
-                    &["model", "version", "precision", "provider"],
-                )?,
-            )?,
-            model_load_duration: histogram(
+            model_load_duration: define.histogram(
                 "model_load_duration_seconds",
-                "Verifying a bundle, opening its encoder, and warming it.",
-                &exponential_buckets(0.05, 2.0, 12)?,
+                MODEL_LOAD,
+                &load_seconds,
             )?,
-            ready: gauge("ready", "1 while /health/ready answers 200.")?,
-            connections: register(
-                &registry,
-                IntGaugeVec::new(Opts::new("connections", "Connections open."), &["port"])?,
-            )?,
-            model_load_failures: counter(
-                "model_load_failures_total",
-                "Bundles that were refused.",
-            )?,
-            reload_failures: register(
-                &registry,
-                IntCounterVec::new(
-                    Opts::new(
-                        "reload_failures_total",
-                        "Failed reloads of a changed file; its last good contents stay in use.",
-                    ),
-                    &["file"],
-                )?,
-            )?,
-            reload_refused: register(
-                &registry,
-                IntGaugeVec::new(
-                    Opts::new(
-                        "reload_refused",
-                        "1 while the file as it is cannot be used, and its last good contents stay in use.",
-                    ),
-                    &["file"],
-                )?,
-            )?,
+            ready: define.gauge("ready", "1 while /health/ready answers 200.")?,
+            connections: define.gauges("connections", "Connections open.", &["port"])?,
+            model_load_failures: define
+                .counter("model_load_failures_total", "Bundles that were refused.")?,
+            reload_failures: define.counters("reload_failures_total", RELOAD_FAILED, &["file"])?,
+            reload_refused: define.gauges("reload_refused", RELOAD_REFUSED, &["file"])?,
             offered: Mutex::default(),
             registry,
-        };
-        register(&metrics.registry, panics::COUNT.clone())?;
-        let build = IntGaugeVec::new(
-            Opts::new("build_info", "1, with the program's version."),
-            &["version"],
-        )?;
-        register(&metrics.registry, build)?.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        })
+    }
+}
+
+const REQUEST_DURATION: &str = "From the head of a request to the head of its answer.";
+const QUEUE: &str = "A tile's wait for its batch.";
+const ENCODE: &str = "One batch through the encoder.";
+const QUEUE_TILES: &str = "Tiles admitted, waiting or being encoded.";
+const INFLIGHT_BYTES: &str = "Memory of requests and answers in flight.";
+const CACHE_HITS: &str = "Tiles whose encoding was held, in memory or on disk.";
+const CACHE_MISSES: &str = "Tiles whose encoding was not held.";
+const CACHE_EVICTIONS: &str = "Encodings evicted from memory.";
+const DISK_ERRORS: &str = "Disk errors of the cache.";
+const BY_KEY: &str = "Requests by key and outcome; requests without a known key have an empty key.";
+const MODEL_LOAD: &str = "Verifying a bundle, opening its encoder, and warming it.";
+const RELOAD_FAILED: &str = "Failed reloads of a changed file; its last good contents stay in use.";
+const RELOAD_REFUSED: &str =
+    "1 while the file as it is cannot be used, and its last good contents stay in use.";
+
+/// Makes metrics and registers them.
+struct Define<'a>(&'a Registry);
+
+impl Define<'_> {
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter> {
+        register(self.0, IntCounter::new(name, help)?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec> {
+        register(self.0, IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge> {
+        register(self.0, IntGauge::new(name, help)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec> {
+        register(self.0, IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram> {
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        register(self.0, Histogram::with_opts(options)?)
+    }
+
+    /// Those of the process as a whole.
+    fn process(&self) -> Result<()> {
+        register(self.0, panics::COUNT.clone())?;
+        let build = self.gauges("build_info", "1, with the program's version.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         #[cfg(target_os = "linux")]
-        metrics
-            .registry
-            .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        Ok(metrics)
+        self.0.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        Ok(())
     }
 }
