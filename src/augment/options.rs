@@ -282,7 +282,7 @@ mod tests {
             ("in", "OUT"),
             ("in out --variants 0", "--variants"),
             ("in out --variants 101", "from 1 to 100"),
-            ("in out --method vitt", "`color-match`"),
+            ("in out --method vitt", "color-match"),
             ("in out --shard 4/4", "from 0 to 3"),
             ("in out --style-from batch", "--style-from"),
             ("in out --style-from reference", "--references"),

@@ -171,7 +171,8 @@ fn rings_of_two_of_three_and_through_a_re_export_are_seen_and_strings_are_not() 
     assert_eq!(ring("use crate::b;", "fn f(c: crate::c::C) {}", "use crate::a::*;"), ["a, b, c"]);
     // By way of the name that the root gives out, and under another name.
     assert_eq!(ring("use crate::B;", "use crate::a as other;", ""), ["a, b"]);
-    assert_eq!(ring("use crate::b;", "mod tests { use crate::a; }", ""), ["a, b"]);
+    assert_eq!(ring("use crate::b;", "mod inner { use crate::a; }", ""), ["a, b"]);
+    assert_eq!(ring("use crate::b;", "#[cfg(test)] mod tests { use crate::a; }", ""), NOTHING);
     assert_eq!(
         ring("use crate::b;", "// use crate::a;\nconst S: &str = \"crate::a\";", ""),
         NOTHING

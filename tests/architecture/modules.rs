@@ -115,6 +115,13 @@ fn resolve(modules: &BTreeMap<String, File>, path: &[String], hops: usize) -> Op
     }
 }
 
+fn is_test(module: &syn::ItemMod) -> bool {
+    module.attrs.iter().any(|attribute| {
+        let list = attribute.meta.require_list();
+        list.is_ok_and(|list| list.path.is_ident("cfg") && list.tokens.to_string() == "test")
+    })
+}
+
 impl Collector {
     /// The path from the root, when it begins with `crate`, `self` or `super`, or with a name that this file knows as a module.
     fn from_root(&self, segments: &[String]) -> Option<Vec<String>> {
@@ -160,8 +167,8 @@ impl Collector {
 
 impl<'ast> Visit<'ast> for Collector {
     fn visit_item_mod(&mut self, module: &'ast syn::ItemMod) {
-        // A module in a file of its own is read there; its declaration imports nothing.
-        if module.content.is_some() {
+        // A module in a file of its own is read there; its declaration imports nothing. Tests may use what lies beside them.
+        if module.content.is_some() && !is_test(module) {
             self.inner.push(module.ident.to_string());
             visit::visit_item_mod(self, module);
             self.inner.pop();

@@ -61,7 +61,11 @@ fn several_encoders_of_one_device_give_what_one_gives() {
     let of = |flags: &[&str]| Server::start(flags).tensor(&tiles, &[], &ask).0;
     assert_eq!(of(&["--encoders-per-device", "3", "--max-batch", "2"]), of(&[]));
     let output = restain().args(["serve", "--encoders-per-device", "17"]).output().unwrap();
-    assert!(text(&output.stderr).contains("encoders-per-device is 17"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("`--encoders-per-device 17`: must be from 0 to 16"),
+        "{}",
+        text(&output.stderr)
+    );
 }
 
 #[test]

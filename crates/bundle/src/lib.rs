@@ -12,6 +12,7 @@ pub mod codec;
 mod draft;
 mod error;
 mod manifest;
+mod precision;
 mod styles;
 mod weights;
 
@@ -22,7 +23,8 @@ use sha2::{Digest, Sha256};
 
 pub use draft::BundleDraft;
 pub use error::{BundleError, StylesError, WeightsError};
-pub use manifest::{MANIFEST_FILE, Manifest, Precision, SCHEMA, UnknownPrecision, is_plain_name};
+pub use manifest::{MANIFEST_FILE, Manifest, SCHEMA, is_plain_name};
+pub use precision::{Precision, UnknownPrecision};
 pub use styles::{STYLES_FILE, StyleBank, StyleEntry};
 pub use weights::{POSITIONS, Tensor, WEIGHTS_FILE, Weights, layout};
 

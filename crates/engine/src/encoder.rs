@@ -1,7 +1,7 @@
 //! An encoder graph in a session of ONNX Runtime.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
@@ -10,48 +10,12 @@ use ort::value::{Outlet, TensorElementType, ValueType};
 
 use super::bound::Bound;
 use super::profile::Profile;
-use super::{Device, EngineError, INPUT, OUTPUTS, Runtime, session};
+use super::{Device, EncoderOptions, EngineError, INPUT, OUTPUTS, Runtime, session};
 use restain_method::Geometry;
 use restain_method::geometry::CHANNELS;
 
 /// Batch sizes whose buffers are kept.
 const MOST_SIZES: usize = 16;
-
-/// Options of a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EncoderOptions {
-    /// The device that computes.
-    pub device: Device,
-    /// CPU threads that share one `encode`; 0 leaves the number to the runtime.
-    pub intra_threads: usize,
-    /// Upper bound of GPU memory for weights and activations, in bytes.
-    pub gpu_memory: Option<usize>,
-    /// TensorRT only: compute an fp32 graph in fp16.
-    pub half: bool,
-    /// TensorRT only: the largest batch.
-    pub largest_batch: usize,
-    /// TensorRT only: the directory that caches its engines, which take minutes to build.
-    pub engines: Option<PathBuf>,
-}
-
-impl EncoderOptions {
-    /// Returns options for the CPU; 0 threads leave the number to the runtime.
-    pub fn cpu(intra_threads: usize) -> Self {
-        Self::on(Device::Cpu, intra_threads)
-    }
-
-    /// Returns options for a device, without a bound on its memory.
-    pub fn on(device: Device, intra_threads: usize) -> Self {
-        Self {
-            device,
-            intra_threads,
-            gpu_memory: None,
-            half: false,
-            largest_batch: 1,
-            engines: None,
-        }
-    }
-}
 
 /// The latents of a batch of tiles.
 #[derive(Clone, Debug, PartialEq)]

@@ -10,13 +10,15 @@ mod bound;
 mod device;
 mod encoder;
 mod error;
+mod options;
 mod profile;
 mod runtime;
 mod session;
 
 pub use device::Device;
-pub use encoder::{Encoder, EncoderOptions, Encodings};
+pub use encoder::{Encoder, Encodings};
 pub use error::EngineError;
+pub use options::EncoderOptions;
 pub use profile::{OperatorProfile, Profile};
 pub use runtime::Runtime;
 

@@ -11,6 +11,7 @@ pub mod classifier;
 pub mod downstream;
 pub mod encodings;
 pub mod evaluate;
+mod exemplars;
 pub mod phantom;
 pub mod samples;
 pub mod stain;

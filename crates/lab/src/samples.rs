@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use image::{ImageFormat, RgbImage, imageops};
 
 use crate::encodings::{Encoded, Model};
-use crate::styles::{representative, style_of};
+use crate::exemplars::{representative, style_of};
 use restain_data::Dataset;
 
 /// The file of the grid in a bundle.

@@ -9,7 +9,8 @@ use image::RgbImage;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use crate::encodings::{Encoded, Model, sample_tiles};
+use crate::encodings::{Model, sample_tiles};
+use crate::exemplars::{representative, style_of};
 use crate::samples::{self, SAMPLES_FILE};
 use restain_bundle::{BundleDraft, Precision, StyleBank};
 use restain_data::BundleDataArgs;
@@ -135,40 +136,4 @@ pub fn random(geometry: &Geometry, count: usize, seed: u64) -> StyleBank {
         bank.push(["random_a", "random_b"][i % 2], style, source);
     }
     bank
-}
-
-/// Returns the characteristics of one patch, f32 [h].
-pub fn style_of(model: &Model, encoded: &Encoded, patch: usize) -> Style {
-    exemplar::style_of(model.synth.geometry(), &encoded.characteristics, patch)
-}
-
-/// Averages styles.
-///
-/// # Panics
-/// If there are none, or their lengths differ.
-pub fn mean(styles: &[Style]) -> Style {
-    let weighted: Vec<(f32, &Style)> = styles.iter().map(|style| (1.0, style)).collect();
-    Style::blend(&weighted).expect("styles of one model, and at least one")
-}
-
-/// Returns up to `count` tissue patches, those whose styles reconstruct their own tile best; any patches if none is
-/// tissue.
-pub fn representatives(model: &Model, encoded: &Encoded, count: usize) -> Vec<usize> {
-    exemplar::most_representative(
-        &model.synth,
-        &encoded.tile,
-        &encoded.anatomy,
-        &encoded.characteristics,
-        count,
-    )
-}
-
-/// Returns the tissue patch whose style reconstructs its own tile best; any patch if none is tissue.
-pub fn representative(model: &Model, encoded: &Encoded) -> usize {
-    exemplar::representative(
-        &model.synth,
-        &encoded.tile,
-        &encoded.anatomy,
-        &encoded.characteristics,
-    )
 }

@@ -65,9 +65,16 @@ fn file_options(prefix: &str) -> [Arg; 2] {
 pub(crate) fn without_requirements(command: Command) -> Command {
     let below: Vec<String> =
         command.get_subcommands().map(|below| below.get_name().to_owned()).collect();
+    let mut after_several = false;
+    let command = command.mut_args(|argument| {
+        let is_behind = argument.is_positional() && after_several;
+        after_several |=
+            argument.is_positional() && matches!(argument.get_action(), ArgAction::Append);
+        // Behind an argument with several values clap takes an optional one only after `--`; the one before it then has
+        // all the values, and they are parsed again with the requirements.
+        argument.required(false).last(is_behind)
+    });
     below
         .into_iter()
-        .fold(command.mut_args(|argument| argument.required(false)), |command, name| {
-            command.mut_subcommand(name, without_requirements)
-        })
+        .fold(command, |command, name| command.mut_subcommand(name, without_requirements))
 }

@@ -138,7 +138,7 @@ fn what_cannot_be_meant_is_refused_in_one_line() {
         ("--data single --train-domains b --test-domains c", "all 1 training tiles are normal"),
         (
             "--data tiles --train-domains hospital_0 --test-domains hospital_1 --epochs 0",
-            "--epochs is 0",
+            "`--epochs 0`: must be at least 1",
         ),
         (
             "--data tiles --train-domains hospital_0 --test-domains hospital_1 --only hospital_0/normal/0.png",

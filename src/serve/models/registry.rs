@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::OwnedMutexGuard;
 
 use super::load::{self, LoadContext, LoadError, Opened};
+use super::served::warn_of_no_styles;
 use super::{Key, Model, Models};
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::metrics::Offered;
@@ -368,24 +369,6 @@ impl LoadLock {
                 tracing::error!("an encoder's thread panicked");
             }
         }
-    }
-}
-
-/// Logs what it means that a model which was loaded has no styles.
-fn warn_of_no_styles(models: &Models, loaded: &Model) {
-    if loaded.has_styles() {
-        return;
-    }
-    let (key, remedy) = (loaded.key(), "restain-train styles --bundle DIR --data DIR");
-    let default = models.default_model().map(|model| model.key());
-    if models.passed_over().is_some_and(|passed_over| passed_over.key() == key) {
-        let default = default.expect("another is the default in its place");
-        tracing::warn!(model = %key, %default, remedy, "the bundle has no styles, so it is not made the default");
-    } else {
-        tracing::warn!(
-            model = %key, is_default = default == Some(key.clone()), remedy,
-            "the bundle has no styles: requests that choose from its bank are rejected with no_styles"
-        );
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::MAX_ADDED_DOMAINS;
-use super::store::{Added, only};
+use super::added::{Added, only};
 use crate::serve::error::{Error, ErrorKind};
 use restain_bundle::{StyleBank, StyleEntry, is_plain_name};
 use restain_method::Style;

@@ -10,6 +10,7 @@
 //! where a request names it; what a request without names gives never changes. Which style a
 //! variant has is not chosen here.
 
+mod added;
 mod bank;
 mod file;
 mod store;

@@ -71,6 +71,7 @@ pub struct DownstreamArgs {
     /// Train on auto, cpu, cuda or cuda:N; auto uses CUDA if there is any
     #[arg(long, help_heading = "Training", default_value = "auto")]
     pub device: DeviceChoice,
+    /// Which images of the data set are used.
     #[command(flatten)]
     pub selection: SelectionArgs,
     /// Keep every run in this file; an interrupted experiment, or one with more seeds or methods, resumes from it

@@ -29,7 +29,7 @@ use rayon::prelude::*;
 use crate::card;
 use crate::encodings::{Encoded, Model, Sampled, sample_tiles};
 use crate::samples;
-use crate::styles;
+use crate::{exemplars, styles};
 use judge::Judge;
 use pairs::Compared;
 use report::{Edges, Report};
@@ -160,13 +160,13 @@ fn domains(
         let lent: Vec<(usize, Style)> = tiles
             .par_iter()
             .map(|tile| {
-                let patches = styles::representatives(model, tile, args.style_tokens);
+                let patches = exemplars::representatives(model, tile, args.style_tokens);
                 (
                     patches[0],
-                    styles::mean(
+                    exemplars::mean(
                         &patches
                             .iter()
-                            .map(|&patch| styles::style_of(model, tile, patch))
+                            .map(|&patch| exemplars::style_of(model, tile, patch))
                             .collect::<Vec<_>>(),
                     ),
                 )

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::encodings::Encoded;
 use crate::evaluate::Domain;
+use crate::exemplars;
 use crate::stain::toned_pixels;
-use crate::styles;
 use restain_data::below;
 use restain_method::Style;
 use restain_method::color::{ChannelStats, color_match, hed_jitter};
@@ -109,7 +109,7 @@ impl Reference {
             .collect::<Vec<_>>()
             .concat();
         Self {
-            style: styles::mean(
+            style: exemplars::mean(
                 &tiles.iter().map(|&tile| domain.styles[tile].clone()).collect::<Vec<_>>(),
             ),
             pixels: pixels.chunks_exact(3).step_by(tiles.len()).flatten().copied().collect(),

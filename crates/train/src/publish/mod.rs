@@ -193,9 +193,6 @@ pub(crate) struct ImportArgs {
     /// Normalise pixels, from 0 to 1, by this standard deviation of each channel
     #[arg(long, value_name = "R,G,B", value_parser = triple)]
     pub std: [f32; 3],
-    /// Write the bundle here, models/NAME/VERSION
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
     /// Take the bundle's styles from this folder of images, or of `<domain>/…` folders; without it, the bundle has none
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
