@@ -6,6 +6,11 @@
 //! that makes the process group without its header. So empty files take the place of the five, and gloo.cc declares
 //! the names. Everything whose layout matters comes from libtorch's own headers.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "cargo passes a build script its input in variables"
+)]
+
 use std::path::{Path, PathBuf};
 
 /// Headers that `ProcessGroupGloo.hpp` includes and the distribution of libtorch lacks.

@@ -124,7 +124,7 @@ fn is_test(module: &syn::ItemMod) -> bool {
 
 impl Collector {
     /// The path from the root, when it begins with `crate`, `self` or `super`, or with a name that this file knows as a module.
-    fn from_root(&self, segments: &[String]) -> Option<Vec<String>> {
+    fn absolute(&self, segments: &[String]) -> Option<Vec<String>> {
         let mut here = [self.module.clone(), self.inner.clone()].concat();
         let mut rest = segments;
         match segments.first()?.as_str() {
@@ -157,7 +157,7 @@ impl Collector {
     }
 
     fn bring_in(&mut self, name: Option<&String>, path: &[String]) {
-        let Some(path) = self.from_root(path) else { return };
+        let Some(path) = self.absolute(path) else { return };
         if let Some(name) = name.filter(|_| self.inner.is_empty()) {
             self.file.names.insert(name.clone(), path.clone());
         }
@@ -184,7 +184,7 @@ impl<'ast> Visit<'ast> for Collector {
             path.segments.iter().map(|segment| segment.ident.to_string()).collect();
         let keyword = ["crate", "self", "super"].contains(&segments[0].as_str());
         if keyword && segments.len() > 1 {
-            self.file.paths.extend(self.from_root(&segments));
+            self.file.paths.extend(self.absolute(&segments));
         }
         visit::visit_path(self, path);
     }

@@ -61,7 +61,7 @@ fn a_job_that_is_asked_to_stop_keeps_what_it_has_and_goes_on_later() {
         let ended = child.wait_with_output().unwrap();
         assert!(told.success() && ended.status.code() == Some(130), "{signal}: {:?}", ended.status);
         assert!(
-            text(&ended.stderr).contains("the same command goes on"),
+            text(&ended.stderr).contains("run the same command to resume"),
             "{}",
             text(&ended.stderr)
         );

@@ -16,6 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Config {
     /// How traces are exported; `None` when neither `--otlp` nor the environment names a collector.
+    #[expect(clippy::disallowed_methods, reason = "the names of the variables are OpenTelemetry's")]
     pub(crate) fn traces(&self) -> Option<Export> {
         let variable =
             |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
