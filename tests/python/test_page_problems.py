@@ -86,7 +86,7 @@ def test_a_server_with_keys_asks_for_one_and_what_is_copied_names_none(visit, se
     expect(problem).to_contain_text("unauthenticated")
     page.page.get_by_label("Key").fill("rst_wrong")
     page.page.get_by_role("button", name="Use this key").click()
-    expect(problem).to_contain_text("of no key of this server")
+    expect(problem).to_contain_text("belongs to no key of this server")
     page.page.get_by_label("Key").fill(tokens[0])
     page.page.get_by_role("button", name="Use this key").click()
     page.shows(variants=1, tiles=1)

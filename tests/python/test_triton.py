@@ -294,7 +294,7 @@ def test_models_and_outputs_that_are_not_are_named(wire):
     for ask in [wire.client.get_model_metadata, wire.client.get_model_config, wire.client.get_inference_statistics]:
         with refused(wire, NOT_FOUND, "`huge`"):
             ask("huge")
-    with refused(wire, MALFORMED, "no output `VARIANT`"):
+    with refused(wire, MALFORMED, "unknown output `VARIANT`"):
         wire.infer(given, ["VARIANT"])
     with refused(wire, MALFORMED, "sequence_"):
         wire.infer(given, sequence_id=3, sequence_start=True)

@@ -25,7 +25,7 @@ def test_a_key_is_sent_wherever_the_client_goes_and_is_found_in_the_environment(
     with Client(server.url, key=token) as client, pickle.loads(pickle.dumps(client)) as other:
         assert np.array_equal(client.augment(tiles(2), seed=1).variants, other.augment(tiles(2), seed=1).variants)
     with Client(server.url) as client:
-        with pytest.raises(restain.AccessDenied, match="asks for a key") as refused:
+        with pytest.raises(restain.AccessDenied, match="needs a key") as refused:
             client.augment(tiles(1))
         assert (refused.value.code, refused.value.status) == ("unauthenticated", 401)
         assert client.ready()
