@@ -105,7 +105,7 @@ fn build(model: &mut Model, dataset: &Dataset, per_domain: usize, seed: u64) -> 
     Ok(bank)
 }
 
-/// Checks that [`build`] will find a tile with enough tissue in every domain.
+/// Checks that `build` will find a tile with enough tissue in every domain.
 ///
 /// # Errors
 /// If a domain has none; the error names it.

@@ -5,7 +5,7 @@
 //! hands them to one [`Reader`], which gives a [`Request`] whose fields are of their types and in their ranges. So a
 //! field has one meaning and one verdict, whichever way it came, and an error names it as the caller spelt it.
 //!
-//! To add a field, add an entry to [`table`] and use the field of [`Request`] that it makes. A gRPC message and a flag
+//! To add a field, add an entry to `table` and use the field of [`Request`] that it makes. A gRPC message and a flag
 //! are typed elsewhere; the entry names them.
 //!
 //! Not here: tiles and other bytes; limits of a server, such as its largest number of variants; whether a model has

@@ -85,7 +85,7 @@ pub struct Config {
     /// Require a client certificate issued by one of these roots, in PEM
     #[arg(long, help_heading = ACCESS, value_name = "FILE")]
     pub tls_client_ca: Option<PathBuf>,
-    /// Allow pages of this origin, such as https://example.org, to send HTTP requests; `*` allows any; repeat, or separate by
+    /// Allow pages of this origin, such as `https://example.org`, to send HTTP requests; `*` allows any; repeat, or separate by
     /// commas
     #[arg(long, help_heading = ACCESS, value_name = "ORIGIN", value_delimiter = ',')]
     pub cors_origin: Vec<String>,

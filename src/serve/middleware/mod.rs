@@ -1,9 +1,9 @@
 //! The frame of a request: what happens around every handler, over HTTP and gRPC alike.
 //!
-//! A transport declares its [`route::Route`]s and puts its router into a [`Frame`], which adds
-//! tower layers. From the outside in: the request id is validated or made ([`request_id`]), the
-//! request is counted, timed, traced and logged ([`observe`]), a panic becomes an `internal` error,
-//! and origin, key and scope are checked ([`access`]). A transport adds layers of its own between
+//! A transport declares its `route::Route`s and puts its router into a `Frame`, which adds
+//! tower layers. From the outside in: the request id is validated or made (`request_id`), the
+//! request is counted, timed, traced and logged (`observe`), a panic becomes an `internal` error,
+//! and origin, key and scope are checked (`access`). A transport adds layers of its own between
 //! these, such as CORS. What is written of an answer's body is not decided here.
 
 pub(crate) mod access;

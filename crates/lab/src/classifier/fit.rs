@@ -110,7 +110,7 @@ pub fn fit(
     Ok(Fitted { epoch, validation, history })
 }
 
-/// Scores probabilities, f64 [n, classes] row-major, against labels [n].
+/// Scores probabilities, f64 `[n, classes]` row-major, against labels `[n]`.
 pub fn score(probabilities: &[f64], labels: &[usize]) -> Score {
     let classes = probabilities.len() / labels.len();
     let rows = || probabilities.chunks_exact(classes).zip(labels);
