@@ -231,6 +231,13 @@ impl Drop for Server {
     }
 }
 
+/// Ends a test that needs what this machine lacks: a failure in CI, which installs it and runs as root; elsewhere the test is left out.
+#[expect(clippy::disallowed_methods, reason = "CI is the variable by which every CI names itself")]
+pub fn lacks(what: &str) {
+    assert!(std::env::var_os("CI").is_none(), "CI must run this test, and has no {what}");
+    eprintln!("left out: this machine has no {what}");
+}
+
 /// Asks again until it is so. What never becomes so is a failure, not a hang.
 pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
     let started = Instant::now();

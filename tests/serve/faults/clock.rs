@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::still_serves;
-use crate::harness::{Server, png, tile};
+use crate::harness::{Server, lacks, png, tile};
 
 /// Debian's libfaketime, where it is installed.
 fn faketime() -> Option<PathBuf> {
@@ -27,8 +27,7 @@ fn last_asked(server: &Server) -> i64 {
 fn a_clock_that_jumps_years_changes_no_answer() {
     const YEAR_MS: i64 = 365 * 24 * 3600 * 1000;
     let Some(library) = faketime() else {
-        eprintln!("SKIPPED: there is no libfaketime");
-        return;
+        return lacks("libfaketime");
     };
     let dir = tempfile::tempdir().unwrap();
     let offset = dir.path().join("offset");

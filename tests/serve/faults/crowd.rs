@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
 use super::{descriptors, still_serves};
-use crate::harness::{Server, until};
+use crate::harness::{Server, lacks, until};
 
 const MANY: usize = 10_000;
 /// What a connection that has asked once and waits may cost the server, its buffers included.
@@ -47,8 +47,7 @@ fn guest(server: &Server) -> TcpStream {
 #[test]
 fn ten_thousand_idle_connections_cost_little_and_nobody_waits_for_them() {
     if !limit(MANY as u64 + 2000, false) {
-        eprintln!("SKIPPED: this process may not have {MANY} file descriptors");
-        return;
+        return lacks("right to so many file descriptors");
     }
     // The server has the common limit, which it raises itself.
     let soft = |command: &mut std::process::Command| {

@@ -9,7 +9,7 @@ use reqwest::blocking::multipart::{Form, Part};
 use serde_json::{Value, json};
 
 use super::still_serves;
-use crate::harness::{Server, install, png, tile};
+use crate::harness::{Server, install, lacks, png, tile};
 
 pub(super) fn add(server: &Server, domain: &str) -> Option<u16> {
     let form =
@@ -61,8 +61,7 @@ impl Drop for Small {
 #[test]
 fn a_full_disk_refuses_a_style_and_loses_none() {
     let Some(disk) = Small::mount() else {
-        eprintln!("SKIPPED: no file system can be mounted here");
-        return;
+        return lacks("right to mount a file system");
     };
     let flags = ["--state-dir", disk.0.path().to_str().unwrap()];
     let server = Server::start(&flags);
@@ -83,8 +82,7 @@ fn a_full_disk_refuses_a_style_and_loses_none() {
 #[test]
 fn a_log_that_cannot_be_written_stops_nobody() {
     if !Path::new("/dev/full").exists() {
-        eprintln!("SKIPPED: there is no /dev/full");
-        return;
+        return lacks("/dev/full");
     }
     let server = Server::start_as(&["--log", "debug"], |command| {
         _ = command.stderr(File::options().write(true).open("/dev/full").unwrap())

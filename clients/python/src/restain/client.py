@@ -274,8 +274,6 @@ class Client:
         path = f"/v1/styles/{quote(domain, safe='')}{self._query(model)}"
         self._everywhere(None, lambda call: call.exchange("DELETE", path, Body.read, repeatable=False))
 
-    # Models.
-
     def models(self) -> tuple[ModelInfo, ...]:
         """Lists the models of the server: those that are ready, loading or failed."""
         answer = self._anywhere(None, lambda call: calls.json_of(call, "GET", "/v1/models"))
