@@ -233,7 +233,7 @@ impl Drop for Server {
 
 /// Ends a test that needs what this machine lacks: a failure in CI, which installs it and runs as root; elsewhere the test is left out.
 #[expect(clippy::disallowed_methods, reason = "CI is the variable by which every CI names itself")]
-pub fn lacks(what: &str) {
+pub(crate) fn lacks(what: &str) {
     assert!(std::env::var_os("CI").is_none(), "CI must run this test, and has no {what}");
     eprintln!("left out: this machine has no {what}");
 }

@@ -16,3 +16,5 @@ pub mod phantom;
 pub mod samples;
 pub mod stain;
 pub mod styles;
+pub mod transform;
+pub mod truth;

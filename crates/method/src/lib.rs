@@ -13,6 +13,7 @@
 
 pub mod color;
 pub mod exemplar;
+pub mod field;
 pub mod geometry;
 pub mod latent;
 pub mod macenko;

@@ -90,7 +90,7 @@ fn densities(tile: &[u8]) -> Vec<[f64; 3]> {
 }
 
 /// The two directions of largest variance, each pointing to more red density.
-fn principal_plane(points: &[[f64; 3]]) -> [[f64; 3]; 2] {
+pub(crate) fn principal_plane(points: &[[f64; 3]]) -> [[f64; 3]; 2] {
     let count = points.len() as f64;
     let mean: [f64; 3] = std::array::from_fn(|c| points.iter().map(|p| p[c]).sum::<f64>() / count);
     let covariance = std::array::from_fn(|r| {
@@ -142,12 +142,12 @@ fn unmixing([h, e]: &[[f64; 3]; 2]) -> Option<[[f64; 3]; 2]> {
     })
 }
 
-fn dot(a: &[f64; 3], b: &[f64; 3]) -> f64 {
+pub(crate) fn dot(a: &[f64; 3], b: &[f64; 3]) -> f64 {
     a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 }
 
 /// Of sorted values, between neighbours in proportion, as NumPy does by default.
-fn percentile(sorted: &[f64], percent: f64) -> f64 {
+pub(crate) fn percentile(sorted: &[f64], percent: f64) -> f64 {
     let at = percent / 100.0 * (sorted.len() - 1) as f64;
     let (below, above) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
     below + (above - below) * at.fract()

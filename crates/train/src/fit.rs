@@ -6,9 +6,11 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::input::loader::{Loader, Turns};
+use crate::input::loader::{BatchSource, Loader, Turns};
 use crate::input::transforms::TransformConfig;
 use crate::model::vit::Vit;
+use crate::objective::paired::pairs::Pairs;
+use crate::objective::recipe::Recipe;
 use crate::options::{ComputeArgs, Export, Options, TrainingArgs, bundle_name, command_line};
 use crate::preset::{DataPreset, GeometryArgs};
 use crate::publish::{finish, finish_best, is_published};
@@ -192,16 +194,13 @@ fn run(run: Run<'_>) -> Result<Ending> {
     });
     let monitor = monitor.transpose()?;
     let counts = Counts::of(&parts, header.geometry.image_size());
-    let transforms = TransformConfig {
-        probability: training.augment,
-        ..TransformConfig::published(header.geometry.image_size() as u32)
-    };
     let turns = Turns {
         first: header.step * training.grad_accum_steps as u64 + world.rank() as u64,
         every: world.size(),
     };
-    let loader =
-        Loader::start(Arc::new(parts.training), transforms, training.batch, header.seed, turns);
+    let tile = header.geometry.image_size();
+    let source = batch_source(parts.training, training, &header.geometry)?;
+    let loader = Loader::start(source, tile, training.batch, header.seed, turns);
     let mut progress = Progress::start(header.step, header.total_steps);
     let mut trainer = Trainer {
         vit: &vit,
@@ -237,6 +236,25 @@ fn run(run: Run<'_>) -> Result<Ending> {
         Ending::Finished => drop(finish(&vit, &trainer.header, &options, false)?),
     }
     Ok(ending)
+}
+
+/// Returns what the recipe draws its batches from: pairs of tiles, or single tiles.
+fn batch_source(
+    dataset: Dataset,
+    training: &TrainingArgs,
+    geometry: &Geometry,
+) -> Result<BatchSource> {
+    let (dataset, tile) = (Arc::new(dataset), geometry.image_size());
+    if training.objective.recipe == Recipe::Paired {
+        let args = training.objective.paired;
+        let pairs = Pairs::new(dataset, args, tile, geometry.patch_size())?;
+        return Ok(BatchSource::Pairs(Arc::new(pairs)));
+    }
+    let transforms = TransformConfig {
+        probability: training.augment,
+        ..TransformConfig::published(tile as u32)
+    };
+    Ok(BatchSource::Tiles(dataset, transforms))
 }
 
 fn announce(run: (&Parts, &Options, &RunHeader), vit: &Vit, world: &World, state: &Path) {
@@ -303,6 +321,7 @@ fn loop_config(training: &TrainingArgs, own_batches: usize) -> LoopConfig {
         accumulate: own_batches,
         objective: training.objective.clone(),
         learning_rate: training.learning_rate,
+        warm_up: training.warm_up_steps,
         clip: training.grad_clip,
         save_every: training.save_every,
     }

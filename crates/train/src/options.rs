@@ -72,6 +72,9 @@ pub(crate) struct TrainingArgs {
     /// Peak learning rate of AdamW
     #[arg(long, value_name = "RATE", default_value_t = 1e-3, value_parser = above(0.0))]
     pub learning_rate: f64,
+    /// Raise the learning rate from 0 to its schedule over this many updates
+    #[arg(long, value_name = "UPDATES", default_value_t = 0)]
+    pub warm_up_steps: u64,
     /// Weight decay of AdamW
     #[arg(long, value_name = "DECAY", default_value_t = 0.05, value_parser = at_least(0.0))]
     pub weight_decay: f64,
@@ -122,6 +125,11 @@ impl TrainingArgs {
             "--match-weight takes styles from other tiles of a batch, and --batch is 1: make it larger, or give --match-weight 0"
         );
         self.normalisation()?;
+        ensure!(
+            self.objective.recipe != Recipe::Paired || self.batch.is_multiple_of(2),
+            "--batch is {}, and must be even: --recipe paired takes two tiles of a field at a time",
+            self.batch
+        );
         self.watch.check()?;
         self.objective.check()
     }

@@ -5,7 +5,8 @@ use restain_method::{Geometry, Normalisation, PixelOrder};
 use restain_train::model::mixing::Synthesiser;
 use restain_train::model::vit::Vit;
 use restain_train::objective::losses::TermWeights;
-use restain_train::objective::recipe::{Recipe, RecipeArgs, Scene};
+use restain_train::objective::recipe::{Recipe, RecipeArgs};
+use restain_train::objective::scene::{Batch, Scene};
 use tch::{Device, Kind, Tensor};
 
 /// The same encoder without gradient checkpointing and with it. libtorch's generator is one for all threads, and other
@@ -44,7 +45,7 @@ fn gradients(vit: &Vit, recipe: Recipe) -> Vec<Tensor> {
         normalisation: &Normalisation { mean: [0.5; 3], std: [0.25; 3] },
     };
     for draw in 0..2 {
-        vit.backward(&objective.losses(&scene, &tiles(draw), 11, draw).total());
+        vit.backward(&objective.losses(&scene, &Batch::of(tiles(draw)), 11, draw).total());
     }
     vit.parameters().iter().map(|(_, parameter)| parameter.grad()).collect()
 }

@@ -8,6 +8,7 @@ mod evaluate;
 mod fit;
 mod monitor;
 mod options;
+mod paired;
 mod publishing;
 mod reference;
 mod resume;

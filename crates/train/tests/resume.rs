@@ -18,7 +18,7 @@ fn weights(home: &Path, name: &str) -> Weights {
 }
 
 /// What depends on the weights alone, and not on how fast the machine was.
-fn learnt(home: &Path, name: &str) -> Scalars {
+pub(super) fn learnt(home: &Path, name: &str) -> Scalars {
     let mut scalars = scalars(&home.join(format!("runs/{name}-1")));
     scalars.retain(|tag, _| !tag.starts_with("input/"));
     scalars
@@ -36,7 +36,7 @@ fn until(home: &Path, arguments: &str, said: &str) -> (Child, BufReader<ChildStd
 }
 
 /// A run stopped by Ctrl-C as soon as it has begun.
-fn stopped(home: &Path, fit: &str, name: &str) {
+pub(super) fn stopped(home: &Path, fit: &str, name: &str) {
     let (mut child, mut log) =
         until(home, &format!("{fit} --out models/{name}/1"), &format!("state in runs/{name}-1"));
     assert!(

@@ -11,6 +11,8 @@ use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
 use crate::input::transforms::{TransformConfig, training_tile};
+use crate::objective::paired::pairs::{Pairs, Plan};
+use crate::objective::scene::Batch;
 use restain_data::Dataset;
 use restain_method::Normalisation;
 
@@ -27,24 +29,66 @@ pub(crate) struct Turns {
     pub every: usize,
 }
 
-/// An endless stream of batches, u8 [batch, H, W, 3]. Batch s consists of the draws s·batch .. (s+1)·batch.
+/// What the batches of a run are drawn from.
+#[derive(Clone)]
+pub(crate) enum BatchSource {
+    /// Single tiles of a data set.
+    Tiles(Arc<Dataset>, TransformConfig),
+    /// Pairs of tiles: the first half of a batch is every Xa, the second every Xb.
+    Pairs(Arc<Pairs<Arc<Dataset>>>),
+}
+
+/// A batch before it is standardised.
+struct RawBatch {
+    /// u8 [batch, H, W, 3].
+    pixels: Vec<u8>,
+    /// `None` for single tiles.
+    plan: Option<Plan>,
+}
+
+impl BatchSource {
+    /// Returns the threads that make batches.
+    fn workers(&self) -> &rayon::ThreadPool {
+        match self {
+            Self::Tiles(dataset, _) => dataset.workers(),
+            Self::Pairs(pairs) => pairs.workers(),
+        }
+    }
+
+    /// Makes batch `step` of `batch` tiles.
+    fn make(&self, batch: usize, seed: u64, step: u64) -> Result<RawBatch> {
+        match self {
+            Self::Tiles(dataset, transforms) => {
+                let pixels = make(dataset, transforms, batch, seed, step)?;
+                Ok(RawBatch { pixels, plan: None })
+            }
+            Self::Pairs(pairs) => {
+                let made = pairs.batch(seed, step * (batch / 2) as u64, batch / 2)?;
+                Ok(RawBatch { pixels: made.pixels, plan: Some(made.plan) })
+            }
+        }
+    }
+}
+
+/// An endless stream of batches, u8 [batch, H, W, 3]. Batch s consists of the draws s·batch .. (s+1)·batch, or of half as many
+/// pairs.
 pub(crate) struct Loader {
     /// For each batch, in order, the channel that it will arrive on.
-    batches: Receiver<Receiver<Result<Vec<u8>>>>,
+    batches: Receiver<Receiver<Result<RawBatch>>>,
     batch: usize,
     tile: usize,
 }
 
 impl Loader {
-    /// Starts making batches of `batch` tiles. `seed` and the number of a batch determine it, whichever thread makes it.
+    /// Starts making batches of `batch` tiles of `tile` pixels a side. `seed` and the number of a batch determine it, whichever
+    /// thread makes it.
     pub(crate) fn start(
-        dataset: Arc<Dataset>,
-        transforms: TransformConfig,
+        source: BatchSource,
+        tile: usize,
         batch: usize,
         seed: u64,
         turns: Turns,
     ) -> Self {
-        let tile = transforms.tile as usize;
         let ahead = (AHEAD_BYTES / (batch * tile * tile * 3)).clamp(2, MOST_AHEAD);
         // The thread below holds one more.
         let (sender, batches) = sync_channel(ahead - 1);
@@ -55,10 +99,8 @@ impl Loader {
                 if sender.send(coming).is_err() {
                     return;
                 }
-                let shared = dataset.clone();
-                dataset
-                    .workers()
-                    .spawn(move || _ = made.send(make(&shared, &transforms, batch, seed, step)));
+                let shared = source.clone();
+                source.workers().spawn(move || _ = made.send(shared.make(batch, seed, step)));
             }
         });
         Self { batches, batch, tile }
@@ -68,10 +110,11 @@ impl Loader {
     ///
     /// # Errors
     /// If more images are damaged than the data set allows.
-    pub(crate) fn next(&self, normalisation: &Normalisation, device: Device) -> Result<Tensor> {
+    pub(crate) fn next(&self, normalisation: &Normalisation, device: Device) -> Result<Batch> {
         let coming = self.batches.recv().expect("the loader runs as long as its receiver");
-        let raw = coming.recv().expect("a worker sends what it made");
-        Ok(standardise(&raw?, self.batch, self.tile, normalisation, device))
+        let raw = coming.recv().expect("a worker sends what it made")?;
+        let tiles = standardise(&raw.pixels, self.batch, self.tile, normalisation, device);
+        Ok(Batch { tiles, plan: raw.plan })
     }
 }
 
@@ -124,8 +167,8 @@ mod tests {
         let dataset =
             Dataset::open(dir.path(), &Selection { workers, ..Selection::default() }).unwrap();
         Loader::start(
-            Arc::new(dataset),
-            TransformConfig::published(16),
+            BatchSource::Tiles(Arc::new(dataset), TransformConfig::published(16)),
+            16,
             3,
             5,
             Turns { first: first_step, every: 1 },
@@ -144,7 +187,7 @@ mod tests {
         let normalisation = Normalisation::new([0.5; 3], [0.25; 3]).unwrap();
         let [one, four, later] =
             [(1, 0), (4, 0), (2, 10)].map(|(workers, first)| loader(&dir, workers, first));
-        let next = |loader: &Loader| loader.next(&normalisation, Device::Cpu).unwrap();
+        let next = |loader: &Loader| loader.next(&normalisation, Device::Cpu).unwrap().tiles;
         for step in 0..20 {
             let batch = next(&one);
             assert_eq!(batch.size(), [3, 3, 16, 16]);

@@ -138,7 +138,7 @@ impl Losses {
     }
 }
 
-fn mse(a: &Tensor, b: &Tensor) -> Tensor {
+pub(crate) fn mse(a: &Tensor, b: &Tensor) -> Tensor {
     a.mse_loss(b, Reduction::Mean)
 }
 
@@ -177,7 +177,7 @@ impl Objective<'_> {
         };
 
         let reconstruction = self.reconstruction(&own);
-        let mut rest = Rest { terms: Vec::new(), residuals: Vec::new() };
+        let mut rest = Residuals::default();
         rest.aim("reconstruction", 1.0, &[(&reconstruction, tiles)]);
         if weights.consistency_weight > 0.0 {
             let terms = self.consistency(reconstruction, &own, mixes);
@@ -206,7 +206,8 @@ impl Objective<'_> {
                 &[(&broadcast(&anatomy, &foreign, &shift.other_tokens), &shift.matched)],
             );
         }
-        rest.losses(weights, self.vit.geometry.patch_size() as i64)
+        let patch = self.vit.geometry.patch_size() as i64;
+        rest.losses(weights.detail_weight, weights.border_weight, patch)
     }
 
     /// Synthesises X' from Z: [B, N+1, E] → [B, C, H, W].
@@ -252,15 +253,16 @@ impl Objective<'_> {
 }
 
 /// The terms so far, and the residual of each synthesised picture.
-struct Rest {
+#[derive(Default)]
+pub(crate) struct Residuals {
     terms: Vec<(&'static str, Tensor)>,
     /// Weight and residual [B, C, H, W].
     residuals: Vec<(f64, Tensor)>,
 }
 
-impl Rest {
+impl Residuals {
     /// Adds a term: the mean squares of pictures minus targets, [B, C, H, W] each.
-    fn aim(&mut self, name: &'static str, weight: f64, pictures: &[(&Tensor, &Tensor)]) {
+    pub(crate) fn aim(&mut self, name: &'static str, weight: f64, pictures: &[(&Tensor, &Tensor)]) {
         let residuals: Vec<Tensor> =
             pictures.iter().map(|(made, target)| *made - *target).collect();
         let term =
@@ -269,7 +271,13 @@ impl Rest {
         self.residuals.extend(residuals.into_iter().map(|residual| (weight, residual)));
     }
 
-    fn losses(mut self, weights: &TermWeights, patch: i64) -> Losses {
+    /// Adds a term without a picture, already weighted.
+    pub(crate) fn push(&mut self, name: &'static str, term: Tensor) {
+        self.terms.push((name, term));
+    }
+
+    /// Adds the terms over neighbouring pixels, with their weights; `patch` is the side of a patch.
+    pub(crate) fn losses(mut self, detail_weight: f64, border_weight: f64, patch: i64) -> Losses {
         let total = |of: &dyn Fn(&Tensor) -> Tensor| {
             self.residuals
                 .iter()
@@ -277,14 +285,11 @@ impl Rest {
                 .reduce(|a, b| a + b)
                 .expect("a reconstruction")
         };
-        if weights.detail_weight > 0.0 {
-            self.terms.push(("detail", total(&detail) * weights.detail_weight));
+        if detail_weight > 0.0 {
+            self.terms.push(("detail", total(&detail) * detail_weight));
         }
-        if weights.border_weight > 0.0 {
-            self.terms.push((
-                "border",
-                total(&|residual| border(residual, patch)) * weights.border_weight,
-            ));
+        if border_weight > 0.0 {
+            self.terms.push(("border", total(&|residual| border(residual, patch)) * border_weight));
         }
         Losses(self.terms)
     }
@@ -314,7 +319,7 @@ fn border(residual: &Tensor, patch: i64) -> Tensor {
 }
 
 /// Averages tokens `tokens[b]` of every tile b: [B, T, h], i64 [B, n] → [B, h].
-fn style(characteristics: &Tensor, tokens: &Tensor) -> Tensor {
+pub(crate) fn style(characteristics: &Tensor, tokens: &Tensor) -> Tensor {
     let half = characteristics.size()[2];
     let picked =
         characteristics.gather(1, &tokens.unsqueeze(-1).expand([-1, -1, half], false), false);

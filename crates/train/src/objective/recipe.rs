@@ -1,14 +1,15 @@
 //! The recipes: what a training step draws at random, and the loss that it computes.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-use crate::model::mixing::Synthesiser;
-use crate::model::vit::Vit;
 use crate::objective::losses::{Losses, Mix, Objective, Shift, TermWeights};
+use crate::objective::paired::options::PairedArgs;
+use crate::objective::paired::step;
+use crate::objective::scene::{Batch, Scene};
 use restain_data::{below, normal};
 use restain_lab::stain;
 use restain_method::Normalisation;
@@ -22,6 +23,8 @@ pub enum Recipe {
     Published,
     /// Reconstruction, also of a stain-shifted copy and in the stains of other tiles: what makes it re-stain.
     Cross,
+    /// Two tiles of a field and one transform of both: exact targets, with glass that stays glass.
+    Paired,
 }
 
 /// A transform that makes X̃ of X.
@@ -64,6 +67,8 @@ pub struct RecipeArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub weights: TermWeights,
+    #[command(flatten)]
+    pub paired: PairedArgs,
     /// Make the copy of a tile in another stain by these transforms, one after the other (recipe cross)
     #[arg(long, value_name = "TRANSFORM", value_enum, value_delimiter = ',', default_values_t = Self::default().stains)]
     pub stains: Vec<Stain>,
@@ -93,6 +98,7 @@ impl Default for RecipeArgs {
             recipe: Recipe::Cross,
             mixes: 4,
             weights: TermWeights::default(),
+            paired: PairedArgs::default(),
             stains: vec![Stain::ColorMatch],
             match_target: MatchTarget::Tone,
             tone_share: 1.25,
@@ -119,15 +125,19 @@ impl RecipeArgs {
             .into_iter()
             .zip(TermWeights::default().named())
             .find(|(given, default)| given != default);
-        if let (Some(((flag, _), _)), Recipe::Published) = (changed, self.recipe) {
-            bail!("{flag} is for --recipe cross: the published loss has no such weight");
+        if let (Some(((flag, _), _)), Recipe::Published | Recipe::Paired) = (changed, self.recipe) {
+            bail!("{flag} is for --recipe cross: this recipe has no such weight");
         }
+        ensure!(
+            self.recipe == Recipe::Paired || self.paired == PairedArgs::default(),
+            "--paired-… options are for --recipe paired"
+        );
         Ok(())
     }
 
-    /// Computes the loss of one batch of standardised tiles, f32 [B, C, H, W]. Its random numbers depend on `seed` and `draw`
-    /// alone.
-    pub fn losses(&self, scene: &Scene<'_>, tiles: &Tensor, seed: u64, draw: u64) -> Losses {
+    /// Computes the loss of one batch. Its random numbers depend on `seed` and `draw` alone.
+    pub fn losses(&self, scene: &Scene<'_>, batch: &Batch, seed: u64, draw: u64) -> Losses {
+        let tiles = &batch.tiles;
         // Streams are numbered from the top down; the data set's draws use them from zero up.
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(u64::MAX - draw);
@@ -137,7 +147,6 @@ impl RecipeArgs {
             patches: scene.vit.geometry.patches() as u64,
             device: tiles.device(),
         };
-        let mixes = draws.mixes(self.mixes, self.first_tokens);
         let objective = Objective {
             vit: scene.vit,
             synth: scene.synth,
@@ -145,8 +154,17 @@ impl RecipeArgs {
             stop_gradient: self.stop_gradient,
         };
         match self.recipe {
-            Recipe::Published => objective.published(tiles, &mixes),
+            Recipe::Published => {
+                let mixes = draws.mixes(self.mixes, self.first_tokens);
+                objective.published(tiles, &mixes)
+            }
+            Recipe::Paired => {
+                let plan = batch.plan.as_ref().expect("the loader of this recipe makes pairs");
+                let drawn = (tiles, plan);
+                step::losses(&self.paired, scene, drawn, self.style_tokens, &mut draws.rng)
+            }
             Recipe::Cross => {
+                let mixes = draws.mixes(self.mixes, self.first_tokens);
                 objective.cross(tiles, &mixes, &self.shift(&mut draws, tiles, scene.normalisation))
             }
         }
@@ -179,13 +197,6 @@ impl RecipeArgs {
         };
         Shift { tiles: shifted, shifted_tokens, own_tokens, other, other_tokens, matched }
     }
-}
-
-/// The model and the normalisation that a loss is computed with.
-pub struct Scene<'a> {
-    pub vit: &'a Vit,
-    pub synth: &'a Synthesiser,
-    pub normalisation: &'a Normalisation,
 }
 
 /// The random numbers of one step.

@@ -95,16 +95,14 @@ impl Monitor {
         header: &RunHeader,
         batch: usize,
     ) -> Result<Self> {
-        let side = header.geometry.image_size();
         let shown =
             if parts.kept_out.sources.is_empty() { &parts.training } else { &parts.kept_out };
         Ok(Self {
             validation: Validation::new(
                 &parts.kept_out,
-                side,
-                args.validation_tiles,
-                batch,
-                header.seed,
+                objective,
+                header,
+                (args.validation_tiles, batch),
             )?,
             preview: Preview::new(shown, header)?,
             events: EventFile::open(state, header.scalars_bytes)?,
@@ -189,12 +187,13 @@ impl Monitor {
     }
 
     fn validated(&mut self, header: &mut RunHeader, outcome: &Outcome) -> Result<bool> {
-        let Outcome { terms, score } = outcome;
+        let Outcome { terms, figures, score } = outcome;
         let more = [("total", score.total), ("psnr_db", score.psnr_db), ("ssim", score.ssim)];
         let values: Vec<(String, f64)> = terms
             .iter()
             .copied()
             .chain(more)
+            .chain(figures.iter().copied())
             .map(|(name, value)| (format!("validation/{name}"), value))
             .collect();
         self.events
@@ -205,8 +204,10 @@ impl Monitor {
             header.best = Some(*score);
         }
         let best = if is_best { ", the best so far" } else { "" };
+        let figures: String =
+            figures.iter().map(|(name, value)| format!(", {name} {value:.2}")).collect();
         tracing::info!(
-            "validation at step {}: loss {:.4}, {:.2} dB, SSIM {:.3}{best}",
+            "validation at step {}: loss {:.4}, {:.2} dB, SSIM {:.3}{figures}{best}",
             score.step,
             score.total,
             score.psnr_db,

@@ -12,7 +12,8 @@ use crate::input::loader::Loader;
 use crate::model::mixing::Synthesiser;
 use crate::model::vit::Vit;
 use crate::objective::losses::Losses;
-use crate::objective::recipe::{RecipeArgs, Scene};
+use crate::objective::recipe::RecipeArgs;
+use crate::objective::scene::Scene;
 use crate::run::checkpoint::{self, RunHeader};
 use crate::run::monitor::{Monitor, StepReport};
 use crate::run::progress::Progress;
@@ -30,6 +31,8 @@ pub(crate) struct LoopConfig {
     pub accumulate: usize,
     pub objective: RecipeArgs,
     pub learning_rate: f64,
+    /// Updates over which the learning rate rises to its schedule.
+    pub warm_up: u64,
     /// Gradient clipping: largest L2 norm of all gradients; 0 disables clipping, as in the published code.
     pub clip: f64,
     /// Steps between two saves of the state.
@@ -147,8 +150,8 @@ impl Trainer<'_> {
         let batches = (self.config.accumulate * self.world.size()) as u64;
         for part in 0..self.config.accumulate as u64 {
             let asked = Instant::now();
-            let tiles = match loader.next(&self.header.normalisation, self.vit.device()) {
-                Ok(tiles) => tiles,
+            let batch = match loader.next(&self.header.normalisation, self.vit.device()) {
+                Ok(batch) => batch,
                 Err(error) => return Err(self.saved_before(error)),
             };
             waited += asked.elapsed();
@@ -158,7 +161,7 @@ impl Trainer<'_> {
             let scene =
                 Scene { vit: self.vit, synth: &synth, normalisation: &self.header.normalisation };
             let terms: Losses =
-                self.config.objective.losses(&scene, &tiles, self.header.seed, draw);
+                self.config.objective.losses(&scene, &batch, self.header.seed, draw);
             losses = terms.values();
             if let Some((term, value)) = losses.iter().find(|(_, value)| !value.is_finite()) {
                 bail!(
@@ -172,7 +175,8 @@ impl Trainer<'_> {
         self.world.sum_gradients(self.vit.parameters())?;
         self.limit_gradients()?;
         let learning_rate =
-            cosine(self.config.learning_rate, self.header.step, self.header.total_steps);
+            cosine(self.config.learning_rate, self.header.step, self.header.total_steps)
+                * warm_up(self.header.step, self.config.warm_up);
         self.optimiser.step(self.vit.parameters(), learning_rate)?;
         let tiles = self.config.batch * batches as usize;
         let encoded = (self.vit.encoded() - encoded) as f64 * self.world.size() as f64;
@@ -215,4 +219,9 @@ impl Trainer<'_> {
             self.dir.display()
         )
     }
+}
+
+/// Returns the share of the learning rate at a step of a linear warm-up of `steps`.
+fn warm_up(step: u64, steps: u64) -> f64 {
+    if step >= steps { 1.0 } else { (step + 1) as f64 / steps as f64 }
 }

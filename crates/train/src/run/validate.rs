@@ -4,7 +4,7 @@
 //! run on the same folder, hold out the same. Every validation uses the same tiles and random numbers, so that its curve
 //! changes only if the weights do. Tiles are cut on a grid and not augmented.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
@@ -12,7 +12,10 @@ use crate::input::loader::standardise;
 use crate::model::inference::encode;
 use crate::model::mixing::Synthesiser;
 use crate::model::vit::Vit;
-use crate::objective::recipe::{RecipeArgs, Scene};
+use crate::objective::paired::pairs::{Pairs, Plan};
+use crate::objective::paired::truth::Truth;
+use crate::objective::recipe::{Recipe, RecipeArgs};
+use crate::objective::scene::{Batch, Scene};
 use crate::run::checkpoint::{RunHeader, Score};
 use restain_data::{Dataset, Source, below};
 use restain_method::metrics::{psnr, ssim};
@@ -129,16 +132,20 @@ pub(crate) fn tiles_in_turn(
     Ok(tiles)
 }
 
+/// A batch of tiles, each u8 [H, W, 3], and the plan of a batch of pairs.
+type Batched = (Vec<Vec<u8>>, Option<Plan>);
+
 /// The tiles of every validation.
 pub(crate) struct Validation {
-    tiles: Vec<Vec<u8>>,
-    batch: usize,
+    batches: Vec<Batched>,
 }
 
 /// The result of a validation.
 pub(crate) struct Outcome {
     /// The terms of the loss, means over tiles.
     pub terms: Vec<(&'static str, f64)>,
+    /// Further figures; for pairs the error to the truth.
+    pub figures: Vec<(&'static str, f64)>,
     pub score: Score,
 }
 
@@ -149,18 +156,29 @@ impl Validation {
     /// If tiles are too small for SSIM, or more images are damaged than the data set allows.
     pub(crate) fn new(
         kept_out: &Dataset,
-        tile: usize,
-        count: usize,
-        batch: usize,
-        seed: u64,
+        objective: &RecipeArgs,
+        header: &RunHeader,
+        (count, batch): (usize, usize),
     ) -> Result<Option<Self>> {
-        let tiles: Vec<_> =
-            tiles_in_turn(kept_out, tile, count, seed)?.into_iter().map(|(_, tile)| tile).collect();
+        let (tile, seed) = (header.geometry.image_size(), header.seed);
+        if kept_out.sources.is_empty() || count == 0 {
+            return Ok(None);
+        }
+        let batches: Vec<_> = if objective.recipe == Recipe::Paired {
+            let patch = header.geometry.patch_size();
+            let pairs = Pairs::new(kept_out, objective.paired, tile, patch)
+                .context("the images held out for validation")?;
+            paired_batches(&pairs, seed, tile, (count, batch))?
+        } else {
+            let drawn = tiles_in_turn(kept_out, tile, count, seed)?;
+            let tiles: Vec<_> = drawn.into_iter().map(|(_, tile)| tile).collect();
+            tiles.chunks(batch).map(|tiles| (tiles.to_vec(), None)).collect()
+        };
         ensure!(
-            tiles.is_empty() || tile >= LEAST_SIDE,
+            batches.is_empty() || tile >= LEAST_SIDE,
             "validation computes SSIM, which needs tiles of at least {LEAST_SIDE} px: --image-size is {tile}"
         );
-        Ok((!tiles.is_empty()).then_some(Self { tiles, batch }))
+        Ok((!batches.is_empty()).then_some(Self { batches }))
     }
 
     /// Computes the training loss, in the precision of training, and the quality of reconstructions.
@@ -178,20 +196,25 @@ impl Validation {
         let scene = Scene { vit, synth: &synth, normalisation: &header.normalisation };
         let side = header.geometry.image_size();
         let mut terms: Vec<(&'static str, f64)> = Vec::new();
-        let mut quality = [0.0; 2];
-        for (draw, batch) in (DRAWS..).zip(self.tiles.chunks(self.batch)) {
+        let (mut quality, mut truth) = ([0.0; 2], Truth::default());
+        let count: usize = self.batches.iter().map(|(tiles, _)| tiles.len()).sum();
+        for (draw, (batch, plan)) in (DRAWS..).zip(&self.batches) {
             let raw = batch.concat();
             let tiles = standardise(&raw, batch.len(), side, &header.normalisation, vit.device());
-            let share = batch.len() as f64 / self.tiles.len() as f64;
-            let values = objective.losses(&scene, &tiles, header.seed, draw).values();
+            let share = batch.len() as f64 / count as f64;
+            let given = Batch { tiles, plan: plan.clone() };
+            let values = objective.losses(&scene, &given, header.seed, draw).values();
+            if let Some(plan) = plan {
+                truth.add(&scene, (&given.tiles, plan), (header.seed, draw));
+            }
             terms.resize_with(values.len(), || ("", 0.0));
             terms
                 .iter_mut()
                 .zip(values)
                 .for_each(|(term, (name, value))| *term = (name, term.1 + share * value));
             let [psnr_sum, ssim_sum] = reconstruction(vit, header, batch)?;
-            quality[0] += psnr_sum / self.tiles.len() as f64;
-            quality[1] += ssim_sum / self.tiles.len() as f64;
+            quality[0] += psnr_sum / count as f64;
+            quality[1] += ssim_sum / count as f64;
         }
         if let Some((term, value)) = terms.iter().find(|(_, value)| !value.is_finite()) {
             bail!(
@@ -202,9 +225,27 @@ impl Validation {
         let total = terms.iter().map(|(_, value)| value).sum();
         Ok(Outcome {
             terms,
+            figures: truth.figures(),
             score: Score { step: header.step, total, psnr_db: quality[0], ssim: quality[1] },
         })
     }
+}
+
+/// Draws about `count` tiles as pairs, in batches of at most `batch` tiles, two at least.
+fn paired_batches(
+    pairs: &Pairs<&Dataset>,
+    seed: u64,
+    tile: usize,
+    (count, batch): (usize, usize),
+) -> Result<Vec<Batched>> {
+    let of_batch = (batch.min(count) / 2).max(1);
+    (0..(count / 2 / of_batch).max(1))
+        .map(|i| {
+            let made = pairs.batch(seed, DRAWS + (i * of_batch) as u64, of_batch)?;
+            let tiles = made.pixels.chunks_exact(tile * tile * 3).map(<[u8]>::to_vec).collect();
+            Ok((tiles, Some(made.plan)))
+        })
+        .collect()
 }
 
 /// Returns the sums over tiles of PSNR, dB, and SSIM of their 8-bit reconstructions, by the synthesiser that serves.

@@ -95,7 +95,7 @@ fn random_resized_crop(
 }
 
 /// Resizes part [x, y, width, height] of an image to a square, with a triangle filter.
-fn resized(image: &RgbImage, [x, y, width, height]: [u32; 4], side: u32) -> RgbImage {
+pub(crate) fn resized(image: &RgbImage, [x, y, width, height]: [u32; 4], side: u32) -> RgbImage {
     if [width, height] == [side, side] {
         return imageops::crop_imm(image, x, y, side, side).to_image();
     }

@@ -1,0 +1,231 @@
+//! The loss of one step of the paired recipe.
+//!
+//! With Xa, Xb two tiles of a field, g its transform, S the synthesiser and *style* the characteristics of one token:
+//!   reconstruction  MSE(S(Za(X), Zc(X) aligned), X), X each of Xa, Xb, g(Xa), g(Xb)
+//!   there           MSE(S(Za(Xa), style of g(Xb)), g(Xa)), and the same for b
+//!   back            MSE(S(Za(g(Xa)), style of Xb), Xa), and the same for b
+//!   self            MSE(S(Za(Xa), style of Xb), Xa) + MSE(S(Za(g(Xb)), style of g(Xa)), g(Xb))
+//!   invariance      MSE(Za(Xa), Za(g(Xa))), and the same for b
+//!   match           MSE(S(Za(Xa), style of the Xb of another field), Xa through the map between both fields' quantiles)
+//!   detail, border  as in the cross recipe, over what each of the above leaves of its target
+//! The encoder sees some of g(Xa), g(Xb) with noise; targets have none.
+
+use rand_chacha::ChaCha8Rng;
+use tch::{Device, Kind, Tensor};
+
+use super::options::PairedArgs;
+use super::pairs::Plan;
+use crate::model::mixing::halves;
+use crate::objective::losses::{Losses, Residuals, mse, style};
+use crate::objective::scene::Scene;
+use restain_data::{below, normal, unit as uniform};
+use restain_lab::transform::tensors::Transforms;
+use restain_lab::transform::{Ranges, Transform};
+use restain_method::Normalisation;
+
+/// Chance that a transformed input gets noise, and its largest deviation in 0..1.
+const NOISE: (f64, f64) = (0.3, 0.012);
+/// Chance that a style is a token of tissue; otherwise it is any patch's.
+const TISSUE_STYLE: f64 = 0.85;
+
+/// Places of the four sets of tiles that are encoded together.
+const A: usize = 0;
+const B: usize = 1;
+const GA: usize = 2;
+const GB: usize = 3;
+
+/// A term's pictures: the anatomy of one set with the style of another gives a third.
+type Pictures = [(usize, usize, usize); 2];
+
+const THERE: Pictures = [(A, GB, GA), (B, GA, GB)];
+const BACK: Pictures = [(GA, B, A), (GB, A, B)];
+const OWN: Pictures = [(A, B, A), (GB, GA, GB)];
+
+/// Computes the loss of standardised tiles [2n, C, H, W], every Xa and then every Xb. What is random in it comes from `rng`.
+pub(crate) fn losses(
+    args: &PairedArgs,
+    scene: &Scene<'_>,
+    (tiles, plan): (&Tensor, &Plan),
+    style_tokens: usize,
+    rng: &mut ChaCha8Rng,
+) -> Losses {
+    let draws = Draws { rng, plan, style_tokens, device: tiles.device() };
+    Step { args, scene, tiles, draws }.losses()
+}
+
+struct Step<'a> {
+    args: &'a PairedArgs,
+    scene: &'a Scene<'a>,
+    tiles: &'a Tensor,
+    draws: Draws<'a>,
+}
+
+impl Step<'_> {
+    fn losses(mut self) -> Losses {
+        let (args, scene) = (self.args, self.scene);
+        let n = self.draws.plan.transforms.len() as i64;
+        let both = self.draws.plan.transforms.iter().cycle().take(2 * n as usize);
+        let pixels = pixels(self.tiles, scene.normalisation);
+        let transformed = Transforms::new(both, self.tiles.device()).apply(&pixels);
+        let noisy = &transformed + self.draws.noise(&transformed);
+        let targets =
+            Tensor::cat(&[self.tiles, &standardised(&transformed, scene.normalisation)], 0);
+        let inputs = Tensor::cat(&[self.tiles, &standardised(&noisy, scene.normalisation)], 0);
+
+        let z = scene.vit.encode(&inputs);
+        let (anatomy, characteristics) = halves(&z, &scene.vit.geometry);
+        let set = |of: &Tensor, set: usize| of.narrow(0, set as i64 * n, n);
+        let mut sum = Residuals::default();
+        sum.aim(
+            "reconstruction",
+            1.0,
+            &[(&scene.synth.aligned(&anatomy, &characteristics), &targets)],
+        );
+
+        let mut tokens = Vec::new();
+        let mut made: [Vec<(Tensor, Tensor)>; 2] = [Vec::new(), Vec::new()];
+        let picture = |tokens: &[Tensor; 4], (of, by, target): (usize, usize, usize)| {
+            let style = style(&set(&characteristics, by), &tokens[by]);
+            (scene.synth.broadcast(&set(&anatomy, of), &style), set(&targets, target))
+        };
+        for _ in 0..args.draws {
+            let drawn = self.draws.tokens();
+            made[0].extend(THERE.map(|of| picture(&drawn, of)));
+            made[1].extend(BACK.map(|of| picture(&drawn, of)));
+            tokens.push(drawn);
+        }
+        let last = tokens.last().expect("at least one draw");
+        let each = 1.0 / args.draws as f64;
+        let [there, back] = &made;
+        let own = OWN.map(|of| picture(last, of));
+        aim(&mut sum, "there", args.there * each, there);
+        aim(&mut sum, "back", args.back * each, back);
+        aim(&mut sum, "self", args.own, &own);
+        if args.invariance > 0.0 {
+            let (plain, shifted) = (anatomy.narrow(0, 0, 2 * n), anatomy.narrow(0, 2 * n, 2 * n));
+            // The mean over a and b, twice, is the sum of both.
+            sum.push("invariance", mse(&plain, &shifted) * (2.0 * args.invariance));
+        }
+        if args.matching > 0.0 && n > 1 {
+            let others = self.draws.others();
+            let target = self.matched(&pixels.narrow(0, 0, n), &others);
+            let others = Tensor::from_slice(&others).to_device(self.tiles.device());
+            let style = style(&set(&characteristics, B), &last[B]).index_select(0, &others);
+            let made = scene.synth.broadcast(&set(&anatomy, A), &style);
+            aim(&mut sum, "match", args.matching, &[(made, target)]);
+        }
+        sum.losses(args.detail, args.border, scene.vit.geometry.patch_size() as i64)
+    }
+
+    /// Maps every Xa to the stain of another pair's field, standardised.
+    fn matched(&mut self, pixels: &Tensor, others: &[i64]) -> Tensor {
+        let stains = &self.draws.plan.stains;
+        let maps: Vec<Transform> = others
+            .iter()
+            .zip(stains)
+            .map(|(&other, own)| {
+                let to = &stains[other as usize];
+                Transform::quantiles(own, to, &Ranges::exactly(1.0), self.draws.rng)
+            })
+            .collect();
+        let mapped = Transforms::new(&maps, pixels.device()).apply(pixels);
+        standardised(&mapped, self.scene.normalisation)
+    }
+}
+
+/// Adds a term of pictures and targets, unless its weight is 0.
+fn aim(sum: &mut Residuals, name: &'static str, weight: f64, pictures: &[(Tensor, Tensor)]) {
+    if weight > 0.0 {
+        let pictures: Vec<(&Tensor, &Tensor)> = pictures.iter().map(|(a, b)| (a, b)).collect();
+        sum.aim(name, weight, &pictures);
+    }
+}
+
+/// The random numbers of one step.
+struct Draws<'a> {
+    rng: &'a mut ChaCha8Rng,
+    plan: &'a Plan,
+    style_tokens: usize,
+    device: Device,
+}
+
+impl Draws<'_> {
+    /// Draws tokens for each of the four sets, i64 [n, style_tokens]. A transformed tile has the tissue of the tile.
+    fn tokens(&mut self) -> [Tensor; 4] {
+        let n = self.plan.transforms.len();
+        std::array::from_fn(|set| {
+            let first = if set == A || set == GA { 0 } else { n };
+            let mut drawn = Vec::with_capacity(n * self.style_tokens);
+            for tile in first..first + n {
+                for _ in 0..self.style_tokens {
+                    drawn.push(self.token(tile));
+                }
+            }
+            Tensor::from_slice(&drawn)
+                .view([n as i64, self.style_tokens as i64])
+                .to_device(self.device)
+        })
+    }
+
+    /// Draws one token of a tile, 1..=N.
+    fn token(&mut self, tile: usize) -> i64 {
+        let patches = &self.plan.tissue[tile];
+        let tissue = patches.iter().filter(|&&is_tissue| is_tissue).count() as u64;
+        if uniform(self.rng) < TISSUE_STYLE && tissue > 0 {
+            let chosen = below(self.rng, tissue) as usize;
+            let mut places = (1..).zip(patches).filter(|(_, is_tissue)| **is_tissue);
+            return places.nth(chosen).expect("as many as were counted").0;
+        }
+        1 + below(self.rng, patches.len() as u64) as i64
+    }
+
+    /// Draws another pair for each: of another domain where the batch has one.
+    fn others(&mut self) -> Vec<i64> {
+        let domains = &self.plan.domains;
+        (0..domains.len())
+            .map(|pair| {
+                let foreign = |&other: &usize| domains[other] != domains[pair];
+                let candidates: Vec<usize> = (0..domains.len()).filter(foreign).collect();
+                let candidates = match candidates.is_empty() {
+                    true => (0..domains.len()).filter(|&other| other != pair).collect(),
+                    false => candidates,
+                };
+                candidates[below(self.rng, candidates.len() as u64) as usize] as i64
+            })
+            .collect()
+    }
+
+    /// Draws noise for some of the tiles [m, C, H, W] in 0..1.
+    fn noise(&mut self, like: &Tensor) -> Tensor {
+        let size = like.size();
+        let each = size[1..].iter().product::<i64>() as usize;
+        let mut values = Vec::with_capacity(size[0] as usize * each);
+        for _ in 0..size[0] {
+            if uniform(self.rng) < NOISE.0 {
+                let deviation = NOISE.1 * uniform(self.rng);
+                values.extend((0..each).map(|_| (deviation * normal(self.rng)) as f32));
+            } else {
+                values.resize(values.len() + each, 0.0);
+            }
+        }
+        Tensor::from_slice(&values).view(size.as_slice()).to_device(self.device)
+    }
+}
+
+/// Returns mean and standard deviation, f32 [1, 3, 1, 1] each.
+fn constants(normalisation: &Normalisation, device: Device) -> [Tensor; 2] {
+    [normalisation.mean, normalisation.std]
+        .map(|values| Tensor::from_slice(&values).view([1, 3, 1, 1]).to_device(device))
+}
+
+/// Reverses the standardisation: f32 [B, C, H, W] → the same, 0..1.
+pub(super) fn pixels(tiles: &Tensor, normalisation: &Normalisation) -> Tensor {
+    let [mean, std] = constants(normalisation, tiles.device());
+    (tiles * std + mean).clamp(0.0, 1.0).to_kind(Kind::Float)
+}
+
+/// Standardises pixels: f32 [B, C, H, W] in 0..1 → the same.
+pub(super) fn standardised(pixels: &Tensor, normalisation: &Normalisation) -> Tensor {
+    let [mean, std] = constants(normalisation, pixels.device());
+    (pixels - mean) / std
+}
