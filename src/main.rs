@@ -1,4 +1,5 @@
-//! `restain`: serves tiles, augments a data set, loads a server, describes the API, checks a bundle.
+//! `restain`: serves tiles, augments a data set, loads a server, describes the API, checks a
+//! bundle.
 
 mod cli;
 

@@ -1,4 +1,5 @@
-//! The command line of `restain`: where options come from, what wrong use says, and what a pipe gets.
+//! The command line of `restain`: where options come from, what wrong use says, and what a pipe
+//! gets.
 
 use std::process::Command;
 
@@ -31,7 +32,8 @@ fn a_flag_goes_before_a_variable_that_before_a_file_and_that_before_the_default(
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("options.toml");
     let file_text = file.to_str().unwrap().to_owned();
-    // Each command with an option that is a number and whose default is none of these, and its variable.
+    // Each command with an option that is a number and whose default is none of these, and its
+    // variable.
     for (command, option, variable) in [
         ("serve", "max-tiles", "RESTAIN_MAX_TILES"),
         ("augment", "variants", "RESTAIN_AUGMENT_VARIANTS"),

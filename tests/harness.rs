@@ -1,4 +1,5 @@
-//! Starts the real `restain serve` on a free port, on the small bundle of tests/fixtures, and talks to it.
+//! Starts the real `restain serve` on a free port, on the small bundle of tests/fixtures, and talks
+//! to it.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -1,10 +1,11 @@
-//! Compiles `gloo.cc` against the headers of libtorch, and lets the tests of this crate find libtorch where it was linked
-//! from, without LD_LIBRARY_PATH.
+//! Compiles `gloo.cc` against the headers of libtorch, and lets the tests of this crate find
+//! libtorch where it was linked from, without LD_LIBRARY_PATH.
 //!
-//! The distribution of libtorch has the header of `c10d::ProcessGroupGloo` and exports the class, but lacks the five
-//! headers of gloo itself that this header includes. It names gloo's types by pointer only, and libtorch has no function
-//! that makes the process group without its header. So empty files take the place of the five, and gloo.cc declares
-//! the names. Everything whose layout matters comes from libtorch's own headers.
+//! The distribution of libtorch has the header of `c10d::ProcessGroupGloo` and exports the class,
+//! but lacks the five headers of gloo itself that this header includes. It names gloo's types by
+//! pointer only, and libtorch has no function that makes the process group without its header. So
+//! empty files take the place of the five, and gloo.cc declares the names. Everything whose layout
+//! matters comes from libtorch's own headers.
 
 #![expect(
     clippy::disallowed_methods,

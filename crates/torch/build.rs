@@ -1,5 +1,6 @@
-//! Compiles the C++ of this crate, and lets its tests find libtorch where it was linked from, without LD_LIBRARY_PATH.
-//! Crates that compile C++ of their own find `caught.h` under `DEP_RESTAIN_NATIVE_INCLUDE`.
+//! Compiles the C++ of this crate, and lets its tests find libtorch where it was linked from,
+//! without LD_LIBRARY_PATH. Crates that compile C++ of their own find `caught.h` under
+//! `DEP_RESTAIN_NATIVE_INCLUDE`.
 
 #![expect(
     clippy::disallowed_methods,

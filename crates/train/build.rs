@@ -1,5 +1,5 @@
-//! Generates the ONNX messages from `proto/onnx.proto`, and lets the programs of this crate find libtorch where it was
-//! linked from, without LD_LIBRARY_PATH.
+//! Generates the ONNX messages from `proto/onnx.proto`, and lets the programs of this crate find
+//! libtorch where it was linked from, without LD_LIBRARY_PATH.
 
 #![expect(
     clippy::disallowed_methods,

@@ -1,5 +1,5 @@
-//! Tiles that are files: a folder, or a WILDS root. Each is read, made and written by itself; what is there already,
-//! whole, is not made again, so that a job goes on wherever it was stopped.
+//! Tiles that are files: a folder, or a WILDS root. Each is read, made and written by itself; what
+//! is there already, whole, is not made again, so that a job goes on wherever it was stopped.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! OUT, as a job keeps it. Data lies where users look for it; what the job has to remember lies in OUT/.restain:
+//! OUT, as a job keeps it. Data lies where users look for it; what the job has to remember lies in
+//! OUT/.restain:
 //!
 //! ```text
 //! job.json                   what the job was begun with; nothing else may go on in its place
@@ -7,8 +8,9 @@
 //! tars/NAME.tar.jsonl        what became of every sample of a tar
 //! ```
 //!
-//! A file is there whole or not at all: it is written in `work` and renamed. That outlives the end of the process at any
-//! moment; after a loss of power files may be empty, and an empty file counts as not there.
+//! A file is there whole or not at all: it is written in `work` and renamed. That outlives the end
+//! of the process at any moment; after a loss of power files may be empty, and an empty file counts
+//! as not there.
 
 use std::fs::{self, File, Permissions};
 use std::io::{ErrorKind, Write};
@@ -100,7 +102,8 @@ impl Home {
                     "another process works on part {shard} of the job in {out}: wait for it, or end it"
                 )));
             }
-            // Some network file systems have no locks. Whoever uses one knows how many processes were started.
+            // Some network file systems have no locks. Whoever uses one knows how many processes
+            // were started.
             Err(fs::TryLockError::Error(error)) => {
                 tracing::warn!(%error, "OUT cannot be locked: start only one process for a part")
             }

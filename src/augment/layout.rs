@@ -1,4 +1,5 @@
-//! What IN is, and what is in it: tiles by their paths, in an order that is the same on every machine.
+//! What IN is, and what is in it: tiles by their paths, in an order that is the same on every
+//! machine.
 
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,8 @@
-//! From a tile's file to the files of its variants, through the server's pipeline: one request for each tile, many at
-//! once, so that the encoder's batches fill as they do under a server's load.
+//! From a tile's file to the files of its variants, through the server's pipeline: one request for
+//! each tile, many at once, so that the encoder's batches fill as they do under a server's load.
 //!
-//! Memory is lent before a tile is decoded and in the order of the tiles: whoever holds some can always go on. A tile that
-//! needs more than there is goes alone.
+//! Memory is lent before a tile is decoded and in the order of the tiles: whoever holds some can
+//! always go on. A tile that needs more than there is goes alone.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,9 +1,10 @@
 //! `restain augment`: a data set in, the same data set in other stains out, without a server.
 //!
-//! The pipeline is the server's own, in this process (`serve::services`); what is added here is where tiles come from and
-//! where variants go. `layout` lists what IN is; `files` and `webdataset` move its tiles; `maker` asks the pipeline for each;
-//! `home` keeps OUT, so that a job which is stopped or killed goes on when it is given again, and gives the same bytes as
-//! one that was not: a variant depends on bundle, tile, seed and index alone.
+//! The pipeline is the server's own, in this process (`serve::services`); what is added here is
+//! where tiles come from and where variants go. `layout` lists what IN is; `files` and `webdataset`
+//! move its tiles; `maker` asks the pipeline for each; `home` keeps OUT, so that a job which is
+//! stopped or killed goes on when it is given again, and gives the same bytes as one that was not:
+//! a variant depends on bundle, tile, seed and index alone.
 //!
 //! Not here: reading from or writing to anything but a file system, and cutting slides into tiles.
 

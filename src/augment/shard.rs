@@ -1,5 +1,5 @@
-//! One of the parts that a job is cut into: every n-th tile or tar, so that parts are as large as each other and, of a
-//! data set in order, as mixed.
+//! One of the parts that a job is cut into: every n-th tile or tar, so that parts are as large as
+//! each other and, of a data set in order, as mixed.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,9 +1,10 @@
-//! metadata.csv of a WILDS root in the columns of camelyon17_v1.0: which patches there are, and the same table again for
-//! their variants.
+//! metadata.csv of a WILDS root in the columns of camelyon17_v1.0: which patches there are, and the
+//! same table again for their variants.
 //!
-//! A variant has its patch's row, with the node that tells it apart and, behind the columns that were there, where it
-//! comes from. The table is made once all parts of a job are done, out of the provenance beside the files, so that
-//! neither a kill nor another part's end can lose a row or give one twice.
+//! A variant has its patch's row, with the node that tells it apart and, behind the columns that
+//! were there, where it comes from. The table is made once all parts of a job are done, out of the
+//! provenance beside the files, so that neither a kill nor another part's end can lose a row or
+//! give one twice.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
-//! `restain health`: asks a running server once whether it is ready, for health checks of containers, which have neither a
-//! shell nor curl. It speaks plain HTTP alone, as the port of `--probes` does.
+//! `restain health`: asks a running server once whether it is ready, for health checks of
+//! containers, which have neither a shell nor curl. It speaks plain HTTP alone, as the port of
+//! `--probes` does.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};

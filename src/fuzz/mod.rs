@@ -1,8 +1,10 @@
-//! Every decoder of bytes that come from outside, as one function of those bytes: what the fuzzers of fuzz/ call, and what
-//! the tests below replay its corpus through. Each goes the way that a transport or a loader goes, and asserts what whoever
-//! reads on relies upon; whether something is refused or taken is no concern of theirs.
+//! Every decoder of bytes that come from outside, as one function of those bytes: what the fuzzers
+//! of fuzz/ call, and what the tests below replay its corpus through. Each goes the way that a
+//! transport or a loader goes, and asserts what whoever reads on relies upon; whether something is
+//! refused or taken is no concern of theirs.
 //!
-//! Not here: `encoder.onnx`, which ONNX Runtime reads. It comes from the operator, with its digest in the manifest.
+//! Not here: `encoder.onnx`, which ONNX Runtime reads. It comes from the operator, with its digest
+//! in the manifest.
 
 use std::path::Path;
 

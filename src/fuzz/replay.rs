@@ -1,5 +1,5 @@
-//! The corpus through every decoder, and what chance makes of it: the part of fuzzing that needs no second build of all
-//! dependencies. Chance has a seed, so that what fails once fails again.
+//! The corpus through every decoder, and what chance makes of it: the part of fuzzing that needs no
+//! second build of all dependencies. Chance has a seed, so that what fails once fails again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};

@@ -1,8 +1,9 @@
 //! What ARCHITECTURE.md claims and the compiler cannot say, asserted on the sources themselves.
 //!
-//! The walls between crates are rustc's: what a crate does not depend on it cannot name. Here is the rest: which crate may depend
-//! on which, rings of modules inside a crate, transports that know each other, the floors of the server, long files and empty names.
-//! Every rule is tried on sources that break it as well: a rule that cannot fail guards nothing.
+//! The walls between crates are rustc's: what a crate does not depend on it cannot name. Here is
+//! the rest: which crate may depend on which, rings of modules inside a crate, transports that know
+//! each other, the floors of the server, long files and empty names. Every rule is tried on sources
+//! that break it as well: a rule that cannot fail guards nothing.
 
 mod modules;
 mod packages;

@@ -1,5 +1,6 @@
-//! Who imports whom inside one crate, read with `syn`: every path in `use` items, types and expressions, followed through the names
-//! that a module gives out again. Paths that only macros build are not seen.
+//! Who imports whom inside one crate, read with `syn`: every path in `use` items, types and
+//! expressions, followed through the names that a module gives out again. Paths that only macros
+//! build are not seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -167,7 +168,8 @@ impl Collector {
 
 impl<'ast> Visit<'ast> for Collector {
     fn visit_item_mod(&mut self, module: &'ast syn::ItemMod) {
-        // A module in a file of its own is read there; its declaration imports nothing. Tests may use what lies beside them.
+        // A module in a file of its own is read there; its declaration imports nothing. Tests may
+        // use what lies beside them.
         if module.content.is_some() && !is_test(module) {
             self.inner.push(module.ident.to_string());
             visit::visit_item_mod(self, module);

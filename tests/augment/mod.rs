@@ -1,4 +1,5 @@
-//! `restain augment` as a program: what it makes of data sets, and what becomes of it when it is stopped.
+//! `restain augment` as a program: what it makes of data sets, and what becomes of it when it is
+//! stopped.
 
 mod folder;
 mod program;

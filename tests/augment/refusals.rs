@@ -1,4 +1,5 @@
-//! What ends a job: with 2 when it was asked for wrongly, with 1 when something is wrong with the world.
+//! What ends a job: with 2 when it was asked for wrongly, with 1 when something is wrong with the
+//! world.
 
 use std::fs;
 
@@ -122,7 +123,8 @@ fn a_disk_that_takes_no_more_ends_the_job_and_loses_nothing() {
     let job = Job::of_large_tiles(12);
     let flags = ["--resize", "--seed", "3"];
     let whole = job.run_into("whole", &flags);
-    // Files larger than 8 blocks of 512 bytes cannot be written; the shell's `trap` makes that an error rather than a signal.
+    // Files larger than 8 blocks of 512 bytes cannot be written; the shell's `trap` makes that an
+    // error rather than a signal.
     let program = restain();
     let limited = "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\"";
     let mut shell = std::process::Command::new("sh");

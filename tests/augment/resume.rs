@@ -1,4 +1,5 @@
-//! Jobs that are stopped, killed, or done in parts: what comes out is what an undisturbed job gives, byte for byte.
+//! Jobs that are stopped, killed, or done in parts: what comes out is what an undisturbed job
+//! gives, byte for byte.
 
 use std::process::{Child, Command, Stdio};
 

@@ -121,7 +121,8 @@ fn a_broken_bundle_is_refused_with_its_reason_and_the_old_one_serves() {
     assert_eq!(states(&server), ["tiny/2 ready", "tiny/1 ready"]);
     assert_eq!(answered_by(&server, ""), "tiny/2");
 
-    // The same name and version with other contents, and these are broken: what is served is still the old contents.
+    // The same name and version with other contents, and these are broken: what is served is still
+    // the old contents.
     damage(&second);
     edit_manifest(&second, |manifest| manifest["quality"]["note"] = "other".into());
     assert_eq!(server.post_json("/v1/models/tiny/load", &json!({"version": "2"})).0, 422);

@@ -1,4 +1,5 @@
-//! A small collector: takes OTLP over HTTP or HTTPS, and keeps the spans and the headers that they came with.
+//! A small collector: takes OTLP over HTTP or HTTPS, and keeps the spans and the headers that they
+//! came with.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,5 @@
-//! Where encoders run, on a machine that has a CPU and no GPU, or with a library that knows of none.
+//! Where encoders run, on a machine that has a CPU and no GPU, or with a library that knows of
+//! none.
 
 use reqwest::blocking::Response;
 use serde_json::Value;

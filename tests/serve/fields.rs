@@ -1,6 +1,7 @@
-//! A field means the same whichever way it comes. Every field of the table is sent with the same values as a query string,
-//! as JSON, in a form, as parameters of the Open Inference Protocol and in a gRPC message, and the answers are compared:
-//! the same variants, or the same code. Where a wire cannot express a value, it is left out there.
+//! A field means the same whichever way it comes. Every field of the table is sent with the same
+//! values as a query string, as JSON, in a form, as parameters of the Open Inference Protocol and
+//! in a gRPC message, and the answers are compared: the same variants, or the same code. Where a
+//! wire cannot express a value, it is left out there.
 
 mod wires;
 

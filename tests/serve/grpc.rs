@@ -351,7 +351,8 @@ fn calls_are_counted_under_their_names() {
 #[test]
 fn each_port_survives_the_other_ones_protocol() {
     let server = Server::start(&["--idle-timeout", "500ms"]);
-    // HTTP/1 at the gRPC port: hung up on, and not answered with anything that HTTP/1 could take for a success.
+    // HTTP/1 at the gRPC port: hung up on, and not answered with anything that HTTP/1 could take
+    // for a success.
     assert!(server.client.get(format!("http://{}/health/live", server.grpc)).send().is_err());
     let runtime = Runtime::new().unwrap();
     let wrong = Endpoint::from_shared(server.url("")).unwrap();

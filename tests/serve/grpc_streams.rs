@@ -89,7 +89,8 @@ fn a_request_that_fails_ends_nothing() {
 
 #[test]
 fn what_is_ready_does_not_wait_for_what_is_not() {
-    // The tile that must be encoded waits for company that never comes; the one that is held needs none.
+    // The tile that must be encoded waits for company that never comes; the one that is held needs
+    // none.
     let server = Server::start(&["--max-delay", "10m", "--max-batch", "2"]);
     let (runtime, mut client) = client(&server);
     server.tensor(&[tile(0), tile(1)], &[], &json!({}));

@@ -1,4 +1,5 @@
-//! A tile that was sent before comes as its key: not uploaded again, not encoded again, and the same bytes.
+//! A tile that was sent before comes as its key: not uploaded again, not encoded again, and the
+//! same bytes.
 
 use std::process::Command;
 
@@ -291,7 +292,8 @@ fn a_disk_that_fails_under_a_running_server_leaves_the_memory_one_warning_and_a_
 #[test]
 fn a_disk_without_room_leaves_the_memory_one_warning_and_a_count() {
     let dir = tempfile::tempdir().unwrap();
-    // A file system of half the size that is asked for. Mounting one takes rights that not everyone has.
+    // A file system of half the size that is asked for. Mounting one takes rights that not everyone
+    // has.
     let mounted = Command::new("mount")
         .args(["-t", "tmpfs", "-o", "size=32m", "tmpfs"])
         .arg(dir.path())

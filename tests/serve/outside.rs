@@ -176,7 +176,8 @@ fn a_stream_ends_with_its_key_and_keeps_to_its_rate() {
     let (to_slow, mut of_slow) = open(&keys.tokens[2]);
     assert!(runtime.block_on(of_gone.next()).unwrap().is_ok());
     assert!(runtime.block_on(of_slow.next()).unwrap().is_ok());
-    // The call took one request out of the bucket, the second message the other; the third has none, and waits.
+    // The call took one request out of the bucket, the second message the other; the third has
+    // none, and waits.
     for _ in 0..2 {
         runtime.block_on(to_slow.send(message())).unwrap();
     }

@@ -1,4 +1,5 @@
-//! A bundle that is being made, one without styles, and one that is replaced, under a server that polls.
+//! A bundle that is being made, one without styles, and one that is replaced, under a server that
+//! polls.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

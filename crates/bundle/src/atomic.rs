@@ -1,8 +1,9 @@
-//! Writes of files and directories that are complete or not there, after a kill and after a loss of power.
+//! Writes of files and directories that are complete or not there, after a kill and after a loss of
+//! power.
 //!
-//! What is written lies beside its place first, is flushed to the disk, takes its place by one rename, and the directory
-//! that holds it is flushed as well. All programs write through here whatever must survive them. Growing files, such as a
-//! journal, are not written here.
+//! What is written lies beside its place first, is flushed to the disk, takes its place by one
+//! rename, and the directory that holds it is flushed as well. All programs write through here
+//! whatever must survive them. Growing files, such as a journal, are not written here.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
@@ -76,7 +77,8 @@ impl StagedDir {
         loop {
             let mut builder = tempfile::Builder::new();
             builder.prefix(STAGING);
-            // A temporary directory is private to its owner; a bundle is as readable as the umask allows.
+            // A temporary directory is private to its owner; a bundle is as readable as the umask
+            // allows.
             #[cfg(unix)]
             builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
             let dir = builder.tempdir_in(parent)?;

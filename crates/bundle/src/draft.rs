@@ -1,8 +1,10 @@
-//! A bundle that is being made or changed, in a temporary directory beside its place, until it is published.
+//! A bundle that is being made or changed, in a temporary directory beside its place, until it is
+//! published.
 //!
-//! Whoever makes a bundle (`fit`, `resume`, `export`, `import`, `init`) or changes one (`styles`, `evaluate --record`,
-//! `fp16`) takes every step on one [`BundleDraft`] and publishes it once. A kill before that leaves the version that was
-//! there, or none; after it, the new one. Which files a bundle should have is for the caller to say.
+//! Whoever makes a bundle (`fit`, `resume`, `export`, `import`, `init`) or changes one (`styles`,
+//! `evaluate --record`, `fp16`) takes every step on one [`BundleDraft`] and publishes it once. A
+//! kill before that leaves the version that was there, or none; after it, the new one. Which files
+//! a bundle should have is for the caller to say.
 
 use std::collections::BTreeMap;
 use std::fs;

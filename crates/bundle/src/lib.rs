@@ -1,9 +1,10 @@
 //! Bundles: a bundle is one directory with everything that passes from training to serving.
 //!
-//! [`Bundle::open`] reads one and refuses it whole, with the reason, when a digest, a shape or the schema is wrong.
-//! A [`BundleDraft`] is one that is being made or changed: it is published in one step, so that its directory is complete
-//! or not there. [`atomic`] has the writes that this stands on, for every program. This crate knows files, not graphs:
-//! whether an encoder computes the right thing is for `engine` and the exporter to say.
+//! [`Bundle::open`] reads one and refuses it whole, with the reason, when a digest, a shape or the
+//! schema is wrong. A [`BundleDraft`] is one that is being made or changed: it is published in one
+//! step, so that its directory is complete or not there. [`atomic`] has the writes that this stands
+//! on, for every program. This crate knows files, not graphs: whether an encoder computes the right
+//! thing is for `engine` and the exporter to say.
 
 #![warn(missing_docs)]
 

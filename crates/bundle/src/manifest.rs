@@ -1,7 +1,8 @@
 //! `bundle.json`, the manifest of a bundle.
 //!
-//! Parsing checks the schema first and then everything that needs no other file, so that a [`Manifest`] names only plain
-//! files of its own directory. It does not read those files: see [`Bundle::open`](super::Bundle::open).
+//! Parsing checks the schema first and then everything that needs no other file, so that a
+//! [`Manifest`] names only plain files of its own directory. It does not read those files: see
+//! [`Bundle::open`](super::Bundle::open).
 
 use std::collections::BTreeMap;
 use std::path::Path;

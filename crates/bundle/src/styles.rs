@@ -6,7 +6,8 @@
 //! | `source_mean`, `source_std` | F32 [S, 3] | colour statistics of the source tile, pixels in 0..1, for colour matching |
 //! | `domain` | U32 [S] | index into metadata `domains`, a JSON list of names |
 //!
-//! There is exactly one metadata field: the order of several is not defined, and equal styles must have one digest.
+//! There is exactly one metadata field: the order of several is not defined, and equal styles must
+//! have one digest.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -1,10 +1,11 @@
-//! The encoder's parameters by their published names, in `weights.safetensors`, so that PyTorch users can load them.
+//! The encoder's parameters by their published names, in `weights.safetensors`, so that PyTorch
+//! users can load them.
 //!
-//! The published state dict also holds the position embeddings, which are computed and not trained: they are written for
-//! PyTorch users, and checked and dropped when read.
+//! The published state dict also holds the position embeddings, which are computed and not trained:
+//! they are written for PyTorch users, and checked and dropped when read.
 //!
-//! A map from names to shapes and numbers, checked against the encoder's layout. It computes nothing: see the trainer and
-//! the exported graph.
+//! A map from names to shapes and numbers, checked against the encoder's layout. It computes
+//! nothing: see the trainer and the exported graph.
 
 use std::collections::BTreeMap;
 use std::path::Path;

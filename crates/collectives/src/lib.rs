@@ -1,8 +1,9 @@
 //! The processes of one training run: sums and broadcasts between them.
 //!
-//! Two libraries do the work. gloo, of which libtorch has its own copy, sums host memory over TCP. NCCL sums gradients
-//! between GPUs. A crate of its own, so that a build without the feature `collectives` of `restain-train` compiles
-//! none of it. It leaves out what a run does with the sums: that is `restain-train`'s `world`.
+//! Two libraries do the work. gloo, of which libtorch has its own copy, sums host memory over TCP.
+//! NCCL sums gradients between GPUs. A crate of its own, so that a build without the feature
+//! `collectives` of `restain-train` compiles none of it. It leaves out what a run does with the
+//! sums: that is `restain-train`'s `world`.
 //!
 //! Sums do not overlap with the backward pass, no process is restarted, and none may join later.
 

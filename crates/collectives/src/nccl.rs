@@ -1,7 +1,8 @@
 //! Sums over the GPUs of a run, by NCCL, which is looked up at run time beside libtorch_cuda.
 //!
-//! Written against NCCL's C interface (2.x) and *not yet run on a GPU*. Everything goes through the legacy default
-//! stream, the one that `tch` computes on, so that a sum waits for the gradients and the optimiser for the sum.
+//! Written against NCCL's C interface (2.x) and *not yet run on a GPU*. Everything goes through the
+//! legacy default stream, the one that `tch` computes on, so that a sum waits for the gradients and
+//! the optimiser for the sum.
 
 #![expect(unsafe_code, reason = "NCCL is C")]
 
@@ -96,7 +97,8 @@ impl Nccl {
                 "buckets are contiguous f32"
             );
             let (data, stream) = (tensor.data_ptr(), std::ptr::null_mut());
-            // SAFETY: the tensor outlives the call and, through `wait`, the sum; a null stream is the legacy default one.
+            // SAFETY: the tensor outlives the call and, through `wait`, the sum; a null stream is
+            // the legacy default one.
             let status = unsafe {
                 (self.all_reduce)(data, data, tensor.numel(), FLOAT32, SUM, self.comm, stream)
             };
@@ -112,7 +114,8 @@ impl Nccl {
         let aborted = std::thread::scope(|scope| {
             let watch = scope.spawn(move || {
                 let late = over.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout);
-                // SAFETY: ncclCommAbort may be called from any thread; the communicator is not used afterwards.
+                // SAFETY: ncclCommAbort may be called from any thread; the communicator is not used
+                // afterwards.
                 late && unsafe { abort(comm as Comm) } == 0
             });
             Cuda::synchronize(self.device as i64);
@@ -139,7 +142,8 @@ impl Nccl {
 
 /// libtorch_cuda has loaded the library already, or holds a copy, or neither.
 fn open() -> Result<Library> {
-    // SAFETY: NCCL's own library; its initialisers are what every program linked with it runs at start.
+    // SAFETY: NCCL's own library; its initialisers are what every program linked with it runs at
+    // start.
     let library = unsafe { Library::new(LIBRARY) }.or_else(|error| {
         let own = Library::this();
         // SAFETY: only whether the symbol is there.

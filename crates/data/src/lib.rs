@@ -1,11 +1,13 @@
 //! Data sets of histology images, as both programs read them.
 //!
-//! [`Dataset::open`] recognises the layout on disk ([`Format`]), lists the images, applies a [`Selection`], and then
-//! decodes images on demand. An image may be one tile or a larger field. Which image the i-th draw is depends on (seed, i)
-//! alone, so that a resumed run draws what an uninterrupted one would have drawn.
+//! [`Dataset::open`] recognises the layout on disk ([`Format`]), lists the images, applies a
+//! [`Selection`], and then decodes images on demand. An image may be one tile or a larger field.
+//! Which image the i-th draw is depends on (seed, i) alone, so that a resumed run draws what an
+//! uninterrupted one would have drawn.
 //!
-//! A missing file is an error when the data set is opened. A damaged image is noticed when it is decoded: it is logged,
-//! counted and skipped, up to a limit. Cropping and augmenting decoded images is left to the caller.
+//! A missing file is an error when the data set is opened. A damaged image is noticed when it is
+//! decoded: it is logged, counted and skipped, up to a limit. Cropping and augmenting decoded
+//! images is left to the caller.
 
 #![warn(missing_docs)]
 

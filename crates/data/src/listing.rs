@@ -1,4 +1,5 @@
-//! What the reader of a format returns: one item for each image, with the names of domains, labels and splits as numbers.
+//! What the reader of a format returns: one item for each image, with the names of domains, labels
+//! and splits as numbers.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

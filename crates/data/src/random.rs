@@ -1,7 +1,7 @@
 //! Random numbers from a ChaCha8 stream.
 //!
-//! The `rand` crate may change its algorithms between versions; these functions do not, so that a seed gives the same
-//! numbers on every machine and after every update.
+//! The `rand` crate may change its algorithms between versions; these functions do not, so that a
+//! seed gives the same numbers on every machine and after every update.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;

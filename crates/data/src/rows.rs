@@ -1,7 +1,7 @@
 //! Images as rows of an HDF5 data set: u8 [rows, side, side, 3].
 //!
-//! A row is read from where it lies: contiguous or chunked, plain or deflated. What the rows mean is for the format that
-//! lists them.
+//! A row is read from where it lies: contiguous or chunked, plain or deflated. What the rows mean
+//! is for the format that lists them.
 
 use std::path::Path;
 

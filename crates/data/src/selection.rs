@@ -1,6 +1,7 @@
 //! The selection of a data set's images by split, domain and path.
 //!
-//! A name that the data set does not have is an error: a mistyped held-out image or centre would otherwise be trained on.
+//! A name that the data set does not have is an error: a mistyped held-out image or centre would
+//! otherwise be trained on.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

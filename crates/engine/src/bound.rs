@@ -1,7 +1,8 @@
-//! I/O buffers of a session for one batch size: it reads tiles from them and writes latents to them in every run.
+//! I/O buffers of a session for one batch size: it reads tiles from them and writes latents to them
+//! in every run.
 //!
-//! For a GPU they are pinned, so that copies are asynchronous: while one encoder copies, another on the same device
-//! computes.
+//! For a GPU they are pinned, so that copies are asynchronous: while one encoder copies, another on
+//! the same device computes.
 
 #![expect(unsafe_code, reason = "Send and Sync by hand")]
 
@@ -20,8 +21,9 @@ pub(crate) struct Bound {
     pub binding: IoBinding,
 }
 
-// SAFETY: ONNX Runtime ties neither tensors nor bindings to a thread. `ort` omits both traits because a tensor may wrap
-// memory of any type that the caller owns; these own memory of ONNX Runtime. A shared reference cannot change them.
+// SAFETY: ONNX Runtime ties neither tensors nor bindings to a thread. `ort` omits both traits
+// because a tensor may wrap memory of any type that the caller owns; these own memory of ONNX
+// Runtime. A shared reference cannot change them.
 unsafe impl Send for Bound {}
 unsafe impl Sync for Bound {}
 

@@ -1,8 +1,8 @@
 //! Encoding: runs a bundle's ONNX graph in ONNX Runtime, tiles in, latents out.
 //!
-//! The only crate that names `ort`. The server and the trainer share it, so that both encode with the same code. It has
-//! no queue and no threads: a worker owns an [`Encoder`] and calls it. Batching is in the server, synthesis in
-//! `restain-method`.
+//! The only crate that names `ort`. The server and the trainer share it, so that both encode with
+//! the same code. It has no queue and no threads: a worker owns an [`Encoder`] and calls it.
+//! Batching is in the server, synthesis in `restain-method`.
 
 #![warn(missing_docs)]
 

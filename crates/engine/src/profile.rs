@@ -1,4 +1,5 @@
-//! The profile of one run, as ONNX Runtime reports it: which provider ran which operators, and for how long.
+//! The profile of one run, as ONNX Runtime reports it: which provider ran which operators, and for
+//! how long.
 
 use std::collections::BTreeMap;
 use std::fmt;

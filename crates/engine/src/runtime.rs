@@ -19,7 +19,8 @@ pub struct Runtime {
     path: PathBuf,
 }
 
-// ONNX Runtime allows one environment in a process, and none after that one is gone: it is kept for good.
+// ONNX Runtime allows one environment in a process, and none after that one is gone: it is kept for
+// good.
 static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
 
 impl Runtime {

@@ -17,7 +17,8 @@ pub(crate) fn builder(
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(options.intra_threads)?
         .with_config_entry("session.x64quantprecision", if int8_overflows() { "1" } else { "0" })?;
-    // An error instead of a fallback to the CPU: a server configured for a GPU must not run without it unnoticed.
+    // An error instead of a fallback to the CPU: a server configured for a GPU must not run without
+    // it unnoticed.
     let strictly = ExecutionProviderDispatch::error_on_failure;
     match options.device {
         Device::Cpu => Ok(builder),
@@ -35,7 +36,8 @@ pub(crate) fn builder(
 }
 
 fn cuda(index: u16, options: &EncoderOptions) -> CUDA {
-    // Batches come in few sizes: the arena takes what the largest needs, and no power of two above it.
+    // Batches come in few sizes: the arena takes what the largest needs, and no power of two above
+    // it.
     let cuda = CUDA::default()
         .with_device_id(i32::from(index))
         .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)

@@ -1,4 +1,5 @@
-//! `MODEL_CARD.md`: a bundle's manifest as Markdown. It is written again whenever the manifest changes.
+//! `MODEL_CARD.md`: a bundle's manifest as Markdown. It is written again whenever the manifest
+//! changes.
 
 use serde_json::Value;
 

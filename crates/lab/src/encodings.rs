@@ -1,5 +1,5 @@
-//! Tiles with their encodings, computed by the exported encoder, so that `styles` and `evaluate` measure what will be
-//! served.
+//! Tiles with their encodings, computed by the exported encoder, so that `styles` and `evaluate`
+//! measure what will be served.
 
 use std::path::Path;
 

@@ -1,8 +1,8 @@
-//! Measurements of a bundle: how well it re-stains, what its variants are worth to a classifier, and procedural tiles to
-//! measure on.
+//! Measurements of a bundle: how well it re-stains, what its variants are worth to a classifier,
+//! and procedural tiles to measure on.
 //!
-//! Everything here runs the bundle's exported encoder through `restain-engine`, as the server does. Training an encoder
-//! and writing its bundle are left to `restain-train`.
+//! Everything here runs the bundle's exported encoder through `restain-engine`, as the server does.
+//! Training an encoder and writing its bundle are left to `restain-train`.
 
 #![warn(missing_docs)]
 

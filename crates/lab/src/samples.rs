@@ -1,7 +1,8 @@
 //! `samples.png`: tissue of every domain in the style of every domain.
 //!
-//! Row i shows a crop of domain i, column j the style of domain j, broadcast; the diagonal shows reconstructions. Every
-//! pixel is the model's own output, so that the picture shows what the model does and may be published like its weights.
+//! Row i shows a crop of domain i, column j the style of domain j, broadcast; the diagonal shows
+//! reconstructions. Every pixel is the model's own output, so that the picture shows what the model
+//! does and may be published like its weights.
 
 use std::io::Cursor;
 

@@ -1,8 +1,9 @@
-//! Stain transforms on batches: they change the colours of tiles and keep the structure. The cross recipe uses them in
-//! place of the same tissue on another slide.
+//! Stain transforms on batches: they change the colours of tiles and keep the structure. The cross
+//! recipe uses them in place of the same tissue on another slide.
 //!
-//! Every function takes standardised tiles, f32 `[B, C, H, W]`, and returns the same shape. None draws random numbers; the
-//! recipe passes them. `other` names another tile of the batch for each tile, i64 `[B]`.
+//! Every function takes standardised tiles, f32 `[B, C, H, W]`, and returns the same shape. None
+//! draws random numbers; the recipe passes them. `other` names another tile of the batch for each
+//! tile, i64 `[B]`.
 
 use tch::{Kind, Tensor};
 

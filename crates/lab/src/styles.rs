@@ -1,4 +1,5 @@
-//! The style bank of a bundle: one style from each of some tiles of every domain, which [`exemplar`] chooses.
+//! The style bank of a bundle: one style from each of some tiles of every domain, which
+//! [`exemplar`] chooses.
 //!
 //! Styles are computed with the bundle's exported encoder, which will serve them.
 

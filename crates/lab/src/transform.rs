@@ -1,9 +1,10 @@
 //! Physical changes of stain and scanner, with the same effect on every tile of a field.
 //!
-//! A [`Transform`] takes the pixels of one field to those that another laboratory and scanner could have made of the same
-//! tissue. It works in optical densities: one monotone curve a channel, then a matrix between the channels, then another
-//! white, gamma and focus. Glass has density 0 and becomes the new white, whatever lies beside it. Here the numbers are drawn;
-//! [`tensors`] applies them.
+//! A [`Transform`] takes the pixels of one field to those that another laboratory and scanner could
+//! have made of the same tissue. It works in optical densities: one monotone curve a channel, then
+//! a matrix between the channels, then another white, gamma and focus. Glass has density 0 and
+//! becomes the new white, whatever lies beside it. Here the numbers are drawn; [`tensors`] applies
+//! them.
 
 pub mod tensors;
 

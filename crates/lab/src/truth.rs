@@ -1,7 +1,8 @@
 //! How near a variant is to the truth: the same tile through a known change of stain and scanner.
 //!
-//! The transforms here go towards published stain matrices, with amounts, white and gamma of their own. Training never draws
-//! them, so that a figure measured with them says what a model does with stains that it has not seen.
+//! The transforms here go towards published stain matrices, with amounts, white and gamma of their
+//! own. Training never draws them, so that a figure measured with them says what a model does with
+//! stains that it has not seen.
 
 use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};

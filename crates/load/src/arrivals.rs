@@ -1,6 +1,6 @@
-//! The arrival times of an open loop, fixed before the run and independent of the server. A generator that waited for slow
-//! responses would send fewer requests while the server is slow, and so hide the latency that other clients would see
-//! (coordinated omission).
+//! The arrival times of an open loop, fixed before the run and independent of the server. A
+//! generator that waited for slow responses would send fewer requests while the server is slow, and
+//! so hide the latency that other clients would see (coordinated omission).
 
 use std::time::{Duration, Instant};
 
@@ -38,7 +38,8 @@ impl Iterator for Schedule {
         self.at = match self.arrivals {
             // From the count, so that rounding does not add up.
             Arrivals::Constant => self.passed as f64 / self.rate,
-            // Gaps of independent arrivals are exponential: the inverse of its distribution, of a uniform number in (0, 1].
+            // Gaps of independent arrivals are exponential: the inverse of its distribution, of a
+            // uniform number in (0, 1].
             Arrivals::Poisson => {
                 let uniform = ((self.dice.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64;
                 self.at - uniform.ln() / self.rate

@@ -1,5 +1,6 @@
-//! Requests, written ahead of their time as lists of byte strings. Pixels and files are shared with the pool and never
-//! copied, which is why the head of a safetensors body is written here and not by its crate, which copies.
+//! Requests, written ahead of their time as lists of byte strings. Pixels and files are shared with
+//! the pool and never copied, which is why the head of a safetensors body is written here and not
+//! by its crate, which copies.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -184,7 +185,8 @@ impl Writer {
             BodyFormat::Safetensors => (AUGMENT.to_owned(), SAFETENSORS),
             BodyFormat::Multipart => (AUGMENT.to_owned(), FORM),
             BodyFormat::Json => (AUGMENT.to_owned(), "application/json"),
-            // The server tells kinds apart by their first bytes; the header says only that it is one picture.
+            // The server tells kinds apart by their first bytes; the header says only that it is
+            // one picture.
             BodyFormat::Image => (format!("{AUGMENT}?{}", query(ask)), "image/*"),
         };
         Prepared {

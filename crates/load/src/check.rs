@@ -1,5 +1,5 @@
-//! Verification of responses: whether a response holds what its request asked for. The pixels are left to the tests of the
-//! server.
+//! Verification of responses: whether a response holds what its request asked for. The pixels are
+//! left to the tests of the server.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -102,7 +102,8 @@ fn json(body: &[u8], request: &Prepared) -> Result<Vec<String>, String> {
 }
 
 fn multipart(body: &[u8], content_type: &str, request: &Prepared) -> Result<Vec<String>, String> {
-    // The parts are not those of a form, and have no names; between the boundaries they are read alike.
+    // The parts are not those of a form, and have no names; between the boundaries they are read
+    // alike.
     let boundary = content_type
         .split_once("boundary=")
         .map(|(_, boundary)| boundary.trim_matches('"'))

@@ -1,5 +1,5 @@
-//! What options are chosen from, apart from the fields of a request, whose words are those of the table in
-//! `restain-request`.
+//! What options are chosen from, apart from the fields of a request, whose words are those of the
+//! table in `restain-request`.
 
 use serde::Serialize;
 

@@ -1,5 +1,5 @@
-//! One keep-alive connection to the server through hyper's client, without pool, redirects or retries, so that the
-//! measurements are of the server.
+//! One keep-alive connection to the server through hyper's client, without pool, redirects or
+//! retries, so that the measurements are of the server.
 
 use std::collections::VecDeque;
 use std::pin::Pin;

@@ -1,5 +1,6 @@
-//! Synthetic tiles, for a run without a data set: a pink ground, purple discs, and noise. They compress and encode like
-//! stained tissue and take a millisecond each. They are no model of tissue: that is the trainer's phantom.
+//! Synthetic tiles, for a run without a data set: a pink ground, purple discs, and noise. They
+//! compress and encode like stained tissue and take a millisecond each. They are no model of
+//! tissue: that is the trainer's phantom.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

@@ -1,5 +1,5 @@
-//! The loop of a run, closed or open. It starts each request at its time, adds every result to the tally, and ends when
-//! the last request has ended.
+//! The loop of a run, closed or open. It starts each request at its time, adds every result to the
+//! tally, and ends when the last request has ended.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

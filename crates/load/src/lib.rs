@@ -1,10 +1,13 @@
-//! `restain load`: a load generator, open or closed loop, with a report of throughput, latency and errors.
+//! `restain load`: a load generator, open or closed loop, with a report of throughput, latency and
+//! errors.
 //!
-//! It connects to a server as any client does and shares no code with it but the decoding of pictures, so that a common
-//! bug cannot hide. One thread prepares requests, one sends arrivals, and a runtime of one thread sends requests and reads
-//! responses; on a machine of few cores the rest is left to the server.
+//! It connects to a server as any client does and shares no code with it but the decoding of
+//! pictures, so that a common bug cannot hide. One thread prepares requests, one sends arrivals,
+//! and a runtime of one thread sends requests and reads responses; on a machine of few cores the
+//! rest is left to the server.
 //!
-//! It leaves out the expected pixels of a response (see the tests), retries (a rejected request is counted), and TLS.
+//! It leaves out the expected pixels of a response (see the tests), retries (a rejected request is
+//! counted), and TLS.
 
 mod arrivals;
 mod body;

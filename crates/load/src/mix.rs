@@ -1,4 +1,5 @@
-//! The contents of a request, as a function of the run's seed and the request's number, so that a run is reproducible.
+//! The contents of a request, as a function of the run's seed and the request's number, so that a
+//! run is reproducible.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

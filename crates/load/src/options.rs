@@ -1,4 +1,5 @@
-//! The options of `restain load`. Options that contradict each other are rejected here, before anything is sent.
+//! The options of `restain load`. Options that contradict each other are rejected here, before
+//! anything is sent.
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;

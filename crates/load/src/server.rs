@@ -76,7 +76,8 @@ pub(crate) async fn model(target: &Target, asked: Option<&str>) -> Result<Model,
         Some(asked) => asked == model.name || asked == format!("{}/{}", model.name, model.version),
         None => model.default,
     };
-    // Of several versions any will do: they are asked by name, and what is needed is the size of their tiles.
+    // Of several versions any will do: they are asked by name, and what is needed is the size of
+    // their tiles.
     models.iter().rfind(is_asked).cloned().ok_or_else(|| match asked {
         Some(asked) => ServerError::NoModel {
             target: target.clone(),

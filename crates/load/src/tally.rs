@@ -1,9 +1,10 @@
 //! Counters of a run.
 //!
-//! There are two views of the requests, and no figure mixes them. Requests that *begin* in the measured window are waited
-//! for, however long they take: latencies, errors and timings are theirs, so that slow requests at the end count.
-//! Throughput is of the work *within* the window: a request of which half lies in the window counts half. So neither edge
-//! of the window biases it, and a window of a few long requests is measured as precisely as one of many short ones.
+//! There are two views of the requests, and no figure mixes them. Requests that *begin* in the
+//! measured window are waited for, however long they take: latencies, errors and timings are
+//! theirs, so that slow requests at the end count. Throughput is of the work *within* the window: a
+//! request of which half lies in the window counts half. So neither edge of the window biases it,
+//! and a window of a few long requests is measured as precisely as one of many short ones.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

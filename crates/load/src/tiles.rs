@@ -1,5 +1,5 @@
-//! The pool of tiles that requests draw from, each ready in the bytes that the form of the requests wants, so that a
-//! request is a list of what is there already and copies no pixel.
+//! The pool of tiles that requests draw from, each ready in the bytes that the form of the requests
+//! wants, so that a request is a list of what is there already and copies no pixel.
 
 use std::path::{Path, PathBuf};
 

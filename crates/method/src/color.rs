@@ -1,7 +1,7 @@
 //! The training-free baselines: colour matching and HED jitter.
 //!
-//! They need no model. The server offers them as methods and the evaluation reports them beside the trained method, which
-//! has to beat them. Pixels are `[.., 3] u8` in and out, rounded and clamped.
+//! They need no model. The server offers them as methods and the evaluation reports them beside the
+//! trained method, which has to beat them. Pixels are `[.., 3] u8` in and out, rounded and clamped.
 
 use super::normalise::to_byte;
 use rand_chacha::ChaCha8Rng;

@@ -1,9 +1,10 @@
 //! Selection of exemplars: the tiles, and the tokens in them, that represent a stain.
 //!
-//! Of a tile's tissue tokens the most representative one becomes a style: the one whose characteristics, broadcast over
-//! the tile's own anatomy, reconstruct the tile best. Background is left out, and so are tiles far from the usual colour
-//! of their domain. The trainer fills the style bank of a bundle this way, and the server adds domains to it the same
-//! way. Reading tiles is for them.
+//! Of a tile's tissue tokens the most representative one becomes a style: the one whose
+//! characteristics, broadcast over the tile's own anatomy, reconstruct the tile best. Background is
+//! left out, and so are tiles far from the usual colour of their domain. The trainer fills the
+//! style bank of a bundle this way, and the server adds domains to it the same way. Reading tiles
+//! is for them.
 
 use super::Style;
 use super::color::ChannelStats;

@@ -1,8 +1,10 @@
-//! The stain of a field: what a large picture of one slide says about its stain and scanner, apart from the tissue.
+//! The stain of a field: what a large picture of one slide says about its stain and scanner, apart
+//! from the tissue.
 //!
-//! A single tile cannot say it: its statistics measure what the tile is made of. A field, or many tiles of one slide, has
-//! glass to measure the white of the illumination on, and enough tissue for Macenko's two stains. The optical density of a
-//! pixel is −ln(pixel/white), so that glass has density 0.
+//! A single tile cannot say it: its statistics measure what the tile is made of. A field, or many
+//! tiles of one slide, has glass to measure the white of the illumination on, and enough tissue for
+//! Macenko's two stains. The optical density of a pixel is −ln(pixel/white), so that glass has
+//! density 0.
 
 use super::macenko::{dot, percentile, principal_plane};
 

@@ -1,7 +1,8 @@
 //! The sizes of a model, validated once, so that no other module checks them again.
 //!
-//! Symbols follow the paper: tile side H, channels C, patch side P, patches N = (H/P)², embedding E, half h = E/2,
-//! rank L = h/(C·P). The weights' shapes follow from these sizes; they are in `restain-bundle`.
+//! Symbols follow the paper: tile side H, channels C, patch side P, patches N = (H/P)², embedding
+//! E, half h = E/2, rank L = h/(C·P). The weights' shapes follow from these sizes; they are in
+//! `restain-bundle`.
 
 use serde::{Deserialize, Serialize};
 

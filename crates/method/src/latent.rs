@@ -1,7 +1,7 @@
 //! The two halves of a token: anatomy `[N, h]` and characteristics `[N, h]`.
 //!
-//! The encoder's last layer returns `[N+1, E]` with the CLS token first. CLS takes no part in a tile's pixels; this is
-//! the only place that drops it.
+//! The encoder's last layer returns `[N+1, E]` with the CLS token first. CLS takes no part in a
+//! tile's pixels; this is the only place that drops it.
 
 use super::geometry::Geometry;
 

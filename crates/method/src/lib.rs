@@ -1,13 +1,14 @@
 //! Domain shift of histopathology tiles (arXiv 2407.02900) as pure functions on slices.
 //!
-//! An encoder splits a tile into anatomy and characteristics (its stain and scanner). Here are the steps around it: the
-//! sizes of a model ([`geometry`]), the product that makes pixels from anatomy and a style ([`synth`]), blends of styles
-//! ([`style`]), which tiles and patches a style is taken from ([`exemplar`]), the training-free baselines ([`color`],
-//! [`macenko`], [`reinhard`]), and the [`metrics`] that compare them. No I/O, no async, no inference engine: encoding is
-//! in `restain-engine`.
+//! An encoder splits a tile into anatomy and characteristics (its stain and scanner). Here are the
+//! steps around it: the sizes of a model ([`geometry`]), the product that makes pixels from anatomy
+//! and a style ([`synth`]), blends of styles ([`style`]), which tiles and patches a style is taken
+//! from ([`exemplar`]), the training-free baselines ([`color`], [`macenko`], [`reinhard`]), and the
+//! [`metrics`] that compare them. No I/O, no async, no inference engine: encoding is in
+//! `restain-engine`.
 //!
-//! Symbols follow the paper: tile side H = W, channels C = 3, patch side P, patches N = (H/P)², embedding E, half h = E/2,
-//! rank L = h/(C·P). Slices are row-major.
+//! Symbols follow the paper: tile side H = W, channels C = 3, patch side P, patches N = (H/P)²,
+//! embedding E, half h = E/2, rank L = h/(C·P). Slices are row-major.
 
 #![warn(missing_docs)]
 

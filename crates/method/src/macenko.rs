@@ -1,10 +1,11 @@
-//! Stain normalisation by Macenko, Niethammer, Marron, Borland, Woosley, Guan, Schmitt, Thomas 2009: it estimates the two
-//! stains of a tile in the plane of its optical densities, scales their concentrations and recombines them with the
-//! stain vectors of the target.
+//! Stain normalisation by Macenko, Niethammer, Marron, Borland, Woosley, Guan, Schmitt, Thomas
+//! 2009: it estimates the two stains of a tile in the plane of its optical densities, scales their
+//! concentrations and recombines them with the stain vectors of the target.
 //!
-//! A tile in which two stains cannot be separated, such as a white one, has no stain matrix: it is returned unchanged, and
-//! as a target it changes nothing. The part of a pixel outside the plane of its two stains is dropped, as in the paper, so
-//! that a tile normalised to itself is close to itself but not equal.
+//! A tile in which two stains cannot be separated, such as a white one, has no stain matrix: it is
+//! returned unchanged, and as a target it changes nothing. The part of a pixel outside the plane of
+//! its two stains is dropped, as in the paper, so that a tile normalised to itself is close to
+//! itself but not equal.
 
 use super::normalise::to_byte;
 

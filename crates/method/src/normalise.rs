@@ -1,7 +1,8 @@
 //! Standardisation of pixels (u8, 0..=255) to the values that the encoder works on, and back.
 //!
-//! value = (pixel/255 − mean) / std, per channel. Channels are interleaved, `[.., 3]`. The synthesiser does not call
-//! [`Normalisation::to_pixels`]: it folds the same affine map into its product.
+//! value = (pixel/255 − mean) / std, per channel. Channels are interleaved, `[.., 3]`. The
+//! synthesiser does not call [`Normalisation::to_pixels`]: it folds the same affine map into its
+//! product.
 
 use serde::{Deserialize, Serialize};
 

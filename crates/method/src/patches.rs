@@ -1,8 +1,9 @@
 //! Cutting a tile into patches and assembling it again, in both pixel orders.
 //!
-//! A patch is C·P·P values with a flat index f. The pixel order maps f to a pixel and a channel, and only this module and
-//! the synthesiser know it. The paper's text describes the planar order. Its published code reshapes where it should
-//! transpose; a model that was trained with it decodes in the interleaved order only.
+//! A patch is C·P·P values with a flat index f. The pixel order maps f to a pixel and a channel,
+//! and only this module and the synthesiser know it. The paper's text describes the planar order.
+//! Its published code reshapes where it should transpose; a model that was trained with it decodes
+//! in the interleaved order only.
 
 use super::geometry::{CHANNELS, Geometry};
 use serde::{Deserialize, Serialize};

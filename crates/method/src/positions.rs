@@ -1,5 +1,5 @@
-//! The fixed 2-D sin-cos position embeddings of Masked Autoencoders (arXiv 2111.06377), which the encoder adds to its
-//! tokens. They are computed, never trained.
+//! The fixed 2-D sin-cos position embeddings of Masked Autoencoders (arXiv 2111.06377), which the
+//! encoder adds to its tokens. They are computed, never trained.
 
 use super::Geometry;
 

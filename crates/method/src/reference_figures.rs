@@ -1,5 +1,5 @@
-//! Stains and distances held against what NumPy, SciPy and scikit-image make of the same pictures. The figures are those
-//! that `tools/reference_figures.py` prints.
+//! Stains and distances held against what NumPy, SciPy and scikit-image make of the same pictures.
+//! The figures are those that `tools/reference_figures.py` prints.
 
 use super::macenko::{Stain, macenko};
 use super::metrics::{Features, dice, frechet_distance, haematoxylin_mask, kernel_distance};

@@ -1,5 +1,6 @@
-//! Colour transfer in Lαβ (Reinhard, Ashikhmin, Gooch, Shirley 2001): it matches mean and standard deviation per channel,
-//! in axes that are nearly independent in natural images. The classical stain normalisation without a stain matrix.
+//! Colour transfer in Lαβ (Reinhard, Ashikhmin, Gooch, Shirley 2001): it matches mean and standard
+//! deviation per channel, in axes that are nearly independent in natural images. The classical
+//! stain normalisation without a stain matrix.
 //!
 //! It needs no trained model. Pixels are `[.., 3] u8` in and out, rounded and clamped.
 

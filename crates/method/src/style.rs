@@ -1,8 +1,8 @@
 //! Styles (the characteristics of one token) and their blends.
 //!
-//! The synthesiser's product is linear in the style, so a blend of styles makes the blend of their variants exactly
-//! (before clipping), and no tile is encoded again. The choice of a style for a tile is not made here: see the server's
-//! `styles`.
+//! The synthesiser's product is linear in the style, so a blend of styles makes the blend of their
+//! variants exactly (before clipping), and no tile is encoded again. The choice of a style for a
+//! tile is not made here: see the server's `styles`.
 
 /// One vector of h numbers, row-major `[C, L, P] f32`.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,4 +1,5 @@
-//! What every command of a program has besides its own options: variables, a file of options, switches that turn off.
+//! What every command of a program has besides its own options: variables, a file of options,
+//! switches that turn off.
 
 use std::path::PathBuf;
 
@@ -70,8 +71,8 @@ pub(crate) fn without_requirements(command: Command) -> Command {
         let is_behind = argument.is_positional() && after_several;
         after_several |=
             argument.is_positional() && matches!(argument.get_action(), ArgAction::Append);
-        // Behind an argument with several values clap takes an optional one only after `--`; the one before it then has
-        // all the values, and they are parsed again with the requirements.
+        // Behind an argument with several values clap takes an optional one only after `--`; the
+        // one before it then has all the values, and they are parsed again with the requirements.
         argument.required(false).last(is_behind)
     });
     below

@@ -1,4 +1,5 @@
-//! The TOML file of `--config`: each key is an option's long name, each value what the flag would take.
+//! The TOML file of `--config`: each key is an option's long name, each value what the flag would
+//! take.
 
 use std::path::Path;
 

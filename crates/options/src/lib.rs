@@ -1,10 +1,12 @@
 //! The options of all programs, read in one way.
 //!
-//! A program describes its options once, as clap arguments. [`Program`] gives each option an environment variable and each
-//! command `--config` and `--print-config`, and resolves every option in one order: flag, environment variable, TOML file,
-//! preset, default. All five are read by the option's own value parser, so that ranges and messages are the same in each.
+//! A program describes its options once, as clap arguments. [`Program`] gives each option an
+//! environment variable and each command `--config` and `--print-config`, and resolves every option
+//! in one order: flag, environment variable, TOML file, preset, default. All five are read by the
+//! option's own value parser, so that ranges and messages are the same in each.
 //!
-//! Not here: what the options mean, and which of them contradict each other. Each program checks that itself.
+//! Not here: what the options mean, and which of them contradict each other. Each program checks
+//! that itself.
 
 mod complete;
 mod file;

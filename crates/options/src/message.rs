@@ -1,4 +1,5 @@
-//! What is said of a value that an option does not take: how it was given, what is wrong, what would be right.
+//! What is said of a value that an option does not take: how it was given, what is wrong, what
+//! would be right.
 
 use std::error::Error;
 use std::net::AddrParseError;

@@ -1,7 +1,9 @@
-//! A program's command line, completed and resolved: flag, environment variable, file, preset, default.
+//! A program's command line, completed and resolved: flag, environment variable, file, preset,
+//! default.
 //!
-//! Clap has flags, variables and defaults in that order. A file and a preset become the defaults of the options that were
-//! given neither as a flag nor as a variable, and clap then parses the same words once more.
+//! Clap has flags, variables and defaults in that order. A file and a preset become the defaults of
+//! the options that were given neither as a flag nor as a variable, and clap then parses the same
+//! words once more.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,6 +1,7 @@
 //! Values with a unit: durations such as `500ms` or `30s`, and sizes such as `64MiB`.
 //!
-//! `humantime` and `bytesize` read them. Two newtypes give both the errors of these programs and serde's text form.
+//! `humantime` and `bytesize` read them. Two newtypes give both the errors of these programs and
+//! serde's text form.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,8 +1,9 @@
-//! Reports that open in a browser: one HTML file with charts, tables and pictures inside, in light and dark.
+//! Reports that open in a browser: one HTML file with charts, tables and pictures inside, in light
+//! and dark.
 //!
-//! The load generator, the trainer and the evaluation write their reports with it, so that there is one page frame, one
-//! set of charts and one [`escape`]. A report loads nothing from elsewhere and runs no script. What a report says is for
-//! its caller.
+//! The load generator, the trainer and the evaluation write their reports with it, so that there is
+//! one page frame, one set of charts and one [`escape`]. A report loads nothing from elsewhere and
+//! runs no script. What a report says is for its caller.
 //!
 //! ```
 //! use restain_report::{Axes, Axis, Page, Plot, Series};

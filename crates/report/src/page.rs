@@ -1,4 +1,5 @@
-//! The page around charts, pictures and tables. Everything that callers hand over as text is escaped.
+//! The page around charts, pictures and tables. Everything that callers hand over as text is
+//! escaped.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

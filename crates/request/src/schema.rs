@@ -1,6 +1,7 @@
 //! The table as schemas of OpenAPI: a request's JSON, and the parameters of its query string.
 //!
-//! They say how a field is best written. What else is read, such as a number in a text, is said in the description.
+//! They say how a field is best written. What else is read, such as a number in a text, is said in
+//! the description.
 
 use std::borrow::Cow;
 

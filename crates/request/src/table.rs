@@ -1,7 +1,8 @@
 //! The table of fields, and the request that it makes.
 //!
-//! An entry is the field's meaning, its name in [`Request`], its type, its default, and what else [`Field`] says of it.
-//! The last part of every path is a name of its own, because a query string and the Open Inference Protocol nest nothing.
+//! An entry is the field's meaning, its name in [`Request`], its type, its default, and what else
+//! [`Field`] says of it. The last part of every path is a name of its own, because a query string
+//! and the Open Inference Protocol nest nothing.
 
 use std::borrow::Cow;
 

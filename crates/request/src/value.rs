@@ -1,4 +1,5 @@
-//! A value as a transport hands it over: what JSON can hold, which is more than what the others can.
+//! A value as a transport hands it over: what JSON can hold, which is more than what the others
+//! can.
 
 use std::borrow::Cow;
 use std::cell::Cell;

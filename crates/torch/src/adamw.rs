@@ -1,7 +1,7 @@
 //! AdamW: Adam with decoupled weight decay (Loshchilov and Hutter 2019).
 //!
-//! `tch` cannot save the state of libtorch's own optimiser, and a run that resumes without its moments diverges from one
-//! that was not interrupted. Here the moments are plain tensors.
+//! `tch` cannot save the state of libtorch's own optimiser, and a run that resumes without its
+//! moments diverges from one that was not interrupted. Here the moments are plain tensors.
 
 use anyhow::Result;
 use tch::{Kind, Tensor};
@@ -83,7 +83,8 @@ impl AdamW {
                 if !gradient.defined() {
                     continue;
                 }
-                // All in place: once the first moment is updated, the gradient's memory holds the intermediate results.
+                // All in place: once the first moment is updated, the gradient's memory holds the
+                // intermediate results.
                 let mut parameter = parameter.shallow_clone();
                 let _ = parameter.g_mul_scalar_(1.0 - learning_rate * self.config.weight_decay);
                 let _ = first.lerp_(&gradient, 1.0 - beta1);

@@ -41,8 +41,8 @@ impl DeviceChoice {
         if self == Self::Cpu {
             return Ok(Device::Cpu);
         }
-        // The linker drops libtorch_cuda, because no symbol of it is used. Opened here, one binary serves machines with and
-        // without CUDA.
+        // The linker drops libtorch_cuda, because no symbol of it is used. Opened here, one binary
+        // serves machines with and without CUDA.
         let loaded = open_global("libtorch_cuda.so");
         let index = match self {
             Self::Cuda(Some(index)) => index,
@@ -66,7 +66,8 @@ impl DeviceChoice {
 /// Opens a library with its symbols visible to the whole process, and keeps it open.
 fn open_global(name: &str) -> Result<()> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-    // SAFETY: this is libtorch's own library, whose initialisers run at the start of every program that links it.
+    // SAFETY: this is libtorch's own library, whose initialisers run at the start of every program
+    // that links it.
     let library = unsafe { Library::open(Some(name), RTLD_NOW | RTLD_GLOBAL) }?;
     std::mem::forget(library);
     Ok(())

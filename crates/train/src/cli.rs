@@ -1,7 +1,8 @@
 //! The command line of `restain-train`: its commands, and how their options are read.
 //!
-//! Every option is a flag, an environment variable `RESTAIN_TRAIN_…` and a key in the file of `--config`. The variables that
-//! start the processes of a PyTorch run, such as `WORLD_SIZE`, keep their names.
+//! Every option is a flag, an environment variable `RESTAIN_TRAIN_…` and a key in the file of
+//! `--config`. The variables that start the processes of a PyTorch run, such as `WORLD_SIZE`, keep
+//! their names.
 
 use std::ffi::OsString;
 

@@ -212,7 +212,8 @@ fn run(run: Run<'_>) -> Result<Ending> {
         world: &world,
     };
     if from.is_none() && world.is_first() {
-        // From here on the run can be resumed; a folder that cannot hold its state is an error before the first step.
+        // From here on the run can be resumed; a folder that cannot hold its state is an error
+        // before the first step.
         trainer.save()?;
     }
     if trainer.header.step >= trainer.header.total_steps && world.is_first() {

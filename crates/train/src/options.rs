@@ -1,4 +1,5 @@
-//! Options that several commands of `restain-train` share: which images, where to compute, how to train.
+//! Options that several commands of `restain-train` share: which images, where to compute, how to
+//! train.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

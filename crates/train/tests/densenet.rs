@@ -1,4 +1,5 @@
-//! DenseNet-121 against torchvision's: tools/reference_classifier.py wrote `tests/fixtures/densenet121.safetensors`.
+//! DenseNet-121 against torchvision's: tools/reference_classifier.py wrote
+//! `tests/fixtures/densenet121.safetensors`.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! What `restain-train evaluate` measures, on a bundle that was never trained: facts about the measures, not the model.
+//! What `restain-train evaluate` measures, on a bundle that was never trained: facts about the
+//! measures, not the model.
 
 use std::path::Path;
 

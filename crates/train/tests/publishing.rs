@@ -63,7 +63,8 @@ fn a_bundle_is_complete_or_not_there_whenever_fit_is_killed_and_resume_finishes_
     for (arguments, step) in
         std::iter::once(fit.as_str()).chain(std::iter::repeat(resume)).zip(STEPS)
     {
-        // What the last kill left has this file too: it is removed first, by the program that comes next.
+        // What the last kill left has this file too: it is removed first, by the program that comes
+        // next.
         let left = staged("weights.safetensors");
         let is_new =
             |path: PathBuf| left.as_ref().is_none_or(|left| path.parent() != left.parent());
@@ -76,7 +77,8 @@ fn a_bundle_is_complete_or_not_there_whenever_fit_is_killed_and_resume_finishes_
     let said = String::from_utf8_lossy(&finished.stderr).into_owned();
     let first = bundle(home).expect("resume has finished it");
     assert_eq!(first.manifest.provenance["steps"], 4);
-    // Finished by the last one that was killed, or by the one after it: a further one has nothing left to do.
+    // Finished by the last one that was killed, or by the one after it: a further one has nothing
+    // left to do.
     let again = run(home, resume);
     let nothing = format!("has written {PLACE}: nothing is left to do");
     assert!(String::from_utf8_lossy(&again.stderr).contains(&nothing), "{said}");

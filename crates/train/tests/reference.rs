@@ -1,7 +1,8 @@
 //! The trainer against vectors that other implementations computed.
 //!
-//! `tests/fixtures/vectors-tiny.safetensors` comes from tools/reference_vectors.py, a second implementation of the paper in
-//! PyTorch. `tests/fixtures/published` comes from the published code itself. tests/fixtures/README.md says how to make both.
+//! `tests/fixtures/vectors-tiny.safetensors` comes from tools/reference_vectors.py, a second
+//! implementation of the paper in PyTorch. `tests/fixtures/published` comes from the published code
+//! itself. tests/fixtures/README.md says how to make both.
 
 use std::path::Path;
 

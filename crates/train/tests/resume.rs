@@ -1,4 +1,5 @@
-//! A run that is stopped, killed or out of disk space resumes exactly, and a damaged state is an error.
+//! A run that is stopped, killed or out of disk space resumes exactly, and a damaged state is an
+//! error.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! Two processes of `restain-train` that train one model. Compiled with the feature `collectives` only.
+//! Two processes of `restain-train` that train one model. Compiled with the feature `collectives`
+//! only.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;

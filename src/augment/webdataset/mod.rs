@@ -1,10 +1,11 @@
-//! WebDataset tars in and out. A sample is the files that stand beside each other in a tar under one name, up to its first
-//! dot; one of its fields is the tile. For each variant the sample is written again: KEY_v00 with the variant in the tile's
-//! place, the other fields as they were, and the provenance as the field `restain.json`.
+//! WebDataset tars in and out. A sample is the files that stand beside each other in a tar under
+//! one name, up to its first dot; one of its fields is the tile. For each variant the sample is
+//! written again: KEY_v00 with the variant in the tile's place, the other fields as they were, and
+//! the provenance as the field `restain.json`.
 //!
-//! One thread reads ahead, through all tars of the part; samples are made side by side and written in their order. A tar
-//! grows in `.restain`, with a line in its journal for each sample, and is moved to its place when it is whole: a job that
-//! was stopped goes on after the last line.
+//! One thread reads ahead, through all tars of the part; samples are made side by side and written
+//! in their order. A tar grows in `.restain`, with a line in its journal for each sample, and is
+//! moved to its place when it is whole: a job that was stopped goes on after the last line.
 //!
 //! Not here: compressed tars, which cannot be gone on with in the middle.
 

@@ -190,7 +190,8 @@ impl Sample {
             match place == tile {
                 true => entries
                     .append(&format!("{key}.{}", renamed(&field.name, format)), &variant.picture)?,
-                // The tile may be a variant itself; what it came from is told by its own key and file.
+                // The tile may be a variant itself; what it came from is told by its own key and
+                // file.
                 false if field.name == PROVENANCE => {}
                 false => entries.append(&format!("{key}.{}", field.name), &field.bytes)?,
             }

@@ -1,5 +1,5 @@
-//! A tar that grows, and its journal: a line for each item, written after the item's entries. What stands behind the last
-//! whole line was cut by a kill, and is cut off before the job goes on.
+//! A tar that grows, and its journal: a line for each item, written after the item's entries. What
+//! stands behind the last whole line was cut by a kill, and is cut off before the job goes on.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Seek, SeekFrom, Write};

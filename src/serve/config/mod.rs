@@ -1,7 +1,7 @@
 //! Every option of the server, and which of them contradict each other.
 //!
-//! `restain serve` resolves a [`Config`] from flags, `RESTAIN_…` variables, a file and defaults; everything else of the
-//! server is given the result and reads none of them.
+//! `restain serve` resolves a [`Config`] from flags, `RESTAIN_…` variables, a file and defaults;
+//! everything else of the server is given the result and reads none of them.
 
 mod access;
 mod devices;

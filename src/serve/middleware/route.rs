@@ -1,9 +1,10 @@
-//! The declaration of a route: what is served under which path, who may call it, whether it is logged, and which errors
-//! it gives. Each transport has one list of them; the access check, the metrics' `route` label, the log, the traces and
-//! the error lists of the API's description read it and nothing else.
+//! The declaration of a route: what is served under which path, who may call it, whether it is
+//! logged, and which errors it gives. Each transport has one list of them; the access check, the
+//! metrics' `route` label, the log, the traces and the error lists of the API's description read it
+//! and nothing else.
 //!
-//! No field has a default: a route without a permission does not compile. A gRPC method without a declaration stops the
-//! server from starting.
+//! No field has a default: a route without a permission does not compile. A gRPC method without a
+//! declaration stops the server from starting.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -1,10 +1,11 @@
-//! Looking through the models directory now and then: what is new is loaded, what is gone unloaded, what has changed
-//! loaded anew. Off unless asked for.
+//! Looking through the models directory now and then: what is new is loaded, what is gone unloaded,
+//! what has changed loaded anew. Off unless asked for.
 //!
-//! It is careful: a directory must be gone twice in a row, since replacing one takes two renames where two directories
-//! cannot be exchanged; the default is never unloaded by it; what cannot be listed changes nothing; and a bundle that was
-//! refused is tried again only when one of its files has changed, which a copy that is still being made does. Names that
-//! begin with a dot are not looked at: a bundle that is being written has one.
+//! It is careful: a directory must be gone twice in a row, since replacing one takes two renames
+//! where two directories cannot be exchanged; the default is never unloaded by it; what cannot be
+//! listed changes nothing; and a bundle that was refused is tried again only when one of its files
+//! has changed, which a copy that is still being made does. Names that begin with a dot are not
+//! looked at: a bundle that is being written has one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;

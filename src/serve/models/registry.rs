@@ -1,7 +1,7 @@
 //! The one place where what is served changes.
 //!
-//! Changes are made one at a time, under the load lock; readers are never kept waiting. A load is verified and warm before it is
-//! seen, so a bundle that is refused leaves everything as it was.
+//! Changes are made one at a time, under the load lock; readers are never kept waiting. A load is
+//! verified and warm before it is seen, so a bundle that is refused leaves everything as it was.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,7 +1,8 @@
 //! One snapshot of the served models: immutable, so that a request sees one consistent set.
 //!
-//! A name means its highest version that has styles: a version without any answers no request that takes a style from
-//! its bank, so that it is meant only where it is named, or where no version has styles.
+//! A name means its highest version that has styles: a version without any answers no request that
+//! takes a style from its bank, so that it is meant only where it is named, or where no version has
+//! styles.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! A request that can be done: what depends on the model and the server's limits is checked once, and resolved.
+//! A request that can be done: what depends on the model and the server's limits is checked once,
+//! and resolved.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;

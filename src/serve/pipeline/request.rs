@@ -1,5 +1,5 @@
-//! What a caller asks for: the request that `restain-request` reads, with the kinds that its errors have here. Whether
-//! it can be done is [`super::plan`]'s question.
+//! What a caller asks for: the request that `restain-request` reads, with the kinds that its errors
+//! have here. Whether it can be done is [`super::plan`]'s question.
 
 use restain_request::Fault;
 pub use restain_request::{

@@ -1,7 +1,9 @@
-//! Where the styles of a request come from: what it says of them, checked against the bank and resolved to places in it.
+//! Where the styles of a request come from: what it says of them, checked against the bank and
+//! resolved to places in it.
 //!
-//! Domains that were added to the bundle are taken only where they are named: a request that names none gives today what
-//! it gave before they were added. Which of the resolved styles a variant has is `choose`'s matter.
+//! Domains that were added to the bundle are taken only where they are named: a request that names
+//! none gives today what it gave before they were added. Which of the resolved styles a variant has
+//! is `choose`'s matter.
 
 use restain_request::{Field, field};
 

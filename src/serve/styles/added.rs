@@ -1,4 +1,5 @@
-//! The styles that were added to one bundle while the server runs: in memory, and in a file when there is a state directory.
+//! The styles that were added to one bundle while the server runs: in memory, and in a file when
+//! there is a state directory.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -1,6 +1,7 @@
 //! The file of what was added to one bundle: a style bank in the format of `styles.safetensors`.
 //!
-//! [`atomic`] writes it: after a crash there is the old file or the new one, and what was acknowledged is the new one.
+//! [`atomic`] writes it: after a crash there is the old file or the new one, and what was
+//! acknowledged is the new one.
 
 use std::fs;
 use std::io;

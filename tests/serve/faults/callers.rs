@@ -1,4 +1,5 @@
-//! Callers who leave in the middle: of what they send, of what they are told, with or without a goodbye.
+//! Callers who leave in the middle: of what they send, of what they are told, with or without a
+//! goodbye.
 
 #![expect(unsafe_code, reason = "a socket option")]
 

@@ -1,5 +1,5 @@
-//! A wall clock that jumps. Deadlines, silence and waiting are measured by the clock that never does; the time of day stands
-//! in logs and in what the last request's time is told as.
+//! A wall clock that jumps. Deadlines, silence and waiting are measured by the clock that never
+//! does; the time of day stands in logs and in what the last request's time is told as.
 
 use std::path::PathBuf;
 

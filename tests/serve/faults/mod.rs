@@ -1,5 +1,5 @@
-//! What the world does to a server: callers, disks, clocks and people. It may refuse; it may not hang, lie, forget what it has
-//! acknowledged, or stop serving whoever behaves.
+//! What the world does to a server: callers, disks, clocks and people. It may refuse; it may not
+//! hang, lie, forget what it has acknowledged, or stop serving whoever behaves.
 
 mod callers;
 mod clock;

@@ -1,4 +1,5 @@
-//! Callers who send a byte now and then, read one now and then, or hold a line open and say nothing.
+//! Callers who send a byte now and then, read one now and then, or hold a line open and say
+//! nothing.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;

@@ -1,8 +1,9 @@
-//! Decoding of PNG, JPEG, WebP and TIFF to RGB pixels. The format is detected from the first bytes, never from a name or
-//! a content type.
+//! Decoding of PNG, JPEG, WebP and TIFF to RGB pixels. The format is detected from the first bytes,
+//! never from a name or a content type.
 //!
-//! Alpha is dropped (not blended), grey is copied to three channels, 16 bits become 8. Colour profiles and EXIF
-//! orientation are ignored: programs cut tiles, and a rotated tile is the same tile.
+//! Alpha is dropped (not blended), grey is copied to three channels, 16 bits become 8. Colour
+//! profiles and EXIF orientation are ignored: programs cut tiles, and a rotated tile is the same
+//! tile.
 
 use std::io::Cursor;
 

@@ -90,8 +90,9 @@ fn lossless(format: ImageFormat, picture: &RgbImage) -> Result<Vec<u8>, ImageErr
         )?;
         return Ok(out);
     }
-    // Avg costs what Up costs and leaves 5 to 9 % fewer bytes. Paeth leaves 7 to 12 % fewer still, for a tenth of the
-    // speed here and two fifths of the reader's; no compression is ten times as fast and half as large again.
+    // Avg costs what Up costs and leaves 5 to 9 % fewer bytes. Paeth leaves 7 to 12 % fewer still,
+    // for a tenth of the speed here and two fifths of the reader's; no compression is ten times as
+    // fast and half as large again.
     let encoder = PngEncoder::new_with_quality(&mut out, CompressionType::Fast, FilterType::Avg);
     encoder.write_image(pixels, width, height, ExtendedColorType::Rgb8)?;
     Ok(out)

@@ -1,7 +1,8 @@
-//! Files made to cost the reader more than their sender: each kind's headers that lie, and what must come of them.
+//! Files made to cost the reader more than their sender: each kind's headers that lie, and what
+//! must come of them.
 //!
-//! That they are refused is asserted here; what memory they take was measured by hand (a counting allocator is for
-//! a whole program, and the tests are one).
+//! That they are refused is asserted here; what memory they take was measured by hand (a counting
+//! allocator is for a whole program, and the tests are one).
 
 use super::decode::{DecodeError, Limits, decode, probe};
 use super::{ImageFormat, RgbImage, encode};

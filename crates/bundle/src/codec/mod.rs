@@ -1,7 +1,8 @@
 //! Decoding of PNG, JPEG, WebP and TIFF to RGB pixels, and encoding of all but TIFF.
 //!
-//! The bytes are untrusted: limits are checked on the header, before memory is allocated for the pixels. All functions
-//! block: call them on threads that may block. What a tile is used for is not known here.
+//! The bytes are untrusted: limits are checked on the header, before memory is allocated for the
+//! pixels. All functions block: call them on threads that may block. What a tile is used for is not
+//! known here.
 
 mod decode;
 mod encode;

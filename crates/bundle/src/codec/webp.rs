@@ -1,7 +1,9 @@
-//! Encoding of lossy WebP through libwebp: there is no lossy encoder in Rust. The only unsafe code of the codec.
+//! Encoding of lossy WebP through libwebp: there is no lossy encoder in Rust. The only unsafe code
+//! of the codec.
 //!
-//! Only the encoder of that C library is called, and only on pixels of our own. Untrusted bytes are decoded in Rust
-//! (`decode`). Lossless WebP is encoded in Rust too, three times as fast as by libwebp.
+//! Only the encoder of that C library is called, and only on pixels of our own. Untrusted bytes are
+//! decoded in Rust (`decode`). Lossless WebP is encoded in Rust too, three times as fast as by
+//! libwebp.
 
 #![expect(unsafe_code, reason = "libwebp is C")]
 
@@ -46,14 +48,15 @@ pub(super) fn lossy(quality: u8, picture: &RgbImage) -> Result<Vec<u8>, WebpErro
     config.quality = f32::from(quality);
     config.method = METHOD;
     let mut canvas = Canvas::new(width, height);
-    // SAFETY: the pixels are height rows of width × 3 bytes each, as asserted; the call only reads them, and reports
-    // in its result when memory for its copy cannot be had.
+    // SAFETY: the pixels are height rows of width × 3 bytes each, as asserted; the call only reads
+    // them, and reports in its result when memory for its copy cannot be had.
     let imported =
         unsafe { WebPPictureImportRGB(&mut canvas.0, pixels.as_ptr(), width as i32 * 3) };
     let mut output = Output::new();
     canvas.0.writer = Some(WebPMemoryWrite);
     canvas.0.custom_ptr = (&raw mut output.0).cast();
-    // SAFETY: both structures are initialised, and the writer that `custom_ptr` points to outlives the call.
+    // SAFETY: both structures are initialised, and the writer that `custom_ptr` points to outlives
+    // the call.
     if imported == 0 || unsafe { WebPEncode(&config, &mut canvas.0) } == 0 {
         return Err(WebpError::Library(canvas.0.error_code as i32));
     }

@@ -1,5 +1,5 @@
-//! The epithelium-stroma data set: `{IHC,NCH,NKI,VGH}/{train,test}/{epi,str}/image`. The institution is the domain, the
-//! tissue is the label, and train and test are official splits.
+//! The epithelium-stroma data set: `{IHC,NCH,NKI,VGH}/{train,test}/{epi,str}/image`. The
+//! institution is the domain, the tissue is the label, and train and test are official splits.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! Folders of images: `DIR/<domain>/…/image`. Images directly in DIR belong to the domain `default`. The innermost folder
-//! below the domain's is the label: `DIR/<domain>/…/<label>/image`.
+//! Folders of images: `DIR/<domain>/…/image`. Images directly in DIR belong to the domain
+//! `default`. The innermost folder below the domain's is the label: `DIR/<domain>/…/<label>/image`.
 //!
 //! [`walk`] also serves the other formats.
 

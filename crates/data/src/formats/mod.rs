@@ -1,7 +1,7 @@
 //! The layouts of a data set on disk, and how [`list`] recognises them.
 //!
-//! Each layout has one reader, which turns a folder into a [`Listing`]. Selection, decoding and sampling are the same for
-//! all of them and lie outside this module.
+//! Each layout has one reader, which turns a folder into a [`Listing`]. Selection, decoding and
+//! sampling are the same for all of them and lie outside this module.
 
 mod epistr;
 mod folders;

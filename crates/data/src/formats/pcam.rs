@@ -1,5 +1,6 @@
-//! PatchCamelyon: `camelyonpatch_level_2_split_{train,valid,test}_{x,y}.h5`. `x` is u8 [n, 96, 96, 3], `y` the labels
-//! u8 [n, 1, 1, 1]. Each pair of files is an official split; all images belong to one domain.
+//! PatchCamelyon: `camelyonpatch_level_2_split_{train,valid,test}_{x,y}.h5`. `x` is u8 [n, 96, 96,
+//! 3], `y` the labels u8 [n, 1, 1, 1]. Each pair of files is an official split; all images belong
+//! to one domain.
 //!
 //! Files still compressed as `.gz` are an error, because they do not allow random reads.
 

@@ -1,9 +1,9 @@
-//! WebDataset tars, read at random. A sample is a run of consecutive files whose names agree up to the first dot: one
-//! image, and its label as the text of `cls` or as `label` in `json`. Its domain is `domain` in `json`, or else the folder
-//! of the tar.
+//! WebDataset tars, read at random. A sample is a run of consecutive files whose names agree up to
+//! the first dot: one image, and its label as the text of `cls` or as `label` in `json`. Its domain
+//! is `domain` in `json`, or else the folder of the tar.
 //!
-//! Listing reads the headers of the tar and the small fields `cls` and `json`; images are read when they are drawn.
-//! Compressed tars are not supported, because they do not allow random reads.
+//! Listing reads the headers of the tar and the small fields `cls` and `json`; images are read when
+//! they are drawn. Compressed tars are not supported, because they do not allow random reads.
 
 use std::fs::File;
 use std::io::{BufReader, Read};

@@ -1,9 +1,11 @@
-//! Camelyon17-WILDS as released: `metadata.csv` and `patches/patient_P_node_N/patch_patient_P_node_N_x_X_y_Y.png`, RGBA of
-//! 96 px, labelled (`camelyon17_v1.0`) or not (`camelyon17_unlabeled_v1.0`).
+//! Camelyon17-WILDS as released: `metadata.csv` and
+//! `patches/patient_P_node_N/patch_patient_P_node_N_x_X_y_Y.png`, RGBA of 96 px, labelled
+//! (`camelyon17_v1.0`) or not (`camelyon17_unlabeled_v1.0`).
 //!
-//! The official splits are those of the `wilds` package: all of centre 1 is val, all of centre 2 is test, and for the other
-//! centres the column `split` is 0 for train and 1 for id_val. The unlabelled release has `split` 10 in every row, and the
-//! centre alone decides. [`check`] compares the selected rows with the files that exist; it opens none but one.
+//! The official splits are those of the `wilds` package: all of centre 1 is val, all of centre 2 is
+//! test, and for the other centres the column `split` is 0 for train and 1 for id_val. The
+//! unlabelled release has `split` 10 in every row, and the centre alone decides. [`check`] compares
+//! the selected rows with the files that exist; it opens none but one.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;

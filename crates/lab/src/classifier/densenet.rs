@@ -1,7 +1,8 @@
-//! DenseNet-121: Huang, Liu, van der Maaten, Weinberger, "Densely Connected Convolutional Networks", CVPR 2017.
+//! DenseNet-121: Huang, Liu, van der Maaten, Weinberger, "Densely Connected Convolutional
+//! Networks", CVPR 2017.
 //!
-//! Growth 32, bottlenecks of 128, blocks of 6, 12, 24 and 16 layers. Parameters have torchvision's names, so that
-//! weights can be compared. Pretrained weights are not loaded.
+//! Growth 32, bottlenecks of 128, blocks of 6, 12, 24 and 16 layers. Parameters have torchvision's
+//! names, so that weights can be compared. Pretrained weights are not loaded.
 
 use tch::Tensor;
 

@@ -1,5 +1,5 @@
-//! Training a classifier: AdamW with a cosine schedule, random flips and quarter turns, and the best epoch on a validation
-//! set.
+//! Training a classifier: AdamW with a cosine schedule, random flips and quarter turns, and the
+//! best epoch on a validation set.
 
 use anyhow::{Result, ensure};
 use rand_chacha::ChaCha8Rng;

@@ -1,7 +1,7 @@
 //! The layers of the classifiers, and the builder that draws and names their weights.
 //!
-//! Weights come from a ChaCha stream, because all threads share libtorch's generator: networks initialised at the same time
-//! equal those initialised one after another.
+//! Weights come from a ChaCha stream, because all threads share libtorch's generator: networks
+//! initialised at the same time equal those initialised one after another.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;

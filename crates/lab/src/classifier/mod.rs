@@ -1,8 +1,9 @@
-//! Tile classifiers: their accuracy measures what an augmentation is worth, and their features measure the distance between
-//! two sets of tiles.
+//! Tile classifiers: their accuracy measures what an augmentation is worth, and their features
+//! measure the distance between two sets of tiles.
 //!
-//! There are two convolutional networks with batch norm, initialised from a seed and trained on tiles in memory. They are
-//! never part of a bundle. Domains and augmentations are left to the caller, which passes the variants.
+//! There are two convolutional networks with batch norm, initialised from a seed and trained on
+//! tiles in memory. They are never part of a bundle. Domains and augmentations are left to the
+//! caller, which passes the variants.
 
 mod densenet;
 mod fit;

@@ -1,7 +1,7 @@
 //! `small`: a residual network (He et al. 2016) that a CPU core trains in seconds.
 //!
-//! Four convolutions of stride 2 and three residual ones, each with batch norm and ReLU, each a 3 × 3: 25 million
-//! multiply-adds a tile of 96 px.
+//! Four convolutions of stride 2 and three residual ones, each with batch norm and ReLU, each a 3 ×
+//! 3: 25 million multiply-adds a tile of 96 px.
 
 use tch::Tensor;
 
@@ -49,7 +49,8 @@ impl Small {
         let mut inputs = 3;
         let stages = WIDTHS.iter().enumerate().map(|(i, &width)| {
             let down = Unit::build(builder, &format!("features.{i}.down"), (inputs, width), 2);
-            // The first stage is the stem: at its resolution a convolution costs most and has the smallest receptive field.
+            // The first stage is the stem: at its resolution a convolution costs most and has the
+            // smallest receptive field.
             let residual = (i > 0).then(|| {
                 Unit::build(builder, &format!("features.{i}.residual"), (width, width), 1)
             });

@@ -1,4 +1,5 @@
-//! The runs of an experiment: every technique with every seed, several in parallel, each on one thread.
+//! The runs of an experiment: every technique with every seed, several in parallel, each on one
+//! thread.
 
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
@@ -67,7 +68,8 @@ impl Experiment<'_> {
         queue: &Mutex<impl Iterator<Item = (u64, Technique)>>,
         finished: &Sender<Result<Run>>,
     ) {
-        // libtorch keeps this number per thread, so that parallel runs do not change the order of each other's sums.
+        // libtorch keeps this number per thread, so that parallel runs do not change the order of
+        // each other's sums.
         tch::set_num_threads(1);
         let next = || queue.lock().expect("no run holds the queue").next();
         while let Some((seed, method)) = next() {

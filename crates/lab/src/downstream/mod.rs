@@ -1,10 +1,12 @@
-//! `evaluate --downstream`: whether augmentation improves a classifier on hospitals that it was not trained on.
+//! `evaluate --downstream`: whether augmentation improves a classifier on hospitals that it was not
+//! trained on.
 //!
-//! Classifiers are trained on the tiles of some domains; each batch holds tiles and one variant of each. The best epoch is
-//! chosen on another domain, and accuracy is measured on yet others. With the same seed all techniques share initial
-//! weights, order, flips and turns, so that they are compared in pairs. `split` reads the tiles, `variants` makes the
-//! variants, `experiment` runs what `record` does not hold yet, and `statistics`, `summary` and `plot` present the
-//! results. No hyperparameter is tuned, and test domains are used once, after the epoch is chosen.
+//! Classifiers are trained on the tiles of some domains; each batch holds tiles and one variant of
+//! each. The best epoch is chosen on another domain, and accuracy is measured on yet others. With
+//! the same seed all techniques share initial weights, order, flips and turns, so that they are
+//! compared in pairs. `split` reads the tiles, `variants` makes the variants, `experiment` runs
+//! what `record` does not hold yet, and `statistics`, `summary` and `plot` present the results. No
+//! hyperparameter is tuned, and test domains are used once, after the epoch is chosen.
 
 mod experiment;
 mod options;

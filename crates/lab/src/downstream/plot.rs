@@ -1,4 +1,5 @@
-//! The runs as one SVG: a chart for each test domain, a row for each method, a dot for each seed, a stroke at the mean.
+//! The runs as one SVG: a chart for each test domain, a row for each method, a dot for each seed, a
+//! stroke at the mean.
 
 use restain_report::{Axes, Axis, Plot, Series, stacked};
 

@@ -1,7 +1,7 @@
 //! `--json`: the runs of an experiment, each written to disk when it is finished.
 //!
-//! A record belongs to one configuration. With an existing record, an experiment runs only what is missing; seeds and
-//! techniques may be added.
+//! A record belongs to one configuration. With an existing record, an experiment runs only what is
+//! missing; seeds and techniques may be added.
 
 use std::path::{Path, PathBuf};
 

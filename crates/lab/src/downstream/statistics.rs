@@ -1,4 +1,5 @@
-//! The statistics of an experiment: area under the ROC curve, mean and standard deviation, and a paired test.
+//! The statistics of an experiment: area under the ROC curve, mean and standard deviation, and a
+//! paired test.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

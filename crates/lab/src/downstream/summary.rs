@@ -1,5 +1,5 @@
-//! The result of an experiment: the mean of each technique over the seeds, and paired comparisons with `none` and
-//! `color-match`.
+//! The result of an experiment: the mean of each technique over the seeds, and paired comparisons
+//! with `none` and `color-match`.
 
 use serde::Serialize;
 

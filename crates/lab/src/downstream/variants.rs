@@ -1,8 +1,9 @@
-//! The augmentation techniques that the experiment compares: each makes one variant of a training tile, as the server
-//! would.
+//! The augmentation techniques that the experiment compares: each makes one variant of a training
+//! tile, as the server would.
 //!
-//! Tiles are encoded once; a variant then costs one product. All techniques draw the same random numbers, so that
-//! `color-match` and `vit` use the stain of the same tile or bank entry for the same tile in the same epoch.
+//! Tiles are encoded once; a variant then costs one product. All techniques draw the same random
+//! numbers, so that `color-match` and `vit` use the stain of the same tile or bank entry for the
+//! same tile in the same epoch.
 
 use anyhow::{Result, ensure};
 use half::f16;

@@ -1,8 +1,8 @@
-//! Failure cases: tiles that are white, marked with ink, or out of focus. The figures describe the variants; there are no
-//! thresholds.
+//! Failure cases: tiles that are white, marked with ink, or out of focus. The figures describe the
+//! variants; there are no thresholds.
 //!
-//! The tiles are derived from a held-out tile by a fixed formula: small data sets have no real ones, and only for derived
-//! ones it is known where the ink is.
+//! The tiles are derived from a held-out tile by a fixed formula: small data sets have no real
+//! ones, and only for derived ones it is known where the ink is.
 
 use anyhow::Result;
 use image::{RgbImage, imageops};

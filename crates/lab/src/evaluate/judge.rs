@@ -1,8 +1,9 @@
-//! The judge: a small classifier of domains. It predicts the domain of variants, and its features give Fréchet and kernel
-//! distances between variants and real tiles.
+//! The judge: a small classifier of domains. It predicts the domain of variants, and its features
+//! give Fréchet and kernel distances between variants and real tiles.
 //!
-//! It is trained here on real tiles, and judges only variants of tiles that it was not trained on. Its features are
-//! specific to the data set, so that these distances cannot be compared with those of other networks.
+//! It is trained here on real tiles, and judges only variants of tiles that it was not trained on.
+//! Its features are specific to the data set, so that these distances cannot be compared with those
+//! of other networks.
 
 use anyhow::Result;
 use tch::{Device, Kind};

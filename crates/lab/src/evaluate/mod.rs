@@ -1,11 +1,12 @@
-//! `evaluate`: how well a bundle reconstructs and re-stains images that it was not trained on, compared with techniques
-//! that need no training.
+//! `evaluate`: how well a bundle reconstructs and re-stains images that it was not trained on,
+//! compared with techniques that need no training.
 //!
-//! For every ordered pair of domains, every `Technique` gives each tile of the first domain the stain of a random tile of
-//! the second. `pairs` measures colour, structure, nuclei and anatomy; `judge` measures with a classifier of domains;
-//! `diversity` compares the variants of one tile; `failures` tries white, ink and blur; `reconstruction` measures the model
-//! alone. `report` holds the figures, `table` and `page` render them. There are no thresholds: `evaluate` reports, and the
-//! reader decides.
+//! For every ordered pair of domains, every `Technique` gives each tile of the first domain the
+//! stain of a random tile of the second. `pairs` measures colour, structure, nuclei and anatomy;
+//! `judge` measures with a classifier of domains; `diversity` compares the variants of one tile;
+//! `failures` tries white, ink and blur; `reconstruction` measures the model alone. `report` holds
+//! the figures, `table` and `page` render them. There are no thresholds: `evaluate` reports, and
+//! the reader decides.
 
 mod diversity;
 mod failures;

@@ -1,5 +1,6 @@
-//! Every ordered pair of domains: tiles of the first in styles of the second by every technique, and how colour, structure,
-//! nuclei and anatomy changed. Figures that need a classifier come from the judge.
+//! Every ordered pair of domains: tiles of the first in styles of the second by every technique,
+//! and how colour, structure, nuclei and anatomy changed. Figures that need a classifier come from
+//! the judge.
 
 use std::collections::BTreeMap;
 

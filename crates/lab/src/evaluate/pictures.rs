@@ -1,4 +1,5 @@
-//! The pictures of the page: one tile of every domain in every domain's stain, by every technique; and spoiled tiles.
+//! The pictures of the page: one tile of every domain in every domain's stain, by every technique;
+//! and spoiled tiles.
 
 use anyhow::Result;
 use image::{Rgb, RgbImage, imageops};

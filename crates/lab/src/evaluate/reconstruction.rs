@@ -1,4 +1,5 @@
-//! The quality of reconstructions, the upper bound that the rank sets, and the blocking artefact of patches.
+//! The quality of reconstructions, the upper bound that the rank sets, and the blocking artefact of
+//! patches.
 
 use rayon::prelude::*;
 

@@ -1,4 +1,5 @@
-//! The figures of `evaluate`, as `--json` writes them and as a bundle's `quality` keeps them. Nothing is measured here.
+//! The figures of `evaluate`, as `--json` writes them and as a bundle's `quality` keeps them.
+//! Nothing is measured here.
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,9 @@
-//! The split between the tiles that the judge is trained on and those that it judges: never the same tiles, and if possible
-//! not of the same images.
+//! The split between the tiles that the judge is trained on and those that it judges: never the
+//! same tiles, and if possible not of the same images.
 //!
-//! Of a domain with two or more images the judge is trained on every other one. Of a single image it is trained on the upper
-//! half and judges the lower, which is easier, because both show one section. With `--classifier-data` it is trained on
-//! other images, and judges every tile.
+//! Of a domain with two or more images the judge is trained on every other one. Of a single image
+//! it is trained on the upper half and judges the lower, which is easier, because both show one
+//! section. With `--classifier-data` it is trained on other images, and judges every tile.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! The report as tables, which the terminal and the model card show as Markdown and the page as HTML. The names of columns
-//! and their digits are decided here only.
+//! The report as tables, which the terminal and the model card show as Markdown and the page as
+//! HTML. The names of columns and their digits are decided here only.
 
 use crate::evaluate::report::{Report, Scores};
 use crate::evaluate::technique::Technique;

@@ -1,4 +1,5 @@
-//! The stain transfer techniques that `evaluate` compares: the bundle's model, and baselines that need no training.
+//! The stain transfer techniques that `evaluate` compares: the bundle's model, and baselines that
+//! need no training.
 
 use clap::ValueEnum;
 use rand_chacha::ChaCha8Rng;

@@ -1,8 +1,9 @@
 //! Nuclei: number, place, size and outline. Only this file depends on the class of a tile.
 //!
-//! Tumour and normal differ by the size, number and outline of their nuclei, never by colour: both take the same
-//! share of the area and the same amounts of dye, so that a classifier that uses colour recognises the hospital instead of
-//! the class. Re-staining is meant to remove this shortcut, and a phantom without it could not show that.
+//! Tumour and normal differ by the size, number and outline of their nuclei, never by colour: both
+//! take the same share of the area and the same amounts of dye, so that a classifier that uses
+//! colour recognises the hospital instead of the class. Re-staining is meant to remove this
+//! shortcut, and a phantom without it could not show that.
 
 use std::f32::consts::{PI, TAU};
 

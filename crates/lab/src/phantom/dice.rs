@@ -1,7 +1,7 @@
 //! Random numbers for the phantom: a few distributions on top of ChaCha8.
 //!
-//! The output of ChaCha8 is specified, so that a tile stays the same after any update; the default generators of the `rand`
-//! crate do not promise that.
+//! The output of ChaCha8 is specified, so that a tile stays the same after any update; the default
+//! generators of the `rand` crate do not promise that.
 
 use std::f32::consts::TAU;
 

@@ -1,8 +1,8 @@
 //! The appearance of a hospital's slides: its dyes, their strength, and its scanner.
 //!
-//! The first five hospitals follow differences between real centres (violet, pink, brownish, pale, dark). Every further
-//! hospital is a seeded blend of two of them with changes. The appearance does not depend on the class of a tile, because
-//! it must not reveal the label.
+//! The first five hospitals follow differences between real centres (violet, pink, brownish, pale,
+//! dark). Every further hospital is a seeded blend of two of them with changes. The appearance does
+//! not depend on the class of a tile, because it must not reveal the label.
 
 use super::dice::Dice;
 use super::noise::lerp;

@@ -1,13 +1,15 @@
 //! Procedural H&E tiles with labels, from several hospitals with different stains and scanners.
 //!
-//! They replace a data set for trying the whole path from training to serving, and for tests that need the ground truth.
-//! Tumour and normal tiles differ in the size, number and outline of their nuclei; hospitals differ in dyes and scanner. The
-//! two are independent, which real data never guarantees.
+//! They replace a data set for trying the whole path from training to serving, and for tests that
+//! need the ground truth. Tumour and normal tiles differ in the size, number and outline of their
+//! nuclei; hospitals differ in dyes and scanner. The two are independent, which real data never
+//! guarantees.
 //!
 //! This is not a model of histology: a figure measured on these tiles says nothing about real ones.
 //!
-//! A tile depends on `(seed, hospital, index)` and its size alone, so that tiles can be made in any order, on any number of
-//! threads. Bytes are reproducible on one machine; on another, `exp` and `cos` may round differently.
+//! A tile depends on `(seed, hospital, index)` and its size alone, so that tiles can be made in any
+//! order, on any number of threads. Bytes are reproducible on one machine; on another, `exp` and
+//! `cos` may round differently.
 
 mod cells;
 mod cli;

@@ -1,7 +1,7 @@
 //! Smooth random fields: value noise on a hashed lattice, and sums of its octaves.
 //!
-//! Every value is a function of (field, x, y), so that a field needs no memory and has no edge. Value noise costs half of
-//! gradient noise, and its lattice is invisible in a sum of octaves.
+//! Every value is a function of (field, x, y), so that a field needs no memory and has no edge.
+//! Value noise costs half of gradient noise, and its lattice is invisible in a sum of octaves.
 
 /// One field, chosen by its key.
 #[derive(Clone, Copy)]

@@ -1,7 +1,8 @@
 //! From dye to pixels: Beer and Lambert's law, then what a scanner does to the light.
 //!
-//! `light = white · exp(−(haematoxylin · h + eosin · e))` per channel, with the hospital's optical densities h and e
-//! (Ruifrok and Johnston 2001); then blur, sharpening, noise, gamma and JPEG, in the order in which they happen.
+//! `light = white · exp(−(haematoxylin · h + eosin · e))` per channel, with the hospital's optical
+//! densities h and e (Ruifrok and Johnston 2001); then blur, sharpening, noise, gamma and JPEG, in
+//! the order in which they happen.
 
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageFormat};

@@ -1,6 +1,7 @@
 //! A stained section: how much haematoxylin and how much eosin every pixel holds.
 //!
-//! It holds amounts and no colours, which depend on the hospital, so that several hospitals can stain the same section.
+//! It holds amounts and no colours, which depend on the hospital, so that several hospitals can
+//! stain the same section.
 
 use super::Label;
 use super::cells::{Nucleus, populate};
@@ -126,7 +127,8 @@ impl Touch {
         if close {
             let (covered, chromatin) = stain();
             self.covered = self.covered.max(covered);
-            // Where two nuclei lie over each other the lower one adds less: a section is thinner than two nuclei.
+            // Where two nuclei lie over each other the lower one adds less: a section is thinner
+            // than two nuclei.
             self.chromatin = self.chromatin.max(chromatin) + 0.3 * self.chromatin.min(chromatin);
         }
     }

@@ -1,7 +1,9 @@
-//! The tissue around the cells: where there is tissue, where stroma, and the direction of its fibres.
+//! The tissue around the cells: where there is tissue, where stroma, and the direction of its
+//! fibres.
 //!
-//! It has the same distribution for both classes and all hospitals. Many tiles contain background, as real tiles do: white must
-//! stay white under any stain, and a phantom without white could not show that it does.
+//! It has the same distribution for both classes and all hospitals. Many tiles contain background,
+//! as real tiles do: white must stay white under any stain, and a phantom without white could not
+//! show that it does.
 
 use std::f32::consts::{PI, TAU};
 

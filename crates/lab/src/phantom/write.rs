@@ -1,8 +1,8 @@
 //! Writing a phantom to disk, in one of two layouts that the trainer reads.
 //!
-//! Folders: `<domain>/<class>/<index>.png`. WILDS: `metadata.csv` and `patches/` as in camelyon17_v1.0, so that any
-//! reader of that data set reads this one. A folder that is not empty is an error, because tiles of two phantoms in one
-//! folder could not be distinguished.
+//! Folders: `<domain>/<class>/<index>.png`. WILDS: `metadata.csv` and `patches/` as in
+//! camelyon17_v1.0, so that any reader of that data set reads this one. A folder that is not empty
+//! is an error, because tiles of two phantoms in one folder could not be distinguished.
 
 use std::fmt::Write as _;
 use std::fs;

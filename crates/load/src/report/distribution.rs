@@ -1,4 +1,5 @@
-//! Percentiles and histogram of latencies. All latencies are kept, four bytes each, so that percentiles are exact.
+//! Percentiles and histogram of latencies. All latencies are kept, four bytes each, so that
+//! percentiles are exact.
 
 use serde::Serialize;
 

@@ -1,4 +1,5 @@
-//! The report of a run: the figures as data. The summary, the JSON and the HTML page only format them.
+//! The report of a run: the figures as data. The summary, the JSON and the HTML page only format
+//! them.
 
 mod distribution;
 mod html;

@@ -1,5 +1,5 @@
-//! Figures of scikit-image 0.26's `structural_similarity`, `peak_signal_noise_ratio`, SciPy's `wasserstein_distance` and
-//! NumPy's `linalg.svd` for pictures that a formula makes.
+//! Figures of scikit-image 0.26's `structural_similarity`, `peak_signal_noise_ratio`, SciPy's
+//! `wasserstein_distance` and NumPy's `linalg.svd` for pictures that a formula makes.
 
 use super::*;
 use crate::geometry::GeometrySpec;

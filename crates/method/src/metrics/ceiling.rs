@@ -1,7 +1,8 @@
 //! The rank ceiling: the best PSNR that any encoder of a geometry could reach on a tile.
 //!
-//! Every channel of a patch is a product of rank L, so the best approximation is a truncated singular value decomposition
-//! (Eckart, Young 1936). Reports show it beside every PSNR: the distance to it is what a better model could gain.
+//! Every channel of a patch is a product of rank L, so the best approximation is a truncated
+//! singular value decomposition (Eckart, Young 1936). Reports show it beside every PSNR: the
+//! distance to it is what a better model could gain.
 
 use super::super::{Geometry, Normalisation, PixelOrder, patches};
 use super::psnr;

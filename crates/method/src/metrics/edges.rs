@@ -1,5 +1,5 @@
-//! The blocking artefact of a patch model: differences between neighbouring pixels across patch boundaries, relative to
-//! those inside patches.
+//! The blocking artefact of a patch model: differences between neighbouring pixels across patch
+//! boundaries, relative to those inside patches.
 
 /// Sums of absolute differences between neighbouring pixels, horizontal and vertical, over the tiles added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

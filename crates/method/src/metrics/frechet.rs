@@ -1,8 +1,9 @@
 //! Distances between two sets of features: Fréchet distance and kernel distance.
 //!
-//! Both compare sets of vectors that a network computed from two sets of images. The Fréchet distance (Dowson, Landau
-//! 1982; for images Heusel et al. 2017) assumes normal distributions and grows as a set becomes smaller: compare such
-//! figures only between sets of one size. The kernel distance (Bińkowski et al. 2018) is unbiased at any size, and may be below 0.
+//! Both compare sets of vectors that a network computed from two sets of images. The Fréchet
+//! distance (Dowson, Landau 1982; for images Heusel et al. 2017) assumes normal distributions and
+//! grows as a set becomes smaller: compare such figures only between sets of one size. The kernel
+//! distance (Bińkowski et al. 2018) is unbiased at any size, and may be below 0.
 
 /// Rows of one length: `[n, F]`, row-major.
 #[derive(Clone, Copy, Debug)]

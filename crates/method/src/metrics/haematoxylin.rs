@@ -1,8 +1,9 @@
-//! Overlap of nuclei in two pictures: a haematoxylin mask of each, and the Dice coefficient of the two.
+//! Overlap of nuclei in two pictures: a haematoxylin mask of each, and the Dice coefficient of the
+//! two.
 //!
-//! The haematoxylin channel is that of colour deconvolution (Ruifrok, Johnston 2001). The mask is what lies above Otsu's
-//! threshold (1979) of the picture's own channel: a darker stain moves the threshold with it. The mask does not separate
-//! nuclei, and it includes ink and folds.
+//! The haematoxylin channel is that of colour deconvolution (Ruifrok, Johnston 2001). The mask is
+//! what lies above Otsu's threshold (1979) of the picture's own channel: a darker stain moves the
+//! threshold with it. The mask does not separate nuclei, and it includes ink and folds.
 
 use super::super::color::HED_FROM_RGB;
 

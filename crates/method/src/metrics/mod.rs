@@ -1,7 +1,9 @@
-//! Metrics: PSNR, SSIM, Wasserstein colour distance and overlap of nuclei between two tiles; the PSNR that a rank allows;
-//! the blocking artefact of a tile; and Fréchet and kernel distance between two sets of features.
+//! Metrics: PSNR, SSIM, Wasserstein colour distance and overlap of nuclei between two tiles; the
+//! PSNR that a rank allows; the blocking artefact of a tile; and Fréchet and kernel distance
+//! between two sets of features.
 //!
-//! All but the last two take 8-bit pixels, `[.., 3] u8`, as an image viewer shows them, not standardised values.
+//! All but the last two take 8-bit pixels, `[.., 3] u8`, as an image viewer shows them, not
+//! standardised values.
 //!
 //! ```
 //! use restain_method::metrics::{psnr, wasserstein};

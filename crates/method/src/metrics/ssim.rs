@@ -1,5 +1,6 @@
 //! Structural similarity (Wang, Bovik, Sheikh, Simoncelli 2004), as scikit-image computes it with
-//! `gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255, channel_axis=-1`.
+//! `gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255,
+//! channel_axis=-1`.
 
 /// Taps of the window: σ 1.5 cut off at 3.5 σ.
 const WINDOW: usize = 11;

@@ -1,7 +1,8 @@
 //! One band of patches: the product, the way to bytes, and the interleaving of channels.
 //!
-//! Safe Rust that LLVM vectorises; `multiversion` compiles [`synthesise`] and all that is inlined into it once for each
-//! SIMD level and picks at run time. Latents arrive as f32: half precision is widened before, a band at a time.
+//! Safe Rust that LLVM vectorises; `multiversion` compiles [`synthesise`] and all that is inlined
+//! into it once for each SIMD level and picks at run time. Latents arrive as f32: half precision is
+//! widened before, a band at a time.
 
 use super::super::geometry::CHANNELS;
 use super::super::normalise::to_byte;
@@ -38,8 +39,8 @@ impl Band<'_> {
 pub(super) fn synthesise(band: &Band, planes: &mut [u8], out: &mut [u8]) {
     // A fused multiply-add without the instruction is a slow library call.
     let fused = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
-    // With 32 registers the style of a plane stays in them when the rank is known when compiled; with 16 it would be
-    // spilled, and reading it row by row is faster.
+    // With 32 registers the style of a plane stays in them when the rank is known when compiled;
+    // with 16 it would be spilled, and reading it row by row is faster.
     let wide = target_cfg_f!(target_feature = "avx512f");
     match (fused, wide) {
         (true, true) => dispatch::<true, true>(band, planes, out),
@@ -198,10 +199,11 @@ fn interleave(planes: &[u8], out: &mut [u8]) {
 #[multiversion(targets = "simd")]
 pub(super) fn widen(halves: &[u16], wide: &mut [f32]) {
     for (half, wide) in halves.iter().zip(wide) {
-        // Widened with its sign, the shift puts sign, exponent and mantissa where f32 has them; the mask clears the
-        // copies of the sign between.
+        // Widened with its sign, the shift puts sign, exponent and mantissa where f32 has them; the
+        // mask clears the copies of the sign between.
         let bits = (i32::from(half.cast_signed()) << 13).cast_unsigned() & 0x8fff_e000;
-        // The exponent's bias is 15 in f16 and 127 in f32; multiplying also normalises f16's subnormals.
+        // The exponent's bias is 15 in f16 and 127 in f32; multiplying also normalises f16's
+        // subnormals.
         let scaled = f32::from_bits(bits) * f32::from_bits((127 + 127 - 15) << 23);
         // Infinity and NaN keep their largest exponent.
         let special = if half & 0x7c00 == 0x7c00 { 0xff << 23 } else { 0 };

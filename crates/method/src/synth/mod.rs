@@ -1,10 +1,10 @@
 //! Synthesis: anatomy × characteristics → pixels. It has no parameters and makes every variant.
 //!
-//! A channel of a patch is the product of its anatomy `[P, L]` and characteristics `[L, P]`. A tile is encoded once, and
-//! each of its variants costs only this product, so that this is the hot path of the server. Pixels are written as
-//! bytes, denormalised, rounded and clamped, one band (a row of patches) at a time, so that the data between the cached
-//! latents and the response stays in the L1 and L2 caches. Nothing here chooses styles or allocates after
-//! [`Synthesiser::scratch`].
+//! A channel of a patch is the product of its anatomy `[P, L]` and characteristics `[L, P]`. A tile
+//! is encoded once, and each of its variants costs only this product, so that this is the hot path
+//! of the server. Pixels are written as bytes, denormalised, rounded and clamped, one band (a row
+//! of patches) at a time, so that the data between the cached latents and the response stays in the
+//! L1 and L2 caches. Nothing here chooses styles or allocates after [`Synthesiser::scratch`].
 
 mod kernel;
 pub mod reference;
@@ -95,8 +95,8 @@ impl Synthesiser {
     pub fn new(geometry: Geometry, order: PixelOrder, normalisation: Normalisation) -> Self {
         let size = geometry.patch_size();
         let (scale, offset) = normalisation.to_byte_scale();
-        // Planar: a row of the product lies in one channel. Interleaved: channels alternate along it, and the row
-        // may start with any of them.
+        // Planar: a row of the product lies in one channel. Interleaved: channels alternate along
+        // it, and the row may start with any of them.
         let spread = |of: [f32; 3]| {
             let channel = |index: usize| match order {
                 PixelOrder::Planar => index / size,

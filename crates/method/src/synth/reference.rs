@@ -1,6 +1,7 @@
 //! The product in its plainest form. Tests compare the fast path and the trainer's product with it.
 //!
-//! It makes standardised values, not pixels, without SIMD, and allocates at every call: nothing here is used to serve.
+//! It makes standardised values, not pixels, without SIMD, and allocates at every call: nothing
+//! here is used to serve.
 
 use super::super::geometry::{CHANNELS, Geometry};
 use super::super::patches::PixelOrder;

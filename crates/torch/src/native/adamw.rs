@@ -87,7 +87,8 @@ pub fn step(with: &Step, slots: &[Slot<'_>]) -> Result<()> {
     let second = pointers(slots.iter().map(|slot| slot.moments.1));
     let [parameters, gradients, first, second] =
         [&parameters, &gradients, &first, &second].map(|list| list.as_ptr());
-    // SAFETY: the lists and the tensors that they point to outlive the call, which keeps none of them; all have one length.
+    // SAFETY: the lists and the tensors that they point to outlive the call, which keeps none of
+    // them; all have one length.
     called(|message, room| unsafe {
         restain_adamw_step(
             with,

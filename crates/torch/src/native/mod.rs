@@ -1,5 +1,6 @@
-//! Bindings to a little C++ for functions of libtorch that `tch` does not bind: updates of all parameters in one call. Process
-//! groups are in `restain-collectives`, which reports errors the same way.
+//! Bindings to a little C++ for functions of libtorch that `tch` does not bind: updates of all
+//! parameters in one call. Process groups are in `restain-collectives`, which reports errors the
+//! same way.
 
 pub mod adamw;
 

@@ -1,7 +1,7 @@
 //! The loader: batches that the data set's threads make ahead of the training loop.
 //!
-//! Several batches are made at the same time, so that a small batch or a slow tile leaves no thread idle; they are returned
-//! in order. The number of batches ahead is limited by memory.
+//! Several batches are made at the same time, so that a small batch or a slow tile leaves no thread
+//! idle; they are returned in order. The number of batches ahead is limited by memory.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};

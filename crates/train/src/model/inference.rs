@@ -1,5 +1,6 @@
-//! Encoding without gradients, by the encoder that is being trained: for validation, sample grids and the check of an
-//! exported graph. `restain_lab::encodings` does the same with the exported graph.
+//! Encoding without gradients, by the encoder that is being trained: for validation, sample grids
+//! and the check of an exported graph. `restain_lab::encodings` does the same with the exported
+//! graph.
 
 use anyhow::Result;
 use tch::Tensor;

@@ -1,4 +1,5 @@
-//! The model in libtorch: the encoder, which has all the parameters, and the synthesiser, which turns its tokens into pixels.
+//! The model in libtorch: the encoder, which has all the parameters, and the synthesiser, which
+//! turns its tokens into pixels.
 //!
 //! Losses, optimisers and files are left to other modules.
 

@@ -1,13 +1,14 @@
-//! Gradient checkpointing: activations are recomputed instead of kept (Chen et al. 2016, arXiv 1604.06174).
+//! Gradient checkpointing: activations are recomputed instead of kept (Chen et al. 2016, arXiv
+//! 1604.06174).
 //!
-//! The forward pass keeps only the input of each block; the backward pass runs one block at a time again, with a graph. It
-//! needs the memory of one block instead of all, and the time of one more forward pass. The blocks must be deterministic;
-//! what they compute does not matter here.
+//! The forward pass keeps only the input of each block; the backward pass runs one block at a time
+//! again, with a graph. It needs the memory of one block instead of all, and the time of one more
+//! forward pass. The blocks must be deterministic; what they compute does not matter here.
 //!
-//! A loss may encode tiles that were synthesised from earlier encodings, so that its graph runs through several passes.
-//! Each pass is detached at both ends, and [`Tape::backward`] visits the passes from the last to the first: it propagates the
-//! gradient at the output of a pass through its blocks to its tiles, and from there into the graph of the loss as
-//! ⟨tiles, their gradient⟩.
+//! A loss may encode tiles that were synthesised from earlier encodings, so that its graph runs
+//! through several passes. Each pass is detached at both ends, and [`Tape::backward`] visits the
+//! passes from the last to the first: it propagates the gradient at the output of a pass through
+//! its blocks to its tiles, and from there into the graph of the loss as ⟨tiles, their gradient⟩.
 
 use std::cell::RefCell;
 
@@ -76,7 +77,8 @@ impl Tape {
         let mut passes = std::mem::take(&mut *self.passes.borrow_mut());
         let mut loss = loss.shallow_clone();
         while let Some(pass) = passes.pop() {
-            // Earlier passes need the graph of the loss again; the first frees it and reaches everything else.
+            // Earlier passes need the graph of the loss again; the first frees it and reaches
+            // everything else.
             let gradient = if passes.is_empty() {
                 loss.backward();
                 pass.output.grad()

@@ -1,8 +1,9 @@
 //! The Vision Transformer encoder in libtorch: the only part of the method with parameters.
 //!
-//! Patch embedding, a CLS token, fixed 2-D sin-cos positions, pre-norm blocks, and a final LayerNorm. Parameters have the
-//! names of the published checkpoints. The forward pass casts the operands of matrix products to the compute precision and
-//! keeps everything else in f32, because `tch::autocast` has no effect on parameters held in Rust.
+//! Patch embedding, a CLS token, fixed 2-D sin-cos positions, pre-norm blocks, and a final
+//! LayerNorm. Parameters have the names of the published checkpoints. The forward pass casts the
+//! operands of matrix products to the compute precision and keeps everything else in f32, because
+//! `tch::autocast` has no effect on parameters held in Rust.
 
 use std::cell::Cell;
 
@@ -26,7 +27,8 @@ impl Linear {
     /// Multiplies and adds: x [.., in] in f32 or `kind` → [.., out] in `kind`.
     fn forward(&self, x: &Tensor, kind: Kind) -> Tensor {
         if kind == Kind::Float && x.device() == Device::Cpu && tch::utils::has_mkldnn() {
-            // libtorch uses MKL for f32 products, which is slow on AMD processors; oneDNN takes half as long there.
+            // libtorch uses MKL for f32 products, which is slow on AMD processors; oneDNN takes
+            // half as long there.
             return x
                 .to_mkldnn()
                 .mkldnn_linear(&self.weight, Some(&self.bias))
@@ -79,7 +81,8 @@ impl Block {
             .forward(x, kind)
             .view([batch, tokens, 3, heads, embed / heads])
             .permute([2, 0, 3, 1, 4]);
-        // Not `get` three times: its backward pass would fill three tensors of the size of qkv with zeros.
+        // Not `get` three times: its backward pass would fill three tensors of the size of qkv with
+        // zeros.
         let [q, k, v] = <[Tensor; 3]>::try_from(qkv.unbind(0)).expect("three along the first axis");
         let mixed = if x.device().is_cuda() || kind == Kind::Float {
             Tensor::scaled_dot_product_attention(
@@ -93,7 +96,8 @@ impl Block {
                 false,
             )
         } else {
-            // On CPUs the fused kernel takes 2.5 to 3.5 times as long as separate products in bf16, and 0.9 times in f32.
+            // On CPUs the fused kernel takes 2.5 to 3.5 times as long as separate products in bf16,
+            // and 0.9 times in f32.
             let scale = ((embed / heads) as f64).powf(-0.5);
             (q * scale).matmul(&k.transpose(-2, -1)).softmax(-1, kind).matmul(&v)
         };

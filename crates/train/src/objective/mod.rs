@@ -1,4 +1,5 @@
-//! What training minimises: the terms of the losses, and the recipes that draw what a step needs for them.
+//! What training minimises: the terms of the losses, and the recipes that draw what a step needs
+//! for them.
 
 pub mod losses;
 pub mod paired;

@@ -1,4 +1,5 @@
-//! From weights to a bundle: what `fit`, `import`, `init` and `export` have in common, and the last three themselves.
+//! From weights to a bundle: what `fit`, `import`, `init` and `export` have in common, and the last
+//! three themselves.
 
 mod export;
 pub mod import;

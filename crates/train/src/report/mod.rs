@@ -1,7 +1,8 @@
-//! `report.html` in a run's state: what was trained on what, its curves and its sample grids, in one file that can be sent.
+//! `report.html` in a run's state: what was trained on what, its curves and its sample grids, in
+//! one file that can be sent.
 //!
-//! Written when a run ends or is interrupted, from what lies in the state anyway. It loads nothing from elsewhere and runs no
-//! script.
+//! Written when a run ends or is interrupted, from what lies in the state anyway. It loads nothing
+//! from elsewhere and runs no script.
 
 use std::collections::BTreeSet;
 use std::path::Path;

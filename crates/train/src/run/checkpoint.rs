@@ -1,7 +1,8 @@
 //! The state of a run, from which it resumes exactly: weights, both moments of AdamW, and the step.
 //!
-//! Everything random is drawn from (seed, step), so there is no generator to save. A state is one safetensors file, which
-//! [`atomic`] writes: a kill, a full disk or a power cut leaves the old state or the new, never half of one.
+//! Everything random is drawn from (seed, step), so there is no generator to save. A state is one
+//! safetensors file, which [`atomic`] writes: a kill, a full disk or a power cut leaves the old
+//! state or the new, never half of one.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

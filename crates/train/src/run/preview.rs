@@ -1,7 +1,8 @@
 //! The sample grid of a run: one fixed tile of every domain in the style of every domain.
 //!
-//! Row i shows the tile of domain i, then the tile in the style of each domain j, broadcast from its most representative
-//! patch; for i = j it shows the reconstruction. `restain_lab::samples` draws a larger grid of a finished bundle.
+//! Row i shows the tile of domain i, then the tile in the style of each domain j, broadcast from
+//! its most representative patch; for i = j it shows the reconstruction. `restain_lab::samples`
+//! draws a larger grid of a finished bundle.
 
 use std::io::Cursor;
 

@@ -1,11 +1,11 @@
 //! The scalars and pictures of a run for TensorBoard: one event file in `STATE/tensorboard`.
 //!
-//! A record is a length, its checksum, an `Event` message, and its checksum (TensorFlow's `tfrecord`, with masked CRC-32C).
-//! The crate tensorboard-rs depends on versions of `image` and `protobuf` that are years old, and four messages of the
-//! format suffice.
+//! A record is a length, its checksum, an `Event` message, and its checksum (TensorFlow's
+//! `tfrecord`, with masked CRC-32C). The crate tensorboard-rs depends on versions of `image` and
+//! `protobuf` that are years old, and four messages of the format suffice.
 //!
-//! A resumed run truncates the file to the length that its checkpoint holds and continues it, so that every step occurs
-//! once. The report reads its curves from this file.
+//! A resumed run truncates the file to the length that its checkpoint holds and continues it, so
+//! that every step occurs once. The report reads its curves from this file.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};

@@ -72,7 +72,8 @@ impl Trainer<'_> {
             let mut report = self.step(loader)?;
             report.seconds = started.elapsed().as_secs_f64();
             self.header.step += 1;
-            // All processes stop at the same step; otherwise some would wait for the others' gradients.
+            // All processes stop at the same step; otherwise some would wait for the others'
+            // gradients.
             let interrupted = self.world.any(INTERRUPTED.load(Ordering::Relaxed))?;
             let due = interrupted
                 || self.header.step.is_multiple_of(self.config.save_every)

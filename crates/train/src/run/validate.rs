@@ -1,8 +1,9 @@
 //! Validation on a held-out set of images.
 //!
-//! Whole images of every domain are held out. The choice depends on seed and path alone, so that a resumed run, and another
-//! run on the same folder, hold out the same. Every validation uses the same tiles and random numbers, so that its curve
-//! changes only if the weights do. Tiles are cut on a grid and not augmented.
+//! Whole images of every domain are held out. The choice depends on seed and path alone, so that a
+//! resumed run, and another run on the same folder, hold out the same. Every validation uses the
+//! same tiles and random numbers, so that its curve changes only if the weights do. Tiles are cut
+//! on a grid and not augmented.
 
 use anyhow::{Context, Result, bail, ensure};
 use rand_chacha::ChaCha8Rng;
@@ -67,7 +68,8 @@ pub(crate) fn split(dataset: Dataset, share: Option<f64>, seed: u64) -> Result<P
             }
         });
     }
-    // Images are ordered by a digest of seed and path, so that adding an image does not change the order of others.
+    // Images are ordered by a digest of seed and path, so that adding an image does not change the
+    // order of others.
     let mut order: Vec<&Source> = dataset.sources.iter().collect();
     order.sort_by_cached_key(|source| *digest(source, seed).as_bytes());
     let mut kept: Vec<_> = Vec::new();

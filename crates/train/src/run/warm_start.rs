@@ -1,7 +1,8 @@
 //! Warm start, `fit --from BUNDLE`: training starts from the weights of a bundle.
 //!
-//! Geometry, pixel order and normalisation belong to the weights and come from the bundle too; an option that differs is an
-//! error. The optimiser and the learning rate schedule start anew, because a bundle does not hold their state.
+//! Geometry, pixel order and normalisation belong to the weights and come from the bundle too; an
+//! option that differs is an error. The optimiser and the learning rate schedule start anew,
+//! because a bundle does not hold their state.
 
 use std::path::Path;
 

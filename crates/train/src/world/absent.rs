@@ -1,5 +1,5 @@
-//! Takes the place of `restain-collectives` in a build without it: a type that has no value, so that a run of many
-//! processes cannot begin.
+//! Takes the place of `restain-collectives` in a build without it: a type that has no value, so
+//! that a run of many processes cannot begin.
 
 use anyhow::{Result, bail};
 use tch::{Device, Tensor};

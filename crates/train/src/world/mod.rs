@@ -1,12 +1,13 @@
 //! The processes of one run, each with a batch of its own, that take every optimiser step together.
 //!
-//! Data-parallel training: gradients are summed over all processes after the last accumulated batch, and every process
-//! takes the same step from the same weights. A run is defined by the batches of an update, not by which process computes
-//! them: W processes with A batches each are the same run as one process with A·W, tile by tile and mix by mix.
+//! Data-parallel training: gradients are summed over all processes after the last accumulated
+//! batch, and every process takes the same step from the same weights. A run is defined by the
+//! batches of an update, not by which process computes them: W processes with A batches each are
+//! the same run as one process with A·W, tile by tile and mix by mix.
 //!
-//! The sums themselves are in `restain-collectives`, which only the feature `collectives` compiles. Without it a run has one
-//! process, and [`World::join`] rejects more. No process is restarted and none may join later: whatever starts the
-//! processes starts them again, with `resume`.
+//! The sums themselves are in `restain-collectives`, which only the feature `collectives` compiles.
+//! Without it a run has one process, and [`World::join`] rejects more. No process is restarted and
+//! none may join later: whatever starts the processes starts them again, with `resume`.
 
 #[cfg(any(test, not(feature = "collectives")))]
 mod absent;

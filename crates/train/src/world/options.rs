@@ -1,7 +1,7 @@
 //! This process's place among those of its run, in the variables that torchrun and Kubernetes set.
 //!
-//! The variables are the field's own, without the `RESTAIN_TRAIN_` of every other option: whatever starts the processes of a
-//! PyTorch run starts those of `restain-train` as well.
+//! The variables are the field's own, without the `RESTAIN_TRAIN_` of every other option: whatever
+//! starts the processes of a PyTorch run starts those of `restain-train` as well.
 
 use anyhow::{Context, Result, ensure};
 

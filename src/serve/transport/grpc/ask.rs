@@ -1,5 +1,5 @@
-//! A message as the pipeline takes it: its fields go through the reader that all transports share. A number that an enum
-//! of this version does not have is rejected, as an unknown word of JSON is.
+//! A message as the pipeline takes it: its fields go through the reader that all transports share.
+//! A number that an enum of this version does not have is rejected, as an unknown word of JSON is.
 
 use restain_request::{Operation, Request, Value, Wire};
 

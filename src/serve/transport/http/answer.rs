@@ -1,5 +1,5 @@
-//! An answer in the form that was asked for. The bytes depend on the request alone: what differs from run to run (how
-//! long it took, the request's id) is in the head.
+//! An answer in the form that was asked for. The bytes depend on the request alone: what differs
+//! from run to run (how long it took, the request's id) is in the head.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -180,7 +180,8 @@ fn json(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, Error> {
 fn multipart(answer: &Answer, format: ImageFormat) -> Result<(String, Vec<u8>), Error> {
     let pictures = render::pictures(answer, format).map_err(failed)?;
     let description = to_json(&describe(answer, format, |_, _| None));
-    // From the answer itself, so that the same request gives the same bytes; no picture holds its own hash.
+    // From the answer itself, so that the same request gives the same bytes; no picture holds its
+    // own hash.
     let boundary = format!("restain-{}", &blake3::hash(&description).to_hex()[..32]);
     let mut bytes = Vec::new();
     let mut part = |head: String, body: &[u8]| {

@@ -1,4 +1,5 @@
-//! What bodies look like, for the description of the API. They are read by `body` and `add_body`, part by part.
+//! What bodies look like, for the description of the API. They are read by `body` and `add_body`,
+//! part by part.
 
 use restain_request::schema::{self, AugmentRequest, EncodeTilesRequest};
 use utoipa::openapi::{Ref, RefOr, Schema};

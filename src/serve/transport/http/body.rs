@@ -1,5 +1,5 @@
-//! What came in, by `Content-Type`: one picture, parts of a form, a tensor, or JSON. Read whole into memory that
-//! admission has lent, then taken apart; nothing is decoded here.
+//! What came in, by `Content-Type`: one picture, parts of a form, a tensor, or JSON. Read whole
+//! into memory that admission has lent, then taken apart; nothing is decoded here.
 
 use axum::http::{HeaderMap, header};
 use base64::Engine;
@@ -153,7 +153,8 @@ fn json(operation: Operation, body: &[u8]) -> Result<Parsed, Error> {
         .map_err(|error| malformed(format!("the JSON body: {error}")))?;
     let files = |list: &'static str, items: Vec<String>| -> Result<Vec<TileInput>, Error> {
         let decode = |(index, item): (usize, String)| {
-            // Browsers make data URLs; what stands before the comma says nothing that the bytes do not.
+            // Browsers make data URLs; what stands before the comma says nothing that the bytes do
+            // not.
             let base64 = item
                 .strip_prefix("data:")
                 .and_then(|url| url.split_once(','))

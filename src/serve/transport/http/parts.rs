@@ -51,7 +51,8 @@ pub(super) fn tensor_tiles(
     if view.dtype() != Dtype::U8 {
         return Err(malformed(format!("{name} is {:?}, and must be U8", view.dtype())));
     }
-    // No tiles of any size are no bytes: only where there are some does the body vouch for their size.
+    // No tiles of any size are no bytes: only where there are some does the body vouch for their
+    // size.
     if count == 0 {
         return Ok(Vec::new());
     }

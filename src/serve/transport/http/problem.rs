@@ -1,4 +1,5 @@
-//! An [`Error`] as `application/problem+json` (RFC 9457). Status, code and title come from the one table.
+//! An [`Error`] as `application/problem+json` (RFC 9457). Status, code and title come from the one
+//! table.
 
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};

@@ -1,5 +1,5 @@
-//! Every route of this API. An operation takes its method and path from `#[utoipa::path]` at its handler; the rest of its
-//! declaration is here.
+//! Every route of this API. An operation takes its method and path from `#[utoipa::path]` at its
+//! handler; the rest of its declaration is here.
 
 use axum::http::{Method, header};
 use axum::routing::get;

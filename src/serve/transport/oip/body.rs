@@ -1,5 +1,6 @@
-//! The body of POST …/infer: JSON, and behind it, where `Inference-Header-Content-Length` says how long the JSON is, the
-//! bytes of the tensors that have a `binary_data_size`, in their order. The answer is written the same way.
+//! The body of POST …/infer: JSON, and behind it, where `Inference-Header-Content-Length` says how
+//! long the JSON is, the bytes of the tensors that have a `binary_data_size`, in their order. The
+//! answer is written the same way.
 
 use axum::http::HeaderMap;
 use bytes::Bytes;

@@ -1,5 +1,5 @@
-//! Tensors of a request, as the tiles that the pipeline takes. What a tensor says of itself is believed only as far as its
-//! bytes bear it out.
+//! Tensors of a request, as the tiles that the pipeline takes. What a tensor says of itself is
+//! believed only as far as its bytes bear it out.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;

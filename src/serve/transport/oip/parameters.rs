@@ -1,5 +1,5 @@
-//! Request parameters, read as a query string of POST /v1/augment is: the same fields under the same names, and two of the
-//! protocol's own, `priority` as a number and `timeout`.
+//! Request parameters, read as a query string of POST /v1/augment is: the same fields under the
+//! same names, and two of the protocol's own, `priority` as a number and `timeout`.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,6 @@
-//! The random transforms of a training tile: a random resized crop, then the published augmentations (elastic and grid
-//! distortion, flips, rotation, colour, blur, noise, compression, gamma), each applied with a probability.
+//! The random transforms of a training tile: a random resized crop, then the published
+//! augmentations (elastic and grid distortion, flips, rotation, colour, blur, noise, compression,
+//! gamma), each applied with a probability.
 //!
 //! Changing the stain of a tile is left to the recipes.
 

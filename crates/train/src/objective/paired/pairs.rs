@@ -1,8 +1,9 @@
 //! Pairs of tiles of one field, with the transform that both go through.
 //!
-//! What pair `index` is depends on (seed, index) alone, so that a resumed run sees what an uninterrupted one would have seen.
-//! Pairs take the domains by turns, in an order that is drawn for each round. Crops are turned and flipped; other
-//! augmentations are left out, because they would change the stain that was measured.
+//! What pair `index` is depends on (seed, index) alone, so that a resumed run sees what an
+//! uninterrupted one would have seen. Pairs take the domains by turns, in an order that is drawn
+//! for each round. Crops are turned and flipped; other augmentations are left out, because they
+//! would change the stain that was measured.
 
 use std::ops::Deref;
 use std::sync::Arc;

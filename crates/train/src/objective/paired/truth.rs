@@ -1,7 +1,7 @@
 //! The error to the truth, as a figure of a validation.
 //!
-//! For tiles X and Y of one field and a transform g of a kind that training does not draw: the anatomy of X with a token of
-//! tissue of g(Y) is compared with g(X).
+//! For tiles X and Y of one field and a transform g of a kind that training does not draw: the
+//! anatomy of X with a token of tissue of g(Y) is compared with g(X).
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;

@@ -1,7 +1,7 @@
 //! The units of the paired recipe: what has one stain.
 //!
-//! A field of at least two tiles a side is a unit of its own. Images of about one tile belong to the unit of their slide, where
-//! their data set names it (WILDS), or else to that of their domain.
+//! A field of at least two tiles a side is a unit of its own. Images of about one tile belong to
+//! the unit of their slide, where their data set names it (WILDS), or else to that of their domain.
 
 use std::collections::BTreeMap;
 use std::path::Path;

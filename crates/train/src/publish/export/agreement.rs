@@ -1,4 +1,5 @@
-//! Measures of how well an exported graph agrees with the trained weights. `export` compares them with its tolerances.
+//! Measures of how well an exported graph agrees with the trained weights. `export` compares them
+//! with its tolerances.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

@@ -1,8 +1,10 @@
-//! The encoder as an ONNX graph: uint8 tiles in, anatomy and characteristics out, CLS left out, normalisation inside.
+//! The encoder as an ONNX graph: uint8 tiles in, anatomy and characteristics out, CLS left out,
+//! normalisation inside.
 //!
-//! Tokens stay two-dimensional, [batch·tokens, E], through the whole network, so that every linear layer is one `Gemm`
-//! (or its int8 stand-in) that takes PyTorch's [out, in] weights as they lie in `weights.safetensors`; only attention
-//! needs heads apart. The graph holds no number of `weights.safetensors` in fp32.
+//! Tokens stay two-dimensional, [batch·tokens, E], through the whole network, so that every linear
+//! layer is one `Gemm` (or its int8 stand-in) that takes PyTorch's [out, in] weights as they lie in
+//! `weights.safetensors`; only attention needs heads apart. The graph holds no number of
+//! `weights.safetensors` in fp32.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,10 +1,11 @@
 //! The encoder in fp16, for GPUs: the same network in ONNX Runtime's own fused operators.
 //!
-//! `Attention` is the product that makes queries, keys and values, and flash attention, in one; `SkipLayerNormalization`
-//! adds bias and residual and normalises while the numbers are at hand; `BiasGelu` likewise. Nothing in the graph asks
-//! for a shape at run time, which would be computed on the CPU. The graph holds no weights: those of
-//! `weights.safetensors` are cast and transposed by nodes without other inputs, which ONNX Runtime computes once, on
-//! opening. Pixels are standardised in f32; sums inside the operators are f32 on every device.
+//! `Attention` is the product that makes queries, keys and values, and flash attention, in one;
+//! `SkipLayerNormalization` adds bias and residual and normalises while the numbers are at hand;
+//! `BiasGelu` likewise. Nothing in the graph asks for a shape at run time, which would be computed
+//! on the CPU. The graph holds no weights: those of `weights.safetensors` are cast and transposed
+//! by nodes without other inputs, which ONNX Runtime computes once, on opening. Pixels are
+//! standardised in f32; sums inside the operators are f32 on every device.
 
 use super::encoder::{EncoderGraph, LAYER_NORM_EPSILON};
 use super::graph::Graph;

@@ -1,9 +1,10 @@
 //! Export: trained weights become a bundle with ONNX graphs.
 //!
-//! [`export`] writes the graphs into a draft of the bundle, runs them with ONNX Runtime on fixed tiles, and refuses those that do
-//! not agree with the trained weights. It does not use libtorch: the weights are plain numbers, and the trainer's encoder is
-//! passed as a function. The caller adds styles, card and samples to the draft and publishes it. [`add_fp16`] adds the fp16 graph
-//! to a copy of a bundle without one.
+//! [`export`] writes the graphs into a draft of the bundle, runs them with ONNX Runtime on fixed
+//! tiles, and refuses those that do not agree with the trained weights. It does not use libtorch:
+//! the weights are plain numbers, and the trainer's encoder is passed as a function. The caller
+//! adds styles, card and samples to the draft and publishes it. [`add_fp16`] adds the fp16 graph to
+//! a copy of a bundle without one.
 
 mod agreement;
 mod encoder;

@@ -1,4 +1,5 @@
-//! The ONNX messages that an encoder graph needs, generated from `proto/onnx.proto`, and how the exporter fills them.
+//! The ONNX messages that an encoder graph needs, generated from `proto/onnx.proto`, and how the
+//! exporter fills them.
 
 // One file holds all messages of the package.
 #[allow(unreachable_pub, reason = "prost-build generates public items")]

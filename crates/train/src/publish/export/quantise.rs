@@ -1,9 +1,9 @@
 //! Linear layers in int8: weights quantised once per output, activations on the way, per token.
 //!
-//! Activations are scaled by each row's own largest magnitude, not by one figure for the whole tensor as
-//! `DynamicQuantizeLinear` does: one figure would make a tile's latents depend on the tiles that share its batch, and
-//! replay forbids that. It also loses less. Rows become uint8 around 128, because uint8 × int8 is the product that x86
-//! has an instruction for.
+//! Activations are scaled by each row's own largest magnitude, not by one figure for the whole
+//! tensor as `DynamicQuantizeLinear` does: one figure would make a tile's latents depend on the
+//! tiles that share its batch, and replay forbids that. It also loses less. Rows become uint8
+//! around 128, because uint8 × int8 is the product that x86 has an instruction for.
 
 use super::graph::{Graph, tensor};
 use super::onnx::{AttributeProto, DataType};
@@ -59,8 +59,9 @@ pub(super) fn linear(
     let (rows, row_scales) = quantise_rows(graph, input);
     let zero = graph.uint8(ZERO);
     let one = graph.float32s(&format!("{name}.one"), &[], &[1.0]);
-    // ONNX Runtime's own operator: MatMulInteger, Cast and Mul by the outputs' scales, while the sums are in the cache.
-    // Its scale of the rows is one number for all of them, so that of each row is left for the Mul that follows.
+    // ONNX Runtime's own operator: MatMulInteger, Cast and Mul by the outputs' scales, while the
+    // sums are in the cache. Its scale of the rows is one number for all of them, so that of each
+    // row is left for the Mul that follows.
     let scaled = graph.runtime_node(
         "MatMulIntegerToFloat",
         &[&rows, &weight, &one, &scales, &zero],

@@ -1,5 +1,5 @@
-//! The exported graphs against a plain implementation of the network in f64, and against vectors of the published code
-//! (tests/fixtures/published, see tests/fixtures/README.md).
+//! The exported graphs against a plain implementation of the network in f64, and against vectors of
+//! the published code (tests/fixtures/published, see tests/fixtures/README.md).
 
 mod plain;
 

@@ -1,9 +1,10 @@
-//! Reading published weights: a PyTorch checkpoint (`.pth`: a flat state dict, or one nested under `model` beside the
-//! optimiser's) or `.safetensors`.
+//! Reading published weights: a PyTorch checkpoint (`.pth`: a flat state dict, or one nested under
+//! `model` beside the optimiser's) or `.safetensors`.
 //!
-//! `pytorch-reader` parses checkpoints. It interprets no more of a pickle than tensors need: nothing in a checkpoint is
-//! executed, and every length that a file claims is checked against what the file holds. The tensors are returned under
-//! their published names; [`Weights::geometry`] decides whether they make a model.
+//! `pytorch-reader` parses checkpoints. It interprets no more of a pickle than tensors need:
+//! nothing in a checkpoint is executed, and every length that a file claims is checked against what
+//! the file holds. The tensors are returned under their published names; [`Weights::geometry`]
+//! decides whether they make a model.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

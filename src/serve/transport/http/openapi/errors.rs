@@ -1,4 +1,5 @@
-//! The errors of each operation, as its route declares them: its statuses, and of each status the codes, as examples.
+//! The errors of each operation, as its route declares them: its statuses, and of each status the
+//! codes, as examples.
 
 use std::collections::BTreeMap;
 

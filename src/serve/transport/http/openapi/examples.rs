@@ -1,5 +1,5 @@
-//! Examples of requests and answers, each under the name of what it shows. They name no domain of any bundle and resize
-//! what they send, so that every server can be sent every one of them.
+//! Examples of requests and answers, each under the name of what it shows. They name no domain of
+//! any bundle and resize what they send, so that every server can be sent every one of them.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! What of an answer goes into the next request: so that tools find their way from one operation to another.
+//! What of an answer goes into the next request: so that tools find their way from one operation to
+//! another.
 
 use utoipa::Modify;
 use utoipa::openapi::link::LinkBuilder;

@@ -1,4 +1,5 @@
-//! Which operations need a key. A server without keys asks for none, so the description offers both.
+//! Which operations need a key. A server without keys asks for none, so the description offers
+//! both.
 
 use utoipa::Modify;
 use utoipa::openapi::OpenApi;

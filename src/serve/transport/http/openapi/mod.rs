@@ -1,8 +1,10 @@
-//! The description of the API, made from the handlers, the one table of errors and a table of examples. `openapi.yaml` at
-//! the root of the repository is its output, which a test asserts; others send every example to a server.
+//! The description of the API, made from the handlers, the one table of errors and a table of
+//! examples. `openapi.yaml` at the root of the repository is its output, which a test asserts;
+//! others send every example to a server.
 //!
-//! The handlers describe what is theirs. Here is what stands around all of them: [`errors`], the [`heads`] of requests and
-//! answers, [`locks`], [`forms`], [`links`] and [`examples`]. `/v2` is not in it: the Open Inference Protocol is described elsewhere.
+//! The handlers describe what is theirs. Here is what stands around all of them: [`errors`], the
+//! [`heads`] of requests and answers, [`locks`], [`forms`], [`links`] and [`examples`]. `/v2` is
+//! not in it: the Open Inference Protocol is described elsewhere.
 
 mod errors;
 mod examples;

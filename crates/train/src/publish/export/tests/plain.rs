@@ -1,4 +1,5 @@
-//! The encoder written out in f64 loops: the reading of method.md that the graph is checked against.
+//! The encoder written out in f64 loops: the reading of method.md that the graph is checked
+//! against.
 
 use restain_bundle::Weights;
 use restain_engine::Encodings;
