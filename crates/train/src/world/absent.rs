@@ -6,7 +6,7 @@ use tch::{Device, Tensor};
 
 use restain_torch::place::Place;
 
-pub(super) enum Group {}
+pub(crate) enum Group {}
 
 #[cfg_attr(feature = "collectives", expect(dead_code, reason = "only the test below uses it"))]
 impl Group {
