@@ -26,6 +26,18 @@ const WHITE: (f64, f64) = (0.82, 1.0);
 /// Least distance between two knots, and least first one.
 const NARROWEST: (f64, f64) = (1e-4, 1e-3);
 
+/// Deviations of [`Transform::free`].
+struct Free {
+    /// Of the logarithm of the first slope of a curve.
+    slope: f64,
+    /// Of the logarithm of the change of slope at a knot.
+    bend: f64,
+    /// Of each entry of the matrix between channels.
+    mixing: f64,
+}
+
+const FREE: Free = Free { slope: 0.25, bend: 0.1, mixing: 0.06 };
+
 /// One change of stain and scanner.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transform {
@@ -168,6 +180,23 @@ impl Transform {
                 let slope = (other[k + 1] - other[k]) / (own[k + 1] - own[k]);
                 1.0 + strength * (slope.clamp(SLOPES.0, SLOPES.1) - 1.0)
             });
+        }
+        made
+    }
+
+    /// Draws a transform towards no other field: channels that mix in density, and a curve of random slopes for each.
+    pub fn free(from: &FieldStain, ranges: &Ranges, rng: &mut ChaCha8Rng) -> Self {
+        let mut made = Self::scanner(from, from, 0.0, ranges, rng);
+        for channel in 0..3 {
+            made.knots[channel] = curve(&from.knots[channel]);
+            let mut slope = FREE.slope * normal(rng);
+            made.slopes[channel] = std::array::from_fn(|_| {
+                slope += FREE.bend * normal(rng);
+                slope.exp().clamp(SLOPES.0, SLOPES.1)
+            });
+        }
+        for row in &mut made.mixing {
+            row.iter_mut().for_each(|entry| *entry += FREE.mixing * normal(rng));
         }
         made
     }

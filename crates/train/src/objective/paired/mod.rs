@@ -7,8 +7,10 @@
 //! the loss, `truth` measures the error to the exact target. The transforms themselves are in
 //! `restain_lab::transform`.
 
+mod glass;
 pub mod options;
 pub(crate) mod pairs;
+mod slide;
 pub(crate) mod step;
 pub(crate) mod truth;
 pub(crate) mod units;

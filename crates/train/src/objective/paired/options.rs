@@ -23,6 +23,9 @@ pub struct PairedArgs {
     /// Weigh re-staining with a token of another field, compared to the map between the quantiles of both (recipe paired)
     #[arg(id = "paired_match_weight", long = "paired-match-weight", value_name = "WEIGHT", default_value_t = Self::default().matching, value_parser = at_least(0.0))]
     pub matching: f64,
+    /// Weigh the change that two styles of slides make to a tile, compared to the exact change (recipe paired)
+    #[arg(id = "paired_change_weight", long = "paired-change-weight", value_name = "WEIGHT", default_value_t = Self::default().change, value_parser = at_least(0.0))]
+    pub change: f64,
     /// Weigh errors of the differences between neighbouring pixels (recipe paired)
     #[arg(id = "paired_detail_weight", long = "paired-detail-weight", value_name = "WEIGHT", default_value_t = Self::default().detail, value_parser = at_least(0.0))]
     pub detail: f64,
@@ -32,7 +35,16 @@ pub struct PairedArgs {
     /// Draw this many style tokens from each tile for the terms there and back (recipe paired)
     #[arg(id = "paired_style_draws", long = "paired-style-draws", value_name = "DRAWS", default_value_t = Self::default().draws, value_parser = at_least(1usize))]
     pub draws: usize,
-    /// Map quantiles of density with this probability; the other transforms are Beer–Lambert (recipe paired)
+    /// Draw this many pairs from a field, one after the other, with one transform; their tiles are each other's slide (recipe paired)
+    #[arg(id = "paired_field_pairs", long = "paired-field-pairs", value_name = "PAIRS", default_value_t = Self::default().field_pairs, value_parser = at_least(1usize))]
+    pub field_pairs: usize,
+    /// Take the mean style of the other tiles of a field instead of one token with this probability (recipe paired)
+    #[arg(id = "paired_slide_chance", long = "paired-slide-chance", value_name = "PROBABILITY", default_value_t = Self::default().slide, value_parser = within(0.0, 1.0))]
+    pub slide: f64,
+    /// Mix densities and bend their curves at random, towards no other field, with this probability (recipe paired)
+    #[arg(id = "paired_free_chance", long = "paired-free-chance", value_name = "PROBABILITY", default_value_t = Self::default().free, value_parser = within(0.0, 1.0))]
+    pub free: f64,
+    /// Map quantiles of density with this probability, where a transform is not free; the others are Beer–Lambert (recipe paired)
     #[arg(id = "paired_quantile_chance", long = "paired-quantile-chance", value_name = "PROBABILITY", default_value_t = Self::default().quantiles, value_parser = within(0.0, 1.0))]
     pub quantiles: f64,
     /// Turn a part of both tiles into glass with this probability; its target is glass (recipe paired)
@@ -51,9 +63,13 @@ impl Default for PairedArgs {
             own: 0.5,
             invariance: 0.5,
             matching: 0.5,
+            change: 1.0,
             detail: 0.4,
             border: 0.3,
             draws: 2,
+            field_pairs: 2,
+            slide: 0.5,
+            free: 0.15,
             quantiles: 0.4,
             glass: 0.2,
             largest_crop: 1.35,

@@ -14,10 +14,11 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
 
+use super::glass::{Cover, paste_glass};
 use super::options::PairedArgs;
 use super::units::{Unit, Units};
 use crate::input::transforms::resized;
-use restain_data::{Dataset, below, normal, unit as uniform};
+use restain_data::{Dataset, below, unit as uniform};
 use restain_lab::transform::{Ranges, Transform};
 use restain_method::field::{FieldStain, GLASS, TISSUE_PATCH, luminance};
 
@@ -31,10 +32,10 @@ const GLASSY: [f64; 2] = [0.4, 0.2];
 const TRIES: [usize; 2] = [6, 5];
 /// Images that are tried, of which all are damaged, before the run ends.
 const IMAGES: usize = 1000;
-/// Deviation of the noise of pasted glass, in levels.
-const GLASS_NOISE: f64 = 1.0;
-/// Nodes along a side of the random relief whose highest part becomes glass.
-const NODES: usize = 4;
+/// Chance that, where glass is pasted, Xa becomes glass as a whole.
+const BLANK: f64 = 0.15;
+/// Keeps the draws of crops apart from those of fields.
+const CROPS: u64 = 0x6372_6f70_7300_0000;
 
 /// The tiles and the plan of `n` pairs.
 #[derive(Clone)]
@@ -47,6 +48,8 @@ pub(crate) struct PairBatch {
 /// What a step needs to know about its pairs.
 #[derive(Clone, Default)]
 pub(crate) struct Plan {
+    /// The draw of a field that each pair belongs to. Pairs of one draw share field and transform.
+    pub draws: Vec<u64>,
     /// g of each pair.
     pub transforms: Vec<Transform>,
     /// The stain of each pair's field, and its domain.
@@ -91,9 +94,10 @@ impl<D: Deref<Target = Dataset> + Sync> Pairs<D> {
             .map(|i| self.pair(seed, first + i))
             .collect::<Result<Vec<_>>>()?;
         let (mut tiles, mut plan) = ([Vec::new(), Vec::new()], Plan::default());
-        for (unit, [a, b], transform) in drawn {
+        for (index, (unit, [a, b], transform)) in (first..).zip(drawn) {
             tiles[0].push(a);
             tiles[1].push(b);
+            plan.draws.push(self.draw(index));
             plan.transforms.push(transform);
             plan.stains.push(unit.stain.clone());
             plan.domains.push(unit.domain);
@@ -104,35 +108,54 @@ impl<D: Deref<Target = Dataset> + Sync> Pairs<D> {
         Ok(PairBatch { pixels, plan })
     }
 
+    /// Returns the draw of a field that pair `index` belongs to.
+    fn draw(&self, index: u64) -> u64 {
+        index / self.args.field_pairs as u64
+    }
+
     fn pair(&self, seed: u64, index: u64) -> Result<(&Unit, [RgbImage; 2], Transform)> {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let draw = self.draw(index);
+        let (unit, transform) = self.field(seed, draw);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ CROPS);
         rng.set_stream(index);
         let rng = &mut rng;
-        let domain = self.domain(seed, index);
-        let unit = self.member(domain, rng);
         let mut tiles = [self.pick(unit, GLASSY[0], rng)?, self.pick(unit, GLASSY[1], rng)?];
         if uniform(rng) < self.args.glass {
-            tiles.iter_mut().for_each(|tile| paste_glass(tile, &unit.stain, rng));
+            let cover = if uniform(rng) < BLANK { Cover::All } else { Cover::Part };
+            paste_glass(&mut tiles[0], &unit.stain, cover, rng);
+            paste_glass(&mut tiles[1], &unit.stain, Cover::Part, rng);
         }
+        Ok((unit, tiles, transform))
+    }
+
+    /// Draws a field and its transform.
+    fn field(&self, seed: u64, draw: u64) -> (&Unit, Transform) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(draw);
+        let rng = &mut rng;
+        let domain = self.domain(seed, draw);
+        let unit = self.member(domain, rng);
         let target = self.target(domain, rng);
-        let transform = if uniform(rng) < self.args.quantiles {
+        let transform = if uniform(rng) < self.args.free {
+            Transform::free(&unit.stain, &Ranges::beer_lambert(), rng)
+        } else if uniform(rng) < self.args.quantiles {
             Transform::quantiles(&unit.stain, &target.stain, &Ranges::quantiles(), rng)
         } else {
             Transform::beer_lambert(&unit.stain, &target.stain, &Ranges::beer_lambert(), rng)
         };
-        Ok((unit, tiles, transform))
+        (unit, transform)
     }
 
-    /// Returns the domain of a pair: every round of the domains is in an order of its own.
-    fn domain(&self, seed: u64, index: u64) -> usize {
+    /// Returns the domain of a draw: every round of the domains is in an order of its own.
+    fn domain(&self, seed: u64, draw: u64) -> usize {
         let domains = self.units.domains.len();
         let mut rng = ChaCha8Rng::seed_from_u64(!seed);
-        rng.set_stream(index / domains as u64);
+        rng.set_stream(draw / domains as u64);
         let mut order: Vec<usize> = (0..domains).collect();
         for i in (1..domains).rev() {
             order.swap(i, below(&mut rng, i as u64 + 1) as usize);
         }
-        order[(index % domains as u64) as usize]
+        order[(draw % domains as u64) as usize]
     }
 
     fn member(&self, domain: usize, rng: &mut ChaCha8Rng) -> &Unit {
@@ -232,153 +255,5 @@ fn tissue_patches(tile: &RgbImage, patch: u32) -> Vec<bool> {
     sums.into_iter().map(|sum| sum / f64::from(patch * patch) < TISSUE_PATCH).collect()
 }
 
-/// Turns a part of a tile with a smooth border into glass of the field, with a little noise.
-fn paste_glass(tile: &mut RgbImage, stain: &FieldStain, rng: &mut ChaCha8Rng) {
-    let relief: Vec<f64> = (0..NODES * NODES).map(|_| normal(rng)).collect();
-    // Above this height glass lies; the smaller, the more.
-    let height = normal(rng) * 0.5;
-    let width = 0.05 + 0.25 * uniform(rng);
-    let last = (NODES - 1) as f64 / f64::from(tile.width() - 1).max(1.0);
-    for (x, y, pixel) in tile.enumerate_pixels_mut() {
-        let (u, v) = (f64::from(x) * last, f64::from(y) * last);
-        let (i, j) = ((u as usize).min(NODES - 2), (v as usize).min(NODES - 2));
-        let (s, t) = (u - i as f64, v - j as f64);
-        let at = |i: usize, j: usize| relief[j * NODES + i];
-        let above = at(i, j) * (1.0 - s) + at(i + 1, j) * s;
-        let under = at(i, j + 1) * (1.0 - s) + at(i + 1, j + 1) * s;
-        // 0 is tissue, 1 glass.
-        let share = ((above + (under - above) * t - height) / width + 0.5).clamp(0.0, 1.0);
-        if share > 0.0 {
-            let noise = GLASS_NOISE * normal(rng) * share;
-            pixel.0 = std::array::from_fn(|c| {
-                let white = 255.0 * stain.white[c];
-                // In density the change is in proportion.
-                let level = f64::from(pixel.0[c]).max(1.0).powf(1.0 - share) * white.powf(share);
-                (level + noise).round().clamp(0.0, 255.0) as u8
-            });
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use restain_data::Selection;
-
-    const ARGS: PairedArgs = PairedArgs {
-        there: 1.0,
-        back: 1.0,
-        own: 0.5,
-        invariance: 0.5,
-        matching: 0.5,
-        detail: 0.4,
-        border: 0.3,
-        draws: 1,
-        quantiles: 0.5,
-        glass: 0.5,
-        largest_crop: 1.35,
-    };
-
-    /// Two domains of two fields each, of two stains whose amounts a formula makes, one corner glass; the red of each field
-    /// is brighter than that of the one before.
-    fn fields(dir: &std::path::Path) {
-        for domain in 0..2u32 {
-            std::fs::create_dir_all(dir.join(format!("d{domain}"))).unwrap();
-            for field in 0..2u32 {
-                let weaker = 1.0 + 0.4 * f64::from(domain * 2 + field);
-                let image = RgbImage::from_fn(64, 64, |x, y| {
-                    let i = x * 64 + y;
-                    let amounts = match x < 16 && y < 16 {
-                        true => [0.0; 2],
-                        false => [f64::from(i * i % 31) / 25.0, f64::from((i * 7 + 3) % 29) / 25.0],
-                    };
-                    image::Rgb([0, 1, 2].map(|c| {
-                        let od = amounts[0] * [0.65, 0.7, 0.29][c] / weaker
-                            + amounts[1] * [0.07, 0.99, 0.11][c];
-                        (242.0 * (-od).exp()).round() as u8
-                    }))
-                });
-                image.save(dir.join(format!("d{domain}/{field}.png"))).unwrap();
-            }
-        }
-    }
-
-    fn pairs(dir: &std::path::Path, workers: usize) -> Pairs<Arc<Dataset>> {
-        let dataset = Dataset::open(dir, &Selection { workers, ..Selection::default() }).unwrap();
-        Pairs::new(Arc::new(dataset), ARGS, 16, 8).unwrap()
-    }
-
-    #[test]
-    fn pairs_depend_neither_on_the_number_of_threads_nor_on_the_batch() {
-        let dir = tempfile::tempdir().unwrap();
-        fields(dir.path());
-        let (one, four) = (pairs(dir.path(), 1), pairs(dir.path(), 4));
-        let whole = one.batch(7, 10, 6).unwrap();
-        let part = four.batch(7, 12, 2).unwrap();
-        let tile = 16 * 16 * 3;
-        assert_eq!(part.pixels[..2 * tile], whole.pixels[2 * tile..4 * tile]);
-        assert_eq!(part.pixels[2 * tile..], whole.pixels[8 * tile..10 * tile]);
-        assert_eq!(part.plan.transforms, whole.plan.transforms[2..4]);
-        assert_ne!(one.batch(8, 10, 6).unwrap().pixels, whole.pixels);
-    }
-
-    #[test]
-    fn domains_take_turns_and_both_tiles_are_of_one_field_whose_stain_comes_with_them() {
-        let dir = tempfile::tempdir().unwrap();
-        fields(dir.path());
-        let pairs = pairs(dir.path(), 2);
-        let plan = pairs.batch(3, 0, 8).unwrap().plan;
-        for round in plan.domains.chunks(2) {
-            assert_ne!(round[0], round[1]);
-        }
-        for (stain, &domain) in plan.stains.iter().zip(&plan.domains) {
-            let of = pairs.units.all.iter().filter(|unit| unit.stain == *stain);
-            assert!(of.clone().count() >= 1 && of.into_iter().any(|unit| unit.domain == domain));
-        }
-        assert!(plan.transforms.iter().zip(&plan.stains).all(|(g, stain)| g.white == stain.white));
-        assert!(plan.tissue.iter().all(|patches| patches.len() == 4));
-    }
-
-    #[test]
-    fn pasted_glass_has_the_white_of_its_field_and_leaves_the_rest() {
-        let dir = tempfile::tempdir().unwrap();
-        fields(dir.path());
-        let pairs = pairs(dir.path(), 1);
-        let stain = &pairs.units.all[0].stain;
-        let (mut glass, mut kept) = (0, 0);
-        for stream in 0..20 {
-            let mut rng = ChaCha8Rng::seed_from_u64(1);
-            rng.set_stream(stream);
-            let mut tile = RgbImage::from_pixel(32, 32, image::Rgb([90, 60, 120]));
-            paste_glass(&mut tile, stain, &mut rng);
-            for pixel in tile.pixels() {
-                let off = |c: usize| (f64::from(pixel.0[c]) - 255.0 * stain.white[c]).abs();
-                glass += usize::from((0..3).all(|c| off(c) < 6.0));
-                kept += usize::from(pixel.0 == [90, 60, 120]);
-            }
-        }
-        assert!(glass > 4000 && kept > 4000, "{glass} glass, {kept} kept");
-    }
-
-    #[test]
-    fn tiles_of_one_slide_or_domain_are_one_unit() {
-        let dir = tempfile::tempdir().unwrap();
-        fields(dir.path());
-        let dataset = Dataset::open(dir.path(), &Selection::default()).unwrap();
-        // For tiles of 64 px these fields are tiles.
-        let units = Units::measure(&dataset, 64).unwrap();
-        let sources: Vec<_> = units.all.iter().map(|unit| unit.sources.clone()).collect();
-        assert_eq!(sources, [[0, 1], [2, 3]]);
-        assert_eq!(Units::measure(&dataset, 32).unwrap().all.len(), 4);
-    }
-
-    #[test]
-    fn a_data_set_without_two_stains_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let grey = RgbImage::from_fn(64, 64, |x, y| image::Rgb([(x + y) as u8; 3]));
-        grey.save(dir.path().join("grey.png")).unwrap();
-        let dataset = Dataset::open(dir.path(), &Selection::default()).unwrap();
-        let refused = Units::measure(&dataset, 16).err().unwrap().to_string();
-        assert!(refused.contains("none of the 1 of this data set has two stains"), "{refused}");
-    }
-}
+mod tests;

@@ -7,7 +7,10 @@
 //!   self            MSE(S(Za(Xa), style of Xb), Xa) + MSE(S(Za(g(Xb)), style of g(Xa)), g(Xb))
 //!   invariance      MSE(Za(Xa), Za(g(Xa))), and the same for b
 //!   match           MSE(S(Za(Xa), style of the Xb of another field), Xa through the map between both fields' quantiles)
+//!   change          MSE(S(Za(X), slide of g(X)) − S(Za(X), slide of X), g(X) − X), X each of Xa, Xb, and the reverse, and the
+//!                   same with the slide of the match term. It is what serving adds to a tile.
 //!   detail, border  as in the cross recipe, over what each of the above leaves of its target
+//! *slide* is the mean style of other tiles of the field; it takes the place of one token in some of the terms there and back.
 //! The encoder sees some of g(Xa), g(Xb) with noise; targets have none.
 
 use rand_chacha::ChaCha8Rng;
@@ -15,6 +18,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::options::PairedArgs;
 use super::pairs::Plan;
+use super::slide::{Slides, rows};
 use crate::model::mixing::halves;
 use crate::objective::losses::{Losses, Residuals, mse, style};
 use crate::objective::scene::Scene;
@@ -35,7 +39,8 @@ const GA: usize = 2;
 const GB: usize = 3;
 
 /// A term's pictures: the anatomy of one set with the style of another gives a third.
-type Pictures = [(usize, usize, usize); 2];
+type Picture = (usize, usize, usize);
+type Pictures = [Picture; 2];
 
 const THERE: Pictures = [(A, GB, GA), (B, GA, GB)];
 const BACK: Pictures = [(GA, B, A), (GB, A, B)];
@@ -82,22 +87,30 @@ impl Step<'_> {
             &[(&scene.synth.aligned(&anatomy, &characteristics), &targets)],
         );
 
+        let slides = Slides::draw(self.draws.plan, self.draws.rng, self.tiles.device());
+        let [plain, shifted] =
+            [0, 2 * n].map(|start| slides.styles(&characteristics.narrow(0, start, 2 * n)));
+        let slides = Tensor::cat(&[&plain, &shifted], 0);
+
         let mut tokens = Vec::new();
         let mut made: [Vec<(Tensor, Tensor)>; 2] = [Vec::new(), Vec::new()];
-        let picture = |tokens: &[Tensor; 4], (of, by, target): (usize, usize, usize)| {
-            let style = style(&set(&characteristics, by), &tokens[by]);
+        let picture = |tokens: &[Tensor; 4], by_slide: &[bool], (of, by, target): Picture| {
+            let token = style(&set(&characteristics, by), &tokens[by]);
+            // The slide of the target, which does not count itself.
+            let style = rows(by_slide, &set(&slides, target), &token);
             (scene.synth.broadcast(&set(&anatomy, of), &style), set(&targets, target))
         };
         for _ in 0..args.draws {
-            let drawn = self.draws.tokens();
-            made[0].extend(THERE.map(|of| picture(&drawn, of)));
-            made[1].extend(BACK.map(|of| picture(&drawn, of)));
+            let (drawn, by_slide) = (self.draws.tokens(), self.draws.by_slide(args.slide));
+            made[0].extend(THERE.map(|of| picture(&drawn, &by_slide, of)));
+            made[1].extend(BACK.map(|of| picture(&drawn, &by_slide, of)));
             tokens.push(drawn);
         }
         let last = tokens.last().expect("at least one draw");
         let each = 1.0 / args.draws as f64;
         let [there, back] = &made;
-        let own = OWN.map(|of| picture(last, of));
+        let by_token = vec![false; n as usize];
+        let own = OWN.map(|of| picture(last, &by_token, of));
         aim(&mut sum, "there", args.there * each, there);
         aim(&mut sum, "back", args.back * each, back);
         aim(&mut sum, "self", args.own, &own);
@@ -106,13 +119,27 @@ impl Step<'_> {
             // The mean over a and b, twice, is the sum of both.
             sum.push("invariance", mse(&plain, &shifted) * (2.0 * args.invariance));
         }
+        // What a change of style makes of pictures, and what it should make of them.
+        let change = |anatomy: &Tensor, from: &Tensor, to: &Tensor, pictures: [&Tensor; 2]| {
+            (scene.synth.broadcast(anatomy, &(to - from)), pictures[1] - pictures[0])
+        };
+        let halves = |of: &Tensor| [0, 2 * n].map(|start| of.narrow(0, start, 2 * n));
+        let ([of, of_shifted], [before, after]) = (halves(&anatomy), halves(&targets));
+        let changes = [
+            change(&of, &plain, &shifted, [&before, &after]),
+            change(&of_shifted, &shifted, &plain, [&after, &before]),
+        ];
+        aim(&mut sum, "change", args.change, &changes);
         if args.matching > 0.0 && n > 1 {
             let others = self.draws.others();
             let target = self.matched(&pixels.narrow(0, 0, n), &others);
             let others = Tensor::from_slice(&others).to_device(self.tiles.device());
             let style = style(&set(&characteristics, B), &last[B]).index_select(0, &others);
-            let made = scene.synth.broadcast(&set(&anatomy, A), &style);
-            aim(&mut sum, "match", args.matching, &[(made, target)]);
+            let of = set(&anatomy, A);
+            let (own, other) = (set(&slides, A), set(&slides, A).index_select(0, &others));
+            let changed = change(&of, &own, &other, [&set(&targets, A), &target]);
+            aim(&mut sum, "match", args.matching, &[(scene.synth.broadcast(&of, &style), target)]);
+            aim(&mut sum, "match_change", args.change * args.matching, &[changed]);
         }
         sum.losses(args.detail, args.border, scene.vit.geometry.patch_size() as i64)
     }
@@ -177,6 +204,11 @@ impl Draws<'_> {
             return places.nth(chosen).expect("as many as were counted").0;
         }
         1 + below(self.rng, patches.len() as u64) as i64
+    }
+
+    /// Draws which pairs take the style of a slide instead of that of a token.
+    fn by_slide(&mut self, chance: f64) -> Vec<bool> {
+        self.plan.draws.iter().map(|_| uniform(self.rng) < chance).collect()
     }
 
     /// Draws another pair for each: of another domain where the batch has one.
