@@ -54,7 +54,7 @@ fn the_pictures_are_the_same() {
 fn reinhards_colours_are_numpys() {
     let (tile, target) = pair();
     let mut out = vec![0; tile.len()];
-    reinhard(&tile, &LabStats::of(&target), &mut out);
+    reinhard(&tile, &LabStats::of(&tile), &LabStats::of(&target), &mut out);
     assert_like(
         &out,
         [[243, 223, 238], [212, 152, 221], [124, 45, 174], [120, 99, 185], [211, 100, 213]],

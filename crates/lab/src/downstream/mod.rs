@@ -13,7 +13,7 @@ mod options;
 mod plot;
 mod record;
 mod split;
-mod statistics;
+pub(crate) mod statistics;
 mod summary;
 mod variants;
 

@@ -43,7 +43,7 @@ pub(super) fn auroc(probabilities: &[f64], labels: &[usize], classes: usize) -> 
 }
 
 /// Computes the probability that a positive scores higher than a negative; ties count half (Mann and Whitney 1947).
-fn area(mut scored: Vec<(f64, bool)>) -> Option<f64> {
+pub(crate) fn area(mut scored: Vec<(f64, bool)>) -> Option<f64> {
     scored.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (mut negatives, mut wins) = (0.0, 0.0);
     for tied in scored.chunk_by(|a, b| a.0 == b.0) {

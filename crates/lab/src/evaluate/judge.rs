@@ -24,8 +24,8 @@ pub(super) struct Judge {
     pub report: JudgeReport,
 }
 
-/// The judge's figures for one technique's variants of a pair.
-#[derive(Clone, Copy, Debug)]
+/// The judge's figures for one technique's variants of a pair; none if no tile of one of its domains may be judged.
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Opinion {
     pub frechet: Option<f64>,
     pub kid: Option<f64>,
@@ -88,6 +88,9 @@ impl Judge {
             .filter(|(_, judged)| **judged)
             .map(|(tile, _)| tile.tile.as_slice())
             .collect();
+        if asked.is_empty() || real.is_empty() {
+            return Ok(Opinion::default());
+        }
         let (made, real) = (self.features(&asked)?, self.features(&real)?);
         let known = |value: f64| value.is_finite().then_some(value);
         let taken = self.taken(&asked)?;
@@ -99,11 +102,7 @@ impl Judge {
         Ok(Opinion {
             frechet: known(frechet_distance(made.view(), real.view())),
             kid: known(kernel_distance(made.view(), real.view())),
-            taken_for: (!taken.is_empty()).then_some(TakenFor {
-                target,
-                source,
-                other: 1.0 - target - source,
-            }),
+            taken_for: Some(TakenFor { target, source, other: 1.0 - target - source }),
         })
     }
 

@@ -4,7 +4,7 @@
 //! For every ordered pair of domains, every `Technique` gives each tile of the first domain the
 //! stain of a random tile of the second. `pairs` measures colour, structure, nuclei and anatomy;
 //! `judge` measures with a classifier of domains; `diversity` compares the variants of one tile;
-//! `failures` tries white, ink and blur; `reconstruction` measures the model alone. `report` holds
+//! `stains` compares variants with an exact target; `failures` tries white, ink and blur; `reconstruction` measures the model alone. `report` holds
 //! the figures, `table` and `page` render them. There are no thresholds: `evaluate` reports, and
 //! the reader decides.
 
@@ -17,6 +17,7 @@ mod pictures;
 mod reconstruction;
 mod report;
 mod split;
+mod stains;
 mod table;
 mod technique;
 
@@ -68,6 +69,9 @@ pub struct EvaluateArgs {
     /// Measure the diversity of this many variants of each tile
     #[arg(long, value_name = "K", default_value_t = 4, value_parser = at_least(2usize))]
     pub variants: usize,
+    /// Compare variants with exact targets on the images, shrunk to 1/N of their sides for each of these N
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1], value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub shrink: Vec<u32>,
     /// Draw tiles and styles from this seed
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -118,8 +122,11 @@ pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
     let (mut domains, sampled) = domains(&mut model, &dataset, args)?;
     log_duration("encoding and choosing styles", clock);
     let (judge, no_judge) = train_judge(&model, &dataset, &sampled, &mut domains, args)?;
+    let clock = Instant::now();
+    let stains = stains::measure(&mut model, &dataset, args)?;
+    log_duration("exact targets", clock);
     let mut report = measure(&mut model, &domains, judge.as_ref(), args)?;
-    report.no_judge = no_judge;
+    (report.no_judge, report.stains) = (no_judge, stains);
     println!("{}", table::markdown(&report, args.pairs));
     write(args, &mut model, &domains, &report)?;
     if args.record {
@@ -249,6 +256,7 @@ fn measure(
         pairs: compared.into_iter().map(|compared| compared.pair).collect(),
         judge: judge.map(|judge| judge.report.clone()),
         no_judge: None,
+        stains: Vec::new(),
         failures,
     })
 }

@@ -17,6 +17,9 @@ pub(super) fn render(manifest: &Manifest, report: &Report, pictures: &Pictures) 
         "This page embeds tiles of the evaluated data set: publish it only where that data set may be published.",
     );
     page.section("Reconstruction", |page| add(page, &table::reconstruction(report)));
+    if let Some(stains) = table::stains(report) {
+        page.section("Variants beside exact targets", |page| add(page, &stains));
+    }
     if let Some(methods) = table::methods(report) {
         page.section("Methods", |page| add(page, &methods));
     }

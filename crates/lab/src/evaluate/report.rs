@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::evaluate::stains::Way;
 use crate::evaluate::technique::Technique;
 
 #[derive(Clone, Debug, Serialize)]
@@ -16,6 +17,8 @@ pub(super) struct Report {
     pub style_tokens: usize,
     pub style_tiles: usize,
     pub reconstruction: Vec<Reconstruction>,
+    /// By magnification, technique and way; empty if no image is two tiles a side.
+    pub stains: Vec<StainFigures>,
     pub pairs: Vec<Pair>,
     /// `None` with one domain.
     pub mean: Option<Summary>,
@@ -42,6 +45,34 @@ pub(super) struct Reconstruction {
     pub ceiling_shared_psnr_db: Option<f64>,
     /// With the basis of one patch of another tile, as under a broadcast style; also null if there is one tile.
     pub ceiling_broadcast_psnr_db: Option<f64>,
+}
+
+/// How well a technique changes the stain and leaves the tissue; null if undefined. Levels are of 255.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct StainFigures {
+    /// The images were shrunk to 1/shrink of their sides.
+    pub shrink: u32,
+    pub method: Technique,
+    pub way: Way,
+    /// ΔE*ab between variant and truth: the same tile through a known change of stain and scanner.
+    pub delta_e: Option<f64>,
+    /// PSNR of the same, dB.
+    pub psnr_db: Option<f64>,
+    /// Projection of variant − tile on truth − tile; 1 is all the way.
+    pub strength: Option<f64>,
+    /// `delta_e` of tiles of which 40 % or more is glass.
+    pub glassy_delta_e: Option<f64>,
+    /// Mean difference of glass to the truth, levels.
+    pub glass: Option<f64>,
+    /// Largest change of a tile of 243 everywhere, over all stains, levels.
+    pub blank: f64,
+    /// Mean change of tissue when half of its tile becomes glass, levels.
+    pub beside_glass: Option<f64>,
+    /// Mean difference of what two overlapping tiles share, levels.
+    pub overlap: Option<f64>,
+    /// AUROC of one threshold of darkness for the nuclei of a slide's tiles; before, that of the tiles as they are.
+    pub order: Option<f64>,
+    pub order_before: Option<f64>,
 }
 
 /// The figures of one ordered pair of domains. Distances are in levels of 255.

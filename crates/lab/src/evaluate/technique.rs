@@ -13,9 +13,11 @@ use crate::stain::toned_pixels;
 use restain_data::below;
 use restain_method::Style;
 use restain_method::color::{ChannelStats, color_match, hed_jitter};
+use restain_method::geometry::CHANNELS;
 use restain_method::macenko::{Stain, macenko};
 use restain_method::reinhard::{LabStats, reinhard};
 use restain_method::synth::Synthesiser;
+use restain_method::synth::reference::values_aligned;
 
 /// Relative and absolute jitter of each stain's density, as in the server.
 const HED_SIGMA: f32 = 0.05;
@@ -27,8 +29,10 @@ const TONE_SIGMA: f64 = 3.0;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Technique {
-    /// The bundle: the style of the reference, broadcast.
+    /// The bundle: the tile, and what the change of style makes of its anatomy.
     Vit,
+    /// The bundle without the tile's own detail: the product of its anatomy and the style.
+    VitModel,
     /// Mean and standard deviation of each RGB channel.
     ColorMatch,
     /// The target of `--match-target tone`, at 1.25 and 3 px: quantiles of each channel, in coarse structure only.
@@ -44,8 +48,9 @@ pub enum Technique {
 }
 
 impl Technique {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Vit,
+        Self::VitModel,
         Self::ColorMatch,
         Self::Tone,
         Self::Reinhard,
@@ -54,35 +59,44 @@ impl Technique {
         Self::Identity,
     ];
 
+    /// Returns whether it gives a tile the stain of another.
+    pub(super) fn has_target(self) -> bool {
+        self != Self::HedJitter
+    }
+
     /// Returns its name, as on the command line and in tables.
     pub(super) fn name(self) -> String {
         self.to_possible_value().expect("none is skipped").get_name().to_owned()
     }
 
-    /// Transfers the stain of `reference` to `content`. Returns u8 `[H, W, 3]`. Only [`Technique::HedJitter`] uses `rng`.
-    pub(super) fn apply(
+    /// Changes the stain of `content`. Returns u8 `[H, W, 3]`. Only [`Technique::HedJitter`] uses `rng`.
+    pub(super) fn apply<'a>(
         self,
         synth: &Synthesiser,
         content: &Encoded,
-        reference: &Reference,
+        change: impl Into<Change<'a>>,
         rng: &mut ChaCha8Rng,
     ) -> Vec<u8> {
+        let Change { from, to } = change.into();
         let tile = &content.tile;
         let mut out = vec![0; tile.len()];
         match self {
-            Self::Vit => synth.broadcast(
-                &content.anatomy,
-                &reference.style.0,
-                &mut synth.scratch(),
-                &mut out,
-            ),
-            Self::ColorMatch => {
-                color_match(tile, &ChannelStats::from_tile(tile), &reference.color, &mut out)
+            Self::Vit => return carried(synth, content, from.map(|from| &from.style), &to.style),
+            Self::VitModel => {
+                synth.broadcast(&content.anatomy, &to.style.0, &mut synth.scratch(), &mut out)
             }
-            Self::Tone => return toned_pixels(tile, &reference.pixels, TONE_SHARE, TONE_SIGMA),
-            Self::Reinhard => reinhard(tile, &reference.lab, &mut out),
+            Self::ColorMatch => {
+                let own = from.map_or_else(|| ChannelStats::from_tile(tile), |from| from.color);
+                color_match(tile, &own, &to.color, &mut out)
+            }
+            Self::Tone => return toned_pixels(tile, &to.pixels, TONE_SHARE, TONE_SIGMA),
+            Self::Reinhard => {
+                let own = from.map_or_else(|| LabStats::of(tile), |from| from.lab);
+                reinhard(tile, &own, &to.lab, &mut out)
+            }
             Self::Macenko => {
-                macenko(tile, Stain::of(tile).as_ref(), reference.stain.as_ref(), &mut out)
+                let own = from.map_or_else(|| Stain::of(tile), |from| from.stain);
+                macenko(tile, own.as_ref(), to.stain.as_ref(), &mut out)
             }
             Self::HedJitter => hed_jitter(tile, HED_SIGMA, rng, &mut out),
             Self::Identity => out.copy_from_slice(tile),
@@ -91,7 +105,42 @@ impl Technique {
     }
 }
 
-/// The statistics of a target stain that the techniques need.
+/// Adds to a tile what the change from its slide's style, or from its own characteristics, to another style makes of its
+/// anatomy.
+fn carried(synth: &Synthesiser, content: &Encoded, from: Option<&Style>, to: &Style) -> Vec<u8> {
+    let (geometry, anatomy) = (synth.geometry(), &content.anatomy);
+    let own: Vec<f32> = match from {
+        Some(slide) => slide.0.repeat(geometry.patches()),
+        None => content.characteristics.clone(),
+    };
+    let change: Vec<f32> =
+        own.iter().zip(to.0.iter().cycle()).map(|(own, style)| style - own).collect();
+    let values = values_aligned(geometry, synth.pixel_order(), anatomy, &change);
+    let (scale, _) = synth.normalisation().to_byte_scale();
+    let pixels = content.tile.len() / CHANNELS;
+    let changed = |(i, level): (usize, &u8)| {
+        let (pixel, channel) = (i / CHANNELS, i % CHANNELS);
+        let change = values[channel * pixels + pixel] * scale[channel];
+        (f32::from(*level) + change).round().clamp(0.0, 255.0) as u8
+    };
+    content.tile.iter().enumerate().map(changed).collect()
+}
+
+/// From which stain to which.
+#[derive(Clone, Copy)]
+pub(super) struct Change<'a> {
+    /// That of the slide; without one, techniques measure the tile itself.
+    pub from: Option<&'a Reference>,
+    pub to: &'a Reference,
+}
+
+impl<'a> From<&'a Reference> for Change<'a> {
+    fn from(to: &'a Reference) -> Self {
+        Self { from: None, to }
+    }
+}
+
+/// The statistics of a stain that the techniques need.
 pub(super) struct Reference {
     pub style: Style,
     /// As many pixels as a tile has, taken evenly from all tiles: u8 [n, 3].
@@ -104,15 +153,16 @@ pub(super) struct Reference {
 impl Reference {
     /// Describes the stain of some tiles of a domain: the mean of their styles, and the statistics of all their pixels.
     pub(super) fn of(domain: &Domain, tiles: &[usize]) -> Self {
-        let pixels = tiles
-            .iter()
-            .map(|&tile| domain.tiles[tile].tile.as_slice())
-            .collect::<Vec<_>>()
-            .concat();
+        let styles: Vec<Style> = tiles.iter().map(|&tile| domain.styles[tile].clone()).collect();
+        let tiles = tiles.iter().map(|&tile| domain.tiles[tile].tile.as_slice());
+        Self::new(exemplars::mean(&styles), &tiles.collect::<Vec<_>>())
+    }
+
+    /// Describes the stain of tiles, u8 `[H, W, 3]` each, that have this style.
+    pub(super) fn new(style: Style, tiles: &[&[u8]]) -> Self {
+        let pixels = tiles.concat();
         Self {
-            style: exemplars::mean(
-                &tiles.iter().map(|&tile| domain.styles[tile].clone()).collect::<Vec<_>>(),
-            ),
+            style,
             pixels: pixels.chunks_exact(3).step_by(tiles.len()).flatten().copied().collect(),
             color: ChannelStats::from_tile(&pixels),
             lab: LabStats::of(&pixels),

@@ -74,6 +74,7 @@ impl Element for f16 {
 pub struct Synthesiser {
     geometry: Geometry,
     order: PixelOrder,
+    normalisation: Normalisation,
     /// `[3, P]` each: what turns values into 0..=255, for the three ways in which a row of the product starts.
     scale: Vec<f32>,
     offset: Vec<f32>,
@@ -104,7 +105,7 @@ impl Synthesiser {
             };
             (0..CHANNELS * size).map(|index| of[channel(index)]).collect()
         };
-        Self { geometry, order, scale: spread(scale), offset: spread(offset) }
+        Self { geometry, order, normalisation, scale: spread(scale), offset: spread(offset) }
     }
 
     /// The sizes of the model.
@@ -115,6 +116,11 @@ impl Synthesiser {
     /// The order of the pixels of a patch.
     pub fn pixel_order(&self) -> PixelOrder {
         self.order
+    }
+
+    /// What standardised values are pixels of.
+    pub fn normalisation(&self) -> &Normalisation {
+        &self.normalisation
     }
 
     /// Allocates the buffers that calls reuse.
