@@ -18,6 +18,7 @@ mod places;
 mod random;
 mod rows;
 mod selection;
+mod slides;
 mod statistics;
 
 #[cfg(test)]
@@ -39,6 +40,7 @@ use listing::Item;
 use places::{Place, Places};
 pub use random::{below, normal, unit};
 pub use selection::Selection;
+pub use slides::Slide;
 pub use statistics::measure;
 
 /// After this many draws of damaged images in a row, the data set counts as damaged.

@@ -119,19 +119,33 @@ pub fn sample_tiles(
     tissue: f64,
     seed: u64,
 ) -> Result<Vec<Sampled>> {
-    let side = model.synth.geometry().image_size();
+    let sources = dataset.sources.iter().enumerate();
+    let of_domain = sources.filter(|(_, source)| source.domain == domain).map(|(place, _)| place);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(domain as u64);
-    let mut sources: Vec<_> =
-        dataset.sources.iter().enumerate().filter(|(_, source)| source.domain == domain).collect();
-    shuffle(&mut sources, &mut rng);
+    sample_of(model, dataset, of_domain.collect(), (count, tissue), &mut rng)
+}
+
+/// Samples tiles as [`sample_tiles`] does, from these images.
+///
+/// # Errors
+/// If more images are damaged than the data set allows.
+pub(crate) fn sample_of(
+    model: &Model,
+    dataset: &Dataset,
+    mut sources: Vec<usize>,
+    (count, tissue): (usize, f64),
+    rng: &mut ChaCha8Rng,
+) -> Result<Vec<Sampled>> {
+    let side = model.synth.geometry().image_size();
+    shuffle(&mut sources, rng);
     // If every image is one tile, decoding more than these would be wasted.
     let mut queues = Vec::new();
-    for (source, image) in sources.into_iter().take(count.saturating_mul(4)) {
-        let tiles = dataset.grid_tiles(image, side)?.into_iter().enumerate();
+    for source in sources.into_iter().take(count.saturating_mul(4)) {
+        let tiles = dataset.grid_tiles(&dataset.sources[source], side)?.into_iter().enumerate();
         let mut tiles: Vec<Sampled> =
             tiles.map(|(cell, tile)| Sampled { tile: tile.into_raw(), source, cell }).collect();
-        shuffle(&mut tiles, &mut rng);
+        shuffle(&mut tiles, rng);
         queues.push(tiles);
     }
     let enough =

@@ -1,7 +1,8 @@
-//! The style bank of a bundle: one style from each of some tiles of every domain, which
-//! [`exemplar`] chooses.
+//! The style bank of a bundle: styles of the slides of every domain.
 //!
-//! Styles are computed with the bundle's exported encoder, which will serve them.
+//! A style is the mean characteristics of tissue over several tiles of one slide, because one tile
+//! cannot tell the stain of its slide from what it is made of. An image of several tiles stands for
+//! a slide. Styles are computed with the bundle's exported encoder, which will serve them.
 
 use std::path::Path;
 
@@ -10,16 +11,19 @@ use image::RgbImage;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use crate::encodings::{Model, sample_tiles};
-use crate::exemplars::{representative, style_of};
+use crate::encodings::{Model, sample_of};
+use crate::exemplars::tissue_mean;
 use crate::samples::{self, SAMPLES_FILE};
 use restain_bundle::{BundleDraft, Precision, StyleBank};
 use restain_data::BundleDataArgs;
-use restain_data::{Dataset, normal};
+use restain_data::{Dataset, Slide, normal};
 use restain_method::color::ChannelStats;
 use restain_method::exemplar::{self, ENOUGH_TISSUE};
 use restain_method::{Geometry, Style};
+use restain_options::at_least;
 
+/// Tiles for a style where slides are unknown: the mean of many tiles of many slides would be the mean of a domain.
+const UNKNOWN_SLIDE_TILES: usize = 4;
 /// For every this many tiles wanted, one more is sampled, so that tiles of unusual colour can be left out.
 const SPARE: usize = 4;
 
@@ -30,12 +34,30 @@ pub struct StylesArgs {
     /// The bundle and the images.
     #[command(flatten)]
     pub on: BundleDataArgs,
-    /// Take this many styles of each domain
-    #[arg(long, value_name = "STYLES", default_value_t = 64)]
+    /// Take at most this many styles of each domain, from its slides in turn
+    #[arg(long, value_name = "STYLES", default_value_t = Wanted::default().per_domain, value_parser = at_least(1usize))]
     pub per_domain: usize,
+    /// Average this many tiles of a slide for a style; at most 4 where the slides of tiles are unknown
+    #[arg(long, value_name = "TILES", default_value_t = Wanted::default().style_tiles, value_parser = at_least(1usize))]
+    pub style_tiles: usize,
     /// Draw tiles from this seed
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+}
+
+/// How many styles a bank has, and of how many tiles each is the mean.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Most styles of a domain.
+    pub per_domain: usize,
+    /// Tiles of a slide for a style.
+    pub style_tiles: usize,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self { per_domain: 64, style_tiles: 16 }
+    }
 }
 
 /// Runs `styles`: computes the bank and writes it into the bundle.
@@ -45,7 +67,8 @@ pub struct StylesArgs {
 pub fn styles(args: &StylesArgs) -> Result<()> {
     let dataset = Dataset::open(&args.on.data, &args.on.selection.selection())?;
     let mut draft = open_draft(&args.on.bundle)?;
-    add(&mut draft, &dataset, args.per_domain, args.seed)?;
+    let wanted = Wanted { per_domain: args.per_domain, style_tiles: args.style_tiles };
+    add(&mut draft, &dataset, wanted, args.seed)?;
     let bundle = draft.publish()?;
     tracing::info!(
         "{} styles of {} domains in {}",
@@ -63,9 +86,9 @@ pub(crate) fn open_draft(dir: &Path) -> Result<BundleDraft> {
 
 /// Writes styles of a data set into a draft, and `samples.png` of it where the draft has none; both are computed by the
 /// draft's own encoder.
-pub fn add(draft: &mut BundleDraft, dataset: &Dataset, per_domain: usize, seed: u64) -> Result<()> {
+pub fn add(draft: &mut BundleDraft, dataset: &Dataset, wanted: Wanted, seed: u64) -> Result<()> {
     let mut model = Model::of(draft.so_far()?, Precision::Fp32)?;
-    draft.set_styles(build(&mut model, dataset, per_domain, seed)?)?;
+    draft.set_styles(build(&mut model, dataset, wanted, seed)?)?;
     if !draft.manifest.files.contains_key(SAMPLES_FILE) {
         let samples = samples::render(&mut model, dataset, seed)?;
         draft.add(SAMPLES_FILE, &samples::png(&samples)?)?;
@@ -73,37 +96,69 @@ pub fn add(draft: &mut BundleDraft, dataset: &Dataset, per_domain: usize, seed: 
     Ok(())
 }
 
-/// Computes a style from each of up to `per_domain` tiles of every domain. The same seed gives the same bank.
+/// Computes the styles of every domain, from its slides in turn. The same seed gives the same bank.
 ///
 /// # Errors
 /// If no tile of a domain is half tissue or more, an image cannot be read, or the encoder fails.
-fn build(model: &mut Model, dataset: &Dataset, per_domain: usize, seed: u64) -> Result<StyleBank> {
+fn build(model: &mut Model, dataset: &Dataset, wanted: Wanted, seed: u64) -> Result<StyleBank> {
+    let side = model.synth.geometry().image_size();
+    let slides = dataset.slides(side);
     let mut bank = StyleBank::default();
     for (domain, name) in dataset.domains.iter().enumerate() {
-        let tiles = sample_tiles(
-            model,
-            dataset,
-            domain,
-            per_domain + per_domain / SPARE,
-            ENOUGH_TISSUE,
-            seed,
-        )?;
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(domain as u64);
+        let slides: Vec<&Slide> = slides.iter().filter(|slide| slide.domain == domain).collect();
+        let each = wanted.per_domain.div_ceil(slides.len().max(1));
+        let mut groups = Vec::new();
+        for slide in slides {
+            let size = match slide.is_known {
+                true => wanted.style_tiles,
+                false => wanted.style_tiles.min(UNKNOWN_SLIDE_TILES),
+            };
+            let sources = slide.sources.clone();
+            groups.push(groups_of(model, dataset, sources, (each, size), &mut rng)?);
+        }
         ensure!(
-            !tiles.is_empty(),
+            groups.iter().any(|groups| !groups.is_empty()),
             "no tile of domain {name} is half tissue or more, and a style needs one"
         );
-        let typical = exemplar::typical(&tiles, per_domain);
-        let tiles = typical.into_iter().map(|index| tiles[index].tile.clone()).collect();
-        for encoded in model.encode(tiles)? {
-            let token = representative(model, &encoded);
-            bank.push(
-                name,
-                style_of(model, &encoded, token),
-                ChannelStats::from_tile(&encoded.tile),
-            );
+        let in_turn = (0..each).flat_map(|turn| {
+            groups.iter().filter_map(move |of_slide: &Vec<Vec<Vec<u8>>>| of_slide.get(turn))
+        });
+        for tiles in in_turn.take(wanted.per_domain) {
+            let pixels = ChannelStats::from_tile(&tiles.concat());
+            let encoded = model.encode(tiles.clone())?;
+            bank.push(name, tissue_mean(model, &encoded), pixels);
         }
     }
     Ok(bank)
+}
+
+/// Samples up to `count` groups of `size` tiles of a slide, without replacement. A slide with fewer tiles gives one group of
+/// them all. Tiles of unusual colour are left out.
+fn groups_of(
+    model: &Model,
+    dataset: &Dataset,
+    sources: Vec<usize>,
+    (count, size): (usize, usize),
+    rng: &mut ChaCha8Rng,
+) -> Result<Vec<Vec<Vec<u8>>>> {
+    let wanted = count.saturating_mul(size);
+    let sampled =
+        sample_of(model, dataset, sources, (wanted + wanted / SPARE, ENOUGH_TISSUE), rng)?;
+    let kept = match sampled.len() {
+        few if few <= SPARE => few,
+        all => (all - all / (SPARE + 1)).min(wanted),
+    };
+    let tiles: Vec<Vec<u8>> = exemplar::typical(&sampled, kept)
+        .into_iter()
+        .map(|index| sampled[index].tile.clone())
+        .collect();
+    let mut groups: Vec<Vec<Vec<u8>>> = tiles.chunks(size).map(<[Vec<u8>]>::to_vec).collect();
+    if groups.len() > 1 && groups.last().is_some_and(|group| group.len() < size) {
+        groups.pop();
+    }
+    Ok(groups)
 }
 
 /// Checks that `build` will find a tile with enough tissue in every domain.

@@ -22,12 +22,9 @@ use import::read_checkpoint;
 use restain_bundle::{Bundle, BundleDraft, MANIFEST_FILE, Weights};
 use restain_data::{Dataset, SelectionArgs};
 use restain_lab::card;
-use restain_lab::styles;
+use restain_lab::styles::{self, Wanted};
 use restain_method::{Geometry, Normalisation, PixelOrder};
 use restain_options::at_least;
-
-/// Styles that `fit` and `export` put into a bundle for each domain.
-const STYLES_PER_DOMAIN: usize = 64;
 
 /// Normalisation of CAMELYON17 tiles, for weights that were never trained.
 const CAMELYON17: Normalisation =
@@ -93,7 +90,7 @@ pub(crate) fn finish(
         trained: true,
     };
     let mut draft = draft(&vit.weights()?, &product)?;
-    styles::add(&mut draft, &training, STYLES_PER_DOMAIN, header.seed)?;
+    styles::add(&mut draft, &training, Wanted::default(), header.seed)?;
     let bundle = publish(draft)?;
     tracing::info!(
         "{} written: {} styles of {}",
@@ -232,7 +229,7 @@ pub(crate) fn import(args: &ImportArgs) -> Result<()> {
     match &args.data {
         Some(data) => {
             let dataset = Dataset::open(data, &args.selection.selection())?;
-            styles::add(&mut draft, &dataset, STYLES_PER_DOMAIN, 0)?;
+            styles::add(&mut draft, &dataset, Wanted::default(), 0)?;
         }
         None => tracing::warn!(
             "the bundle has no styles, so a server does not make it the default: add some with \

@@ -1,15 +1,11 @@
 //! The units of the paired recipe: what has one stain.
 //!
-//! A field of at least two tiles a side is a unit of its own. Images of about one tile belong to
-//! the unit of their slide, where their data set names it (WILDS), or else to that of their domain.
-
-use std::collections::BTreeMap;
-use std::path::Path;
+//! A unit is a slide, or all images of a domain whose slides are unknown.
 
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
-use restain_data::{Dataset, Source};
+use restain_data::{Dataset, Slide};
 use restain_method::field::{FieldStain, SAMPLE, sample};
 
 /// Images of a unit whose pixels are measured.
@@ -36,16 +32,12 @@ impl Units {
     /// # Errors
     /// If too many images are damaged, or no unit has two stains.
     pub(crate) fn measure(dataset: &Dataset, tile: u32) -> Result<Self> {
-        let mut groups: BTreeMap<(usize, &Path), Vec<usize>> = BTreeMap::new();
-        for (place, source) in dataset.sources.iter().enumerate() {
-            groups.entry((source.domain, name(source, tile))).or_default().push(place);
-        }
-        let groups: Vec<((usize, &Path), Vec<usize>)> = groups.into_iter().collect();
-        let count = groups.len();
+        let slides = dataset.slides(tile as usize);
+        let count = slides.len();
         let measured: Vec<Option<Unit>> = dataset.workers().install(|| {
-            groups
+            slides
                 .into_par_iter()
-                .map(|((domain, _), sources)| {
+                .map(|Slide { domain, sources, .. }| {
                     let stain = FieldStain::of(&pixels(dataset, &sources)?);
                     Ok(stain.map(|stain| Unit { domain, sources, stain }))
                 })
@@ -68,18 +60,6 @@ impl Units {
         domains.retain(|units| !units.is_empty());
         Ok(Self { all, domains })
     }
-}
-
-/// Returns the path that names a unit within its domain.
-fn name(source: &Source, tile: u32) -> &Path {
-    if source.width.min(source.height) >= 2 * tile {
-        return &source.path;
-    }
-    let is_slide = |folder: &&Path| {
-        let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.starts_with("patient_") && name.contains("_node_")
-    };
-    source.path.ancestors().skip(1).find(is_slide).unwrap_or(Path::new(""))
 }
 
 /// Reads up to [`SAMPLE`] pixels of up to [`MEASURED`] images, spread evenly.
