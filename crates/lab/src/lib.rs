@@ -13,6 +13,7 @@ pub mod encodings;
 pub mod evaluate;
 mod exemplars;
 pub mod phantom;
+pub mod phase;
 pub mod samples;
 pub mod stain;
 pub mod styles;

@@ -13,6 +13,7 @@ use rand_chacha::rand_core::SeedableRng;
 
 use crate::encodings::{Model, sample_of};
 use crate::exemplars::tissue_mean;
+use crate::phase::Phase;
 use crate::samples::{self, SAMPLES_FILE};
 use restain_bundle::{BundleDraft, Precision, StyleBank};
 use restain_data::BundleDataArgs;
@@ -103,14 +104,16 @@ pub fn add(draft: &mut BundleDraft, dataset: &Dataset, wanted: Wanted, seed: u64
 fn build(model: &mut Model, dataset: &Dataset, wanted: Wanted, seed: u64) -> Result<StyleBank> {
     let side = model.synth.geometry().image_size();
     let slides = dataset.slides(side);
+    let phase = Phase::start("slides encoded for styles", slides.len());
     let mut bank = StyleBank::default();
     for (domain, name) in dataset.domains.iter().enumerate() {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(domain as u64);
-        let slides: Vec<&Slide> = slides.iter().filter(|slide| slide.domain == domain).collect();
-        let each = wanted.per_domain.div_ceil(slides.len().max(1));
+        let of_domain: Vec<&Slide> = slides.iter().filter(|slide| slide.domain == domain).collect();
+        let each = wanted.per_domain.div_ceil(of_domain.len().max(1));
         let mut groups = Vec::new();
-        for slide in slides {
+        for slide in of_domain {
+            phase.advance(1);
             let size = match slide.is_known {
                 true => wanted.style_tiles,
                 false => wanted.style_tiles.min(UNKNOWN_SLIDE_TILES),

@@ -174,8 +174,7 @@ pub(crate) fn resume(args: &ResumeArgs) -> Result<Ending> {
 }
 
 fn run(run: Run<'_>) -> Result<Ending> {
-    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
-        .context("cannot listen for Ctrl-C")?;
+    ctrlc::set_handler(interrupt).context("cannot listen for Ctrl-C")?;
     let Run { parts, options, header, vit, world, from, state } = run;
     let training = &options.training;
     let own_batches = world.share(training.grad_accum_steps)?;
@@ -216,6 +215,9 @@ fn run(run: Run<'_>) -> Result<Ending> {
         // before the first step.
         trainer.save()?;
     }
+    if world.is_first() && trainer.header.step < trainer.header.total_steps {
+        trainer.estimate();
+    }
     if trainer.header.step >= trainer.header.total_steps && world.is_first() {
         let steps = trainer.header.step;
         tracing::info!("all {steps} steps are done, and the bundle is not written yet: writing it");
@@ -237,6 +239,17 @@ fn run(run: Run<'_>) -> Result<Ending> {
         Ending::Finished => drop(finish(&vit, &trainer.header, &options, false)?),
     }
     Ok(ending)
+}
+
+/// What Ctrl-C does: the first stops after the current step, the second at once.
+fn interrupt() {
+    if INTERRUPTED.swap(true, Ordering::Relaxed) {
+        tracing::warn!("stopped at once: the state is the one that was saved last");
+        std::process::exit(130);
+    }
+    tracing::info!(
+        "stopping after this step, and its validation if one is due; press Ctrl-C again to stop at once"
+    );
 }
 
 /// Returns what the recipe draws its batches from: pairs of tiles, or single tiles.

@@ -13,6 +13,7 @@ use crate::evaluate::pairs::mean;
 use crate::evaluate::report::Failure;
 use crate::evaluate::technique::{Reference, draws};
 use crate::evaluate::{Domain, EvaluateArgs};
+use crate::phase::Phase;
 use restain_method::metrics::ssim;
 
 /// Streams of the seed that nothing else uses.
@@ -122,7 +123,9 @@ pub(super) fn measure(
         domains.iter().zip(&shown).map(|(domain, &tile)| &domain.tiles[tile]).collect();
     let side = model.synth.geometry().image_size();
     let mut failures = Vec::new();
+    let phase = Phase::start("spoiled tiles tried", Kind::ALL.len());
     for kind in Kind::ALL {
+        phase.advance(1);
         let spoiled =
             model.encode(clean.iter().map(|clean| kind.spoil(&clean.tile, side)).collect())?;
         for &method in &args.methods {

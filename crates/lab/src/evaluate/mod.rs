@@ -23,13 +23,13 @@ mod technique;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 
 use crate::card;
 use crate::encodings::{Encoded, Model, Sampled, sample_tiles};
+use crate::phase::Phase;
 use crate::samples;
 use crate::{exemplars, styles};
 use judge::Judge;
@@ -118,13 +118,9 @@ pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
     let args = &args.clone().ordered();
     let dataset = Dataset::open(&args.on.data, &args.on.selection.selection())?;
     let mut model = Model::open(&args.on.bundle, args.encoder)?;
-    let clock = Instant::now();
     let (mut domains, sampled) = domains(&mut model, &dataset, args)?;
-    log_duration("encoding and choosing styles", clock);
     let (judge, no_judge) = train_judge(&model, &dataset, &sampled, &mut domains, args)?;
-    let clock = Instant::now();
     let stains = stains::measure(&mut model, &dataset, args)?;
-    log_duration("exact targets", clock);
     let mut report = measure(&mut model, &domains, judge.as_ref(), args)?;
     (report.no_judge, report.stains) = (no_judge, stains);
     println!("{}", table::markdown(&report, args.pairs));
@@ -154,6 +150,7 @@ fn domains(
     args: &EvaluateArgs,
 ) -> Result<(Vec<Domain>, Vec<Vec<Sampled>>)> {
     let (mut domains, mut all) = (Vec::new(), Vec::new());
+    let phase = Phase::start("domains encoded", dataset.domains.len());
     for (domain, name) in dataset.domains.iter().enumerate() {
         let sampled = sample_tiles(model, dataset, domain, args.per_domain, 0.0, args.seed)?;
         ensure!(!sampled.is_empty(), "domain {name} has no tiles");
@@ -189,6 +186,7 @@ fn domains(
             styles,
         });
         all.push(sampled);
+        phase.advance(1);
     }
     Ok((domains, all))
 }
@@ -201,16 +199,15 @@ fn train_judge(
     domains: &mut [Domain],
     args: &EvaluateArgs,
 ) -> Result<(Option<Judge>, Option<String>)> {
-    let clock = Instant::now();
     let held = Held { dataset, sampled, side: model.synth.geometry().image_size() };
     match held.split(args)? {
         Ok(split) => {
+            let _phase = Phase::start("classifier of domains trained", 1);
             let judge = Judge::train(&split, domains.len(), args)?;
             domains
                 .iter_mut()
                 .zip(split.judged)
                 .for_each(|(domain, judged)| domain.judged = judged);
-            log_duration("training the classifier of domains", clock);
             Ok((Some(judge), None))
         }
         Err(reason) => {
@@ -226,19 +223,13 @@ fn measure(
     judge: Option<&Judge>,
     args: &EvaluateArgs,
 ) -> Result<Report> {
-    let clock = Instant::now();
     let (reconstruction, own_edges): (Vec<_>, Vec<_>) =
         domains.iter().map(|domain| reconstruction::reconstruct(model, domain)).unzip();
-    log_duration("reconstructions and ceilings", clock);
-    let clock = Instant::now();
     let compared = pairs::compare(model, domains, judge, args)?;
-    log_duration("variants of all pairs", clock);
-    let clock = Instant::now();
+    let phase = Phase::start("diversity of variants measured", 1);
     let diversity = diversity::measure(model, domains, args);
-    log_duration("diversity", clock);
-    let clock = Instant::now();
+    drop(phase);
     let failures = failures::measure(model, domains, args)?;
-    log_duration("white, ink and blur", clock);
     Ok(Report {
         encoder: args.encoder.to_string(),
         tiles_per_domain: args.per_domain,
@@ -333,8 +324,4 @@ fn record(
     card::add(&mut draft)?;
     draft.publish()?;
     Ok(())
-}
-
-fn log_duration(what: &str, since: Instant) {
-    tracing::info!("{what}: {:.1} s", since.elapsed().as_secs_f64());
 }

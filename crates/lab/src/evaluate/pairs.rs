@@ -14,6 +14,7 @@ use crate::evaluate::judge::Judge;
 use crate::evaluate::report::{Pair, Scores, Summary, TakenFor};
 use crate::evaluate::technique::{Reference, Technique, draws};
 use crate::evaluate::{Domain, EvaluateArgs};
+use crate::phase::Phase;
 use restain_method::metrics::{BlockEdges, ColorHistogram, dice, haematoxylin_mask, ssim};
 
 /// The figures of one pair, and the blocking artefact of each technique's variants.
@@ -34,11 +35,14 @@ pub(super) fn compare(
     args: &EvaluateArgs,
 ) -> Result<Vec<Compared>> {
     let mut compared = Vec::new();
+    let count = domains.len() * (domains.len() - 1);
+    let phase = Phase::start("pairs of domains compared", count);
     for from in 0..domains.len() {
         let spread = anatomy_spread(&domains[from].tiles);
         for to in (0..domains.len()).filter(|&to| to != from) {
             let job = Job { domains, from, to, spread, judge, args };
             compared.push(job.run(model)?);
+            phase.advance(1);
         }
     }
     Ok(compared)

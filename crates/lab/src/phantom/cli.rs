@@ -1,13 +1,10 @@
-//! `restain-train phantom`: its options and its progress bar.
+//! `restain-train phantom`: its options.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::PhantomSpec;
 use super::write::{FileFormat, Layout, WriteSpec, write};
+use crate::phase::Phase;
 
 /// Write procedural H&E tiles of several hospitals, with labels
 #[derive(Clone, Debug, clap::Args)]
@@ -49,40 +46,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         layout: args.layout,
         format: args.format,
     };
-    let progress = Progress::new(args.tiles_per_domain.saturating_mul(args.hospitals as u64));
-    let tiles = write(&spec, &|| progress.tile())?;
-    if let Some(bar) = &progress.bar {
-        bar.finish_and_clear();
-    }
+    let total = args.tiles_per_domain.saturating_mul(args.hospitals as u64);
+    let phase = Phase::start("tiles written", total as usize);
+    let tiles = write(&spec, &|| phase.advance(1))?;
+    drop(phase);
     tracing::info!("{} written: {tiles} tiles of {} hospitals", args.out.display(), args.hospitals);
     Ok(())
-}
-
-/// A progress bar on a terminal, else a log line after every tenth of the tiles.
-struct Progress {
-    bar: Option<ProgressBar>,
-    total: u64,
-    written: AtomicU64,
-}
-
-impl Progress {
-    fn new(total: u64) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} tiles, {eta} left")
-                .expect("a valid template");
-            ProgressBar::new(total).with_style(style)
-        });
-        Self { bar, total, written: AtomicU64::new(0) }
-    }
-
-    fn tile(&self) {
-        let written = self.written.fetch_add(1, Ordering::Relaxed) + 1;
-        match &self.bar {
-            Some(bar) => bar.inc(1),
-            None if written < self.total && written.is_multiple_of((self.total / 10).max(100)) => {
-                tracing::info!("{written} of {} tiles written", self.total);
-            }
-            None => {}
-        }
-    }
 }

@@ -189,7 +189,11 @@ fn options(header: &RunHeader) -> Vec<[String; 2]> {
     let mut rows = Vec::new();
     flatten("", &json!(GeometrySpec::from(header.geometry)), &mut rows);
     let measured = [("mean", header.normalisation.mean), ("std", header.normalisation.std)];
-    rows.extend(measured.map(|(name, values)| [name.to_owned(), format!("{values:?}")]));
+    rows.extend(
+        measured.map(|(name, values)| {
+            [name.to_owned(), values.map(|value| value.to_string()).join(", ")]
+        }),
+    );
     rows.push(["pixel_order".to_owned(), header.pixel_order.to_string()]);
     flatten("", &header.options, &mut rows);
     let mut seen = BTreeSet::new();

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
+use tch::{Kind, Tensor};
 
 use crate::input::loader::Loader;
 use crate::model::mixing::Synthesiser;
@@ -19,6 +20,9 @@ use crate::run::monitor::{Monitor, StepReport};
 use crate::run::progress::Progress;
 use crate::world::World;
 use restain_torch::adamw::{AdamW, cosine, gradient_norm, scale_gradients};
+
+/// Tiles that are encoded to estimate the duration of a run.
+const MEASURED_TILES: i64 = 4;
 
 /// Set by Ctrl-C: the loop finishes the current step, saves its state and returns.
 pub(crate) static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -86,6 +90,28 @@ impl Trainer<'_> {
             }
         }
         Ok(Ending::Finished)
+    }
+
+    /// Logs about how long the steps will take, from the time to encode a few tiles. Validation comes on top.
+    pub(crate) fn estimate(&self) {
+        let side = self.header.geometry.image_size() as i64;
+        let tiles =
+            Tensor::zeros([MEASURED_TILES, 3, side, side], (Kind::Float, self.vit.device()));
+        let encode = || {
+            let z = tch::no_grad(|| self.vit.encode(&tiles));
+            // Reading a value waits for the device.
+            z.sum(Kind::Float).double_value(&[])
+        };
+        encode();
+        let started = Instant::now();
+        encode();
+        let each = started.elapsed().as_secs_f64() / MEASURED_TILES as f64;
+        let steps = self.header.total_steps - self.header.step;
+        let encodings = (self.config.batch * self.config.accumulate) as f64
+            * self.config.objective.encodings_per_tile();
+        // A backward pass takes as long as two forward ones.
+        let seconds = 3.0 * each * encodings * steps as f64;
+        tracing::info!("{steps} steps will take about {}", duration(seconds));
     }
 
     /// Reports a step and validates; saves the state if `due`. Called in the first process only.
@@ -222,7 +248,28 @@ impl Trainer<'_> {
     }
 }
 
+/// Returns a length of time in its two largest units.
+fn duration(seconds: f64) -> String {
+    let minutes = (seconds / 60.0).round() as u64;
+    match (seconds, minutes) {
+        (seconds, _) if seconds < 90.0 => format!("{seconds:.0} s"),
+        (_, minutes) if minutes < 90 => format!("{minutes} min"),
+        _ => format!("{} h {} min", minutes / 60, minutes % 60),
+    }
+}
+
 /// Returns the share of the learning rate at a step of a linear warm-up of `steps`.
 fn warm_up(step: u64, steps: u64) -> f64 {
     if step >= steps { 1.0 } else { (step + 1) as f64 / steps as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::duration;
+
+    #[test]
+    fn durations_have_two_units_at_most() {
+        let said = [12.4, 89.0, 95.0, 3600.0, 5400.0, 12_345.0].map(duration);
+        assert_eq!(said, ["12 s", "89 s", "2 min", "60 min", "1 h 30 min", "3 h 26 min"]);
+    }
 }

@@ -19,6 +19,7 @@ use crate::evaluate::EvaluateArgs;
 use crate::evaluate::pairs::mean;
 use crate::evaluate::report::StainFigures;
 use crate::evaluate::technique::Technique;
+use crate::phase::Phase;
 use restain_data::Dataset;
 use slides::{Slide, slides};
 use truth::Case;
@@ -69,10 +70,15 @@ pub(super) fn measure(
         }
         let cases = truth::cases(model, &slides, args.seed)?;
         let model = &*model;
-        for &method in args.methods.iter().filter(|method| method.has_target()) {
-            for way in Way::ALL.into_iter().filter(|&way| differs(method, way)) {
-                figures.push(of_technique(model, (&slides, &cases), (method, way, shrink)));
-            }
+        let methods = args.methods.iter().filter(|method| method.has_target());
+        let jobs: Vec<(Technique, Way)> = methods
+            .flat_map(|&method| Way::ALL.map(|way| (method, way)))
+            .filter(|&(method, way)| differs(method, way))
+            .collect();
+        let phase = Phase::start("methods compared with exact targets", jobs.len());
+        for (method, way) in jobs {
+            figures.push(of_technique(model, (&slides, &cases), (method, way, shrink)));
+            phase.advance(1);
         }
     }
     Ok(figures)

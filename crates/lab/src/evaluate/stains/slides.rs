@@ -9,6 +9,7 @@ use super::Way;
 use crate::encodings::{Encoded, Model};
 use crate::evaluate::technique::{Change, Reference};
 use crate::exemplars::{representative, style_of, tissue_mean};
+use crate::phase::Phase;
 use restain_data::{Dataset, below};
 use restain_method::exemplar::{ENOUGH_TISSUE, is_tissue};
 use restain_method::field::{FieldStain, SAMPLE, sample};
@@ -76,7 +77,9 @@ pub(super) fn slides(
 ) -> Result<Vec<Slide>> {
     let side = model.synth.geometry().image_size() as u32;
     let mut slides = Vec::new();
+    let phase = Phase::start("fields read and encoded", dataset.sources.len());
     for (index, source) in dataset.sources.iter().enumerate() {
+        phase.advance(1);
         if source.width.min(source.height) / shrink < 2 * side {
             continue;
         }
