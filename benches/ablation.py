@@ -71,7 +71,7 @@ def evaluated(name, left_out, flags):
         folder.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         fit = ["fit", "--data", options.data, "--exclude", options.exclude, "--exclude-domains", left_out, "--out", folder / "models/row/1"]
-        common = ["--state", folder / "state", "--device", "cpu", "--precision", "bf16", "--image-size", "64", "--depth", "2", "--mixes", "1"]
+        common = ["--recipe", "cross", "--state", folder / "state", "--device", "cpu", "--precision", "bf16", "--image-size", "64", "--depth", "2", "--mixes", "1"]
         common += ["--batch", "16", "--grad-clip", "1", "--steps", options.steps, "--seed", "3", "--validate-every", "0", "--workers", "1"]
         run([*fit, *once([*common, *flags])], folder / "fit.log")
         evaluate = ["evaluate", "--bundle", folder / "models/row/1", "--data", options.data, "--only", options.exclude]

@@ -378,5 +378,4 @@ fn webdataset_tars_are_read_at_random() {
     );
 }
 
-const FIT: &str =
-    "fit --preset tiny --batch 4 --mixes 1 --steps 6 --device cpu --seed 5 --save-every 1";
+const FIT: &str = "fit --recipe cross --preset tiny --batch 4 --mixes 1 --steps 6 --device cpu --seed 5 --save-every 1";

@@ -31,8 +31,7 @@ pub(super) fn phantom(home: &Path) {
     run(home, "phantom --out tiles --tiles-per-domain 6 --hospitals 3 --size 48 --seed 3");
 }
 
-const FIT: &str =
-    "fit --data tiles --preset tiny --batch 4 --mixes 1 --steps 40 --device cpu --seed 5";
+const FIT: &str = "fit --recipe cross --data tiles --preset tiny --batch 4 --mixes 1 --steps 40 --device cpu --seed 5";
 
 #[test]
 fn phantom_tiles_become_a_bundle_with_styles_that_can_be_evaluated() {
@@ -85,7 +84,7 @@ pub(super) fn refusal(home: &Path, arguments: &str) -> String {
 fn a_warm_start_has_the_weights_and_the_normalisation_of_its_bundle_and_says_so() {
     let home = tempfile::tempdir().unwrap();
     phantom(home.path());
-    let few = "fit --data tiles --batch 4 --mixes 1 --device cpu --steps 2";
+    let few = "fit --recipe cross --data tiles --batch 4 --mixes 1 --device cpu --steps 2";
     run(
         home.path(),
         &format!(
@@ -145,7 +144,7 @@ fn a_folder_without_domains_is_one_domain_and_has_no_pairs() {
     run(
         home.path(),
         &format!(
-            "fit {only} --preset tiny --batch 4 --mixes 1 --steps 4 --device cpu --out models/one/1"
+            "fit --recipe cross {only} --preset tiny --batch 4 --mixes 1 --steps 4 --device cpu --out models/one/1"
         ),
     );
     assert_eq!(

@@ -10,7 +10,8 @@ use restain_bundle::Weights;
 
 use super::fit::{phantom, restain_train, run};
 
-const FIT: &str = "fit --data tiles --preset tiny --batch 2 --mixes 1 --device cpu --seed 5";
+const FIT: &str =
+    "fit --recipe cross --data tiles --preset tiny --batch 2 --mixes 1 --device cpu --seed 5";
 
 /// One of the processes, with its log.
 struct Process {

@@ -21,7 +21,7 @@ use restain_options::{at_least, within};
 pub enum Recipe {
     /// The published loss, nothing else.
     Published,
-    /// Reconstruction, also of a stain-shifted copy and in the stains of other tiles: what makes it re-stain.
+    /// Reconstruction, also of a stain-shifted copy and in the stains of other tiles.
     Cross,
     /// Two tiles of a field and one transform of both: exact targets, with glass that stays glass.
     Paired,
@@ -95,7 +95,7 @@ pub struct RecipeArgs {
 impl Default for RecipeArgs {
     fn default() -> Self {
         Self {
-            recipe: Recipe::Cross,
+            recipe: Recipe::Paired,
             mixes: 4,
             weights: TermWeights::default(),
             paired: PairedArgs::default(),
@@ -133,6 +133,16 @@ impl RecipeArgs {
             "--paired-… options are for --recipe paired"
         );
         Ok(())
+    }
+
+    /// Returns how often a step encodes each tile, in one stain or another.
+    pub fn encodings_per_tile(&self) -> f64 {
+        let consistency = 1.0 + self.mixes as f64;
+        match self.recipe {
+            Recipe::Published => 1.0 + consistency,
+            Recipe::Cross if self.weights.consistency_weight > 0.0 => 2.0 + consistency,
+            Recipe::Cross | Recipe::Paired => 2.0,
+        }
     }
 
     /// Computes the loss of one batch. Its random numbers depend on `seed` and `draw` alone.

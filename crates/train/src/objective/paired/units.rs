@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
 use restain_data::{Dataset, Slide};
+use restain_lab::phase::Phase;
 use restain_method::field::{FieldStain, SAMPLE, sample};
 
 /// Images of a unit whose pixels are measured.
@@ -34,11 +35,13 @@ impl Units {
     pub(crate) fn measure(dataset: &Dataset, tile: u32) -> Result<Self> {
         let slides = dataset.slides(tile as usize);
         let count = slides.len();
+        let phase = Phase::start("stains of slides measured", count);
         let measured: Vec<Option<Unit>> = dataset.workers().install(|| {
             slides
                 .into_par_iter()
                 .map(|Slide { domain, sources, .. }| {
                     let stain = FieldStain::of(&pixels(dataset, &sources)?);
+                    phase.advance(1);
                     Ok(stain.map(|stain| Unit { domain, sources, stain }))
                 })
                 .collect::<Result<_>>()
@@ -47,7 +50,7 @@ impl Units {
         ensure!(
             !all.is_empty(),
             "--recipe paired measures the stains of whole fields or slides, and none of the {count} \
-             of this data set has two stains that can be distinguished"
+             of this data set has two stains that can be distinguished; --recipe cross needs none"
         );
         if all.len() < count {
             tracing::warn!(
