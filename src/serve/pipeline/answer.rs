@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::plan::Output;
-use super::request::Method;
+use super::request::{Detail, Method};
 use crate::serve::admission::Permit;
 use crate::serve::batch::TileEncoding;
 use crate::serve::error::{Error, ErrorKind};
@@ -42,12 +42,17 @@ pub struct About {
     #[schema(maximum = 9_007_199_254_740_991_u64)]
     pub seed: u64,
     pub method: Method,
+    /// Where the detail of the variants comes from; null for the methods that work on pixels.
+    #[schema(required)]
+    pub detail: Option<Detail>,
 }
 
 pub struct AnsweredTile {
     pub key: TileKey,
     pub width: usize,
     pub height: usize,
+    /// PSNR of the tile's own reconstruction at the model's size, dB; nothing when the method works on pixels.
+    pub fidelity: Option<f32>,
     /// The tile's own pixels; nothing when only its key came.
     pub original: Option<Bytes>,
     pub variants: Vec<MadeVariant>,
@@ -81,6 +86,10 @@ pub struct Provenance {
     /// BLAKE3 of the tile's size and decoded pixels.
     #[schema(pattern = "^[0-9a-f]{64}$")]
     pub tile_key: String,
+    /// PSNR of the tile's own reconstruction by the model at its size, dB, at most 99: low where the tile is unlike what the
+    /// model was trained on. Null for the methods that work on pixels.
+    #[schema(required)]
+    pub fidelity: Option<f32>,
     #[serde(flatten)]
     pub origin: Origin,
 }
@@ -108,11 +117,24 @@ impl Timings {
     }
 }
 
+impl AnsweredTile {
+    /// PSNR of its own reconstruction as answers have it, to a hundredth of a dB.
+    pub fn fidelity(&self) -> Option<f32> {
+        self.fidelity.map(hundredths)
+    }
+}
+
+/// Rounds to two places.
+pub fn hundredths(value: f32) -> f32 {
+    (value * 100.0).round() / 100.0
+}
+
 impl Answer {
     pub fn provenance(&self, tile: &AnsweredTile, variant: &MadeVariant) -> Provenance {
         Provenance {
             about: self.about.clone(),
             tile_key: tile.key.to_string(),
+            fidelity: tile.fidelity(),
             origin: variant.origin.clone(),
         }
     }
