@@ -12,7 +12,6 @@ use super::plan::Output;
 use super::request::{Detail, Method};
 use crate::serve::admission::Permit;
 use crate::serve::batch::TileEncoding;
-use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
 use restain_bundle::codec::TileKey;
 use restain_method::PixelOrder;
@@ -145,23 +144,13 @@ impl Answer {
         self.tiles.iter().flat_map(|tile| tile.variants.iter().map(each(tile))).collect()
     }
 
-    /// `[n, K, height, width, 3]`: what `pixels` is, when all tiles have one size.
-    ///
-    /// # Errors
-    /// `mixed_sizes`, when they do not.
-    pub fn tensor_shape(&self) -> Result<[usize; 5], Error> {
+    /// `[n, K, height, width, 3]`: what `pixels` is, when all variants have one size; nothing when they do not.
+    pub fn tensor_shape(&self) -> Option<[usize; 5]> {
         let size = |tile: &AnsweredTile| (tile.height, tile.width);
         let first = &self.tiles[0];
         let (height, width) = size(first);
-        if let Some(other) = self.tiles.iter().position(|tile| size(tile) != (height, width)) {
-            let (other_height, other_width) = size(&self.tiles[other]);
-            let detail = format!(
-                "tile {other} is {other_width}×{other_height} pixels and tile 0 {width}×{height}, and one tensor holds tiles of one size: \
-                 send them apart, or accept another form of answer"
-            );
-            return Err(Error::new(ErrorKind::MixedSizes, detail).at("tile", other));
-        }
-        Ok([self.tiles.len(), first.variants.len(), height, width, 3])
+        let is_one = self.tiles.iter().all(|tile| size(tile) == (height, width));
+        is_one.then(|| [self.tiles.len(), first.variants.len(), height, width, 3])
     }
 
     /// `[height, width, 3] u8` of the variant's tile.

@@ -255,7 +255,7 @@ fn tensor_head(answer: &Answer) -> Vec<u8> {
     let provenance = String::from_utf8(to_json(&answer.provenances())).expect("JSON is UTF-8");
     let metadata = BTreeMap::from([("provenance", provenance)]);
     let variants = |shape| TensorHead { name: "variants", dtype: Dtype::U8, shape };
-    if let Ok(shape) = answer.tensor_shape() {
+    if let Some(shape) = answer.tensor_shape() {
         return tensors::head(&[variants(shape.to_vec())], metadata);
     }
     let shapes =
