@@ -287,7 +287,7 @@ impl Server {
             ..Default::default()
         };
         let answer = client
-            .encode(proto::EncodeRequest { tiles: Some(tiles), resize: true, ..Default::default() })
+            .encode(proto::EncodeRequest { tiles: Some(tiles), ..Default::default() })
             .await?;
         Ok(answer.into_inner().encoder.context("no encoder")?.image_size as usize)
     }

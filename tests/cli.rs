@@ -61,11 +61,11 @@ fn a_flag_goes_before_a_variable_that_before_a_file_and_that_before_the_default(
 fn a_switch_can_be_turned_off_again() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("augment.toml");
-    std::fs::write(&file, "resize = true\noriginals = true\n").unwrap();
-    let mut command = run("augment --print-config --resize=false --config");
+    std::fs::write(&file, "dry-run = true\noriginals = true\n").unwrap();
+    let mut command = run("augment --print-config --dry-run=false --config");
     command.arg(&file).env("RESTAIN_AUGMENT_ORIGINALS", "no");
     let text = printed(command);
-    for line in ["resize = false", "originals = false"] {
+    for line in ["dry-run = false", "originals = false"] {
         assert!(text.lines().any(|printed| printed == line), "{line}: {text}");
     }
 }

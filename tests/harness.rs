@@ -289,6 +289,23 @@ pub(crate) fn tensor_body(tiles: &[RgbImage], references: &[RgbImage], request: 
         .unwrap()
 }
 
+/// Tiles of any sizes, packed.
+pub(crate) fn packed_body(tiles: &[RgbImage], request: &Value) -> Vec<u8> {
+    use safetensors::{Dtype, tensor::TensorView};
+    let flat = tiles.iter().flat_map(|tile| tile.pixels.clone()).collect::<Vec<u8>>();
+    let shapes: Vec<u8> = tiles
+        .iter()
+        .flat_map(|tile| [tile.height, tile.width])
+        .flat_map(|side| (side as i64).to_le_bytes())
+        .collect();
+    let tensors = [
+        ("tiles", TensorView::new(Dtype::U8, vec![flat.len()], &flat).unwrap()),
+        ("shapes", TensorView::new(Dtype::I64, vec![tiles.len(), 2], &shapes).unwrap()),
+    ];
+    safetensors::serialize(tensors, Some([("request".to_owned(), request.to_string())].into()))
+        .unwrap()
+}
+
 /// Keys alone, as one tensor.
 pub(crate) fn key_body(keys: &[String], request: &Value) -> Vec<u8> {
     use safetensors::{Dtype, tensor::TensorView};

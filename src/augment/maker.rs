@@ -20,7 +20,7 @@ use crate::serve::models::Model;
 use crate::serve::pipeline::answer::{Answer, Provenance};
 use crate::serve::pipeline::plan::Plan;
 use crate::serve::pipeline::request::{self, Counts};
-use crate::serve::pipeline::{Request, TileInput, render};
+use crate::serve::pipeline::{Request, SIDES, TileInput, render};
 use crate::serve::services::{OpenError, Services};
 use restain_bundle::codec::{self, DecodeError, ImageFormat, RgbImage, TileKey};
 use restain_method::geometry::CHANNELS;
@@ -112,15 +112,9 @@ impl Maker {
         let counts = Counts { tiles: 1, references: maker.references.len() };
         let refused = |error: Error| AugmentError::Use(error.detail);
         Plan::new(model, &maker.ask, counts, config.max_variants.get()).map_err(refused)?;
-        let side = maker.model().bundle.manifest.geometry.image_size();
         for (path, reference) in args.ask.references.iter().zip(&maker.references) {
-            let (width, height) = (reference.width, reference.height);
-            if !maker.ask.resize && (width, height) != (side, side) {
-                return Err(AugmentError::Use(format!(
-                    "{} {}",
-                    path.display(),
-                    of_another_size(width, height, side)
-                )));
+            if let Some(reason) = no_tile(reference.width, reference.height) {
+                return Err(AugmentError::Use(format!("{} {reason}", path.display())));
             }
         }
         Ok(maker)
@@ -146,7 +140,14 @@ impl Maker {
             .map_or(0, |(width, height)| width * height * CHANNELS);
         let latents = 2 * geometry.tile_latent() * size_of::<f16>();
         let variants = self.ask.variants as usize;
-        let bytes = file.len() + others + latents + 2 * pixels * (1 + variants);
+        // Two pictures of every variant; and of the tile what was decoded, what the encoder sees of
+        // it, and what is kept.
+        let bytes = file.len()
+            + others
+            + latents
+            + geometry.tile_bytes()
+            + pixels
+            + 2 * pixels.max(geometry.tile_bytes()) * (1 + variants);
         let pieces =
             u32::try_from((bytes as u64).div_ceil(PIECE)).unwrap_or(u32::MAX).min(self.pieces);
         Arc::clone(&self.memory).acquire_many_owned(pieces).await.expect("nobody closes it")
@@ -165,9 +166,8 @@ impl Maker {
             pipeline.cpu.run(move || codec::decode(&file, &limits)).await.map_err(failed)?;
         let RgbImage { width, height, pixels } =
             decoded.map_err(|error| bad(undecodable(&error)))?;
-        let side = self.model().bundle.manifest.geometry.image_size();
-        if !self.ask.resize && (width, height) != (side, side) {
-            return Err(bad(of_another_size(width, height, side)));
+        if let Some(reason) = no_tile(width, height) {
+            return Err(bad(reason));
         }
         let pixels_of = |tile: &Reference| TileInput::Pixels {
             width: tile.width,
@@ -236,10 +236,13 @@ fn undecodable(error: &DecodeError) -> String {
     }
 }
 
-fn of_another_size(width: usize, height: usize, side: usize) -> String {
-    format!(
-        "is {width}×{height} pixels, and the model works on {side}×{side}: give tiles of that size, or --resize"
-    )
+/// Why a picture of this size is no tile; nothing when it is one.
+fn no_tile(width: usize, height: usize) -> Option<String> {
+    let is_tile = SIDES.contains(&width) && SIDES.contains(&height);
+    let (least, most) = (SIDES.start(), SIDES.end());
+    (!is_tile).then(|| {
+        format!("is {width}×{height} pixels, and a tile has from {least} to {most} pixels a side")
+    })
 }
 
 fn files(

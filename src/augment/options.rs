@@ -13,7 +13,8 @@ use crate::serve::config::{
 use restain_bundle::codec::ImageFormat;
 use restain_options::within;
 use restain_request::{
-    Method, Placement, Priority, Request, Share, Spelling, StyleSource, Wire, field, read_flag,
+    Detail, Method, Placement, Priority, Request, Share, Spelling, StyleSource, Wire, field,
+    read_flag,
 };
 
 /// Variants are numbered with two digits.
@@ -91,9 +92,9 @@ pub struct AskArgs {
     /// Mix this much of the style in: 0 keeps the tile's own characteristics, 1 takes all of the style's
     #[arg(long, default_value_t = 1.0, value_parser = |text: &str| read_flag::<f64>(&field::strength, text))]
     pub strength: f64,
-    /// Resize tiles of another size to the model's and their variants back, instead of rejecting them
-    #[arg(long)]
-    pub resize: bool,
+    /// Add what the style changes to the tile itself, at its own size (carry), or write the model's reconstruction at the model's size (model)
+    #[arg(long, default_value = "carry", value_parser = |text: &str| read_flag::<Detail>(&field::detail, text))]
+    pub detail: Detail,
     /// Write images as png, jpeg or webp
     #[arg(long, default_value = "png", value_parser = |text: &str| read_flag::<ImageFormat>(&field::output_format, text))]
     pub format: ImageFormat,
@@ -218,7 +219,7 @@ impl AskArgs {
             style_placement: self.placement,
             style_share: self.share,
             strength: self.strength as f32,
-            resize: self.resize,
+            detail: self.detail,
             output_format: Some(self.format),
             output_quality: self.quality,
             priority: Priority::Bulk,

@@ -77,8 +77,7 @@ table! {
     BundleRefused = 422, FAILED_PRECONDITION, "bundle_refused", "The bundle cannot be served";
     NoTiles = 422, INVALID_ARGUMENT, "no_tiles", "The request holds no tile";
     UndecodableImage = 422, INVALID_ARGUMENT, "undecodable_image", "A picture cannot be decoded";
-    TileSize = 422, INVALID_ARGUMENT, "tile_size", "A tile has another size than the model works on";
-    MixedSizes = 422, INVALID_ARGUMENT, "mixed_sizes", "Tiles of several sizes do not fit into one tensor";
+    TileSize = 422, INVALID_ARGUMENT, "tile_size", "A side of a tile is below 16 or above 8,192 pixels";
     PixelsNeeded = 422, INVALID_ARGUMENT, "pixels_needed", "The request needs the tile's pixels, and a key has only its encoding";
     VariantsOutOfRange = 422, INVALID_ARGUMENT, "variants_out_of_range", "The number of variants is out of range";
     StrengthOutOfRange = 422, INVALID_ARGUMENT, "strength_out_of_range", "The strength is not between 0 and 1";

@@ -77,12 +77,17 @@ fn originals_are_written_byte_for_byte_when_asked_for() {
 }
 
 #[test]
-fn a_tile_of_another_size_is_resized_there_and_back() {
+fn a_variant_has_the_tiles_own_size_or_the_models() {
     let job = Job::new();
     job.put("wide.png", &png(&picture(1, 50, 40)));
-    job.run(&["--resize", "--format", "webp", "--quality", "100"]);
-    let variant = decode(&job.made()["wide.v00.webp"]);
-    assert_eq!((variant.width, variant.height), (50, 40));
+    let flags = ["--format", "webp", "--quality", "100", "--strength", "0"];
+    let carried = job.run_into("carried", &flags);
+    assert_eq!(decode(&carried["wide.v00.webp"]), picture(1, 50, 40), "of strength 0");
+    let record: Value = serde_json::from_slice(&carried["wide.v00.json"]).unwrap();
+    assert!(record["detail"] == "carry" && record["fidelity"].is_number(), "{record}");
+    let bare = job.run_into("bare", &["--detail", "model", "--format", "webp"]);
+    let variant = decode(&bare["wide.v00.webp"]);
+    assert_eq!((variant.width, variant.height), (32, 32));
 }
 
 #[test]
@@ -138,7 +143,7 @@ fn styles_of_reference_tiles_are_those_that_the_server_takes() {
 #[test]
 fn tiles_that_need_more_memory_than_there_is_go_one_by_one() {
     let job = Job::of_large_tiles(9);
-    let flags = ["--resize", "--variants", "4", "--seed", "6"];
+    let flags = ["--variants", "4", "--seed", "6"];
     let roomy = job.run_into("roomy", &flags);
     assert_same(
         &job.run_into("narrow", &[&flags[..], &["--max-inflight-bytes", "64KiB"]].concat()),

@@ -44,7 +44,7 @@ impl Job {
         job
     }
 
-    /// With `count` tiles that take their time: larger than the model's, to be resized.
+    /// With `count` tiles that take their time: larger than the model's.
     fn of_large_tiles(count: usize) -> Self {
         let job = Self::new();
         for number in 0..count {

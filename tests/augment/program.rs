@@ -7,7 +7,7 @@ use crate::harness::restain;
 fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
     let job = Job::new();
     let file = job.home.path().join("augment.toml");
-    std::fs::write(&file, "variants = 2\nquality = 60\nmax-damaged = 3\nstrength = 0.3\ndomains = [\"a\", \"b\"]\nresize = true\n").unwrap();
+    std::fs::write(&file, "variants = 2\nquality = 60\nmax-damaged = 3\nstrength = 0.3\ndomains = [\"a\", \"b\"]\ndetail = \"model\"\n").unwrap();
     let mut command =
         job.command(&job.input(), &job.out(), &["--variants", "4", "--print-config", "--config"]);
     let output = command
@@ -23,7 +23,7 @@ fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
         "max-damaged = 3",
         "strength = 0.3",
         "domains = [\"a\", \"b\"]",
-        "resize = true",
+        "detail = \"model\"",
         "shard = \"0/1\"",
         "threads = 1",
     ] {

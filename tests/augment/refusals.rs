@@ -80,16 +80,18 @@ fn a_damaged_tile_is_named_and_left_out_only_when_that_is_allowed() {
 }
 
 #[test]
-fn a_tile_of_another_size_is_named_with_the_way_out() {
+fn a_picture_that_is_no_tile_is_named_with_its_bounds() {
     let job = Job::of_tiles(2);
-    job.put("north/wide.png", &png(&picture(1, 50, 40)));
+    job.put("north/wide.png", &png(&picture(1, 50, 15)));
     let (status, said) = job.refused(&[]);
     assert!(
-        status == 1 && said.contains("north/wide.png is 50×40 pixels") && said.contains("--resize"),
+        status == 1
+            && said.contains("north/wide.png is 50×15 pixels")
+            && said.contains("from 16 to 8192 pixels a side"),
         "{said}"
     );
-    let (status, said) = job.refused(&["--resize", "--max-pixels", "1500"]);
-    assert!(status == 2 && said.contains("resize was false and is true"), "{said}");
+    let (status, said) = job.refused(&["--detail", "model"]);
+    assert!(status == 2 && said.contains("detail was \"carry\" and is \"model\""), "{said}");
 }
 
 #[test]
@@ -121,7 +123,7 @@ fn one_part_is_one_process() {
 #[test]
 fn a_disk_that_takes_no_more_ends_the_job_and_loses_nothing() {
     let job = Job::of_large_tiles(12);
-    let flags = ["--resize", "--seed", "3"];
+    let flags = ["--seed", "3"];
     let whole = job.run_into("whole", &flags);
     // Files larger than 8 blocks of 512 bytes cannot be written; the shell's `trap` makes that an
     // error rather than a signal.

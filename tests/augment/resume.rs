@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use super::{Job, Tree, assert_same, text};
 use crate::harness::{decode, until};
 
-const FLAGS: [&str; 5] = ["--resize", "--variants", "3", "--seed", "21"];
+const FLAGS: [&str; 4] = ["--variants", "3", "--seed", "21"];
 
 /// Starts a job, and waits until it has written `files` more files, or has ended.
 fn begun(job: &Job, flags: &[&str], files: usize) -> Child {

@@ -194,7 +194,7 @@ fn a_tar_that_is_killed_in_its_middle_is_gone_on_with_after_its_last_sample() {
         .collect();
     job.put("a.tar", &tar(&entries));
     job.put("b.tar", &tar(&entries[..20]));
-    let flags = ["--resize", "--variants", "3", "--seed", "9"];
+    let flags = ["--variants", "3", "--seed", "9"];
     let undisturbed = job.run_into("undisturbed", &flags);
     let mut killed = 0;
     for lines in [3, 25, 41, 60] {

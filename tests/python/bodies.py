@@ -24,7 +24,7 @@ def picture(side, colour, form):
     return file.getvalue()
 
 
-sides = st.sampled_from([1, 7, SIDE, SIDE, SIDE, 2 * SIDE])
+sides = st.sampled_from([1, 7, 16, SIDE, SIDE, SIDE, 2 * SIDE])
 colours = st.tuples(*[st.integers(0, 255)] * 3)
 whole_pictures = st.builds(picture, sides, colours, st.sampled_from(["PNG", "JPEG", "WEBP", "TIFF"]))
 
@@ -54,7 +54,7 @@ requests = st.fixed_dictionaries(
         "variants": st.one_of(st.integers(1, 4), st.integers(-1, 2**64)),
         "seed": st.integers(0, 2**54),
         "strength": st.floats(-0.1, 1.1),
-        "resize": st.booleans(),
+        "detail": st.sampled_from(["carry", "model", "none"]),
         "method": st.sampled_from(["vit", "color-match", "hed-jitter", "identity", "none"]),
         "timeout_ms": st.sampled_from([0, 60_000, 2**63]),
         "style": st.fixed_dictionaries(
@@ -74,7 +74,7 @@ requests = st.fixed_dictionaries(
 )
 added = st.fixed_dictionaries(
     {"domain": st.one_of(st.sampled_from(["ours", "theirs", ".x"]), st.text(max_size=4))},
-    optional={"styles": st.integers(0, 257), "resize": st.booleans()},
+    optional={"styles": st.integers(0, 257)},
 )
 
 

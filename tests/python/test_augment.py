@@ -6,7 +6,7 @@ import pty
 from PIL import Image
 from served import PROGRAM, environment, install, tiles
 
-FLAGS = ["--variants", "3", "--seed", "8", "--resize", "--threads", "1"]
+FLAGS = ["--variants", "3", "--seed", "8", "--threads", "1"]
 
 
 def on_a_terminal(command, interrupt):

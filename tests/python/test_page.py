@@ -194,7 +194,7 @@ def test_all_of_it_is_used_by_keyboard_alone(visit):
         keyboard.press("Tab")
         reached.append(focused.evaluate("at => at.id || at.name || (at.classList.contains('variant') ? 'variant' : at.getAttribute('role') ?? at.tagName)"))
         assert len(reached) < 60, reached
-    order = ["file", "strength", "from", "all", "listbox", "method", "variants", "seed", "draw", "resize", "view", "compare", "curl", "variant"]
+    order = ["file", "strength", "from", "all", "listbox", "method", "variants", "seed", "draw", "detail", "view", "compare", "curl", "variant"]
     assert [name for name in reached if name in order] == order, reached
     expect(page.variants.nth(0)).to_be_focused()
     for key, place in [("ArrowRight", 1), ("ArrowDown", 4), ("End", 5), ("ArrowUp", 2), ("Home", 0), ("ArrowRight", 1)]:

@@ -24,7 +24,6 @@ def test_the_copied_curl_command_gives_the_picture_that_is_shown(visit, tmp_path
 def test_the_copied_curl_commands_give_all_pictures_of_the_table(visit, tmp_path):
     page = visit("#seed=7&compare=1")
     page.drop(a=png(tile(1)), b=png(tile(2, side=SIDE + 8)))
-    page.page.get_by_role("button", name="Resize it").click()
     page.shows(variants=12, tiles=2)
     page.page.get_by_role("button", name="curl").click()
     for name, content in [("a", png(tile(1))), ("b", png(tile(2, side=SIDE + 8)))]:

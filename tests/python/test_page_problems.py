@@ -23,15 +23,16 @@ def test_a_file_that_is_no_picture_is_explained_and_the_others_remain_usable(vis
     page.shows(variants=3, tiles=1)
 
 
-def test_a_tile_of_another_size_is_explained_and_one_press_resizes_it(visit):
+def test_a_tile_of_another_size_has_variants_of_its_size_and_one_too_small_is_explained(visit):
     page = visit(ONE)
-    page.drop(large=png(tile(side=SIDE + 8)))
-    problem = page.page.locator(".row .problem")
-    expect(problem).to_contain_text(f"This tile is {SIDE + 8}×{SIDE + 8} pixels, and the model works on {SIDE}×{SIDE}")
-    problem.get_by_role("button", name="Resize it").click()
+    page.drop(large=png(tile(side=SIDE + 8)), small=png(tile(side=15)))
     page.shows(variants=1, tiles=1)
-    expect(page.page.get_by_label("Resize tiles of another size")).to_be_checked()
-    assert page.picture(0).shape == (SIDE + 8, SIDE + 8, 3), "and back"
+    assert page.picture(0).shape == (SIDE + 8, SIDE + 8, 3)
+    problem = page.page.locator(".row .problem")
+    expect(problem).to_contain_text("This tile is 15×15 pixels, and must have from 16 to 8192 pixels a side")
+    page.page.get_by_role("group", name="Detail").get_by_text("model").click()
+    page.shows(variants=1, tiles=1)
+    assert page.picture(0).shape == (SIDE, SIDE, 3), "the bare product has the model's size"
 
 
 def test_a_choice_that_cannot_be_made_is_explained(visit):

@@ -120,11 +120,12 @@ def test_metadata_and_config_say_what_goes_in_and_out(wire):
         model = wire.json(wire.client.get_model_metadata("tiny", version))
         assert (model["name"], model["versions"], model["platform"]) == ("tiny", ["1"], "restain")
         of_name = {each["name"]: (each["datatype"], [int(size) for size in each["shape"]]) for each in model["inputs"] + model["outputs"]}
-        assert of_name["TILES"] == ("UINT8", [-1, SIDE, SIDE, 3])
+        assert of_name["TILES"] == ("UINT8", [-1, -1, -1, 3])
         assert of_name["KEYS"] == ("UINT8", [-1, 32])
-        assert of_name["VARIANTS"] == ("UINT8", [-1, -1, SIDE, SIDE, 3])
+        assert of_name["VARIANTS"] == ("UINT8", [-1, -1, -1, -1, 3])
         assert of_name["STYLE_IDS"] == ("BYTES", [-1, -1])
         assert of_name["TILE_KEYS"] == ("UINT8", [-1, 32])
+        assert of_name["FIDELITY"] == ("FP32", [-1])
     config = wire.json(wire.client.get_model_config("tiny"))
     config = config.get("config", config)
     assert (config["name"], config["platform"]) == ("tiny", "restain") and config["max_batch_size"] > 0
@@ -184,12 +185,14 @@ def test_pictures_are_tiles_too(server, wire):
     assert np.array_equal(wire.infer([given], parameters={"seed": 4}).as_numpy("VARIANTS"), pixels)
     wide = np.concatenate([array, array], axis=2)
     given = wire.tensor("TILES", pngs(wide), "BYTES")
-    answer = wire.infer([given], parameters={"seed": 4, "resize": True})
-    assert answer.as_numpy("VARIANTS").shape == (2, 1, SIDE, 2 * SIDE, 3)
+    answer = wire.infer([given], parameters={"seed": 4, "strength": 0})
+    assert np.array_equal(answer.as_numpy("VARIANTS")[:, 0], wide), "of any size"
+    assert answer.as_numpy("FIDELITY").shape == (2,) and (answer.as_numpy("FIDELITY") > 0).all()
+    # Of several sizes, the variants are pictures too.
     given = wire.tensor("TILES", pngs([array[0], wide[0]]), "BYTES")
-    with refused(wire, (422, "INVALID_ARGUMENT", "mixed_sizes"), "tile 1", "one size"):
-        wire.infer([given], parameters={"resize": True})
-    assert wire.infer([given], ["STYLE_IDS"], parameters={"resize": True}).as_numpy("STYLE_IDS").shape == (2, 1)
+    answer = wire.infer([given], parameters={"strength": 0})
+    made = [np.asarray(Image.open(io.BytesIO(file))) for file in answer.as_numpy("VARIANTS").ravel()]
+    assert np.array_equal(made[0], array[0]) and np.array_equal(made[1], wide[0])
 
 
 def test_references_give_their_style(server, wire):

@@ -3,14 +3,15 @@
 use restain_method::color::{ChannelStats, color_match};
 use serde_json::{Value, json};
 
-use crate::harness::{Parts, Server, decode, picture, tile};
+use crate::harness::{Parts, Server, tile};
 
 #[test]
 fn a_variant_is_the_product_of_the_tiles_anatomy_and_the_style_it_names() {
     let server = Server::start(&[]);
     let mut parts = Parts::of(server.bundle());
     let tiles = [tile(0), tile(1), tile(2)];
-    let (variants, provenance) = server.tensor(&tiles, &[], &json!({"variants": 4, "seed": 7}));
+    let request = json!({"variants": 4, "seed": 7, "detail": "model"});
+    let (variants, provenance) = server.tensor(&tiles, &[], &request);
     assert_eq!(variants.len(), 12);
     let mut domains = std::collections::BTreeSet::new();
     for (n, (variant, record)) in variants.iter().zip(provenance.as_array().unwrap()).enumerate() {
@@ -75,8 +76,10 @@ fn styles_come_from_where_they_were_asked_for() {
     let server = Server::start(&[]);
     let mut parts = Parts::of(server.bundle());
     let (tiles, references) = ([tile(0), tile(1)], [tile(8)]);
-    let ask =
-        |style: Value| server.tensor(&tiles, &references, &json!({"seed": 1, "style": style}));
+    let ask = |style: Value| {
+        let request = json!({"seed": 1, "style": style, "detail": "model"});
+        server.tensor(&tiles, &references, &request)
+    };
     let own = parts.encode(&tiles[0]);
     let half = own.characteristics.len() / parts.bundle.manifest.geometry.patches();
     let one = |encodings: &restain_engine::Encodings, id: &str| {
@@ -122,8 +125,10 @@ fn strength_goes_from_the_tiles_own_look_to_the_style() {
     let server = Server::start(&[]);
     let mut parts = Parts::of(server.bundle());
     let encodings = parts.encode(&tile(0));
-    let ask =
-        |strength: f64| server.tensor(&[tile(0)], &[], &json!({"strength": strength, "seed": 5}));
+    let ask = |strength: f64| {
+        let request = json!({"strength": strength, "seed": 5, "detail": "model"});
+        server.tensor(&[tile(0)], &[], &request)
+    };
     assert!(ask(0.0).0[0] == parts.aligned(&encodings, &encodings.characteristics));
     let (variants, provenance) = ask(0.5);
     let mut mixed = vec![0.0; encodings.characteristics.len()];
@@ -148,13 +153,4 @@ fn the_baselines_are_on_the_same_wire() {
     let (variants, provenance) = ask("hed-jitter");
     assert!(variants[0] != tile(0).pixels && provenance[0]["style"].is_null());
     assert_eq!(server.metric("restain_tiles_total"), encoded, "no baseline costs an encoding");
-}
-
-#[test]
-fn a_tile_of_another_size_is_resized_in_and_back_out() {
-    let server = Server::start(&[]);
-    let answer = server.png("?resize=true&seed=1", &picture(0, 50, 41), "image/png");
-    assert_eq!(answer.status(), 200);
-    let variant = decode(&answer.bytes().unwrap());
-    assert_eq!((variant.width, variant.height), (50, 41));
 }

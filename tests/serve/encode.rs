@@ -33,7 +33,7 @@ fn halves(file: &SafeTensors<'_>, name: &str) -> Vec<f32> {
 fn the_product_done_by_the_client_is_the_servers_variant() {
     let server = Server::start(&[]);
     let tiles = [tile(0), tile(1)];
-    let (variants, provenance) = server.tensor(&tiles, &[], &json!({"seed": 5}));
+    let (variants, provenance) = server.tensor(&tiles, &[], &json!({"seed": 5, "detail": "model"}));
     let (status, body) = encode(&server, tensor_body(&tiles, &[], &json!({})));
     assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
     let (_, head) = SafeTensors::read_metadata(&body).unwrap();

@@ -145,15 +145,12 @@ fn set(message: &mut proto::AugmentRequest, field: &Field, value: &Value) -> boo
             message.strength,
             value.as_f64().map(|number| number as f32).filter(|number| number.is_finite())
         ),
-        "resize" => value.as_bool().is_some_and(|value| {
-            message.resize = value;
-            true
-        }),
         "model" => value.as_str().filter(|name| !name.is_empty()).is_some_and(|name| {
             message.model = name.to_owned();
             true
         }),
         "method" => word!(message.method, Method, "METHOD_"),
+        "detail" => word!(message.detail, Detail, "DETAIL_"),
         "style.from" => word!(style.from, StyleSource, "STYLE_SOURCE_"),
         "style.placement" => word!(style.placement, Placement, "PLACEMENT_"),
         "style.share" => word!(style.share, Share, "SHARE_"),

@@ -105,22 +105,16 @@ fn a_key_that_is_not_held_is_named_and_what_came_with_it_is_kept() {
 }
 
 #[test]
-fn a_key_stands_for_an_encoding_and_not_for_pixels() {
+fn a_key_stands_for_an_encoding_and_not_for_the_pixels_of_a_baseline() {
     let server = Server::start(&[]);
     let other = [picture(5, 20, 24)];
     server.tensor(&[tile(0)], &[], &json!({}));
-    server.tensor(&other, &[], &json!({"resize": true}));
+    server.tensor(&other, &[], &json!({}));
     for method in ["color-match", "hed-jitter", "identity"] {
         let (status, body) = server.by_key(&keys(&[tile(0)]), &json!({"method": method}));
         assert_eq!((status, &problem(&body)["code"]), (422, &json!("pixels_needed")), "{method}");
     }
-    let (status, body) = server.by_key(&keys(&other), &json!({}));
-    assert_eq!(
-        (status, &problem(&body)["code"]),
-        (422, &json!("tile_size")),
-        "it is of another size, and nobody said resize"
-    );
-    let request = json!({"resize": true, "seed": 2, "variants": 2});
+    let request = json!({"seed": 2, "variants": 2});
     let (sent, _) = server.tensor(&other, &[], &request);
     let (status, body) = server.by_key(&keys(&other), &request);
     assert!(status == 200 && read_tensor(&body).0 == sent);

@@ -165,7 +165,17 @@ fn every_form_in_and_out_is_answered_with_what_was_asked_for() {
     for accept in ["png", "jpeg", "webp"] {
         let report = report(
             &server,
-            &["--requests", "4", "--accept", accept, "--resize", "--check", "--method", "identity"],
+            &[
+                "--requests",
+                "4",
+                "--accept",
+                accept,
+                "--tile-size",
+                "48",
+                "--check",
+                "--method",
+                "identity",
+            ],
         );
         assert_eq!(count(&report["requests"]["ok"]), 4, "{accept}: {}", report["errors"]);
     }

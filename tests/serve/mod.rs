@@ -3,6 +3,7 @@
 mod access;
 mod augment;
 mod bundles;
+mod carry;
 mod collector;
 mod connections;
 mod devices;

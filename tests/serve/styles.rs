@@ -132,8 +132,8 @@ fn an_added_domain_is_used_where_it_is_named_and_changes_nothing_else() {
     let encodings = parts.encode(&tile(0));
     for style in [json!({"domains": ["night"]}), json!({"ids": ["night/0", "night/1", "night/2"]})]
     {
-        let (variants, provenance) =
-            server.tensor(&[tile(0)], &[], &json!({"variants": 4, "seed": 1, "style": style}));
+        let request = json!({"variants": 4, "seed": 1, "style": style, "detail": "model"});
+        let (variants, provenance) = server.tensor(&[tile(0)], &[], &request);
         for (variant, record) in variants.iter().zip(provenance.as_array().unwrap()) {
             let n: usize =
                 record["style"].as_str().unwrap().strip_prefix("night/").unwrap().parse().unwrap();
@@ -175,11 +175,8 @@ fn an_added_domain_is_used_where_it_is_named_and_changes_nothing_else() {
 fn a_tensor_adds_a_domain_too_and_the_order_of_adding_does_not_matter() {
     let server = Server::start(&[]);
     let by_tensor = |domain: &str, tiles: &[RgbImage]| {
-        let body = tensor_body(
-            tiles,
-            &[],
-            &json!({"domain": domain, "model": "tiny/1", "styles": 2, "resize": true}),
-        );
+        let body =
+            tensor_body(tiles, &[], &json!({"domain": domain, "model": "tiny/1", "styles": 2}));
         let response = server
             .client
             .post(server.url("/v1/styles"))
@@ -250,7 +247,7 @@ fn a_domain_that_cannot_be_is_refused_by_name() {
         "too_many_tiles",
         "at most 3",
     );
-    refused(add(&server, &[("domain", "a")], &[picture(0, 20, 20)]), 422, "tile_size", "20×20");
+    refused(add(&server, &[("domain", "a")], &[picture(0, 15, 20)]), 422, "tile_size", "15×20");
     let white = RgbImage { pixels: vec![250; tile(0).pixels.len()], ..tile(0) };
     refused(
         add(&server, &[("domain", "a")], &[white.clone(), white]),

@@ -153,15 +153,19 @@ def test_baselines_and_references_get_pixels(client):
         assert all(records[0].style.startswith("reference/") for records in answer.provenance)
 
 
-def test_a_tile_of_another_size_is_refused_or_resized(client):
-    small = tiles(2, side=SIDE // 2, seed=16)
+def test_a_tile_of_another_size_keeps_its_size_and_a_side_has_bounds(client):
     with pytest.raises(restain.InvalidRequest) as refused:
-        client.augment(small)
+        client.augment(tiles(2, side=15, seed=16))
     error = refused.value
     assert (error.code, error.status, error.list, error.index) == ("tile_size", 422, "tile", 0)
-    assert "resize" in error.detail
+    assert "from 16 to 8192 pixels a side" in error.detail
+    small = tiles(2, side=SIDE // 2, seed=16)
     for _ in range(2):
-        assert client.augment(small, resize=True).variants.shape == (2, 1, SIDE // 2, SIDE // 2, 3)
+        answer = client.augment(small)
+        assert answer.variants.shape == (2, 1, SIDE // 2, SIDE // 2, 3)
+        assert answer.provenance[0][0].detail == "carry"
+        assert answer.provenance[0][0].fidelity > 0
+    assert np.array_equal(client.augment(small, strength=0).variants[:, 0], small)
 
 
 def test_what_is_wrong_raises_by_its_kind_and_survives_pickling(client):

@@ -14,8 +14,8 @@ from restain.bank import BankStyle
 def makers():
     """The two that make variants, with torch's brought into numpy's layout."""
 
-    def by_torch(encodings, styles, strength=1.0):
-        made = restain_torch.synthesise(encodings, styles, strength)
+    def by_torch(encodings, styles, strength=1.0, tiles=None):
+        made = restain_torch.synthesise(encodings, styles, strength, tiles=tiles)
         return made.permute(0, 1, 3, 4, 2).numpy()
 
     return [restain.synthesise, by_torch]
@@ -38,11 +38,27 @@ def test_every_style_of_the_bank_gives_the_servers_pixels(demo, synthesise, stre
     several, bank = tiles(2, side=96, seed=1), demo.style_bank()
     chosen = bank.styles[::7]
     styles = np.stack([bank[style.id] for style in chosen])
-    made = synthesise(demo.encode(several), styles, strength)
-    assert made.shape == (2, len(chosen), 96, 96, 3)
-    for place, style in enumerate(chosen):
-        wanted = demo.augment(several, style=restain.Style(ids=[style.id]), strength=strength)
-        assert np.array_equal(made[:, place], wanted.variants[:, 0]), style.id
+    encodings = demo.encode(several)
+    for detail, carried_by in [("model", None), ("carry", several)]:
+        made = synthesise(encodings, styles, strength, tiles=carried_by)
+        assert made.shape == (2, len(chosen), 96, 96, 3)
+        for place, style in enumerate(chosen):
+            named = restain.Style(ids=[style.id])
+            wanted = demo.augment(several, style=named, strength=strength, detail=detail)
+            assert np.array_equal(made[:, place], wanted.variants[:, 0]), (detail, style.id)
+
+
+@pytest.mark.parametrize("synthesise", makers())
+@pytest.mark.parametrize("size", [(256, 256), (224, 160), (40, 130), (16, 16)])
+def test_tiles_of_every_size_give_the_servers_pixels(demo, synthesise, size):
+    several, bank = np.random.default_rng(3).integers(0, 256, (2, *size, 3), np.uint8), demo.style_bank()
+    style = bank.styles[3]
+    encodings = demo.encode(several)
+    for strength in (1.0, 0.4, 0.0):
+        wanted = demo.augment(several, style=restain.Style(ids=[style.id]), strength=strength).variants
+        made = synthesise(encodings, bank[style.id], strength, tiles=several)
+        assert np.array_equal(made, wanted), strength
+        assert strength > 0 or np.array_equal(made[:, 0], several)
 
 
 @pytest.mark.parametrize("synthesise", makers())
@@ -50,7 +66,7 @@ def test_a_blend_gives_the_servers_pixels(demo, synthesise):
     several, bank = tiles(2, side=96, seed=2), demo.style_bank()
     parts = {bank.styles[0].id: 0.3, bank.styles[-1].id: 1.1}
     style = restain.Style(blend=[Part(weight, id=id) for id, weight in parts.items()])
-    made = synthesise(demo.encode(several), bank.blend(parts))
+    made = synthesise(demo.encode(several), bank.blend(parts), tiles=several)
     assert np.array_equal(made, demo.augment(several, style=style).variants)
 
 
@@ -60,10 +76,10 @@ def test_a_style_for_each_tile_and_for_each_patch(client, synthesise):
     encodings = client.encode(several)
     own = synthesise(encodings, encodings.characteristics[:, None])
     aligned = restain.Style(source="own", placement="aligned")
-    assert np.array_equal(own, client.augment(several, style=aligned).variants)
+    assert np.array_equal(own, client.augment(several, style=aligned, detail="model").variants)
     assert np.array_equal(own[:, 0], restain.reconstruct(encodings))
     # [n, K, h]: a tile's own patches, as the server takes them from the tile.
-    answer = client.augment(several, variants=2, style=restain.Style(source="own"), seed=1)
+    answer = client.augment(several, variants=2, style=restain.Style(source="own"), seed=1, detail="model")
     patches = [[int(record.style.rpartition("#")[2]) for record in records] for records in answer.provenance]
     styles = np.stack([encodings.characteristics[tile][places] for tile, places in enumerate(patches)])
     assert np.array_equal(synthesise(encodings, styles), answer.variants)
@@ -128,6 +144,12 @@ def test_numpy_and_torch_agree_and_are_the_plain_product(side, patch, rank, orde
     styles = random.normal(size=(3, model.half)).astype(np.float32)
     made = restain.synthesise(encodings, styles)
     assert np.array_equal(makers()[1](encodings, styles), made)
+    for size in [(side, side), (2 * side, side + 5), (side - 1, side // 2)]:
+        pixels = random.integers(0, 256, (2, *size, 3), np.uint8)
+        for strength in [1.0, 0.3]:
+            carried = restain.synthesise(encodings, styles, strength, tiles=pixels)
+            assert np.array_equal(makers()[1](encodings, styles, strength, tiles=pixels), carried), (size, strength)
+        assert np.array_equal(restain.synthesise(encodings, styles, 0.0, tiles=pixels)[:, 1], pixels)
     left = halves[0].astype(np.float64).reshape(2, 1, model.patches, 3, patch, rank)
     values = left @ styles.astype(np.float64).reshape(1, 3, 1, 3, rank, patch)
     if order == "planar":

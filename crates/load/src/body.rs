@@ -41,7 +41,7 @@ struct Ask {
     seed: u64,
     method: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    resize: Option<bool>,
+    detail: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     priority: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,7 +74,7 @@ impl Writer {
             variants: 1,
             seed: 0,
             method: ask.method.clone(),
-            resize: ask.resize.then_some(true),
+            detail: ask.detail.clone(),
             priority: ask.priority.clone(),
             timeout_ms: ask.timeout_ms,
         };
@@ -252,8 +252,7 @@ mod tests {
 
     fn writer(flags: &str) -> Writer {
         let args = LoadArgs::parse(&format!("--seed 5 {flags}")).unwrap();
-        let pool = Pool::open(&args.tiles, args.ask.body_format, 16, args.ask.resize, args.seed())
-            .unwrap();
+        let pool = Pool::open(&args.tiles, args.ask.body_format, 16, args.seed()).unwrap();
         Writer::new(pool, &args.tiles, &args.ask, args.seed())
     }
 
@@ -318,14 +317,15 @@ mod tests {
 
     #[test]
     fn a_picture_has_its_request_in_the_query() {
-        let request = writer("--body-format image --model tiny/1 --resize").request(0).unwrap();
+        let request =
+            writer("--body-format image --model tiny/1 --detail model").request(0).unwrap();
         assert!(
             request.path.starts_with("/v1/augment?") && request.path.contains("model=tiny/1"),
             "{}",
             request.path
         );
         assert!(
-            request.path.contains("resize=true") && request.path.contains("method=vit"),
+            request.path.contains("detail=model") && request.path.contains("method=vit"),
             "{}",
             request.path
         );

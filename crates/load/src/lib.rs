@@ -90,13 +90,8 @@ pub fn run(args: &LoadArgs) -> Result<(Report, Ending), LoadError> {
 
 async fn measure(args: &LoadArgs) -> Result<(Report, Ending), LoadError> {
     let model = server::model(&args.url, args.ask.model.as_deref()).await?;
-    let pool = Pool::open(
-        &args.tiles,
-        args.ask.body_format,
-        model.geometry.image_size,
-        args.ask.resize,
-        args.seed(),
-    )?;
+    let pool =
+        Pool::open(&args.tiles, args.ask.body_format, model.geometry.image_size, args.seed())?;
     let drawn_from = pool.tiles.len();
     tracing::info!(
         "{}/{} at {}, {drawn_from} tiles to draw from",

@@ -103,9 +103,9 @@ pub struct AskArgs {
     /// Send this deadline, in milliseconds; later answers do not count as goodput [default: none]
     #[arg(long, value_name = "MS", value_parser = |text: &str| read_flag::<u64>(&field::timeout_ms, text))]
     pub timeout_ms: Option<u64>,
-    /// Send tiles of another size than the model's, and let the server resize them
-    #[arg(long)]
-    pub resize: bool,
+    /// Ask for this detail [default: none, which the server takes as carry]
+    #[arg(long, value_parser = PossibleValuesParser::new(field::detail.choices()))]
+    pub detail: Option<String>,
     /// Draw requests and arrivals from this seed: the same seed sends the same requests [default: random]
     #[arg(long, value_parser = |text: &str| read_flag::<u64>(&field::seed, text))]
     pub seed: Option<u64>,
@@ -124,6 +124,9 @@ pub struct TilesArgs {
     /// Generate this many tiles, or read at most this many [default: 256, fewer when they are large]
     #[arg(long, value_name = "N", value_parser = at_least(1usize))]
     pub distinct: Option<usize>,
+    /// Generate tiles of this many pixels a side [default: the model's]
+    #[arg(long, value_name = "PX", value_parser = at_least(16usize))]
+    pub tile_size: Option<usize>,
     /// Make each tile of each request new, so that no cache helps
     #[arg(long)]
     pub unique: bool,

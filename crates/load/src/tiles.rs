@@ -36,7 +36,7 @@ pub enum TilesError {
     #[error("{} holds no PNG, JPEG, WebP or TIFF", .0.display())]
     Empty(PathBuf),
     #[error(
-        "the tiles of one tensor have one size, and these have several: leave out --resize, or take another --body-format"
+        "the tiles of one tensor have one size, and these have several: take another --body-format"
     )]
     SeveralSizes,
     #[error("a tile of {0} bytes is too small to be made one of its own: leave out --unique")]
@@ -60,7 +60,7 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// Tiles for a model of `side` pixels square; of other sizes when the server is to `resize` them.
+    /// Tiles as large as the files are, or generated ones for a model of `side` pixels square.
     ///
     /// # Errors
     /// A file that is no picture, or tiles that do not fit the form.
@@ -68,18 +68,16 @@ impl Pool {
         args: &TilesArgs,
         form: BodyFormat,
         side: usize,
-        resize: bool,
         seed: u64,
     ) -> Result<Self, TilesError> {
+        let side = args.tile_size.unwrap_or(side);
         let most = args.distinct.unwrap_or_else(|| (MOST_BYTES / (side * side * 3)).clamp(1, MOST));
         let tiles = if args.tiles.is_empty() {
-            // Half as large again, so that the server has something to resize.
-            let side = if resize { side * 3 / 2 } else { side };
             (0..most as u64)
                 .map(|number| Tile::new(drawn::tile(seed, number, side), None, form))
                 .collect::<Result<Vec<_>, _>>()?
         } else {
-            let read = |path: &PathBuf| Tile::read(path, form, (!resize).then_some(side));
+            let read = |path: &PathBuf| Tile::read(path, form);
             spread(files(&args.tiles)?, most).iter().map(read).collect::<Result<_, _>>()?
         };
         let size = |tile: &Tile| (tile.width, tile.height);
@@ -130,15 +128,12 @@ impl Pool {
 }
 
 impl Tile {
-    fn read(path: &PathBuf, form: BodyFormat, side: Option<usize>) -> Result<Self, TilesError> {
+    fn read(path: &PathBuf, form: BodyFormat) -> Result<Self, TilesError> {
         let file = std::fs::read(path)
             .map_err(|source| TilesError::Unreadable { path: path.clone(), source })?;
         let picture = codec::decode(&file, &LIMITS)
             .map_err(|source| TilesError::Undecodable { path: path.clone(), source })?;
-        match side.filter(|&side| (picture.width, picture.height) != (side, side)) {
-            Some(side) => Ok(Self::new(codec::resize(&picture, side, side), None, form)?),
-            None => Ok(Self::new(picture, Some(file), form)?),
-        }
+        Ok(Self::new(picture, Some(file), form)?)
     }
 
     fn new(
@@ -215,11 +210,17 @@ mod tests {
     use super::*;
 
     fn args(tiles: Vec<PathBuf>, distinct: usize) -> TilesArgs {
-        TilesArgs { tiles, distinct: Some(distinct), unique: true, send: Payload::Tile }
+        TilesArgs {
+            tiles,
+            distinct: Some(distinct),
+            tile_size: None,
+            unique: true,
+            send: Payload::Tile,
+        }
     }
 
     #[test]
-    fn files_are_found_in_folders_resized_and_taken_evenly() {
+    fn files_are_found_in_folders_and_taken_evenly() {
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir(home.path().join("b")).unwrap();
         for (name, side) in [("a.png", 20), ("b/c.PNG", 30), ("b/d.png", 40), ("z.png", 20)] {
@@ -230,19 +231,9 @@ mod tests {
             .unwrap();
         }
         std::fs::write(home.path().join("notes.txt"), "no picture").unwrap();
-        let open =
-            |resize, form| Pool::open(&args(vec![home.path().to_owned()], 9), form, 20, resize, 0);
+        let open = |form| Pool::open(&args(vec![home.path().to_owned()], 9), form, 20, 0);
         assert_eq!(
-            open(false, BodyFormat::Safetensors)
-                .unwrap()
-                .tiles
-                .iter()
-                .map(|tile| tile.width)
-                .collect::<Vec<_>>(),
-            [20; 4]
-        );
-        assert_eq!(
-            open(true, BodyFormat::Multipart)
+            open(BodyFormat::Multipart)
                 .unwrap()
                 .tiles
                 .iter()
@@ -250,28 +241,23 @@ mod tests {
                 .collect::<Vec<_>>(),
             [20, 30, 40, 20]
         );
-        assert!(matches!(open(true, BodyFormat::Safetensors), Err(TilesError::SeveralSizes)));
+        assert!(matches!(open(BodyFormat::Safetensors), Err(TilesError::SeveralSizes)));
         assert_eq!(
-            Pool::open(&args(vec![home.path().to_owned()], 2), BodyFormat::Image, 20, false, 0)
+            Pool::open(&args(vec![home.path().to_owned()], 2), BodyFormat::Image, 20, 0)
                 .unwrap()
                 .tiles
                 .len(),
             2
         );
-        let notes = Pool::open(
-            &args(vec![home.path().join("notes.txt")], 2),
-            BodyFormat::Image,
-            20,
-            false,
-            0,
-        );
+        let notes =
+            Pool::open(&args(vec![home.path().join("notes.txt")], 2), BodyFormat::Image, 20, 0);
         assert!(matches!(notes, Err(TilesError::Undecodable { .. })));
     }
 
     #[test]
     fn a_stamp_takes_the_place_of_the_first_pixels_in_every_form() {
         for form in [BodyFormat::Safetensors, BodyFormat::Multipart, BodyFormat::Json] {
-            let pool = Pool::open(&args(Vec::new(), 1), form, 16, false, 0).unwrap();
+            let pool = Pool::open(&args(Vec::new(), 1), form, 16, 0).unwrap();
             let mut frames = Vec::new();
             pool.put(0, Some([7; 16]), &mut frames).unwrap();
             let bytes = frames.concat();

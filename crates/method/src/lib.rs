@@ -2,7 +2,7 @@
 //!
 //! An encoder splits a tile into anatomy and characteristics (its stain and scanner). Here are the
 //! steps around it: the sizes of a model ([`geometry`]), the product that makes pixels from anatomy
-//! and a style ([`synth`]), blends of styles ([`style`]), which tiles and patches a style is taken
+//! and a style ([`synth`]), the way from the model's size to the tile's own ([`upsample`]), blends of styles ([`style`]), which tiles and patches a style is taken
 //! from ([`exemplar`]), the training-free baselines ([`color`], [`macenko`], [`reinhard`]), and the
 //! [`metrics`] that compare them. No I/O, no async, no inference engine: encoding is in
 //! `restain-engine`.
@@ -27,6 +27,7 @@ mod reference_figures;
 pub mod reinhard;
 pub mod style;
 pub mod synth;
+pub mod upsample;
 
 pub use geometry::{Geometry, GeometryError};
 pub use normalise::Normalisation;

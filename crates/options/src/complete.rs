@@ -29,7 +29,7 @@ fn is_switch(option: &Arg) -> bool {
     matches!(option.get_action(), ArgAction::SetTrue)
 }
 
-/// Lets a switch be turned off again, as `--resize=false`: a flag goes before the file that turned it on.
+/// Lets a switch be turned off again, as `--originals=false`: a flag goes before the file that turned it on.
 fn overridable(option: Arg) -> Arg {
     option
         .action(ArgAction::Set)

@@ -40,6 +40,7 @@ choices! {
     Method { Vit = "vit", ColorMatch = "color-match", HedJitter = "hed-jitter", Identity = "identity", }
     StyleSource { Bank = "bank", Batch = "batch", Reference = "reference", Own = "own", }
     Placement { Broadcast = "broadcast", Aligned = "aligned", }
+    Detail { Carry = "carry", Model = "model", }
     Share { Tile = "tile", Request = "request", }
     Priority { Interactive = "interactive", Bulk = "bulk", }
     ImageFormat { Png = "png", Jpeg = "jpeg", Webp = "webp", }
@@ -86,6 +87,17 @@ pub enum Placement {
     Aligned,
 }
 
+/// Where the detail of a variant comes from, with the method `vit`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Detail {
+    /// The tile itself, to which what the style changes is added, at the tile's own size.
+    #[default]
+    Carry,
+    /// The model's reconstruction, at the model's size.
+    Model,
+}
+
 /// Which variants have one choice of styles.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -126,6 +138,7 @@ mod tests {
         check::<Method>();
         check::<StyleSource>();
         check::<Placement>();
+        check::<Detail>();
         check::<Share>();
         check::<Priority>();
         check::<ImageFormat>();

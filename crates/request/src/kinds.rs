@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::ImageFormat;
-use crate::choices::{Choice, Method, Placement, Priority, Share, StyleSource};
+use crate::choices::{Choice, Detail, Method, Placement, Priority, Share, StyleSource};
 use crate::descriptor::{Field, Kind};
 use crate::error::{Error, Fault};
 use crate::value::{Number, Value};
@@ -167,7 +167,7 @@ macro_rules! choices {
         }
     )*};
 }
-choices!(Method, StyleSource, Placement, Share, Priority, ImageFormat);
+choices!(Method, Detail, StyleSource, Placement, Share, Priority, ImageFormat);
 
 impl FieldType for Vec<String> {
     fn read(given: Given<'_>, value: Value) -> Result<Self, Error> {

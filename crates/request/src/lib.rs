@@ -23,7 +23,7 @@ mod table;
 mod tests;
 mod value;
 
-pub use choices::{Choice, Method, Placement, Priority, Share, StyleSource};
+pub use choices::{Choice, Detail, Method, Placement, Priority, Share, StyleSource};
 pub use descriptor::{Field, Kind, MAX_SAFE_INTEGER, Operation, Spelling, Wire};
 pub use error::{Error, Fault};
 pub use kinds::{BlendPart, BlendSource};

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value as Json};
 
 use crate::ImageFormat;
-use crate::choices::{Choice, Method, Placement, Priority, Share, StyleSource};
+use crate::choices::{Choice, Detail, Method, Placement, Priority, Share, StyleSource};
 use crate::descriptor::{Field, Kind, MAX_SAFE_INTEGER, Operation, Spelling};
 use crate::error::{Error, Fault};
 use crate::kinds::{BlendPart, FieldType, Given};
@@ -137,9 +137,9 @@ table! {
     strength: f32 = 1.0,
         Field::new("strength", Kind::Number { min: 0.0, max: 1.0 }).fault(Fault::Strength).flag("strength");
 
-    /// Resize tiles of another size to the model's, and variants back, instead of rejecting them.
-    resize: bool = false,
-        Field::new("resize", Kind::Boolean).of(ALL).flag("resize");
+    /// Where the detail of a variant comes from with the method `vit`: the tile itself, to which what the style changes is added (`carry`), or the `model`'s reconstruction alone, at the model's size.
+    detail: Detail = Detail::Carry,
+        choice::<Detail>("detail").flag("detail");
 
     /// Format of the pictures; without it `Accept` decides, and PNG where it does not say.
     output_format: Option<ImageFormat> = None,

@@ -25,12 +25,13 @@ fn same(a: Request, b: Request) {
 
 #[test]
 fn a_query_says_what_json_says() {
-    let nested = r#"{"variants": 2.0, "strength": 1, "resize": true, "output": {"quality": 80}, "method": "color-match",
+    let nested = r#"{"variants": 2.0, "strength": 1, "detail": "model", "output": {"quality": 80, "sheet": true}, "method": "color-match",
         "style": {"from": "bank", "domains": ["north", " west "], "share": "request"}}"#;
     let flat = [
         ("variants", "2"),
         ("strength", " 1.0 "),
-        ("resize", "True"),
+        ("detail", "model"),
+        ("sheet", "True"),
         ("quality", "80.0"),
         ("method", "color-match"),
         ("style.from", " bank"),
@@ -105,7 +106,7 @@ fn what_is_wrong_is_said_with_its_name_its_value_and_what_would_be_right() {
             Fault::Timeout,
             "timeout_ms is 0, and must be a whole number of at least 1 and at most 2^53 - 1 = 9007199254740991",
         ),
-        ([("resize", "yes")], Fault::Malformed, "resize is `yes`, and must be true or false"),
+        ([("sheet", "yes")], Fault::Malformed, "sheet is `yes`, and must be true or false"),
         (
             [("method", "")],
             Fault::Malformed,
@@ -169,7 +170,7 @@ fn an_unknown_name_is_answered_with_the_nearest() {
     assert!(said(json(r#"{"style": []}"#)).contains("style is a list, and must be an object"));
     assert!(said(json("[]")).contains("the request JSON is a list, and must be an object"));
     let encode = read(Operation::Encode, Wire::Query, [("variants", Value::from("1"))]);
-    assert!(said(encode).ends_with("Known are: model, resize, priority, timeout_ms"));
+    assert!(said(encode).ends_with("Known are: model, priority, timeout_ms"));
 }
 
 #[test]

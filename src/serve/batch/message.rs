@@ -1,6 +1,5 @@
 //! What passes between a caller, the queue and a worker.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +7,7 @@ use bytes::Bytes;
 use half::f16;
 use tokio::sync::oneshot;
 
+use super::encoding::TileEncoding;
 use crate::serve::admission::Permit;
 use crate::serve::trace::{Asker, RunSpan};
 use restain_bundle::codec::TileKey;
@@ -21,46 +21,9 @@ pub struct WantedTile {
     /// Width and height of the tile as it came.
     pub size: (u32, u32),
     /// The tile at the model's size, `[H, W, 3] u8`.
-    pub pixels: Bytes,
-}
-
-/// What the encoder made of one tile, in the precision in which it is kept: whether a tile was encoded just now or in
-/// another epoch, its variants are the same bytes.
-#[derive(Clone, PartialEq)]
-pub struct TileEncoding {
-    /// Width and height of the tile as it came.
-    pub size: (u32, u32),
-    /// `[2, N, h]`: anatomy, then characteristics.
-    latents: Vec<f16>,
-}
-
-impl TileEncoding {
-    /// `latents` `[2, N, h]`: anatomy, then characteristics.
-    pub fn new(size: (u32, u32), latents: Vec<f16>) -> Self {
-        Self { size, latents }
-    }
-
-    /// `[2, N, h]`
-    pub fn latents(&self) -> &[f16] {
-        &self.latents
-    }
-
-    /// `[N, h]`
-    pub fn anatomy(&self) -> &[f16] {
-        &self.latents[..self.latents.len() / 2]
-    }
-
-    /// `[N, h]`
-    pub fn characteristics(&self) -> &[f16] {
-        &self.latents[self.latents.len() / 2..]
-    }
-}
-
-/// Without its numbers, of which there are a hundred thousand.
-impl fmt::Debug for TileEncoding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TileEncoding").field("size", &self.size).finish_non_exhaustive()
-    }
+    pub seen: Bytes,
+    /// The tile itself, `[height, width, 3] u8`, when it has another size.
+    pub pixels: Option<Bytes>,
 }
 
 /// Where encodings are kept. The queue asks it right before a tile would be encoded, and a worker fills it before it

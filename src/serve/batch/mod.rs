@@ -11,6 +11,7 @@
 //! `worker` (the threads). Nothing here knows HTTP, styles or pictures.
 
 mod buckets;
+mod encoding;
 mod message;
 mod queue;
 mod shared;
@@ -23,9 +24,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub use buckets::Buckets;
-pub use message::{
-    BatchError, Encode, Encoded, Failure, Priority, Shelf, TileEncoding, WantedTile,
-};
+pub use encoding::{Carried, TileEncoding};
+pub use message::{BatchError, Encode, Encoded, Failure, Priority, Shelf, WantedTile};
 use shared::{Place, Shared};
 pub use tally::Tally;
 pub use worker::{WorkerOptions, warm};

@@ -45,7 +45,8 @@ impl Scene {
             reply,
         };
         if let Err(waiter) = self.queue.join(&key(value), priority, waiter) {
-            let tile = WantedTile { key: key(value), size: (1, 1), pixels: Bytes::new() };
+            let tile =
+                WantedTile { key: key(value), size: (1, 1), seen: Bytes::new(), pixels: None };
             self.queue.push(tile, priority, waiter);
         }
         answer

@@ -7,15 +7,18 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use half::f16;
 
 use super::buckets::Buckets;
-use super::message::{BatchError, Encode, Encoded, Failure, Shelf, TileEncoding, WaitedFor};
+use super::encoding::TileEncoding;
+use super::message::{BatchError, Encode, Encoded, Failure, Shelf, WaitedFor, WantedTile};
 use super::shared::Shared;
 use crate::serve::metrics::Metrics;
 use crate::serve::trace::{Run, RunSpan};
 use restain_bundle::codec::TileKey;
 use restain_method::Geometry;
+use restain_method::synth::{Scratch, Synthesiser};
 
 /// What all workers of a bundle have in common.
 #[derive(Clone)]
@@ -23,9 +26,16 @@ pub struct WorkerOptions {
     /// For the names of the threads.
     pub name: String,
     pub buckets: Buckets,
-    pub geometry: Geometry,
+    /// Compares tiles with their reconstructions.
+    pub synthesiser: Synthesiser,
     pub shelf: Arc<dyn Shelf>,
     pub metrics: Arc<Metrics>,
+}
+
+impl WorkerOptions {
+    fn tile_bytes(&self) -> usize {
+        self.synthesiser.geometry().tile_bytes()
+    }
 }
 
 /// Runs every batch size once on grey tiles, and returns how long the largest took: a first,
@@ -62,10 +72,10 @@ impl Assembled {
     }
 }
 
-#[derive(Clone, Copy)]
 struct AssembledTile {
     key: TileKey,
     size: (u32, u32),
+    pixels: Option<Bytes>,
 }
 
 /// Starts the threads of the `index`-th worker. They end when the queue is closed and empty.
@@ -82,7 +92,7 @@ pub(super) fn start(
     let (assembled, batches) = sync_channel(1);
     let (used, buffers) = channel();
     for _ in 0..2 {
-        let buffer = Vec::with_capacity(options.buckets.largest() * options.geometry.tile_bytes());
+        let buffer = Vec::with_capacity(options.buckets.largest() * options.tile_bytes());
         used.send(buffer).expect("the receiver is in this function");
     }
     let thread =
@@ -90,7 +100,8 @@ pub(super) fn start(
     let assembler = Arc::clone(&shared);
     let assembler =
         thread("assemble").spawn(move || assemble(&assembler, index, &buffers, &assembled))?;
-    let worker = Worker { shared, index, encoder, options: options.clone() };
+    let scratch = options.synthesiser.scratch();
+    let worker = Worker { shared, index, encoder, options: options.clone(), scratch };
     let runner = thread("encode").spawn(move || worker.run(&batches, &used))?;
     Ok(vec![assembler, runner])
 }
@@ -105,10 +116,13 @@ fn assemble(
         let Ok(mut input) = buffers.recv() else { return };
         input.clear();
         for tile in &wanted {
-            input.extend_from_slice(&tile.pixels);
+            input.extend_from_slice(&tile.seen);
         }
-        let tiles =
-            wanted.iter().map(|tile| AssembledTile { key: tile.key, size: tile.size }).collect();
+        let assemble = |tile: WantedTile| {
+            let WantedTile { key, size, pixels, .. } = tile;
+            AssembledTile { key, size, pixels }
+        };
+        let tiles = wanted.into_iter().map(assemble).collect();
         if assembled.send(Assembled { tiles, input, ended: false }).is_err() {
             return;
         }
@@ -120,6 +134,7 @@ struct Worker {
     index: usize,
     encoder: Box<dyn Encode>,
     options: WorkerOptions,
+    scratch: Scratch,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -149,11 +164,11 @@ impl Worker {
     /// Those who left since the batch was assembled cost no encoding.
     fn drop_unwanted(&self, batch: &mut Assembled) {
         let wanted = self.shared.still_wanted(&batch.keys());
-        let tile_bytes = self.options.geometry.tile_bytes();
+        let tile_bytes = self.options.tile_bytes();
         let mut kept = 0;
         for (place, _) in wanted.iter().enumerate().filter(|(_, wanted)| **wanted) {
             if place != kept {
-                batch.tiles[kept] = batch.tiles[place];
+                batch.tiles.swap(kept, place);
                 batch
                     .input
                     .copy_within(place * tile_bytes..(place + 1) * tile_bytes, kept * tile_bytes);
@@ -194,23 +209,28 @@ impl Worker {
     fn encode(&mut self, batch: &mut Assembled) -> Result<Vec<Vec<f16>>, Failure> {
         let wanted = batch.tiles.len();
         let size = self.options.buckets.of(wanted);
-        batch.input.resize(size * self.options.geometry.tile_bytes(), 0);
+        batch.input.resize(size * self.options.tile_bytes(), 0);
         self.encoder.encode(&batch.input, size, wanted)
     }
 
     fn answer(
-        &self,
+        &mut self,
         batch: &mut Assembled,
         latents: Vec<Vec<f16>>,
         started: Instant,
         took: Duration,
     ) {
-        let encodings: Vec<Arc<TileEncoding>> = batch
-            .tiles
-            .iter()
-            .zip(latents)
-            .map(|(tile, latents)| Arc::new(TileEncoding::new(tile.size, latents)))
-            .collect();
+        let (synthesiser, scratch) = (&self.options.synthesiser, &mut self.scratch);
+        let seen = batch.input.chunks_exact(self.options.tile_bytes());
+        let keep = |((tile, latents), seen): ((&AssembledTile, Vec<f16>), &[u8])| {
+            let made = (tile.size, latents);
+            Arc::new(TileEncoding::of(synthesiser, scratch, made, seen, tile.pixels.as_ref()))
+        };
+        let encodings: Vec<Arc<TileEncoding>> =
+            batch.tiles.iter().zip(latents).zip(seen).map(keep).collect();
+        for encoding in &encodings {
+            self.options.metrics.reconstructed(&self.options.name, encoding.fidelity);
+        }
         // Before the flights end: see `Shelf`.
         for (tile, encoding) in batch.tiles.iter().zip(&encodings) {
             self.options.shelf.keep(&tile.key, encoding);

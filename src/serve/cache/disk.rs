@@ -13,6 +13,8 @@ use super::entry::{CacheKey, Kept};
 pub const LEAST_BYTES: u64 = 64 << 20;
 /// The unit that is written, recovered and evicted; an entry may not be larger.
 const LEAST_BLOCK: u64 = 8 << 20;
+/// Largest entry: a block without room for its head. A larger one is kept in memory alone.
+pub(super) const MOST_ENTRY: u64 = LEAST_BLOCK - (64 << 10);
 const MOST_BLOCKS: u64 = 4096;
 /// What foyer calls its files.
 const BLOCK_PREFIX: &str = "foyer-storage-";

@@ -8,14 +8,17 @@ use std::sync::Arc;
 use foyer::{Code, Error, ErrorKind};
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
+use half::vec::HalfBitsVecExt as _;
 
-use crate::serve::batch::TileEncoding;
+use crate::serve::batch::{Carried, TileEncoding};
 use restain_bundle::codec::TileKey;
+use restain_method::geometry::CHANNELS;
+use restain_method::synth::Residual;
 
-/// More numbers than any encoding has: a length above it is damage, not a tile.
+/// More numbers than any encoding has, and more values than any tile: a length above it is damage.
 const MOST_NUMBERS: u64 = 1 << 28;
 /// As many as a tile of the paper's size has, and some.
-const NUMBERS_AT_ONCE: usize = 1 << 18;
+const VALUES_AT_ONCE: usize = 1 << 18;
 
 /// One tile under one encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,7 +36,7 @@ impl Kept {
     /// Memory that it takes, its place in the tables included.
     pub(crate) fn bytes(&self) -> usize {
         const TABLES: usize = 256;
-        size_of_val(self.0.latents()) + TABLES
+        self.0.bytes() + TABLES
     }
 }
 
@@ -59,53 +62,133 @@ impl Code for CacheKey {
     }
 }
 
-/// Width u32, height u32, numbers u64, then the numbers as f16, all little-endian.
+/// Width u32, height u32, fidelity f32, the form of what is carried u32, the count of numbers u64; the numbers as f16; what
+/// is carried, width × height × 3 values. All little-endian.
 impl Code for Kept {
     fn encode(&self, writer: &mut impl Write) -> foyer::Result<()> {
-        let (width, height) = self.0.size;
-        let latents = self.0.latents();
-        let mut head = [0; 16];
+        let encoding = &self.0;
+        let (width, height) = encoding.size;
+        let mut head = [0; HEAD];
         head[..4].copy_from_slice(&width.to_le_bytes());
         head[4..8].copy_from_slice(&height.to_le_bytes());
-        head[8..].copy_from_slice(&(latents.len() as u64).to_le_bytes());
+        head[8..12].copy_from_slice(&encoding.fidelity.to_le_bytes());
+        head[12..16].copy_from_slice(&Form::of(encoding.carried()).number().to_le_bytes());
+        head[16..].copy_from_slice(&(encoding.latents().len() as u64).to_le_bytes());
         writer.write_all(&head).map_err(Error::io_error)?;
-        if cfg!(target_endian = "little") {
-            return writer.write_all(bytemuck::cast_slice(latents)).map_err(Error::io_error);
+        write_shorts(writer, encoding.latents().reinterpret_cast())?;
+        match encoding.carried() {
+            Carried::Residual(Residual::Narrow(values)) => {
+                writer.write_all(bytemuck::cast_slice(values)).map_err(Error::io_error)
+            }
+            Carried::Residual(Residual::Wide(values)) => {
+                write_shorts(writer, bytemuck::cast_slice(values))
+            }
+            Carried::Pixels(pixels) => writer.write_all(pixels).map_err(Error::io_error),
         }
-        latents
-            .iter()
-            .try_for_each(|number| writer.write_all(&number.to_le_bytes()))
-            .map_err(Error::io_error)
     }
 
     fn decode(reader: &mut impl Read) -> foyer::Result<Self> {
-        let mut head = [0; 16];
+        let mut head = [0; HEAD];
         reader.read_exact(&mut head).map_err(Error::io_error)?;
-        let [width, height] = [0, 4]
-            .map(|at| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]));
-        let numbers = u64::from_le_bytes(head[8..].try_into().expect("the head has sixteen bytes"));
-        if numbers > MOST_NUMBERS {
-            return Err(Error::new(ErrorKind::OutOfRange, "an encoding of impossible length")
-                .with_context("numbers", numbers));
+        let word = |at: usize| -> [u8; 4] { head[at..at + 4].try_into().expect("within the head") };
+        let [width, height, form] = [0, 4, 12].map(|at| u32::from_le_bytes(word(at)));
+        let fidelity = f32::from_le_bytes(word(8));
+        let numbers = u64::from_le_bytes(head[16..].try_into().expect("eight bytes of the head"));
+        let values = u128::from(width) * u128::from(height) * CHANNELS as u128;
+        let impossible = |what, value: u128| {
+            Err(Error::new(ErrorKind::OutOfRange, what).with_context("value", value))
+        };
+        if numbers > MOST_NUMBERS || values > MOST_NUMBERS.into() {
+            return impossible("an encoding of impossible length", values.max(numbers.into()));
         }
-        // Memory is taken as numbers come: a length that lies costs no more than what is there.
-        let (mut latents, numbers) = (Vec::new(), numbers as usize);
-        while latents.len() < numbers {
-            let from = latents.len();
-            latents.resize(numbers.min(from + NUMBERS_AT_ONCE), f16::ZERO);
-            reader
-                .read_exact(bytemuck::cast_slice_mut(&mut latents[from..]))
-                .map_err(Error::io_error)?;
+        let Some(form) = Form::numbered(form) else {
+            return impossible("an encoding of unknown form", form.into());
+        };
+        if !(0.0..=99.0).contains(&fidelity) {
+            return impossible("an encoding of impossible fidelity", fidelity.to_bits().into());
         }
-        if cfg!(target_endian = "big") {
-            latents.reinterpret_cast_mut().iter_mut().for_each(|bits| *bits = u16::from_le(*bits));
-        }
-        Ok(Self(Arc::new(TileEncoding::new((width, height), latents))))
+        let latents = read_shorts(reader, numbers as usize)?;
+        let values = values as usize;
+        let carried = match form {
+            Form::Narrow => {
+                let bytes = read_values::<i8>(reader, values)?;
+                Carried::Residual(Residual::Narrow(bytes.into()))
+            }
+            Form::Wide => {
+                let shorts = read_shorts(reader, values)?;
+                Carried::Residual(Residual::Wide(bytemuck::cast_vec(shorts).into()))
+            }
+            Form::Pixels => Carried::Pixels(read_values::<u8>(reader, values)?.into()),
+        };
+        let latents: Vec<f16> = latents.reinterpret_into();
+        Ok(Self(Arc::new(TileEncoding::new((width, height), fidelity, latents, carried))))
     }
 
     fn estimated_size(&self) -> usize {
-        16 + size_of_val(self.0.latents())
+        HEAD + self.0.bytes()
     }
+}
+
+/// Bytes before the numbers.
+const HEAD: usize = 24;
+
+/// How what is carried is written.
+#[derive(Clone, Copy)]
+enum Form {
+    Narrow,
+    Wide,
+    Pixels,
+}
+
+impl Form {
+    const ALL: [Self; 3] = [Self::Narrow, Self::Wide, Self::Pixels];
+
+    fn of(carried: &Carried) -> Self {
+        match carried {
+            Carried::Residual(Residual::Narrow(_)) => Self::Narrow,
+            Carried::Residual(Residual::Wide(_)) => Self::Wide,
+            Carried::Pixels(_) => Self::Pixels,
+        }
+    }
+
+    fn number(self) -> u32 {
+        self as u32
+    }
+
+    fn numbered(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|form| form.number() == number)
+    }
+}
+
+fn write_shorts(writer: &mut impl Write, shorts: &[u16]) -> foyer::Result<()> {
+    if cfg!(target_endian = "little") {
+        return writer.write_all(bytemuck::cast_slice(shorts)).map_err(Error::io_error);
+    }
+    shorts
+        .iter()
+        .try_for_each(|short| writer.write_all(&short.to_le_bytes()))
+        .map_err(Error::io_error)
+}
+
+fn read_shorts(reader: &mut impl Read, count: usize) -> foyer::Result<Vec<u16>> {
+    let mut shorts: Vec<u16> = read_values(reader, count)?;
+    if cfg!(target_endian = "big") {
+        shorts.iter_mut().for_each(|short| *short = u16::from_le(*short));
+    }
+    Ok(shorts)
+}
+
+/// Memory is taken as values come: a length that lies costs no more than what is there.
+fn read_values<T: bytemuck::Pod>(reader: &mut impl Read, count: usize) -> foyer::Result<Vec<T>> {
+    let mut values = Vec::new();
+    while values.len() < count {
+        let from = values.len();
+        values.resize(count.min(from + VALUES_AT_ONCE), T::zeroed());
+        reader
+            .read_exact(bytemuck::cast_slice_mut(&mut values[from..]))
+            .map_err(Error::io_error)?;
+    }
+    Ok(values)
 }
 
 #[cfg(test)]
@@ -114,8 +197,22 @@ mod tests {
 
     #[test]
     fn an_entry_is_read_as_it_was_written_and_every_cut_of_it_is_refused() {
-        let latents = (0..24).map(|n| f16::from_f32(n as f32 / 7.0)).collect();
-        let kept = Kept(Arc::new(TileEncoding::new((96, 80), latents)));
+        let latents: Vec<f16> = (0..24).map(|n| f16::from_f32(n as f32 / 7.0)).collect();
+        for carried in [
+            Carried::Residual(Residual::Narrow((0..60).map(|n| n - 30).collect())),
+            Carried::Residual(Residual::Wide((0..60).map(|n| n * 17 - 400).collect())),
+            Carried::Pixels((0..60).collect::<Vec<u8>>().into()),
+        ] {
+            whole_or_refused(&Kept(Arc::new(TileEncoding::new(
+                (4, 5),
+                31.5,
+                latents.clone(),
+                carried,
+            ))));
+        }
+    }
+
+    fn whole_or_refused(kept: &Kept) {
         let mut bytes = Vec::new();
         kept.encode(&mut bytes).unwrap();
         assert_eq!(bytes.len(), kept.estimated_size());
@@ -123,7 +220,10 @@ mod tests {
         for cut in 0..bytes.len() {
             assert!(Kept::decode(&mut &bytes[..cut]).is_err(), "cut at {cut}");
         }
-        bytes[8..16].fill(0xff);
-        assert_eq!(Kept::decode(&mut &bytes[..]).unwrap_err().kind(), ErrorKind::OutOfRange);
+        for damaged in [0..8, 8..12, 12..16, 16..24] {
+            let mut bytes = bytes.clone();
+            bytes[damaged].fill(0xff);
+            assert_eq!(Kept::decode(&mut &bytes[..]).unwrap_err().kind(), ErrorKind::OutOfRange);
+        }
     }
 }

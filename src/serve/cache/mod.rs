@@ -24,9 +24,10 @@ use foyer::{
 use super::batch::{Shelf, TileEncoding};
 use super::metrics::Metrics;
 pub use disk::LEAST_BYTES as LEAST_DISK_BYTES;
-use disk::{Disk, DiskError};
+use disk::{Disk, DiskError, MOST_ENTRY as MOST_DISK_ENTRY};
 use entry::{CacheKey, Kept};
 use restain_bundle::codec::TileKey;
+use restain_method::Geometry;
 
 /// How long a disk that failed is left alone.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -64,8 +65,8 @@ enum DiskState {
 pub struct Scope {
     cache: Arc<EncodingsCache>,
     id: [u8; 32],
-    /// Numbers of an encoding, 2·N·h: an entry of another length is foreign.
-    numbers: usize,
+    /// Of the encoder: an entry of other lengths is foreign.
+    geometry: Geometry,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -105,14 +106,14 @@ impl EncodingsCache {
     }
 
     /// The part of one encoder. `encoder` names all that decides an encoding's bits: the bundle's
-    /// digest, the precision, the provider. `numbers` is 2·N·h.
-    pub fn scope(self: &Arc<Self>, encoder: &[&str], numbers: usize) -> Scope {
-        let mut hasher = blake3::Hasher::new_derive_key("restain 2026 encodings cache");
+    /// digest, the precision, the provider.
+    pub fn scope(self: &Arc<Self>, encoder: &[&str], geometry: &Geometry) -> Scope {
+        let mut hasher = blake3::Hasher::new_derive_key("restain 2026 encodings cache, carried");
         for part in encoder {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
         }
-        Scope { cache: Arc::clone(self), id: *hasher.finalize().as_bytes(), numbers }
+        Scope { cache: Arc::clone(self), id: *hasher.finalize().as_bytes(), geometry: *geometry }
     }
 
     /// Writes what is still on its way to the disk.
@@ -165,7 +166,8 @@ type Builder = foyer::HybridCacheBuilderPhaseMemory<CacheKey, Kept, foyer::Defau
 fn builder(memory: u64, metrics: &Arc<Metrics>) -> Builder {
     // A shard holds its share of the bytes, and must hold more than a few tiles.
     const SHARD: u64 = 64 << 20;
-    let shards = (memory / SHARD).clamp(1, 16) as usize;
+    let shards = (memory / SHARD).clamp(1, 16);
+    let share = memory / shards;
     HybridCacheBuilder::new()
         .with_name("encodings")
         // Written when they come, so that a kill loses next to nothing, and not all over again at
@@ -174,10 +176,10 @@ fn builder(memory: u64, metrics: &Arc<Metrics>) -> Builder {
         .with_policy(foyer::HybridCachePolicy::WriteOnInsertion)
         .with_event_listener(Arc::new(CountEvictions(Arc::clone(metrics))))
         .memory(usize::try_from(memory).unwrap_or(usize::MAX))
-        .with_shards(shards)
+        .with_shards(shards as usize)
         .with_weighter(|_: &CacheKey, kept: &Kept| kept.bytes())
-        // Otherwise the newest would be held however small the cache is.
-        .with_filter(move |_: &CacheKey, kept: &Kept| kept.bytes() as u64 <= memory)
+        // Otherwise the newest would be held however small its shard is.
+        .with_filter(move |_: &CacheKey, kept: &Kept| kept.bytes() as u64 <= share)
 }
 
 struct CountEvictions(Arc<Metrics>);
@@ -217,7 +219,7 @@ impl Scope {
     }
 
     fn fits(&self, encoding: &TileEncoding) -> bool {
-        encoding.latents().len() == self.numbers
+        encoding.fits(&self.geometry)
     }
 }
 
@@ -229,9 +231,11 @@ impl Shelf for Scope {
 
     fn keep(&self, tile: &TileKey, encoding: &Arc<TileEncoding>) {
         let EncodingsCache { cache, metrics, .. } = &*self.cache;
-        let place = if self.cache.disk_works() { Location::Default } else { Location::InMem };
+        let kept = Kept(Arc::clone(encoding));
+        let on_disk = kept.bytes() as u64 <= MOST_DISK_ENTRY && self.cache.disk_works();
+        let place = if on_disk { Location::Default } else { Location::InMem };
         let properties = HybridCacheProperties::default().with_location(place);
-        cache.insert_with_properties(self.key(tile), Kept(Arc::clone(encoding)), properties);
+        cache.insert_with_properties(self.key(tile), kept, properties);
         metrics.cache_bytes(cache.memory().usage());
     }
 }

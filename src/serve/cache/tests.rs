@@ -1,8 +1,23 @@
 use half::f16;
+use restain_method::geometry::GeometrySpec;
+use restain_method::synth::Residual;
 
 use super::*;
+use crate::serve::batch::Carried;
 
-const NUMBERS: usize = 6000;
+fn geometry(tiles: usize) -> Geometry {
+    // Tiles of 20 pixels in patches of 4: N = 25, h = 120.
+    let spec = GeometrySpec {
+        image_size: 20 * tiles,
+        in_channels: 3,
+        patch_size: 4,
+        embed_dim: 240,
+        depth: 1,
+        num_heads: 4,
+        mlp_ratio: 1.0,
+    };
+    Geometry::new(spec).unwrap()
+}
 
 fn memory(bytes: u64) -> CacheOptions {
     CacheOptions { memory_bytes: bytes, disk: None }
@@ -16,7 +31,9 @@ fn disk(dir: &std::path::Path) -> CacheOptions {
 }
 
 fn encoding(value: u16) -> Arc<TileEncoding> {
-    Arc::new(TileEncoding::new((96, 96), vec![f16::from_bits(value); NUMBERS]))
+    let (geometry, residual) = (geometry(1), Residual::Narrow(vec![1; 20 * 20 * 3].into()));
+    let latents = vec![f16::from_bits(value); 2 * geometry.tile_latent()];
+    Arc::new(TileEncoding::new((20, 20), 30.0, latents, Carried::Residual(residual)))
 }
 
 fn key(value: u16) -> TileKey {
@@ -36,12 +53,12 @@ fn metric(cache: &EncodingsCache, name: &str) -> f64 {
 #[tokio::test]
 async fn what_is_kept_is_found_in_its_own_scope_and_in_no_other() {
     let cache = open(&memory(1 << 20)).await;
-    let scope = cache.scope(&["digest", "fp32", "cpu"], NUMBERS);
+    let scope = cache.scope(&["digest", "fp32", "cpu"], &geometry(1));
     scope.keep(&key(1), &encoding(7));
     assert_eq!(scope.get(&key(1)).await, Some(encoding(7)));
     assert_eq!(scope.get(&key(2)).await, None);
     for other in [["digest", "int8", "cpu"], ["other", "fp32", "cpu"], ["digestf", "p32", "cpu"]] {
-        assert_eq!(cache.scope(&other, NUMBERS).get(&key(1)).await, None);
+        assert_eq!(cache.scope(&other, &geometry(1)).get(&key(1)).await, None);
     }
     assert_eq!(
         (
@@ -55,14 +72,14 @@ async fn what_is_kept_is_found_in_its_own_scope_and_in_no_other() {
 #[tokio::test]
 async fn an_entry_of_another_length_is_a_miss() {
     let cache = open(&memory(1 << 20)).await;
-    cache.scope(&["a"], NUMBERS).keep(&key(1), &encoding(7));
-    assert_eq!(cache.scope(&["a"], NUMBERS + 1).get(&key(1)).await, None);
+    cache.scope(&["a"], &geometry(1)).keep(&key(1), &encoding(7));
+    assert_eq!(cache.scope(&["a"], &geometry(2)).get(&key(1)).await, None);
 }
 
 #[tokio::test]
 async fn memory_is_bounded_by_its_bytes() {
     let cache = open(&memory(100_000)).await;
-    let scope = cache.scope(&["a"], NUMBERS);
+    let scope = cache.scope(&["a"], &geometry(1));
     for value in 0..50 {
         scope.keep(&key(value), &encoding(value));
     }
@@ -75,13 +92,13 @@ async fn memory_is_bounded_by_its_bytes() {
 async fn the_disk_remembers_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let cache = open(&disk(dir.path())).await;
-    let scope = cache.scope(&["a"], NUMBERS);
+    let scope = cache.scope(&["a"], &geometry(1));
     (0..40).for_each(|value| scope.keep(&key(value), &encoding(value)));
     cache.close().await;
     drop((scope, cache));
 
     let cache = open(&disk(dir.path())).await;
-    let scope = cache.scope(&["a"], NUMBERS);
+    let scope = cache.scope(&["a"], &geometry(1));
     for value in 0..40 {
         assert_eq!(scope.get(&key(value)).await, Some(encoding(value)), "{value}");
     }
@@ -92,7 +109,7 @@ async fn the_disk_remembers_after_a_restart() {
 async fn damage_on_disk_is_a_miss_and_never_another_tile() {
     let dir = tempfile::tempdir().unwrap();
     let cache = open(&disk(dir.path())).await;
-    let scope = cache.scope(&["a"], NUMBERS);
+    let scope = cache.scope(&["a"], &geometry(1));
     (0..40).for_each(|value| scope.keep(&key(value), &encoding(value)));
     cache.close().await;
     drop((scope, cache));
@@ -105,7 +122,7 @@ async fn damage_on_disk_is_a_miss_and_never_another_tile() {
         std::fs::write(path, bytes).unwrap();
     }
     let cache = open(&disk(dir.path())).await;
-    let scope = cache.scope(&["a"], NUMBERS);
+    let scope = cache.scope(&["a"], &geometry(1));
     let mut found = 0;
     for value in 0..40 {
         let got = scope.get(&key(value)).await;
@@ -131,7 +148,7 @@ async fn a_directory_in_use_or_of_no_use_leaves_the_memory() {
             metric(cache, "restain_encodings_cache_disk_errors_total"),
             f64::from(u8::from(!works))
         );
-        let scope = cache.scope(&["a"], NUMBERS);
+        let scope = cache.scope(&["a"], &geometry(1));
         scope.keep(&key(1), &encoding(1));
         assert_eq!(scope.get(&key(1)).await, Some(encoding(1)));
     }

@@ -21,6 +21,9 @@ impl Metrics {
         let tiles = exponential_buckets(1.0, 2.0, 11)?;
         let by_route = HistogramOpts::new("request_duration_seconds", REQUEST_DURATION);
         let by_route = HistogramVec::new(by_route.buckets(seconds.clone()), &["route"])?;
+        let decibels = prometheus::linear_buckets(12.0, 2.0, 20)?;
+        let fidelity = HistogramOpts::new("fidelity_decibels", FIDELITY).buckets(decibels);
+        let fidelity = HistogramVec::new(fidelity, &["model"])?;
         define.process()?;
         Ok(Self {
             requests: define.counters(
@@ -41,6 +44,7 @@ impl Metrics {
                 "Tiles of a batch, padding left out.",
                 &tiles,
             )?,
+            fidelity: register(&registry, fidelity)?,
             queue_tiles: define.gauge("queue_tiles", QUEUE_TILES)?,
             inflight_bytes: define.gauge("inflight_bytes", INFLIGHT_BYTES)?,
             tiles: define.counter("tiles_total", "Tiles encoded.")?,
@@ -82,6 +86,8 @@ impl Metrics {
 const REQUEST_DURATION: &str = "From the head of a request to the head of its answer.";
 const QUEUE: &str = "A tile's wait for its batch.";
 const ENCODE: &str = "One batch through the encoder.";
+const FIDELITY: &str =
+    "PSNR of the reconstructions of encoded tiles; low values are tiles unlike the training data.";
 const QUEUE_TILES: &str = "Tiles admitted, waiting or being encoded.";
 const INFLIGHT_BYTES: &str = "Memory of requests and answers in flight.";
 const CACHE_HITS: &str = "Tiles whose encoding was held, in memory or on disk.";

@@ -24,6 +24,7 @@ pub struct Metrics {
     encode_duration: Histogram,
     synthesise_duration: Histogram,
     batch_tiles: Histogram,
+    fidelity: HistogramVec,
     queue_tiles: IntGauge,
     inflight_bytes: IntGauge,
     tiles: IntCounter,
@@ -154,6 +155,11 @@ impl Metrics {
         self.encode_duration.observe(took.as_secs_f64());
         self.batch_tiles.observe(tiles as f64);
         self.tiles.inc_by(tiles as u64);
+    }
+
+    /// A tile that was encoded, and the PSNR of its reconstruction in dB.
+    pub fn reconstructed(&self, model: &str, fidelity: f32) {
+        self.fidelity.with_label_values(&[model]).observe(fidelity.into());
     }
 
     /// Time that encoders have worked so far, all of them together.

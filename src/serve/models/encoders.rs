@@ -16,6 +16,7 @@ use crate::serve::metrics::Metrics;
 use restain_bundle::{Bundle, BundleError, Precision};
 use restain_engine::{Device, Encoder, EncoderOptions, EngineError, Runtime};
 use restain_method::Geometry;
+use restain_method::synth::Synthesiser;
 
 /// A bundle's queue, its workers, and its part of the cache.
 pub(crate) struct Encoders {
@@ -115,10 +116,9 @@ impl Encoders {
             }
             encoders.push(Box::new(encoder));
         }
-        let numbers = 2 * manifest.geometry.tile_latent();
         let scope = context.cache.scope(
             &[&bundle.digest, &precision.to_string(), provider, context.runtime.build()],
-            numbers,
+            &manifest.geometry,
         );
         let queue = QueueOptions {
             max_batch: largest_batch,
@@ -129,7 +129,11 @@ impl Encoders {
         let worker = WorkerOptions {
             name: manifest.name.clone(),
             buckets,
-            geometry: manifest.geometry,
+            synthesiser: Synthesiser::new(
+                manifest.geometry,
+                manifest.pixel_order,
+                manifest.normalisation,
+            ),
             shelf: Arc::new(scope.clone()),
             metrics: Arc::clone(metrics),
         };

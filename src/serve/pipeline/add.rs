@@ -40,23 +40,19 @@ impl Pipeline {
 
     async fn add(&self, request: AddStyles, deadline: Instant) -> Result<Arc<Model>, Error> {
         let AddStyles { ask, tiles, permit: _body, .. } = request;
-        let Request { domain, model, styles, resize, .. } = ask;
+        let Request { domain, model, styles, .. } = ask;
         let model = self.models.find(model.as_deref())?;
         let wanted = usize::try_from(styles).unwrap_or(usize::MAX);
         model.styles.check_new(&domain)?;
         self.check_counts(Counts { tiles: tiles.len(), references: 0 })?;
-        let work = Work { model: &model, resize, encodes: true, variants: 1 };
+        let work = Work { model: &model, encodes: true, variants: 1, at_model_size: true };
         let Admitted { tiles, permit, .. } =
             trace::stage("decode", self.decode(work, tiles, Vec::new())).await?;
 
         let chosen_for = Arc::clone(&model);
         let tiles = self.cpu.run(move || choose(&chosen_for, tiles, wanted)).await??;
-        let asking = Asking {
-            deadline,
-            priority: Priority::Interactive,
-            permit: Arc::clone(&permit),
-            resize,
-        };
+        let asking =
+            Asking { deadline, priority: Priority::Interactive, permit: Arc::clone(&permit) };
         let encodings = self.encoded(&model, &tiles, &[], asking).await?.tiles;
         let mut styles = Vec::with_capacity(tiles.len());
         for (tile, encoding) in tiles.into_iter().zip(encodings) {

@@ -9,10 +9,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::plan::Output;
-use super::request::Method;
+use super::request::{Detail, Method};
 use crate::serve::admission::Permit;
 use crate::serve::batch::TileEncoding;
-use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
 use restain_bundle::codec::TileKey;
 use restain_method::PixelOrder;
@@ -42,12 +41,17 @@ pub struct About {
     #[schema(maximum = 9_007_199_254_740_991_u64)]
     pub seed: u64,
     pub method: Method,
+    /// Where the detail of the variants comes from; null for the methods that work on pixels.
+    #[schema(required)]
+    pub detail: Option<Detail>,
 }
 
 pub struct AnsweredTile {
     pub key: TileKey,
     pub width: usize,
     pub height: usize,
+    /// PSNR of the tile's own reconstruction at the model's size, dB; nothing when the method works on pixels.
+    pub fidelity: Option<f32>,
     /// The tile's own pixels; nothing when only its key came.
     pub original: Option<Bytes>,
     pub variants: Vec<MadeVariant>,
@@ -81,6 +85,10 @@ pub struct Provenance {
     /// BLAKE3 of the tile's size and decoded pixels.
     #[schema(pattern = "^[0-9a-f]{64}$")]
     pub tile_key: String,
+    /// PSNR of the tile's own reconstruction by the model at its size, dB, at most 99: low where the tile is unlike what the
+    /// model was trained on. Null for the methods that work on pixels.
+    #[schema(required)]
+    pub fidelity: Option<f32>,
     #[serde(flatten)]
     pub origin: Origin,
 }
@@ -108,11 +116,24 @@ impl Timings {
     }
 }
 
+impl AnsweredTile {
+    /// PSNR of its own reconstruction as answers have it, to a hundredth of a dB.
+    pub fn fidelity(&self) -> Option<f32> {
+        self.fidelity.map(hundredths)
+    }
+}
+
+/// Rounds to two places.
+pub fn hundredths(value: f32) -> f32 {
+    (value * 100.0).round() / 100.0
+}
+
 impl Answer {
     pub fn provenance(&self, tile: &AnsweredTile, variant: &MadeVariant) -> Provenance {
         Provenance {
             about: self.about.clone(),
             tile_key: tile.key.to_string(),
+            fidelity: tile.fidelity(),
             origin: variant.origin.clone(),
         }
     }
@@ -123,23 +144,13 @@ impl Answer {
         self.tiles.iter().flat_map(|tile| tile.variants.iter().map(each(tile))).collect()
     }
 
-    /// `[n, K, height, width, 3]`: what `pixels` is, when all tiles have one size.
-    ///
-    /// # Errors
-    /// `mixed_sizes`, when they do not.
-    pub fn tensor_shape(&self) -> Result<[usize; 5], Error> {
+    /// `[n, K, height, width, 3]`: what `pixels` is, when all variants have one size; nothing when they do not.
+    pub fn tensor_shape(&self) -> Option<[usize; 5]> {
         let size = |tile: &AnsweredTile| (tile.height, tile.width);
         let first = &self.tiles[0];
         let (height, width) = size(first);
-        if let Some(other) = self.tiles.iter().position(|tile| size(tile) != (height, width)) {
-            let (other_height, other_width) = size(&self.tiles[other]);
-            let detail = format!(
-                "tile {other} is {other_width}×{other_height} pixels and tile 0 {width}×{height}, and one tensor holds tiles of one size: \
-                 send them apart, or accept another form of answer"
-            );
-            return Err(Error::new(ErrorKind::MixedSizes, detail).at("tile", other));
-        }
-        Ok([self.tiles.len(), first.variants.len(), height, width, 3])
+        let is_one = self.tiles.iter().all(|tile| size(tile) == (height, width));
+        is_one.then(|| [self.tiles.len(), first.variants.len(), height, width, 3])
     }
 
     /// `[height, width, 3] u8` of the variant's tile.

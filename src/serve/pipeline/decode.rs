@@ -1,12 +1,14 @@
 //! From what a caller sent to pixels: sizes off the headers first, then the pixels themselves.
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 use half::f16;
 use rayon::prelude::*;
 
+use super::Work;
 use crate::serve::error::{Error, ErrorKind};
 use restain_bundle::codec::{self, DecodeError, Limits, RgbImage, TileKey};
-use restain_method::Geometry;
 use restain_method::geometry::CHANNELS;
 
 /// One tile as it came.
@@ -57,31 +59,39 @@ impl Sizes {
     }
 
     /// # Errors
-    /// The first tile that is not `side` pixels square.
-    pub(super) fn check(&self, side: usize) -> Result<(), Error> {
+    /// The first tile with a side that no tile may have.
+    pub(super) fn check(&self) -> Result<(), Error> {
         for (list, sizes) in [("tile", &self.tiles), ("reference", &self.references)] {
             for (index, size) in sizes.iter().enumerate() {
-                check_size(list, index, size.unwrap_or((side, side)), side)?;
+                size.map_or(Ok(()), |size| check_size(list, index, size))?;
             }
         }
         Ok(())
     }
 
-    /// Memory for the pixels and the latents, and for `variants` of each tile. A key is taken for a
-    /// tile of the model's size; what it is beyond that is accounted for once it is known.
-    pub(super) fn bytes(&self, geometry: &Geometry, encodes: bool, variants: usize) -> u64 {
+    /// Memory for the pixels and the latents, and for the variants of each tile. A key is taken for
+    /// a tile of the model's size; what it is beyond that is accounted for once it is known.
+    pub(super) fn bytes(&self, work: &Work<'_>) -> u64 {
+        let geometry = &work.model.bundle.manifest.geometry;
         let side = geometry.image_size();
         let pixels = |size: &Option<(usize, usize)>| picture_bytes(size.unwrap_or((side, side)));
         let all = self.tiles.iter().chain(&self.references);
         let decoded: u64 = all.map(pixels).sum();
-        let for_model = if encodes {
-            geometry.tile_bytes() + 2 * geometry.tile_latent() * size_of::<f16>()
-        } else {
-            0
+        // The tile as the encoder sees it, what the encoder makes of it, and what is kept of it.
+        let for_model = |size: &Option<(usize, usize)>| {
+            let latents = 2 * geometry.tile_latent() * size_of::<f16>();
+            (geometry.tile_bytes() + latents) as u64 + pixels(size)
         };
-        let encoded = (for_model * (self.tiles.len() + self.references.len())) as u64;
-        let made: u64 = self.tiles.iter().map(|size| answer_bytes(pixels(size), variants)).sum();
-        decoded + encoded + made
+        let encoded: u64 = match work.encodes {
+            true => self.tiles.iter().chain(&self.references).map(for_model).sum(),
+            false => 0,
+        };
+        let of_answer = |size: &Option<(usize, usize)>| match work.at_model_size {
+            true => picture_bytes((side, side)),
+            false => pixels(size),
+        };
+        let made = self.tiles.iter().map(|size| answer_bytes(of_answer(size), work.variants));
+        decoded + encoded + made.sum::<u64>()
     }
 }
 
@@ -95,20 +105,22 @@ pub(super) fn answer_bytes(picture: u64, variants: usize) -> u64 {
     2 * picture * variants as u64
 }
 
+/// Pixels of a tile's side. Below, a tile has too few patches to say anything; above, it is a slide.
+pub(crate) const SIDES: RangeInclusive<usize> = 16..=8192;
+
 /// # Errors
-/// `tile_size`, when the size is not `side` × `side`.
-pub(super) fn check_size(
+/// `tile_size`, when a side is out of bounds.
+fn check_size(
     list: &'static str,
     index: usize,
     (width, height): (usize, usize),
-    side: usize,
 ) -> Result<(), Error> {
-    if (width, height) == (side, side) {
+    if SIDES.contains(&width) && SIDES.contains(&height) {
         return Ok(());
     }
+    let (least, most) = (SIDES.start(), SIDES.end());
     let detail = format!(
-        "{list} {index} is {width}×{height} pixels, and the model works on {side}×{side}: \
-         send tiles of that size, or set resize to true"
+        "{list} {index} is {width}×{height} pixels, and must have from {least} to {most} pixels a side"
     );
     Err(Error::new(ErrorKind::TileSize, detail).at(list, index))
 }

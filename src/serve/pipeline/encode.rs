@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use super::decode::{self, Decoded};
+use super::decode::Decoded;
 use crate::serve::admission::{Permit, advised};
 use crate::serve::batch::{BatchError, EncodeRequest, Priority, TileEncoding, WantedTile};
 use crate::serve::error::{Error, ErrorKind};
@@ -18,8 +18,6 @@ pub(super) struct Asking {
     pub deadline: Instant,
     pub priority: Priority,
     pub permit: Arc<Permit>,
-    /// Whether tiles may have another size than the model's.
-    pub resize: bool,
 }
 
 /// The encodings of a request, its tiles and then its references, and what they waited for.
@@ -49,14 +47,15 @@ pub(super) async fn encode(
         trace::note("restain.cache.misses", (found.len() - hits) as i64);
         Ok(found)
     };
+    let side = model.bundle.manifest.geometry.image_size();
     let mut found = trace::stage("cache", lookup).await?;
     let (wanted, places): (Vec<WantedTile>, Vec<usize>) = all
         .iter()
         .enumerate()
         .filter(|(place, _)| found[*place].is_none())
-        .filter_map(|(place, tile)| Some((wanted(tile)?, place)))
+        .filter_map(|(place, tile)| Some((wanted(tile, side)?, place)))
         .unzip();
-    let Asking { deadline, priority, permit, resize } = asking;
+    let Asking { deadline, priority, permit } = asking;
     let (mut queue, mut took) = (Duration::ZERO, Duration::ZERO);
     if !wanted.is_empty() {
         let request = EncodeRequest { tiles: wanted, deadline, priority, permit };
@@ -69,17 +68,19 @@ pub(super) async fn encode(
     }
     check_held(&all, &found)?;
     let mut encodings: Vec<Arc<TileEncoding>> = found.into_iter().flatten().collect();
-    if !resize {
-        check_sizes(model, &encodings[..tiles.len()])?;
-    }
     let references = encodings.split_off(tiles.len());
     Ok(EncodedTiles { tiles: encodings, references, queue, encode: took })
 }
 
-fn wanted(tile: &Decoded) -> Option<WantedTile> {
+fn wanted(tile: &Decoded, side: usize) -> Option<WantedTile> {
     let pixels = tile.pixels.as_ref()?;
-    let size = (pixels.width as u32, pixels.height as u32);
-    Some(WantedTile { key: tile.key, size, pixels: pixels.for_model.clone()? })
+    let is_another_size = (pixels.width, pixels.height) != (side, side);
+    Some(WantedTile {
+        key: tile.key,
+        size: (pixels.width as u32, pixels.height as u32),
+        seen: pixels.for_model.clone()?,
+        pixels: is_another_size.then(|| pixels.bytes.clone()),
+    })
 }
 
 fn check_held(all: &[&Decoded], found: &[Option<Arc<TileEncoding>>]) -> Result<(), Error> {
@@ -96,15 +97,6 @@ fn check_held(all: &[&Decoded], found: &[Option<Arc<TileEncoding>>]) -> Result<(
     );
     Err(Error::new(ErrorKind::TileNotHeld, detail)
         .at_all("key", missing.into_iter().map(|(index, _)| index).collect()))
-}
-
-/// Of a tile that came as a key the size is known only now.
-fn check_sizes(model: &Model, tiles: &[Arc<TileEncoding>]) -> Result<(), Error> {
-    let side = model.bundle.manifest.geometry.image_size();
-    let check = |(index, tile): (usize, &Arc<TileEncoding>)| {
-        decode::check_size("tile", index, (tile.size.0 as usize, tile.size.1 as usize), side)
-    };
-    tiles.iter().enumerate().try_for_each(check)
 }
 
 fn batch_error(error: BatchError) -> Error {

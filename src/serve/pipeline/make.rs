@@ -4,8 +4,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use half::f16;
-use half::slice::HalfFloatSliceExt as _;
 use rand_chacha::ChaCha8Rng;
 
 use super::answer::Origin;
@@ -14,11 +12,11 @@ use super::decode::{Decoded, TilePixels};
 use super::plan::Plan;
 use super::request::{Counts, Method};
 use super::source::{Part, Source};
+use super::vit::Workspace;
 use crate::serve::batch::TileEncoding;
 use restain_bundle::StyleEntry;
-use restain_bundle::codec::{RgbImage, TileKey, resize};
+use restain_bundle::codec::TileKey;
 use restain_method::color::{ChannelStats, color_match, hed_jitter};
-use restain_method::synth::Scratch;
 
 /// HED-light of Tellez et al. at strength 1.
 const HED_SIGMA: f32 = 0.05;
@@ -26,11 +24,12 @@ const HED_SIGMA: f32 = 0.05;
 /// A tile, with what its variants are made from.
 pub(super) struct Prepared {
     pub key: TileKey,
+    /// Of its variants, in pixels.
     pub width: usize,
     pub height: usize,
     /// Whether it came as a key.
     pub by_key: bool,
-    /// `[height, width, 3] u8`, when the method or the form of the answer needs them.
+    /// `[height, width, 3] u8`, when the method or the form of the answer needs it.
     pub original: Option<Bytes>,
     /// What the encoder made of it, when the method needs that.
     pub encoding: Option<Arc<TileEncoding>>,
@@ -38,10 +37,12 @@ pub(super) struct Prepared {
 
 impl Prepared {
     /// Puts tiles and their encodings together; without encodings the method works on pixels.
-    /// `keep` keeps the pixels all the same.
+    /// `side` is that of the variants, when it is the model's and not the tile's own; `keep` keeps
+    /// the pixels all the same.
     pub(super) fn all(
         tiles: Vec<Decoded>,
         encodings: Vec<Arc<TileEncoding>>,
+        side: Option<usize>,
         keep: bool,
     ) -> Vec<Self> {
         let mut encodings = encodings.into_iter();
@@ -51,15 +52,23 @@ impl Prepared {
             let of_encoding = encoding
                 .as_ref()
                 .map_or((0, 0), |encoding| (encoding.size.0 as usize, encoding.size.1 as usize));
-            let (width, height) = tile
+            let own = tile
                 .pixels
                 .as_ref()
                 .map_or(of_encoding, |TilePixels { width, height, .. }| (*width, *height));
-            let original =
-                tile.pixels.map(|pixels| pixels.bytes).filter(|_| keep || encoding.is_none());
+            let (width, height) = side.map_or(own, |side| (side, side));
+            let original = tile.pixels.filter(|_| keep || encoding.is_none());
+            let original = original.map(|TilePixels { bytes, for_model, .. }| {
+                for_model.filter(|_| side.is_some()).unwrap_or(bytes)
+            });
             Self { key: tile.key, width, height, by_key, original, encoding }
         };
         tiles.into_iter().map(&mut prepare).collect()
+    }
+
+    /// Of a plan that encodes.
+    pub(super) fn encoding(&self) -> &TileEncoding {
+        self.encoding.as_ref().expect("the pipeline encodes every tile of a plan that needs it")
     }
 
     /// Of a plan that works on pixels.
@@ -75,30 +84,7 @@ pub(super) struct Materials {
     pub references: Vec<Prepared>,
 }
 
-/// Buffers of one thread.
-pub(super) struct Workspace {
-    scratch: Scratch,
-    /// `[h]`: a style, widened.
-    style: Vec<f32>,
-    /// `[N, h]`: characteristics mixed with the tile's own.
-    mixed: Vec<f32>,
-    /// `[H, W, 3] u8` of the model, for a tile of another size.
-    pixels: Vec<u8>,
-}
-
 impl Materials {
-    pub(super) fn workspace(&self) -> Workspace {
-        let synthesiser = &self.plan.model.synthesiser;
-        let geometry = synthesiser.geometry();
-        let mixes = self.plan.strength < 1.0;
-        Workspace {
-            scratch: synthesiser.scratch(),
-            style: vec![0.0; geometry.half()],
-            mixed: vec![0.0; if mixes { geometry.tile_latent() } else { 0 }],
-            pixels: Vec::new(),
-        }
-    }
-
     /// Writes the variants of the `tile`-th tile from the `first` on, one to each of `outs`,
     /// `[height, width, 3] u8` of that tile.
     pub(super) fn make(
@@ -127,107 +113,14 @@ impl Materials {
         chosen.iter().enumerate().map(|(n, (choice, _))| self.origin(choice, first + n)).collect()
     }
 
-    /// The common case, all variants of a tile in one go over its anatomy: styles of the bank,
-    /// whole, at the model's size. Says whether it was that case.
-    fn at_once(
-        &self,
-        tile: &Prepared,
-        chosen: &[(Choice, ChaCha8Rng)],
-        workspace: &mut Workspace,
-        outs: &mut [&mut [u8]],
-    ) -> bool {
-        let Plan { model, strength, bank, method, .. } = &self.plan;
-        let side = model.synthesiser.geometry().image_size();
-        if *method != Method::Vit || *strength < 1.0 || (tile.width, tile.height) != (side, side) {
-            return false;
-        }
-        let style = |(choice, _): &(Choice, ChaCha8Rng)| match choice {
-            Choice::Bank(style) => Some(&bank.style(*style).style.0[..]),
-            _ => None,
-        };
-        let Some(styles) = chosen.iter().map(style).collect::<Option<Vec<&[f32]>>>() else {
-            return false;
-        };
-        model.synthesiser.broadcast_each(
-            encoding(tile).anatomy(),
-            &styles,
-            &mut workspace.scratch,
-            outs,
-        );
-        true
-    }
-
-    fn vit(&self, tile: &Prepared, choice: &Choice, workspace: &mut Workspace, out: &mut [u8]) {
-        let side = self.plan.model.synthesiser.geometry().image_size();
-        if (tile.width, tile.height) == (side, side) {
-            return self.product(encoding(tile), choice, workspace, out);
-        }
-        let mut pixels = std::mem::take(&mut workspace.pixels);
-        pixels.resize(self.plan.model.synthesiser.geometry().tile_bytes(), 0);
-        self.product(encoding(tile), choice, workspace, &mut pixels);
-        let made = RgbImage { width: side, height: side, pixels };
-        out.copy_from_slice(&resize(&made, tile.width, tile.height).pixels);
-        workspace.pixels = made.pixels;
-    }
-
-    /// The product, at the model's size.
-    fn product(
-        &self,
-        own: &TileEncoding,
-        choice: &Choice,
-        workspace: &mut Workspace,
-        out: &mut [u8],
-    ) {
-        let Plan { model, strength, .. } = &self.plan;
-        let synthesiser = &model.synthesiser;
-        let Workspace { scratch, mixed, style: wide, .. } = workspace;
-        match (self.style(choice, wide), *strength >= 1.0) {
-            (Style::One(style), true) => synthesiser.broadcast(own.anatomy(), style, scratch, out),
-            (Style::One(style), false) => {
-                synthesiser.blend_into(own.characteristics(), style, *strength, mixed);
-                synthesiser.aligned(own.anatomy(), mixed, scratch, out);
-            }
-            (Style::Each(styles), true) => synthesiser.aligned(own.anatomy(), styles, scratch, out),
-            (Style::Each(styles), false) => {
-                for ((out, own), style) in mixed.iter_mut().zip(own.characteristics()).zip(styles) {
-                    *out = own.to_f32() * (1.0 - strength) + style.to_f32() * strength;
-                }
-                synthesiser.aligned(own.anatomy(), mixed, scratch, out);
-            }
-        }
-    }
-
-    /// `wide` `[h]` holds the style where it does not lie ready.
-    fn style<'a>(&'a self, choice: &Choice, wide: &'a mut [f32]) -> Style<'a> {
-        let half = self.plan.model.bundle.manifest.geometry.half();
-        match *choice {
-            Choice::Bank(style) => Style::One(&self.plan.bank.style(style).style.0),
-            Choice::Blend(ref styles) => {
-                let weighted: Vec<_> =
-                    self.weighted(styles).map(|(weight, style)| (weight, &style.style)).collect();
-                let blended = restain_method::Style::blend(&weighted)
-                    .expect("the plan checked the weights, and one model's styles are as long");
-                wide.copy_from_slice(&blended.0);
-                Style::One(wide)
-            }
-            Choice::Patch(of, patch) => {
-                encoding(self.of(of)).characteristics()[patch * half..][..half]
-                    .convert_to_f32_slice(wide);
-                Style::One(wide)
-            }
-            Choice::Whole(of) => Style::Each(encoding(self.of(of)).characteristics()),
-            Choice::None => unreachable!("the plan gives the method vit a style"),
-        }
-    }
-
     /// The styles of a blend with their weights as asked.
-    fn weighted(&self, styles: &[usize]) -> impl Iterator<Item = (f32, &StyleEntry)> {
+    pub(super) fn weighted(&self, styles: &[usize]) -> impl Iterator<Item = (f32, &StyleEntry)> {
         let parts: &[Part] =
             if let Source::Blend(parts) = &self.plan.style.source { parts } else { &[] };
         parts.iter().zip(styles).map(|(part, &style)| (part.weight, self.plan.bank.style(style)))
     }
 
-    fn of(&self, of: Of) -> &Prepared {
+    pub(super) fn of(&self, of: Of) -> &Prepared {
         match of {
             Of::Tile(index) => &self.tiles[index],
             Of::Reference(index) => &self.references[index],
@@ -291,15 +184,4 @@ impl Materials {
         };
         Origin { index, style, domain }
     }
-}
-
-enum Style<'a> {
-    /// `[h]`, for every patch.
-    One(&'a [f32]),
-    /// `[N, h]`, patch by patch.
-    Each(&'a [f16]),
-}
-
-fn encoding(prepared: &Prepared) -> &TileEncoding {
-    prepared.encoding.as_ref().expect("the pipeline encodes every tile of a plan that needs it")
 }

@@ -16,6 +16,7 @@ mod produce;
 pub mod render;
 pub mod request;
 mod source;
+mod vit;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 pub use add::AddStyles;
 pub use answer::Answer;
 use answer::{EncodeAnswer, EncoderAbout, Timings};
+pub(crate) use decode::SIDES;
 pub use decode::TileInput;
 use decode::{Decoded, Sizes};
 use encode::{Asking, EncodedTiles};
@@ -82,9 +84,10 @@ struct Admitted {
 #[derive(Clone, Copy)]
 struct Work<'a> {
     model: &'a Model,
-    resize: bool,
     encodes: bool,
     variants: usize,
+    /// Whether variants have the model's size, and not the tile's own.
+    at_model_size: bool,
 }
 
 impl Pipeline {
@@ -141,9 +144,9 @@ impl Pipeline {
         }
         let work = Work {
             model: &plan.model,
-            resize: plan.resize,
             encodes: plan.encodes(),
             variants: plan.variants,
+            at_model_size: plan.at_model_size(),
         };
         let Admitted { tiles, references, permit, decode } =
             trace::stage("decode", self.decode(work, tiles, references)).await?;
@@ -151,18 +154,14 @@ impl Pipeline {
         let mut timings = Timings::default();
         let (mut encodings, mut styles) = (Vec::new(), Vec::new());
         if plan.encodes() {
-            let asking = Asking {
-                deadline,
-                priority: ask.priority,
-                permit: Arc::clone(&permit),
-                resize: plan.resize,
-            };
+            let asking = Asking { deadline, priority: ask.priority, permit: Arc::clone(&permit) };
             let encoded = self.encoded(&plan.model, &tiles, &references, asking).await?;
             (timings.queue, timings.encode) = (encoded.queue, encoded.encode);
             (encodings, styles) = (encoded.tiles, encoded.references);
         }
-        let tiles = Prepared::all(tiles, encodings, plan.output.sheet);
-        let references = Prepared::all(references, styles, false);
+        let side = plan.at_model_size().then(|| plan.model.bundle.manifest.geometry.image_size());
+        let tiles = Prepared::all(tiles, encodings, side, plan.output.sheet);
+        let references = Prepared::all(references, styles, None, false);
         let mut permits = vec![body, permit];
         permits.extend(self.admit_beyond(&plan, &tiles)?);
         let synthesise = self.synthesise(Materials { plan, tiles, references }, timings, permits);
@@ -179,15 +178,10 @@ impl Pipeline {
         let counts = Counts { tiles: tiles.len(), references: 0 };
         trace_work(&model, counts);
         self.check_counts(counts)?;
-        let work = Work { model: &model, resize: ask.resize, encodes: true, variants: 0 };
+        let work = Work { model: &model, encodes: true, variants: 0, at_model_size: true };
         let Admitted { tiles, permit, decode, .. } =
             trace::stage("decode", self.decode(work, tiles, Vec::new())).await?;
-        let asking = Asking {
-            deadline,
-            priority: ask.priority,
-            permit: Arc::clone(&permit),
-            resize: ask.resize,
-        };
+        let asking = Asking { deadline, priority: ask.priority, permit: Arc::clone(&permit) };
         let EncodedTiles { tiles: encodings, queue, encode, .. } =
             self.encoded(&model, &tiles, &[], asking).await?;
         asked.answered(tiles.len(), &Phases { queue, decode, encode, synthesise: Duration::ZERO });
@@ -247,13 +241,9 @@ impl Pipeline {
             sizes.map(|sizes| (sizes, tiles, references))
         };
         let (sizes, tiles, references) = self.cpu.run(probe).await??;
-        let geometry = work.model.bundle.manifest.geometry;
-        if !work.resize {
-            sizes.check(geometry.image_size())?;
-        }
-        let bytes = sizes.bytes(&geometry, work.encodes, work.variants);
-        let permit = self.admission.admit(tiles.len() + references.len(), bytes)?;
-        let side = work.encodes.then(|| geometry.image_size());
+        sizes.check()?;
+        let permit = self.admission.admit(tiles.len() + references.len(), sizes.bytes(&work))?;
+        let side = work.encodes.then(|| work.model.bundle.manifest.geometry.image_size());
         let held = Arc::clone(&permit);
         let (tiles, references) = self
             .cpu

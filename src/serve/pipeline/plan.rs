@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use restain_request::{MAX_SAFE_INTEGER, field};
 
-use super::request::{Counts, Method, Placement, Request, Share};
+use super::request::{Counts, Detail, Method, Placement, Request, Share};
 use super::source::{Source, source};
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
@@ -24,7 +24,7 @@ pub struct Plan {
     pub method: Method,
     pub style: StyleRule,
     pub strength: f32,
-    pub resize: bool,
+    pub detail: Detail,
     pub output: Output,
 }
 
@@ -84,7 +84,7 @@ impl Plan {
             seed: request.seed.unwrap_or_else(draw_seed),
             method: request.method,
             strength: request.strength,
-            resize: request.resize,
+            detail: request.detail,
             output,
             bank,
             model,
@@ -94,6 +94,11 @@ impl Plan {
     /// Whether the encoder has to see the tiles.
     pub fn encodes(&self) -> bool {
         self.method == Method::Vit
+    }
+
+    /// Whether variants have the model's size, and not the tile's own.
+    pub fn at_model_size(&self) -> bool {
+        self.encodes() && self.detail == Detail::Model
     }
 }
 

@@ -55,6 +55,7 @@ impl Pipeline {
                 key: tile.key,
                 width: tile.width,
                 height: tile.height,
+                fidelity: tile.encoding.as_ref().map(|encoding| encoding.fidelity),
                 original: tile.original,
                 variants,
             }
@@ -66,6 +67,7 @@ impl Pipeline {
             bundle: plan.model.bundle.digest.clone(),
             seed: plan.seed,
             method: plan.method,
+            detail: plan.encodes().then_some(plan.detail),
         };
         Ok(Answer {
             about,

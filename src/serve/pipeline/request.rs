@@ -3,7 +3,7 @@
 
 use restain_request::Fault;
 pub use restain_request::{
-    BlendPart, BlendSource, Method, Placement, Priority, Request, Share, StyleSource,
+    BlendPart, BlendSource, Detail, Method, Placement, Priority, Request, Share, StyleSource,
 };
 
 use crate::serve::error::{Error, ErrorKind};

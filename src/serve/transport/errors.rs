@@ -33,7 +33,6 @@ pub(crate) const TILES: &[ErrorKind] = &[
 pub(crate) const KEYS: &[ErrorKind] = &[TileNotHeld, TimeoutOutOfRange];
 /// Of the fields of an augment request.
 pub(crate) const AUGMENT: &[ErrorKind] = &[
-    MixedSizes,
     PixelsNeeded,
     VariantsOutOfRange,
     StrengthOutOfRange,

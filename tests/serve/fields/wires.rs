@@ -73,6 +73,8 @@ pub(super) fn values() -> Vec<Value> {
         "vit",
         " identity ",
         "color-match",
+        "carry",
+        " model ",
         "VIT",
         "own",
         "batch",

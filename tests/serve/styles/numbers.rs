@@ -14,14 +14,14 @@ fn a_blend_of_styles_is_the_blend_of_their_numbers() {
     let blended = Style::blend(&[(3.0, &north.style), (1.0, &south.style)]).unwrap();
 
     let (variants, provenance) =
-        server.tensor(&[tile(0)], &[], &json!({"style": fixed, "seed": 1}));
+        server.tensor(&[tile(0)], &[], &json!({"style": fixed, "seed": 1, "detail": "model"}));
     assert!(variants[0] == parts.broadcast(&encodings, &blended.0));
     assert_eq!(
         (&provenance[0]["style"], &provenance[0]["domain"]),
         (&json!("north/1*0.75+south/0*0.25"), &Value::Null)
     );
-    let (variants, _) =
-        server.tensor(&[tile(0)], &[], &json!({"style": fixed, "seed": 1, "strength": 0.5}));
+    let half = json!({"style": fixed, "seed": 1, "strength": 0.5, "detail": "model"});
+    let (variants, _) = server.tensor(&[tile(0)], &[], &half);
     let mut mixed = vec![0.0; encodings.characteristics.len()];
     parts.synthesiser.blend_into(&encodings.characteristics, &blended.0, 0.5, &mut mixed);
     assert!(variants[0] == parts.aligned(&encodings, &mixed));
@@ -45,7 +45,8 @@ fn a_blend_of_styles_is_the_blend_of_their_numbers() {
     let drawn =
         json!({"blend": [{"domain": "south", "weight": 0.5}, {"domain": "south", "weight": 1.5}]});
     let ask = |variants: usize| {
-        server.tensor(&[tile(0)], &[], &json!({"style": drawn, "seed": 6, "variants": variants}))
+        let request = json!({"style": drawn, "seed": 6, "variants": variants, "detail": "model"});
+        server.tensor(&[tile(0)], &[], &request)
     };
     let (variants, provenance) = ask(12);
     let mut seen = std::collections::BTreeSet::new();
@@ -121,8 +122,8 @@ fn the_bank_as_a_tensor_holds_the_numbers_that_variants_are_made_of() {
         view.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
     let encodings = parts.encode(&tile(0));
     for (style, numbers) in listed.iter().zip(numbers.chunks_exact(half)) {
-        let (variants, _) =
-            server.tensor(&[tile(0)], &[], &json!({"style": {"ids": [style["id"]]}}));
+        let request = json!({"style": {"ids": [style["id"]]}, "detail": "model"});
+        let (variants, _) = server.tensor(&[tile(0)], &[], &request);
         assert!(variants[0] == parts.broadcast(&encodings, numbers), "{style}");
     }
 

@@ -26,6 +26,10 @@ class Provenance:
     index: int
     style: str | None
     domain: str | None
+    detail: str | None = None
+    """`carry` or `model`; None for the methods that work on pixels."""
+    fidelity: float | None = None
+    """PSNR of the tile's own reconstruction at the model's size, dB; None for the methods that work on pixels."""
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Provenance:

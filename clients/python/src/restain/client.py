@@ -27,7 +27,7 @@ from .portions import Delivery, Portion, Split
 from .rendezvous import SHARDS
 from .replicas import Replica, Replicas
 from .retry import Retry
-from .style import Method, Priority, Style
+from .style import Detail, Method, Priority, Style
 from .tiles import Distinct, Limits, Tiles, as_tiles
 from .transport import Body, Deadline, Transport, certificates
 
@@ -155,7 +155,7 @@ class Client:
         method: Method | None = None,
         style: Style | None = None,
         strength: float | None = None,
-        resize: bool = False,
+        detail: Detail | None = None,
         priority: Priority | None = None,
         timeout: float | None = None,
         out: NDArray[np.uint8] | None = None,
@@ -165,6 +165,9 @@ class Client:
         The same tile, seed and model give the same variants in every call. If you omit `seed`, the client draws one and
         returns it. The server's defaults apply to other omitted options. `out`: uint8 [n, variants, H, W, 3],
         C-contiguous; the variants are written to it, and it is returned as `Augmented.variants`.
+
+        Tiles have from 16 to 8,192 pixels a side, and their variants the same size. With `detail` `model`, the model's
+        reconstruction alone, tiles must have the model's size.
         """
         pixels = as_tiles(tiles)
         if variants < 1:
@@ -178,7 +181,7 @@ class Client:
             "model": model or self.model,
             "method": method,
             "strength": strength,
-            "resize": resize,
+            "detail": detail,
             "priority": priority,
             "style": None if style is None else style.to_json(),
         }
@@ -215,13 +218,12 @@ class Client:
         tiles: Tiles,
         *,
         model: str | None = None,
-        resize: bool = False,
         priority: Priority | None = None,
         timeout: float | None = None,
     ) -> Encodings:
         """Returns the encodings of tiles, for `synthesise`. Errors are raised, whatever `on_error` is."""
         pixels = as_tiles(tiles)
-        request = {"model": model or self.model, "resize": resize, "priority": priority}
+        request = {"model": model or self.model, "priority": priority}
         ask = Ask("/v1/encode", {name: value for name, value in request.items() if value is not None}, True, False)
 
         def one(call: Call, portion: Portion) -> Encodings:
@@ -254,11 +256,10 @@ class Client:
         *,
         styles: int | None = None,
         model: str | None = None,
-        resize: bool = False,
         timeout: float | None = None,
     ) -> Domain:
         """Adds a domain to the bank from some of its tiles, on every replica. Requests must name it to use it."""
-        asked = {"domain": domain, "model": model or self.model, "styles": styles, "resize": resize}
+        asked = {"domain": domain, "model": model or self.model, "styles": styles}
         metadata = {"request": json.dumps({name: value for name, value in asked.items() if value is not None})}
         body = wire.pack({"tiles": as_tiles(tiles)}, metadata)
         headers = {"Content-Type": wire.SAFETENSORS, "Accept": "application/json"}

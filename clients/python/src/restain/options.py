@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from .style import Method, Priority, Style
+from .style import Detail, Method, Priority, Style
 
 
 class AugmentOptions(TypedDict, total=False):
@@ -14,6 +14,6 @@ class AugmentOptions(TypedDict, total=False):
     method: Method | None
     style: Style | None
     strength: float | None
-    resize: bool
+    detail: Detail | None
     priority: Priority | None
     timeout: float | None

@@ -13,6 +13,7 @@ Source = Literal["bank", "batch", "reference", "own"]
 Placement = Literal["broadcast", "aligned"]
 Share = Literal["tile", "request"]
 Method = Literal["vit", "color-match", "hed-jitter", "identity"]
+Detail = Literal["carry", "model"]
 Priority = Literal["interactive", "bulk"]
 
 

@@ -13,14 +13,24 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from . import carry
 from .answers import EncoderModel, Encodings
 
 # Patch sides for which the server sums with fused multiply-adds.
 FUSED = (8, 16)
 
 
-def synthesise(encodings: Encodings, styles: NDArray[np.floating], strength: float = 1.0) -> NDArray[np.uint8]:
-    """Returns the variants of n tiles in K styles: uint8 [n, K, H, W, 3], at the model's size.
+def synthesise(
+    encodings: Encodings,
+    styles: NDArray[np.floating],
+    strength: float = 1.0,
+    tiles: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
+    """Returns the variants of n tiles in K styles: uint8 [n, K, H, W, 3].
+
+    `tiles`: the tiles themselves, uint8 [n, H, W, 3] of any size. With them the variants have the tiles' own detail and
+    size, as with the server's `detail` `carry`. Without them the variants are the bare product at the model's size,
+    `detail` `model`.
 
     The shape of `styles` says what they are for:
 
@@ -46,14 +56,60 @@ def synthesise(encodings: Encodings, styles: NDArray[np.floating], strength: flo
     """
     count, model = len(encodings.anatomy), encodings.model
     each = per_tile(styles, count, model)
-    variants = each.shape[1]
-    made = np.empty((count, variants, model.image_size, model.image_size, 3), np.uint8)
+    variants, side = each.shape[1], model.image_size
+    height, width = (side, side) if tiles is None else check_tiles(tiles, count)
+    made = np.empty((count, variants, height, width, 3), np.uint8)
     for tile, (anatomy, own) in enumerate(zip(encodings.anatomy, encodings.characteristics, strict=True)):
-        wide = anatomy.astype(np.float32)
+        maker = _Maker(anatomy, own, model, None if tiles is None else tiles[tile])
         for variant in range(variants):
-            style = mixed(own, each[tile, variant], strength)
-            made[tile, variant] = _pixels(_product(wide, style, model), model)
+            made[tile, variant] = maker.variant(each[tile, variant], strength)
     return made
+
+
+class _Maker:
+    """Makes the variants of one tile."""
+
+    def __init__(
+        self,
+        anatomy: NDArray[np.floating],
+        own: NDArray[np.floating],
+        model: EncoderModel,
+        tile: NDArray[np.uint8] | None,
+    ) -> None:
+        self._anatomy = anatomy.astype(np.float32)
+        self._own = own
+        self._model = model
+        self._tile = tile
+        self._scale, self._offset = byte_scale(model)
+        self._is_resampled = tile is not None and tile.shape[:2] != (model.image_size, model.image_size)
+        if tile is not None and not self._is_resampled:
+            residual = carry.residual(tile, self._levels(own))
+            # In single precision, as on the server.
+            self._offset = (self._offset.astype(np.float32) + residual).astype(np.float64)
+
+    def variant(self, style: NDArray[np.floating], strength: float) -> NDArray[np.uint8]:
+        if self._tile is not None and strength == 0:
+            return self._tile
+        if self._tile is None or not self._is_resampled:
+            return carry.pixels_of(self._levels(mixed(self._own, style, strength)))
+        values = _product(self._anatomy, difference(self._own, style, strength), self._model)
+        change = _single(_assembled(values, self._model) * self._scale).astype(np.float32)
+        return carry.pixels_of(self._tile + carry.resampled(change, *self._tile.shape[:2]))
+
+    def _levels(self, style: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Returns the product in levels: float64 [H, W, 3], rounded to single precision."""
+        values = _product(self._anatomy, style.astype(np.float32), self._model)
+        values = _assembled(values, self._model) * self._scale
+        if self._model.patch_size not in FUSED:
+            values = _single(values)
+        return _single(values + self._offset)
+
+
+def check_tiles(tiles: NDArray[np.uint8], count: int) -> tuple[int, int]:
+    """Returns the height and width of `count` tiles. Raises `ValueError` for another count, shape or dtype."""
+    if tiles.dtype != np.uint8 or tiles.ndim != 4 or tiles.shape[0] != count or tiles.shape[3] != 3:
+        raise ValueError(f"tiles are {tiles.dtype} {list(tiles.shape)}, and must be uint8 [{count}, H, W, 3]")
+    return tiles.shape[1], tiles.shape[2]
 
 
 def reconstruct(encodings: Encodings) -> NDArray[np.uint8]:
@@ -84,14 +140,25 @@ def per_tile(styles: NDArray[np.floating], count: int, model: EncoderModel) -> N
 
 def mixed(own: NDArray[np.floating], style: NDArray[np.floating], strength: float) -> NDArray[np.float32]:
     """Returns own·(1 - s) + style·s: float32 [N or 1, h]. `own` [N, h], `style` [N or 1, h]."""
-    if not 0 <= strength <= 1:
-        raise ValueError(f"strength is {strength}, and must be from 0 to 1")
+    _check_strength(strength)
     style = style.astype(np.float32)
     if strength >= 1:
         return style
     share = np.float32(strength)
     blended: NDArray[np.float32] = own.astype(np.float32) * (np.float32(1) - share) + style * share
     return blended
+
+
+def difference(own: NDArray[np.floating], style: NDArray[np.floating], strength: float) -> NDArray[np.float32]:
+    """Returns (style - own)·s: float32 [N, h]. `own` [N, h], `style` [N or 1, h]."""
+    _check_strength(strength)
+    changed: NDArray[np.float32] = (style.astype(np.float32) - own.astype(np.float32)) * np.float32(strength)
+    return changed
+
+
+def _check_strength(strength: float) -> None:
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength is {strength}, and must be from 0 to 1")
 
 
 def _product(anatomy: NDArray[np.float32], style: NDArray[np.float32], model: EncoderModel) -> NDArray[np.float64]:
@@ -108,19 +175,14 @@ def _product(anatomy: NDArray[np.float32], style: NDArray[np.float32], model: En
     return sums
 
 
-def _pixels(values: NDArray[np.float64], model: EncoderModel) -> NDArray[np.uint8]:
-    """Assembles patches [N, 3, P, P] to pixels uint8 [H, W, 3]."""
+def _assembled(values: NDArray[np.float64], model: EncoderModel) -> NDArray[np.float64]:
+    """Assembles patches [N, 3, P, P] to [H, W, 3]."""
     side, patch = model.image_size, model.patch_size
     grid = side // patch
     if model.pixel_order == "planar":
         values = values.transpose(0, 2, 3, 1)
-    values = values.reshape(grid, grid, patch, patch, 3).transpose(0, 2, 1, 3, 4).reshape(side, side, 3)
-    scale, offset = byte_scale(model)
-    values = values * scale
-    if patch not in FUSED:
-        values = _single(values)
-    values = _single(values + offset)
-    return np.rint(np.clip(np.nan_to_num(values, nan=0.0), 0, 255)).astype(np.uint8)
+    whole: NDArray[np.float64] = values.reshape(grid, grid, patch, patch, 3).transpose(0, 2, 1, 3, 4)
+    return whole.reshape(side, side, 3)
 
 
 def byte_scale(model: EncoderModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -2,11 +2,12 @@
 //!
 //! Safe Rust that LLVM vectorises; `multiversion` compiles [`synthesise`] and all that is inlined
 //! into it once for each SIMD level and picks at run time. Latents arrive as f32: half precision is
-//! widened before, a band at a time.
+//! widened before, a band at a time. What becomes of a row of the product is its [`Sink`]'s matter,
+//! so that an addition to it costs no pass of its own.
 
 use super::super::geometry::CHANNELS;
-use super::super::normalise::to_byte;
 use super::super::patches::PixelOrder;
+use super::sink::{Bytes, Carried, Change, Levels, Sink};
 use multiversion::{multiversion, target::target_cfg_f};
 
 /// What one row of patches is made from.
@@ -34,29 +35,60 @@ impl Band<'_> {
     }
 }
 
-/// Fills `out` `[P, W, 3] u8`; `planes` `[C, P, W] u8` is working space.
+/// What is made of the product.
+pub(super) enum Target<'a> {
+    /// `[P, W, 3]`: pixels; `planes` `[C, P, W]` is working space.
+    Pixels { planes: &'a mut [u8], out: &'a mut [u8] },
+    /// The same, with an offset for every value in the order of the product: `[C, P, W]` planar, `[P, W, 3]` interleaved.
+    Carried { offset: &'a [f32], planes: &'a mut [u8], out: &'a mut [u8] },
+    /// Whole levels in the order of the product.
+    Levels(&'a mut [f32]),
+    /// `[P, W, 3]`: the product in levels without the mean; `planes` `[C, P, W]` is working space.
+    Change { planes: &'a mut [f32], out: &'a mut [f32] },
+}
+
+/// Makes what `target` asks for of a band.
 #[multiversion(targets = "simd")]
-pub(super) fn synthesise(band: &Band, planes: &mut [u8], out: &mut [u8]) {
+pub(super) fn synthesise(band: &Band, target: Target) {
     // A fused multiply-add without the instruction is a slow library call.
     let fused = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
     // With 32 registers the style of a plane stays in them when the rank is known when compiled;
     // with 16 it would be spilled, and reading it row by row is faster.
     let wide = target_cfg_f!(target_feature = "avx512f");
     match (fused, wide) {
-        (true, true) => dispatch::<true, true>(band, planes, out),
-        (true, false) => dispatch::<true, false>(band, planes, out),
-        (false, _) => dispatch::<false, false>(band, planes, out),
+        (true, true) => dispatch::<true, true>(band, target),
+        (true, false) => dispatch::<true, false>(band, target),
+        (false, _) => dispatch::<false, false>(band, target),
     }
 }
 
 #[inline(always)]
-fn dispatch<const FUSED: bool, const WIDE: bool>(band: &Band, planes: &mut [u8], out: &mut [u8]) {
-    match band.order {
-        PixelOrder::Planar => {
-            by_geometry::<FUSED, WIDE, true>(band, planes);
+fn dispatch<const FUSED: bool, const WIDE: bool>(band: &Band, target: Target) {
+    let planar = band.order == PixelOrder::Planar;
+    match target {
+        Target::Pixels { planes, out } if planar => {
+            by_geometry::<FUSED, WIDE, true>(band, &mut Bytes(planes));
             interleave(planes, out);
         }
-        PixelOrder::Interleaved => by_geometry::<FUSED, WIDE, false>(band, out),
+        Target::Pixels { out, .. } => {
+            by_geometry::<FUSED, WIDE, false>(band, &mut Bytes(out));
+        }
+        Target::Carried { offset, planes, out } if planar => {
+            by_geometry::<FUSED, WIDE, true>(band, &mut Carried { bytes: planes, offset });
+            interleave(planes, out);
+        }
+        Target::Carried { offset, out, .. } => {
+            by_geometry::<FUSED, WIDE, false>(band, &mut Carried { bytes: out, offset });
+        }
+        Target::Levels(levels) if planar => {
+            by_geometry::<FUSED, WIDE, true>(band, &mut Levels(levels));
+        }
+        Target::Levels(levels) => by_geometry::<FUSED, WIDE, false>(band, &mut Levels(levels)),
+        Target::Change { planes, out } if planar => {
+            by_geometry::<FUSED, WIDE, true>(band, &mut Change(planes));
+            interleave(planes, out);
+        }
+        Target::Change { out, .. } => by_geometry::<FUSED, WIDE, false>(band, &mut Change(out)),
     }
 }
 
@@ -64,15 +96,15 @@ fn dispatch<const FUSED: bool, const WIDE: bool>(band: &Band, planes: &mut [u8],
 #[inline(always)]
 fn by_geometry<const FUSED: bool, const WIDE: bool, const PLANAR: bool>(
     band: &Band,
-    target: &mut [u8],
+    sink: &mut impl Sink,
 ) {
     match (band.size, band.rank) {
-        (16, 8) if WIDE => product::<16, FUSED, PLANAR>(band, 8, target),
-        (16, 16) if WIDE => product::<16, FUSED, PLANAR>(band, 16, target),
-        (16, rank) => product::<16, FUSED, PLANAR>(band, rank, target),
-        (8, 8) if WIDE => product::<8, FUSED, PLANAR>(band, 8, target),
-        (8, rank) => product::<8, FUSED, PLANAR>(band, rank, target),
-        _ => product_any(band, target),
+        (16, 8) if WIDE => product::<16, FUSED, PLANAR>(band, 8, sink),
+        (16, 16) if WIDE => product::<16, FUSED, PLANAR>(band, 16, sink),
+        (16, rank) => product::<16, FUSED, PLANAR>(band, rank, sink),
+        (8, 8) if WIDE => product::<8, FUSED, PLANAR>(band, 8, sink),
+        (8, rank) => product::<8, FUSED, PLANAR>(band, rank, sink),
+        _ => product_any(band, sink),
     }
 }
 
@@ -85,7 +117,7 @@ const BLOCK: usize = 4;
 fn product<const P: usize, const FUSED: bool, const PLANAR: bool>(
     band: &Band,
     rank: usize,
-    target: &mut [u8],
+    sink: &mut impl Sink,
 ) {
     let half = CHANNELS * P * rank;
     let width = band.anatomy.len() / half * P;
@@ -102,15 +134,7 @@ fn product<const P: usize, const FUSED: bool, const PLANAR: bool>(
                 let sums = times::<P, FUSED>(rows, &style.as_chunks().0[..rank]);
                 for (r, sums) in sums.iter().enumerate() {
                     let (start, phase) = place(order, P, width, patch, (plane, block * BLOCK + r));
-                    let bytes: &mut [u8; P] =
-                        target[start..].first_chunk_mut().expect("the product fills the target");
-                    for j in 0..P {
-                        bytes[j] = to_byte(multiply_add::<FUSED>(
-                            sums[j],
-                            scale[phase][j],
-                            offset[phase][j],
-                        ));
-                    }
+                    sink.row::<P, FUSED>(start, sums, (&scale[phase], &offset[phase]));
                 }
             }
         }
@@ -136,13 +160,13 @@ fn times<const P: usize, const FUSED: bool>(rows: &[f32], style: &[[f32; P]]) ->
 }
 
 #[inline(always)]
-fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+pub(super) fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// Any patch side, row by row.
 #[inline(always)]
-fn product_any(band: &Band, target: &mut [u8]) {
+fn product_any(band: &Band, sink: &mut impl Sink) {
     let (size, rank, half) = (band.size, band.rank, band.half());
     let width = band.anatomy.len() / half * size;
     for (patch, anatomy) in band.anatomy.chunks_exact(half).enumerate() {
@@ -151,11 +175,11 @@ fn product_any(band: &Band, target: &mut [u8]) {
             let (plane, row_of_plane) = (q / size, q % size);
             let style = &style[plane * rank * size..][..rank * size];
             let (start, phase) = place(band.order, size, width, patch, (plane, row_of_plane));
-            for (j, pixel) in target[start..][..size].iter_mut().enumerate() {
+            for j in 0..size {
                 let sum: f32 =
                     row.iter().zip(style[j..].iter().step_by(size)).map(|(a, b)| a * b).sum();
-                *pixel =
-                    to_byte(sum * band.scale[phase * size + j] + band.offset[phase * size + j]);
+                let (scale, offset) = (band.scale[phase * size + j], band.offset[phase * size + j]);
+                sink.value(start + j, sum, (scale, offset));
             }
         }
     }
@@ -184,7 +208,7 @@ fn place(
 
 /// `[C, P, W]` → `[P, W, C]`.
 #[inline(always)]
-fn interleave(planes: &[u8], out: &mut [u8]) {
+fn interleave<T: Copy>(planes: &[T], out: &mut [T]) {
     let (red, rest) = planes.split_at(planes.len() / CHANNELS);
     let (green, blue) = rest.split_at(rest.len() / 2);
     for (((pixel, r), g), b) in

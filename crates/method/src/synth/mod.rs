@@ -6,15 +6,18 @@
 //! of patches) at a time, so that the data between the cached latents and the response stays in the
 //! L1 and L2 caches. Nothing here chooses styles or allocates after [`Synthesiser::scratch`].
 
+mod carry;
 mod kernel;
 pub mod reference;
+mod sink;
 
 use super::geometry::{CHANNELS, Geometry};
 use super::normalise::Normalisation;
 use super::patches::PixelOrder;
+pub use carry::{Carry, Residual};
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
-use kernel::Band;
+use kernel::{Band, Target};
 
 /// The number types of latents: `f32`, or `f16` at half the memory.
 pub trait Element: Copy + Send + Sync + sealed::Sealed {
@@ -89,6 +92,10 @@ pub struct Scratch {
     characteristics: Vec<f32>,
     /// `[C, P, W]`: a band's pixels before its channels are interleaved.
     planes: Vec<u8>,
+    /// `[C, P, W]`: a band's change before its channels are interleaved, or its levels.
+    levels: Vec<f32>,
+    /// `[C, P, W]`: a band's residual and the mean.
+    offset: Vec<f32>,
 }
 
 impl Synthesiser {
@@ -131,6 +138,8 @@ impl Synthesiser {
             anatomy: vec![0.0; band],
             characteristics: vec![0.0; band],
             planes: vec![0; planes],
+            levels: vec![0.0; planes],
+            offset: vec![0.0; planes],
         }
     }
 
@@ -168,17 +177,15 @@ impl Synthesiser {
         assert_eq!(styles.len(), outs.len(), "a style for each tile");
         for (style, out) in styles.iter().zip(outs.iter()) {
             assert_eq!(style.len(), self.geometry.half(), "style is [h]");
-            self.check(anatomy.len(), scratch, out);
+            self.check(anatomy.len(), scratch, out.len());
         }
         let band_bytes = self.geometry.patch_size() * self.geometry.image_size() * CHANNELS;
         for (band, anatomy) in self.bands(anatomy).enumerate() {
             let anatomy = T::widen(anatomy, &mut scratch.anatomy);
             for (style, out) in styles.iter().zip(outs.iter_mut()) {
-                kernel::synthesise(
-                    &self.band(anatomy, style, 0),
-                    &mut scratch.planes,
-                    &mut out[band * band_bytes..][..band_bytes],
-                );
+                let out = &mut out[band * band_bytes..][..band_bytes];
+                let target = Target::Pixels { planes: &mut scratch.planes, out };
+                kernel::synthesise(&self.band(anatomy, style, 0), target);
             }
         }
     }
@@ -202,17 +209,15 @@ impl Synthesiser {
             self.geometry.tile_latent(),
             "characteristics are [N, h]"
         );
-        self.check(anatomy.len(), scratch, out);
+        self.check(anatomy.len(), scratch, out.len());
         for ((anatomy, characteristics), out) in
             self.bands(anatomy).zip(self.bands(characteristics)).zip(self.out_bands(out))
         {
             let anatomy = T::widen(anatomy, &mut scratch.anatomy);
             let characteristics = S::widen(characteristics, &mut scratch.characteristics);
-            kernel::synthesise(
-                &self.band(anatomy, characteristics, self.geometry.half()),
-                &mut scratch.planes,
-                out,
-            );
+            let target = Target::Pixels { planes: &mut scratch.planes, out };
+            let band = self.band(anatomy, characteristics, self.geometry.half());
+            kernel::synthesise(&band, target);
         }
     }
 
@@ -224,6 +229,17 @@ impl Synthesiser {
     /// # Panics
     /// When a length does not fit the geometry.
     pub fn blend_into<S: Element>(&self, own: &[S], style: &[f32], strength: f32, out: &mut [f32]) {
+        self.combine(own, style, out, |own, style| own * (1.0 - strength) + style * strength);
+    }
+
+    /// Computes `of(own, style)` for every number of every patch.
+    fn combine<S: Element>(
+        &self,
+        own: &[S],
+        style: &[f32],
+        out: &mut [f32],
+        of: impl Fn(f32, f32) -> f32,
+    ) {
         let half = self.geometry.half();
         assert_eq!(
             (own.len(), style.len(), out.len()),
@@ -235,17 +251,22 @@ impl Synthesiser {
                 own.chunks(row.len()).zip(style.chunks(row.len())).zip(out.chunks_mut(row.len()));
             for ((own, style), out) in pieces {
                 for ((out, own), style) in out.iter_mut().zip(S::widen(own, &mut row)).zip(style) {
-                    *out = own * (1.0 - strength) + style * strength;
+                    *out = of(*own, *style);
                 }
             }
         }
     }
 
-    fn check(&self, anatomy: usize, scratch: &Scratch, out: &[u8]) {
+    /// The mean of each channel in levels: in both orders, row n of the table begins with channel n.
+    fn mean(&self) -> [f32; CHANNELS] {
+        [0, 1, 2].map(|channel| self.offset[channel * self.geometry.patch_size()])
+    }
+
+    fn check(&self, anatomy: usize, scratch: &Scratch, out: usize) {
         let band = self.geometry.grid() * self.geometry.half();
         let planes = CHANNELS * self.geometry.patch_size() * self.geometry.image_size();
         assert_eq!(anatomy, self.geometry.tile_latent(), "anatomy is [N, h]");
-        assert_eq!(out.len(), self.geometry.tile_bytes(), "out is [H, W, 3]");
+        assert_eq!(out, self.geometry.tile_bytes(), "out is [H, W, 3]");
         assert_eq!(
             (scratch.anatomy.len(), scratch.planes.len()),
             (band, planes),

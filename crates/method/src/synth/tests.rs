@@ -143,6 +143,99 @@ fn an_aligned_variant_is_the_plain_product_within_a_level() {
     }
 }
 
+/// A tile of bytes that has nothing to do with any latents.
+fn noise(geometry: &Geometry, seed: u64) -> Vec<u8> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    (0..geometry.tile_bytes()).map(|_| rng.next_u32() as u8).collect()
+}
+
+/// clamp(tile + style's levels − own levels), the own rounded: the carry written plainly.
+fn carried(tile: &[u8], style: &[f32], own: &[f32], normalisation: &Normalisation) -> Vec<u8> {
+    let plane = tile.len() / CHANNELS;
+    let level = |values: &[f32], at: usize| {
+        let (pixel, c) = (at / CHANNELS, at % CHANNELS);
+        let value = values[c * plane + pixel] * normalisation.std[c] + normalisation.mean[c];
+        value * 255.0
+    };
+    let pixel = |at| f32::from(tile[at]) - level(own, at).round_ties_even() + level(style, at);
+    (0..tile.len()).map(|at| pixel(at).round_ties_even().clamp(0.0, 255.0) as u8).collect()
+}
+
+#[test]
+fn a_carried_variant_is_the_plain_sum_within_a_level() {
+    for (geometry, order) in geometries().flat_map(|geometry| ORDERS.map(|order| (geometry, order)))
+    {
+        let synthesiser = Synthesiser::new(geometry, order, normalisation());
+        let wide = |seed| latents(geometry.tile_latent(), geometry.rank(), seed);
+        let (anatomy, own, each) = (wide(1), wide(2), wide(3));
+        let style = &each[..geometry.half()];
+        let (mut scratch, mut out) = (synthesiser.scratch(), vec![0; geometry.tile_bytes()]);
+        // What the model reconstructs has a narrow residual, noise a wide one.
+        let mut near = vec![0; geometry.tile_bytes()];
+        synthesiser.aligned(&anatomy, &own, &mut scratch, &mut near);
+        near.iter_mut().step_by(5).for_each(|byte| *byte ^= 9);
+        for (tile, is_narrow) in [(near, true), (noise(&geometry, 4), false)] {
+            let (residual, _) = synthesiser.compare(&anatomy, &own, &tile, &mut scratch);
+            assert_eq!(matches!(residual, Residual::Narrow(_)), is_narrow, "{geometry:?}");
+            let carry = Carry { anatomy: &anatomy, residual: &residual };
+            let plain = |characteristics: &[f32]| {
+                values_aligned(&geometry, order, &anatomy, characteristics)
+            };
+            let norm = normalisation();
+            synthesiser.carry_each(carry, &[style], &mut scratch, &mut [&mut out]);
+            let expected =
+                carried(&tile, &plain(&style.repeat(geometry.patches())), &plain(&own), &norm);
+            assert_within_a_level(&out, &expected, &format!("broadcast {order} {geometry:?}"));
+            synthesiser.carry_aligned(carry, &each, &mut scratch, &mut out);
+            let expected = carried(&tile, &plain(&each), &plain(&own), &norm);
+            assert_within_a_level(&out, &expected, &format!("aligned {order} {geometry:?}"));
+            synthesiser.restore(carry, &own, &mut scratch, &mut out);
+            assert!(out == tile, "restored: {order} {geometry:?}");
+        }
+    }
+}
+
+#[test]
+fn a_change_is_the_difference_of_two_plain_products() {
+    for (geometry, order) in geometries().flat_map(|geometry| ORDERS.map(|order| (geometry, order)))
+    {
+        let synthesiser = Synthesiser::new(geometry, order, normalisation());
+        let wide = |seed| latents(geometry.tile_latent(), geometry.rank(), seed);
+        let (anatomy, own) = (wide(1), wide(2));
+        let style = latents(geometry.half(), geometry.rank(), 3);
+        let (mut difference, mut change) = (vec![0.0; own.len()], vec![0.0; geometry.tile_bytes()]);
+        synthesiser.difference_into(&own, &style, 0.5, &mut difference);
+        synthesiser.change(&anatomy, &difference, &mut synthesiser.scratch(), &mut change);
+        let plane = change.len() / CHANNELS;
+        let (with, without) = (
+            values_broadcast(&geometry, order, &anatomy, &style),
+            values_aligned(&geometry, order, &anatomy, &own),
+        );
+        for (at, change) in change.iter().enumerate() {
+            let (place, c) = (at % CHANNELS * plane + at / CHANNELS, at % CHANNELS);
+            let expected = (with[place] - without[place]) * 0.5 * normalisation().std[c] * 255.0;
+            assert!((change - expected).abs() < 0.01, "{at}: {change} is not {expected}");
+        }
+        synthesiser.difference_into(&own, &style, 0.0, &mut difference);
+        assert!(difference.iter().all(|value| *value == 0.0));
+    }
+}
+
+#[test]
+fn fidelity_is_the_psnr_of_the_reconstruction() {
+    let geometry = geometry(32, 8, 4);
+    let synthesiser = Synthesiser::new(geometry, PixelOrder::Planar, normalisation());
+    let (anatomy, own) =
+        (latents(geometry.tile_latent(), 4, 1), latents(geometry.tile_latent(), 4, 2));
+    let (mut scratch, mut own_picture) = (synthesiser.scratch(), vec![0; geometry.tile_bytes()]);
+    synthesiser.aligned(&anatomy, &own, &mut scratch, &mut own_picture);
+    let mut psnr = |tile: &[u8]| synthesiser.compare(&anatomy, &own, tile, &mut scratch).1;
+    assert_eq!(psnr(&own_picture), 99.0);
+    let tile = noise(&geometry, 3);
+    let expected = crate::metrics::psnr(&tile, &own_picture);
+    assert!((f64::from(psnr(&tile)) - expected).abs() < 1e-3);
+}
+
 /// Rank 1, one patch of 2×2: red = [1, 2]ᵀ·[3, 4], green all 5, blue [0, 1]ᵀ·[7, 0], worked out by hand.
 #[test]
 fn a_product_worked_out_by_hand() {

@@ -11,8 +11,9 @@ use super::super::*;
 use crate::serve::admission::Admission;
 use crate::serve::metrics::Metrics;
 use restain_bundle::codec::TileKey;
-use restain_method::Geometry;
 use restain_method::geometry::GeometrySpec;
+use restain_method::synth::Synthesiser;
+use restain_method::{Geometry, Normalisation, PixelOrder};
 
 pub(super) fn geometry() -> Geometry {
     Geometry::new(GeometrySpec {
@@ -100,7 +101,11 @@ pub(super) fn start(
     let worker = WorkerOptions {
         name: "test".into(),
         buckets: Buckets::up_to(max_batch),
-        geometry: geometry(),
+        synthesiser: Synthesiser::new(
+            geometry(),
+            PixelOrder::Planar,
+            Normalisation::new([0.5; 3], [0.25; 3]).unwrap(),
+        ),
         shelf,
         metrics,
     };
@@ -164,8 +169,8 @@ impl Bench {
 }
 
 pub(super) fn tile(value: u8) -> WantedTile {
-    let pixels = Bytes::from(vec![value; geometry().tile_bytes()]);
-    WantedTile { key: TileKey::of_pixels(4, 4, &pixels), size: (4, 4), pixels }
+    let seen = Bytes::from(vec![value; geometry().tile_bytes()]);
+    WantedTile { key: TileKey::of_pixels(4, 4, &seen), size: (4, 4), seen, pixels: None }
 }
 
 pub(super) fn later() -> Instant {

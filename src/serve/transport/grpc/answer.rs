@@ -8,9 +8,11 @@ use super::proto;
 use crate::serve::batch::TileEncoding;
 use crate::serve::error::Error;
 use crate::serve::models::Model;
-use crate::serve::pipeline::answer::{Answer, AnsweredTile, EncodeAnswer, EncoderAbout, Timings};
+use crate::serve::pipeline::answer::{
+    Answer, AnsweredTile, EncodeAnswer, EncoderAbout, Timings, hundredths,
+};
 use crate::serve::pipeline::render;
-use crate::serve::pipeline::request::Method;
+use crate::serve::pipeline::request::{Detail, Method};
 use crate::serve::styles::{DomainOrigin, Offer};
 use restain_bundle::codec::{EncodeError, ImageFormat};
 use restain_method::PixelOrder;
@@ -38,6 +40,7 @@ pub(super) fn augmented(answer: &Answer, total: Duration) -> Result<proto::Augme
             height: number(tile.height),
             width: number(tile.width),
             variants: variants.collect(),
+            fidelity: tile.fidelity(),
         }
     };
     let about = &answer.about;
@@ -47,6 +50,7 @@ pub(super) fn augmented(answer: &Answer, total: Duration) -> Result<proto::Augme
         bundle: about.bundle.clone(),
         seed: about.seed,
         method: method(about.method).into(),
+        detail: about.detail.map_or(0, |detail| self::detail(detail).into()),
         tiles: answer.tiles.iter().enumerate().map(tile).collect(),
         pixels: if answer.output.format.is_none() { answer.pixels.clone() } else { Bytes::new() },
         timings: Some(timings(&answer.timings, total)),
@@ -65,6 +69,7 @@ pub(super) fn encoded(answer: &EncodeAnswer, total: Duration) -> proto::EncodeRe
         anatomy: joined(TileEncoding::anatomy),
         characteristics: joined(TileEncoding::characteristics),
         timings: Some(timings(&answer.timings, total)),
+        fidelity: answer.tiles.iter().map(|(_, encoding)| hundredths(encoding.fidelity)).collect(),
     }
 }
 
@@ -139,6 +144,13 @@ fn method(method: Method) -> proto::Method {
         Method::ColorMatch => proto::Method::ColorMatch,
         Method::HedJitter => proto::Method::HedJitter,
         Method::Identity => proto::Method::Identity,
+    }
+}
+
+fn detail(detail: Detail) -> proto::Detail {
+    match detail {
+        Detail::Carry => proto::Detail::Carry,
+        Detail::Model => proto::Detail::Model,
     }
 }
 

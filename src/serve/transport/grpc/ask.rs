@@ -36,7 +36,7 @@ pub(crate) fn augment(request: proto::AugmentRequest) -> Result<Asked, Error> {
         ("style.placement", word::<proto::Placement>(style.placement)),
         ("style.share", word::<proto::Share>(style.share)),
         ("strength", request.strength.map_or(Value::Null, single)),
-        ("resize", request.resize.into()),
+        ("detail", word::<proto::Detail>(request.detail)),
         ("format", format(request.format)),
         ("quality", number(request.quality.map(u64::from))),
         ("priority", word::<proto::Priority>(request.priority)),
@@ -56,7 +56,6 @@ pub(crate) fn augment(request: proto::AugmentRequest) -> Result<Asked, Error> {
 pub(crate) fn encode(request: proto::EncodeRequest) -> Result<(Request, Vec<TileInput>), Error> {
     let fields = [
         ("model", given(request.model)),
-        ("resize", request.resize.into()),
         ("priority", word::<proto::Priority>(request.priority)),
         ("timeout_ms", number(request.timeout_ms)),
     ];
@@ -75,7 +74,6 @@ pub(crate) fn add_styles(
         ("domain", request.domain.into()),
         ("model", given(request.model)),
         ("styles", number(request.styles.map(u64::from))),
-        ("resize", request.resize.into()),
     ];
     let ask =
         restain_request::read(Operation::AddStyles, Wire::Grpc, fields).map_err(field_error)?;
@@ -202,6 +200,7 @@ macro_rules! named {
 named!(
     Method = "METHOD_",
     StyleSource = "STYLE_SOURCE_",
+    Detail = "DETAIL_",
     Placement = "PLACEMENT_",
     Share = "SHARE_",
     Format = "FORMAT_",

@@ -7,7 +7,7 @@ use safetensors::SafeTensors;
 
 use super::accept::SAFETENSORS;
 use super::body::BodyKind;
-use super::parts::{form_parts, tensor_tiles};
+use super::parts::{form_parts, tiles_of};
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::pipeline::TileInput;
 use crate::serve::pipeline::request::field_error;
@@ -75,14 +75,10 @@ fn tensor(body: &Bytes) -> Result<(Request, Vec<TileInput>), Error> {
         .map_err(|error| malformed(format!("the request JSON: {error}")))?;
     let mut reader = Reader::new(Operation::AddStyles, Wire::Json);
     reader.take_object("the request JSON", request).map_err(field_error)?;
-    let mut tiles = Vec::new();
-    for (name, view) in file.tensors() {
-        if name != "tiles" {
-            return Err(malformed(format!(
-                "the body has a tensor `{name}`, and its one tensor is named tiles"
-            )));
-        }
-        tiles = tensor_tiles(body, &name, &view)?;
+    if let Some(other) = file.names().into_iter().find(|name| !["tiles", "shapes"].contains(name)) {
+        return Err(malformed(format!(
+            "the body has a tensor `{other}`, and tensors are named tiles and shapes"
+        )));
     }
-    Ok((reader.finish(), tiles))
+    Ok((reader.finish(), tiles_of(body, &file, "tiles", "shapes")?))
 }

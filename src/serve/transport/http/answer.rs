@@ -22,7 +22,9 @@ use crate::serve::admission::Permit;
 use crate::serve::batch::TileEncoding;
 use crate::serve::error::Error;
 use crate::serve::middleware::permit_body::PermitBody;
-use crate::serve::pipeline::answer::{About, Answer, AnsweredTile, EncodeAnswer, Origin, Timings};
+use crate::serve::pipeline::answer::{
+    About, Answer, AnsweredTile, EncodeAnswer, Origin, Timings, hundredths,
+};
 use crate::serve::pipeline::render;
 use restain_bundle::codec::{EncodeError, ImageFormat};
 
@@ -40,6 +42,10 @@ struct JsonTile {
     /// BLAKE3 of the tile's size and decoded pixels.
     #[schema(pattern = "^[0-9a-f]{64}$")]
     tile_key: String,
+    /// PSNR of the tile's own reconstruction by the model at its size, dB, at most 99: low where the tile is unlike what the
+    /// model was trained on. Null for the methods that work on pixels.
+    #[schema(required)]
+    fidelity: Option<f32>,
     variants: Vec<JsonVariant>,
 }
 
@@ -67,13 +73,13 @@ pub(super) struct Written {
 /// Writes the body: compresses pictures, so it belongs on a CPU thread.
 ///
 /// # Errors
-/// `mixed_sizes` when tiles do not fit into one tensor.
+/// `internal`, when a picture cannot be written.
 pub(super) fn write(answer: Answer, form: Form) -> Result<Written, Error> {
     let (content_type, bytes) = match form {
         Form::Json(format) => ("application/json".to_owned(), json(&answer, format)?),
         Form::Multipart(format) => multipart(&answer, format)?,
         Form::Tar(format) => (TAR.to_owned(), tar(&answer, format)?),
-        Form::Safetensors => (SAFETENSORS.to_owned(), tensor_head(&answer)?),
+        Form::Safetensors => (SAFETENSORS.to_owned(), tensor_head(&answer)),
         Form::Image(format) => (format.media_type().to_owned(), image(&answer, format)?),
     };
     let provenance = matches!(form, Form::Image(_)).then(|| head_provenance(&answer));
@@ -99,9 +105,14 @@ pub(super) fn write_encodings(answer: EncodeAnswer) -> Written {
         shape: vec![answer.tiles.len(), geometry.patches(), geometry.half()],
     };
     let keys: Vec<String> = answer.tiles.iter().map(|(key, _)| key.to_string()).collect();
+    let fidelity: Vec<f32> =
+        answer.tiles.iter().map(|(_, encoding)| hundredths(encoding.fidelity)).collect();
     let text = |json: Vec<u8>| String::from_utf8(json).expect("JSON is UTF-8");
-    let metadata =
-        BTreeMap::from([("keys", text(to_json(&keys))), ("model", text(to_json(&answer.about)))]);
+    let metadata = BTreeMap::from([
+        ("fidelity", text(to_json(&fidelity))),
+        ("keys", text(to_json(&keys))),
+        ("model", text(to_json(&answer.about))),
+    ]);
     let head = tensors::head(&[tensor("anatomy"), tensor("characteristics")], metadata);
     let encodings = || {
         answer.tiles.iter().map(|(_, encoding)| Bytes::from_owner(Latents(Arc::clone(encoding))))
@@ -161,7 +172,11 @@ fn describe(
             media_type: format.media_type(),
             image: image(t, v),
         });
-        JsonTile { tile_key: tile.key.to_string(), variants: variants.collect() }
+        JsonTile {
+            tile_key: tile.key.to_string(),
+            fidelity: tile.fidelity(),
+            variants: variants.collect(),
+        }
     });
     JsonAnswer { about: answer.about.clone(), tiles: tiles.collect() }
 }
@@ -234,14 +249,24 @@ fn tar(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, Error> {
     archive.into_inner().map_err(|error| Error::internal(&error))
 }
 
-/// What goes before the pixels: `variants` U8 [n, K, H, W, 3].
-fn tensor_head(answer: &Answer) -> Result<Vec<u8>, Error> {
-    let shape = answer.tensor_shape()?.to_vec();
+/// What goes before the pixels: `variants` U8 [n, K, H, W, 3], or packed where sizes are mixed: `shapes` I64 [n, 2], the
+/// height and width of each tile's variants, and `variants` U8 [bytes].
+fn tensor_head(answer: &Answer) -> Vec<u8> {
     let provenance = String::from_utf8(to_json(&answer.provenances())).expect("JSON is UTF-8");
-    Ok(tensors::head(
-        &[TensorHead { name: "variants", dtype: Dtype::U8, shape }],
-        BTreeMap::from([("provenance", provenance)]),
-    ))
+    let metadata = BTreeMap::from([("provenance", provenance)]);
+    let variants = |shape| TensorHead { name: "variants", dtype: Dtype::U8, shape };
+    if let Some(shape) = answer.tensor_shape() {
+        return tensors::head(&[variants(shape.to_vec())], metadata);
+    }
+    let shapes =
+        TensorHead { name: "shapes", dtype: Dtype::I64, shape: vec![answer.tiles.len(), 2] };
+    let mut head = tensors::head(&[shapes, variants(vec![answer.pixels.len()])], metadata);
+    for tile in &answer.tiles {
+        for side in [tile.height, tile.width] {
+            head.extend_from_slice(&(side as i64).to_le_bytes());
+        }
+    }
+    head
 }
 
 fn image(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, Error> {
@@ -260,6 +285,7 @@ fn head_provenance(answer: &Answer) -> HeaderValue {
     let text = if answer.output.sheet {
         let tile = |tile: &AnsweredTile| SheetTile {
             tile_key: tile.key.to_string(),
+            fidelity: tile.fidelity(),
             variants: tile.variants.iter().map(|variant| variant.origin.clone()).collect(),
         };
         ascii_json(&SheetProvenance {
@@ -282,6 +308,7 @@ struct SheetProvenance<'a> {
 #[derive(Serialize)]
 struct SheetTile {
     tile_key: String,
+    fidelity: Option<f32>,
     variants: Vec<Origin>,
 }
 

@@ -108,8 +108,9 @@ impl ToSchema for AddForm {
 }
 
 /// A safetensors file. Tensors `tiles` U8 [n, H, W, 3], `keys` U8 [m, 32] (the bytes of keys, not their hex digits) or both
-/// and, for `style.from: reference`, `references` U8 [r, H, W, 3]. In the metadata, if wanted, `request`: the JSON of an
-/// `AugmentRequest`.
+/// and, for `style.from: reference`, `references` U8 [r, H, W, 3]. Tiles of several sizes are packed: `tiles` U8 [bytes], one
+/// tile after the other, and `shapes` I64 [n, 2], their heights and widths; references likewise with `reference_shapes`. In
+/// the metadata, if wanted, `request`: the JSON of an `AugmentRequest`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 pub(super) struct AugmentTensors(
@@ -117,14 +118,14 @@ pub(super) struct AugmentTensors(
 );
 
 /// A safetensors file. Tensors `tiles` U8 [n, H, W, 3], `keys` U8 [m, 32] (the bytes of keys, not their hex digits) or
-/// both. In the metadata, if wanted, `request`: the JSON of an `EncodeTilesRequest`.
+/// both. Tiles of several sizes are packed: `tiles` U8 [bytes] and `shapes` I64 [n, 2], their heights and widths. In the metadata, if wanted, `request`: the JSON of an `EncodeTilesRequest`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 pub(super) struct EncodeTensors(
     #[expect(dead_code, reason = "it describes what the body reader reads")] Vec<u8>,
 );
 
-/// A safetensors file. One tensor `tiles` U8 [n, H, W, 3], the references; in the metadata `request`: the JSON of an
+/// A safetensors file. `tiles` U8 [n, H, W, 3], the references, or packed `tiles` U8 [bytes] and `shapes` I64 [n, 2]; in the metadata `request`: the JSON of an
 /// `AddRequest`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
@@ -132,7 +133,8 @@ pub(super) struct AddTensors(
     #[expect(dead_code, reason = "it describes what the body reader reads")] Vec<u8>,
 );
 
-/// A safetensors file. Tensor `variants` U8 [n, K, H, W, 3]; in the metadata `provenance`: a JSON list of `Provenance`, one
+/// A safetensors file. Tensor `variants` U8 [n, K, H, W, 3], or where tiles are of several sizes `variants` U8 [bytes], one
+/// tile's variants after the other's, and `shapes` I64 [n, 2], their heights and widths; in the metadata `provenance`: a JSON list of `Provenance`, one
 /// for each variant, tile by tile.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
@@ -141,7 +143,7 @@ pub(super) struct VariantTensors(
 );
 
 /// A safetensors file. Tensors `anatomy` and `characteristics` F16 [n, N, h]; in the metadata `keys`: a JSON list of the
-/// tiles' keys, and `model`: the JSON of an `EncoderAbout`.
+/// tiles' keys, `fidelity`: a list of the PSNR of their reconstructions in dB, and `model`: the JSON of an `EncoderAbout`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 pub(super) struct EncodingTensors(

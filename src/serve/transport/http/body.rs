@@ -11,7 +11,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
 use super::accept::SAFETENSORS;
-use super::parts::{deepest, form_parts, tensor_tiles};
+use super::parts::{deepest, form_parts, tiles_of};
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::pipeline::TileInput;
 use crate::serve::pipeline::request::field_error;
@@ -205,6 +205,9 @@ async fn form(operation: Operation, body: Bytes, boundary: String) -> Result<Par
     Ok(parsed)
 }
 
+/// The tensors of a body.
+const TENSORS: [&str; 5] = ["tiles", "shapes", "keys", "references", "reference_shapes"];
+
 fn tensor(operation: Operation, body: &Bytes) -> Result<Parsed, Error> {
     let unreadable = |error| malformed(format!("the safetensors body: {error}"));
     let (_, header) = SafeTensors::read_metadata(body).map_err(unreadable)?;
@@ -213,24 +216,17 @@ fn tensor(operation: Operation, body: &Bytes) -> Result<Parsed, Error> {
     if let Some(request) = header.metadata().as_ref().and_then(|metadata| metadata.get("request")) {
         parsed.ask = request_json(operation, request.as_bytes())?;
     }
-    let mut keys = Vec::new();
-    for (name, view) in file.tensors() {
-        let list = match name.as_str() {
-            "tiles" => &mut parsed.tiles,
-            "references" => &mut parsed.references,
-            "keys" => {
-                keys = tensor_keys(&view)?;
-                continue;
-            }
-            other => {
-                return Err(malformed(format!(
-                    "the body has a tensor `{other}`, and tensors are named tiles, keys and references"
-                )));
-            }
-        };
-        *list = tensor_tiles(body, &name, &view)?;
+    if let Some(other) = file.names().into_iter().find(|name| !TENSORS.contains(name)) {
+        return Err(malformed(format!(
+            "the body has a tensor `{other}`, and tensors are named {}",
+            TENSORS.join(", ")
+        )));
     }
-    parsed.tiles.append(&mut keys);
+    parsed.tiles = tiles_of(body, &file, "tiles", "shapes")?;
+    parsed.references = tiles_of(body, &file, "references", "reference_shapes")?;
+    if let Ok(keys) = file.tensor("keys") {
+        parsed.tiles.append(&mut tensor_keys(&keys)?);
+    }
     Ok(parsed)
 }
 

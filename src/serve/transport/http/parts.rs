@@ -1,8 +1,8 @@
 //! The pieces that bodies are made of: parts of a form, tensors of tiles.
 
 use bytes::Bytes;
-use safetensors::Dtype;
 use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 
 use crate::serve::error::Error;
 use crate::serve::pipeline::TileInput;
@@ -33,24 +33,48 @@ pub(super) async fn form_parts(
     Ok(parts)
 }
 
-/// The tiles of a tensor of the body.
+/// The tiles of a body's tensor `name`, where they lie; none without such a tensor. `shapes` names the tensor of their
+/// sizes, which is there when they are packed.
 ///
 /// # Errors
-/// `malformed_request`, when it is not U8 [n, height, width, 3].
-pub(super) fn tensor_tiles(
+/// `malformed_request`, when they are neither U8 [n, height, width, 3] nor packed.
+pub(super) fn tiles_of(
     body: &Bytes,
+    file: &SafeTensors<'_>,
     name: &str,
-    view: &TensorView<'_>,
+    shapes: &str,
 ) -> Result<Vec<TileInput>, Error> {
-    let &[count, height @ (1..), width @ (1..), 3] = view.shape() else {
-        return Err(malformed(format!(
-            "{name} is {:?}, and must be [n, height, width, 3]",
-            view.shape()
-        )));
-    };
+    let sizes = file.tensor(shapes).ok();
+    match (file.tensor(name), &sizes) {
+        (Ok(view), sizes) => {
+            tensor_tiles(body, (name, &view), sizes.as_ref().map(|sizes| (shapes, sizes)))
+        }
+        (Err(_), None) => Ok(Vec::new()),
+        (Err(_), Some(_)) => Err(malformed(format!(
+            "the body has a tensor `{shapes}`, and no `{name}` of these sizes"
+        ))),
+    }
+}
+
+/// The tiles of a tensor of the body, where they lie; `shapes` is the tensor of their sizes, when they are packed.
+fn tensor_tiles(
+    body: &Bytes,
+    (name, view): (&str, &TensorView<'_>),
+    shapes: Option<(&str, &TensorView<'_>)>,
+) -> Result<Vec<TileInput>, Error> {
     if view.dtype() != Dtype::U8 {
         return Err(malformed(format!("{name} is {:?}, and must be U8", view.dtype())));
     }
+    if let Some((of, shapes)) = shapes {
+        let sizes = packed_sizes(of, shapes)?;
+        return unpacked(body, (name, view), &sizes);
+    }
+    let &[count, height @ (1..), width @ (1..), 3] = view.shape() else {
+        return Err(malformed(format!(
+            "{name} is {:?}, and must be [n, height, width, 3], or [bytes] beside a tensor of shapes",
+            view.shape()
+        )));
+    };
     // No tiles of any size are no bytes: only where there are some does the body vouch for their
     // size.
     if count == 0 {
@@ -60,4 +84,57 @@ pub(super) fn tensor_tiles(
     Ok(tiles
         .map(|pixels| TileInput::Pixels { width, height, pixels: body.slice_ref(pixels) })
         .collect())
+}
+
+/// Height and width of packed tiles.
+fn packed_sizes(name: &str, view: &TensorView<'_>) -> Result<Vec<(usize, usize)>, Error> {
+    let wrong = || {
+        let (dtype, shape) = (view.dtype(), view.shape());
+        malformed(format!(
+            "{name} is {dtype:?} {shape:?}, and must be I64 [n, 2]: the height and width of each tile"
+        ))
+    };
+    let numbers: Vec<i64> = match (view.dtype(), view.shape()) {
+        (Dtype::I64, [_, 2]) => {
+            view.data().as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()
+        }
+        (Dtype::U32, [_, 2]) => view
+            .data()
+            .as_chunks()
+            .0
+            .iter()
+            .map(|bytes| u32::from_le_bytes(*bytes).into())
+            .collect(),
+        _ => return Err(wrong()),
+    };
+    let side = |side: i64| usize::try_from(side).ok().filter(|side| (1..1 << 20).contains(side));
+    let size = |(index, pair): (usize, &[i64; 2])| {
+        let [height, width] = *pair;
+        side(height).zip(side(width)).ok_or_else(|| {
+            malformed(format!("{name} has {height}×{width} for tile {index}, which is no size"))
+        })
+    };
+    numbers.as_chunks::<2>().0.iter().enumerate().map(size).collect()
+}
+
+/// Tiles that lie one after the other.
+fn unpacked(
+    body: &Bytes,
+    (name, view): (&str, &TensorView<'_>),
+    sizes: &[(usize, usize)],
+) -> Result<Vec<TileInput>, Error> {
+    let needed: u64 = sizes.iter().map(|(height, width)| (height * width * 3) as u64).sum();
+    if view.shape().len() != 1 || view.data().len() as u64 != needed {
+        return Err(malformed(format!(
+            "{name} is {:?}, and must be [{needed}]: the bytes of the tiles that the shapes name",
+            view.shape()
+        )));
+    }
+    let mut rest = view.data();
+    let take = |&(height, width): &(usize, usize)| {
+        let (pixels, after) = rest.split_at(height * width * 3);
+        rest = after;
+        TileInput::Pixels { width, height, pixels: body.slice_ref(pixels) }
+    };
+    Ok(sizes.iter().map(take).collect())
 }

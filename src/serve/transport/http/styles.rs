@@ -126,7 +126,7 @@ pub(super) async fn list(
 /// never changes. A request that names it can be repeated as long as it is there.
 ///
 /// `application/vnd.restain.safetensors`: tensor `tiles` U8 [n, H, W, 3], and under `request` in the metadata an object of
-/// `domain`, `model`, `styles` and `resize`.
+/// `domain`, `model` and `styles`.
 #[utoipa::path(post, path = "/v1/styles", tag = "styles", operation_id = "add_styles",
     request_body(content((AddForm = "multipart/form-data"), (AddTensors = "application/vnd.restain.safetensors"))),
     responses((status = 201, description = "It is there, and kept", body = AddedStyles)))]

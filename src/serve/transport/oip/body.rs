@@ -3,6 +3,8 @@
 //! answer is written the same way.
 
 use axum::http::HeaderMap;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -225,6 +227,8 @@ struct BinarySize {
 enum AnswerData<'a> {
     Numbers(Numbers<'a>),
     Texts(&'a [String]),
+    Floats(&'a [f32]),
+    Base64(Vec<String>),
 }
 
 /// Who answers, and what.
@@ -251,12 +255,16 @@ pub(crate) fn write(answered: Answered<'_>) -> (Vec<Bytes>, Option<usize>) {
     let sizes: Vec<Option<BinarySize>> = tensors.iter().map(&mut describe).collect();
     let outputs = tensors.iter().zip(sizes).map(|((tensor, is_binary), parameters)| AnswerTensor {
         name: tensor.output.name(),
-        datatype: tensor.output.datatype(),
+        datatype: tensor.datatype(),
         shape: &tensor.shape,
         parameters,
         data: (!is_binary).then(|| match &tensor.data {
             TensorData::Numbers(bytes) => AnswerData::Numbers(Numbers(bytes)),
             TensorData::Texts(texts) => AnswerData::Texts(texts),
+            TensorData::Floats(floats) => AnswerData::Floats(floats),
+            TensorData::Pictures(pictures) => AnswerData::Base64(
+                pictures.iter().map(|file| BASE64_STANDARD.encode(file)).collect(),
+            ),
         }),
     });
     let head = AnswerHead {

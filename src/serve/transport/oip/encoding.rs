@@ -27,12 +27,13 @@ pub(super) fn split(mut bytes: Bytes) -> Result<Vec<Bytes>, String> {
     Ok(elements)
 }
 
-pub(super) fn join(texts: &[String]) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(texts.iter().map(|text| 4 + text.len()).sum());
-    for text in texts {
-        // Ids of styles: a few letters.
-        bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(text.as_bytes());
+pub(super) fn join(elements: &[impl AsRef<[u8]>]) -> Bytes {
+    let elements = elements.iter().map(AsRef::as_ref);
+    let mut bytes = BytesMut::with_capacity(elements.clone().map(|one| 4 + one.len()).sum());
+    for element in elements {
+        // Ids of styles, a few letters, and pictures, which are bounded by their pixels.
+        bytes.extend_from_slice(&(element.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(element);
     }
     bytes.freeze()
 }

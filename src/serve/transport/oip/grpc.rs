@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::infer::{self, Arrival};
 use super::proto::grpc_inference_service_server::GrpcInferenceService;
-use super::{message, model, proto, repository};
+use super::{message, model, output, proto, repository};
 use crate::serve::access::Ticket;
 use crate::serve::app::App;
 use crate::serve::error::Error;
@@ -193,9 +193,10 @@ async fn infer(
     let id = std::mem::take(&mut request.id);
     let message::Asked { infer, wanted } = message::read(request, in_stream)?;
     let Message { permit, received } = message;
-    let mut answer = infer::infer(app, infer, Arrival { permit, received, deadline_ms }).await?;
+    let answer = infer::infer(app, infer, Arrival { permit, received, deadline_ms }).await?;
+    let (mut answer, tensors) = output::tensors(app, answer, wanted).await?;
     let held = ResponsePermits::new(std::mem::take(&mut answer.permits));
-    let response = message::write(id, &answer, &wanted, in_stream)?;
+    let response = message::write(id, &answer, &tensors, in_stream);
     Ok(Made { response, held, timings: answer.timings })
 }
 

@@ -59,33 +59,30 @@ pub(crate) fn read(request: proto::ModelInferRequest, in_stream: bool) -> Result
     })
 }
 
-/// # Errors
-/// `mixed_sizes`, when the variants do not fit into one tensor.
+/// Writes an answer and its tensors as a message.
 pub(crate) fn write(
     id: String,
     answer: &Answer,
-    wanted: &[Output],
+    tensors: &[Tensor],
     in_stream: bool,
-) -> Result<proto::ModelInferResponse, Error> {
-    let tensors =
-        wanted.iter().map(|output| output.of(answer)).collect::<Result<Vec<Tensor>, Error>>()?;
+) -> proto::ModelInferResponse {
     let mut parameters = output::parameters(answer);
     if in_stream {
         parameters.insert(FINAL.to_owned(), Value::Bool(true));
     }
     let describe = |tensor: &Tensor| InferOutputTensor {
         name: tensor.output.name().to_owned(),
-        datatype: tensor.output.datatype().to_owned(),
+        datatype: tensor.datatype().to_owned(),
         shape: tensor.shape.clone(),
     };
-    Ok(proto::ModelInferResponse {
+    proto::ModelInferResponse {
         model_name: answer.about.model.clone(),
         model_version: answer.about.version.clone(),
         id,
         parameters: parameters.into_iter().map(|(name, value)| (name, parameter(value))).collect(),
         outputs: tensors.iter().map(describe).collect(),
         raw_output_contents: tensors.iter().map(Tensor::raw).collect(),
-    })
+    }
 }
 
 /// Raw contents are those of all inputs, or there are none.

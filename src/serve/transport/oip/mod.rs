@@ -5,8 +5,9 @@
 //!
 //! Inputs: `TILES`, `UINT8 [n, H, W, 3]`, or `BYTES [n]` with a PNG, JPEG, WebP or TIFF in each
 //! element; `KEYS`, `UINT8 [m, 32]`, of tiles that were sent before, which stand behind the others;
-//! `REFERENCES`, as `TILES`. Outputs: `VARIANTS`, `UINT8 [n, K, H, W, 3]`; `STYLE_IDS`, `BYTES [n,
-//! K]`; `TILE_KEYS`, `UINT8 [n, 32]`. The request JSON of POST /v1/augment comes as request
+//! `REFERENCES`, as `TILES`. Outputs: `VARIANTS`, `UINT8 [n, K, H, W, 3]`, or `BYTES [n, K]` with a
+//! PNG in each element when tiles are of several sizes; `STYLE_IDS`, `BYTES [n, K]`; `TILE_KEYS`,
+//! `UINT8 [n, 32]`; `FIDELITY`, `FP32 [n]`. The request JSON of POST /v1/augment comes as request
 //! parameters, by the names of its query string.
 //!
 //! Not here: shared memory, which would let a caller name memory of this machine; traces and log

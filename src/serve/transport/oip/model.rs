@@ -69,8 +69,8 @@ pub(super) fn metadata(
         name: model.name().to_owned(),
         versions: versions.collect(),
         platform: PLATFORM.to_owned(),
-        inputs: inputs(&model).iter().map(tensor).collect(),
-        outputs: outputs(&model).iter().map(tensor).collect(),
+        inputs: inputs().iter().map(tensor).collect(),
+        outputs: outputs().iter().map(tensor).collect(),
     })
 }
 
@@ -89,8 +89,11 @@ pub(super) fn config(app: &App, name: &str, version: &str) -> Result<proto::Mode
         data_type: tensor.data_type().into(),
         dims: tensor.dims.clone(),
     };
-    let pictures = "also BYTES [-1]: a PNG, JPEG, WebP or TIFF in each element";
+    let pictures =
+        "also BYTES [-1]: a PNG, JPEG, WebP or TIFF in each element, which may be of several sizes";
+    let of_several = "BYTES [n, K], a PNG in each element, when the tiles are of several sizes";
     let parameters = [
+        (Output::Variants.name(), of_several),
         (TILES, pictures),
         (REFERENCES, pictures),
         (KEYS, "also BYTES [-1]; with KEYS, TILES may be left out"),
@@ -102,8 +105,8 @@ pub(super) fn config(app: &App, name: &str, version: &str) -> Result<proto::Mode
         platform: PLATFORM.to_owned(),
         backend: PLATFORM.to_owned(),
         max_batch_size: i32::try_from(app.config.max_tiles.get()).unwrap_or(i32::MAX),
-        input: inputs(&model).iter().map(input).collect(),
-        output: outputs(&model).iter().map(output).collect(),
+        input: inputs().iter().map(input).collect(),
+        output: outputs().iter().map(output).collect(),
         parameters: super::parameters::known()
             .into_iter()
             .chain(parameters)
@@ -185,31 +188,33 @@ struct Described {
 
 impl Described {
     fn data_type(&self) -> DataType {
-        if self.datatype == "BYTES" { DataType::TypeString } else { DataType::TypeUint8 }
+        match self.datatype {
+            "BYTES" => DataType::TypeString,
+            "FP32" => DataType::TypeFp32,
+            _ => DataType::TypeUint8,
+        }
     }
 }
 
-fn side(model: &Model) -> i64 {
-    model.bundle.manifest.geometry.image_size() as i64
-}
+/// Tiles of any size, but of one size in one tensor.
+const PICTURES: [i64; 3] = [-1, -1, 3];
 
-fn inputs(model: &Model) -> [Described; 3] {
-    let side = side(model);
+fn inputs() -> [Described; 3] {
     [
-        (TILES, vec![side, side, 3]),
+        (TILES, PICTURES.to_vec()),
         (KEYS, vec![TileKey::BYTES as i64]),
-        (REFERENCES, vec![side, side, 3]),
+        (REFERENCES, PICTURES.to_vec()),
     ]
     .map(|(name, dims)| Described { name, datatype: "UINT8", dims })
 }
 
-fn outputs(model: &Model) -> [Described; 3] {
-    let side = side(model);
+fn outputs() -> [Described; 4] {
     Output::ALL.map(|output| {
         let dims = match output {
-            Output::Variants => vec![-1, side, side, 3],
+            Output::Variants => [&[-1], &PICTURES[..]].concat(),
             Output::StyleIds => vec![-1],
             Output::TileKeys => vec![TileKey::BYTES as i64],
+            Output::Fidelity => Vec::new(),
         };
         Described { name: output.name(), datatype: output.datatype(), dims }
     })

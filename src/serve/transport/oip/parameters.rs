@@ -94,7 +94,7 @@ fn milliseconds(value: &Value) -> Result<Option<u64>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use restain_request::{Method, Share};
+    use restain_request::{Detail, Method, Share};
 
     fn asked(json: &str) -> Result<Request, Error> {
         ask(serde_json::from_str(json).map_err(|error| malformed(error.to_string()))?)
@@ -104,7 +104,7 @@ mod tests {
     fn parameters_are_the_request_json_laid_flat() {
         let ask = asked(
             r#"{"variants":3,"seed":7,"method":"color-match","domains":"a, b","ids":"[\"a/1\",\"b/2\"]","strength":1,
-            "share":"request","resize":true,"timeout":1500,"timeout_ms":9,"blend":"[{\"id\":\"a/1\",\"weight\":2}]"}"#,
+            "share":"request","detail":"model","timeout":1500,"timeout_ms":9,"blend":"[{\"id\":\"a/1\",\"weight\":2}]"}"#,
         );
         let ask = ask.unwrap();
         assert_eq!(
@@ -113,7 +113,10 @@ mod tests {
         );
         assert_eq!(ask.style_domains.unwrap(), ["a", "b"]);
         assert_eq!(ask.style_ids.unwrap(), ["a/1", "b/2"]);
-        assert_eq!((ask.style_share, ask.resize, ask.timeout_ms), (Share::Request, true, Some(2)));
+        assert_eq!(
+            (ask.style_share, ask.detail, ask.timeout_ms),
+            (Share::Request, Detail::Model, Some(2))
+        );
         assert_eq!(ask.style_blend.unwrap()[0].weight, 2.0);
     }
 

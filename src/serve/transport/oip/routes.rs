@@ -209,14 +209,13 @@ async fn infer(
 async fn answered(
     app: &App,
     id: String,
-    mut answer: Answer,
+    answer: Answer,
     wanted: Vec<(Output, bool)>,
     received: Instant,
 ) -> Result<Response, Error> {
-    let tensors = wanted
-        .into_iter()
-        .map(|(output, binary)| Ok((output.of(&answer)?, binary)))
-        .collect::<Result<Vec<_>, Error>>()?;
+    let (wanted, binary): (Vec<Output>, Vec<bool>) = wanted.into_iter().unzip();
+    let (mut answer, tensors) = output::tensors(app, answer, wanted).await?;
+    let tensors: Vec<_> = tensors.into_iter().zip(binary).collect();
     let mut permits = std::mem::take(&mut answer.permits);
     let as_json = numbers_as_json(&tensors);
     if as_json > 0 {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from ..answers import EncoderModel, Encodings
+from ..carry import FURTHEST, Taps
 from ..synth import FUSED, byte_scale
 
 Device = torch.device | str | None
@@ -34,8 +36,13 @@ def synthesise(
     styles: torch.Tensor | np.ndarray,
     strength: float = 1.0,
     device: Device = None,
+    tiles: torch.Tensor | np.ndarray | None = None,
 ) -> torch.Tensor:
-    """Returns the variants of n tiles in K styles: uint8 [n, K, 3, H, W], in channels-last order, at the model's size.
+    """Returns the variants of n tiles in K styles: uint8 [n, K, 3, H, W], in channels-last order.
+
+    `tiles`: the tiles themselves, uint8, a tensor [n, 3, H, W] or an array [n, H, W, 3] of any size. With them the
+    variants have the tiles' own detail and size, as with the server's `detail` `carry`. Without them the variants are
+    the bare product at the model's size, `detail` `model`.
 
     The shape of `styles` says what they are for:
 
@@ -58,14 +65,50 @@ def synthesise(
         raise ValueError(f"strength is {strength}, and must be from 0 to 1")
     here = encodings if isinstance(encodings, TorchEncodings) else TorchEncodings.of(encodings, device)
     model, place = here.model, here.anatomy.device
-    style = _per_tile(torch.as_tensor(styles).to(place, torch.float32), len(here.anatomy), model)
+    anatomy, own = here.anatomy.float(), here.characteristics.float()[:, None]
+    style = _per_tile(torch.as_tensor(styles).to(place, torch.float32), len(anatomy), model)
+    pixels = None if tiles is None else _tiles(tiles, len(anatomy), place)
+    if pixels is not None and strength == 0:
+        return pixels[:, None].expand(-1, style.shape[1], -1, -1, -1).permute(0, 1, 4, 2, 3)
+    scale, offset = (torch.from_numpy(part).to(_wide(place)).to(place) for part in byte_scale(model))
+    # In single precision, as on the server, where 1 - s is rounded too.
+    share = np.float32(strength)
+    if pixels is not None and pixels.shape[1:3] != (model.image_size, model.image_size):
+        values = _assembled(_product(anatomy, (style - own) * float(share), model), model)
+        return _added(pixels, (values.to(scale.dtype) * scale).float())
+    if pixels is not None:
+        known = _levels(_assembled(_product(anatomy, own, model), model), scale, offset, model)
+        known = torch.where(known.isnan(), -FURTHEST, known.clamp(-FURTHEST, FURTHEST))
+        offset = (offset.float() + (pixels[:, None].float() - known.round())).to(offset.dtype)
     if strength < 1:
-        # In single precision, as on the server, where 1 - s is rounded too.
-        share = np.float32(strength)
-        own = here.characteristics.float()[:, None]
         style = own * float(np.float32(1) - share) + style * float(share)
-    values = _product(here.anatomy.float(), style, model)
-    return _pixels(values, model)
+    levels = _levels(_assembled(_product(anatomy, style, model), model), scale, offset, model)
+    return _pixels(levels)
+
+
+def _tiles(tiles: torch.Tensor | np.ndarray, count: int, place: torch.device) -> torch.Tensor:
+    """Brings tiles to uint8 [n, H, W, 3] on a device."""
+    pixels = tiles.movedim(1, -1) if isinstance(tiles, torch.Tensor) and tiles.ndim == 4 else torch.as_tensor(tiles)
+    if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[0] != count or pixels.shape[3] != 3:
+        given = f"{tiles.dtype} {list(tiles.shape)}"
+        raise ValueError(f"tiles are {given}, and must be uint8, a tensor [{count}, 3, H, W] or an array")
+    return pixels.to(place)
+
+
+def _added(tiles: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
+    """Adds a change [n, K, H, W, 3] at the model's size to tiles [n, h, w, 3]: uint8 [n, K, 3, h, w]."""
+    height, width = tiles.shape[1:3]
+    columns, rows = Taps.of(change.shape[3], width), Taps.of(change.shape[2], height)
+    for axis, taps in ((3, columns), (2, rows)):
+        weights = torch.from_numpy(taps.weights).to(change.device)
+        starts = torch.from_numpy(taps.starts).to(change.device)
+        shape = [-1 if at == axis else 1 for at in range(5)]
+        terms = (
+            change.index_select(axis, starts + tap) * weights[:, tap].reshape(shape) for tap in range(weights.shape[1])
+        )
+        # One after the other, as the server adds them.
+        change = functools.reduce(torch.add, terms)
+    return _pixels(tiles[:, None].float() + change)
 
 
 def _per_tile(styles: torch.Tensor, count: int, model: EncoderModel) -> torch.Tensor:
@@ -103,18 +146,24 @@ def _product(anatomy: torch.Tensor, styles: torch.Tensor, model: EncoderModel) -
     return sums
 
 
-def _pixels(values: torch.Tensor, model: EncoderModel) -> torch.Tensor:
-    """Assembles patches [n, K, N, 3, P, P] to pixels uint8 [n, K, 3, H, W]."""
+def _assembled(values: torch.Tensor, model: EncoderModel) -> torch.Tensor:
+    """Assembles patches [n, K, N, 3, P, P] to [n, K, H, W, 3]."""
     side, patch = model.image_size, model.patch_size
     grid, (count, variants) = side // patch, values.shape[:2]
     if model.pixel_order == "planar":
         values = values.permute(0, 1, 2, 4, 5, 3)
     values = values.reshape(count, variants, grid, grid, patch, patch, 3)
-    values = values.permute(0, 1, 2, 4, 3, 5, 6).reshape(count, variants, side, side, 3)
-    wide = _wide(values.device)
-    scale, offset = (torch.from_numpy(part).to(wide).to(values.device) for part in byte_scale(model))
-    if patch in FUSED:
-        values = torch.addcmul(offset, values.to(wide), scale).float()
-    else:
-        values = (values.to(wide) * scale).float() + offset.float()
-    return values.nan_to_num(nan=0.0).clamp(0, 255).round().to(torch.uint8).permute(0, 1, 4, 2, 3)
+    return values.permute(0, 1, 2, 4, 3, 5, 6).reshape(count, variants, side, side, 3)
+
+
+def _levels(values: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, model: EncoderModel) -> torch.Tensor:
+    """Returns the product [.., 3] in levels, f32."""
+    wide = values.to(scale.dtype)
+    if model.patch_size in FUSED:
+        return torch.addcmul(offset, wide, scale).float()
+    return (wide * scale).float() + offset.float()
+
+
+def _pixels(levels: torch.Tensor) -> torch.Tensor:
+    """Rounds and clamps levels [n, K, H, W, 3] to uint8 [n, K, 3, H, W]."""
+    return levels.nan_to_num(nan=0.0).clamp(0, 255).round().to(torch.uint8).permute(0, 1, 4, 2, 3)

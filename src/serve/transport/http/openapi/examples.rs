@@ -1,5 +1,5 @@
 //! Examples of requests and answers, each under the name of what it shows. They name no domain of
-//! any bundle and resize what they send, so that every server can be sent every one of them.
+//! any bundle, so that every server can be sent every one of them.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +13,9 @@ use super::super::accept::{JSON, SAFETENSORS};
 use super::operations;
 use restain_bundle::codec::TileKey;
 
-/// Two PNGs of 8×8 pixels, pink and purple.
-const TILE: &str = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAALklEQVR42mO8Nu0IAwPDu1ef4KSKjgwDAwMTAw7AgqkWwiakA1ktIR2Yagm4CgDz9CBGPwWkeAAAAABJRU5ErkJggg==";
-const REFERENCE: &str = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAALklEQVR42mNckbCAgYHh3atPcFJFR4aBgYGJAQdgwVQLYRPSgayWkA5MtQRcBQCKuh+++ns0DAAAAABJRU5ErkJggg==";
+/// Two PNGs of 16×16 pixels, pink and purple.
+const TILE: &str = "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAM0lEQVR42mO8Nu0IAwy8e/UJK1tFRwbOZmIgEdBeAwsx7kYWH+x+wOXuwe4HYtw9yNMSAH/lIFZ5dXgzAAAAAElFTkSuQmCC";
+const REFERENCE: &str = "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAM0lEQVR42mNckbCAAQbevfqEla2iIwNnMzGQCGivgYUYdyOLD3Y/4HL3YPcDMe4e5GkJAOBNH85sjxrwAAAAAElFTkSuQmCC";
 const FORM: &str = "multipart/form-data";
 const DIGEST: &str = "5f0c3a1f4f7a3f1c2f4f0a8e6f7d8c9b0a1b2c3d4e5f60718293a4b5c6d7e8f9";
 
@@ -81,7 +81,7 @@ fn file(summary: &str, path: &str) -> ExampleBuilder {
 fn key_of(tile: &str) -> String {
     use base64::Engine;
     let bytes = base64::prelude::BASE64_STANDARD.decode(tile).expect("it is base64");
-    let limits = restain_bundle::codec::Limits { max_pixels: 64 };
+    let limits = restain_bundle::codec::Limits { max_pixels: 256 };
     TileKey::of(&restain_bundle::codec::decode(&bytes, &limits).expect("it is a PNG")).to_string()
 }
 
@@ -92,14 +92,17 @@ fn requests() -> Vec<(Place, &'static str, ExampleBuilder)> {
         (
             ("augment", None, JSON),
             "tile",
-            value("Two variants of a tile", json!({"tiles": [TILE], "request": {"variants": 2, "seed": 7, "resize": true}})),
+            value(
+                "Two variants of a tile",
+                json!({"tiles": [TILE], "request": {"variants": 2, "seed": 7}}),
+            ),
         ),
         (
             ("augment", None, JSON),
             "tile_again",
             value(
                 "Eight more of it: it was sent before, and only its key is sent again",
-                json!({"keys": [key], "request": {"variants": 8, "seed": 8, "resize": true}}),
+                json!({"keys": [key], "request": {"variants": 8, "seed": 8}}),
             ),
         ),
         (
@@ -110,7 +113,7 @@ fn requests() -> Vec<(Place, &'static str, ExampleBuilder)> {
                 json!({
                     "tiles": [TILE],
                     "references": [REFERENCE],
-                    "request": {"style": {"from": "reference", "placement": "aligned"}, "strength": 0.5, "seed": 7, "resize": true},
+                    "request": {"style": {"from": "reference", "placement": "aligned"}, "strength": 0.5, "seed": 7},
                 }),
             ),
         ),
@@ -121,7 +124,7 @@ fn requests() -> Vec<(Place, &'static str, ExampleBuilder)> {
                 "A baseline that needs no model, as JPEG",
                 json!({
                     "tiles": [TILE],
-                    "request": {"method": "color-match", "seed": 7, "resize": true, "output": {"format": "jpeg", "quality": 95}},
+                    "request": {"method": "color-match", "seed": 7, "output": {"format": "jpeg", "quality": 95}},
                 }),
             ),
         ),
@@ -130,30 +133,62 @@ fn requests() -> Vec<(Place, &'static str, ExampleBuilder)> {
             "form",
             value(
                 "One variant of each of two files",
-                json!({"request": {"seed": 7, "resize": true}, "tile": ["docs/tile.png", "docs/tile.png"]}),
+                json!({"request": {"seed": 7}, "tile": ["docs/tile.png", "docs/tile.png"]}),
             )
             .description(files),
         ),
-        (("augment", None, SAFETENSORS), "tensor", file("Two tiles as one tensor", "docs/tiles.safetensors")),
-        (("augment", None, "image/*"), "picture", file("A PNG; what is wanted stands in the query string", "docs/tile.png")),
-        (("encode", None, JSON), "tile", value("A tile", json!({"tiles": [TILE], "request": {"resize": true}}))),
-        (("encode", None, JSON), "tile_again", value("A tile that was sent before", json!({"keys": [key], "request": {"resize": true}}))),
+        (
+            ("augment", None, SAFETENSORS),
+            "tensor",
+            file("Two tiles as one tensor", "docs/tiles.safetensors"),
+        ),
+        (
+            ("augment", None, "image/*"),
+            "picture",
+            file("A PNG; what is wanted stands in the query string", "docs/tile.png"),
+        ),
+        (("encode", None, JSON), "tile", value("A tile", json!({"tiles": [TILE], "request": {}}))),
+        (
+            ("encode", None, JSON),
+            "tile_again",
+            value("A tile that was sent before", json!({"keys": [key], "request": {}})),
+        ),
         (
             ("encode", None, FORM),
             "form",
-            value("A file", json!({"request": {"resize": true, "priority": "bulk"}, "tile": ["docs/tile.png"]})).description(files),
+            value("A file", json!({"request": {"priority": "bulk"}, "tile": ["docs/tile.png"]}))
+                .description(files),
         ),
-        (("encode", None, SAFETENSORS), "tensor", file("Two tiles as one tensor", "docs/tiles.safetensors")),
+        (
+            ("encode", None, SAFETENSORS),
+            "tensor",
+            file("Two tiles as one tensor", "docs/tiles.safetensors"),
+        ),
         (("encode", None, "image/*"), "picture", file("A PNG", "docs/tile.png")),
         (
             ("add_styles", None, FORM),
             "form",
-            value("A domain from one file", json!({"domain": "ours", "styles": 4, "resize": true, "tile": ["docs/tile.png"]}))
-                .description(files),
+            value(
+                "A domain from one file",
+                json!({"domain": "ours", "styles": 4, "tile": ["docs/tile.png"]}),
+            )
+            .description(files),
         ),
-        (("add_styles", None, SAFETENSORS), "tensor", file("A domain from two tiles as one tensor", "docs/references.safetensors")),
-        (("load_model", None, JSON), "version", value("A version, which becomes the default", json!({"version": "1", "default": true}))),
-        (("load_model", None, JSON), "highest", value("The highest version in the models directory", json!({}))),
+        (
+            ("add_styles", None, SAFETENSORS),
+            "tensor",
+            file("A domain from two tiles as one tensor", "docs/references.safetensors"),
+        ),
+        (
+            ("load_model", None, JSON),
+            "version",
+            value("A version, which becomes the default", json!({"version": "1", "default": true})),
+        ),
+        (
+            ("load_model", None, JSON),
+            "highest",
+            value("The highest version in the models directory", json!({})),
+        ),
         (("unload_model", None, JSON), "version", value("A version", json!({"version": "1"}))),
     ]
 }
@@ -176,8 +211,8 @@ fn answers() -> Vec<(Place, &'static str, ExampleBuilder)> {
     });
     let variant = json!({"index": 0, "style": "centre_2/3", "domain": "centre_2", "media_type": "image/png", "image": REFERENCE});
     let variants = json!({
-        "model": "demo", "version": "1", "bundle": DIGEST, "seed": 7, "method": "vit",
-        "tiles": [{"tile_key": key_of(TILE), "variants": [variant]}],
+        "model": "demo", "version": "1", "bundle": DIGEST, "seed": 7, "method": "vit", "detail": "carry",
+        "tiles": [{"tile_key": key_of(TILE), "fidelity": 31.5, "variants": [variant]}],
     });
     let metrics = "# HELP restain_queue_tiles Tiles waiting for an encoder\n# TYPE restain_queue_tiles gauge\nrestain_queue_tiles 0\n";
     vec![

@@ -57,15 +57,13 @@ function tell(problem) {
   $("problem").classList.add("problem");
   if (!problem) return $("problem").replaceChildren();
   if (!(problem instanceof Problem)) console.error(problem);
-  const actions = [];
-  if (problem.code === "tile_size") actions.push(["Resize them, and their variants back", allowResize]);
   if (problem.code === "unreachable") {
     // The figures in the footer poll every second, and notice when it answers.
   } else if (problem.passes) {
     countDown(problem, Math.max(1, Math.ceil(problem.retryAfter)));
     return;
   }
-  $("problem").replaceChildren(...explain(problem, actions), ...(problem.status === 401 ? [keyForm()] : []));
+  $("problem").replaceChildren(...explain(problem), ...(problem.status === 401 ? [keyForm()] : []));
 }
 
 function keyForm() {

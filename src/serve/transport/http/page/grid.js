@@ -62,8 +62,7 @@ function originalCell(tile) {
 
 function variantCells(tile, groups, before) {
   if (tile.problem) {
-    const actions = tile.problem.code === "tile_size" ? [["Resize it, and its variants back", allowResize]] : [];
-    return [make("div", { role: "gridcell", class: "problem" }, ...explain(tile.problem, actions))];
+    return [make("div", { role: "gridcell", class: "problem" }, ...explain(tile.problem))];
   }
   return groups.flatMap(({ column, jobs, track }) => Array.from({ length: column.variants }, (_, index) => jobs.map(({ method }, place) => {
     const key = keyOf(tile, column, method, index);

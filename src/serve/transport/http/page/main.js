@@ -63,13 +63,11 @@ function changed(event) {
   if ($("domains").contains(event.target)) {
     return chooseDomains([...$("domains").querySelectorAll(":checked")].map((box) => box.value));
   }
-  const resized = event.target.id === "resize";
   readForm();
   writeAddress();
   // A change of the view sends no request.
   if (event.target.name === "view") return;
-  if (resized) checkAll();
-  else runSoon();
+  runSoon();
 }
 
 function listenToFiles() {

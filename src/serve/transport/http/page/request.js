@@ -42,7 +42,7 @@ function requestOf(column, method) {
     ...(method !== "vit" && { method }),
     ...(Object.keys(column.style).length && { style: column.style }),
     ...(state.strength < 1 && { strength: state.strength }),
-    ...(state.resize && { resize: true }),
+    ...(method === "vit" && state.detail !== "carry" && { detail: state.detail }),
   };
 }
 
@@ -128,8 +128,8 @@ async function runJob(job, signal) {
   job.timings = timings(response);
   const answer = await response.json();
   if (signal.aborted) return;
-  job.made = answer.tiles.map(({ tile_key, variants }) => variants.map(({ image, media_type, ...origin }) => ({
-    ...origin, src: `data:${media_type};base64,${image}`, tile_key, method: answer.method, seed: answer.seed,
+  job.made = answer.tiles.map(({ tile_key, fidelity, variants }) => variants.map(({ image, media_type, ...origin }) => ({
+    ...origin, src: `data:${media_type};base64,${image}`, tile_key, fidelity, method: answer.method, detail: answer.detail, seed: answer.seed,
     model: `${answer.model}/${answer.version}`, bundle: answer.bundle,
   })));
   await paint(job, signal);

@@ -36,7 +36,7 @@ const DEFAULTS = {
   method: "vit",
   strength: 1,
   variants: 1,
-  resize: false,
+  detail: "carry",
   compare: false,
   view: "picture",
   samples: null, // as the page likes
@@ -67,7 +67,7 @@ function readAddress() {
     strength: number("strength", 0, 1, DEFAULTS.strength),
     variants: Math.floor(number("variants", 1, 1e6, DEFAULTS.variants)),
     seed: Math.floor(number("seed", 0, Number.MAX_SAFE_INTEGER, state.seed)),
-    resize: flag("resize"),
+    detail: among("detail", ["carry", "model"]),
     compare: flag("compare"),
     view: among("view", ["picture", "difference"]),
     samples: list("samples"),
@@ -92,9 +92,8 @@ function showState() {
   $("share").checked = state.share;
   $("variants").value = state.variants;
   $("seed").value = state.seed;
-  $("resize").checked = state.resize;
   $("compare").checked = state.compare;
-  for (const [name, value] of [["placement", state.placement], ["method", state.method], ["view", state.view]]) {
+  for (const [name, value] of [["placement", state.placement], ["method", state.method], ["detail", state.detail], ["view", state.view]]) {
     document.querySelector(`[name=${name}][value=${value}]`).checked = true;
   }
   showDependents();
@@ -109,6 +108,7 @@ function showDependents() {
   $("placement").hidden = state.from === "bank";
   $("mix-row").hidden = state.ids.length !== 2;
   $("compare").disabled = state.method !== "vit";
+  $("detail").disabled = state.method !== "vit";
   $("legend").hidden = state.view !== "difference";
   document.body.dataset.view = state.view;
 }
@@ -126,7 +126,7 @@ function readForm() {
     view: chosen("view"),
     variants: $("variants").valueAsNumber,
     seed: $("seed").valueAsNumber,
-    resize: $("resize").checked,
+    detail: chosen("detail"),
     compare: $("compare").checked,
   });
   showDependents();

@@ -48,13 +48,13 @@ function remove(tile, render = true) {
   }
 }
 
-/** Asks the server about every tile that it was not asked about under the present model and options. */
+/** Asks the server about every tile that it was not asked about under the present model. */
 async function checkAll() {
   if (!server.model) return;
   // Requests in flight would show the earlier tiles.
   running?.abort();
   busy(true);
-  const under = `${state.model} ${state.resize}`;
+  const under = `of ${state.model}`;
   const asked = tiles.filter((tile) => tile.checked !== under);
   try {
     await Promise.all(asked.map((tile) => check(tile, under)));
@@ -68,7 +68,7 @@ async function checkAll() {
 
 /** `identity` gives the tile back as a PNG: the proof that it can be read, and a picture of kinds that browsers cannot show. */
 async function check(tile, under) {
-  const query = new URLSearchParams({ method: "identity", resize: state.resize, ...(state.model && { model: state.model }) });
+  const query = new URLSearchParams({ method: "identity", ...(state.model && { model: state.model }) });
   let picture = null;
   try {
     const response = await ask(`/v1/augment?${query}`, { method: "POST", body: tile.file, headers: { "content-type": mediaType(tile.file), accept: "image/png" } });
@@ -144,11 +144,4 @@ function offerSamples() {
   $("samples").replaceChildren(...samples.map((sample) => make("button", {
     type: "button", value: sample.name, "aria-pressed": "false", title: `${sample.name.replaceAll("_", " ")}, drawn`, onclick: () => toggleSample(sample),
   }, make("img", { src: `data:image/jpeg;base64,${sample.image}`, alt: sample.name.replaceAll("_", " ") }))));
-}
-
-function allowResize() {
-  state.resize = true;
-  showState();
-  writeAddress();
-  checkAll();
 }

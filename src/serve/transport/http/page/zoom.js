@@ -28,11 +28,12 @@ function facts({ made, tile }) {
   const short = (digest) => make("code", { textContent: `${digest.slice(0, 12)}…`, title: digest });
   return [
     ["Style", made.style ?? "none"],
-    ["Method", made.method],
+    ["Method", made.detail ? `${made.method}, detail ${made.detail}` : made.method],
     ["Seed, index", `${made.seed}, ${made.index}`],
     ["Strength", state.strength.toFixed(2)],
     ["Difference", `${made.mean.toFixed(2)} of 255 on average`],
     ["Tile", `${tile.width} × ${tile.height} pixels`],
+    ...(made.fidelity === null ? [] : [["Fidelity", `${made.fidelity.toFixed(1)} dB, the model's own reconstruction of the tile`]]),
     ["Tile key", short(made.tile_key)],
     ["Model", `${made.model}, `, short(made.bundle)],
   ].map(([what, ...value]) => [what, make("span", {}, ...value)]);

@@ -1,0 +1,209 @@
+//! From the model's size to a tile's own: a change of colour, resampled and added to the tile.
+//!
+//! Bilinear where the tile is larger than the model's; where it is smaller, a triangle as wide as
+//! the pixels that it covers. Pixel centres are aligned, edges are repeated. Rows are made as they
+//! are needed, so that working memory grows with the tile's width and not with its area. The
+//! arithmetic is plain single precision in a fixed order, so that a client can do the same.
+
+use super::geometry::CHANNELS;
+use super::normalise::to_byte;
+use multiversion::multiversion;
+
+/// Resamples from one square size to one tile's size. Both axes are independent.
+#[derive(Clone, Debug)]
+pub struct Upsampler {
+    side: usize,
+    columns: Taps,
+    rows: Taps,
+}
+
+/// Which pixels of one axis make a pixel of the other size, and with what weights.
+#[derive(Clone, Debug)]
+struct Taps {
+    /// Pixels that make one.
+    each: usize,
+    /// The first of them.
+    starts: Vec<usize>,
+    /// `[pixels, each]`
+    weights: Vec<f32>,
+}
+
+/// Buffers that calls reuse; one for each thread.
+#[derive(Clone, Debug, Default)]
+pub struct UpsampleScratch {
+    /// `[taps, width, 3]`: rows of the change at the tile's width.
+    rows: Vec<f32>,
+    /// `[width, 3]`: a row of the change at the tile's size.
+    sum: Vec<f32>,
+}
+
+impl Taps {
+    fn new(from: usize, to: usize) -> Self {
+        let scale = from as f64 / to as f64;
+        let radius = scale.max(1.0);
+        let each = ((2.0 * radius).ceil() as usize + usize::from(scale > 1.0)).min(from);
+        let (mut starts, mut weights) = (Vec::with_capacity(to), Vec::with_capacity(to * each));
+        for place in 0..to {
+            let centre = (place as f64 + 0.5) * scale - 0.5;
+            // Beyond the edges the edge is repeated, which is a centre that stops there.
+            let centre = centre.clamp(0.0, (from - 1) as f64);
+            let first = ((centre - radius).floor() + 1.0).max(0.0) as usize;
+            let start = first.min(from - each);
+            let weight =
+                |tap: usize| (1.0 - ((start + tap) as f64 - centre).abs() / radius).max(0.0);
+            let sum: f64 = (0..each).map(weight).sum();
+            starts.push(start);
+            weights.extend((0..each).map(|tap| (weight(tap) / sum) as f32));
+        }
+        Self { each, starts, weights }
+    }
+}
+
+impl Upsampler {
+    /// Prepares the way from `side`×`side` to `width`×`height` pixels, none of them 0.
+    ///
+    /// # Panics
+    /// When one is.
+    pub fn new(side: usize, width: usize, height: usize) -> Self {
+        assert!(side > 0 && width > 0 && height > 0, "a tile has pixels");
+        Self { side, columns: Taps::new(side, width), rows: Taps::new(side, height) }
+    }
+
+    /// Adds a change to a tile: out = clamp(round(tile + resampled change)).
+    ///
+    /// # Shapes
+    /// `change` `[side, side, 3] f32` in levels, `tile` and `out` `[height, width, 3] u8`.
+    ///
+    /// # Panics
+    /// When a length is another.
+    pub fn add(&self, change: &[f32], tile: &[u8], scratch: &mut UpsampleScratch, out: &mut [u8]) {
+        let (columns, rows) = (&self.columns, &self.rows);
+        let width = columns.starts.len() * CHANNELS;
+        assert_eq!(change.len(), self.side * self.side * CHANNELS, "change is [side, side, 3]");
+        assert_eq!(tile.len(), width * rows.starts.len(), "tile is [height, width, 3]");
+        assert_eq!(tile.len(), out.len(), "out is [height, width, 3]");
+        scratch.rows.resize(rows.each * width, 0.0);
+        scratch.sum.resize(width, 0.0);
+        // Rows of the change that are made already; row n lies at n modulo the number of taps.
+        let mut made = 0;
+        let lines = tile.chunks_exact(width).zip(out.chunks_exact_mut(width));
+        for ((tile, out), (&start, weights)) in
+            lines.zip(rows.starts.iter().zip(rows.weights.chunks_exact(rows.each)))
+        {
+            for row in made.max(start)..start + rows.each {
+                let at = row % rows.each * width;
+                let from = &change[row * self.side * CHANNELS..][..self.side * CHANNELS];
+                widen_row(columns, from, &mut scratch.rows[at..][..width]);
+            }
+            made = start + rows.each;
+            let line = |tap: usize| &scratch.rows[(start + tap) % rows.each * width..][..width];
+            if let [first, second] = *weights {
+                add_two(tile, (line(0), first), (line(1), second), out);
+            } else {
+                scratch.sum.fill(0.0);
+                for (tap, &weight) in weights.iter().enumerate() {
+                    accumulate(line(tap), weight, &mut scratch.sum);
+                }
+                add_one(tile, &scratch.sum, out);
+            }
+        }
+    }
+}
+
+/// A row at the tile's width: `from` `[side, 3]`, `to` `[width, 3]`.
+#[multiversion(targets = "simd")]
+fn widen_row(columns: &Taps, from: &[f32], to: &mut [f32]) {
+    let to = to.as_chunks_mut::<CHANNELS>().0;
+    let from = from.as_chunks::<CHANNELS>().0;
+    if columns.each == 2 {
+        let pairs = columns.weights.as_chunks::<2>().0;
+        for ((to, &start), [first, second]) in to.iter_mut().zip(&columns.starts).zip(pairs) {
+            let [a, b]: [[f32; CHANNELS]; 2] = from[start..][..2].try_into().expect("two taps");
+            for c in 0..CHANNELS {
+                to[c] = a[c] * first + b[c] * second;
+            }
+        }
+        return;
+    }
+    let weights = columns.weights.chunks_exact(columns.each);
+    for ((to, &start), weights) in to.iter_mut().zip(&columns.starts).zip(weights) {
+        *to = [0.0; CHANNELS];
+        for (from, weight) in from[start..].iter().zip(weights) {
+            for c in 0..CHANNELS {
+                to[c] += from[c] * weight;
+            }
+        }
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn add_two(tile: &[u8], first: (&[f32], f32), second: (&[f32], f32), out: &mut [u8]) {
+    for (((out, tile), a), b) in out.iter_mut().zip(tile).zip(first.0).zip(second.0) {
+        *out = to_byte(f32::from(*tile) + (a * first.1 + b * second.1));
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn accumulate(row: &[f32], weight: f32, sum: &mut [f32]) {
+    for (sum, value) in sum.iter_mut().zip(row) {
+        *sum += value * weight;
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn add_one(tile: &[u8], change: &[f32], out: &mut [u8]) {
+    for ((out, tile), change) in out.iter_mut().zip(tile).zip(change) {
+        *out = to_byte(f32::from(*tile) + change);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn added(side: usize, change: &[f32], (width, height): (usize, usize), tile: u8) -> Vec<u8> {
+        let (tile, mut out) = (vec![tile; width * height * 3], vec![7; width * height * 3]);
+        Upsampler::new(side, width, height).add(
+            change,
+            &tile,
+            &mut UpsampleScratch::default(),
+            &mut out,
+        );
+        out
+    }
+
+    #[test]
+    fn a_constant_change_is_that_change_at_every_size() {
+        for size in [(1, 1), (3, 5), (8, 8), (9, 7), (16, 24), (63, 64)] {
+            assert!(added(8, &[-20.0; 192], size, 90).iter().all(|&byte| byte == 70), "{size:?}");
+            assert!(added(8, &[200.0; 192], size, 90).iter().all(|&byte| byte == 255), "{size:?}");
+        }
+    }
+
+    #[test]
+    fn at_the_same_size_every_value_goes_to_its_own_pixel() {
+        let change: Vec<f32> = (0..48).map(|n| n as f32 - 24.0).collect();
+        let expected: Vec<u8> = (0..48).map(|n| 76 + n).collect();
+        assert_eq!(added(4, &change, (4, 4), 100), expected);
+    }
+
+    /// One step from 0 to 16 over two pixels, at four times the size, worked out by hand.
+    #[test]
+    fn a_step_becomes_a_ramp_with_aligned_centres() {
+        let change: Vec<f32> = [[0.0; 3], [16.0; 3]].as_flattened().repeat(2);
+        let row: Vec<u8> =
+            added(2, &change, (8, 8), 0)[..24].chunks(3).map(|pixel| pixel[0]).collect();
+        assert_eq!(row, [0, 0, 2, 6, 10, 14, 16, 16]);
+    }
+
+    /// Three pixels from twelve: each is the mean of what it covers and a little beyond.
+    #[test]
+    fn shrinking_weighs_every_value() {
+        let mut change = vec![0.0; 12 * 12 * 3];
+        for (n, value) in change.iter_mut().enumerate() {
+            *value = if n / 3 % 2 == 0 { 30.0 } else { -30.0 };
+        }
+        let out = added(12, &change, (3, 3), 100);
+        assert!(out.iter().all(|byte| byte.abs_diff(100) <= 2), "stripes even out: {out:?}");
+    }
+}

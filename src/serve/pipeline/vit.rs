@@ -1,0 +1,221 @@
+//! Variants by the trained model: the product of a tile's anatomy and a style, alone or carried by
+//! the tile itself. Pure computing, on a CPU thread.
+
+use half::f16;
+use half::slice::HalfFloatSliceExt as _;
+use rand_chacha::ChaCha8Rng;
+
+use super::choose::Choice;
+use super::make::{Materials, Prepared};
+use super::plan::Plan;
+use super::request::{Detail, Method};
+use crate::serve::batch::{Carried, TileEncoding};
+use restain_method::synth::{Carry, Element, Residual, Scratch};
+use restain_method::upsample::{UpsampleScratch, Upsampler};
+
+/// Buffers of one thread.
+pub(super) struct Workspace {
+    scratch: Scratch,
+    /// `[h]`: a style, widened.
+    style: Vec<f32>,
+    /// `[N, h]`: characteristics mixed with the tile's own, or less them.
+    mixed: Vec<f32>,
+    /// `[H, W, 3]` of the model: what a style changes about a tile of another size.
+    change: Vec<f32>,
+    upsample: UpsampleScratch,
+    /// The last one, with the size that it is for.
+    upsampler: Option<((u32, u32), Upsampler)>,
+}
+
+/// The style of a variant.
+enum Style<'a> {
+    /// `[h]`, for every patch.
+    One(&'a [f32]),
+    /// `[N, h]`, patch by patch.
+    Each(&'a [f16]),
+}
+
+impl Materials {
+    pub(super) fn workspace(&self) -> Workspace {
+        let synthesiser = &self.plan.model.synthesiser;
+        Workspace {
+            scratch: synthesiser.scratch(),
+            style: vec![0.0; synthesiser.geometry().half()],
+            mixed: Vec::new(),
+            change: Vec::new(),
+            upsample: UpsampleScratch::default(),
+            upsampler: None,
+        }
+    }
+
+    /// The common case, all variants of a tile in one go over its anatomy: styles of the bank,
+    /// whole, at the model's size. Says whether it was that case.
+    pub(super) fn at_once(
+        &self,
+        tile: &Prepared,
+        chosen: &[(Choice, ChaCha8Rng)],
+        workspace: &mut Workspace,
+        outs: &mut [&mut [u8]],
+    ) -> bool {
+        let Plan { model, strength, bank, method, .. } = &self.plan;
+        if *method != Method::Vit || *strength < 1.0 {
+            return false;
+        }
+        let style = |(choice, _): &(Choice, ChaCha8Rng)| match choice {
+            Choice::Bank(style) => Some(&bank.style(*style).style.0[..]),
+            _ => None,
+        };
+        let Some(styles) = chosen.iter().map(style).collect::<Option<Vec<&[f32]>>>() else {
+            return false;
+        };
+        let (own, scratch) = (tile.encoding(), &mut workspace.scratch);
+        let (synthesiser, anatomy) = (&model.synthesiser, own.anatomy());
+        match self.carried(own) {
+            None => synthesiser.broadcast_each(anatomy, &styles, scratch, outs),
+            Some(Carried::Residual(residual)) => {
+                synthesiser.carry_each(Carry { anatomy, residual }, &styles, scratch, outs);
+            }
+            Some(Carried::Pixels(_)) => return false,
+        }
+        true
+    }
+
+    /// One variant of `tile`, into `out` `[height, width, 3] u8`.
+    pub(super) fn vit(
+        &self,
+        tile: &Prepared,
+        choice: &Choice,
+        workspace: &mut Workspace,
+        out: &mut [u8],
+    ) {
+        let own = tile.encoding();
+        match self.carried(own) {
+            None => self.product(own, None, choice, workspace, out),
+            Some(Carried::Residual(residual)) => {
+                self.product(own, Some(residual), choice, workspace, out);
+            }
+            Some(Carried::Pixels(pixels)) if self.plan.strength == 0.0 => {
+                out.copy_from_slice(pixels);
+            }
+            Some(Carried::Pixels(pixels)) => {
+                self.change(own, choice, workspace);
+                let Workspace { change, upsample, upsampler, .. } = workspace;
+                let (width, height) = own.size;
+                if upsampler.as_ref().is_none_or(|(size, _)| *size != own.size) {
+                    let side = self.plan.model.synthesiser.geometry().image_size();
+                    let next = Upsampler::new(side, width as usize, height as usize);
+                    *upsampler = Some((own.size, next));
+                }
+                let (_, upsampler) = upsampler.as_ref().expect("it was just made");
+                upsampler.add(change, pixels, upsample, out);
+            }
+        }
+    }
+
+    /// What the variants of a tile are carried by; nothing when they are the bare product.
+    fn carried<'a>(&self, own: &'a TileEncoding) -> Option<&'a Carried> {
+        (self.plan.detail == Detail::Carry).then(|| own.carried())
+    }
+
+    /// The product at the model's size, with the residual where it is carried.
+    fn product(
+        &self,
+        own: &TileEncoding,
+        residual: Option<&Residual>,
+        choice: &Choice,
+        workspace: &mut Workspace,
+        out: &mut [u8],
+    ) {
+        let Plan { model, strength, .. } = &self.plan;
+        let (synthesiser, anatomy) = (&model.synthesiser, own.anatomy());
+        let Workspace { scratch, mixed, style: wide, .. } = workspace;
+        let carry = residual.map(|residual| Carry { anatomy, residual });
+        if let (Some(carry), true) = (carry, *strength == 0.0) {
+            return synthesiser.restore(carry, own.characteristics(), scratch, out);
+        }
+        match (self.style(choice, wide), *strength >= 1.0) {
+            (Style::One(style), true) => match carry {
+                None => synthesiser.broadcast(anatomy, style, scratch, out),
+                Some(carry) => synthesiser.carry_each(carry, &[style], scratch, &mut [out]),
+            },
+            (Style::Each(styles), true) => self.aligned(own, carry, styles, scratch, out),
+            (style, false) => {
+                mixed.resize(anatomy.len(), 0.0);
+                let characteristics = own.characteristics();
+                match style {
+                    Style::One(style) => {
+                        synthesiser.blend_into(characteristics, style, *strength, mixed);
+                    }
+                    Style::Each(styles) => {
+                        let mix = |own: f32, style: f32| own * (1.0 - strength) + style * strength;
+                        combine(characteristics, styles, mixed, mix);
+                    }
+                }
+                self.aligned(own, carry, mixed, scratch, out);
+            }
+        }
+    }
+
+    fn aligned<S: Element>(
+        &self,
+        own: &TileEncoding,
+        carry: Option<Carry<'_, f16>>,
+        characteristics: &[S],
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) {
+        let synthesiser = &self.plan.model.synthesiser;
+        match carry {
+            None => synthesiser.aligned(own.anatomy(), characteristics, scratch, out),
+            Some(carry) => synthesiser.carry_aligned(carry, characteristics, scratch, out),
+        }
+    }
+
+    /// What the style changes about a tile, at the model's size.
+    fn change(&self, own: &TileEncoding, choice: &Choice, workspace: &mut Workspace) {
+        let Plan { model, strength, .. } = &self.plan;
+        let (synthesiser, characteristics) = (&model.synthesiser, own.characteristics());
+        let Workspace { scratch, mixed, style: wide, change, .. } = workspace;
+        mixed.resize(characteristics.len(), 0.0);
+        change.resize(synthesiser.geometry().tile_bytes(), 0.0);
+        match self.style(choice, wide) {
+            Style::One(style) => {
+                synthesiser.difference_into(characteristics, style, *strength, mixed);
+            }
+            Style::Each(styles) => {
+                combine(characteristics, styles, mixed, |own, style| (style - own) * strength);
+            }
+        }
+        synthesiser.change(own.anatomy(), mixed, scratch, change);
+    }
+
+    /// `wide` `[h]` holds the style where it does not lie ready.
+    fn style<'a>(&'a self, choice: &Choice, wide: &'a mut [f32]) -> Style<'a> {
+        let half = self.plan.model.bundle.manifest.geometry.half();
+        match *choice {
+            Choice::Bank(style) => Style::One(&self.plan.bank.style(style).style.0),
+            Choice::Blend(ref styles) => {
+                let weighted: Vec<_> =
+                    self.weighted(styles).map(|(weight, style)| (weight, &style.style)).collect();
+                let blended = restain_method::Style::blend(&weighted)
+                    .expect("the plan checked the weights, and one model's styles are as long");
+                wide.copy_from_slice(&blended.0);
+                Style::One(wide)
+            }
+            Choice::Patch(of, patch) => {
+                self.of(of).encoding().characteristics()[patch * half..][..half]
+                    .convert_to_f32_slice(wide);
+                Style::One(wide)
+            }
+            Choice::Whole(of) => Style::Each(self.of(of).encoding().characteristics()),
+            Choice::None => unreachable!("the plan gives the method vit a style"),
+        }
+    }
+}
+
+/// `of(own, style)` for every number.
+fn combine(own: &[f16], style: &[f16], out: &mut [f32], of: impl Fn(f32, f32) -> f32) {
+    for ((out, own), style) in out.iter_mut().zip(own).zip(style) {
+        *out = of(own.to_f32(), style.to_f32());
+    }
+}

@@ -1,0 +1,242 @@
+//! The carry: variants of tiles of every size, with the tile's own detail.
+
+use restain_bundle::codec::{RgbImage, TileKey, resize};
+use restain_method::upsample::{UpsampleScratch, Upsampler};
+use safetensors::SafeTensors;
+use serde_json::{Value, json};
+
+use crate::harness::{
+    Parts, SAFETENSORS, Server, decode, packed_body, picture, png, read_tensor, tensor_body, tile,
+};
+
+/// Those of the fixture's model, smaller, larger, and not square.
+const SIZES: [(usize, usize); 5] = [(32, 32), (16, 16), (50, 41), (224, 160), (512, 512)];
+
+fn send(server: &Server, body: Vec<u8>) -> (u16, Vec<u8>) {
+    let answer = server
+        .post("")
+        .header("content-type", SAFETENSORS)
+        .header("accept", SAFETENSORS)
+        .body(body)
+        .send()
+        .unwrap();
+    (answer.status().as_u16(), answer.bytes().unwrap().to_vec())
+}
+
+/// What the server must make of a tile, from its parts: the residual at the model's size, the change elsewhere.
+fn carried(parts: &mut Parts, tile: &RgbImage, style: &[f32], strength: f32) -> Vec<u8> {
+    let side = parts.synthesiser.geometry().image_size();
+    let seen = resize(tile, side, side);
+    let encodings = parts.encode(&seen);
+    let synthesiser = &parts.synthesiser;
+    let (mut scratch, mut out) = (synthesiser.scratch(), vec![0; tile.pixels.len()]);
+    let (anatomy, own) = (&encodings.anatomy[..], &encodings.characteristics[..]);
+    let mut mixed = vec![0.0; own.len()];
+    if seen == *tile {
+        let (residual, _) = synthesiser.compare(anatomy, own, &tile.pixels, &mut scratch);
+        let carry = restain_method::synth::Carry { anatomy, residual: &residual };
+        synthesiser.blend_into(own, style, strength, &mut mixed);
+        synthesiser.carry_aligned(carry, &mixed, &mut scratch, &mut out);
+        return out;
+    }
+    let mut change = vec![0.0; side * side * 3];
+    synthesiser.difference_into(own, style, strength, &mut mixed);
+    synthesiser.change(anatomy, &mixed, &mut scratch, &mut change);
+    Upsampler::new(side, tile.width, tile.height).add(
+        &change,
+        &tile.pixels,
+        &mut UpsampleScratch::default(),
+        &mut out,
+    );
+    out
+}
+
+#[test]
+fn strength_0_gives_back_every_tile_byte_for_byte() {
+    let server = Server::start(&[]);
+    for (number, (width, height)) in SIZES.into_iter().enumerate() {
+        let tile = picture(number, width, height);
+        let answer = server.png("?strength=0&seed=1", &tile, "image/png");
+        assert_eq!(answer.status(), 200);
+        assert!(decode(&answer.bytes().unwrap()) == tile, "{width}×{height}");
+        // By its key, from what is held of it.
+        let key = TileKey::of(&tile).to_string();
+        let (status, body) = server.by_key(&[key], &json!({"strength": 0}));
+        assert!(status == 200 && read_tensor(&body).0[0] == tile.pixels, "{width}×{height} by key");
+    }
+}
+
+#[test]
+fn a_variant_is_the_tile_and_what_the_style_changes_about_it() {
+    let server = Server::start(&[]);
+    let mut parts = Parts::of(server.bundle());
+    for (number, (width, height)) in SIZES.into_iter().enumerate() {
+        let tile = picture(number, width, height);
+        for strength in [1.0, 0.25] {
+            let request = json!({"seed": number, "variants": 3, "strength": strength});
+            let (variants, provenance) = server.tensor(std::slice::from_ref(&tile), &[], &request);
+            for (variant, record) in variants.iter().zip(provenance.as_array().unwrap()) {
+                assert_eq!(record["detail"], "carry");
+                let style = parts.style(record["style"].as_str().unwrap()).to_vec();
+                let expected = carried(&mut parts, &tile, &style, strength);
+                assert!(*variant == expected, "{width}×{height}, {record}");
+            }
+            let again = server.tensor(std::slice::from_ref(&tile), &[], &request).0;
+            assert!(again == variants, "replayed");
+            let key = TileKey::of(&tile).to_string();
+            let (status, body) = server.by_key(&[key], &request);
+            assert!(status == 200 && read_tensor(&body).0 == variants, "by key");
+        }
+    }
+}
+
+#[test]
+fn styles_of_tiles_are_carried_too() {
+    let server = Server::start(&[]);
+    for (width, height) in [(32, 32), (60, 40)] {
+        let (tile, reference) = (picture(0, width, height), [picture(9, 48, 48)]);
+        let ask = |request: Value| {
+            server.tensor(std::slice::from_ref(&tile), &reference, &request).0.remove(0)
+        };
+        let own = json!({"style": {"from": "own", "placement": "aligned"}, "seed": 1});
+        let far = tile.pixels.iter().zip(ask(own)).map(|(a, b)| a.abs_diff(b)).max();
+        assert!(far <= Some(1), "its own characteristics change nothing: {far:?}");
+        let aligned = json!({"style": {"from": "reference", "placement": "aligned"}, "seed": 1});
+        let half = json!({"style": {"from": "reference", "placement": "aligned"}, "strength": 0.5, "seed": 1});
+        let (aligned, half) = (ask(aligned), ask(half));
+        assert!(aligned != tile.pixels && half != aligned && half != tile.pixels);
+    }
+}
+
+#[test]
+fn the_bare_product_has_the_models_size() {
+    let server = Server::start(&[]);
+    let (width, height) = (50, 41);
+    let tile = picture(0, width, height);
+    let request = json!({"detail": "model", "seed": 1});
+    let (variants, provenance) = server.tensor(std::slice::from_ref(&tile), &[], &request);
+    assert_eq!((variants[0].len(), &provenance[0]["detail"]), (32 * 32 * 3, &json!("model")));
+    let mut parts = Parts::of(server.bundle());
+    let encodings = parts.encode(&resize(&tile, 32, 32));
+    let style = parts.style(provenance[0]["style"].as_str().unwrap());
+    assert!(variants[0] == parts.broadcast(&encodings, style));
+    let sheet = server.png("?detail=model&sheet=true&seed=1", &tile, "image/png");
+    assert_eq!(sheet.status(), 200);
+}
+
+#[test]
+fn tiles_of_several_sizes_go_in_one_request_and_come_back_packed() {
+    let server = Server::start(&[]);
+    let tiles: Vec<RgbImage> =
+        SIZES.into_iter().enumerate().map(|(n, (w, h))| picture(n, w, h)).collect();
+    let request = json!({"seed": 5, "variants": 2});
+    let (status, body) = send(&server, packed_body(&tiles, &request));
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+    let file = SafeTensors::deserialize(&body).unwrap();
+    let shapes = file.tensor("shapes").unwrap();
+    assert_eq!(shapes.shape(), [5, 2]);
+    let sides: Vec<i64> =
+        shapes.data().as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect();
+    let expected: Vec<i64> =
+        tiles.iter().flat_map(|tile| [tile.height as i64, tile.width as i64]).collect();
+    assert_eq!(sides, expected);
+    let mut packed = file.tensor("variants").unwrap().data();
+    for tile in &tiles {
+        let (alone, _) = server.tensor(std::slice::from_ref(tile), &[], &request);
+        for variant in alone {
+            let (first, rest) = packed.split_at(variant.len());
+            assert!(first == variant, "{}×{}", tile.width, tile.height);
+            packed = rest;
+        }
+    }
+    assert!(packed.is_empty());
+    // Of one size, packed or not is the same request.
+    let (_, packed) = send(&server, packed_body(&[tile(1), tile(2)], &request));
+    let (_, plain) = send(&server, tensor_body(&[tile(1), tile(2)], &[], &request));
+    assert!(packed == plain);
+}
+
+#[test]
+fn packed_tiles_that_are_not_what_their_shapes_say_are_refused() {
+    let server = Server::start(&[]);
+    let tensors = |tiles: usize, shapes: &[i64]| {
+        use safetensors::{Dtype, tensor::TensorView};
+        let (flat, bytes) = (vec![7; tiles], bytemuck::cast_slice(shapes));
+        let shape = vec![shapes.len() / 2, 2];
+        let tensors = [
+            ("tiles", TensorView::new(Dtype::U8, vec![tiles], &flat).unwrap()),
+            ("shapes", TensorView::new(Dtype::I64, shape, bytes).unwrap()),
+        ];
+        safetensors::serialize(tensors, None).unwrap()
+    };
+    for (body, status, said) in [
+        (tensors(16 * 16 * 3 - 1, &[16, 16]), 400, "must be [768]"),
+        (tensors(16 * 16 * 3, &[16, 16, 16, 16]), 400, "must be [1536]"),
+        (tensors(0, &[-1, 16]), 400, "tile 0"),
+        (tensors(0, &[i64::MAX, i64::MAX]), 400, "tile 0"),
+        (tensors(15 * 16 * 3, &[15, 16]), 422, "tile 0 is 16×15 pixels"),
+        (tensors(8193 * 16 * 3, &[8193, 16]), 422, "from 16 to 8192 pixels a side"),
+    ] {
+        let (given, body) = send(&server, body);
+        let text = String::from_utf8_lossy(&body);
+        assert!(given == status && text.contains(said), "{given}: {text}");
+    }
+}
+
+#[test]
+fn every_answer_has_the_fidelity_of_its_tiles() {
+    let server = Server::start(&[]);
+    let mut parts = Parts::of(server.bundle());
+    let encodings = parts.encode(&tile(0));
+    let reconstruction = parts.aligned(&encodings, &encodings.characteristics);
+    let expected = restain_method::metrics::psnr(&reconstruction, &tile(0).pixels);
+    let is_it = |value: &Value| {
+        let value = value.as_f64().unwrap();
+        assert!((value - expected).abs() < 0.01, "{value} is not {expected}");
+    };
+    let json: Value = server.png("?variants=2", &tile(0), "application/json").json().unwrap();
+    is_it(&json["tiles"][0]["fidelity"]);
+    is_it(&server.tensor(&[tile(0)], &[], &json!({"detail": "model"})).1[0]["fidelity"]);
+    let image = server.png("", &tile(0), "image/png");
+    let head = image.headers()["restain-provenance"].to_str().unwrap().to_owned();
+    is_it(&serde_json::from_str::<Value>(&head).unwrap()["fidelity"]);
+    let identity = server.tensor(&[tile(0)], &[], &json!({"method": "identity"})).1;
+    assert!(identity[0]["fidelity"].is_null() && identity[0]["detail"].is_null());
+    assert_eq!(server.metric("restain_fidelity_decibels_count"), 1.0, "encoded once");
+}
+
+/// The largest tile is bounded by the server's pixels, and what it needs is admitted before it is decoded.
+#[test]
+fn a_large_tile_is_bounded_by_pixels_and_by_memory() {
+    let server = Server::start(&["--max-pixels", "1000000", "--max-inflight-bytes", "20MiB"]);
+    let large = server.png("", &picture(0, 1200, 900), "image/png");
+    assert_eq!(large.status(), 413);
+    assert_eq!(large.json::<Value>().unwrap()["code"], "image_too_large");
+    let (width, height) = (1000, 900);
+    assert_eq!(server.png("", &picture(0, width, height), "image/png").status(), 200);
+    let many = server.png("?variants=8", &picture(0, width, height), "application/json");
+    assert_eq!(many.json::<Value>().unwrap()["code"], "request_too_large");
+}
+
+#[test]
+fn a_picture_may_be_sent_by_form_with_others_of_another_size() {
+    use reqwest::blocking::multipart::{Form, Part};
+    let server = Server::start(&[]);
+    let form = [(32, 32), (64, 48)].into_iter().fold(Form::new(), |form, (width, height)| {
+        form.part("tile", Part::bytes(png(&picture(0, width, height))))
+    });
+    let form = form.text("request", r#"{"strength": 0}"#);
+    let answer = server.post("").header("accept", "application/x-tar").multipart(form).send();
+    let bytes = answer.unwrap().bytes().unwrap();
+    let mut archive = tar::Archive::new(&bytes[..]);
+    let mut sizes = Vec::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        if entry.path().unwrap().extension().is_some_and(|ending| ending == "png") {
+            let mut picture = Vec::new();
+            std::io::Read::read_to_end(&mut entry, &mut picture).unwrap();
+            sizes.push((decode(&picture).width, decode(&picture).height));
+        }
+    }
+    assert_eq!(sizes, [(32, 32), (64, 48)]);
+}
