@@ -89,6 +89,9 @@ pub struct AskArgs {
     /// Draw styles for each tile (tile), or one for the n-th variants of all tiles (request)
     #[arg(long, default_value = "tile", value_parser = |text: &str| read_flag::<Share>(&field::style_share, text))]
     pub share: Share,
+    /// Draw styles of the bank this wide, from 0 to 3: 1 takes them as they are, 0 their mean, 2 spreads them
+    #[arg(long, default_value_t = 1.0, value_parser = |text: &str| read_flag::<f64>(&field::style_spread, text))]
+    pub spread: f64,
     /// Mix this much of the style in: 0 keeps the tile's own characteristics, 1 takes all of the style's
     #[arg(long, default_value_t = 1.0, value_parser = |text: &str| read_flag::<f64>(&field::strength, text))]
     pub strength: f64,
@@ -218,6 +221,7 @@ impl AskArgs {
             style_ids: some(&self.style_ids),
             style_placement: self.placement,
             style_share: self.share,
+            style_spread: self.spread as f32,
             strength: self.strength as f32,
             detail: self.detail,
             output_format: Some(self.format),

@@ -62,6 +62,7 @@ requests = st.fixed_dictionaries(
             optional={
                 "from": st.sampled_from(["bank", "batch", "reference", "own"]),
                 "placement": st.sampled_from(["broadcast", "aligned"]),
+                "spread": st.floats(-0.1, 3.1),
                 "share": st.sampled_from(["tile", "request"]),
                 "domains": st.lists(st.sampled_from(["north", "west", "nowhere"]), max_size=2),
                 "ids": st.lists(st.sampled_from(["north/0", "north/99"]), max_size=2),

@@ -190,6 +190,7 @@ PROVOKED = {
         "request_too_large": sent(png(96), variants=64),
         "pixels_needed": sent(keys=["0" * 64], method="color-match"),
         "variants_out_of_range": sent(TILE, variants=0),
+        "spread_out_of_range": sent(TILE, spread=3.5),
         "strength_out_of_range": sent(TILE, strength=1.5),
         "seed_out_of_range": sent(TILE, seed=2**53),
         "quality_out_of_range": sent(TILE, output={"quality": 101}),

@@ -138,6 +138,40 @@ fn strength_goes_from_the_tiles_own_look_to_the_style() {
 }
 
 #[test]
+fn styles_are_drawn_wider_or_narrower_than_the_bank_and_again_the_same() {
+    let server = Server::start(&[]);
+    let bundle = server.bundle();
+    let parts = Parts::of(server.bundle());
+    let encodings = Parts::of(server.bundle()).encode(&tile(0));
+    let ask = |spread: f64, method: &str| {
+        let style = json!({"spread": spread, "domains": ["north"]});
+        let request = json!({"style": style, "seed": 5, "detail": "model", "method": method});
+        server.tensor(&[tile(0)], &[], &request)
+    };
+    let (plain, provenance) = ask(1.0, "vit");
+    let id = provenance[0]["style"].as_str().unwrap().to_owned();
+    assert!(id.starts_with("north/") && !id.contains('~'), "{id}");
+    for method in ["vit", "color-match"] {
+        let [one, wide, wider] = [1.0, 2.0, 2.0].map(|spread| ask(spread, method));
+        assert_eq!(wide.0, wider.0);
+        assert_ne!(wide.0, one.0);
+        assert_eq!(wide.1[0]["style"], format!("{id}~2"));
+    }
+    // At 0 a style is the mean of those that there are to choose from.
+    let (narrow, provenance) = ask(0.0, "vit");
+    assert_eq!(provenance[0]["style"], format!("{id}~0"));
+    let north: Vec<_> =
+        bundle.styles.entries.iter().filter(|e| e.id.starts_with("north/")).collect();
+    let mean: Vec<f32> = (0..north[0].style.0.len())
+        .map(|i| north.iter().map(|entry| entry.style.0[i]).sum::<f32>() / north.len() as f32)
+        .collect();
+    let expected = parts.broadcast(&encodings, &mean);
+    let off = |a: &u8, b: &u8| a.abs_diff(*b);
+    let most = narrow[0].iter().zip(&expected).map(|(a, b)| off(a, b)).max();
+    assert!(most <= Some(1) && narrow != plain, "{most:?}");
+}
+
+#[test]
 fn the_baselines_are_on_the_same_wire() {
     let server = Server::start(&[]);
     let bundle = server.bundle();

@@ -141,6 +141,10 @@ fn set(message: &mut proto::AugmentRequest, field: &Field, value: &Value) -> boo
         "output.quality" => number!(message.quality, small()),
         "seed" => number!(message.seed, value.as_u64()),
         "timeout_ms" => number!(message.timeout_ms, value.as_u64()),
+        "style.spread" => number!(
+            style.spread,
+            value.as_f64().map(|number| number as f32).filter(|number| number.is_finite())
+        ),
         "strength" => number!(
             message.strength,
             value.as_f64().map(|number| number as f32).filter(|number| number.is_finite())

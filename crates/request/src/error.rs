@@ -9,6 +9,8 @@ pub enum Fault {
     Variants,
     /// `strength` is out of range.
     Strength,
+    /// `style.spread` is out of range.
+    Spread,
     /// `seed` is out of range.
     Seed,
     /// `output.quality` is out of range.

@@ -133,6 +133,10 @@ table! {
     style_share: Share = Share::Tile,
         choice::<Share>("style.share").flag("share");
 
+    /// How wide styles of the bank are drawn: 1 takes them as they are, 0 takes their mean, 2 mixes them, pushes them from their mean and adds noise along their differences. With the methods `vit` and `color-match`.
+    style_spread: f32 = 1.0,
+        Field::new("style.spread", Kind::Number { min: 0.0, max: 3.0 }).fault(Fault::Spread).flag("spread");
+
     /// How much of the style is taken: 0 keeps the tile's own look, 1 replaces it.
     strength: f32 = 1.0,
         Field::new("strength", Kind::Number { min: 0.0, max: 1.0 }).fault(Fault::Strength).flag("strength");

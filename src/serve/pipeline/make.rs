@@ -12,6 +12,7 @@ use super::decode::{Decoded, TilePixels};
 use super::plan::Plan;
 use super::request::{Counts, Method};
 use super::source::{Part, Source};
+use super::spread::Drawn;
 use super::vit::Workspace;
 use crate::serve::batch::TileEncoding;
 use restain_bundle::StyleEntry;
@@ -77,6 +78,15 @@ impl Prepared {
     }
 }
 
+/// What was drawn for one variant.
+pub(super) struct Chosen {
+    pub choice: Choice,
+    /// What takes the place of the style of the bank, where styles are drawn wider than it.
+    pub drawn: Option<Drawn>,
+    /// Draws whatever else is random.
+    pub generator: ChaCha8Rng,
+}
+
 /// Everything that the variants of a request are made from.
 pub(super) struct Materials {
     pub plan: Plan,
@@ -99,18 +109,33 @@ impl Materials {
         let chosen = (0..outs.len()).map(|n| {
             choose(&self.plan, counts, Variant { key: &prepared.key, tile, index: first + n })
         });
-        let mut chosen: Vec<(Choice, ChaCha8Rng)> = chosen.collect();
+        let mut chosen: Vec<Chosen> =
+            chosen.map(|(choice, generator)| self.chosen(choice, generator)).collect();
         if !self.at_once(prepared, &chosen, workspace, outs) {
-            for ((choice, generator), out) in chosen.iter_mut().zip(outs) {
+            for (chosen, out) in chosen.iter_mut().zip(outs) {
                 match self.plan.method {
-                    Method::Vit => self.vit(prepared, choice, workspace, out),
-                    Method::ColorMatch => self.color_match(prepared.pixels(), choice, out),
-                    Method::HedJitter => self.hed_jitter(prepared.pixels(), generator, out),
+                    Method::Vit => self.vit(prepared, chosen, workspace, out),
+                    Method::ColorMatch => self.color_match(prepared.pixels(), chosen, out),
+                    Method::HedJitter => {
+                        self.hed_jitter(prepared.pixels(), &mut chosen.generator, out);
+                    }
                     Method::Identity => out.copy_from_slice(prepared.pixels()),
                 }
             }
         }
-        chosen.iter().enumerate().map(|(n, (choice, _))| self.origin(choice, first + n)).collect()
+        chosen
+            .iter()
+            .enumerate()
+            .map(|(n, chosen)| self.origin(&chosen.choice, first + n))
+            .collect()
+    }
+
+    fn chosen(&self, choice: Choice, mut generator: ChaCha8Rng) -> Chosen {
+        let drawn = match (&choice, &self.plan.style.spread) {
+            (Choice::Bank(style), Some(spread)) => Some(spread.draw(*style, &mut generator)),
+            _ => None,
+        };
+        Chosen { choice, drawn, generator }
     }
 
     /// The styles of a blend with their weights as asked.
@@ -127,9 +152,12 @@ impl Materials {
         }
     }
 
-    fn color_match(&self, tile: &[u8], choice: &Choice, out: &mut [u8]) {
-        let target = match *choice {
-            Choice::Bank(style) => self.plan.bank.style(style).source,
+    fn color_match(&self, tile: &[u8], chosen: &Chosen, out: &mut [u8]) {
+        let target = match chosen.choice {
+            Choice::Bank(style) => chosen
+                .drawn
+                .as_ref()
+                .map_or_else(|| self.plan.bank.style(style).source, |drawn| drawn.source),
             Choice::Blend(ref styles) => ChannelStats::blend(
                 &self
                     .weighted(styles)
@@ -163,7 +191,12 @@ impl Materials {
         let bank = &self.plan.bank;
         let domain = |style: usize| Some(bank.domain_name(bank.domain_of(style)).to_owned());
         let (style, domain) = match *choice {
-            Choice::Bank(style) => (Some(bank.style(style).id.clone()), domain(style)),
+            Choice::Bank(style) => {
+                let spread = self.plan.style.spread.as_ref();
+                let spread =
+                    spread.map_or_else(String::new, |spread| format!("~{}", spread.width()));
+                (Some(format!("{}{spread}", bank.style(style).id)), domain(style))
+            }
             Choice::Blend(ref styles) => {
                 let sum: f32 = self.weighted(styles).map(|(weight, _)| weight).sum();
                 let parts: Vec<String> = self

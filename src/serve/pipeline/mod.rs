@@ -16,6 +16,7 @@ mod produce;
 pub mod render;
 pub mod request;
 mod source;
+mod spread;
 mod vit;
 
 use std::sync::Arc;

@@ -8,6 +8,7 @@ use restain_request::{MAX_SAFE_INTEGER, field};
 
 use super::request::{Counts, Detail, Method, Placement, Request, Share};
 use super::source::{Source, source};
+use super::spread::Spread;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
 use crate::serve::styles::Offer;
@@ -29,11 +30,13 @@ pub struct Plan {
 }
 
 /// Where the style of a variant comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StyleRule {
     pub source: Source,
     pub placement: Placement,
     pub share: Share,
+    /// How wide styles of the bank are drawn, unless as it holds them.
+    pub spread: Option<Arc<Spread>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,8 +71,10 @@ impl Plan {
                 )
             })?;
         let bank = model.styles.offer();
+        let source = source(&bank, request, counts, &model.key())?;
         let style = StyleRule {
-            source: source(&bank, request, counts, &model.key())?,
+            spread: Spread::new(&bank, &source, request.style_spread).map(Arc::new),
+            source,
             placement: request.style_placement,
             share: request.style_share,
         };

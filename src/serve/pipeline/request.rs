@@ -21,6 +21,7 @@ pub(crate) fn field_error(error: restain_request::Error) -> Error {
         Fault::Malformed => ErrorKind::MalformedRequest,
         Fault::Variants => ErrorKind::VariantsOutOfRange,
         Fault::Strength => ErrorKind::StrengthOutOfRange,
+        Fault::Spread => ErrorKind::SpreadOutOfRange,
         Fault::Seed => ErrorKind::SeedOutOfRange,
         Fault::Quality => ErrorKind::QualityOutOfRange,
         Fault::Timeout => ErrorKind::TimeoutOutOfRange,

@@ -51,6 +51,14 @@ pub(super) fn source(
     model: &Key,
 ) -> Result<Source, Error> {
     let name = |field: &Field| request.name(field).into_owned();
+    let is_plain = request.style_from == StyleSource::Bank && request.style_blend.is_none();
+    if request.style_spread != 1.0 && !is_plain {
+        let (spread, value) = (name(&field::style_spread), request.style_spread);
+        return conflict(format!(
+            "{spread} is {value}, and only single styles of the bank can be drawn wider or narrower: leave it out, or take \
+             styles from the bank without a blend"
+        ));
+    }
     if request.style_from == StyleSource::Bank {
         // Read even when the method takes no style, so that a wrong name is always an error.
         let source = match &request.style_blend {
@@ -264,6 +272,16 @@ mod tests {
                 "together",
             ),
             (r#"{"style":{"placement":"aligned"}}"#, ErrorKind::StyleConflict, "reference"),
+            (
+                r#"{"style":{"from":"own","spread":2}}"#,
+                ErrorKind::StyleConflict,
+                "style.spread is 2",
+            ),
+            (
+                r#"{"style":{"spread":0.5,"blend":[{"domain":"a","weight":1}]}}"#,
+                ErrorKind::StyleConflict,
+                "without a blend",
+            ),
             (
                 r#"{"style":{"from":"own","domains":["a"]}}"#,
                 ErrorKind::StyleConflict,

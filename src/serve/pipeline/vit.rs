@@ -3,13 +3,13 @@
 
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
-use rand_chacha::ChaCha8Rng;
 
 use super::choose::Choice;
-use super::make::{Materials, Prepared};
+use super::make::{Chosen, Materials, Prepared};
 use super::plan::Plan;
 use super::request::{Detail, Method};
 use crate::serve::batch::{Carried, TileEncoding};
+use crate::serve::styles::Offer;
 use restain_method::synth::{Carry, Element, Residual, Scratch};
 use restain_method::upsample::{UpsampleScratch, Upsampler};
 
@@ -53,7 +53,7 @@ impl Materials {
     pub(super) fn at_once(
         &self,
         tile: &Prepared,
-        chosen: &[(Choice, ChaCha8Rng)],
+        chosen: &[Chosen],
         workspace: &mut Workspace,
         outs: &mut [&mut [u8]],
     ) -> bool {
@@ -61,13 +61,10 @@ impl Materials {
         if *method != Method::Vit || *strength < 1.0 {
             return false;
         }
-        let style = |(choice, _): &(Choice, ChaCha8Rng)| match choice {
-            Choice::Bank(style) => Some(&bank.style(*style).style.0[..]),
-            _ => None,
-        };
-        let Some(styles) = chosen.iter().map(style).collect::<Option<Vec<&[f32]>>>() else {
+        let Some(styles) = chosen.iter().map(|chosen| whole(bank, chosen)).collect() else {
             return false;
         };
+        let styles: Vec<&[f32]> = styles;
         let (own, scratch) = (tile.encoding(), &mut workspace.scratch);
         let (synthesiser, anatomy) = (&model.synthesiser, own.anatomy());
         match self.carried(own) {
@@ -84,21 +81,21 @@ impl Materials {
     pub(super) fn vit(
         &self,
         tile: &Prepared,
-        choice: &Choice,
+        chosen: &Chosen,
         workspace: &mut Workspace,
         out: &mut [u8],
     ) {
         let own = tile.encoding();
         match self.carried(own) {
-            None => self.product(own, None, choice, workspace, out),
+            None => self.product(own, None, chosen, workspace, out),
             Some(Carried::Residual(residual)) => {
-                self.product(own, Some(residual), choice, workspace, out);
+                self.product(own, Some(residual), chosen, workspace, out);
             }
             Some(Carried::Pixels(pixels)) if self.plan.strength == 0.0 => {
                 out.copy_from_slice(pixels);
             }
             Some(Carried::Pixels(pixels)) => {
-                self.change(own, choice, workspace);
+                self.change(own, chosen, workspace);
                 let Workspace { change, upsample, upsampler, .. } = workspace;
                 let (width, height) = own.size;
                 if upsampler.as_ref().is_none_or(|(size, _)| *size != own.size) {
@@ -122,7 +119,7 @@ impl Materials {
         &self,
         own: &TileEncoding,
         residual: Option<&Residual>,
-        choice: &Choice,
+        chosen: &Chosen,
         workspace: &mut Workspace,
         out: &mut [u8],
     ) {
@@ -133,7 +130,7 @@ impl Materials {
         if let (Some(carry), true) = (carry, *strength == 0.0) {
             return synthesiser.restore(carry, own.characteristics(), scratch, out);
         }
-        match (self.style(choice, wide), *strength >= 1.0) {
+        match (self.style(chosen, wide), *strength >= 1.0) {
             (Style::One(style), true) => match carry {
                 None => synthesiser.broadcast(anatomy, style, scratch, out),
                 Some(carry) => synthesiser.carry_each(carry, &[style], scratch, &mut [out]),
@@ -172,13 +169,13 @@ impl Materials {
     }
 
     /// What the style changes about a tile, at the model's size.
-    fn change(&self, own: &TileEncoding, choice: &Choice, workspace: &mut Workspace) {
+    fn change(&self, own: &TileEncoding, chosen: &Chosen, workspace: &mut Workspace) {
         let Plan { model, strength, .. } = &self.plan;
         let (synthesiser, characteristics) = (&model.synthesiser, own.characteristics());
         let Workspace { scratch, mixed, style: wide, change, .. } = workspace;
         mixed.resize(characteristics.len(), 0.0);
         change.resize(synthesiser.geometry().tile_bytes(), 0.0);
-        match self.style(choice, wide) {
+        match self.style(chosen, wide) {
             Style::One(style) => {
                 synthesiser.difference_into(characteristics, style, *strength, mixed);
             }
@@ -190,10 +187,13 @@ impl Materials {
     }
 
     /// `wide` `[h]` holds the style where it does not lie ready.
-    fn style<'a>(&'a self, choice: &Choice, wide: &'a mut [f32]) -> Style<'a> {
+    fn style<'a>(&'a self, chosen: &'a Chosen, wide: &'a mut [f32]) -> Style<'a> {
         let half = self.plan.model.bundle.manifest.geometry.half();
-        match *choice {
-            Choice::Bank(style) => Style::One(&self.plan.bank.style(style).style.0),
+        if let Some(style) = whole(&self.plan.bank, chosen) {
+            return Style::One(style);
+        }
+        match chosen.choice {
+            Choice::Bank(_) => unreachable!("it is whole"),
             Choice::Blend(ref styles) => {
                 let weighted: Vec<_> =
                     self.weighted(styles).map(|(weight, style)| (weight, &style.style)).collect();
@@ -210,6 +210,15 @@ impl Materials {
             Choice::Whole(of) => Style::Each(self.of(of).encoding().characteristics()),
             Choice::None => unreachable!("the plan gives the method vit a style"),
         }
+    }
+}
+
+/// A style of the bank, or what was drawn in its place; nothing where the style is made of others.
+fn whole<'a>(bank: &'a Offer, chosen: &'a Chosen) -> Option<&'a [f32]> {
+    match (&chosen.choice, &chosen.drawn) {
+        (_, Some(drawn)) => Some(&drawn.style),
+        (Choice::Bank(style), None) => Some(&bank.style(*style).style.0),
+        _ => None,
     }
 }
 

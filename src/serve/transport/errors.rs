@@ -36,6 +36,7 @@ pub(crate) const AUGMENT: &[ErrorKind] = &[
     PixelsNeeded,
     VariantsOutOfRange,
     StrengthOutOfRange,
+    SpreadOutOfRange,
     SeedOutOfRange,
     QualityOutOfRange,
     UnknownDomain,

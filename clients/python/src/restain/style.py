@@ -46,6 +46,8 @@ class Style:
     blend: Sequence[Part] | None = None
     placement: Placement | None = None
     share: Share | None = None
+    spread: float | None = None
+    """How wide styles of the bank are drawn, 0 to 3: 1 takes them as they are, 0 takes their mean."""
     references: NDArray[np.uint8] | None = None
     """uint8 [r, H, W, 3]. If given, `source` is "reference" by default."""
 
@@ -64,6 +66,7 @@ class Style:
             blend=None if self.blend is None else [part.to_json() for part in self.blend],
             placement=self.placement,
             share=self.share,
+            spread=self.spread,
         )
 
 

@@ -35,6 +35,7 @@ pub(crate) fn augment(request: proto::AugmentRequest) -> Result<Asked, Error> {
         ("style.blend", list(Value::List(blend))),
         ("style.placement", word::<proto::Placement>(style.placement)),
         ("style.share", word::<proto::Share>(style.share)),
+        ("style.spread", style.spread.map_or(Value::Null, single)),
         ("strength", request.strength.map_or(Value::Null, single)),
         ("detail", word::<proto::Detail>(request.detail)),
         ("format", format(request.format)),
