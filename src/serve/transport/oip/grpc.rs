@@ -49,9 +49,7 @@ impl GrpcInferenceService for Service {
         &self,
         _: Request<proto::ServerReadyRequest>,
     ) -> Answer<proto::ServerReadyResponse> {
-        Ok(Response::new(proto::ServerReadyResponse {
-            ready: self.app.lifecycle.is_ready().is_ok(),
-        }))
+        Ok(Response::new(proto::ServerReadyResponse { ready: self.app.is_ready().is_ok() }))
     }
 
     async fn model_ready(
