@@ -49,7 +49,7 @@ fn the_demo_bundles_fp16_encoder_reconstructs_at_45_db_of_fp32() {
     let manifest = &bundle.manifest;
     let picture =
         std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/tile.png")).unwrap();
-    let tile = codec::decode(&picture, &Limits { max_pixels: 1 << 20 }).unwrap();
+    let tile = codec::decode(&picture, &Limits::of_tile(1 << 20)).unwrap();
     let synthesiser =
         Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);
     let reconstruct = |precision| {
