@@ -1,7 +1,7 @@
 //! What passes between a caller, the queue and a worker.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -32,12 +32,19 @@ pub struct TileEncoding {
     pub size: (u32, u32),
     /// `[2, N, h]`: anatomy, then characteristics.
     latents: Vec<f16>,
+    /// From which patches a stain can be taken, once that was asked.
+    stained: OnceLock<Vec<bool>>,
 }
 
 impl TileEncoding {
     /// `latents` `[2, N, h]`: anatomy, then characteristics.
     pub fn new(size: (u32, u32), latents: Vec<f16>) -> Self {
-        Self { size, latents }
+        Self { size, latents, stained: OnceLock::new() }
+    }
+
+    /// From which patches a stain can be taken, `[N]`; found by `find` the first time.
+    pub fn stained(&self, find: impl FnOnce() -> Vec<bool>) -> &[bool] {
+        self.stained.get_or_init(find)
     }
 
     /// `[2, N, h]`

@@ -9,10 +9,10 @@ use half::slice::HalfFloatSliceExt as _;
 use rand_chacha::ChaCha8Rng;
 
 use super::answer::Origin;
-use super::choose::{Choice, Of, Variant, choose};
+use super::choose::{Choice, Givers, Of, Variant, choose};
 use super::decode::{Decoded, TilePixels};
 use super::plan::Plan;
-use super::request::{Counts, Method};
+use super::request::Method;
 use super::source::{Part, Source};
 use crate::serve::batch::TileEncoding;
 use restain_bundle::StyleEntry;
@@ -34,6 +34,10 @@ pub(super) struct Prepared {
     pub original: Option<Bytes>,
     /// What the encoder made of it, when the method needs that.
     pub encoding: Option<Arc<TileEncoding>>,
+    /// Whether there is a stain in its pixels; unknown of a key.
+    pub has_stain: Option<bool>,
+    /// The pixels that the encoder saw, when they came with the request.
+    pub for_model: Option<Bytes>,
 }
 
 impl Prepared {
@@ -55,9 +59,11 @@ impl Prepared {
                 .pixels
                 .as_ref()
                 .map_or(of_encoding, |TilePixels { width, height, .. }| (*width, *height));
+            let has_stain = tile.pixels.as_ref().map(|pixels| pixels.has_stain);
+            let for_model = tile.pixels.as_ref().and_then(|pixels| pixels.for_model.clone());
             let original =
                 tile.pixels.map(|pixels| pixels.bytes).filter(|_| keep || encoding.is_none());
-            Self { key: tile.key, width, height, by_key, original, encoding }
+            Self { key: tile.key, width, height, by_key, original, encoding, has_stain, for_model }
         };
         tiles.into_iter().map(&mut prepare).collect()
     }
@@ -73,6 +79,8 @@ pub(super) struct Materials {
     pub plan: Plan,
     pub tiles: Vec<Prepared>,
     pub references: Vec<Prepared>,
+    /// Empty where the style is not one of these tiles.
+    pub givers: Givers,
 }
 
 /// Buffers of one thread.
@@ -109,9 +117,11 @@ impl Materials {
         outs: &mut [&mut [u8]],
     ) -> Vec<Origin> {
         let prepared = &self.tiles[tile];
-        let counts = Counts { tiles: self.tiles.len(), references: self.references.len() };
+        let takes = self.takes_style(prepared);
         let chosen = (0..outs.len()).map(|n| {
-            choose(&self.plan, counts, Variant { key: &prepared.key, tile, index: first + n })
+            let variant = Variant { key: &prepared.key, tile, index: first + n };
+            let (choice, generator) = choose(&self.plan, &self.givers, variant);
+            (if takes { choice } else { Choice::None }, generator)
         });
         let mut chosen: Vec<(Choice, ChaCha8Rng)> = chosen.collect();
         if !self.at_once(prepared, &chosen, workspace, outs) {
@@ -181,7 +191,7 @@ impl Materials {
         let Plan { model, strength, .. } = &self.plan;
         let synthesiser = &model.synthesiser;
         let Workspace { scratch, mixed, style: wide, .. } = workspace;
-        match (self.style(choice, wide), *strength >= 1.0) {
+        match (self.style(own, choice, wide), *strength >= 1.0) {
             (Style::One(style), true) => synthesiser.broadcast(own.anatomy(), style, scratch, out),
             (Style::One(style), false) => {
                 synthesiser.blend_into(own.characteristics(), style, *strength, mixed);
@@ -198,7 +208,12 @@ impl Materials {
     }
 
     /// `wide` `[h]` holds the style where it does not lie ready.
-    fn style<'a>(&'a self, choice: &Choice, wide: &'a mut [f32]) -> Style<'a> {
+    fn style<'a>(
+        &'a self,
+        own: &'a TileEncoding,
+        choice: &Choice,
+        wide: &'a mut [f32],
+    ) -> Style<'a> {
         let half = self.plan.model.bundle.manifest.geometry.half();
         match *choice {
             Choice::Bank(style) => Style::One(&self.plan.bank.style(style).style.0),
@@ -216,7 +231,8 @@ impl Materials {
                 Style::One(wide)
             }
             Choice::Whole(of) => Style::Each(encoding(self.of(of)).characteristics()),
-            Choice::None => unreachable!("the plan gives the method vit a style"),
+            // It keeps its own.
+            Choice::None => Style::Each(own.characteristics()),
         }
     }
 
@@ -246,7 +262,7 @@ impl Materials {
             Choice::Patch(of, _) | Choice::Whole(of) => {
                 ChannelStats::from_tile(self.of(of).pixels())
             }
-            Choice::None => unreachable!("the plan gives the method color-match a style"),
+            Choice::None => return out.copy_from_slice(tile),
         };
         color_match(tile, &ChannelStats::from_tile(tile), &target, out);
         if self.plan.strength < 1.0 {
