@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 const ROUND: Duration = Duration::from_millis(20);
 const ROUNDS: usize = 30;
-const LIMITS: Limits = Limits { max_pixels: 1 << 20 };
+const LIMITS: Limits = Limits::of_tile(1 << 20);
 
 fn main() {
     let tile = read("docs/tile.png");

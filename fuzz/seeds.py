@@ -95,12 +95,21 @@ def messages(folder: str) -> None:
     write("oip_grpc", raw=b"\0" + request.SerializeToString(), inline=b"\1" + inline.SerializeToString())
 
 
+def pixels() -> None:
+    """The pictures of the corpus `image`, each under a format and a quality of the answer."""
+    names = ("png", "grey", "jpeg", "progressive", "webp", "lossless", "tiff", "deflate")
+    for number, name in enumerate(names):
+        file = (HERE / "corpus" / "image" / f"seed-{name}").read_bytes()
+        write("pixels", **{name: bytes([number % 3, 100 if number % 2 else 80]) + file})
+
+
 def main() -> None:
     write("image", png=picture("RGB", "PNG"), palette=picture("P", "PNG"), grey=picture("L", "PNG"), alpha=picture("RGBA", "PNG"))
     write("image", jpeg=picture("RGB", "JPEG"), progressive=picture("RGB", "JPEG", progressive=True), cmyk=picture("CMYK", "JPEG"))
     write("image", webp=picture("RGB", "WEBP"), lossless=picture("RGBA", "WEBP", lossless=True))
     write("image", tiff=picture("RGB", "TIFF"), lzw=picture("RGB", "TIFF", compression="tiff_lzw"))
     write("image", deflate=picture("RGB", "TIFF", compression="tiff_adobe_deflate"), packbits=picture("L", "TIFF", compression="packbits"))
+    pixels()
 
     png, key = picture("RGB", "PNG"), "ab" * 32
     url = "data:image/png;base64," + base64.b64encode(png).decode()

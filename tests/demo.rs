@@ -50,7 +50,7 @@ fn the_demo_bundles_fp16_encoder_reconstructs_at_45_db_of_fp32() {
     let manifest = &bundle.manifest;
     let picture =
         std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/tile.png")).unwrap();
-    let tile = codec::decode(&picture, &Limits { max_pixels: 1 << 20 }).unwrap();
+    let tile = codec::decode(&picture, &Limits::of_tile(1 << 20)).unwrap();
     let synthesiser =
         Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);
     let reconstruct = |precision| {
@@ -98,7 +98,7 @@ fn carried_variants_of_every_size_are_as_sharp_as_their_tile() {
     let manifest = &bundle.manifest;
     let picture =
         std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/tile.png")).unwrap();
-    let tile = codec::decode(&picture, &Limits { max_pixels: 1 << 20 }).unwrap();
+    let tile = codec::decode(&picture, &Limits::of_tile(1 << 20)).unwrap();
     // Enlarged and sharpened: with detail that the model, which sees it at 96 px, cannot give back.
     let mut large = codec::resize(&tile, 224, 160);
     for (n, value) in large.pixels.iter_mut().enumerate() {

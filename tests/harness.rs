@@ -14,7 +14,7 @@ use restain_method::synth::Synthesiser;
 use serde_json::Value;
 
 pub(crate) const SAFETENSORS: &str = "application/vnd.restain.safetensors";
-const LIMITS: Limits = Limits { max_pixels: 1 << 24 };
+const LIMITS: Limits = Limits { max_pixels: 1 << 26, max_side: u32::MAX };
 /// Far beyond anything that is waited for: what takes longer is stuck.
 const STUCK: Duration = Duration::from_secs(120);
 
@@ -208,7 +208,10 @@ impl Server {
         self.models.path()
     }
 
+    /// What the server has logged so far; it writes its lines behind its answers.
     pub(crate) fn log(&self) -> String {
+        let waiting = || self.try_metric("restain_log_lines_waiting");
+        until("its lines are written", || waiting().is_none_or(|lines| lines == 0.0));
         std::fs::read_to_string(self.models().join("log")).unwrap()
     }
 

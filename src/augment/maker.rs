@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{AugmentError, Bad, unreadable};
 use super::options::AugmentArgs;
-use crate::serve::error::{Error, ErrorKind};
+use crate::serve::error::Error;
 use crate::serve::models::Model;
 use crate::serve::pipeline::answer::{Answer, Provenance};
 use crate::serve::pipeline::plan::Plan;
@@ -181,14 +181,9 @@ impl Maker {
             received: Instant::now(),
             permit: pipeline.admission.admit_body(0).map_err(failed)?,
         };
-        let answer = pipeline.augment(request).await.map_err(failed)?;
-        let (format, source, strength) = (self.format, name.to_owned(), self.ask.strength);
-        let written = pipeline
-            .cpu
-            .run(move || files(&answer, format, &source, strength))
-            .await
-            .map_err(failed)?;
-        written.map_err(|error| failed(Error::new(ErrorKind::Internal, error.to_string())))
+        let answer = Arc::new(pipeline.augment(request).await.map_err(failed)?);
+        let pictures = render::pictures(&pipeline.cpu, &answer, self.format).await;
+        Ok(files(&answer, pictures.map_err(failed)?, name, self.ask.strength))
     }
 
     /// The share of `wall` that the encoders were at work.
@@ -221,7 +216,7 @@ fn to_augment_error(error: OpenError) -> AugmentError {
 
 fn reference(path: &PathBuf, args: &AugmentArgs) -> Result<Reference, AugmentError> {
     let file = std::fs::read(path).map_err(unreadable(path))?;
-    let limits = codec::Limits { max_pixels: args.engine.max_pixels };
+    let limits = codec::Limits::of_tile(args.engine.max_pixels);
     let wrong = |error: DecodeError| {
         AugmentError::Use(format!("{} {}", path.display(), undecodable(&error)))
     };
@@ -232,6 +227,7 @@ fn reference(path: &PathBuf, args: &AugmentArgs) -> Result<Reference, AugmentErr
 fn undecodable(error: &DecodeError) -> String {
     match error {
         DecodeError::TooLarge { .. } => format!("is too large: {error}; --max-pixels allows more"),
+        DecodeError::SideOutOfRange { .. } => format!("is too large: {error}"),
         _ => format!("is damaged, or no picture: {error}"),
     }
 }
@@ -245,16 +241,9 @@ fn no_tile(width: usize, height: usize) -> Option<String> {
     })
 }
 
-fn files(
-    answer: &Answer,
-    format: ImageFormat,
-    source: &str,
-    strength: f32,
-) -> Result<Made, codec::EncodeError> {
+fn files(answer: &Answer, mut pictures: Vec<Vec<Vec<u8>>>, source: &str, strength: f32) -> Made {
     let tile = &answer.tiles[0];
-    let pictures = render::pictures(answer, format)?
-        .pop()
-        .expect("an answer has the tiles of its request, which was one");
+    let pictures = pictures.pop().expect("an answer has the tiles of its request, which was one");
     let variant = |(variant, picture)| {
         let record = Record { source, provenance: answer.provenance(tile, variant), strength };
         let mut provenance =
@@ -262,5 +251,5 @@ fn files(
         provenance.push(b'\n');
         Variant { picture, provenance }
     };
-    Ok(Made { variants: tile.variants.iter().zip(pictures).map(variant).collect() })
+    Made { variants: tile.variants.iter().zip(pictures).map(variant).collect() }
 }

@@ -15,7 +15,7 @@ pub(crate) fn run(args: AugmentArgs) -> anyhow::Result<ExitCode> {
         Ok(args) => args,
         Err(why) => return Ok(super::wrong_use(why)),
     };
-    super::log::start(&args.log)?;
+    let _log = super::log::start(&args.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
         let signals = Signals::new().context("cannot listen for signals")?;

@@ -13,7 +13,7 @@ pub(crate) fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
         Ok(args) => args,
         Err(why) => return Ok(super::wrong_use(why)),
     };
-    super::log::start(&args.log)?;
+    let _log = super::log::start(&args.log)?;
     let (report, ending) = restain_load::run(&args)?;
     Ok(match ending {
         Ending::Interrupted => ExitCode::from(130),

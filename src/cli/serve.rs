@@ -16,7 +16,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<ExitCode> {
         Ok(config) => config,
         Err(why) => return Ok(super::wrong_use(why)),
     };
-    super::log::start(&config.log)?;
+    let _log = super::log::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let stop = runtime.block_on(async {
         let signals = Signals::new().context("cannot listen for signals")?;

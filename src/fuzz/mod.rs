@@ -12,7 +12,6 @@ use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
 use foyer::Code;
-use futures_util::FutureExt;
 use prost::Message;
 use restain_request::Operation;
 use sha2::{Digest, Sha256};
@@ -24,23 +23,25 @@ use crate::serve::transport::grpc::{ask, proto};
 use crate::serve::transport::http::add_body::AddBody;
 use crate::serve::transport::http::body::BodyKind;
 use crate::serve::transport::oip;
+use crate::serve::transport::rpc::check_message;
 use restain_bundle::codec::{self, Limits};
 use restain_bundle::{
     Bundle, MANIFEST_FILE, Precision, STYLES_FILE, StyleBank, WEIGHTS_FILE, Weights,
 };
+use restain_method::exemplar;
 
 #[cfg(test)]
 mod replay;
 
 /// A tile has fewer; what a fuzzer gains from larger ones is only waiting.
-const LIMITS: Limits = Limits { max_pixels: 1 << 16 };
+const LIMITS: Limits = Limits::of_tile(1 << 16);
 /// Numbers of a style, as tests/fixtures/bundle-tiny has them.
 const HALF: usize = 24;
 
 pub type Target = fn(&[u8]);
 
 /// By the name of the fuzzer and of its corpus.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("image", image),
     ("json", json),
     ("query", query),
@@ -54,6 +55,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("weights", weights),
     ("styles", styles),
     ("cache_entry", cache_entry),
+    ("pixels", pixels),
 ];
 
 /// A picture file.
@@ -63,6 +65,23 @@ pub fn image(bytes: &[u8]) {
     assert_eq!(size.expect("what can be decoded can be probed"), (picture.width, picture.height));
     assert!((picture.width * picture.height) as u64 <= LIMITS.max_pixels);
     assert_eq!(picture.pixels.len(), picture.width * picture.height * 3);
+}
+
+/// Two bytes, the format and the quality of an answer, and a picture file: everything that is done to its pixels on their
+/// way through the server, but for the encoder.
+pub fn pixels(bytes: &[u8]) {
+    let Some((&[format, quality], file)) = bytes.split_first_chunk() else { return };
+    let Ok(picture) = codec::decode(file, &LIMITS) else { return };
+    let (width, height) = (picture.width, picture.height);
+    let _ = exemplar::has_stain(&picture.pixels, width, 16);
+    let tile = codec::resize(&picture, 32, 32);
+    let back = codec::resize(&tile, width, height);
+    assert_eq!((back.width, back.height, back.pixels.len()), (width, height, width * height * 3));
+    let formats = [codec::ImageFormat::Png, codec::ImageFormat::Jpeg, codec::ImageFormat::Webp];
+    let written = codec::encode(formats[usize::from(format) % 3], quality, &back);
+    let again = codec::decode(&written.expect("a tile's sides suit every format"), &LIMITS);
+    let again = again.expect("what was written can be read");
+    assert_eq!((again.width, again.height), (width, height));
 }
 
 /// A JSON body.
@@ -89,7 +108,7 @@ pub fn form(bytes: &[u8]) {
 pub fn add_form(bytes: &[u8]) {
     let Some((headers, rest)) = headed(bytes) else { return };
     if let Ok(kind) = AddBody::of(&headers)
-        && let Ok((_, tiles)) = at_once(kind.parse(Bytes::copy_from_slice(rest)))
+        && let Ok((_, tiles)) = kind.parse(Bytes::copy_from_slice(rest))
     {
         whole(&tiles);
     }
@@ -98,7 +117,7 @@ pub fn add_form(bytes: &[u8]) {
 /// A safetensors body.
 pub fn safetensors(bytes: &[u8]) {
     body(&BodyKind::Tensor, bytes, None);
-    if let Ok((_, tiles)) = at_once(AddBody::Tensor.parse(Bytes::copy_from_slice(bytes))) {
+    if let Ok((_, tiles)) = AddBody::Tensor.parse(Bytes::copy_from_slice(bytes)) {
         whole(&tiles);
     }
 }
@@ -119,6 +138,9 @@ pub fn open_inference(bytes: &[u8]) {
 /// A byte whose lowest bit says whether it came in a stream, and a message.
 pub fn open_inference_message(bytes: &[u8]) {
     let Some((way, rest)) = bytes.split_first() else { return };
+    if check_message::<oip::proto::ModelInferRequest>(rest).is_err() {
+        return;
+    }
     let Ok(request) = oip::proto::ModelInferRequest::decode(rest) else { return };
     let Ok(asked) = oip::message::read(request, way & 1 == 1) else { return };
     let (parameters, inputs) =
@@ -131,6 +153,9 @@ pub fn open_inference_message(bytes: &[u8]) {
 pub fn message(bytes: &[u8]) {
     let Some((call, rest)) = bytes.split_first() else { return };
     if call & 1 == 0 {
+        if check_message::<proto::AugmentRequest>(rest).is_err() {
+            return;
+        }
         let Ok(request) = proto::AugmentRequest::decode(rest) else { return };
         let Ok(asked) = ask::augment(request) else { return };
         whole(&asked.tiles);
@@ -217,12 +242,12 @@ pub fn cache_entry(bytes: &[u8]) {
 /// A body of both routes that take tiles.
 fn body(kind: &BodyKind, bytes: &[u8], query: Option<&str>) {
     let bytes = Bytes::copy_from_slice(bytes);
-    let augment = at_once(kind.clone().parse(Operation::Augment, bytes.clone(), query));
+    let augment = kind.clone().parse(Operation::Augment, bytes.clone(), query);
     if let Ok(parsed) = augment {
         whole(&parsed.tiles);
         whole(&parsed.references);
     }
-    let encode = at_once(kind.clone().parse(Operation::Encode, bytes, query));
+    let encode = kind.clone().parse(Operation::Encode, bytes, query);
     if let Ok(parsed) = encode {
         whole(&parsed.tiles);
         assert!(parsed.references.is_empty());
@@ -253,11 +278,6 @@ fn whole(tiles: &[TileInput]) {
             );
         }
     }
-}
-
-/// Nothing that reads from memory waits.
-fn at_once<T>(future: impl Future<Output = T>) -> T {
-    future.now_or_never().expect("the body is in memory already")
 }
 
 /// Files in a directory of the thread's own.

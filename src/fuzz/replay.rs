@@ -117,6 +117,7 @@ replayed! {
     weights_are_read_or_refused: "weights",
     a_style_bank_is_read_or_refused: "styles",
     a_cache_entry_is_read_or_refused: "cache_entry",
+    pixels_go_through_or_are_refused: "pixels",
 }
 
 #[test]

@@ -7,12 +7,13 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use super::access::Access;
 use super::admission::Admission;
 use super::config::Config;
-use super::error::Error;
+use super::error::{Error, ErrorKind};
 use super::metrics::Metrics;
 use super::pipeline::Pipeline;
 use super::trace::Traces;
 use crate::serve::runtime::cpu::Cpu;
 use crate::serve::runtime::lifecycle::Lifecycle;
+use crate::serve::runtime::limits;
 
 pub(crate) struct App {
     pub config: Config,
@@ -35,9 +36,10 @@ impl App {
         cpu: Cpu,
         traces: Option<Traces>,
     ) -> Self {
-        let admission = Admission::new(
+        let admission = Admission::guarded(
             config.max_queue_tiles.get(),
             config.max_inflight_bytes.0,
+            config.memory_limit.map(|limit| limit.0).or_else(limits::memory),
             Arc::clone(&metrics),
         );
         Self {
@@ -64,6 +66,28 @@ impl App {
     pub(crate) fn open(&self, pipeline: Pipeline) {
         let first = self.pipeline.set(pipeline).is_ok();
         debug_assert!(first, "models are loaded once");
+    }
+
+    /// The answer to a load balancer.
+    ///
+    /// # Errors
+    /// `not_ready` or `draining`; `not_ready` as well while the CPU threads do nothing for anybody:
+    /// a request that came now would not be answered in time.
+    pub(crate) fn is_ready(&self) -> Result<(), Error> {
+        self.lifecycle.is_ready()?;
+        if self.pipeline.get().is_some_and(|pipeline| pipeline.models.models().all().is_empty()) {
+            let detail = "no model is served: load one";
+            return Err(Error::new(ErrorKind::NotReady, detail));
+        }
+        let (oldest, most) = (self.cpu.oldest(), self.config.request_timeout.0);
+        if oldest <= most {
+            return Ok(());
+        }
+        let detail = format!(
+            "work on the CPU threads has gone on for {} s: see restain_cpu_oldest_seconds",
+            oldest.as_secs()
+        );
+        Err(Error::new(ErrorKind::NotReady, detail))
     }
 
     /// # Errors

@@ -73,7 +73,7 @@ pub enum ServeError {
     #[error("the metrics cannot be set up: {0}")]
     Metrics(#[from] prometheus::Error),
     #[error("the CPU threads cannot be started: {0}")]
-    Threads(#[from] rayon::ThreadPoolBuildError),
+    Threads(std::io::Error),
     #[error("a listener has no address: {0}")]
     Listener(std::io::Error),
     #[error("the address file {} cannot be written: {source}", .path.display())]
@@ -151,7 +151,7 @@ fn prepare(config: &Config) -> Result<(Arc<App>, Option<Tls>), ServeError> {
         config.clone(),
         access,
         metrics,
-        Cpu::new(config.threads.get())?,
+        Cpu::new(config.threads).map_err(ServeError::Threads)?,
         traces,
     ));
     if config.tells_tokens() {

@@ -29,7 +29,7 @@ pub enum OpenError {
     #[error("the metrics cannot be registered: {0}")]
     Metrics(#[from] prometheus::Error),
     #[error("the CPU threads cannot be started: {0}")]
-    Threads(#[from] rayon::ThreadPoolBuildError),
+    Threads(std::io::Error),
     #[error("a task panicked: {0}")]
     Panicked(#[from] tokio::task::JoinError),
 }
@@ -64,7 +64,7 @@ impl Services {
     pub async fn alone(config: &Config) -> Result<Self, OpenError> {
         let metrics = Arc::new(Metrics::new()?);
         let admission = Admission::new(usize::MAX, u64::MAX, Arc::clone(&metrics));
-        let cpu = Arc::new(Cpu::new(config.threads.get())?);
+        let cpu = Arc::new(Cpu::new(config.threads).map_err(OpenError::Threads)?);
         Self::with(config, Resources { admission, cpu, metrics }, true).await
     }
 
@@ -103,7 +103,7 @@ impl Services {
         let limits = Limits {
             max_tiles: config.max_tiles.get(),
             max_variants: config.max_variants.get(),
-            codec: codec::Limits { max_pixels: config.max_pixels },
+            codec: codec::Limits::of_tile(config.max_pixels),
             timeout: config.request_timeout.0,
         };
         let buffers = Buffers::new(IDLE_BUFFERS);

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{Server, png, tile, until};
 
@@ -104,4 +104,28 @@ fn ctrl_c_ends_it_as_shells_expect() {
     let server = Server::start(&["--drain-delay", "10m"]);
     server.signal("INT");
     assert_eq!(server.wait().code(), Some(130));
+}
+
+#[test]
+fn signals_without_a_meaning_end_nothing() {
+    let server = Server::start(&[]);
+    for signal in ["HUP", "USR1", "USR2"] {
+        server.signal(signal);
+        until("it is logged", || server.log().contains(&format!("SIG{signal}")));
+    }
+    assert_eq!(server.get("/health/ready").status(), 200);
+    server.signal("TERM");
+    assert!(server.wait().success());
+}
+
+#[test]
+fn a_server_without_a_model_is_not_ready() {
+    let server = Server::start(&[]);
+    let ready =
+        || ["/health/ready", "/v2/health/ready"].map(|path| server.get(path).status().as_u16());
+    assert_eq!(ready(), [200, 200]);
+    assert_eq!(server.post_json("/v1/models/tiny/unload", &json!({})).0, 200);
+    assert_eq!(ready(), [503, 503]);
+    assert_eq!(server.post_json("/v1/models/tiny/load", &json!({})).0, 200);
+    assert_eq!(ready(), [200, 200]);
 }

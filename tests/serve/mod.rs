@@ -20,5 +20,6 @@ mod outside;
 mod program;
 mod publishing;
 mod refusals;
+mod stain;
 mod styles;
 mod traces;

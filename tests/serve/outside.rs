@@ -1,6 +1,6 @@
 //! What those can do who have no key, or come from elsewhere: nothing that lasts.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use reqwest::blocking::{Client, Response};
@@ -125,6 +125,25 @@ fn a_page_of_another_origin_changes_nothing_on_a_server_without_keys() {
         .send()
         .unwrap();
     assert_eq!(answer.status(), 200);
+}
+
+#[test]
+fn a_head_that_says_twice_who_asks_is_refused() {
+    let server = Server::start(&[]);
+    for twice in
+        ["host: y", "origin: http://x\r\norigin: http://x", "authorization: a\r\nauthorization: b"]
+    {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        write!(
+            stream,
+            "GET /v1/models HTTP/1.1\r\nhost: x\r\n{twice}\r\nconnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400"), "{twice}: {answer}");
+        assert!(answer.contains("is given twice"), "{answer}");
+    }
 }
 
 #[test]

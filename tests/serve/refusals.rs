@@ -192,6 +192,7 @@ fn a_full_house_says_when_to_come_back_and_empties_when_a_caller_leaves() {
     let server = Server::start(&["--max-body", "64KiB", "--max-inflight-bytes", "64KiB"]);
     let mut guest = TcpStream::connect(&server.address).unwrap();
     write!(guest, "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: 65536\r\n\r\n").unwrap();
+    guest.write_all(&[0; 1000]).unwrap();
     until("the guest's body is admitted", || server.metric("restain_inflight_bytes") > 0.0);
 
     let refused = server.png("", &tile(0), "image/png");

@@ -30,6 +30,8 @@ pub enum BundleError {
     Digest { file: String, found: String, expected: String },
     #[error("encoders.{precision} is {file:?}, which files does not list")]
     UnlistedEncoder { precision: Precision, file: String },
+    #[error("{encoder} takes numbers from {file:?}, which files does not list")]
+    UnlistedData { encoder: String, file: String },
     #[error("encoders is empty: a bundle needs at least one precision")]
     NoEncoder,
     #[error("no {asked} encoder: this bundle has {}", held.iter().map(Precision::to_string).collect::<Vec<_>>().join(", "))]

@@ -12,6 +12,7 @@ pub mod atomic;
 pub mod codec;
 mod draft;
 mod error;
+mod external;
 mod manifest;
 mod precision;
 mod styles;
@@ -65,6 +66,9 @@ impl Bundle {
         for (file, expected) in &manifest.files {
             verify(dir, file, expected)?;
         }
+        for encoder in manifest.encoders.values() {
+            check_external(dir, encoder, &manifest)?;
+        }
         let styles = if manifest.files.contains_key(STYLES_FILE) {
             let path = dir.join(STYLES_FILE);
             let bytes = std::fs::read(&path).map_err(BundleError::io("read", &path))?;
@@ -98,6 +102,20 @@ impl Bundle {
                 held: held.keys().copied().collect(),
             }),
         }
+    }
+}
+
+/// Refuses a graph that takes numbers from a file without a digest. What is no graph is left to the
+/// engine, which refuses it.
+fn check_external(dir: &Path, encoder: &str, manifest: &Manifest) -> Result<(), BundleError> {
+    let path = dir.join(encoder);
+    let files = match external::files(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => return Ok(()),
+        files => files.map_err(BundleError::io("read", &path))?,
+    };
+    match files.into_iter().find(|file| !manifest.files.contains_key(file)) {
+        Some(file) => Err(BundleError::UnlistedData { encoder: encoder.to_owned(), file }),
+        None => Ok(()),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::rows::Rows;
 use restain_bundle::codec::{self, Limits};
 
 /// A field may be a whole slide at low resolution; a larger picture is taken for damaged.
-const LIMITS: Limits = Limits { max_pixels: 1 << 32 };
+const LIMITS: Limits = Limits { max_pixels: 1 << 32, max_side: u32::MAX };
 
 /// This much of a file almost always holds its whole header.
 const HEAD_BYTES: usize = 64 << 10;

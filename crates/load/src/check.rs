@@ -13,7 +13,7 @@ use super::choices::Accept;
 use super::tiles::Key;
 use restain_bundle::codec::{self, Limits};
 
-const LIMITS: Limits = Limits { max_pixels: 1 << 26 };
+const LIMITS: Limits = Limits { max_pixels: 1 << 26, max_side: u32::MAX };
 
 /// # Errors
 /// The first problem, in words.

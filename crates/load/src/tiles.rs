@@ -18,7 +18,7 @@ use restain_bundle::codec::{
 const MOST: usize = 256;
 const MOST_BYTES: usize = 256 << 20;
 /// Files are the user's own: what a tile is at most still has an end.
-const LIMITS: Limits = Limits { max_pixels: 1 << 26 };
+const LIMITS: Limits = Limits::of_tile(1 << 26);
 const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "tif", "tiff"];
 
 /// BLAKE3 of width u32 LE, height u32 LE and RGB pixels, as the server makes it.

@@ -6,6 +6,8 @@
 //! style bank of a bundle this way, and the server adds domains to it the same way. Reading tiles
 //! is for them.
 
+use std::sync::LazyLock;
+
 use super::Style;
 use super::color::ChannelStats;
 use super::geometry::{CHANNELS, Geometry};
@@ -14,6 +16,10 @@ use super::synth::{Element, Synthesiser};
 
 /// A patch is tissue when its mean optical density, −ln(pixel/255), is at least this: the usual threshold for white.
 const TISSUE_DENSITY: f64 = 0.15;
+/// A patch is black when its mean optical density is above this (a mean value of 20): ink, a fold, what lies beside a slide.
+const BLACK_DENSITY: f64 = 2.5;
+/// A patch is flat when the values of each of its channels differ by at most this, which compression makes of one value.
+const FLAT_SPREAD: u8 = 3;
 /// The share of tissue patches that a tile must have before a style is taken from it.
 pub const ENOUGH_TISSUE: f64 = 0.5;
 
@@ -25,16 +31,81 @@ pub const ENOUGH_TISSUE: f64 = 0.5;
 /// # Panics
 /// When the tile does not have the geometry's size.
 pub fn tissue(geometry: &Geometry, tile: &[u8]) -> Vec<bool> {
+    patches(geometry, tile).map(|patch| patch.density() >= TISSUE_DENSITY).collect()
+}
+
+/// Returns for each patch, row by row, whether a stain can be taken from it: it holds tissue, and is neither black nor
+/// flat.
+///
+/// # Shapes
+/// `tile` `[H, W, 3] u8`; `[N]`.
+///
+/// # Panics
+/// When the tile does not have the geometry's size.
+pub fn stained(geometry: &Geometry, tile: &[u8]) -> Vec<bool> {
+    patches(geometry, tile).map(|patch| patch.is_stained()).collect()
+}
+
+/// Returns whether a stain can be taken from any patch of a tile of any size.
+///
+/// # Shapes
+/// `tile` `[height, width, 3] u8`.
+pub fn has_stain(tile: &[u8], width: usize, patch: usize) -> bool {
+    let height = tile.len() / (width * CHANNELS);
+    let side = patch.min(width).min(height);
+    squares(tile, width, side).any(|patch| patch.is_stained())
+}
+
+fn patches<'a>(geometry: &Geometry, tile: &'a [u8]) -> impl Iterator<Item = Patch<'a>> {
     assert_eq!(tile.len(), geometry.tile_bytes(), "tile is [H, W, 3]");
-    let (grid, patch, width) =
-        (geometry.grid(), geometry.patch_size(), geometry.image_size() * CHANNELS);
-    let density = |value: u8| -((f64::from(value) + 1.0) / 256.0).ln();
-    let mean = |row: usize, column: usize| {
-        let rows = (row * patch..(row + 1) * patch)
-            .map(|y| &tile[y * width + column * patch * CHANNELS..][..patch * CHANNELS]);
-        rows.flatten().map(|&value| density(value)).sum::<f64>() / (patch * patch * CHANNELS) as f64
-    };
-    (0..grid * grid).map(|i| mean(i / grid, i % grid) >= TISSUE_DENSITY).collect()
+    squares(tile, geometry.image_size(), geometry.patch_size())
+}
+
+/// The whole squares of a tile, row by row.
+fn squares(tile: &[u8], width: usize, side: usize) -> impl Iterator<Item = Patch<'_>> {
+    let (columns, rows) = (width / side, tile.len() / (width * CHANNELS) / side);
+    (0..rows * columns).map(move |place| {
+        let (row, column) = (place / columns, place % columns);
+        let start = (row * side * width + column * side) * CHANNELS;
+        Patch { pixels: &tile[start..], stride: width * CHANNELS, side }
+    })
+}
+
+/// A square of a tile, from its first pixel on.
+struct Patch<'a> {
+    pixels: &'a [u8],
+    stride: usize,
+    side: usize,
+}
+
+impl Patch<'_> {
+    fn rows(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.side).map(|y| &self.pixels[y * self.stride..][..self.side * CHANNELS])
+    }
+
+    /// Mean optical density.
+    fn density(&self) -> f64 {
+        static DENSITY: LazyLock<[f64; 256]> =
+            LazyLock::new(|| std::array::from_fn(|value| -((value as f64 + 1.0) / 256.0).ln()));
+        let density = &*DENSITY;
+        let sum: f64 = self.rows().flatten().map(|&value| density[usize::from(value)]).sum();
+        sum / (self.side * self.side * CHANNELS) as f64
+    }
+
+    fn is_stained(&self) -> bool {
+        (TISSUE_DENSITY..=BLACK_DENSITY).contains(&self.density()) && !self.is_flat()
+    }
+
+    fn is_flat(&self) -> bool {
+        let (mut least, mut most) = ([u8::MAX; CHANNELS], [u8::MIN; CHANNELS]);
+        for pixel in self.rows().flat_map(|row| row.as_chunks::<CHANNELS>().0) {
+            for channel in 0..CHANNELS {
+                least[channel] = least[channel].min(pixel[channel]);
+                most[channel] = most[channel].max(pixel[channel]);
+            }
+        }
+        least.iter().zip(most).all(|(least, most)| most.saturating_sub(*least) <= FLAT_SPREAD)
+    }
 }
 
 /// Returns whether at least `share` of a tile's patches are tissue.
@@ -165,6 +236,20 @@ mod tests {
         [0..6, 12..18].into_iter().for_each(|range| tile[range].fill(150));
         assert_eq!(tissue(&geometry, &tile), [true, false, false, false]);
         assert!(is_tissue(&geometry, &tile, 0.25) && !is_tissue(&geometry, &tile, ENOUGH_TISSUE));
+    }
+
+    #[test]
+    fn white_black_and_flat_patches_have_no_stain() {
+        let geometry = geometry();
+        // Four patches of 2×2 pixels: white, black, flat, tissue.
+        let row = |top: u8, bottom: u8, spread: u8| {
+            [[top; 6], [bottom, bottom, bottom, bottom + spread, bottom, bottom]].concat()
+        };
+        let tile =
+            [row(250, 2, 20), row(250, 2, 20), row(120, 120, 40), row(120, 120, 40)].concat();
+        assert_eq!(stained(&geometry, &tile), [false, false, false, true]);
+        assert!(has_stain(&tile, 4, 2) && !has_stain(&tile[..24], 4, 2));
+        assert_eq!(tissue(&geometry, &tile), [false, true, true, true]);
     }
 
     #[test]

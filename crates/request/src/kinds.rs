@@ -7,7 +7,7 @@ use crate::ImageFormat;
 use crate::choices::{Choice, Detail, Method, Placement, Priority, Share, StyleSource};
 use crate::descriptor::{Field, Kind};
 use crate::error::{Error, Fault};
-use crate::value::{Number, Value};
+use crate::value::{MAX_VALUES, Number, Value};
 
 /// A field that is being read, under the name that the caller gave it.
 #[derive(Clone, Copy)]
@@ -41,6 +41,8 @@ impl Given<'_> {
                     .split(',')
                     .map(str::trim)
                     .filter(|item| !item.is_empty())
+                    // Enough to see that they are too many.
+                    .take(MAX_VALUES)
                     .map(Value::from)
                     .collect()),
                 _ => Err(self.malformed(&value)),

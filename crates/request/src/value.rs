@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize, Serializer};
 
 /// Most values in one, lists and objects counted with what they hold: a body of zeros and commas would otherwise take
 /// sixteen times its own memory.
-const MAX_VALUES: usize = 16_384;
+pub(crate) const MAX_VALUES: usize = 16_384;
+/// Most bytes of texts in one, which are copied.
+const MAX_TEXT: usize = 1 << 20;
 /// Longest text that an error repeats, in bytes.
 const MAX_SHOWN: usize = 120;
 /// Beyond 2^53 a float does not hold every whole number.
@@ -168,14 +170,26 @@ impl Serialize for Value {
 
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Bounded { left: &Cell::new(MAX_VALUES) }.deserialize(deserializer)
+        let (left, text) = (Cell::new(MAX_VALUES), Cell::new(MAX_TEXT));
+        Bounded { left: &left, text: &text }.deserialize(deserializer)
     }
 }
 
-/// Reads a value while there are values left to read.
+/// Reads a value while there are values left to read, and bytes of texts.
 #[derive(Clone, Copy)]
 struct Bounded<'a> {
     left: &'a Cell<usize>,
+    text: &'a Cell<usize>,
+}
+
+impl Bounded<'_> {
+    fn count_text<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
+        let left = self.text.get().checked_sub(text.len());
+        let left = left
+            .ok_or_else(|| E::custom(format!("there are more than {MAX_TEXT} bytes of texts")))?;
+        self.text.set(left);
+        Ok(())
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Bounded<'_> {
@@ -217,7 +231,8 @@ impl<'de> Visitor<'de> for Bounded<'_> {
         Ok(Value::Float(value))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Value, E> {
+        self.count_text(text)?;
         Ok(Value::Text(text.to_owned()))
     }
 
@@ -231,7 +246,8 @@ impl<'de> Visitor<'de> for Bounded<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
         let mut object = Vec::new();
-        while let Some(name) = fields.next_key()? {
+        while let Some(name) = fields.next_key::<String>()? {
+            self.count_text(&name)?;
             object.push((name, fields.next_value_seed(self)?));
         }
         Ok(Value::Object(object))
@@ -271,6 +287,18 @@ mod tests {
         for json in [list(MAX_VALUES), nested] {
             let error = Value::from_json(json.as_bytes()).unwrap_err().to_string();
             assert!(error.contains("more than 16384 values"), "{error}");
+        }
+    }
+
+    #[test]
+    fn texts_are_counted_too() {
+        let text = |bytes: usize| format!("\"{}\"", "a".repeat(bytes));
+        assert!(Value::from_json(text(MAX_TEXT).as_bytes()).is_ok());
+        let two = format!("[{},{}]", text(MAX_TEXT / 2), text(MAX_TEXT / 2 + 1));
+        let named = format!("{{{}:0}}", text(MAX_TEXT + 1));
+        for json in [text(MAX_TEXT + 1), two, named] {
+            let error = Value::from_json(json.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("bytes of texts"), "{error}");
         }
     }
 

@@ -6,20 +6,28 @@
 //!
 //! It does not queue: a full server rejects at once, and the caller waits.
 
+mod memory;
 mod rate;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use memory::MemoryGuard;
 pub use rate::{DrainRate, advised};
 
 use super::error::{Error, ErrorKind};
 use super::metrics::Metrics;
 
+/// When to come back where memory is short, whose drain nobody measures.
+const MEMORY_WAIT: Duration = Duration::from_secs(2);
+
 /// How much may be in flight, and how much is.
 pub struct Admission {
     max_tiles: usize,
     max_bytes: u64,
+    /// None where nothing limits the process.
+    memory: Option<MemoryGuard>,
     state: Mutex<State>,
     metrics: Arc<Metrics>,
 }
@@ -41,12 +49,25 @@ struct Amount {
 /// A share of the limits, released when the last clone of its `Arc` is dropped.
 pub struct Permit {
     admission: Arc<Admission>,
-    share: Amount,
+    tiles: usize,
+    bytes: AtomicU64,
 }
 
 impl Admission {
     pub fn new(max_tiles: usize, max_bytes: u64, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { max_tiles, max_bytes, state: Mutex::default(), metrics })
+        Arc::new(Self { max_tiles, max_bytes, memory: None, state: Mutex::default(), metrics })
+    }
+
+    /// As [`Admission::new`]; new work is refused as well while the process has nearly
+    /// `memory_limit` bytes of memory.
+    pub fn guarded(
+        max_tiles: usize,
+        max_bytes: u64,
+        memory_limit: Option<u64>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        let memory = memory_limit.map(MemoryGuard::new);
+        Arc::new(Self { max_tiles, max_bytes, memory, state: Mutex::default(), metrics })
     }
 
     /// Admits `bytes` for a body that has yet to be read. Its tiles are not known, so it is
@@ -87,6 +108,12 @@ impl Admission {
             );
             return Err(Error::new(ErrorKind::RequestTooLarge, format!("{needs}; {lends}")));
         }
+        // Work that was let in is let finish, which gives memory back.
+        let guard = self.memory.as_ref().filter(|_| room > 0);
+        if let Some((used, limit)) = guard.and_then(MemoryGuard::is_short) {
+            let detail = format!("the server uses {used} of {limit} bytes of memory: retry later");
+            return Err(Error::new(ErrorKind::Overloaded, detail).retry_after(MEMORY_WAIT));
+        }
         let mut state = self.state.lock().expect("no code panics while it holds this lock");
         let held = state.held;
         if held.tiles + room > self.max_tiles || held.bytes + bytes > self.max_bytes {
@@ -107,7 +134,8 @@ impl Admission {
         }
         state.held = Amount { tiles: held.tiles + tiles, bytes: held.bytes + bytes };
         self.metrics.inflight(state.held.tiles, state.held.bytes);
-        Ok(Arc::new(Permit { admission: Arc::clone(self), share }))
+        let bytes = AtomicU64::new(bytes);
+        Ok(Arc::new(Permit { admission: Arc::clone(self), tiles, bytes }))
     }
 
     /// Counts a rejection, here or by a queue further on.
@@ -129,9 +157,22 @@ impl Admission {
     }
 }
 
+impl Permit {
+    /// Adds `bytes` to the share.
+    ///
+    /// # Errors
+    /// As [`Admission::admit`]; what was lent stays lent.
+    pub fn grow(&self, bytes: u64) -> Result<(), Error> {
+        let more = self.admission.admit(0, bytes)?;
+        self.bytes.fetch_add(more.bytes.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.admission.take_back(self.share);
+        let (tiles, bytes) = (self.tiles, *self.bytes.get_mut());
+        self.admission.take_back(Amount { tiles, bytes });
     }
 }
 
@@ -152,6 +193,17 @@ mod tests {
         assert_eq!(admission.admit(1, 1).err().unwrap().kind, ErrorKind::Overloaded);
         drop(job);
         assert!(admission.admit(4, 100).is_ok());
+    }
+
+    #[test]
+    fn a_permit_may_grow_as_far_as_there_is_room() {
+        let admission = admission();
+        let permit = admission.admit_body(10).unwrap();
+        permit.grow(60).unwrap();
+        assert_eq!(permit.grow(31).unwrap_err().kind, ErrorKind::Overloaded);
+        assert!(admission.admit_body(31).is_err() && admission.admit_body(30).is_ok());
+        drop(permit);
+        assert!(admission.admit_body(100).is_ok());
     }
 
     #[test]

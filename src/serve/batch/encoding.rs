@@ -1,6 +1,7 @@
 //! What is kept of a tile: its encoding, and what its variants are carried by.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use half::f16;
@@ -19,6 +20,8 @@ pub struct TileEncoding {
     /// `[2, N, h]`: anatomy, then characteristics.
     latents: Vec<f16>,
     carried: Carried,
+    /// From which patches a stain can be taken, once that was asked.
+    stained: OnceLock<Vec<bool>>,
 }
 
 /// What a tile has that its encoding has not. Both forms take one byte a value, so that a key stands for a tile of any
@@ -34,7 +37,7 @@ pub enum Carried {
 impl TileEncoding {
     /// `latents` `[2, N, h]`: anatomy, then characteristics.
     pub fn new(size: (u32, u32), fidelity: f32, latents: Vec<f16>, carried: Carried) -> Self {
-        Self { size, fidelity, latents, carried }
+        Self { size, fidelity, latents, carried, stained: OnceLock::new() }
     }
 
     /// Puts together what is kept of a tile. `seen` `[H, W, 3] u8` is the tile at the model's size; `pixels` the tile itself,
@@ -53,7 +56,12 @@ impl TileEncoding {
             // A copy: what came may be a piece of a whole request's body.
             Some(pixels) => Carried::Pixels(Bytes::copy_from_slice(pixels)),
         };
-        Self { size, fidelity, latents, carried }
+        Self::new(size, fidelity, latents, carried)
+    }
+
+    /// From which patches a stain can be taken, `[N]`; found by `find` the first time.
+    pub fn stained(&self, find: impl FnOnce() -> Vec<bool>) -> &[bool] {
+        self.stained.get_or_init(find)
     }
 
     /// `[2, N, h]`

@@ -42,7 +42,8 @@ impl WorkerOptions {
 /// cautious measure of the rate.
 ///
 /// # Errors
-/// When the encoder refuses one.
+/// When the encoder refuses one, or makes what is no number of it: one weight that is none makes
+/// every encoding so.
 pub fn warm(
     encoder: &mut dyn Encode,
     geometry: &Geometry,
@@ -51,8 +52,11 @@ pub fn warm(
     let mut took = Duration::ZERO;
     for &size in buckets.sizes() {
         let started = Instant::now();
-        encoder.encode(&vec![128; size * geometry.tile_bytes()], size, 1)?;
+        let latents = encoder.encode(&vec![128; size * geometry.tile_bytes()], size, 1)?;
         took = started.elapsed();
+        if !latents.iter().flatten().all(|value| value.is_finite()) {
+            return Err("its encoding of a grey tile has values that are not finite".into());
+        }
     }
     Ok(took)
 }

@@ -27,6 +27,9 @@ pub(crate) const MOST_ENCODERS: usize = 16;
 /// Most tiles of one batch.
 pub(crate) const MOST_BATCH: usize = 1024;
 
+/// Most that `--max-tiles` may be: what a list of a request is read up to.
+pub const MOST_TILES: usize = 16_384;
+
 const MODELS: &str = "Models";
 const ADDRESSES: &str = "Addresses";
 const ACCESS: &str = "Access";
@@ -132,6 +135,10 @@ pub struct Config {
     /// Limit the memory of requests and answers in flight; further requests are rejected with 429 and Retry-After
     #[arg(long, help_heading = BATCHING, value_name = "BYTES", default_value = "2GiB")]
     pub max_inflight_bytes: ByteSize,
+    /// Reject new work with 429 while the process uses nine tenths of this memory [default: the limit of its control group, or
+    /// the machine's memory]
+    #[arg(long, help_heading = BATCHING, value_name = "BYTES")]
+    pub memory_limit: Option<ByteSize>,
 
     /// Use this much memory for encodings, so that a tile is encoded once and not for each variant
     #[arg(long, help_heading = CACHE, value_name = "BYTES", default_value = "1GiB")]
@@ -195,6 +202,8 @@ pub enum ConfigError {
         "--max-tiles {max_tiles} is more than --max-queue-tiles {max_queue_tiles}: the largest request would never be admitted"
     )]
     QueueBelowRequest { max_tiles: usize, max_queue_tiles: usize },
+    #[error("--max-tiles {0} is more than {MOST_TILES}, the most items that a list may have")]
+    TooManyTiles(usize),
     #[error(
         "--max-body {max_body} is more than --max-inflight-bytes {max_inflight}: the largest body would never be admitted"
     )]
@@ -233,6 +242,9 @@ impl Config {
     /// When two options contradict each other.
     pub fn checked(self) -> Result<Self, ConfigError> {
         let (max_tiles, max_queue_tiles) = (self.max_tiles.get(), self.max_queue_tiles.get());
+        if max_tiles > MOST_TILES {
+            return Err(ConfigError::TooManyTiles(max_tiles));
+        }
         if max_tiles > max_queue_tiles {
             return Err(ConfigError::QueueBelowRequest { max_tiles, max_queue_tiles });
         }
@@ -276,6 +288,7 @@ mod tests {
     fn limits_that_contradict_each_other_are_rejected() {
         let rejected = |flags| checked(flags).unwrap_err();
         assert!(rejected("--max-tiles 2000").contains("--max-queue-tiles 1024"));
+        assert!(rejected("--max-tiles 16385 --max-queue-tiles 20000").contains("16384"));
         assert!(rejected("--max-body 4GiB").contains("--max-inflight-bytes 2GiB"));
         assert!(rejected("--cache-dir x --cache-disk 1MiB").contains("64MiB"));
     }

@@ -3,12 +3,12 @@
 use std::sync::Mutex;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, Result, exponential_buckets,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, Result, exponential_buckets,
 };
 
 use super::{Metrics, register};
-use crate::serve::runtime::panics;
+use crate::serve::runtime::{log_lines, panics};
 
 impl Metrics {
     /// # Errors
@@ -71,6 +71,7 @@ impl Metrics {
                 MODEL_LOAD,
                 &load_seconds,
             )?,
+            cpu_oldest: register(&registry, Gauge::new("cpu_oldest_seconds", CPU_OLDEST)?)?,
             ready: define.gauge("ready", "1 while /health/ready answers 200.")?,
             connections: define.gauges("connections", "Connections open.", &["port"])?,
             model_load_failures: define
@@ -90,6 +91,8 @@ const FIDELITY: &str =
     "PSNR of the reconstructions of encoded tiles; low values are tiles unlike the training data.";
 const QUEUE_TILES: &str = "Tiles admitted, waiting or being encoded.";
 const INFLIGHT_BYTES: &str = "Memory of requests and answers in flight.";
+const CPU_OLDEST: &str =
+    "How long the oldest work on the CPU threads has gone on, or has waited for its turn.";
 const CACHE_HITS: &str = "Tiles whose encoding was held, in memory or on disk.";
 const CACHE_MISSES: &str = "Tiles whose encoding was not held.";
 const CACHE_EVICTIONS: &str = "Encodings evicted from memory.";
@@ -128,6 +131,8 @@ impl Define<'_> {
     /// Those of the process as a whole.
     fn process(&self) -> Result<()> {
         register(self.0, panics::COUNT.clone())?;
+        register(self.0, log_lines::DROPPED.clone())?;
+        register(self.0, log_lines::WAITING.clone())?;
         let build = self.gauges("build_info", "1, with the program's version.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         #[cfg(target_os = "linux")]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
     TextEncoder,
 };
 
@@ -37,6 +37,7 @@ pub struct Metrics {
     rejected: IntCounterVec,
     key_requests: IntCounterVec,
     ready: IntGauge,
+    cpu_oldest: Gauge,
     connections: IntGaugeVec,
     model_load_failures: IntCounter,
     reload_failures: IntCounterVec,
@@ -110,6 +111,11 @@ impl Metrics {
 
     pub fn ready(&self, ready: bool) {
         self.ready.set(ready.into());
+    }
+
+    /// For how long the oldest work on the CPU threads has gone on, or has waited for a turn.
+    pub fn cpu_oldest(&self, age: Duration) {
+        self.cpu_oldest.set(age.as_secs_f64());
     }
 
     /// One more connection on `port`, until what is returned is dropped.

@@ -14,6 +14,7 @@ use super::origin::check_origin;
 use super::route::Permission;
 use super::{Frame, Matched};
 use crate::serve::access::{Scope, Standing};
+use crate::serve::error::{Error, ErrorKind};
 
 /// The internet draft "RateLimit header fields for HTTP" (ietf-httpapi-ratelimit-headers, 10).
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -35,7 +36,8 @@ pub(super) async fn check_access(
     let Permission::Needs(scope) = matched.map_or(UNMATCHED, |route| route.rules.permission) else {
         return next.run(request).await;
     };
-    if let Err(error) = check_origin(&frame.app.config, &request) {
+    let checked = check_once(request.headers());
+    if let Err(error) = checked.and_then(|()| check_origin(&frame.app.config, &request)) {
         return (frame.refuse)(error);
     }
     let authorization = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
@@ -63,6 +65,19 @@ pub(super) async fn check_access(
         add_rate_limit(response.headers_mut(), standing);
     }
     response
+}
+
+/// Of a header that decides who may do what there is one: of two, a proxy may have read the other.
+///
+/// # Errors
+/// `malformed_request`.
+fn check_once(headers: &HeaderMap) -> Result<(), Error> {
+    for name in [header::AUTHORIZATION, header::HOST, header::ORIGIN] {
+        if headers.get_all(&name).iter().nth(1).is_some() {
+            return Err(Error::new(ErrorKind::MalformedRequest, format!("{name} is given twice")));
+        }
+    }
+    Ok(())
 }
 
 fn add_rate_limit(headers: &mut HeaderMap, standing: Standing) {

@@ -57,7 +57,7 @@ pub(super) async fn observe(
         false => tracing::info!(method, route = path, status, code, ?took, key, "answered"),
     });
     debug_assert!(
-        is_declared(route.as_deref(), error),
+        is_declared(frame.wire, route.as_deref(), error),
         "{path} gives {code:?}, which its declaration leaves out"
     );
     response.map(|body| Body::new(GuardedBody::new(body, (in_flight, call))))
@@ -125,11 +125,15 @@ fn error_kind(response: &Response) -> Option<ErrorKind> {
     })
 }
 
-/// Whether a route may give this error. Every route may fail, and every path has methods that it
-/// does not serve.
-fn is_declared(route: Option<&Route>, error: Option<ErrorKind>) -> bool {
+/// Whether a route may give this error. Every route may fail and refuse heads that say a thing
+/// twice, every path has methods that it does not serve, and over gRPC every call refuses pages.
+fn is_declared(wire: Wire, route: Option<&Route>, error: Option<ErrorKind>) -> bool {
+    use ErrorKind as Kind;
     let (Some(route), Some(kind)) = (route, error) else { return true };
-    matches!(kind, ErrorKind::Internal | ErrorKind::MethodNotAllowed) || route.can_give(kind)
+    let of_pages = matches!(kind, Kind::UnsupportedMediaType | Kind::OriginForbidden);
+    matches!(kind, Kind::Internal | Kind::MethodNotAllowed | Kind::MalformedRequest)
+        || (wire == Wire::Grpc && of_pages)
+        || route.can_give(kind)
 }
 
 /// As the specification of gRPC writes it.

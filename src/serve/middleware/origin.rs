@@ -25,9 +25,11 @@ pub(super) fn check_origin(config: &Config, request: &Request) -> Result<(), Err
     // Over HTTP/2 the host is the authority of the URI.
     let authority = request.uri().authority().map(|authority| Cow::from(authority.as_str()));
     let host = text(header::HOST).or(authority).unwrap_or_default();
-    let is_same = origin
-        .split_once("://")
-        .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host));
+    let is_same = origin.split_once("://").is_some_and(|(scheme, authority)| {
+        // A server behind a proxy that ends TLS is called from pages under https.
+        let is_scheme = config.scheme() == "http" || scheme.eq_ignore_ascii_case("https");
+        is_scheme && authority.eq_ignore_ascii_case(&host)
+    });
     let is_own = is_same && (!config.is_of_this_machine() || is_this_machine(&host));
     if is_own || config.cors_origin.iter().any(|allowed| allowed == "*" || *allowed == origin) {
         return Ok(());

@@ -110,10 +110,14 @@ impl Pipeline {
 fn choose(model: &Model, tiles: Vec<Decoded>, wanted: usize) -> Result<Vec<Decoded>, Error> {
     let (geometry, sent) = (&model.bundle.manifest.geometry, tiles.len());
     let mut tissue = tiles;
-    tissue.retain(|tile| exemplar::is_tissue(geometry, model_pixels(tile), ENOUGH_TISSUE));
+    tissue.retain(|tile| {
+        let patches = exemplar::stained(geometry, model_pixels(tile));
+        let stained = patches.iter().filter(|&&stained| stained).count();
+        stained as f64 >= ENOUGH_TISSUE * patches.len() as f64
+    });
     if tissue.is_empty() {
         let detail = format!(
-            "none of the {sent} tiles is half tissue or more, and background has no stain to give"
+            "none of the {sent} tiles is half tissue or more: background, and what is black or flat, has no stain to give"
         );
         return Err(Error::new(ErrorKind::NoStyles, detail));
     }

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::plan::Plan;
-use super::request::{Counts, Placement, Share};
+use super::request::{Placement, Share};
 use super::source::{Part, PartFrom, Source};
 use restain_bundle::codec::TileKey;
 
@@ -21,7 +21,7 @@ pub enum Choice {
     Patch(Of, usize),
     /// A whole tile, patch by patch.
     Whole(Of),
-    /// The method takes no style.
+    /// The tile keeps its own look: the method takes no style, or there is no stain to take or to give.
     None,
 }
 
@@ -30,6 +30,17 @@ pub enum Choice {
 pub enum Of {
     Tile(usize),
     Reference(usize),
+}
+
+/// Tiles of the request that a style can be taken from, in their order.
+#[derive(Debug, Default)]
+pub struct Givers(pub Vec<Giver>);
+
+/// A tile with the patches of it that have a stain; at least one.
+#[derive(Debug)]
+pub struct Giver {
+    pub of: Of,
+    pub patches: Vec<usize>,
 }
 
 /// One variant of one tile.
@@ -53,11 +64,13 @@ pub fn generator(digest: &str, key: Option<&TileKey>, seed: u64, index: usize) -
     generator
 }
 
-/// The style of one variant, and the generator for whatever else is random about it.
-pub fn choose(plan: &Plan, counts: Counts, variant: Variant<'_>) -> (Choice, ChaCha8Rng) {
+/// The style of one variant, and the generator for whatever else is random about it. Where no other
+/// tile has a stain to give, a variant keeps its tile's own look.
+pub fn choose(plan: &Plan, givers: &Givers, variant: Variant<'_>) -> (Choice, ChaCha8Rng) {
     let key = (plan.style.share == Share::Tile).then_some(variant.key);
     let mut generator = generator(&plan.model.bundle.digest, key, plan.seed, variant.index);
-    let of = match &plan.style.source {
+    let place = givers.0.iter().position(|giver| giver.of == Of::Tile(variant.tile));
+    let giver = match &plan.style.source {
         Source::None => return (Choice::None, generator),
         Source::Bank(groups) => {
             let group = &groups[below(&mut generator, groups.len())];
@@ -73,21 +86,24 @@ pub fn choose(plan: &Plan, counts: Counts, variant: Variant<'_>) -> (Choice, Cha
             let styles = parts.iter().map(draw).collect();
             return (Choice::Blend(styles), generator);
         }
-        Source::Own => Of::Tile(variant.tile),
-        Source::Reference => Of::Reference(below(&mut generator, counts.references)),
-        Source::Batch if plan.style.share == Share::Request => {
-            Of::Tile(below(&mut generator, counts.tiles))
-        }
-        Source::Batch => {
+        Source::Own => place,
+        Source::Batch if plan.style.share == Share::Tile => {
             // One of the others: those behind the tile itself move up by one.
-            let other = below(&mut generator, counts.tiles - 1);
-            Of::Tile(if other < variant.tile { other } else { other + 1 })
+            let others = givers.0.len() - usize::from(place.is_some());
+            let other = (others > 0).then(|| below(&mut generator, others));
+            other.map(|other| if place.is_some_and(|own| other >= own) { other + 1 } else { other })
+        }
+        Source::Reference | Source::Batch => {
+            let all = givers.0.len();
+            (all > 0).then(|| below(&mut generator, all))
         }
     };
-    let patches = plan.model.bundle.manifest.geometry.patches();
+    let Some(Giver { of, patches }) = giver.map(|giver| &givers.0[giver]) else {
+        return (Choice::None, generator);
+    };
     let choice = match plan.style.placement {
-        Placement::Aligned => Choice::Whole(of),
-        Placement::Broadcast => Choice::Patch(of, below(&mut generator, patches)),
+        Placement::Aligned => Choice::Whole(*of),
+        Placement::Broadcast => Choice::Patch(*of, patches[below(&mut generator, patches.len())]),
     };
     (choice, generator)
 }

@@ -1,14 +1,17 @@
 //! From what a caller sent to pixels: sizes off the headers first, then the pixels themselves.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use half::f16;
-use rayon::prelude::*;
 
 use super::Work;
+use crate::serve::admission::Permit;
 use crate::serve::error::{Error, ErrorKind};
+use crate::serve::runtime::cpu::Cpu;
 use restain_bundle::codec::{self, DecodeError, Limits, RgbImage, TileKey};
+use restain_method::exemplar;
 use restain_method::geometry::CHANNELS;
 
 /// One tile as it came.
@@ -35,7 +38,12 @@ pub(super) struct TilePixels {
     pub bytes: Bytes,
     /// The same at the model's size, for the encoder; absent when the method does not need it.
     pub for_model: Option<Bytes>,
+    /// Whether there is a stain in it, or it is blank, black or flat.
+    pub has_stain: bool,
 }
+
+/// Side of the squares that a stain is looked for in, in pixels.
+const STAIN_SQUARE: usize = 16;
 
 /// What the headers say: enough to refuse and to account, before a pixel is decoded. Of a key they
 /// say nothing.
@@ -95,6 +103,27 @@ impl Sizes {
     }
 }
 
+/// Memory that decoding and resizing need while they are at work, beside what they make: a file's
+/// decoder works with up to 16-bit RGBA twice over, resizing with four floats for each pixel of
+/// `side` rows.
+pub(super) fn working_bytes<'a>(
+    inputs: impl Iterator<Item = &'a TileInput>,
+    sizes: &Sizes,
+    side: Option<usize>,
+    threads: usize,
+) -> u64 {
+    let of = |(input, size): (&TileInput, &Option<(usize, usize)>)| {
+        let (width, height) = size.unwrap_or_default();
+        let file = matches!(input, TileInput::File(_));
+        let decoding = if file { width * height * codec::DECODER_BYTES_A_PIXEL } else { 0 };
+        let resizing = side.filter(|&side| (width, height) != (side, side));
+        (decoding + resizing.map_or(0, |side| 16 * width * side + 3 * width * height)) as u64
+    };
+    let all = sizes.tiles.iter().chain(&sizes.references);
+    let most = inputs.zip(all).map(of).max().unwrap_or_default();
+    most * threads.min(sizes.tiles.len() + sizes.references.len()) as u64
+}
+
 /// Bytes of a picture's pixels.
 pub(super) fn picture_bytes((width, height): (usize, usize)) -> u64 {
     (width * height * CHANNELS) as u64
@@ -132,7 +161,11 @@ fn probe_all(
 ) -> Result<Vec<Option<(usize, usize)>>, Error> {
     let probe = |(index, input): (usize, &TileInput)| match input {
         TileInput::Key(_) => Ok(None),
-        TileInput::Pixels { width, height, .. } => Ok(Some((*width, *height))),
+        TileInput::Pixels { width, height, .. } => {
+            let side = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
+            let checked = limits.check(side(*width), side(*height));
+            checked.map(|_| Some((*width, *height))).map_err(|error| refused(&error, list, index))
+        }
         TileInput::File(bytes) => {
             codec::probe(bytes, limits).map(Some).map_err(|error| refused(&error, list, index))
         }
@@ -140,34 +173,58 @@ fn probe_all(
     inputs.iter().enumerate().map(probe).collect()
 }
 
-/// Decodes a list on all threads of the pool; `side` is the model's, when it will see them.
+/// How tiles are decoded: `side` is the model's, when it will see them; the permits are held while
+/// a thread is at work, whoever leaves.
+pub(super) struct Decoding {
+    pub side: Option<usize>,
+    pub limits: Limits,
+    pub permits: Vec<Arc<Permit>>,
+}
+
+/// Decodes tiles and references, a picture at a time.
 ///
 /// # Errors
 /// The first picture that cannot be decoded, with its index.
-pub(super) fn all(
+pub(super) async fn all(
+    cpu: &Cpu,
+    tiles: Vec<TileInput>,
+    references: Vec<TileInput>,
+    decoding: Decoding,
+) -> Result<(Vec<Decoded>, Vec<Decoded>), Error> {
+    let count = tiles.len();
+    let tiles = tiles.into_iter().enumerate().map(|(index, tile)| ("tile", index, tile));
+    let references = references.into_iter().enumerate();
+    let references = references.map(|(index, tile)| ("reference", index, tile));
+    let decoded = cpu.each(tiles.chain(references).collect(), move |(list, index, input)| {
+        let Decoding { side, limits, permits: _held } = &decoding;
+        decode(list, index, input, *side, limits)
+    });
+    // In order, so that of several bad tiles the first is named, whichever thread was faster.
+    let mut tiles: Vec<Decoded> = decoded.await?.into_iter().collect::<Result<_, _>>()?;
+    let references = tiles.split_off(count);
+    Ok((tiles, references))
+}
+
+fn decode(
     list: &'static str,
-    inputs: Vec<TileInput>,
+    index: usize,
+    input: TileInput,
     side: Option<usize>,
     limits: &Limits,
-) -> Result<Vec<Decoded>, Error> {
-    let decode = |(index, input): (usize, TileInput)| {
-        let (width, height, bytes) = match input {
-            TileInput::Key(key) => return Ok(Decoded { key, pixels: None }),
-            TileInput::Pixels { width, height, pixels } => (width, height, pixels),
-            TileInput::File(file) => {
-                let RgbImage { width, height, pixels } =
-                    codec::decode(&file, limits).map_err(|error| refused(&error, list, index))?;
-                (width, height, Bytes::from(pixels))
-            }
-        };
-        let key = TileKey::of_pixels(width, height, &bytes);
-        let for_model = side.map(|side| at_side((width, height), &bytes, side));
-        Ok(Decoded { key, pixels: Some(TilePixels { width, height, bytes, for_model }) })
+) -> Result<Decoded, Error> {
+    let (width, height, bytes) = match input {
+        TileInput::Key(key) => return Ok(Decoded { key, pixels: None }),
+        TileInput::Pixels { width, height, pixels } => (width, height, pixels),
+        TileInput::File(file) => {
+            let RgbImage { width, height, pixels } =
+                codec::decode(&file, limits).map_err(|error| refused(&error, list, index))?;
+            (width, height, Bytes::from(pixels))
+        }
     };
-    let decoded: Vec<Result<Decoded, Error>> =
-        inputs.into_par_iter().enumerate().map(decode).collect();
-    // In order, so that of several bad tiles the first is named, whichever thread was faster.
-    decoded.into_iter().collect()
+    let key = TileKey::of_pixels(width, height, &bytes);
+    let for_model = side.map(|side| at_side((width, height), &bytes, side));
+    let has_stain = exemplar::has_stain(&bytes, width, STAIN_SQUARE);
+    Ok(Decoded { key, pixels: Some(TilePixels { width, height, bytes, for_model, has_stain }) })
 }
 
 /// The pixels at the model's size: the same memory, where they have it.
@@ -180,7 +237,9 @@ fn at_side((width, height): (usize, usize), bytes: &Bytes, side: usize) -> Bytes
 
 fn refused(error: &DecodeError, list: &'static str, index: usize) -> Error {
     let kind = match error {
-        DecodeError::TooLarge { .. } => ErrorKind::ImageTooLarge,
+        DecodeError::TooLarge { .. } | DecodeError::SideOutOfRange { .. } => {
+            ErrorKind::ImageTooLarge
+        }
         _ => ErrorKind::UndecodableImage,
     };
     Error::new(kind, format!("{list} {index}: {error}")).at(list, index)

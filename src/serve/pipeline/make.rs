@@ -7,10 +7,10 @@ use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 
 use super::answer::Origin;
-use super::choose::{Choice, Of, Variant, choose};
+use super::choose::{Choice, Givers, Of, Variant, choose};
 use super::decode::{Decoded, TilePixels};
 use super::plan::Plan;
-use super::request::{Counts, Method};
+use super::request::Method;
 use super::source::{Part, Source};
 use super::spread::Drawn;
 use super::vit::Workspace;
@@ -34,6 +34,10 @@ pub(super) struct Prepared {
     pub original: Option<Bytes>,
     /// What the encoder made of it, when the method needs that.
     pub encoding: Option<Arc<TileEncoding>>,
+    /// Whether there is a stain in its pixels; unknown of a key.
+    pub has_stain: Option<bool>,
+    /// The pixels that the encoder saw, when they came with the request.
+    pub for_model: Option<Bytes>,
 }
 
 impl Prepared {
@@ -58,11 +62,13 @@ impl Prepared {
                 .as_ref()
                 .map_or(of_encoding, |TilePixels { width, height, .. }| (*width, *height));
             let (width, height) = side.map_or(own, |side| (side, side));
+            let has_stain = tile.pixels.as_ref().map(|pixels| pixels.has_stain);
+            let for_model = tile.pixels.as_ref().and_then(|pixels| pixels.for_model.clone());
             let original = tile.pixels.filter(|_| keep || encoding.is_none());
             let original = original.map(|TilePixels { bytes, for_model, .. }| {
                 for_model.filter(|_| side.is_some()).unwrap_or(bytes)
             });
-            Self { key: tile.key, width, height, by_key, original, encoding }
+            Self { key: tile.key, width, height, by_key, original, encoding, has_stain, for_model }
         };
         tiles.into_iter().map(&mut prepare).collect()
     }
@@ -92,6 +98,8 @@ pub(super) struct Materials {
     pub plan: Plan,
     pub tiles: Vec<Prepared>,
     pub references: Vec<Prepared>,
+    /// Empty where the style is not one of these tiles.
+    pub givers: Givers,
 }
 
 impl Materials {
@@ -105,9 +113,11 @@ impl Materials {
         outs: &mut [&mut [u8]],
     ) -> Vec<Origin> {
         let prepared = &self.tiles[tile];
-        let counts = Counts { tiles: self.tiles.len(), references: self.references.len() };
+        let takes = self.takes_style(prepared);
         let chosen = (0..outs.len()).map(|n| {
-            choose(&self.plan, counts, Variant { key: &prepared.key, tile, index: first + n })
+            let variant = Variant { key: &prepared.key, tile, index: first + n };
+            let (choice, generator) = choose(&self.plan, &self.givers, variant);
+            (if takes { choice } else { Choice::None }, generator)
         });
         let mut chosen: Vec<Chosen> =
             chosen.map(|(choice, generator)| self.chosen(choice, generator)).collect();
@@ -167,7 +177,7 @@ impl Materials {
             Choice::Patch(of, _) | Choice::Whole(of) => {
                 ChannelStats::from_tile(self.of(of).pixels())
             }
-            Choice::None => unreachable!("the plan gives the method color-match a style"),
+            Choice::None => return out.copy_from_slice(tile),
         };
         color_match(tile, &ChannelStats::from_tile(tile), &target, out);
         if self.plan.strength < 1.0 {

@@ -17,6 +17,7 @@ pub mod render;
 pub mod request;
 mod source;
 mod spread;
+mod stain;
 mod vit;
 
 use std::sync::Arc;
@@ -25,9 +26,10 @@ use std::time::{Duration, Instant};
 pub use add::AddStyles;
 pub use answer::Answer;
 use answer::{EncodeAnswer, EncoderAbout, Timings};
+use choose::Givers;
 pub(crate) use decode::SIDES;
 pub use decode::TileInput;
-use decode::{Decoded, Sizes};
+use decode::{Decoded, Decoding, Sizes};
 use encode::{Asking, EncodedTiles};
 use make::{Materials, Prepared};
 use plan::Plan;
@@ -165,7 +167,12 @@ impl Pipeline {
         let references = Prepared::all(references, styles, None, false);
         let mut permits = vec![body, permit];
         permits.extend(self.admit_beyond(&plan, &tiles)?);
-        let synthesise = self.synthesise(Materials { plan, tiles, references }, timings, permits);
+        let takes_from_tiles = plan.style.source.is_of_request();
+        let mut materials = Materials { plan, tiles, references, givers: Givers::default() };
+        if takes_from_tiles {
+            materials = self.cpu.run(move || materials.find_givers()).await??;
+        }
+        let synthesise = self.synthesise(materials, timings, permits);
         let answer = trace::stage("synthesise", synthesise).await?;
         let Timings { queue, encode, synthesise } = answer.timings;
         asked.answered(counts.tiles, &Phases { queue, decode, encode, synthesise });
@@ -243,17 +250,14 @@ impl Pipeline {
         };
         let (sizes, tiles, references) = self.cpu.run(probe).await??;
         sizes.check()?;
-        let permit = self.admission.admit(tiles.len() + references.len(), sizes.bytes(&work))?;
+        let bytes = sizes.bytes(&work);
+        let permit = self.admission.admit(tiles.len() + references.len(), bytes)?;
         let side = work.encodes.then(|| work.model.bundle.manifest.geometry.image_size());
-        let held = Arc::clone(&permit);
-        let (tiles, references) = self
-            .cpu
-            .run(move || {
-                let _held = held;
-                let tiles = decode::all("tile", tiles, side, &limits)?;
-                Ok((tiles, decode::all("reference", references, side, &limits)?))
-            })
-            .await??;
+        let inputs = tiles.iter().chain(&references);
+        let working = decode::working_bytes(inputs, &sizes, side, self.cpu.threads());
+        let permits = vec![Arc::clone(&permit), self.admission.admit(0, working)?];
+        let decoding = Decoding { side, limits, permits };
+        let (tiles, references) = decode::all(&self.cpu, tiles, references, decoding).await?;
         Ok(Admitted { tiles, references, permit, decode: started.elapsed() })
     }
 

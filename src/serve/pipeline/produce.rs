@@ -1,29 +1,31 @@
 //! All variants of a request, into one piece of memory: computing, on the CPU threads.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use bytes::Bytes;
-use rayon::prelude::*;
+use bytes::{Bytes, BytesMut};
 
-use super::answer::{About, Answer, AnsweredTile, MadeVariant, Origin, Timings};
+use super::answer::{About, Answer, AnsweredTile, MadeVariant, Timings};
 use super::make::Materials;
 use super::{Pipeline, decode};
 use crate::serve::admission::Permit;
-use crate::serve::error::Error;
-use crate::serve::runtime::buffers::Buffers;
+use crate::serve::error::{Error, ErrorKind};
 
-/// Variants of one tile to make on one thread: the first of them, and where their pixels go.
-struct Group<'a> {
+/// Variants of one tile to make as one piece of work: the first of them, and where their pixels go.
+struct Group {
     tile: usize,
     first: usize,
-    pixels: Vec<&'a mut [u8]>,
+    /// Of one variant.
+    size: usize,
+    pixels: BytesMut,
 }
 
 /// Groups for each thread: few enough that a group goes over its tile's anatomy once, enough that
 /// no thread waits long for another.
 const GROUPS_A_THREAD: usize = 4;
+/// Most bytes of a group, however few groups there are: a thread is not taken for longer.
+const GROUP_BYTES: usize = 12 << 20;
 
 impl Pipeline {
     pub(super) async fn synthesise(
@@ -33,22 +35,45 @@ impl Pipeline {
         permits: Vec<Arc<Permit>>,
     ) -> Result<Answer, Error> {
         let started = Instant::now();
-        let (held, buffers) = (permits.clone(), Arc::clone(&self.buffers));
-        let work = move || {
-            let _held = held;
-            let (pixels, origins) = make_all(&materials, &buffers);
-            (materials, pixels, origins)
+        let variants = materials.plan.variants;
+        let sizes: Vec<usize> = materials
+            .tiles
+            .iter()
+            .map(|tile| decode::picture_bytes((tile.width, tile.height)) as usize)
+            .collect();
+        let buffer =
+            self.buffers.take(sizes.iter().sum::<usize>() * variants).map_err(no_memory)?;
+        let places = groups(&sizes, variants, self.cpu.threads());
+        let (pieces, cut) =
+            buffer.cut(places.iter().map(|(tile, group)| sizes[*tile] * group.len()));
+        let groups = places.into_iter().zip(pieces).map(|((tile, group), pixels)| Group {
+            tile,
+            first: group.start,
+            size: sizes[tile],
+            pixels,
+        });
+        let materials = Arc::new(materials);
+        let (of, held, workspaces) =
+            (Arc::clone(&materials), permits.clone(), Mutex::new(Vec::new()));
+        let make = move |mut group: Group| {
+            let _held = &held;
+            let mut workspace = lock(&workspaces).pop().unwrap_or_else(|| of.workspace());
+            let mut pixels: Vec<&mut [u8]> = group.pixels.chunks_exact_mut(group.size).collect();
+            let origins = of.make(group.tile, group.first, &mut workspace, &mut pixels);
+            lock(&workspaces).push(workspace);
+            (group.pixels, origins)
         };
-        let (materials, pixels, origins) = self.cpu.run(work).await?;
+        let made = self.cpu.each(groups.collect(), make).await?;
+        let (pieces, origins): (Vec<_>, Vec<_>) = made.into_iter().unzip();
+        let pixels = Bytes::from_owner(cut.join(pieces));
         let synthesise = started.elapsed();
-        self.metrics.synthesised(origins.len(), synthesise);
-        let Materials { plan, tiles, .. } = materials;
-        let (mut origins, mut end) = (origins.into_iter(), 0);
-        let tiles = tiles.into_iter().map(|tile| {
-            let size = decode::picture_bytes((tile.width, tile.height)) as usize;
+        let Materials { plan, tiles, .. } = &*materials;
+        self.metrics.synthesised(variants * tiles.len(), synthesise);
+        let (mut origins, mut end) = (origins.into_iter().flatten(), 0);
+        let tiles = tiles.iter().zip(&sizes).map(|(tile, &size)| {
             let made = origins
                 .by_ref()
-                .take(plan.variants)
+                .take(variants)
                 .map(|origin| MadeVariant { origin, pixels: next(&mut end, size) });
             let variants = made.collect();
             AnsweredTile {
@@ -56,7 +81,7 @@ impl Pipeline {
                 width: tile.width,
                 height: tile.height,
                 fidelity: tile.encoding.as_ref().map(|encoding| encoding.fidelity),
-                original: tile.original,
+                original: tile.original.clone(),
                 variants,
             }
         });
@@ -80,37 +105,31 @@ impl Pipeline {
     }
 }
 
+fn no_memory(error: std::collections::TryReserveError) -> Error {
+    tracing::warn!(%error, "memory that was admitted cannot be had");
+    let detail = "the server has not the memory for the answer: ask for less, or later";
+    Error::new(ErrorKind::Overloaded, detail)
+}
+
+/// No code panics while it holds this lock.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The next `size` places.
 fn next(end: &mut usize, size: usize) -> Range<usize> {
     let start = std::mem::replace(end, *end + size);
     start..*end
 }
 
-/// The pixels of all variants, tile by tile, and where each comes from.
-fn make_all(materials: &Materials, buffers: &Arc<Buffers>) -> (Bytes, Vec<Origin>) {
-    let variants = materials.plan.variants;
-    let sizes: Vec<usize> = materials
-        .tiles
-        .iter()
-        .map(|tile| decode::picture_bytes((tile.width, tile.height)) as usize)
-        .collect();
-    let mut pixels = buffers.take(sizes.iter().sum::<usize>() * variants);
-    let most = (sizes.len() * variants)
-        .div_ceil(GROUPS_A_THREAD * rayon::current_num_threads())
-        .clamp(1, variants);
+/// The variants of every tile in groups, tile by tile.
+fn groups(sizes: &[usize], variants: usize, threads: usize) -> Vec<(usize, Range<usize>)> {
+    let shared = (sizes.len() * variants).div_ceil(GROUPS_A_THREAD * threads);
     let mut groups = Vec::new();
-    let mut rest = &mut pixels[..];
-    for (tile, size) in sizes.into_iter().enumerate() {
-        for first in (0..variants).step_by(most) {
-            let (of_group, after) = rest.split_at_mut(size * most.min(variants - first));
-            groups.push(Group { tile, first, pixels: of_group.chunks_exact_mut(size).collect() });
-            rest = after;
-        }
+    for (tile, size) in sizes.iter().enumerate() {
+        let most = shared.min(GROUP_BYTES / (*size).max(1)).clamp(1, variants);
+        let starts = (0..variants).step_by(most);
+        groups.extend(starts.map(|first| (tile, first..variants.min(first + most))));
     }
-    let make = |workspace: &mut _, mut group: Group<'_>| {
-        materials.make(group.tile, group.first, workspace, &mut group.pixels)
-    };
-    let origins: Vec<Vec<Origin>> =
-        groups.into_par_iter().map_init(|| materials.workspace(), make).collect();
-    (Bytes::from_owner(pixels), origins.into_iter().flatten().collect())
+    groups
 }

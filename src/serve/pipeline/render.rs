@@ -1,22 +1,45 @@
-//! An answer's pixels as the bytes of pictures. Computing, for a CPU thread; parallel where it
-//! pays.
+//! An answer's pixels as the bytes of pictures: computing, on the CPU threads, a picture at a time.
 
-use rayon::prelude::*;
+use std::sync::Arc;
 
 use super::answer::{Answer, AnsweredTile, MadeVariant};
+use crate::serve::error::Error;
+use crate::serve::runtime::cpu::Cpu;
 use restain_bundle::codec::{self, EncodeError, ImageFormat, RgbImage};
 
 /// Every variant as a picture, `[tile][variant]`.
 ///
 /// # Errors
 /// When a picture cannot be written.
-pub fn pictures(answer: &Answer, format: ImageFormat) -> Result<Vec<Vec<Vec<u8>>>, EncodeError> {
-    let of_tile = |tile: &AnsweredTile| -> Result<Vec<_>, EncodeError> {
-        let encode =
-            |variant| codec::encode(format, answer.output.quality, &picture(answer, tile, variant));
-        tile.variants.par_iter().map(encode).collect()
+pub async fn pictures(
+    cpu: &Cpu,
+    answer: &Arc<Answer>,
+    format: ImageFormat,
+) -> Result<Vec<Vec<Vec<u8>>>, Error> {
+    let counts: Vec<usize> = answer.tiles.iter().map(|tile| tile.variants.len()).collect();
+    let places: Vec<(usize, usize)> = counts
+        .iter()
+        .enumerate()
+        .flat_map(|(tile, &variants)| (0..variants).map(move |variant| (tile, variant)))
+        .collect();
+    let of = Arc::clone(answer);
+    let encode = move |(tile, variant): (usize, usize)| {
+        let tile = &of.tiles[tile];
+        let picture = picture(&of, tile, &tile.variants[variant]);
+        codec::encode(format, of.output.quality, &picture)
     };
-    answer.tiles.par_iter().map(of_tile).collect()
+    let written: Result<Vec<_>, EncodeError> =
+        cpu.each(places, encode).await?.into_iter().collect();
+    let mut written = written.map_err(|error| Error::internal(&error))?.into_iter();
+    Ok(counts.into_iter().map(|count| written.by_ref().take(count).collect()).collect())
+}
+
+/// Memory for the sheet and the pictures on it, and as much again for its bytes.
+pub fn sheet_bytes(answer: &Answer) -> u64 {
+    let most = |side: fn(&AnsweredTile) -> usize| answer.tiles.iter().map(side).max().unwrap_or(0);
+    let cell = codec::sheet_bytes(most(|tile| tile.width), most(|tile| tile.height));
+    let columns = most(|tile| tile.variants.len() + usize::from(tile.original.is_some()));
+    3 * cell * (answer.tiles.len() * columns) as u64
 }
 
 /// One picture of them all: a row for each tile, the original first.

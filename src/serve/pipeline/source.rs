@@ -25,6 +25,13 @@ pub enum Source {
     None,
 }
 
+impl Source {
+    /// Whether styles are those of tiles of the request.
+    pub(super) fn is_of_request(&self) -> bool {
+        matches!(self, Self::Batch | Self::Reference | Self::Own)
+    }
+}
+
 /// One part of a blend.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Part {

@@ -130,7 +130,7 @@ impl Materials {
         if let (Some(carry), true) = (carry, *strength == 0.0) {
             return synthesiser.restore(carry, own.characteristics(), scratch, out);
         }
-        match (self.style(chosen, wide), *strength >= 1.0) {
+        match (self.style(own, chosen, wide), *strength >= 1.0) {
             (Style::One(style), true) => match carry {
                 None => synthesiser.broadcast(anatomy, style, scratch, out),
                 Some(carry) => synthesiser.carry_each(carry, &[style], scratch, &mut [out]),
@@ -175,7 +175,7 @@ impl Materials {
         let Workspace { scratch, mixed, style: wide, change, .. } = workspace;
         mixed.resize(characteristics.len(), 0.0);
         change.resize(synthesiser.geometry().tile_bytes(), 0.0);
-        match self.style(chosen, wide) {
+        match self.style(own, chosen, wide) {
             Style::One(style) => {
                 synthesiser.difference_into(characteristics, style, *strength, mixed);
             }
@@ -187,7 +187,12 @@ impl Materials {
     }
 
     /// `wide` `[h]` holds the style where it does not lie ready.
-    fn style<'a>(&'a self, chosen: &'a Chosen, wide: &'a mut [f32]) -> Style<'a> {
+    fn style<'a>(
+        &'a self,
+        own: &'a TileEncoding,
+        chosen: &'a Chosen,
+        wide: &'a mut [f32],
+    ) -> Style<'a> {
         let half = self.plan.model.bundle.manifest.geometry.half();
         if let Some(style) = whole(&self.plan.bank, chosen) {
             return Style::One(style);
@@ -208,7 +213,8 @@ impl Materials {
                 Style::One(wide)
             }
             Choice::Whole(of) => Style::Each(self.of(of).encoding().characteristics()),
-            Choice::None => unreachable!("the plan gives the method vit a style"),
+            // It keeps its own.
+            Choice::None => Style::Each(own.characteristics()),
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod cpu;
 pub mod descriptors;
 pub mod lifecycle;
 pub mod limits;
+pub mod log_lines;
 pub mod panics;
 pub mod reload;
 pub mod signal;

@@ -109,10 +109,18 @@ fn read(files: &[PathBuf]) -> Result<Vec<Vec<u8>>, String> {
         .collect()
 }
 
+/// Reads a file, and nothing else: a pipe in its place would be waited for without end, and what was
+/// removed from the file would hold on.
 fn bytes(path: &Path) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is no file"));
+    }
     let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
+    file.take(MAX_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -164,6 +172,18 @@ mod tests {
         assert!(
             metrics.text().unwrap().contains("restain_reload_failures_total{file=\"keys\"} 2\n")
         );
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("number");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        if !made.is_ok_and(|made| made.success()) {
+            return;
+        }
+        let refused = Reread::open(vec![path], metrics().rereading("keys"), number).err().unwrap();
+        assert!(refused.to_string().ends_with("it is no file"), "{refused}");
     }
 
     #[test]

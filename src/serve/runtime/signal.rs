@@ -21,6 +21,10 @@ impl Stop {
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Those that would end the process if nobody listened: a terminal that is closed, and what
+    /// other servers reopen their logs on. They mean nothing here: files are read again when they
+    /// change.
+    without_meaning: [Signal; 3],
 }
 
 impl Signals {
@@ -30,6 +34,11 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            without_meaning: [
+                signal(SignalKind::hangup())?,
+                signal(SignalKind::user_defined1())?,
+                signal(SignalKind::user_defined2())?,
+            ],
         })
     }
 
@@ -45,9 +54,16 @@ impl Signals {
     }
 
     async fn next(&mut self) -> Stop {
-        tokio::select! {
-            _ = self.terminate.recv() => Stop::Terminate,
-            _ = self.interrupt.recv() => Stop::Interrupt,
+        let [hangup, user1, user2] = &mut self.without_meaning;
+        loop {
+            let name = tokio::select! {
+                _ = self.terminate.recv() => return Stop::Terminate,
+                _ = self.interrupt.recv() => return Stop::Interrupt,
+                _ = hangup.recv() => "SIGHUP",
+                _ = user1.recv() => "SIGUSR1",
+                _ = user2.recv() => "SIGUSR2",
+            };
+            tracing::info!(name, "a signal that means nothing to this server");
         }
     }
 }

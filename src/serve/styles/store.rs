@@ -2,6 +2,7 @@
 //! there is one.
 
 use std::collections::HashMap;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -16,6 +17,8 @@ const STYLES: &str = "styles";
 /// Everything that was added to any bundle.
 pub struct Store {
     dir: Option<PathBuf>,
+    /// Held for its lock: two servers would write over each other's files.
+    _lock: Option<File>,
     forbidden: Arc<[String]>,
     /// One for each digest ever loaded: a bundle that is unloaded and loaded again finds what it
     /// had.
@@ -27,13 +30,15 @@ impl Store {
     /// memory alone.
     ///
     /// # Errors
-    /// When the directory cannot be made or listed.
+    /// When the directory cannot be made or listed, or another server uses it.
     pub fn open(state_dir: Option<&Path>, forbidden: &[String]) -> io::Result<Arc<Self>> {
         let dir = state_dir.map(|dir| dir.join(STYLES));
+        let lock = state_dir.map(lock).transpose()?;
         if let Some(dir) = &dir {
             file::prepare(dir)?;
         }
-        Ok(Arc::new(Self { dir, forbidden: forbidden.into(), added: Mutex::default() }))
+        let (forbidden, added) = (forbidden.into(), Mutex::default());
+        Ok(Arc::new(Self { dir, _lock: lock, forbidden, added }))
     }
 
     /// The bank of a bundle that is being loaded: its own styles, each of `half` numbers, and what
@@ -49,5 +54,31 @@ impl Store {
         };
         let added = added.entry(digest.to_owned()).or_insert_with(open);
         Bank::new(own, Arc::clone(added), Arc::clone(&self.forbidden))
+    }
+}
+
+/// Locks the directory for as long as the file is open.
+fn lock(state_dir: &Path) -> io::Result<File> {
+    std::fs::create_dir_all(state_dir)?;
+    let file = File::create(state_dir.join("lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(io::Error::other("another server uses it")),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_one_servers() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Store::open(Some(dir.path()), &[]).unwrap();
+        let second = Store::open(Some(dir.path()), &[]).err().unwrap();
+        assert!(second.to_string().contains("another server"), "{second}");
+        drop(first);
+        assert!(Store::open(Some(dir.path()), &[]).is_ok());
     }
 }

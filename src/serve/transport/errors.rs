@@ -7,10 +7,10 @@ use crate::serve::error::ErrorKind::{self, *};
 pub(crate) const SERVING: &[ErrorKind] = &[NotReady, Draining, Internal];
 /// Of a body.
 pub(crate) const BODY: &[ErrorKind] = &[MalformedRequest, BodyTooLarge];
-/// Of a gRPC message, whatever the call: its memory is granted, and it has to come, before the call
-/// is made.
+/// Of a gRPC message, whatever the call: its memory is granted, and it has to come, alone where the
+/// call takes one, before the call is made.
 pub(crate) const MESSAGE: &[ErrorKind] =
-    &[BodyTooLarge, RequestTooLarge, Overloaded, DeadlineExceeded];
+    &[MalformedRequest, BodyTooLarge, RequestTooLarge, Overloaded, DeadlineExceeded];
 /// Of a path with a name in it: a name that holds a slash, or none at all, makes another path.
 pub(crate) const PATH: &[ErrorKind] = &[MalformedRequest, RouteNotFound];
 pub(crate) const FAILURE: &[ErrorKind] = &[Internal];

@@ -1,6 +1,7 @@
 //! How requests come in and answers go out: connections, TLS, and the protocols spoken over them,
 //! side by side. A transport translates, and decides nothing about tiles.
 
+mod bounds;
 pub(crate) mod errors;
 pub mod grpc;
 pub mod http;

@@ -1,12 +1,16 @@
 //! Reads a request's body over HTTP, once admission has granted the memory, and the JSON in it. Its
 //! meaning is the transport's concern.
+//!
+//! What is lent is what taking the body apart needs: a body that is used where it lies needs its
+//! own size, and one of JSON or of parts is copied, and decoded from base64.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, header};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
 use crate::serve::admission::Permit;
@@ -14,7 +18,35 @@ use crate::serve::app::App;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::pipeline::deadline_exceeded;
 
-/// Reads a body into memory, and returns the permit for it.
+/// Bodies up to this long are taken apart where they are; longer ones are work for a CPU thread.
+const SHORT_BODY: usize = 64 << 10;
+
+/// Memory for a body is lent in steps of so many bytes, as it comes.
+const LENT_AT_ONCE: usize = 64 << 10;
+
+/// How much of a body is copied when it is taken apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Copied {
+    /// Tensors and pictures are used where they lie.
+    Nothing,
+    /// As many bytes from its beginning.
+    Head(usize),
+    All,
+}
+
+impl Copied {
+    /// What is lent for a body of so many bytes. A copy of a text and what is decoded from it are
+    /// at most twice the text.
+    fn lent(self, bytes: u64) -> u64 {
+        bytes.saturating_add(match self {
+            Self::Nothing => 0,
+            Self::Head(head) => (head as u64).min(bytes).saturating_mul(2),
+            Self::All => bytes.saturating_mul(2),
+        })
+    }
+}
+
+/// Reads a body into memory, and returns the permit for it and for what is copied of it.
 ///
 /// # Errors
 /// When it is too large, comes too slowly, or finds no room.
@@ -23,29 +55,76 @@ pub(crate) async fn read_body(
     headers: &HeaderMap,
     body: Body,
     received: Instant,
+    copied: Copied,
 ) -> Result<(Bytes, Arc<Permit>), Error> {
     let limit = usize::try_from(app.config.max_body.0).unwrap_or(usize::MAX);
     let announced = announced(headers, limit)?;
-    let permit = app.admission.admit_body(announced.unwrap_or(limit) as u64)?;
+    // What would not fit now is refused now. It is lent as it comes: who announces much and sends
+    // nothing holds nothing.
+    drop(app.admission.admit_body(copied.lent(announced.unwrap_or(0) as u64))?);
+    let mut lent = 0;
+    let permit = app.admission.admit_body(lent)?;
+    let account = |length: usize| {
+        let wanted = copied.lent(length.next_multiple_of(LENT_AT_ONCE).min(limit) as u64);
+        let more = wanted.saturating_sub(lent);
+        lent += more;
+        if more == 0 { Ok(()) } else { permit.grow(more) }
+    };
     let timeout = app.config.request_timeout.0;
-    let bytes = tokio::time::timeout_at((received + timeout).into(), read_limited(body, limit));
-    Ok((bytes.await.map_err(|_| deadline_exceeded(timeout))??, permit))
+    let bytes = tokio::time::timeout_at((received + timeout).into(), gather(body, limit, account));
+    let bytes = bytes.await.map_err(|_| deadline_exceeded(timeout))??;
+    Ok((bytes, permit))
 }
 
-/// Reads a body of at most `limit` bytes.
+/// Reads a body that is a field or two, at most `limit` bytes, for which nothing is lent.
 ///
 /// # Errors
-/// `body_too_large`, or `malformed_request` when the caller broke off.
-pub(crate) async fn read_limited(body: Body, limit: usize) -> Result<Bytes, Error> {
-    to_bytes(body, limit).await.map_err(|error| {
-        let past_limit = std::error::Error::source(&error)
-            .is_some_and(|source| source.to_string().contains("length limit"));
-        if past_limit {
-            too_large(limit)
-        } else {
-            malformed(format!("the body ended early: {error}"))
+/// `body_too_large`, `malformed_request` when the caller broke off, `deadline_exceeded`.
+pub(crate) async fn read_short(app: &App, body: Body, limit: usize) -> Result<Bytes, Error> {
+    let timeout = app.config.request_timeout.0;
+    let bytes = tokio::time::timeout(timeout, gather(body, limit, |_| Ok(())));
+    bytes.await.map_err(|_| deadline_exceeded(timeout))?
+}
+
+/// Reads a body of at most `limit` bytes into one piece of memory: pieces of a byte each would need
+/// many times their size. `account` is told how long it is before each piece is taken.
+async fn gather(
+    mut body: Body,
+    limit: usize,
+    mut account: impl FnMut(usize) -> Result<(), Error>,
+) -> Result<Bytes, Error> {
+    let mut gathered = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| malformed(format!("the body ended early: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if gathered.len() + data.len() > limit {
+            return Err(too_large(limit));
         }
-    })
+        account(gathered.len() + data.len())?;
+        if gathered.is_empty() && body.is_end_stream() {
+            // The whole of a small body, as it came.
+            return Ok(data);
+        }
+        if gathered.capacity() == 0 {
+            let announced = body.size_hint().exact().unwrap_or_default();
+            let rest = usize::try_from(announced).unwrap_or(limit).min(limit);
+            gathered.reserve(data.len() + rest);
+        }
+        gathered.extend_from_slice(&data);
+    }
+    Ok(gathered.freeze())
+}
+
+/// Takes a body of so many bytes apart: on a CPU thread where it is long.
+///
+/// # Errors
+/// Those of `parse`.
+pub(crate) async fn parse_body<T: Send + 'static>(
+    app: &App,
+    bytes: usize,
+    parse: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    if bytes <= SHORT_BODY { parse() } else { app.cpu.run(parse).await? }
 }
 
 /// The `content-length`, if there is one.

@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
@@ -94,6 +94,10 @@ fn parse(files: &[Vec<u8>]) -> Result<Configs, String> {
     let builder = builder.expect("the provider has what TLS 1.2 and 1.3 need");
     let chain = certificates(&files[0]).map_err(|error| format!("tls-cert: {error}"))?;
     let ends = ends(&chain[0]).map_err(|error| format!("tls-cert: {error}"))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    if ends < i64::try_from(now).unwrap_or(i64::MAX) {
+        return Err("tls-cert: the certificate has expired".to_owned());
+    }
     let key = PrivateKeyDer::from_pem_slice(&files[1])
         .map_err(|error| format!("tls-key: no private key in PEM ({error})"))?;
     let builder = match files.get(2) {

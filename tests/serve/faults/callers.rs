@@ -7,10 +7,12 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsRawFd;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
 
 use super::{descriptors, still_serves};
-use crate::harness::{SAFETENSORS, Server, tensor_body, tile, until};
+use crate::harness::{SAFETENSORS, Server, png, tensor_body, tile, until};
 
 /// Makes the end of a connection a reset, as of a process whose machine lost it.
 fn reset_at_the_end(stream: &TcpStream) {
@@ -70,4 +72,44 @@ fn callers_who_vanish_leave_nothing_behind() {
     }
     until("their connections are closed", || descriptors(&server) <= before);
     still_serves(&server);
+}
+
+/// Requests of one tile over HTTP: path, content type and body.
+fn requests() -> [(&'static str, &'static str, Vec<u8>); 3] {
+    let picture = png(&tile(0));
+    let inference = json!({"inputs": [{
+        "name": "TILES",
+        "datatype": "BYTES",
+        "shape": [1],
+        "data": [BASE64_STANDARD.encode(&picture)],
+    }]});
+    [
+        ("/v1/augment", "image/png", picture.clone()),
+        ("/v1/encode", "image/png", picture),
+        ("/v2/models/tiny/infer", "application/json", inference.to_string().into_bytes()),
+    ]
+}
+
+#[test]
+fn who_leaves_while_its_tile_waits_is_not_encoded_for() {
+    for (path, content_type, body) in requests() {
+        for with_reset in [false, true] {
+            let server = Server::start(&["--max-delay", "2s", "--max-batch", "4"]);
+            let mut stream = TcpStream::connect(&server.address).unwrap();
+            let length = body.len();
+            write!(stream, "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n").unwrap();
+            stream.write_all(&body).unwrap();
+            until("the tile waits", || server.metric("restain_queue_tiles") == 1.0);
+            if with_reset {
+                reset_at_the_end(&stream);
+            }
+            drop(stream);
+            until("nothing is held for it", || {
+                server.metric("restain_inflight_bytes") == 0.0
+                    && server.metric("restain_queue_tiles") == 0.0
+            });
+            let encoded = server.metric("restain_tiles_total");
+            assert_eq!(encoded, 0.0, "{path}, with a reset: {with_reset}");
+        }
+    }
 }

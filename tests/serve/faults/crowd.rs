@@ -7,8 +7,10 @@ use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::{descriptors, still_serves};
-use crate::harness::{Server, lacks, until};
+use crate::harness::{SAFETENSORS, Server, lacks, tensor_body, tile, until};
 
 const MANY: usize = 10_000;
 /// What a connection that has asked once and waits may cost the server, its buffers included.
@@ -98,4 +100,29 @@ fn a_server_without_file_descriptors_says_so_and_goes_on_when_it_has_some() {
     until("it has none left", || server.log().contains("a connection could not be accepted"));
     drop(crowd);
     still_serves(&server);
+}
+
+#[test]
+fn a_small_request_does_not_wait_for_a_large_one() {
+    let server = Server::start(&["--request-timeout", "10m"]);
+    let tiles: Vec<_> = (0..64).map(tile).collect();
+    let output = json!({"format": "webp", "quality": 100});
+    let body = tensor_body(&tiles, &[], &json!({"variants": 64, "output": output}));
+    let mut large = TcpStream::connect(&server.address).unwrap();
+    let head = format!(
+        "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: {SAFETENSORS}\r\naccept: application/x-tar\r\n"
+    );
+    write!(large, "{head}content-length: {}\r\n\r\n", body.len()).unwrap();
+    large.write_all(&body).unwrap();
+    until("its 4,096 pictures are to be compressed", || {
+        server.metric("restain_variants_total") >= 64.0 * 64.0
+    });
+    for _ in 0..3 {
+        still_serves(&server);
+    }
+    large.set_nonblocking(true).unwrap();
+    let unanswered = large.read(&mut [0]).unwrap_err();
+    assert_eq!(unanswered.kind(), std::io::ErrorKind::WouldBlock, "it is at work all the time");
+    drop(large);
+    until("nothing is held for it", || server.metric("restain_inflight_bytes") == 0.0);
 }

@@ -95,6 +95,33 @@ fn a_log_that_cannot_be_written_stops_nobody() {
 }
 
 #[test]
+fn a_log_that_nobody_reads_stops_nobody() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let server = Server::start_as(&["--log", "info"], |command| _ = command.stderr(writer));
+    // A pipe takes 64 KiB, and the queue before it 4,096 lines.
+    for _ in 0..6000 {
+        assert_eq!(server.get("/v1/nothing").status(), 404);
+    }
+    still_serves(&server);
+    assert!(server.metric("restain_log_lines_dropped_total") > 0.0);
+    server.signal("TERM");
+    assert!(server.wait().success());
+    drop(reader);
+}
+
+#[test]
+fn a_state_directory_is_one_servers() {
+    let state = tempfile::tempdir().unwrap();
+    let flags = ["--state-dir", state.path().to_str().unwrap()];
+    let server = Server::start(&flags);
+    let mut second = crate::harness::restain();
+    second.args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--models"]);
+    let refused = second.arg(server.models()).args(flags).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("another server uses it"), "{said}");
+}
+
+#[test]
 fn a_bundle_deleted_under_a_running_server_is_served_on() {
     let server = Server::start(&[]);
     still_serves(&server);

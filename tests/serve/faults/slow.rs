@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 
 use super::still_serves;
-use crate::harness::{Server, until};
+use crate::harness::{SAFETENSORS, Server, until};
 use crate::serve::connections::asked_for_much;
 
 /// Opens so many connections that begin with `head`, and adds a byte to each between two requests of somebody who behaves,
@@ -56,6 +56,53 @@ fn bodies_that_trickle_in_end_with_the_deadline_however_steadily() {
     );
     until("what was lent to them is back", || server.metric("restain_inflight_bytes") == 0.0);
     still_serves(&server);
+}
+
+#[test]
+fn who_announces_much_and_sends_nothing_holds_nothing() {
+    let server = Server::start(&["--request-timeout", "10m"]);
+    let head = "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 67108864\r\n\r\n{";
+    let open = || {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let held: Vec<TcpStream> = (0..100).map(|_| open()).collect();
+    until("a byte of each is there", || {
+        server.metric("restain_inflight_bytes") >= f64::from(100 * 64 << 10)
+    });
+    still_serves(&server);
+    drop(held);
+    until("it is given back", || server.metric("restain_inflight_bytes") == 0.0);
+}
+
+#[test]
+fn every_body_has_a_deadline() {
+    let server = Server::start(&["--request-timeout", "500ms", "--idle-timeout", "10m"]);
+    for path in [
+        "/v1/augment",
+        "/v1/encode",
+        "/v1/styles",
+        "/v1/models/tiny/load",
+        "/v1/models/tiny/unload",
+        "/v2/models/tiny/infer",
+        "/v2/repository/index",
+        "/v2/repository/models/tiny/load",
+        "/v2/repository/models/tiny/unload",
+    ] {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        let kind = if path == "/v1/styles" { SAFETENSORS } else { "application/json" };
+        write!(
+            stream,
+            "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\ncontent-length: 9\r\n\r\n{{"
+        )
+        .unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 504", "{path}");
+    }
+    server.signal("TERM");
+    assert!(server.wait().success(), "an open body does not hold up the end");
 }
 
 #[test]

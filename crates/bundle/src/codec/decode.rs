@@ -10,14 +10,19 @@ use std::io::Cursor;
 use image::error::{DecodingError, ImageFormatHint};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader};
 
-use super::RgbImage;
+use super::{RgbImage, tiff};
 
 /// Upper bounds for a picture, whatever its header says.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Upper bound of width × height.
     pub max_pixels: u64,
+    /// Upper bound of width, and of height: memory that follows one side, as that of resizing does, is not bounded by pixels.
+    pub max_side: u32,
 }
+
+/// Longest side of a tile.
+pub const MAX_SIDE: u32 = 8192;
 
 /// Why bytes could not be decoded.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +32,8 @@ pub enum DecodeError {
     UnknownKind,
     #[error("the picture is {width}×{height} pixels, and at most {max_pixels} pixels are decoded")]
     TooLarge { width: u32, height: u32, max_pixels: u64 },
+    #[error("the picture is {width}×{height} pixels, and a side has from 1 to {max_side}")]
+    SideOutOfRange { width: u32, height: u32, max_side: u32 },
     #[error("the {kind} file cannot be decoded: {source}")]
     Undecodable { kind: &'static str, source: image::ImageError },
     #[error("the JPEG file is cut off: its end marker is missing")]
@@ -34,7 +41,7 @@ pub enum DecodeError {
 }
 
 /// Bytes that a decoder may hold for one pixel: 16-bit RGBA, and as much again for its own working memory.
-const DECODER_BYTES_A_PIXEL: u64 = 16;
+pub const DECODER_BYTES_A_PIXEL: usize = 16;
 /// Memory that does not depend on the picture: tables, a colour profile, a TIFF's tile that is larger than the picture.
 const DECODER_BYTES: u64 = 4 << 20;
 
@@ -79,18 +86,32 @@ fn open<'a>(
     let mut decoder = reader.into_decoder().map_err(undecodable)?;
     let (width, height) = decoder.dimensions();
     decoder.set_limits(allowance(limits.check(width, height)?)).map_err(undecodable)?;
-    if kind == image::ImageFormat::WebP {
-        one_still_webp(bytes, (width, height)).map_err(undecodable)?;
+    match kind {
+        image::ImageFormat::WebP => one_still_webp(bytes, (width, height)).map_err(undecodable)?,
+        image::ImageFormat::Tiff => tiff::check(bytes, (width, height)).map_err(undecodable)?,
+        _ => {}
     }
     Ok((decoder, kind))
 }
 
 impl Limits {
-    /// The number of pixels.
-    fn check(&self, width: u32, height: u32) -> Result<u64, DecodeError> {
+    /// Limits of a tile.
+    pub const fn of_tile(max_pixels: u64) -> Self {
+        Self { max_pixels, max_side: MAX_SIDE }
+    }
+
+    /// Checks the size of a picture, whether it is in a file or not, and returns its pixels.
+    ///
+    /// # Errors
+    /// When it has too many pixels, or a side is too long or 0.
+    pub fn check(&self, width: u32, height: u32) -> Result<u64, DecodeError> {
+        let Self { max_pixels, max_side } = *self;
         let pixels = u64::from(width) * u64::from(height);
-        if pixels > self.max_pixels {
-            return Err(DecodeError::TooLarge { width, height, max_pixels: self.max_pixels });
+        if pixels > max_pixels {
+            return Err(DecodeError::TooLarge { width, height, max_pixels });
+        }
+        if pixels == 0 || width.max(height) > max_side {
+            return Err(DecodeError::SideOutOfRange { width, height, max_side });
         }
         Ok(pixels)
     }
@@ -99,7 +120,7 @@ impl Limits {
 fn allowance(pixels: u64) -> image::Limits {
     let mut allowed = image::Limits::default();
     allowed.max_alloc =
-        Some(pixels.saturating_mul(DECODER_BYTES_A_PIXEL).saturating_add(DECODER_BYTES));
+        Some(pixels.saturating_mul(DECODER_BYTES_A_PIXEL as u64).saturating_add(DECODER_BYTES));
     allowed
 }
 
@@ -165,7 +186,7 @@ mod tests {
     use super::super::{ImageFormat, encode};
     use super::*;
 
-    const LIMITS: Limits = Limits { max_pixels: 1 << 16 };
+    const LIMITS: Limits = Limits::of_tile(1 << 16);
 
     fn picture() -> RgbImage {
         let pixels = (0..24 * 16 * 3).map(|i| (i * 7 % 251) as u8).collect();

@@ -113,7 +113,7 @@ mod tests {
     use super::super::{Limits, decode};
     use super::*;
 
-    const LIMITS: Limits = Limits { max_pixels: 1 << 16 };
+    const LIMITS: Limits = Limits::of_tile(1 << 16);
     const FORMATS: [ImageFormat; 3] = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Webp];
 
     /// Soft blobs of two stains under grain, like tissue: enough of each frequency for an encoder to choose what to lose.

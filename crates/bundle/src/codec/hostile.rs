@@ -7,7 +7,7 @@
 use super::decode::{DecodeError, Limits, decode, probe};
 use super::{ImageFormat, RgbImage, encode};
 
-const LIMITS: Limits = Limits { max_pixels: 1 << 16 };
+const LIMITS: Limits = Limits::of_tile(1 << 16);
 
 fn flat(width: usize, height: usize) -> RgbImage {
     RgbImage { width, height, pixels: vec![100; width * height * 3] }
@@ -226,4 +226,68 @@ fn a_tiff_of_tiles_beyond_all_measure_is_refused() {
     for side in [0, 1, 1 << 16, u32::MAX] {
         assert!(decode(&tiled(side), &LIMITS).is_err(), "{side}");
     }
+}
+
+/// Entries of a picture in strips of one row, all of them the same bytes.
+fn shared_strips(width: u32, height: u32, data: usize) -> Vec<u8> {
+    let directory = 8 + 2 + 9 * 12 + 4;
+    let lists = directory + data as u32;
+    let mut entries = stripped(width, height);
+    (entries[5].2, entries[5].3) = (height, lists);
+    (entries[7].3, entries[8].2) = (1, height);
+    entries[8].3 = lists + 4 * height;
+    let offsets = std::iter::repeat_n(directory, height as usize);
+    let lengths = std::iter::repeat_n(data as u32, height as usize);
+    let lists: Vec<u8> = offsets.chain(lengths).flat_map(u32::to_le_bytes).collect();
+    tiff(&entries, &[vec![5; data], lists].concat())
+}
+
+#[test]
+fn a_tiff_whose_strips_are_the_same_bytes_is_refused() {
+    assert!(decode(&shared_strips(24, 16, 24), &LIMITS).is_ok(), "a few may be");
+    assert!(refusal(&shared_strips(24, 2000, 3 << 20)).contains("its strips have"));
+}
+
+/// Strips of JPEG.
+fn of_jpeg(side: u32, jpeg: &[u8]) -> Vec<u8> {
+    let mut entries = stripped(side, side);
+    entries[3].3 = 7;
+    entries[8].3 = jpeg.len() as u32;
+    tiff(&entries, jpeg)
+}
+
+#[test]
+fn a_tiff_whose_inner_jpeg_is_larger_than_its_strip_is_refused() {
+    assert!(decode(&of_jpeg(64, &progressive(64, 1)), &LIMITS).is_ok());
+    let inner = refusal(&of_jpeg(64, &progressive(16_384, 0)));
+    assert!(inner.contains("16384×16384"), "{inner}");
+    // Behind one that fits, and behind a segment that hides it from a search.
+    let behind = [progressive(64, 0), progressive(16_384, 0)].concat();
+    assert!(refusal(&of_jpeg(64, &behind)).contains("16384×16384"));
+    let mut thumbnail = vec![0xFF, 0xD8, 0xFF, 0xE1, 0, 13];
+    thumbnail.extend([0xFF, 0xC0, 0, 11, 8, 0x40, 0, 0x40, 0, 1, 1]);
+    thumbnail.extend(&progressive(64, 0)[2..]);
+    assert!(decode(&of_jpeg(64, &thumbnail), &LIMITS).is_ok(), "a thumbnail is not the picture");
+}
+
+#[test]
+fn a_tiff_whose_tiles_are_far_larger_than_the_picture_is_refused() {
+    let tiled = |side: u32| {
+        let mut entries = stripped(24, 16);
+        entries.retain(|entry| ![273, 278, 279].contains(&entry.0));
+        entries.extend([(322, 4, 1, side), (323, 4, 1, side), (324, 4, 1, 8), (325, 4, 1, 256)]);
+        tiff(&entries, &[5; 2000])
+    };
+    assert!(refusal(&tiled(8192)).contains("its tiles are 8192×8192"));
+}
+
+#[test]
+fn sides_have_a_bound_of_their_own() {
+    let limits = Limits::of_tile(1 << 24);
+    for (width, height) in [(8193, 1), (1, 3_000_000), (0, 5)] {
+        assert!(matches!(limits.check(width, height), Err(DecodeError::SideOutOfRange { .. })));
+    }
+    assert_eq!(limits.check(8192, 2048).unwrap(), 1 << 24);
+    let long = encode(ImageFormat::Png, 90, &flat(9000, 1)).unwrap();
+    assert!(matches!(probe(&long, &limits), Err(DecodeError::SideOutOfRange { width: 9000, .. })));
 }

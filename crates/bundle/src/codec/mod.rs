@@ -10,11 +10,12 @@ mod encode;
 mod hostile;
 mod key;
 mod picture;
+mod tiff;
 mod webdataset;
 mod webp;
 
-pub use decode::{DecodeError, Limits, decode, probe};
+pub use decode::{DECODER_BYTES_A_PIXEL, DecodeError, Limits, MAX_SIDE, decode, probe};
 pub use encode::{EncodeError, ImageFormat, encode};
 pub use key::{NoKey, TileKey};
-pub use picture::{RgbImage, resize, sheet};
+pub use picture::{RgbImage, resize, sheet, sheet_bytes};
 pub use webdataset::split_name;

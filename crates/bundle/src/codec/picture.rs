@@ -44,6 +44,11 @@ impl RgbImage {
     }
 }
 
+/// Returns the bytes of a cell of a [`sheet`] with its share of the gaps, for pictures of at most this size.
+pub fn sheet_bytes(width: usize, height: usize) -> u64 {
+    ((width + 2 * GAP) * (height + 2 * GAP) * 3) as u64
+}
+
 /// Makes a contact sheet on white: one row of pictures for each item of `rows`, in cells as large as the largest picture.
 pub fn sheet(rows: &[Vec<&RgbImage>]) -> RgbImage {
     let cells = || rows.iter().flatten();

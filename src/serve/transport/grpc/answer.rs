@@ -11,21 +11,16 @@ use crate::serve::models::Model;
 use crate::serve::pipeline::answer::{
     Answer, AnsweredTile, EncodeAnswer, EncoderAbout, Timings, hundredths,
 };
-use crate::serve::pipeline::render;
 use crate::serve::pipeline::request::{Detail, Method};
 use crate::serve::styles::{DomainOrigin, Offer};
-use restain_bundle::codec::{EncodeError, ImageFormat};
 use restain_method::PixelOrder;
 
-/// Writes the message: compresses pictures where they were asked for, so it belongs on a CPU
-/// thread.
-///
-/// # Errors
-/// `internal`, when a picture cannot be written.
-pub(super) fn augmented(answer: &Answer, total: Duration) -> Result<proto::AugmentResponse, Error> {
-    let failed = |error: EncodeError| Error::internal(&error);
-    let pictures = |format: ImageFormat| render::pictures(answer, format).map_err(failed);
-    let mut pictures = answer.output.format.map(pictures).transpose()?;
+/// Writes the message; `pictures`, `[tile][variant]`, where they were asked for.
+pub(super) fn augmented(
+    answer: &Answer,
+    mut pictures: Option<Vec<Vec<Vec<u8>>>>,
+    total: Duration,
+) -> proto::AugmentResponse {
     let tile = |(index, tile): (usize, &AnsweredTile)| {
         let mut pictures =
             pictures.as_mut().map(|pictures| std::mem::take(&mut pictures[index]).into_iter());
@@ -44,7 +39,7 @@ pub(super) fn augmented(answer: &Answer, total: Duration) -> Result<proto::Augme
         }
     };
     let about = &answer.about;
-    Ok(proto::AugmentResponse {
+    proto::AugmentResponse {
         model: about.model.clone(),
         version: about.version.clone(),
         bundle: about.bundle.clone(),
@@ -54,7 +49,7 @@ pub(super) fn augmented(answer: &Answer, total: Duration) -> Result<proto::Augme
         tiles: answer.tiles.iter().enumerate().map(tile).collect(),
         pixels: if answer.output.format.is_none() { answer.pixels.clone() } else { Bytes::new() },
         timings: Some(timings(&answer.timings, total)),
-    })
+    }
 }
 
 pub(super) fn encoded(answer: &EncodeAnswer, total: Duration) -> proto::EncodeResponse {

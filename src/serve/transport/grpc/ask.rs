@@ -7,6 +7,7 @@ use super::proto;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::pipeline::TileInput;
 use crate::serve::pipeline::request::field_error;
+use crate::serve::transport::bounds::check_items;
 use restain_bundle::codec::TileKey;
 
 /// A request taken apart.
@@ -129,6 +130,7 @@ fn split(list: &str, pixels: proto::Pixels, tiles: &mut Vec<TileInput>) -> Resul
         )));
     }
     let (width, height, size) = (width as usize, height as usize, size as usize);
+    check_items(list, data.len() / size)?;
     while !data.is_empty() {
         tiles.push(TileInput::Pixels { width, height, pixels: data.split_to(size) });
     }

@@ -1,9 +1,11 @@
 //! One augment request to its answer, for the call with one request and the one with many.
 
+use std::sync::Arc;
+
 use super::{answer, ask, proto};
 use crate::serve::app::App;
 use crate::serve::error::Error;
-use crate::serve::pipeline::Request as PipelineRequest;
+use crate::serve::pipeline::{Request as PipelineRequest, render};
 use crate::serve::trace;
 use crate::serve::transport::rpc::{Message, ResponsePermits};
 
@@ -22,12 +24,14 @@ pub(super) async fn augment(
     let mut answer =
         pipeline.augment(PipelineRequest { ask, tiles, references, received, permit }).await?;
     let held = ResponsePermits::new(std::mem::take(&mut answer.permits));
+    let answer = Arc::new(answer);
     // Only pictures are work; pixels lie ready, and would wait behind other people's variants.
     let write = async {
-        match answer.output.format {
-            None => answer::augmented(&answer, received.elapsed()),
-            Some(_) => app.cpu.run(move || answer::augmented(&answer, received.elapsed())).await?,
-        }
+        let pictures = match answer.output.format {
+            Some(format) => Some(render::pictures(&app.cpu, &answer, format).await?),
+            None => None,
+        };
+        Ok(answer::augmented(&answer, pictures, received.elapsed()))
     };
     Ok((trace::stage("write", write).await?, held))
 }

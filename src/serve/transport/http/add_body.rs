@@ -3,11 +3,10 @@
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use restain_request::{Operation, Reader, Request, Value, Wire};
-use safetensors::SafeTensors;
 
 use super::accept::SAFETENSORS;
 use super::body::BodyKind;
-use super::parts::{form_parts, tiles_of};
+use super::parts::{form_parts, tensors, tiles_of};
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::pipeline::TileInput;
 use crate::serve::pipeline::request::field_error;
@@ -41,18 +40,18 @@ impl AddBody {
 
     /// # Errors
     /// `malformed_request`, with the part that cannot be read.
-    pub(crate) async fn parse(self, body: Bytes) -> Result<(Request, Vec<TileInput>), Error> {
+    pub(crate) fn parse(self, body: Bytes) -> Result<(Request, Vec<TileInput>), Error> {
         match self {
-            Self::Form { boundary } => form(body, boundary).await,
+            Self::Form { boundary } => form(body, boundary),
             Self::Tensor => tensor(&body),
         }
     }
 }
 
-async fn form(body: Bytes, boundary: String) -> Result<(Request, Vec<TileInput>), Error> {
+fn form(body: Bytes, boundary: String) -> Result<(Request, Vec<TileInput>), Error> {
     let mut reader = Reader::new(Operation::AddStyles, Wire::Form);
     let mut tiles = Vec::new();
-    for (name, bytes) in form_parts(body, boundary).await? {
+    for (name, bytes) in form_parts(body, boundary)? {
         if name == "tile" {
             tiles.push(TileInput::File(bytes));
             continue;
@@ -65,9 +64,7 @@ async fn form(body: Bytes, boundary: String) -> Result<(Request, Vec<TileInput>)
 }
 
 fn tensor(body: &Bytes) -> Result<(Request, Vec<TileInput>), Error> {
-    let unreadable = |error| malformed(format!("the safetensors body: {error}"));
-    let (_, header) = SafeTensors::read_metadata(body).map_err(unreadable)?;
-    let file = SafeTensors::deserialize(body).map_err(unreadable)?;
+    let (header, file) = tensors(body)?;
     let request = header.metadata().as_ref().and_then(|metadata| metadata.get("request"));
     let request = request
         .ok_or_else(|| malformed("the metadata has no `request`, which names the domain"))?;

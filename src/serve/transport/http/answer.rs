@@ -8,17 +8,18 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use base64::Engine;
+use base64::display::Base64Display;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use half::f16;
 use safetensors::Dtype;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::accept::{Form, SAFETENSORS, TAR};
 use super::tensors::{self, TensorHead};
 use crate::serve::admission::Permit;
+use crate::serve::app::App;
 use crate::serve::batch::TileEncoding;
 use crate::serve::error::Error;
 use crate::serve::middleware::permit_body::PermitBody;
@@ -30,15 +31,15 @@ use restain_bundle::codec::{EncodeError, ImageFormat};
 
 /// `application/json`, and the first part of `multipart/mixed`, where the pictures follow as parts.
 #[derive(Serialize, ToSchema)]
-pub(super) struct JsonAnswer {
+pub(super) struct JsonAnswer<'a> {
     #[serde(flatten)]
     about: About,
     /// In the order of the request.
-    tiles: Vec<JsonTile>,
+    tiles: Vec<JsonTile<'a>>,
 }
 
 #[derive(Serialize, ToSchema)]
-struct JsonTile {
+struct JsonTile<'a> {
     /// BLAKE3 of the tile's size and decoded pixels.
     #[schema(pattern = "^[0-9a-f]{64}$")]
     tile_key: String,
@@ -46,20 +47,28 @@ struct JsonTile {
     /// model was trained on. Null for the methods that work on pixels.
     #[schema(required)]
     fidelity: Option<f32>,
-    variants: Vec<JsonVariant>,
+    variants: Vec<JsonVariant<'a>>,
 }
 
 #[derive(Serialize, ToSchema)]
-struct JsonVariant {
+struct JsonVariant<'a> {
     #[serde(flatten)]
     origin: Origin,
     #[schema(pattern = "^image/(png|jpeg|webp)$")]
     media_type: &'static str,
     /// Base64 of the picture; left out where the pictures are parts of their own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, content_encoding = "base64", content_media_type = "image/*")]
-    image: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_base64")]
+    #[schema(
+        value_type = String,
+        nullable = false,
+        content_encoding = "base64",
+        content_media_type = "image/*"
+    )]
+    image: Option<&'a [u8]>,
 }
+
+/// What is written of a variant beside its picture, about.
+const RECORD_BYTES: usize = 2 << 10;
 
 /// A body, written.
 pub(super) struct Written {
@@ -70,30 +79,59 @@ pub(super) struct Written {
     permits: Vec<Arc<Permit>>,
 }
 
-/// Writes the body: compresses pictures, so it belongs on a CPU thread.
+/// The pictures of an answer, `[tile][variant]`.
+type Pictures = Vec<Vec<Vec<u8>>>;
+
+/// Compresses the pictures and writes the body, on CPU threads.
 ///
 /// # Errors
-/// `internal`, when a picture cannot be written.
-pub(super) fn write(answer: Answer, form: Form) -> Result<Written, Error> {
-    let (content_type, bytes) = match form {
-        Form::Json(format) => ("application/json".to_owned(), json(&answer, format)?),
-        Form::Multipart(format) => multipart(&answer, format)?,
-        Form::Tar(format) => (TAR.to_owned(), tar(&answer, format)?),
-        Form::Safetensors => (SAFETENSORS.to_owned(), tensor_head(&answer)),
-        Form::Image(format) => (format.media_type().to_owned(), image(&answer, format)?),
+/// `overloaded` when there is no memory for the body.
+pub(super) async fn write(app: &App, answer: Answer, form: Form) -> Result<Written, Error> {
+    let answer = Arc::new(answer);
+    let (pictures, beyond) = match form {
+        Form::Safetensors => (Vec::new(), 0),
+        Form::Image(_) if answer.output.sheet => (Vec::new(), render::sheet_bytes(&answer)),
+        Form::Json(format) | Form::Multipart(format) | Form::Tar(format) | Form::Image(format) => {
+            let pictures = render::pictures(&app.cpu, &answer, format).await?;
+            let bytes = pictures.iter().flatten().map(|picture| body_bytes(form, picture)).sum();
+            (pictures, bytes)
+        }
     };
+    let mut permits = answer.permits.clone();
+    permits.push(app.admission.admit(0, beyond)?);
+    let held = permits.clone();
+    let body = app.cpu.run(move || {
+        let _held = held;
+        body(&answer, form, pictures).map(|written| (written, answer))
+    });
+    let ((content_type, bytes), answer) = body.await??;
     let provenance = matches!(form, Form::Image(_)).then(|| head_provenance(&answer));
     let mut pieces = vec![Bytes::from(bytes)];
     if form == Form::Safetensors {
-        pieces.push(answer.pixels);
+        pieces.push(answer.pixels.clone());
     }
-    Ok(Written {
-        content_type,
-        provenance,
-        pieces,
-        timings: answer.timings,
-        permits: answer.permits,
+    Ok(Written { content_type, provenance, pieces, timings: answer.timings, permits })
+}
+
+/// Media type and first piece of the body.
+fn body(answer: &Answer, form: Form, pictures: Pictures) -> Result<(String, Vec<u8>), Error> {
+    Ok(match form {
+        Form::Json(format) => ("application/json".to_owned(), json(answer, format, &pictures)),
+        Form::Multipart(format) => multipart(answer, format, &pictures),
+        Form::Tar(format) => (TAR.to_owned(), tar(answer, format, &pictures)?),
+        Form::Safetensors => (SAFETENSORS.to_owned(), tensor_head(answer)),
+        Form::Image(format) => (format.media_type().to_owned(), image(answer, format, pictures)?),
     })
+}
+
+/// What a picture adds to a body beside itself: a copy, in base64 a third larger, and its record.
+fn body_bytes(form: Form, picture: &[u8]) -> u64 {
+    let copy = match form {
+        Form::Image(_) | Form::Safetensors => return 0,
+        Form::Json(_) => picture.len().div_ceil(3) * 4,
+        Form::Multipart(_) | Form::Tar(_) => picture.len(),
+    };
+    (copy + RECORD_BYTES) as u64
 }
 
 /// Writes encodings as tensors: `anatomy` and `characteristics` F16 [n, N, h].
@@ -161,11 +199,11 @@ fn failed(error: EncodeError) -> Error {
     Error::internal(&error)
 }
 
-fn describe(
+fn describe<'a>(
     answer: &Answer,
     format: ImageFormat,
-    mut image: impl FnMut(usize, usize) -> Option<String>,
-) -> JsonAnswer {
+    mut image: impl FnMut(usize, usize) -> Option<&'a [u8]>,
+) -> JsonAnswer<'a> {
     let tiles = answer.tiles.iter().enumerate().map(|(t, tile)| {
         let variants = tile.variants.iter().enumerate().map(|(v, variant)| JsonVariant {
             origin: variant.origin.clone(),
@@ -181,31 +219,42 @@ fn describe(
     JsonAnswer { about: answer.about.clone(), tiles: tiles.collect() }
 }
 
+/// Written from where it lies: a text of it would be another copy.
+#[expect(clippy::ref_option, reason = "serde gives a reference to the field")]
+fn as_base64<S: Serializer>(picture: &Option<&[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+    let picture = picture.unwrap_or_default();
+    serializer.collect_str(&Base64Display::new(picture, &BASE64_STANDARD))
+}
+
 fn to_json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("answers are strings, numbers and lists")
 }
 
-fn json(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, Error> {
-    let pictures = render::pictures(answer, format).map_err(failed)?;
-    Ok(to_json(&describe(answer, format, |tile, variant| {
-        Some(BASE64_STANDARD.encode(&pictures[tile][variant]))
-    })))
+fn json(answer: &Answer, format: ImageFormat, pictures: &Pictures) -> Vec<u8> {
+    let form = Form::Json(format);
+    let bytes: u64 = pictures.iter().flatten().map(|picture| body_bytes(form, picture)).sum();
+    let mut json = Vec::with_capacity(bytes as usize);
+    let described =
+        describe(answer, format, |tile, variant| Some(pictures[tile][variant].as_slice()));
+    serde_json::to_writer(&mut json, &described).expect("answers are strings, numbers and lists");
+    json
 }
 
-fn multipart(answer: &Answer, format: ImageFormat) -> Result<(String, Vec<u8>), Error> {
-    let pictures = render::pictures(answer, format).map_err(failed)?;
+fn multipart(answer: &Answer, format: ImageFormat, pictures: &Pictures) -> (String, Vec<u8>) {
     let description = to_json(&describe(answer, format, |_, _| None));
     // From the answer itself, so that the same request gives the same bytes; no picture holds its
     // own hash.
     let boundary = format!("restain-{}", &blake3::hash(&description).to_hex()[..32]);
-    let mut bytes = Vec::new();
+    let form = Form::Multipart(format);
+    let size: u64 = pictures.iter().flatten().map(|picture| body_bytes(form, picture)).sum();
+    let mut bytes = Vec::with_capacity(size as usize);
     let mut part = |head: String, body: &[u8]| {
         bytes.extend_from_slice(format!("--{boundary}\r\n{head}\r\n").as_bytes());
         bytes.extend_from_slice(body);
         bytes.extend_from_slice(b"\r\n");
     };
     part("Content-Type: application/json\r\n".to_owned(), &description);
-    for (t, (tile, pictures)) in answer.tiles.iter().zip(&pictures).enumerate() {
+    for (t, (tile, pictures)) in answer.tiles.iter().zip(pictures).enumerate() {
         for (variant, picture) in tile.variants.iter().zip(pictures) {
             let name = file_name(t, variant.origin.index, format);
             let provenance = ascii_json(&answer.provenance(tile, variant));
@@ -219,7 +268,7 @@ fn multipart(answer: &Answer, format: ImageFormat) -> Result<(String, Vec<u8>), 
         }
     }
     bytes.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
-    Ok((format!("multipart/mixed; boundary={boundary}"), bytes))
+    (format!("multipart/mixed; boundary={boundary}"), bytes)
 }
 
 /// WebDataset takes what stands before the first dot as the sample's key, and the rest as the field's.
@@ -227,16 +276,17 @@ fn file_name(tile: usize, variant: usize, format: ImageFormat) -> String {
     format!("{tile:06}_{variant:03}.{}", format.extension())
 }
 
-fn tar(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, Error> {
-    let pictures = render::pictures(answer, format).map_err(failed)?;
-    let mut archive = tar::Builder::new(Vec::new());
+fn tar(answer: &Answer, format: ImageFormat, pictures: &Pictures) -> Result<Vec<u8>, Error> {
+    let form = Form::Tar(format);
+    let size: u64 = pictures.iter().flatten().map(|picture| body_bytes(form, picture)).sum();
+    let mut archive = tar::Builder::new(Vec::with_capacity(size as usize));
     let mut append = |name: &str, bytes: &[u8]| {
         let mut header = tar::Header::new_ustar();
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
         archive.append_data(&mut header, name, bytes)
     };
-    for (t, (tile, pictures)) in answer.tiles.iter().zip(&pictures).enumerate() {
+    for (t, (tile, pictures)) in answer.tiles.iter().zip(pictures).enumerate() {
         for (variant, picture) in tile.variants.iter().zip(pictures) {
             let name = file_name(t, variant.origin.index, format);
             let (key, _) = name.split_once('.').expect("the name has an ending");
@@ -269,11 +319,10 @@ fn tensor_head(answer: &Answer) -> Vec<u8> {
     head
 }
 
-fn image(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, Error> {
+fn image(answer: &Answer, format: ImageFormat, mut pictures: Pictures) -> Result<Vec<u8>, Error> {
     if answer.output.sheet {
         return render::sheet(answer, format).map_err(failed);
     }
-    let mut pictures = render::pictures(answer, format).map_err(failed)?;
     pictures
         .pop()
         .and_then(|mut tile| tile.pop())

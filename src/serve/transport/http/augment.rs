@@ -75,8 +75,7 @@ pub(super) async fn augment(
     let (request, from_image) = read(&app, Operation::Augment, request, received).await?;
     let form = Form::negotiate(accept.as_deref(), &expected(&request, pipeline, from_image))?;
     let answer = pipeline.augment(request).await?;
-    let write = async { app.cpu.run(move || answer::write(answer, form)).await? };
-    let written = trace::stage("write", write).await?;
+    let written = trace::stage("write", answer::write(&app, answer, form)).await?;
     Ok(written.into_response(received.elapsed()))
 }
 

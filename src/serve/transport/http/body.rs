@@ -1,20 +1,23 @@
 //! What came in, by `Content-Type`: one picture, parts of a form, a tensor, or JSON. Read whole
 //! into memory that admission has lent, then taken apart; nothing is decoded here.
 
+use std::borrow::Cow;
+
 use axum::http::{HeaderMap, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use restain_request::{Operation, Reader, Request, Value, Wire, field};
+use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
 use super::accept::SAFETENSORS;
-use super::parts::{deepest, form_parts, tiles_of};
+use super::parts::{deepest, form_parts, tensors, tiles_of};
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::pipeline::TileInput;
 use crate::serve::pipeline::request::field_error;
+use crate::serve::transport::bounds::{List, MAX_REQUEST_JSON, check_items};
 use crate::serve::transport::read_body::{malformed, object};
 use restain_bundle::codec::TileKey;
 
@@ -38,12 +41,19 @@ pub(crate) struct Parsed {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct AnyJsonBody {
+struct AnyJsonBody<'a> {
     request: Option<Value>,
-    tiles: Option<Vec<String>>,
-    keys: Option<Vec<String>>,
-    references: Option<Vec<String>>,
+    #[serde(borrow)]
+    tiles: Option<List<Text<'a>>>,
+    #[serde(borrow)]
+    keys: Option<List<Text<'a>>>,
+    #[serde(borrow)]
+    references: Option<List<Text<'a>>>,
 }
+
+/// A text where it lies in the body, unless it has escapes.
+#[derive(Debug, Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl BodyKind {
     /// # Errors
@@ -80,7 +90,7 @@ impl BodyKind {
     ///
     /// # Errors
     /// `malformed_request`, with the part that cannot be read, or what is wrong with a field.
-    pub(crate) async fn parse(
+    pub(crate) fn parse(
         self,
         operation: Operation,
         body: Bytes,
@@ -93,7 +103,7 @@ impl BodyKind {
         }
         let is_sheet = sheet(operation, query)?;
         let mut parsed = match self {
-            Self::Form { boundary } => form(operation, body, boundary).await?,
+            Self::Form { boundary } => form(operation, body, boundary)?,
             Self::Tensor => tensor(operation, &body)?,
             _ => json(operation, &body)?,
         };
@@ -134,6 +144,12 @@ fn sheet(operation: Operation, query: Vec<(String, Value)>) -> Result<bool, Erro
 
 /// Reads the request JSON.
 fn request_json(operation: Operation, json: &[u8]) -> Result<Request, Error> {
+    if json.len() > MAX_REQUEST_JSON {
+        let length = json.len();
+        return Err(malformed(format!(
+            "the request JSON has {length} bytes, and may have at most {MAX_REQUEST_JSON}"
+        )));
+    }
     let value =
         Value::from_json(json).map_err(|error| malformed(format!("the request JSON: {error}")))?;
     request_value(operation, value)
@@ -151,23 +167,23 @@ fn json(operation: Operation, body: &[u8]) -> Result<Parsed, Error> {
     })?;
     let AnyJsonBody { request, tiles, keys, references } = serde_json::from_slice(body)
         .map_err(|error| malformed(format!("the JSON body: {error}")))?;
-    let files = |list: &'static str, items: Vec<String>| -> Result<Vec<TileInput>, Error> {
-        let decode = |(index, item): (usize, String)| {
+    let files = |list: &'static str, items: List<Text<'_>>| -> Result<Vec<TileInput>, Error> {
+        let decode = |(index, Text(item)): (usize, Text<'_>)| {
             // Browsers make data URLs; what stands before the comma says nothing that the bytes do
             // not.
             let base64 = item
                 .strip_prefix("data:")
                 .and_then(|url| url.split_once(','))
-                .map_or(item.as_str(), |(_, data)| data);
+                .map_or(&*item, |(_, data)| data);
             let bytes = BASE64_STANDARD.decode(base64);
             bytes.map(|bytes| TileInput::File(bytes.into())).map_err(|error| {
                 malformed(format!("{list} {index} is not base64: {error}")).at(list, index)
             })
         };
-        items.into_iter().enumerate().map(decode).collect()
+        items.0.into_iter().enumerate().map(decode).collect()
     };
     let mut tiles = files("tile", tiles.unwrap_or_default())?;
-    for (index, text) in keys.iter().flatten().enumerate() {
+    for (index, Text(text)) in keys.unwrap_or_default().0.iter().enumerate() {
         tiles.push(key(index, text)?);
     }
     Ok(Parsed {
@@ -184,10 +200,10 @@ fn key(index: usize, text: &str) -> Result<TileInput, Error> {
         .map_err(|error| malformed(format!("key {index}: {error}")).at("key", index))
 }
 
-async fn form(operation: Operation, body: Bytes, boundary: String) -> Result<Parsed, Error> {
+fn form(operation: Operation, body: Bytes, boundary: String) -> Result<Parsed, Error> {
     let mut parsed = Parsed::default();
     let (mut keys, mut asked) = (Vec::new(), false);
-    for (name, bytes) in form_parts(body, boundary).await? {
+    for (name, bytes) in form_parts(body, boundary)? {
         match name.as_str() {
             "request" if asked => return Err(malformed("the form has two parts named `request`")),
             "request" => (parsed.ask, asked) = (request_json(operation, &bytes)?, true),
@@ -209,9 +225,7 @@ async fn form(operation: Operation, body: Bytes, boundary: String) -> Result<Par
 const TENSORS: [&str; 5] = ["tiles", "shapes", "keys", "references", "reference_shapes"];
 
 fn tensor(operation: Operation, body: &Bytes) -> Result<Parsed, Error> {
-    let unreadable = |error| malformed(format!("the safetensors body: {error}"));
-    let (_, header) = SafeTensors::read_metadata(body).map_err(unreadable)?;
-    let file = SafeTensors::deserialize(body).map_err(unreadable)?;
+    let (header, file) = tensors(body)?;
     let mut parsed = Parsed::default();
     if let Some(request) = header.metadata().as_ref().and_then(|metadata| metadata.get("request")) {
         parsed.ask = request_json(operation, request.as_bytes())?;
@@ -238,6 +252,7 @@ fn tensor_keys(view: &TensorView<'_>) -> Result<Vec<TileInput>, Error> {
             TileKey::BYTES
         )));
     };
+    check_items("keys", view.shape()[0])?;
     Ok(view
         .data()
         .as_chunks()

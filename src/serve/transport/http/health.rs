@@ -30,7 +30,7 @@ pub(super) async fn live() -> Json<Health> {
 #[utoipa::path(get, path = "/health/ready", tag = "health", operation_id = "ready",
     responses((status = 200, description = "The models are loaded and warm, and the server is not shutting down", body = Health)))]
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Health>, Error> {
-    app.lifecycle.is_ready()?;
+    app.is_ready()?;
     Ok(Json(Health { status: "ready" }))
 }
 
@@ -38,7 +38,8 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Health>, E
 #[utoipa::path(get, path = "/metrics", tag = "health", operation_id = "metrics",
     responses((status = 200, description = "Prometheus text", body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Error> {
-    app.metrics.ready(app.lifecycle.is_ready().is_ok());
+    app.metrics.ready(app.is_ready().is_ok());
+    app.metrics.cpu_oldest(app.cpu.oldest());
     let text = app.metrics.text().map_err(|error| Error::internal(&error))?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }

@@ -37,7 +37,7 @@ use crate::serve::middleware::{Frame, Wire};
 pub(crate) fn router(app: Arc<App>, further: Routes) -> Router {
     let docs =
         Router::from(utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", openapi()));
-    let docs = docs.layer(from_fn(problem::instead_of_text));
+    let docs = docs.layer(from_fn(problem::instead_of_text)).layer(from_fn(page::of_docs));
     let Routes { router, declared } = routes::operations().merge(routes::pages());
     let router = router
         .merge(docs)

@@ -14,8 +14,7 @@ use super::read::PathPart;
 use crate::serve::app::App;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::{Key, LoadAsk, Model, Registry, State as LoadState};
-use crate::serve::pipeline::deadline_exceeded;
-use crate::serve::transport::read_body::{self, json_object};
+use crate::serve::transport::read_body::{json_object, read_short};
 
 /// Bodies here are a field or two.
 const MAX_BODY: usize = 16 << 10;
@@ -241,10 +240,7 @@ pub(super) async fn unload(
 
 /// An object of JSON, or nothing at all.
 async fn read<T: Default + DeserializeOwned>(app: &App, body: Body) -> Result<T, Error> {
-    let timeout = app.config.request_timeout.0;
-    let bytes = tokio::time::timeout(timeout, read_body::read_limited(body, MAX_BODY))
-        .await
-        .map_err(|_| deadline_exceeded(timeout))??;
+    let bytes = read_short(app, body, MAX_BODY).await?;
     if bytes.is_empty() { Ok(T::default()) } else { json_object("the JSON body", &bytes) }
 }
 

@@ -4,6 +4,9 @@
 
 use std::sync::LazyLock;
 
+use axum::extract::Request;
+use axum::http::{HeaderValue, header};
+use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -47,6 +50,10 @@ const SAMPLES: [(&str, &[u8]); 10] = samples![
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// As [`POLICY`], for pages whose scripts are files of this server.
+const DOCS_POLICY: &str = "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; img-src 'self' data: blob:; \
+                           connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
 static PAGE: LazyLock<String> = LazyLock::new(|| {
     let sample = |(name, jpeg): &(&str, &[u8])| serde_json::json!({ "name": name, "image": BASE64_STANDARD.encode(jpeg) });
     let samples = serde_json::Value::from_iter(SAMPLES.iter().map(sample));
@@ -58,4 +65,13 @@ static PAGE: LazyLock<String> = LazyLock::new(|| {
 
 pub(super) async fn page() -> Response {
     ([("content-security-policy", POLICY)], Html(PAGE.as_str())).into_response()
+}
+
+/// Adds the policy to the pages of the API's documentation.
+pub(super) async fn of_docs(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(DOCS_POLICY));
+    response
 }

@@ -11,7 +11,7 @@ use super::body::{BodyKind, Parsed};
 use crate::serve::app::App;
 use crate::serve::error::Error;
 use crate::serve::pipeline::Request as PipelineRequest;
-use crate::serve::transport::read_body::{malformed, read_body};
+use crate::serve::transport::read_body::{Copied, malformed, parse_body, read_body};
 
 /// The one part of the path that a caller chooses. axum's own extractor would refuse it in plain
 /// text.
@@ -40,7 +40,13 @@ pub(super) async fn read(
     let (head, body) = request.into_parts();
     let kind = BodyKind::of(&head.headers)?;
     let from_image = kind == BodyKind::Image;
-    let (bytes, permit) = read_body(app, &head.headers, body, received).await?;
-    let Parsed { ask, tiles, references } = kind.parse(operation, bytes, head.uri.query()).await?;
+    let copied = match kind {
+        BodyKind::Image | BodyKind::Tensor => Copied::Nothing,
+        BodyKind::Form { .. } | BodyKind::Json => Copied::All,
+    };
+    let (bytes, permit) = read_body(app, &head.headers, body, received, copied).await?;
+    let (length, uri) = (bytes.len(), head.uri);
+    let parse = move || kind.parse(operation, bytes, uri.query());
+    let Parsed { ask, tiles, references } = parse_body(app, length, parse).await?;
     Ok((PipelineRequest { ask, tiles, references, received, permit }, from_image))
 }

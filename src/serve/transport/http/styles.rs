@@ -24,7 +24,7 @@ use crate::serve::models::Model;
 use crate::serve::pipeline::AddStyles;
 use crate::serve::pipeline::answer::EncoderAbout;
 use crate::serve::styles::{DomainOrigin, Offer};
-use crate::serve::transport::read_body::read_body;
+use crate::serve::transport::read_body::{Copied, parse_body, read_body};
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -138,8 +138,12 @@ pub(super) async fn add(
     let pipeline = app.pipeline()?;
     let (head, body) = request.into_parts();
     let kind = AddBody::of(&head.headers)?;
-    let (bytes, permit) = read_body(&app, &head.headers, body, received).await?;
-    let (ask, tiles) = kind.parse(bytes).await?;
+    let copied = match kind {
+        AddBody::Form { .. } => Copied::All,
+        AddBody::Tensor => Copied::Nothing,
+    };
+    let (bytes, permit) = read_body(&app, &head.headers, body, received, copied).await?;
+    let (ask, tiles) = parse_body(&app, bytes.len(), move || kind.parse(bytes)).await?;
     let domain = ask.domain.clone();
     let request = AddStyles { ask, tiles, received, permit };
     let model = pipeline.add_styles(request).await?;

@@ -13,7 +13,13 @@ use super::input::{Data, Input};
 use super::output::{Output, Tensor, TensorData};
 use super::parameters::{Parameters, Value};
 use crate::serve::error::{Error, ErrorKind};
+use crate::serve::transport::bounds::{Fields, List};
 use crate::serve::transport::read_body::{json_object, malformed};
+
+/// Most tensors of a request, and most sides of one; there are three inputs and three outputs.
+const MAX_TENSORS: usize = 16;
+/// Most parameters of a request or a tensor: more than there are.
+const MAX_PARAMETERS: usize = 64;
 
 /// How long the JSON is, where tensors follow it.
 pub(crate) const JSON_LENGTH: &str = "inference-header-content-length";
@@ -24,10 +30,10 @@ struct Head {
     #[serde(default)]
     id: String,
     #[serde(default)]
-    parameters: Parameters,
-    inputs: Vec<InputHead>,
+    parameters: Fields<Value, MAX_PARAMETERS>,
+    inputs: List<InputHead, MAX_TENSORS>,
     #[serde(default)]
-    outputs: Vec<OutputHead>,
+    outputs: List<OutputHead, MAX_TENSORS>,
 }
 
 #[derive(Deserialize)]
@@ -35,9 +41,9 @@ struct Head {
 struct InputHead {
     name: String,
     datatype: String,
-    shape: Vec<i64>,
+    shape: List<i64, MAX_TENSORS>,
     #[serde(default)]
-    parameters: Parameters,
+    parameters: Fields<Value, MAX_PARAMETERS>,
     data: Option<Elements>,
 }
 
@@ -46,7 +52,7 @@ struct InputHead {
 struct OutputHead {
     name: String,
     #[serde(default)]
-    parameters: Parameters,
+    parameters: Fields<Value, MAX_PARAMETERS>,
 }
 
 /// A body taken apart.
@@ -71,8 +77,9 @@ pub(crate) fn read(body: Bytes, json_length: Option<usize>) -> Result<Asked, Err
         )));
     }
     let mut binary = body.slice(length..);
-    let Head { id, mut parameters, inputs, outputs } =
+    let Head { id, parameters: Fields(mut parameters), inputs, outputs } =
         json_object("the JSON of the body", &body[..length])?;
+    let (List(inputs), List(outputs)) = (inputs, outputs);
     let binary_output = parameters
         .remove("binary_data_output")
         .map(|value| yes_or_no("binary_data_output", &value))
@@ -121,7 +128,8 @@ pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<(), Error> {
 }
 
 fn tensor(input: InputHead, binary: &mut Bytes) -> Result<Input, Error> {
-    let InputHead { name, datatype, shape, parameters, data } = input;
+    let InputHead { name, datatype, shape: List(shape), parameters: Fields(parameters), data } =
+        input;
     let mut size = None;
     for (parameter, value) in parameters {
         match (parameter.as_str(), &value) {
@@ -170,7 +178,7 @@ fn tensor(input: InputHead, binary: &mut Bytes) -> Result<Input, Error> {
 }
 
 fn is_binary(output: OutputHead, all: Option<bool>) -> Result<bool, Error> {
-    let OutputHead { name, parameters } = output;
+    let OutputHead { name, parameters: Fields(parameters) } = output;
     let mut binary = all.unwrap_or_default();
     for (parameter, value) in parameters {
         match parameter.as_str() {

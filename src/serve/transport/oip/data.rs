@@ -7,6 +7,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::serve::transport::bounds::MAX_ITEMS;
+
 /// Elements in their order.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Elements {
@@ -59,6 +61,9 @@ impl<'de> Visitor<'de> for Nested<'_> {
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
+        if self.0.texts.len() == MAX_ITEMS {
+            return Err(E::custom(format!("data holds more than {MAX_ITEMS} texts")));
+        }
         self.0.texts.push(text.to_owned());
         Ok(())
     }

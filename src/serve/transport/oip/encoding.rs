@@ -2,6 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 
+use crate::serve::transport::bounds::MAX_ITEMS;
+
 /// The elements, where they lie.
 ///
 /// # Errors
@@ -9,6 +11,9 @@ use bytes::{Bytes, BytesMut};
 pub(super) fn split(mut bytes: Bytes) -> Result<Vec<Bytes>, String> {
     let mut elements = Vec::new();
     while !bytes.is_empty() {
+        if elements.len() == MAX_ITEMS {
+            return Err(format!("has more than {MAX_ITEMS} elements"));
+        }
         let Some(&length) = bytes.first_chunk() else {
             return Err(format!("ends within the length of element {}", elements.len()));
         };

@@ -49,9 +49,7 @@ impl GrpcInferenceService for Service {
         &self,
         _: Request<proto::ServerReadyRequest>,
     ) -> Answer<proto::ServerReadyResponse> {
-        Ok(Response::new(proto::ServerReadyResponse {
-            ready: self.app.lifecycle.is_ready().is_ok(),
-        }))
+        Ok(Response::new(proto::ServerReadyResponse { ready: self.app.is_ready().is_ok() }))
     }
 
     async fn model_ready(
@@ -194,8 +192,8 @@ async fn infer(
     let message::Asked { infer, wanted } = message::read(request, in_stream)?;
     let Message { permit, received } = message;
     let answer = infer::infer(app, infer, Arrival { permit, received, deadline_ms }).await?;
-    let (mut answer, tensors) = output::tensors(app, answer, wanted).await?;
-    let held = ResponsePermits::new(std::mem::take(&mut answer.permits));
+    let (answer, tensors) = output::tensors(app, answer, wanted).await?;
+    let held = ResponsePermits::new(answer.permits.clone());
     let response = message::write(id, &answer, &tensors, in_stream);
     Ok(Made { response, held, timings: answer.timings })
 }

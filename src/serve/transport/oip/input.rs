@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::encoding;
 use crate::serve::error::Error;
 use crate::serve::pipeline::TileInput;
+use crate::serve::transport::bounds::check_items;
 use crate::serve::transport::read_body::malformed;
 use restain_bundle::codec::TileKey;
 
@@ -95,6 +96,7 @@ fn pixels(input: Input) -> Result<Vec<TileInput>, Error> {
         return Err(input.wrong_size(data.len()));
     };
     let (width, height) = (width as usize, height as usize);
+    check_items(&input.name, data.len() / size)?;
     let mut tiles = Vec::new();
     while !data.is_empty() {
         tiles.push(TileInput::Pixels { width, height, pixels: data.split_to(size) });
@@ -115,6 +117,7 @@ fn keys_of(input: Input) -> Result<Vec<TileInput>, Error> {
             if !fits(&[count, KEY_BYTES], data.len()) {
                 return Err(input.wrong_size(data.len()));
             }
+            check_items(KEYS, data.len() / TileKey::BYTES)?;
             Ok(data
                 .as_chunks()
                 .0

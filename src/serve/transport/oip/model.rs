@@ -36,7 +36,7 @@ pub(super) fn server() -> proto::ServerMetadataResponse {
 
 /// Whether the server takes requests for it.
 pub(super) fn is_ready(app: &App, name: &str, version: &str) -> Result<(), Error> {
-    app.lifecycle.is_ready()?;
+    app.is_ready()?;
     find(app, name, version).map(|_| ())
 }
 

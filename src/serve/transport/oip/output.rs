@@ -1,5 +1,7 @@
 //! An answer as tensors: those that were asked for, in that order.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 
 use super::encoding;
@@ -81,11 +83,8 @@ impl Output {
         Ok(if wanted.is_empty() { Self::ALL.to_vec() } else { wanted })
     }
 
-    /// Compresses pictures where sizes are mixed, which belongs on a CPU thread.
-    ///
-    /// # Errors
-    /// `internal`, when a picture cannot be written.
-    fn of(self, answer: &Answer) -> Result<Tensor, Error> {
+    /// `pictures`, `[tile][variant]`, are the variants where sizes are mixed.
+    fn of(self, answer: &Answer, pictures: &mut Vec<Vec<Vec<u8>>>) -> Tensor {
         let tiles = answer.tiles.len() as i64;
         let each = vec![tiles, answer.tiles[0].variants.len() as i64];
         let (shape, data) = match self {
@@ -95,9 +94,8 @@ impl Output {
                     (shape, TensorData::Numbers(answer.pixels.clone()))
                 }
                 None => {
-                    let pictures = render::pictures(answer, ImageFormat::Png);
-                    let pictures = pictures.map_err(|error| Error::internal(&error))?;
-                    (each, TensorData::Pictures(pictures.into_iter().flatten().collect()))
+                    let pictures = std::mem::take(pictures).into_iter().flatten();
+                    (each, TensorData::Pictures(pictures.collect()))
                 }
             },
             Self::StyleIds => {
@@ -115,11 +113,11 @@ impl Output {
                 (vec![tiles], TensorData::Floats(fidelity.collect()))
             }
         };
-        Ok(Tensor { output: self, shape, data })
+        Tensor { output: self, shape, data }
     }
 }
 
-/// The tensors that are wanted of an answer.
+/// The tensors that are wanted of an answer; variants of mixed sizes are compressed, on CPU threads.
 ///
 /// # Errors
 /// `internal`, when a picture cannot be written.
@@ -127,14 +125,15 @@ pub(super) async fn tensors(
     app: &App,
     answer: Answer,
     wanted: Vec<Output>,
-) -> Result<(Answer, Vec<Tensor>), Error> {
-    let is_work = wanted.contains(&Output::Variants) && answer.tensor_shape().is_none();
-    let make = move || {
-        let tensors: Result<Vec<Tensor>, Error> =
-            wanted.into_iter().map(|output| output.of(&answer)).collect();
-        tensors.map(|tensors| (answer, tensors))
+) -> Result<(Arc<Answer>, Vec<Tensor>), Error> {
+    let answer = Arc::new(answer);
+    let is_packed = wanted.contains(&Output::Variants) && answer.tensor_shape().is_none();
+    let mut pictures = match is_packed {
+        true => render::pictures(&app.cpu, &answer, ImageFormat::Png).await?,
+        false => Vec::new(),
     };
-    if is_work { app.cpu.run(make).await? } else { make() }
+    let tensors = wanted.into_iter().map(|output| output.of(&answer, &mut pictures)).collect();
+    Ok((answer, tensors))
 }
 
 impl Tensor {

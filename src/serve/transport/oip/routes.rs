@@ -31,12 +31,12 @@ use crate::serve::middleware::route::{Observed, Permission, Route, Routes, Rules
 use crate::serve::pipeline::Answer;
 use crate::serve::trace;
 use crate::serve::transport::errors as e;
-use crate::serve::transport::read_body::{self, json_object, malformed};
+use crate::serve::transport::read_body::{
+    Copied, json_object, malformed, parse_body, read_body, read_short,
+};
 
 /// Bodies but those of an inference are a field or two.
 const MAX_BODY: usize = 16 << 10;
-/// JSON up to this length is read where it is; longer holds tensors, and is work for a CPU thread.
-const SHORT_JSON: usize = 64 << 10;
 /// A pixel as JSON: three digits and a comma, which is this many bytes more than the one that was
 /// admitted.
 const JSON_EXTRA: u64 = 3;
@@ -130,7 +130,7 @@ pub(super) fn routes() -> Routes {
 }
 
 async fn ready(State(app): State<Arc<App>>) -> Answers<Value> {
-    app.lifecycle.is_ready()?;
+    app.is_ready()?;
     Ok(Json(json!({"ready": true})))
 }
 
@@ -167,18 +167,18 @@ async fn index(
     State(app): State<Arc<App>>,
     body: Body,
 ) -> Answers<Vec<proto::repository_index_response::ModelIndex>> {
-    let IndexBody { ready } = read(body).await?;
+    let IndexBody { ready } = read(&app, body).await?;
     Ok(Json(repository::index(&app, ready).await?))
 }
 
 async fn load(State(app): State<Arc<App>>, path: ModelPath, body: Body) -> Answers<Value> {
-    let LoadBody { parameters } = read(body).await?;
+    let LoadBody { parameters } = read(&app, body).await?;
     repository::load(&app, &path.qualified_name(), parameters.keys().map(String::as_str)).await?;
     Ok(Json(json!({})))
 }
 
 async fn unload(State(app): State<Arc<App>>, path: ModelPath, body: Body) -> Answers<Value> {
-    let LoadBody { parameters } = read(body).await?;
+    let LoadBody { parameters } = read(&app, body).await?;
     repository::unload(&app, &path.qualified_name(), parameters.keys().map(String::as_str)).await?;
     Ok(Json(json!({})))
 }
@@ -193,13 +193,11 @@ async fn infer(
     let (head, body) = request.into_parts();
     body::check_encoding(&head.headers)?;
     let json_length = body::json_length(&head.headers)?;
-    let (bytes, permit) = read_body::read_body(&app, &head.headers, body, received).await?;
-    let asked = if json_length.unwrap_or(bytes.len()) <= SHORT_JSON {
-        body::read(bytes, json_length)?
-    } else {
-        app.cpu.run(move || body::read(bytes, json_length)).await??
-    };
-    let body::Asked { id, parameters, inputs, wanted } = asked;
+    let copied = json_length.map_or(Copied::All, Copied::Head);
+    let (bytes, permit) = read_body(&app, &head.headers, body, received, copied).await?;
+    let json = json_length.unwrap_or(bytes.len());
+    let body::Asked { id, parameters, inputs, wanted } =
+        parse_body(&app, json, move || body::read(bytes, json_length)).await?;
     let ask = Infer { model: infer::model(&name, &version), parameters, inputs };
     let answer = infer::infer(&app, ask, Arrival { permit, received, deadline_ms: None }).await?;
     Ok(trace::stage("write", answered(&app, id, answer, wanted, received)).await?)
@@ -214,9 +212,9 @@ async fn answered(
     received: Instant,
 ) -> Result<Response, Error> {
     let (wanted, binary): (Vec<Output>, Vec<bool>) = wanted.into_iter().unzip();
-    let (mut answer, tensors) = output::tensors(app, answer, wanted).await?;
+    let (answer, tensors) = output::tensors(app, answer, wanted).await?;
     let tensors: Vec<_> = tensors.into_iter().zip(binary).collect();
-    let mut permits = std::mem::take(&mut answer.permits);
+    let mut permits = answer.permits.clone();
     let as_json = numbers_as_json(&tensors);
     if as_json > 0 {
         permits.push(app.admission.admit(0, JSON_EXTRA * as_json)?);
@@ -258,8 +256,8 @@ fn numbers_as_json(tensors: &[(Tensor, bool)]) -> u64 {
 }
 
 /// An object of JSON, or nothing at all.
-async fn read<T: Default + for<'de> Deserialize<'de>>(body: Body) -> Result<T, Error> {
-    let bytes = read_body::read_limited(body, MAX_BODY).await?;
+async fn read<T: Default + for<'de> Deserialize<'de>>(app: &App, body: Body) -> Result<T, Error> {
+    let bytes = read_short(app, body, MAX_BODY).await?;
     if bytes.is_empty() { Ok(T::default()) } else { json_object("the JSON body", &bytes) }
 }
 

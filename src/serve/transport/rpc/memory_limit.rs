@@ -6,6 +6,11 @@
 //! control, its caller. Each message, and with it a call that has only one, has to be complete
 //! within the server's longest time for a request. Between two messages of a stream no clock runs:
 //! a stream may be kept.
+//!
+//! Only a call that takes tiles may announce a message of `--max-body`. Every other message is a few
+//! names, has a small bound of its own and needs no memory of the requests in flight: a caller
+//! without a key cannot take that memory from those who have one. A call that takes one message ends
+//! at the first byte of a second, which tonic would read and drop without end.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -27,10 +32,19 @@ use super::status::status;
 use crate::serve::admission::Permit;
 use crate::serve::app::App;
 use crate::serve::error::{Error, ErrorKind};
+use crate::serve::middleware::Matched;
+use crate::serve::middleware::route::{Permission, Route};
 use crate::serve::pipeline::deadline_exceeded;
+use crate::serve::transport::read_body::malformed;
 
 /// A flag for compression, and the length in four bytes, big-endian.
 const PREFIX: usize = 5;
+/// Largest message of a call that needs no key: the name of a service or of a model.
+const PUBLIC_MESSAGE: u64 = 1 << 10;
+/// Largest message of a call that needs a key and takes no tiles.
+const NAMES_MESSAGE: u64 = 64 << 10;
+/// What a message costs at least, so that many small ones are not free.
+const MESSAGE_COST: u64 = 1 << 10;
 /// How soon a stream that waits for memory asks again.
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -46,7 +60,7 @@ pub(crate) struct Message {
 }
 
 impl Messages {
-    /// Those of a call.
+    /// Those of a call that takes tiles.
     pub(crate) fn of<T>(request: &Request<T>) -> Self {
         request
             .extensions()
@@ -68,25 +82,62 @@ impl Messages {
     }
 }
 
+/// How many messages a call may have, how large they may be, and what they are lent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    /// One message with tiles: its memory is lent, or the call refused.
+    Tiles { most: u64 },
+    /// Many of them: each waits for its memory.
+    TileStream { most: u64 },
+    /// Messages without tiles: nothing is lent for them, and nothing kept.
+    Names { most: u64, stream: bool },
+}
+
+impl Rule {
+    fn of(path: &str, route: Option<&Route>, max_body: u64) -> Self {
+        // Of `proto/`, whether its client streams; of the standard calls reflection alone does.
+        let stream = CALLS.contains(&(path, true)) || path.ends_with("/ServerReflectionInfo");
+        let is_public = route.is_none_or(|route| route.rules.permission == Permission::Public);
+        // A call that takes tiles says so: it may miss them.
+        let takes_tiles = route.is_some_and(|route| route.can_give(ErrorKind::NoTiles));
+        match (takes_tiles && !is_public, stream) {
+            (true, false) => Self::Tiles { most: max_body },
+            (true, true) => Self::TileStream { most: max_body },
+            (false, _) => {
+                let most = if is_public { PUBLIC_MESSAGE } else { NAMES_MESSAGE };
+                Self::Names { most: most.min(max_body), stream }
+            }
+        }
+    }
+
+    fn most(self) -> u64 {
+        let (Self::Tiles { most } | Self::TileStream { most } | Self::Names { most, .. }) = self;
+        most
+    }
+
+    fn is_stream(self) -> bool {
+        matches!(self, Self::TileStream { .. } | Self::Names { stream: true, .. })
+    }
+}
+
 /// Puts the body of a call into a [`MemoryLimitBody`], and the [`Messages`] among its extensions.
 pub(super) async fn limit_memory(
     State(app): State<Arc<App>>,
     mut request: HttpRequest,
     next: Next,
 ) -> HttpResponse {
-    let is_stream = CALLS.contains(&(request.uri().path(), true));
+    let matched = request.extensions().get::<Matched>().and_then(|matched| matched.0.as_deref());
+    let rule = Rule::of(request.uri().path(), matched, app.config.max_body.0);
     let messages = Messages::default();
     request.extensions_mut().insert(messages.clone());
-    let request =
-        request.map(|body| Body::new(MemoryLimitBody::new(body, app, is_stream, messages)));
+    let request = request.map(|body| Body::new(MemoryLimitBody::new(body, app, rule, messages)));
     next.run(request).await
 }
 
 pub(super) struct MemoryLimitBody {
     body: Body,
     app: Arc<App>,
-    /// Whether many messages may come, and wait for memory.
-    stream: bool,
+    rule: Rule,
     messages: Messages,
     /// What came and has not been looked at.
     rest: Bytes,
@@ -94,6 +145,8 @@ pub(super) struct MemoryLimitBody {
     prefix: Vec<u8>,
     /// Of the present message.
     missing: usize,
+    /// Whether the first message was announced.
+    begun: bool,
     /// When to ask for its memory again.
     again: Option<Pin<Box<Sleep>>>,
     /// When the present message began, and how long it may take.
@@ -102,16 +155,17 @@ pub(super) struct MemoryLimitBody {
 
 impl MemoryLimitBody {
     /// The clock of the first message runs from now on.
-    pub(super) fn new(body: Body, app: Arc<App>, stream: bool, messages: Messages) -> Self {
+    fn new(body: Body, app: Arc<App>, rule: Rule, messages: Messages) -> Self {
         let (rest, prefix) = (Bytes::new(), Vec::with_capacity(PREFIX));
         let mut limited = Self {
             body,
             app,
-            stream,
+            rule,
             messages,
             rest,
             prefix,
             missing: 0,
+            begun: false,
             again: None,
             clock: None,
         };
@@ -132,43 +186,55 @@ impl MemoryLimitBody {
         if self.missing > 0 {
             let piece = self.rest.split_to(self.missing.min(self.rest.len()));
             self.missing -= piece.len();
-            self.clock.take_if(|_| self.stream && self.missing == 0);
+            self.clock.take_if(|_| self.rule.is_stream() && self.missing == 0);
             return Ok(Some(piece));
+        }
+        if self.rest.is_empty() {
+            // Clients end a call with a frame of no bytes.
+            return Ok(Some(Bytes::new()));
+        }
+        if self.begun && !self.rule.is_stream() {
+            return Err(malformed("the call takes one message, and a second one came"));
         }
         self.start();
         let wanted = (PREFIX - self.prefix.len()).min(self.rest.len());
         self.prefix.extend_from_slice(&self.rest[..wanted]);
         if let &[_, a, b, c, d] = &self.prefix[..] {
-            let bytes = u32::from_be_bytes([a, b, c, d]) as usize;
-            let Some(permit) = self.lend(bytes)? else {
+            let bytes = u32::from_be_bytes([a, b, c, d]);
+            if !self.begin(bytes)? {
                 self.prefix.truncate(PREFIX - wanted);
                 return Ok(None);
-            };
+            }
             self.prefix.clear();
-            self.missing = bytes;
-            let received = self.clock.as_ref().map_or_else(Instant::now, |(began, _)| *began);
-            self.clock.take_if(|_| self.stream && bytes == 0);
-            self.messages.lock().push_back(Message { permit, received });
+            (self.missing, self.begun) = (bytes as usize, true);
+            self.clock.take_if(|_| self.rule.is_stream() && bytes == 0);
         }
         Ok(Some(self.rest.split_to(wanted)))
     }
 
-    fn lend(&self, bytes: usize) -> Result<Option<Arc<Permit>>, Error> {
-        let limit = self.app.config.max_body.0;
-        if bytes as u64 > limit {
-            let detail = format!(
-                "the message has {bytes} bytes, and the limit is {limit}: send fewer tiles at once"
-            );
+    /// Admits a message of so many bytes; false when its memory has to be waited for.
+    fn begin(&self, bytes: u32) -> Result<bool, Error> {
+        let (bytes, most) = (u64::from(bytes), self.rule.most());
+        if bytes > most {
+            let detail = format!("the message has {bytes} bytes, and the limit is {most}");
+            let detail = match self.rule {
+                Rule::Names { .. } => detail,
+                _ => format!("{detail}: send fewer tiles at once"),
+            };
             return Err(Error::new(ErrorKind::BodyTooLarge, detail));
         }
         let admission = &self.app.admission;
-        if !self.stream {
-            return admission.admit_body(bytes as u64).map(Some);
-        }
-        match admission.body_if_free(bytes as u64) {
-            Err(error) if error.kind == ErrorKind::Overloaded => Ok(None),
-            lent => lent.map(Some),
-        }
+        let permit = match self.rule {
+            Rule::Names { .. } => return Ok(true),
+            Rule::Tiles { .. } => admission.admit_body(bytes.max(MESSAGE_COST))?,
+            Rule::TileStream { .. } => match admission.body_if_free(bytes.max(MESSAGE_COST)) {
+                Err(error) if error.kind == ErrorKind::Overloaded => return Ok(false),
+                lent => lent?,
+            },
+        };
+        let received = self.clock.as_ref().map_or_else(Instant::now, |(began, _)| *began);
+        self.messages.lock().push_back(Message { permit, received });
+        Ok(true)
     }
 }
 

@@ -3,6 +3,7 @@
 //! services themselves are transports (`grpc`, `oip`); what they share is here, because transports
 //! do not import each other.
 
+mod codec;
 mod deadline;
 mod health;
 mod memory_limit;
@@ -16,11 +17,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::Method;
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use tonic::service::Routes;
 
+pub(crate) use codec::BoundedCodec;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use codec::check as check_message;
 pub(crate) use deadline::timeout_ms;
 pub(crate) use memory_limit::{Message, Messages};
 pub(crate) use status::status;
@@ -111,9 +115,31 @@ pub(crate) fn router(app: Arc<App>, services: GrpcServices) -> Router {
         .into_axum_router()
         .layer(from_fn_with_state(Arc::clone(&app), memory_limit::limit_memory))
         .layer(from_fn(refuse_unknown));
-    frame
-        .observe(frame.check_access(router))
-        .layer(from_fn_with_state(app, write_timeout::limit_write_time))
+    let router = frame.check_access(router).layer(from_fn(refuse_pages));
+    frame.observe(router).layer(from_fn_with_state(app, write_timeout::limit_write_time))
+}
+
+/// Refuses what a page in a browser can send. A page of any origin may POST to this port without a
+/// preflight as long as it names no content type of its own, and tonic reads no content type.
+async fn refuse_pages(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    if headers.contains_key(header::ORIGIN) {
+        let detail = "the request has an Origin, and pages of no origin may call this port";
+        return status(Error::new(ErrorKind::OriginForbidden, detail)).into_http();
+    }
+    let given = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let is_grpc = given
+        .strip_prefix(b"application/grpc")
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')));
+    if is_grpc {
+        return next.run(request).await;
+    }
+    let given = String::from_utf8_lossy(given);
+    let detail = format!("Content-Type is `{given}`, and this port takes application/grpc");
+    let mut refused = status(Error::new(ErrorKind::UnsupportedMediaType, detail)).into_http();
+    // As the protocol asks: whoever sends something else may not read a gRPC status.
+    *refused.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    refused
 }
 
 /// tonic answers calls that no service has with a status alone; this adds the code and the

@@ -1,0 +1,80 @@
+//! Which tiles of a request have a stain. One that is blank, black or flat has none to give, and
+//! takes none: its variants keep its own look.
+
+use super::choose::{Giver, Givers, Of};
+use super::make::{Materials, Prepared};
+use super::request::Method;
+use super::source::Source;
+use crate::serve::batch::TileEncoding;
+use crate::serve::error::{Error, ErrorKind};
+use restain_method::exemplar;
+
+impl Materials {
+    /// Finds the tiles of the request that a style can be taken from, where it is taken from them.
+    ///
+    /// # Errors
+    /// `no_styles`, when references were sent and none of them has a stain.
+    pub(super) fn find_givers(mut self) -> Result<Self, Error> {
+        let givers = |list: &[Prepared], of: fn(usize) -> Of| {
+            let giver = |(index, tile): (usize, &Prepared)| {
+                let patches = self.stained_patches(tile);
+                (!patches.is_empty()).then_some(Giver { of: of(index), patches })
+            };
+            Givers(list.iter().enumerate().filter_map(giver).collect())
+        };
+        let givers = match self.plan.style.source {
+            Source::Own | Source::Batch => givers(&self.tiles, Of::Tile),
+            Source::Reference => givers(&self.references, Of::Reference),
+            Source::Bank(_) | Source::Blend(_) | Source::None => return Ok(self),
+        };
+        if self.plan.style.source == Source::Reference && givers.0.is_empty() {
+            let detail = "no reference tile has a stain to give: each is blank, black or flat";
+            return Err(Error::new(ErrorKind::NoStyles, detail));
+        }
+        self.givers = givers;
+        Ok(self)
+    }
+
+    /// Whether a tile's variants take a style.
+    pub(super) fn takes_style(&self, tile: &Prepared) -> bool {
+        match (self.plan.method, tile.has_stain, &tile.encoding) {
+            (Method::HedJitter | Method::Identity, ..) => true,
+            (_, Some(has_stain), _) => has_stain,
+            (_, None, Some(encoding)) => self.stained(tile, encoding).contains(&true),
+            (_, None, None) => true,
+        }
+    }
+
+    /// The patches that a stain can be taken from. A method that works on pixels takes that of the
+    /// whole tile, as patch 0.
+    fn stained_patches(&self, tile: &Prepared) -> Vec<usize> {
+        match &tile.encoding {
+            Some(encoding) => {
+                let stained = self.stained(tile, encoding).iter().enumerate();
+                stained.filter(|(_, stained)| **stained).map(|(patch, _)| patch).collect()
+            }
+            None => {
+                if tile.has_stain == Some(true) {
+                    vec![0]
+                } else {
+                    Vec::new()
+                }
+            }
+        }
+    }
+
+    /// Looked for in the pixels that the encoder saw; of a key, in what it makes of them.
+    fn stained<'a>(&self, tile: &Prepared, encoding: &'a TileEncoding) -> &'a [bool] {
+        let synthesiser = &self.plan.model.synthesiser;
+        let geometry = synthesiser.geometry();
+        encoding.stained(|| match &tile.for_model {
+            Some(pixels) => exemplar::stained(geometry, pixels),
+            None => {
+                let mut pixels = vec![0; geometry.tile_bytes()];
+                let (anatomy, own) = (encoding.anatomy(), encoding.characteristics());
+                synthesiser.aligned(anatomy, own, &mut synthesiser.scratch(), &mut pixels);
+                exemplar::stained(geometry, &pixels)
+            }
+        })
+    }
+}
