@@ -6,6 +6,7 @@ of a call if the server does not answer.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
@@ -24,7 +25,7 @@ class Threads:
     """At most `count` threads, started when they are needed. After `close`, new work starts new ones."""
 
     def __init__(self, count: int, name: str) -> None:
-        self._count, self._name = count, name
+        self._count, self._name, self._process = count, name, os.getpid()
         self._lock = threading.Lock()
         self._idle = threading.Semaphore(0)
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
@@ -69,7 +70,9 @@ class Threads:
             queue.put(None)
 
     def __del__(self) -> None:
-        self.close()
+        # A forked process has a copy, whose threads do not exist and whose lock may be held for ever.
+        if self._process == os.getpid():
+            self.close()
 
 
 def _serve(queue: SimpleQueue[_Work | None], idle: threading.Semaphore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -58,6 +59,7 @@ class Batches(Iterator[Any]):
         self._waiting: deque[tuple[Batch, Future[None]]] = deque()
         self._cancelled = Cancellation()
         self._threads = Threads(ahead, "restain-batch")
+        self._process = os.getpid()
 
     def begin(self) -> Position:
         """Begins the pass, if it has not begun."""
@@ -92,5 +94,6 @@ class Batches(Iterator[Any]):
         self._threads.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_threads"):
+        # As with its threads, a copy in a forked process has nothing to end.
+        if getattr(self, "_process", -1) == os.getpid():
             self.close()
