@@ -23,7 +23,9 @@ def server_url(url: str) -> str:
         parsed = parse_url(whole)
     except LocationParseError:
         parsed = parse_url("")
-    if parsed.scheme not in ("http", "https") or not parsed.host:
+    # `https:/host` would be the port-less host `https`.
+    is_torn = ":/" in given.replace("://", "")
+    if is_torn or parsed.scheme not in ("http", "https") or not parsed.host:
         # Without the address, which may contain a password, beyond its scheme.
         shown = repr(given) if "@" not in given else "the address"
         raise ValueError(f"{shown} is not the address of a server: use http://HOST:PORT or https://HOST:PORT")

@@ -140,7 +140,11 @@ def json_of(call: Call, method: str, path: str, body: Mapping[str, Any] | None =
     """Sends a request with a JSON body, or none, and returns the parsed JSON of the response."""
     sent: list[wire.Piece] = [] if body is None else [wire.json_text(body).encode()]
     headers = {"Accept": "application/json"} | ({} if body is None else {"Content-Type": "application/json"})
-    return call.exchange(method, path, lambda answer: json.loads(answer.read()), lambda: sent, headers)
+    return call.exchange(method, path, read_json, lambda: sent, headers)
+
+
+def read_json(body: Body) -> Any:
+    return json.loads(body.read())
 
 
 def is_divisible(error: errors.TooLarge) -> bool:

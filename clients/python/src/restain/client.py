@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import operator
 import os
 import secrets
@@ -265,9 +264,9 @@ class Client:
         # Not idempotent: a retry after success fails with `domain_exists`.
         answer = self._everywhere(
             timeout,
-            lambda call: call.exchange("POST", "/v1/styles", Body.read, lambda: body, headers, repeatable=False),
+            lambda call: call.exchange("POST", "/v1/styles", calls.read_json, lambda: body, headers, repeatable=False),
         )
-        return Domain.from_json(json.loads(answer))
+        return Domain.from_json(answer)
 
     def remove_styles(self, domain: str, *, model: str | None = None) -> None:
         """Removes a domain that was added at run time, on every replica."""

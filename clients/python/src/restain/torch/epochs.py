@@ -52,7 +52,7 @@ class Epochs:
     >>> epochs = Epochs(7)
     >>> [epochs.begin().epoch for _ in range(3)]
     [0, 1, 2]
-    >>> epochs.set_epoch(5)
+    >>> is_lost = epochs.set_epoch(5)
     >>> [epochs.begin().epoch for _ in range(2)]
     [5, 5]
     """
