@@ -65,6 +65,19 @@ def test_python_runs_as_it_is_written(code, server, folder):
     run([sys.executable, "-W", "ignore", "snippet.py"], folder)
 
 
+def test_an_answer_over_4_mib_needs_the_option_that_readme_names(server, folder):
+    [code] = [block for block in blocks((ROOT / "README.md").read_text(), "python") if "restain_pb2" in block]
+    # Three tiles in 64 variants each: 5 MiB of pixels.
+    code = here(code, server).replace(".read()]", ".read()] * 3").replace("variants=4", "variants=64")
+    code = code.replace("FORMAT_PNG", "FORMAT_PIXELS") + "print(answer.ByteSize())\n"
+    run(stubs(folder), ROOT)
+    (folder / "large.py").write_text(code)
+    assert int(run([sys.executable, "-W", "ignore", "large.py"], folder).split()[-1]) > 5 << 20
+    (folder / "small.py").write_text(code.replace(", options=options", ""))
+    refused = subprocess.run([sys.executable, "small.py"], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert "RESOURCE_EXHAUSTED" in refused.stderr
+
+
 def stubs(folder):
     text = (ROOT / "README.md").read_text()
     words = re.search(r"`python (-m grpc_tools\.protoc .*?)`", text)[1].split()

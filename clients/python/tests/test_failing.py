@@ -121,6 +121,20 @@ def test_attempts_can_be_bounded():
     assert server.requests == 2
 
 
+def test_a_request_that_came_too_late_is_sent_again():
+    late = said(408, b"<html>Request Timeout</html>")
+    with Answers(late, said(408), MODELS) as server, restain.Client(server.url, timeout=30) as client:
+        assert client.models() == ()
+        assert server.requests == 3
+    with (
+        Answers(late) as server,
+        restain.Client(server.url, retry=Retry(attempts=1)) as client,
+        pytest.raises(restain.DeadlineExceeded, match="408"),
+    ):
+        # Not even this is repeated by a retry: the server never had it.
+        client.remove_styles("ours")
+
+
 def test_a_failure_inside_the_server_is_not_tried_again():
     with Answers(said(500, b'{"code":"internal","detail":"it failed"}')) as server:
         with restain.Client(server.url) as client, pytest.raises(restain.InternalError, match="internal: it failed"):

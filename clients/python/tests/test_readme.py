@@ -12,7 +12,7 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_the_readmes_python_runs(server, capsys):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     names = {}
     for block in blocks:
         assert block.count("\n") <= 11
@@ -21,4 +21,5 @@ def test_the_readmes_python_runs(server, capsys):
     said = capsys.readouterr().out
     assert "(8, 4, 32, 32, 3)" in said
     assert said.count("torch.Size([8, 3, 32, 32])") == 4
+    assert "1 batch of 2" in said
     assert names["variants"].shape == (8, 16, 3, 32, 32)

@@ -115,6 +115,7 @@ def bank():
 def test_drawing_takes_every_domain_as_often_as_another():
     drawn = bank().draw(np.random.default_rng(1), (1000, 2))
     assert drawn.shape == (1000, 2, 12)
+    assert bank().draw(np.random.default_rng(1), np.int64(3)).shape == (3, 12)
     assert 900 < (drawn[..., 0] < 2).sum() < 1100
     assert set(np.unique(drawn)) == set(range(8))
     assert set(np.unique(bank().draw(np.random.default_rng(1), 50, domains=["ours"]))) == {8}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from served import SIDE, tiles
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 import restain
@@ -98,16 +98,6 @@ def test_the_same_seed_gives_the_same_bytes_for_any_number_of_workers(client):
         for image, label in zip(*(half[len(half) // 2 :] for half in batch[:2]), strict=True)
     }
     assert any(not torch.equal(image, variants[label]) for label, image in first.items())
-
-
-def test_workers_may_be_spawned(client):
-    # Of a class that such a worker can import, which those of a test's own file are not.
-    pixels = torch.from_numpy(tiles(8, seed=3)).permute(0, 3, 1, 2)
-    slides = TensorDataset(pixels, torch.arange(8))
-    dataset = RestainDataset(slides, client, batch_size=4, seed=9)
-    batches = [epoch(dataset, 0), epoch(dataset, 2, multiprocessing_context="spawn")]
-    for ours, theirs in zip(*batches, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
 def test_a_variant_depends_on_seed_epoch_and_tile_alone(client):

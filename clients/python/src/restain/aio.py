@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import threading
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from .call import run_cancellable
+from .cancel import Cancellation
 from .client import Client
+from .threads import Threads
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,14 +25,11 @@ def _on_thread(
 ) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
     @functools.wraps(method)
     async def call(self: AsyncClient, /, *arguments: P.args, **options: P.kwargs) -> T:
-        cancelled = threading.Event()
-
-        def work() -> T:
-            return run_cancellable(cancelled, lambda: method(self.client, *arguments, **options))
-
+        cancelled = Cancellation()
+        work = functools.partial(method, self.client, *arguments, **options)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        except asyncio.CancelledError:
+            return await asyncio.wrap_future(self._threads.submit(work, cancelled))
+        except BaseException:
             cancelled.set()
             raise
 
@@ -43,13 +39,13 @@ def _on_thread(
 class AsyncClient:
     """`Client` with awaitable methods, of the same names and options.
 
-    At most `connections` calls run at once; further calls wait. A cancelled call is not retried.
+    At most `connections` calls run at once; further calls wait. Cancelling a call breaks its connection.
     """
 
     def __init__(self, url: str | Sequence[str] = "http://127.0.0.1:8080", **options: Any) -> None:
         """Accepts the arguments of `Client`."""
         self.client = Client(url, **options)
-        self._threads = ThreadPoolExecutor(self.client.connections, thread_name_prefix="restain-async")
+        self._threads = Threads(self.client.connections, "restain-async")
 
     augment = _on_thread(Client.augment)
     encode = _on_thread(Client.encode)
@@ -71,6 +67,6 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Waits for running calls, and closes the connections."""
-        await asyncio.to_thread(self._threads.shutdown)
+        """Closes the connections; running calls raise `Cancelled`."""
+        self._threads.close()
         self.client.close()

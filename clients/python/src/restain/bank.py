@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -103,7 +104,7 @@ class StyleBank:
         if not groups:
             raise ValueError("no style of the bank is left to draw from: name more domains, or exclude fewer")
         among = list(groups.values())
-        size = (shape,) if isinstance(shape, int) else shape
+        size = tuple(shape) if isinstance(shape, Sequence) else (operator.index(shape),)
         groups_drawn, shares = generator.integers(len(among), size=size), generator.random(size)
         drawn = zip(groups_drawn.flat, shares.flat, strict=True)
         places = [among[group][int(share * len(among[group]))] for group, share in drawn]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import errors, wire
+from .cancel import Cancellation
 from .retry import Retry
 from .tiles import Distinct, keys_array
 from .transport import Body, Deadline, Transport
@@ -22,10 +22,6 @@ T = TypeVar("T")
 _DIVISIBLE = ("too_many_tiles", "body_too_large", "request_too_large")
 
 
-class Cancelled(Exception):
-    """The caller has cancelled the call."""
-
-
 @dataclass(frozen=True)
 class Call:
     """The settings that all requests of a call share."""
@@ -33,7 +29,7 @@ class Call:
     transport: Transport
     retry: Retry
     deadline: Deadline
-    cancelled: threading.Event
+    cancelled: Cancellation
     is_alone: bool = True
     """Whether there is only this server. If not, `exchange` does not retry a server that is away: its caller moves
     on."""
@@ -53,11 +49,13 @@ class Call:
         while True:
             attempt += 1
             if self.cancelled.is_set():
-                raise Cancelled
+                raise errors.cancelled_error()
             try:
                 sent = {**self.headers, **(headers or {})}
-                return self.transport.send(method, path, body(), sent, self.deadline, read)
+                return self.transport.send(method, path, body(), sent, self.deadline, read, self.cancelled)
             except errors.ServerError as error:
+                if self.cancelled.is_set():
+                    raise errors.cancelled_error() from None
                 if not self.is_alone and isinstance(error, errors.Unavailable):
                     raise
                 wait = self.retry.wait(error, attempt, repeatable)
@@ -89,7 +87,7 @@ class Ask:
             tensors["references"] = self.references
         # The server drops requests after their deadline.
         request = {**self.request, "timeout_ms": max(1, int(deadline.left() * 1e3))}
-        return wire.pack(tensors, {"request": json.dumps(request)})
+        return wire.pack(tensors, {"request": wire.json_text(request)})
 
 
 @dataclass(frozen=True)
@@ -140,28 +138,15 @@ def _answer(
 
 def json_of(call: Call, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
     """Sends a request with a JSON body, or none, and returns the parsed JSON of the response."""
-    sent: list[wire.Piece] = [] if body is None else [json.dumps(body).encode()]
+    sent: list[wire.Piece] = [] if body is None else [wire.json_text(body).encode()]
     headers = {"Accept": "application/json"} | ({} if body is None else {"Content-Type": "application/json"})
-    return json.loads(call.exchange(method, path, Body.read, lambda: sent, headers))
+    return call.exchange(method, path, read_json, lambda: sent, headers)
+
+
+def read_json(body: Body) -> Any:
+    return json.loads(body.read())
 
 
 def is_divisible(error: errors.TooLarge) -> bool:
-    return error.code in _DIVISIBLE
-
-
-_of_thread = threading.local()
-
-
-def cancelled_of_thread() -> threading.Event:
-    """Returns this thread's cancellation event. Only the asynchronous client sets it."""
-    event: threading.Event = getattr(_of_thread, "cancelled", None) or threading.Event()
-    return event
-
-
-def run_cancellable(cancelled: threading.Event, work: Callable[[], T]) -> T:
-    """Runs `work` in this thread; its calls are not retried once `cancelled` is set."""
-    _of_thread.cancelled = cancelled
-    try:
-        return work()
-    finally:
-        _of_thread.cancelled = None
+    """Returns whether halves of the request may succeed: the server says so, or a proxy, whose errors have no code."""
+    return error.code in _DIVISIBLE or not error.code

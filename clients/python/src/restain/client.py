@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import operator
 import os
 import secrets
 import threading
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -19,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import call as calls
-from . import errors, replicas, rows, wire
+from . import cancel, errors, replicas, rows, wire
+from .address import request_headers, server_urls
 from .answers import Augmented, Domain, Encodings, ModelInfo, Styles
 from .bank import StyleBank
 from .call import Ask, Call
@@ -28,6 +28,7 @@ from .rendezvous import SHARDS
 from .replicas import Replica, Replicas
 from .retry import Retry
 from .style import Detail, Method, Priority, Style
+from .threads import Threads
 from .tiles import Distinct, Limits, Tiles, as_tiles
 from .transport import Body, Deadline, Transport, certificates
 
@@ -38,7 +39,6 @@ Spread = Literal["dns", "gateway"]
 MAX_SEED = (1 << 53) - 1
 # The most requests in flight of a client with replicas. Threads are started only when they are needed.
 _THREADS = 64
-_USER_AGENT = "restain-python/0.1.0"
 _CLIENTS: weakref.WeakSet[Client] = weakref.WeakSet()
 
 
@@ -91,7 +91,7 @@ class Client:
             raise ValueError(f"shards is {shards}, and must be from 1 to {SHARDS}")
         if not isinstance(url, str) and (spread is not None or not url):
             raise ValueError("a list of addresses must have at least one, and takes no `spread`")
-        self.url = url if isinstance(url, str) else tuple(url)
+        self.url = server_urls(url if isinstance(url, str) else tuple(url))
         self.spread = spread
         self.shards = shards
         self.model = model
@@ -101,9 +101,7 @@ class Client:
         self.retry = retry or Retry()
         self.limits = limits or Limits()
         self.connections = connections
-        key = key or os.environ.get("RESTAIN_KEY")
-        authorization = {"Authorization": f"Bearer {key}"} if key else {}
-        self.headers = {"User-Agent": _USER_AGENT, **authorization, **(headers or {})}
+        self.headers = request_headers(key, headers)
         self.ca_certs = ca_certs
         self.client_cert = client_cert
         self._open()
@@ -113,7 +111,9 @@ class Client:
         urls = (self.url,) if isinstance(self.url, str) else self.url
         self._replicas = Replicas(urls, self._connect, by_name=self.spread == "dns")
         self._lock = threading.Lock()
-        self._threads: ThreadPoolExecutor | None = None
+        is_one = self._replicas.is_alone and self.spread is None
+        self._threads = Threads(self.connections if is_one else max(self.connections, _THREADS), "restain")
+        self._cancelled = cancel.Cancellation(cancel.of_process())
         # Whether the last call failed.
         self._is_down = False
         # The largest portion that this server accepted, if it is below the limits.
@@ -136,12 +136,11 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections. A later call opens new ones."""
+        """Closes the connections; running calls raise `Cancelled`. A later call opens new ones."""
+        running, self._cancelled = self._cancelled, cancel.Cancellation(cancel.of_process())
+        running.set()
+        self._threads.close()
         self._replicas.close()
-        with self._lock:
-            threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.shutdown()
 
     # Tiles.
 
@@ -169,12 +168,12 @@ class Client:
         Tiles have from 16 to 8,192 pixels a side, and their variants the same size. With `detail` `model`, the model's
         reconstruction alone, tiles must have the model's size.
         """
-        pixels = as_tiles(tiles)
+        pixels, variants = as_tiles(tiles), operator.index(variants)
         if variants < 1:
             raise ValueError(f"variants is {variants}, and must be at least 1")
         shape = (len(pixels), variants, *pixels.shape[1:])
         made = np.empty(shape, np.uint8) if out is None else _room(out, shape)
-        seed = secrets.randbits(53) if seed is None else seed
+        seed = secrets.randbits(53) if seed is None else operator.index(seed)
         request = {
             "variants": variants,
             "seed": seed,
@@ -260,15 +259,15 @@ class Client:
     ) -> Domain:
         """Adds a domain to the bank from some of its tiles, on every replica. Requests must name it to use it."""
         asked = {"domain": domain, "model": model or self.model, "styles": styles}
-        metadata = {"request": json.dumps({name: value for name, value in asked.items() if value is not None})}
+        metadata = {"request": wire.json_text({name: value for name, value in asked.items() if value is not None})}
         body = wire.pack({"tiles": as_tiles(tiles)}, metadata)
         headers = {"Content-Type": wire.SAFETENSORS, "Accept": "application/json"}
         # Not idempotent: a retry after success fails with `domain_exists`.
         answer = self._everywhere(
             timeout,
-            lambda call: call.exchange("POST", "/v1/styles", Body.read, lambda: body, headers, repeatable=False),
+            lambda call: call.exchange("POST", "/v1/styles", calls.read_json, lambda: body, headers, repeatable=False),
         )
-        return Domain.from_json(json.loads(answer))
+        return Domain.from_json(answer)
 
     def remove_styles(self, domain: str, *, model: str | None = None) -> None:
         """Removes a domain that was added at run time, on every replica."""
@@ -315,8 +314,8 @@ class Client:
     def _call(self, timeout: float | None, replica: Replica) -> Call:
         is_quick = self._is_down and self.on_error == "original"
         retry = Retry(attempts=1) if is_quick else self.retry
-        deadline = Deadline.within(self.timeout if timeout is None else timeout)
-        return Call(replica.transport, retry, deadline, calls.cancelled_of_thread(), self._replicas.is_alone)
+        deadline = Deadline.within(float(self.timeout if timeout is None else timeout))
+        return Call(replica.transport, retry, deadline, cancel.of_call(self._cancelled), self._replicas.is_alone)
 
     def _anywhere(self, timeout: float | None, ask: Callable[[Call], T]) -> T:
         """Sends a request to any replica."""
@@ -324,7 +323,7 @@ class Client:
         portions = split.of(slice(0, 0), None)
         call = self._call(timeout, portions[0].replica)
         delivery = Delivery(call, split, lambda call, _: ask(call), lambda portion, error: None, self._takes)
-        return delivery.all_of(portions, self._pool)[0][1]
+        return delivery.all_of(portions, self._threads)[0][1]
 
     def _everywhere(self, timeout: float | None, ask: Callable[[Call], T]) -> T:
         """Sends a request that changes a server to every replica; returns the last response."""
@@ -353,18 +352,10 @@ class Client:
         split = Split(self._replicas, shards, ask.is_whole, ask.by_key)
         portions = split.all_of(pixels, size)
         call = self._call(timeout, portions[0].replica)
-        return Delivery(call, split, one, instead, self._takes).all_of(portions, self._pool)
+        return Delivery(call, split, one, instead, self._takes).all_of(portions, self._threads)
 
     def _takes(self, tiles: int) -> None:
         self._portion = tiles
-
-    def _pool(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._threads is None:
-                is_one = self._replicas.is_alone and self.spread is None
-                count = self.connections if is_one else max(self.connections, _THREADS)
-                self._threads = ThreadPoolExecutor(count, thread_name_prefix="restain")
-            return self._threads
 
     def _asked(
         self, call: Call, ask: Ask, portion: Portion, pixels: NDArray[np.uint8], into: Mapping[str, NDArray[Any]]

@@ -28,6 +28,7 @@ class RestainError(Exception):
         index: int | None = None,
         indices: tuple[int, ...] = (),
         retry_after: float | None = None,
+        location: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -40,6 +41,8 @@ class RestainError(Exception):
         self.indices = indices
         self.retry_after = retry_after
         """Seconds after which the server accepts the request again."""
+        self.location = location
+        """Where a redirect leads."""
 
     def __str__(self) -> str:
         return f"{self.code}: {self.detail}" if self.code else self.detail
@@ -86,17 +89,30 @@ class Unavailable(ServerError):
 
 
 class DeadlineExceeded(ServerError):
-    """504, or no response before the call's timeout."""
+    """504, no response before the call's timeout, or 408: the request did not arrive in time."""
 
 
 class InternalError(ServerError):
     """500: the server failed on this request; its log has the cause."""
 
 
+class Intercepted(ServerError):
+    """A redirect, or a page instead of a result: a proxy or a login page answered. `location` is the redirect's target.
+
+    It is not retried: the next request would get the same answer.
+    """
+
+
+class Cancelled(RestainError):
+    """The call was cancelled by its caller, or its client was closed meanwhile."""
+
+
 _BY_STATUS: Mapping[int, type[RestainError]] = {
     401: AccessDenied,
     403: AccessDenied,
     404: NotFound,
+    407: AccessDenied,
+    408: DeadlineExceeded,
     409: Conflict,
     413: TooLarge,
     429: Overloaded,
@@ -108,6 +124,8 @@ _BY_STATUS: Mapping[int, type[RestainError]] = {
 
 def from_answer(status: int, headers: Mapping[str, str], body: bytes) -> RestainError:
     """Returns the error for a response other than 2xx, from the server or from a proxy without problem+json."""
+    if status < 400:
+        return intercepted(status, headers, body)
     problem = _problem(body)
     code = str(problem.get("code", ""))
     kind = _BY_STATUS.get(status, InvalidRequest if status < 500 else InternalError)
@@ -121,6 +139,22 @@ def from_answer(status: int, headers: Mapping[str, str], body: bytes) -> Restain
         indices=tuple(int(i) for i in problem.get("indices", ())),
         retry_after=_seconds(headers.get("retry-after")),
     )
+
+
+def intercepted(status: int, headers: Mapping[str, str], body: bytes) -> Intercepted:
+    """Returns the error for a response that is not of a restain server: a redirect, or a page with status 200."""
+    location = headers.get("location")
+    if location is not None:
+        text = f"the response is {status}, a redirect to {location}"
+    else:
+        kind = headers.get("content-type", "without a type")
+        text = f"the response is {status} {kind}: {body[:200].decode(errors='replace')}".rstrip()
+    advice = "a proxy or a login page seems to answer instead of the server"
+    return Intercepted(f"{text}; {advice}", code="intercepted", status=status, location=location)
+
+
+def cancelled_error() -> Cancelled:
+    return Cancelled("the call was cancelled, or its client closed", code="cancelled")
 
 
 def _problem(body: bytes) -> dict[str, Any]:

@@ -7,8 +7,8 @@ its tiles are redistributed among the others, within the same call. Tiles that m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from . import call as calls
 from . import errors, rendezvous
 from .call import Ask, Call
 from .replicas import Replica, Replicas
+from .threads import Threads
 from .tiles import Distinct, keys_of
 
 T = TypeVar("T")
@@ -124,16 +125,17 @@ class Delivery(Generic[T]):
     smaller: Callable[[int], None]
     """Called with the number of tiles that the server accepts, if that is below the limit."""
 
-    def all_of(self, portions: list[Portion], threads: Callable[[], ThreadPoolExecutor]) -> list[tuple[Portion, T]]:
+    def all_of(self, portions: list[Portion], threads: Threads) -> list[tuple[Portion, T]]:
         """Sends all portions concurrently, or a single one in the caller's thread."""
         if len(portions) == 1:
             return self._brought(portions[0])
-        futures = [threads().submit(self._brought, portion) for portion in portions]
+        cancelled = self.call.cancelled
+        futures = [threads.submit(partial(self._brought, portion), cancelled) for portion in portions]
         try:
             return [part for future in futures for part in future.result()]
         except BaseException:
-            for future in futures:
-                future.cancel()
+            # Neither Ctrl-C nor the failure of one portion waits for the others.
+            cancelled.set()
             raise
 
     def _brought(self, portion: Portion) -> list[tuple[Portion, T]]:

@@ -31,9 +31,10 @@ class Retry:
         """Returns the seconds before the next attempt after `attempt` failures (from 1), or None to give up."""
         if self.attempts is not None and attempt >= self.attempts:
             return None
-        if isinstance(error, errors.InternalError):
+        if isinstance(error, errors.InternalError | errors.Intercepted):
             return None
-        refused = isinstance(error, NotSent) or error.status in (429, 503)
+        # 408: the server gave up before it had the whole request.
+        refused = isinstance(error, NotSent) or error.status in (408, 429, 503)
         if not (refused or repeatable):
             return None
         spread = 1.0 + random.random() * self.jitter

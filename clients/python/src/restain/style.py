@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -68,6 +68,28 @@ class Style:
             share=self.share,
             spread=self.spread,
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields that are set, as plain values: for saved pipelines."""
+        parts = None if self.blend is None else [part.to_json() for part in self.blend]
+        pixels = None if self.references is None else np.asarray(self.references).tolist()
+        fields = {name: getattr(self, name) for name in ("source", "placement", "share")}
+        names = {name: _list(getattr(self, name)) for name in ("domains", "exclude_domains", "ids")}
+        return _given(**fields, **names, blend=parts, references=pixels)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Style:
+        """Returns the style that `to_dict` has described.
+
+        >>> Style.from_dict(Style(domains=["centre_2"], blend=[Part(1, id="centre_1/3")]).to_dict()).blend
+        [Part(weight=1, id='centre_1/3', domain=None)]
+        """
+        made = dict(fields)
+        if "blend" in made:
+            made["blend"] = [Part(**part) for part in made["blend"]]
+        if "references" in made:
+            made["references"] = np.asarray(made["references"], np.uint8)
+        return cls(**made)
 
 
 def _list(names: Sequence[str] | None) -> list[str] | None:

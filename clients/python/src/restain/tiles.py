@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import pictures
 from .keys import tile_key
 
 Tiles = NDArray[np.uint8] | Sequence[Any]
@@ -60,7 +61,7 @@ def as_tiles(tiles: Tiles) -> NDArray[np.uint8]:
 
 
 def _pixels(tile: Any) -> NDArray[Any]:
-    return np.asarray(tile.convert("RGB") if hasattr(tile, "convert") else tile)
+    return pictures.rgb(tile) if hasattr(tile, "convert") else np.asarray(tile)
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,19 @@ megabytes (4.3 ms against 0.9 ms for 3.5 MB), which the training loop needs.
 from __future__ import annotations
 
 import socket
+import struct
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 
 from . import errors, wire
+from .cancel import Cancellation, Line
 
 T = TypeVar("T")
 
@@ -38,6 +42,47 @@ _SOCKET_OPTIONS = [
     )
     if hasattr(socket, name)
 ]
+
+
+class _OfThread(threading.local):
+    line: Line | None = None
+
+
+_of_thread = _OfThread()
+
+
+class _Held:
+    """A connection that hands its socket to the `Line` of the request that it serves in this thread."""
+
+    def _new_conn(self) -> socket.socket:
+        made: socket.socket = super()._new_conn()  # type: ignore[misc]
+        _hold(made)
+        return made
+
+    def request(self, *arguments: Any, **options: Any) -> None:
+        _hold(self.sock)  # type: ignore[attr-defined]
+        super().request(*arguments, **options)  # type: ignore[misc]
+
+
+class _Connection(_Held, HTTPConnection):
+    pass
+
+
+class _TlsConnection(_Held, HTTPSConnection):
+    pass
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+def _hold(used: socket.socket | None) -> None:
+    if used is not None and _of_thread.line is not None:
+        _of_thread.line.hold(used)
 
 
 class NotSent(errors.Unavailable):
@@ -106,8 +151,10 @@ class Transport:
         proof: Mapping[str, str],
         named: str | None = None,
     ):
-        self._url = url.rstrip("/")
-        parsed = urllib3.util.parse_url(self._url)
+        parsed = urllib3.util.parse_url(url.rstrip("/"))
+        self._parsed = parsed
+        # Messages name the server without the password that an address may have.
+        self._url = parsed._replace(auth=None).url
         self._prefix = parsed.path or ""
         self._connect_timeout = connect_timeout
         self._headers = dict(headers)
@@ -124,7 +171,8 @@ class Transport:
 
     def _new_pool(self) -> urllib3.HTTPConnectionPool:
         # A pool for the one server: a PoolManager would look it up for every request.
-        return urllib3.connection_from_url(self._url, **self._options)
+        kind = _TlsPool if self._parsed.scheme == "https" else _Pool
+        return kind(self._parsed.host or "", self._parsed.port, **self._options)
 
     def send(
         self,
@@ -134,8 +182,30 @@ class Transport:
         headers: Mapping[str, str],
         deadline: Deadline,
         read: Callable[[Body], T],
+        cancelled: Cancellation | None = None,
     ) -> T:
-        """Sends a request, and passes the body of a 2xx response to `read`. Raises one of `errors` otherwise."""
+        """Sends a request, and passes the body of a 2xx response to `read`. Raises one of `errors` otherwise.
+
+        If it is `cancelled`, the connection breaks, which raises `Unavailable`.
+        """
+        line, before = Line(), _of_thread.line
+        _of_thread.line = line
+        try:
+            with (cancelled or Cancellation()).cutting(line.cut):
+                return self._exchange(method, path, body, headers, deadline, read)
+        finally:
+            _of_thread.line = before
+            line.release()
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        body: Sequence[wire.Piece],
+        headers: Mapping[str, str],
+        deadline: Deadline,
+        read: Callable[[Body], T],
+    ) -> T:
         sent = {**self._headers, **headers}
         if body:
             # With a length, urllib3 does not use chunked encoding.
@@ -157,7 +227,7 @@ class Transport:
             answer = Body(response, deadline)
             if not 200 <= response.status < 300:
                 raise errors.from_answer(response.status, response.headers, answer.read())
-            result = read(answer)
+            result = _read(answer, response.status, read)
             # The rest of the body must not be read as the head of the next response.
             response.drain_conn()
             response.release_conn()
@@ -182,6 +252,18 @@ class Transport:
     def close(self) -> None:
         closed, self._pool = self._pool, self._new_pool()
         closed.close()
+
+
+def _read(answer: Body, status: int, read: Callable[[Body], T]) -> T:
+    """Reads the body of a 2xx response. Raises `Intercepted` if it is a page, or cannot be parsed."""
+    if "html" in answer.headers.get("content-type", "").lower():
+        raise errors.intercepted(status, answer.headers, answer.read())
+    try:
+        return read(answer)
+    except (ValueError, KeyError, TypeError, IndexError, struct.error) as error:
+        raise errors.Intercepted(
+            f"the response cannot be read: {type(error).__name__}: {error}", code="intercepted", status=status
+        ) from error
 
 
 def _pieces(body: Sequence[wire.Piece]) -> Any:

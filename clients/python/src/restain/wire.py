@@ -26,6 +26,22 @@ _DTYPES: dict[str, np.dtype[Any]] = {"U8": np.dtype(np.uint8), "F16": np.dtype("
 _MAX_HEAD = 1 << 30
 
 
+def json_text(value: Any) -> str:
+    """Returns JSON. Numbers and arrays of numpy are written as plain ones.
+
+    >>> json_text({"seed": np.int64(7), "strength": np.float32(0.5), "names": np.array(["a"])})
+    '{"seed": 7, "strength": 0.5, "names": ["a"]}'
+    """
+    return json.dumps(value, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    # Also the scalars of torch, which is not imported here.
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} cannot be sent: {value!r}")
+
+
 class Stream(Protocol):
     """The body of a response as it arrives."""
 

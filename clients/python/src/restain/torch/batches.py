@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+import operator
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from torch.utils.data import default_collate
 from ..client import Client
 from ..options import AugmentOptions
 from . import images
-from .seeds import EpochSeed
+from .epochs import Epochs
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -23,16 +25,18 @@ Then = Callable[[torch.Tensor], torch.Tensor]
 class RestainCollate:
     """A `collate_fn`: collates samples to a batch of their images and `variants` variants of each.
 
-    A sample is an image, or a tuple or mapping that contains it at `image`. Images are PIL images, arrays uint8 [H,
-    W, 3] or tensors [3, H, W]. A batch has the originals first (unless `originals=False`), then the variants, tile by
-    tile: for tiles a and b with two variants each, `a b a0 a1 b0 b1`. The rest of a sample is collated as usual and
-    repeated in the same order. The default is one variant for each original, as in the paper.
+    A sample is an image, or a tuple or mapping that contains it at `image`: an index, a name (of a mapping's item or a
+    named tuple's field), or by default the first item, in a mapping the first that is an image. Images are PIL images,
+    arrays uint8 [H, W, 3] or tensors [3, H, W], all of one size in a batch. A batch has the originals first (unless
+    `originals=False`), then the variants, tile by tile: for tiles a and b with two variants each, `a b a0 a1 b0 b1`.
+    The rest of a sample is collated as usual and repeated in the same order. The default is one variant for each
+    original, as in the paper.
 
     The images are a tensor [n, 3, H, W] in channels-last order: uint8, or in 0..1 if the samples are floating point.
     `then` is applied to this tensor, for example to normalise it.
 
-    With a `seed`, call `set_epoch` before each epoch; otherwise every epoch has the same variants. Without a `seed`,
-    torch's random generator is used.
+    In a `DataLoader` epochs count themselves, as in `RestainDataset`; elsewhere call `set_epoch` before each epoch, or
+    every epoch has the same variants. Without a `seed`, every batch draws one from torch's random generator.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class RestainCollate:
         then: Then | None = None,
         **options: Unpack[AugmentOptions],
     ) -> None:
+        variants = operator.index(variants)
         if variants < 1:
             raise ValueError(f"variants is {variants}, and must be at least 1")
         self.client = client
@@ -54,14 +59,23 @@ class RestainCollate:
         self.image = image
         self.then = then
         self.options = options
-        self._seed = EpochSeed(seed)
+        self._epochs = Epochs(seed)
 
     def set_epoch(self, epoch: int) -> None:
-        self._seed.set_epoch(epoch)
+        """Says which epoch all passes are that begin before the next call. It need not be called."""
+        self._epochs.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, int]:
+        """Returns the number of the running epoch, for `load_state_dict`."""
+        return {"epoch": self._epochs.current()}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Says that the next pass of a `DataLoader` is the epoch of `state`; later passes count on from there."""
+        self._epochs.resume(state["epoch"])
 
     def __call__(self, samples: Sequence[Any]) -> Any:
         batch = self.begin(samples)
-        batch.ask(self._seed())
+        batch.ask(self._epochs.seed_here())
         return batch.finish()
 
     def begin(self, samples: Sequence[Any]) -> Batch:
@@ -76,9 +90,16 @@ class Batch:
     def __init__(self, of: RestainCollate, samples: Sequence[Any]) -> None:
         self._of = of
         self._samples = samples
-        pictures = [self._image(sample) for sample in samples]
+        self._at = samples_image(samples[0], of.image)
+        pictures = [sample if self._at is None else sample[self._at] for sample in samples]
         tiles = [images.pixels(picture) for picture in pictures]
-        count, (height, width) = len(tiles), tiles[0].shape[:2]
+        sizes = sorted({tile.shape[:2] for tile in tiles})
+        if len(sizes) > 1:
+            raise ValueError(
+                f"images of one batch must have one size, and these have {', '.join(map(str, sizes))} (height, width): "
+                "crop or resize them in the dataset"
+            )
+        count, (height, width) = len(tiles), sizes[0]
         kept = count if of.originals else 0
         self._first = pictures[0]
         self._memory = images.memory(kept + count * of.variants, height, width)
@@ -93,17 +114,17 @@ class Batch:
         of.client.augment(self._tiles, variants=of.variants, seed=seed, out=self._out, **of.options)
 
     def finish(self) -> Any:
-        """Returns the batch for the training loop."""
-        of, first = self._of, self._samples[0]
-        made = self._images()
-        if isinstance(first, Mapping):
-            rest = [{name: value for name, value in sample.items() if name != of.image} for sample in self._repeated()]
-            return {**default_collate(rest), of.image: made}
-        if not isinstance(first, tuple | list):
+        """Returns the batch for the training loop, of the same type as a sample."""
+        first, made = self._samples[0], self._images()
+        if self._at is None:
             return made
-        place = self._place(first)
-        columns = enumerate(zip(*self._repeated(), strict=True))
-        batch = [made if n == place else default_collate(list(column)) for n, column in columns]
+        names = list(first) if isinstance(first, Mapping) else range(len(first))
+        repeated = self._repeated()
+        batch = [made if n == self._at else default_collate([sample[n] for sample in repeated]) for n in names]
+        if isinstance(first, Mapping):
+            return _mapping_like(first, dict(zip(names, batch, strict=True)))
+        if hasattr(first, "_fields"):
+            return type(first)(*batch)
         return tuple(batch) if isinstance(first, tuple) else batch
 
     def _images(self) -> torch.Tensor:
@@ -117,13 +138,32 @@ class Batch:
         each = [sample for sample in self._samples for _ in range(self._of.variants)]
         return [*self._samples, *each] if self._of.originals else each
 
-    def _image(self, sample: Any) -> Any:
-        if isinstance(sample, Mapping):
-            return sample[self._of.image]
-        return sample[self._place(sample)] if isinstance(sample, tuple | list) else sample
 
-    def _place(self, sample: Sequence[Any]) -> int:
-        image = self._of.image
-        if not isinstance(image, int):
-            raise TypeError(f"image is {image!r}, and must be an index, because the samples are tuples")
-        return range(len(sample))[image]
+def samples_image(sample: Any, image: int | str) -> Any:
+    """Returns the key of the image in a sample; None if the sample is the image. Raises `KeyError` or `TypeError`."""
+    if isinstance(sample, Mapping):
+        if image in sample:
+            return image
+        found = [name for name, value in sample.items() if images.is_image(value)]
+        if image == 0 and found:
+            return found[0]
+        raise KeyError(f"image is {image!r}, and samples have {', '.join(map(repr, sample))}")
+    if not isinstance(sample, tuple | list):
+        return None
+    fields = getattr(sample, "_fields", ())
+    if image in fields:
+        return fields.index(image)
+    if not isinstance(image, int):
+        raise TypeError(f"image is {image!r}, and must be an index or a field's name, because the samples are tuples")
+    return range(len(sample))[image]
+
+
+def _mapping_like(first: Mapping[Any, Any], items: dict[Any, Any]) -> Mapping[Any, Any]:
+    if type(first) is dict:
+        return items
+    # As torch's default_collate: a copy keeps what else the mapping has, such as a default.
+    made = copy.copy(first)
+    if not isinstance(made, MutableMapping):
+        return items
+    made.update(items)
+    return made

@@ -8,6 +8,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .. import pictures
+
+
+def is_image(value: Any) -> bool:
+    """Returns whether a value may be an image: a PIL image, an array [.., H, W, 3] or a tensor [.., 3, H, W].
+
+    >>> is_image(np.zeros((8, 8, 3), np.uint8)), is_image(torch.zeros(3, 8, 8)), is_image(torch.zeros(4))
+    (True, True, False)
+    """
+    if isinstance(value, torch.Tensor):
+        return value.ndim >= 3 and value.shape[-3] == 3
+    if isinstance(value, np.ndarray):
+        return value.ndim >= 3 and value.shape[-1] == 3
+    return hasattr(value, "convert") and hasattr(value, "mode")
+
 
 def pixels(image: Any) -> NDArray[np.uint8]:
     """Converts a PIL image, an array uint8 [.., H, W, 3] or a tensor [.., 3, H, W] to uint8 [.., H, W, 3].
@@ -19,7 +34,7 @@ def pixels(image: Any) -> NDArray[np.uint8]:
     """
     if isinstance(image, torch.Tensor):
         return _of_tensor(image)
-    array = np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
+    array = pictures.rgb(image) if hasattr(image, "convert") else np.asarray(image)
     if array.dtype != np.uint8 or array.ndim < 3 or array.shape[-1] != 3:
         raise ValueError(f"the array is {array.dtype} {list(array.shape)}, and must be uint8 [.., H, W, 3]")
     return array
