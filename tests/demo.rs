@@ -10,7 +10,7 @@ use restain_method::synth::Synthesiser;
 use restain_method::upsample::{UpsampleScratch, Upsampler};
 
 fn demo() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo/3")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo/4")
 }
 
 #[test]
