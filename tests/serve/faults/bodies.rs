@@ -155,7 +155,7 @@ fn tiff(entries: &[(u16, u16, u32, u32)], data: &[u8]) -> Vec<u8> {
     file
 }
 
-/// A tile of 64×64 whose one strip is a progressive JPEG of 16,384×16,384.
+/// A tile of the model's size whose one strip is a progressive JPEG of 16,384×16,384.
 fn a_large_picture_in_a_small_one() -> Vec<u8> {
     let mut jpeg = vec![0xFF, 0xD8, 0xFF, 0xDB, 0, 67, 0];
     jpeg.extend([1; 64]);
@@ -165,14 +165,14 @@ fn a_large_picture_in_a_small_one() -> Vec<u8> {
     jpeg.extend([0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0xFF, 0xD9]);
     let start = 8 + 2 + 9 * 12 + 4;
     let entries = [
-        (256, 4, 1, 64),
-        (257, 4, 1, 64),
+        (256, 4, 1, 32),
+        (257, 4, 1, 32),
         (258, 3, 1, 8),
         (259, 3, 1, 7),
         (262, 3, 1, 1),
         (273, 4, 1, start),
         (277, 3, 1, 1),
-        (278, 4, 1, 64),
+        (278, 4, 1, 32),
         (279, 4, 1, jpeg.len() as u32),
     ];
     tiff(&entries, &jpeg)

@@ -69,7 +69,7 @@ fn who_announces_much_and_sends_nothing_holds_nothing() {
     };
     let held: Vec<TcpStream> = (0..100).map(|_| open()).collect();
     until("a byte of each is there", || {
-        server.metric("restain_inflight_bytes") >= f64::from(100 * 64 << 10)
+        server.metric("restain_inflight_bytes") >= f64::from(100 * (64 << 10))
     });
     still_serves(&server);
     drop(held);

@@ -252,6 +252,8 @@ fn a_tiff_whose_strips_are_the_same_bytes_is_refused() {
 fn of_jpeg(side: u32, jpeg: &[u8]) -> Vec<u8> {
     let mut entries = stripped(side, side);
     entries[3].3 = 7;
+    // Behind the directory.
+    entries[5].3 = 8 + 2 + 9 * 12 + 4;
     entries[8].3 = jpeg.len() as u32;
     tiff(&entries, jpeg)
 }

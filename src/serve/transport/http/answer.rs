@@ -220,7 +220,6 @@ fn describe<'a>(
 }
 
 /// Written from where it lies: a text of it would be another copy.
-#[expect(clippy::ref_option, reason = "serde gives a reference to the field")]
 fn as_base64<S: Serializer>(picture: &Option<&[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
     let picture = picture.unwrap_or_default();
     serializer.collect_str(&Base64Display::new(picture, &BASE64_STANDARD))
