@@ -35,7 +35,7 @@ pub struct Answer {
 pub struct About {
     pub model: String,
     pub version: String,
-    /// The bundle's digest: what, with a tile's key, the seed and the index, makes a variant again.
+    /// The bundle's digest: what, with a tile's key, the seed, the index and the request's fields, makes a variant again.
     pub bundle: String,
     /// As asked for, or as drawn.
     #[schema(maximum = 9_007_199_254_740_991_u64)]

@@ -12,7 +12,7 @@ use super::decode::{Decoded, TilePixels};
 use super::plan::Plan;
 use super::request::{Counts, Method};
 use super::source::{Part, Source};
-use super::vit::Workspace;
+use super::workspace::Workspace;
 use crate::serve::batch::TileEncoding;
 use restain_bundle::StyleEntry;
 use restain_bundle::codec::TileKey;

@@ -17,6 +17,7 @@ pub mod render;
 pub mod request;
 mod source;
 mod vit;
+mod workspace;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::answer::{About, Answer, AnsweredTile, MadeVariant, Origin, Timings};
 use super::make::Materials;
+use super::workspace::Workspace;
 use super::{Pipeline, decode};
 use crate::serve::admission::Permit;
 use crate::serve::error::Error;
@@ -110,7 +111,9 @@ fn make_all(materials: &Materials, buffers: &Arc<Buffers>) -> (Bytes, Vec<Origin
     let make = |workspace: &mut _, mut group: Group<'_>| {
         materials.make(group.tile, group.first, workspace, &mut group.pixels)
     };
-    let origins: Vec<Vec<Origin>> =
-        groups.into_par_iter().map_init(|| materials.workspace(), make).collect();
+    let origins: Vec<Vec<Origin>> = groups
+        .into_par_iter()
+        .map_init(|| Workspace::new(&materials.plan.model.synthesiser), make)
+        .collect();
     (Bytes::from_owner(pixels), origins.into_iter().flatten().collect())
 }
