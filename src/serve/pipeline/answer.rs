@@ -150,7 +150,7 @@ impl Answer {
         let first = &self.tiles[0];
         let (height, width) = size(first);
         let is_one = self.tiles.iter().all(|tile| size(tile) == (height, width));
-        is_one.then(|| [self.tiles.len(), first.variants.len(), height, width, 3])
+        is_one.then_some([self.tiles.len(), first.variants.len(), height, width, 3])
     }
 
     /// `[height, width, 3] u8` of the variant's tile.
