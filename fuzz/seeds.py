@@ -27,7 +27,7 @@ REQUEST = {
     "style": {"from": "bank", "domains": ["north"], "exclude_domains": ["west"], "placement": "broadcast", "share": "tile"},
     "output": {"format": "jpeg", "quality": 90, "sheet": False},
     "priority": "bulk",
-    "resize": True,
+    "detail": "model",
     "timeout_ms": 1000,
 }
 BLEND = {"style": {"blend": [{"id": "north/0", "weight": 0.5}, {"domain": "south", "weight": 1}]}}
@@ -80,7 +80,7 @@ def messages(folder: str) -> None:
     tiles = pb.Tiles(images=[picture("L", "PNG")], pixels=pb.Pixels(height=1, width=2, data=bytes(12)), keys=[bytes(32)])
     style = pb.Style(domains=["north"], blend=[pb.BlendPart(id="north/0", weight=0.5), pb.BlendPart(domain="south", weight=1)])
     augment = pb.AugmentRequest(tiles=tiles, references=pb.Tiles(images=[b"x"]), model="tiny/1", variants=2, seed=7, style=style, strength=0.5)
-    encode = pb.EncodeRequest(tiles=tiles, model="tiny", resize=True, priority=2, timeout_ms=5)
+    encode = pb.EncodeRequest(tiles=tiles, model="tiny", priority=2, timeout_ms=5)
     write("grpc", augment=b"\0" + augment.SerializeToString(), encode=b"\1" + encode.SerializeToString())
     pb = import_module("inference.grpc_service_pb2")
     request = pb.ModelInferRequest(model_name="tiny", id="7", raw_input_contents=[bytes(6), bytes(32)])
@@ -115,19 +115,21 @@ def main() -> None:
     url = "data:image/png;base64," + base64.b64encode(png).decode()
     bodies = {"whole": {"request": REQUEST, "tiles": [url[22:], url], "keys": [key], "references": [url[22:]]}, "blend": {"request": BLEND, "keys": [key]}}
     write("json", **{name: json.dumps(body).encode() for name, body in bodies.items()})
-    write("query", all=b"model=tiny/1&variants=2&seed=7&method=vit&from=bank&domains=a,b&strength=0.5&resize=true&format=png&quality=9")
+    write("query", all=b"model=tiny/1&variants=2&seed=7&method=vit&from=bank&domains=a,b&strength=0.5&detail=model&format=png&quality=9")
     write("query", sheet=b"sheet=true", escaped=b"ids=a%2F1,b%2f2&placement=aligned&share=request&priority=bulk&timeout_ms=5")
 
     request = json.dumps(REQUEST)
     tile = ("tile", '; filename="a.png"', png)
     write("form", form=form(("request", "", request.encode()), tile, ("key", "", key.encode()), ("reference", "", png)))
     write("form", json=b"application/json; charset=utf-8\n{}", quoted=form(tile, boundary="a-b").replace(b"=a-b", b'="a-b"', 1))
-    add = [(name, "", text) for name, text in (("domain", b"ours"), ("model", b"tiny"), ("styles", b"4"), ("resize", b"true"))]
+    add = [(name, "", text) for name, text in (("domain", b"ours"), ("model", b"tiny"), ("styles", b"4"))]
     write("add_form", form=form(*add, tile))
 
     pixels = ("U8", [2, 1, 2, 3], bytes(range(12)))
     tensors = {"tiles": pixels, "keys": ("U8", [1, 32], bytes(32)), "references": ("U8", [1, 1, 1, 3], bytes(3))}
     write("safetensors", whole=safetensors(tensors, {"request": request}), plain=safetensors({"tiles": pixels}))
+    shapes = ("I64", [2, 2], struct.pack("<4q", 1, 2, 2, 1))
+    write("safetensors", packed=safetensors({"tiles": ("U8", [12], bytes(12)), "shapes": shapes}))
     write("safetensors", add=safetensors({"tiles": pixels}, {"request": '{"domain":"ours","styles":2}'}))
 
     raw = {"name": "TILES", "datatype": "UINT8", "shape": [1, 1, 2, 3], "parameters": {"binary_data_size": 6}}
@@ -149,7 +151,10 @@ def main() -> None:
     names = json.loads((TINY / "weights.safetensors").read_bytes()[8:].split(b"\0")[0].split(b"}}")[0] + b"}}")
     empty = {name: (entry["dtype"], [0, *entry["shape"][1:]], b"") for name, entry in names.items() if name != "__metadata__"}
     write("weights", names=safetensors(empty))
-    write("cache_entry", small=bytes(64) + struct.pack("<IIQ", 96, 80, 4) + struct.pack("<4e", *range(4)))
+    for number, name in enumerate(["narrow", "wide", "pixels"]):
+        head = struct.pack("<IIfIQ", 2, 1, 30.0, number, 4)
+        values = struct.pack("<6h", *range(6)) if name == "wide" else bytes(range(6))
+        write("cache_entry", **{name: bytes(64) + head + struct.pack("<4e", *range(4)) + values})
     with tempfile.TemporaryDirectory() as folder:
         messages(folder)
 

@@ -130,7 +130,7 @@ fn carried_variants_of_every_size_are_as_sharp_as_their_tile() {
         let bare = codec::resize(&bare, large.width, large.height);
         let kept = |variant: &RgbImage| gradient_energy(variant) / gradient_energy(&large);
         assert!(
-            (0.85..1.25).contains(&kept(&carried)) && kept(&bare) < 0.5,
+            (0.85..1.25).contains(&kept(&carried)) && kept(&bare) < 0.8,
             "{}: {:.2} carried, {:.2} bare",
             entry.id,
             kept(&carried),

@@ -226,7 +226,7 @@ def test_another_model_makes_other_variants_and_is_named_in_what_is_copied(visit
     page = visit("#seed=7&samples=hospital_0_normal", at=server)
     page.shows(variants=3, tiles=1)
     assert "model" not in page.page.url
-    page.page.get_by_label("Model").select_option("other/1")
+    page.page.locator("#model").select_option("other/1")
     page.shows(variants=3, tiles=1)
     assert "model=other/1" in page.page.url
     page.variants.first.press("Enter")

@@ -30,7 +30,7 @@ def test_a_tile_of_another_size_has_variants_of_its_size_and_one_too_small_is_ex
     assert page.picture(0).shape == (SIDE + 8, SIDE + 8, 3)
     problem = page.page.locator(".row .problem")
     expect(problem).to_contain_text("This tile is 15×15 pixels, and must have from 16 to 8192 pixels a side")
-    page.page.get_by_role("group", name="Detail").get_by_text("model").click()
+    page.page.locator("[name=detail][value=model]").check()
     page.shows(variants=1, tiles=1)
     assert page.picture(0).shape == (SIDE, SIDE, 3), "the bare product has the model's size"
 

@@ -1,6 +1,7 @@
 //! The carry: variants of tiles of every size, with the tile's own detail.
 
-use restain_bundle::codec::{RgbImage, TileKey, resize};
+use restain_bundle::codec::{RgbImage, TileKey};
+use restain_method::shrink::shrink;
 use restain_method::upsample::{UpsampleScratch, Upsampler};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
@@ -23,10 +24,16 @@ fn send(server: &Server, body: Vec<u8>) -> (u16, Vec<u8>) {
     (answer.status().as_u16(), answer.bytes().unwrap().to_vec())
 }
 
+/// A tile as the encoder sees it.
+fn at(tile: &RgbImage, side: usize) -> RgbImage {
+    let pixels = shrink(&tile.pixels, (tile.width, tile.height), side);
+    RgbImage { width: side, height: side, pixels }
+}
+
 /// What the server must make of a tile, from its parts: the residual at the model's size, the change elsewhere.
 fn carried(parts: &mut Parts, tile: &RgbImage, style: &[f32], strength: f32) -> Vec<u8> {
     let side = parts.synthesiser.geometry().image_size();
-    let seen = resize(tile, side, side);
+    let seen = at(tile, side);
     let encodings = parts.encode(&seen);
     let synthesiser = &parts.synthesiser;
     let (mut scratch, mut out) = (synthesiser.scratch(), vec![0; tile.pixels.len()]);
@@ -117,7 +124,7 @@ fn the_bare_product_has_the_models_size() {
     let (variants, provenance) = server.tensor(std::slice::from_ref(&tile), &[], &request);
     assert_eq!((variants[0].len(), &provenance[0]["detail"]), (32 * 32 * 3, &json!("model")));
     let mut parts = Parts::of(server.bundle());
-    let encodings = parts.encode(&resize(&tile, 32, 32));
+    let encodings = parts.encode(&at(&tile, 32));
     let style = parts.style(provenance[0]["style"].as_str().unwrap());
     assert!(variants[0] == parts.broadcast(&encodings, style));
     let sheet = server.png("?detail=model&sheet=true&seed=1", &tile, "image/png");
@@ -208,7 +215,14 @@ fn every_answer_has_the_fidelity_of_its_tiles() {
 /// The largest tile is bounded by the server's pixels, and what it needs is admitted before it is decoded.
 #[test]
 fn a_large_tile_is_bounded_by_pixels_and_by_memory() {
-    let server = Server::start(&["--max-pixels", "1000000", "--max-inflight-bytes", "20MiB"]);
+    let server = Server::start(&[
+        "--max-pixels",
+        "1000000",
+        "--max-body",
+        "8MiB",
+        "--max-inflight-bytes",
+        "20MiB",
+    ]);
     let large = server.png("", &picture(0, 1200, 900), "image/png");
     assert_eq!(large.status(), 413);
     assert_eq!(large.json::<Value>().unwrap()["code"], "image_too_large");

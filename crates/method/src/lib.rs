@@ -1,7 +1,7 @@
 //! Domain shift of histopathology tiles (arXiv 2407.02900) as pure functions on slices.
 //!
 //! An encoder splits a tile into anatomy and characteristics (its stain and scanner). Here are the
-//! steps around it: the sizes of a model ([`geometry`]), the product that makes pixels from anatomy
+//! steps around it: a tile at the model's size ([`shrink`](shrink::shrink)), the sizes of a model ([`geometry`]), the product that makes pixels from anatomy
 //! and a style ([`synth`]), the way from the model's size to the tile's own ([`upsample`]), blends of styles ([`style`]), which tiles and patches a style is taken
 //! from ([`exemplar`]), the training-free baselines ([`color`], [`macenko`], [`reinhard`]), and the
 //! [`metrics`] that compare them. No I/O, no async, no inference engine: encoding is in
@@ -25,8 +25,10 @@ pub mod positions;
 #[cfg(test)]
 mod reference_figures;
 pub mod reinhard;
+pub mod shrink;
 pub mod style;
 pub mod synth;
+mod taps;
 pub mod upsample;
 
 pub use geometry::{Geometry, GeometryError};

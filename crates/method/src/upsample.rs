@@ -7,6 +7,7 @@
 
 use super::geometry::CHANNELS;
 use super::normalise::to_byte;
+use super::taps::Taps;
 use multiversion::multiversion;
 
 /// Resamples from one square size to one tile's size. Both axes are independent.
@@ -17,17 +18,6 @@ pub struct Upsampler {
     rows: Taps,
 }
 
-/// Which pixels of one axis make a pixel of the other size, and with what weights.
-#[derive(Clone, Debug)]
-struct Taps {
-    /// Pixels that make one.
-    each: usize,
-    /// The first of them.
-    starts: Vec<usize>,
-    /// `[pixels, each]`
-    weights: Vec<f32>,
-}
-
 /// Buffers that calls reuse; one for each thread.
 #[derive(Clone, Debug, Default)]
 pub struct UpsampleScratch {
@@ -35,28 +25,6 @@ pub struct UpsampleScratch {
     rows: Vec<f32>,
     /// `[width, 3]`: a row of the change at the tile's size.
     sum: Vec<f32>,
-}
-
-impl Taps {
-    fn new(from: usize, to: usize) -> Self {
-        let scale = from as f64 / to as f64;
-        let radius = scale.max(1.0);
-        let each = ((2.0 * radius).ceil() as usize + usize::from(scale > 1.0)).min(from);
-        let (mut starts, mut weights) = (Vec::with_capacity(to), Vec::with_capacity(to * each));
-        for place in 0..to {
-            let centre = (place as f64 + 0.5) * scale - 0.5;
-            // Beyond the edges the edge is repeated, which is a centre that stops there.
-            let centre = centre.clamp(0.0, (from - 1) as f64);
-            let first = ((centre - radius).floor() + 1.0).max(0.0) as usize;
-            let start = first.min(from - each);
-            let weight =
-                |tap: usize| (1.0 - ((start + tap) as f64 - centre).abs() / radius).max(0.0);
-            let sum: f64 = (0..each).map(weight).sum();
-            starts.push(start);
-            weights.extend((0..each).map(|tap| (weight(tap) / sum) as f32));
-        }
-        Self { each, starts, weights }
-    }
 }
 
 impl Upsampler {

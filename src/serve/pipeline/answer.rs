@@ -35,7 +35,7 @@ pub struct Answer {
 pub struct About {
     pub model: String,
     pub version: String,
-    /// The bundle's digest: what, with a tile's key, the seed and the index, makes a variant again.
+    /// The bundle's digest: what, with a tile's key, the seed, the index and the request's fields, makes a variant again.
     pub bundle: String,
     /// As asked for, or as drawn.
     #[schema(maximum = 9_007_199_254_740_991_u64)]
@@ -150,7 +150,7 @@ impl Answer {
         let first = &self.tiles[0];
         let (height, width) = size(first);
         let is_one = self.tiles.iter().all(|tile| size(tile) == (height, width));
-        is_one.then(|| [self.tiles.len(), first.variants.len(), height, width, 3])
+        is_one.then_some([self.tiles.len(), first.variants.len(), height, width, 3])
     }
 
     /// `[height, width, 3] u8` of the variant's tile.

@@ -13,6 +13,7 @@ use crate::serve::runtime::cpu::Cpu;
 use restain_bundle::codec::{self, DecodeError, Limits, RgbImage, TileKey};
 use restain_method::exemplar;
 use restain_method::geometry::CHANNELS;
+use restain_method::shrink::shrink;
 
 /// One tile as it came.
 pub enum TileInput {
@@ -232,7 +233,7 @@ fn at_side((width, height): (usize, usize), bytes: &Bytes, side: usize) -> Bytes
     if (width, height) == (side, side) {
         return bytes.clone();
     }
-    codec::resize(&RgbImage { width, height, pixels: bytes.to_vec() }, side, side).pixels.into()
+    shrink(bytes, (width, height), side).into()
 }
 
 fn refused(error: &DecodeError, list: &'static str, index: usize) -> Error {

@@ -13,7 +13,7 @@ use super::plan::Plan;
 use super::request::Method;
 use super::source::{Part, Source};
 use super::spread::Drawn;
-use super::vit::Workspace;
+use super::workspace::Workspace;
 use crate::serve::batch::TileEncoding;
 use restain_bundle::StyleEntry;
 use restain_bundle::codec::TileKey;

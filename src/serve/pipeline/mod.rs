@@ -19,6 +19,7 @@ mod source;
 mod spread;
 mod stain;
 mod vit;
+mod workspace;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::answer::{About, Answer, AnsweredTile, MadeVariant, Timings};
 use super::make::Materials;
+use super::workspace::Workspace;
 use super::{Pipeline, decode};
 use crate::serve::admission::Permit;
 use crate::serve::error::{Error, ErrorKind};
@@ -57,7 +58,9 @@ impl Pipeline {
             (Arc::clone(&materials), permits.clone(), Mutex::new(Vec::new()));
         let make = move |mut group: Group| {
             let _held = &held;
-            let mut workspace = lock(&workspaces).pop().unwrap_or_else(|| of.workspace());
+            let mut workspace = lock(&workspaces)
+                .pop()
+                .unwrap_or_else(|| Workspace::new(&of.plan.model.synthesiser));
             let mut pixels: Vec<&mut [u8]> = group.pixels.chunks_exact_mut(group.size).collect();
             let origins = of.make(group.tile, group.first, &mut workspace, &mut pixels);
             lock(&workspaces).push(workspace);

@@ -8,24 +8,10 @@ use super::choose::Choice;
 use super::make::{Chosen, Materials, Prepared};
 use super::plan::Plan;
 use super::request::{Detail, Method};
+use super::workspace::Workspace;
 use crate::serve::batch::{Carried, TileEncoding};
 use crate::serve::styles::Offer;
 use restain_method::synth::{Carry, Element, Residual, Scratch};
-use restain_method::upsample::{UpsampleScratch, Upsampler};
-
-/// Buffers of one thread.
-pub(super) struct Workspace {
-    scratch: Scratch,
-    /// `[h]`: a style, widened.
-    style: Vec<f32>,
-    /// `[N, h]`: characteristics mixed with the tile's own, or less them.
-    mixed: Vec<f32>,
-    /// `[H, W, 3]` of the model: what a style changes about a tile of another size.
-    change: Vec<f32>,
-    upsample: UpsampleScratch,
-    /// The last one, with the size that it is for.
-    upsampler: Option<((u32, u32), Upsampler)>,
-}
 
 /// The style of a variant.
 enum Style<'a> {
@@ -36,18 +22,6 @@ enum Style<'a> {
 }
 
 impl Materials {
-    pub(super) fn workspace(&self) -> Workspace {
-        let synthesiser = &self.plan.model.synthesiser;
-        Workspace {
-            scratch: synthesiser.scratch(),
-            style: vec![0.0; synthesiser.geometry().half()],
-            mixed: Vec::new(),
-            change: Vec::new(),
-            upsample: UpsampleScratch::default(),
-            upsampler: None,
-        }
-    }
-
     /// The common case, all variants of a tile in one go over its anatomy: styles of the bank,
     /// whole, at the model's size. Says whether it was that case.
     pub(super) fn at_once(
@@ -96,15 +70,9 @@ impl Materials {
             }
             Some(Carried::Pixels(pixels)) => {
                 self.change(own, chosen, workspace);
+                let side = self.plan.model.synthesiser.geometry().image_size();
                 let Workspace { change, upsample, upsampler, .. } = workspace;
-                let (width, height) = own.size;
-                if upsampler.as_ref().is_none_or(|(size, _)| *size != own.size) {
-                    let side = self.plan.model.synthesiser.geometry().image_size();
-                    let next = Upsampler::new(side, width as usize, height as usize);
-                    *upsampler = Some((own.size, next));
-                }
-                let (_, upsampler) = upsampler.as_ref().expect("it was just made");
-                upsampler.add(change, pixels, upsample, out);
+                upsampler.of(side, own.size).add(change, pixels, upsample, out);
             }
         }
     }

@@ -7,7 +7,7 @@
 
 use super::super::geometry::CHANNELS;
 use super::super::patches::PixelOrder;
-use super::sink::{Bytes, Carried, Change, Levels, Sink};
+use super::sink::{Bytes, Carried, Change, Levels, Sink, multiply_add};
 use multiversion::{multiversion, target::target_cfg_f};
 
 /// What one row of patches is made from.
@@ -157,11 +157,6 @@ fn times<const P: usize, const FUSED: bool>(rows: &[f32], style: &[[f32; P]]) ->
         }
     }
     sums
-}
-
-#[inline(always)]
-pub(super) fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// Any patch side, row by row.

@@ -2,7 +2,6 @@
 //! alone.
 
 use super::super::normalise::to_byte;
-use super::kernel::multiply_add;
 
 /// Takes the sums of the product, in its own order.
 pub(super) trait Sink {
@@ -45,6 +44,12 @@ const WHOLE: f32 = 12_582_912.0;
 fn to_level(value: f32) -> f32 {
     let value = value.max(-FURTHEST).min(FURTHEST);
     (value + WHOLE) - WHOLE
+}
+
+/// a·b + c, rounded once where the processor can.
+#[inline(always)]
+pub(super) fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
 const FILLED: &str = "the product fills the target";
