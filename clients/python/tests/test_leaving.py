@@ -31,6 +31,8 @@ from restain import AsyncClient, Client, Limits
 from restain.torch import RestainCollate, RestainDataset, RestainTransform
 from served import tiles
 
+# A program in the background of a shell ignores Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 url = sys.argv[1]
 several = tiles(16, seed=1)
 slides = [(tile, number) for number, tile in enumerate(several)]

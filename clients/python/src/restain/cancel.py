@@ -6,7 +6,6 @@ waiting thread gets an error at once, and the server sees the caller leave.
 
 from __future__ import annotations
 
-import atexit
 import os
 import socket
 import sys
@@ -21,8 +20,6 @@ T = TypeVar("T")
 
 # Seconds between two looks of a worker at whether its DataLoader is leaving.
 _LOOK_EVERY = 0.1
-# Seconds that an ending program gives its threads to notice that their calls are cancelled.
-_AT_EXIT = 0.5
 
 
 class Cancellation:
@@ -188,15 +185,5 @@ def _after_fork() -> None:
     _of_thread.cancelled = None
 
 
-def _at_exit() -> None:
-    """Cancels the calls of threads that would be stopped within them."""
-    _process.set()
-    end = time.monotonic() + _AT_EXIT
-    for thread in threading.enumerate():
-        if thread.daemon and thread.name.startswith("restain"):
-            thread.join(max(0.0, end - time.monotonic()))
-
-
-atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

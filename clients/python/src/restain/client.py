@@ -45,12 +45,12 @@ _CLIENTS: weakref.WeakSet[Client] = weakref.WeakSet()
 class Client:
     """A client of a restain server, or of several replicas. Any number of threads can share it.
 
-    `url`: one address, or a list with one address for each replica. With `spread="dns"` the replicas are all
-    addresses of the name in `url`, as with a headless Service, and the client resolves the name again periodically.
-    It routes each tile to the replica that caches it, and to another one while that is unavailable. With
-    `spread="gateway"` a proxy routes requests by the header `x-restain-shard`: tiles have `shards` shards, the same
-    number in all clients, and a call becomes at most as many requests. The results have the same bytes for any number
-    of replicas.
+    `url`: one address (`http` if it has no scheme), or a list with one address for each replica. With `spread="dns"`
+    the replicas are all addresses of the name in `url`, as with a headless Service, and the client resolves the name
+    again periodically. It routes each tile to the replica that caches it, and to another one while that is unavailable.
+    With `spread="gateway"` a proxy routes requests by the header `x-restain-shard`: tiles have `shards` shards, the
+    same number in all clients, and a call becomes at most as many requests. The results have the same bytes for any
+    number of replicas.
 
     A client can be pickled and survives a fork, so that it can be part of a `Dataset`: a copy keeps the arguments and
     opens its own connections.
