@@ -196,7 +196,7 @@ mod tests {
             assert!(
                 matches!(&asked.infer.inputs[0].data, Data::Raw(bytes) if bytes[..] == [1, 2, 255])
             );
-            assert_eq!((asked.wanted.len(), asked.infer.model), (3, None));
+            assert_eq!((asked.wanted.len(), asked.infer.model), (Output::ALL.len(), None));
         }
     }
 
