@@ -36,12 +36,26 @@ fn the_demo_bundles_recorded_figures_meet_their_targets() {
     let quality = Bundle::open(&demo()).unwrap().manifest.quality;
     for domain in quality["reconstruction"].as_array().unwrap() {
         assert!(
-            domain["psnr_db"].as_f64().unwrap() >= 32.0 && domain["ssim"].as_f64().unwrap() >= 0.93,
+            domain["psnr_db"].as_f64().unwrap() >= 38.0 && domain["ssim"].as_f64().unwrap() >= 0.97,
             "{domain}"
         );
     }
-    let vit = &quality["mean"]["vit"];
-    assert!(vit["left"].as_f64().unwrap() <= 0.2 && vit["ssim"].as_f64().unwrap() >= 0.85, "{vit}");
+    let stains = quality["stains"].as_array().unwrap();
+    let of = |method: &str, way: &str| {
+        stains.iter().find(|row| row["method"] == method && row["way"] == way).unwrap()
+    };
+    let figure = |row: &serde_json::Value, name: &str| row[name].as_f64().unwrap();
+    // As it is served: the tile's own characteristics, and a style of a slide.
+    let vit = of("vit", "style");
+    assert!(figure(vit, "glassy_delta_e") <= 5.0 && figure(vit, "beside_glass") <= 4.0, "{vit}");
+    assert!(figure(vit, "order") >= figure(vit, "order_before") - 0.005, "{vit}");
+    for way in ["tile", "style"] {
+        for method in ["color-match", "macenko", "reinhard", "tone"] {
+            let method = method.replace('-', "_");
+            let [ours, theirs] = ["vit", &method].map(|name| figure(of(name, way), "delta_e"));
+            assert!(ours < theirs, "{method}, {way}: {ours} and {theirs}");
+        }
+    }
 }
 
 #[test]
@@ -129,8 +143,9 @@ fn carried_variants_of_every_size_are_as_sharp_as_their_tile() {
         synthesiser.broadcast(anatomy, &entry.style.0, &mut scratch, &mut bare.pixels);
         let bare = codec::resize(&bare, large.width, large.height);
         let kept = |variant: &RgbImage| gradient_energy(variant) / gradient_energy(&large);
+        // A paler stain has less contrast; detail that the model loses is there all the same.
         assert!(
-            (0.85..1.25).contains(&kept(&carried)) && kept(&bare) < 0.8,
+            (0.7..1.3).contains(&kept(&carried)) && kept(&carried) > 1.5 * kept(&bare),
             "{}: {:.2} carried, {:.2} bare",
             entry.id,
             kept(&carried),

@@ -182,7 +182,7 @@ fn packed_tiles_that_are_not_what_their_shapes_say_are_refused() {
         (tensors(0, &[-1, 16]), 400, "tile 0"),
         (tensors(0, &[i64::MAX, i64::MAX]), 400, "tile 0"),
         (tensors(15 * 16 * 3, &[15, 16]), 422, "tile 0 is 16×15 pixels"),
-        (tensors(8193 * 16 * 3, &[8193, 16]), 422, "from 16 to 8192 pixels a side"),
+        (tensors(8193 * 16 * 3, &[8193, 16]), 422, "to 8192"),
     ] {
         let (given, body) = send(&server, body);
         let text = String::from_utf8_lossy(&body);
@@ -221,14 +221,14 @@ fn a_large_tile_is_bounded_by_pixels_and_by_memory() {
         "--max-body",
         "8MiB",
         "--max-inflight-bytes",
-        "20MiB",
+        "48MiB",
     ]);
     let large = server.png("", &picture(0, 1200, 900), "image/png");
     assert_eq!(large.status(), 413);
     assert_eq!(large.json::<Value>().unwrap()["code"], "image_too_large");
     let (width, height) = (1000, 900);
     assert_eq!(server.png("", &picture(0, width, height), "image/png").status(), 200);
-    let many = server.png("?variants=8", &picture(0, width, height), "application/json");
+    let many = server.png("?variants=16", &picture(0, width, height), "application/json");
     assert_eq!(many.json::<Value>().unwrap()["code"], "request_too_large");
 }
 

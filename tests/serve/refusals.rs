@@ -184,11 +184,11 @@ fn unknown_paths_and_methods_are_problems_too() {
 
 #[test]
 fn a_full_house_says_when_to_come_back_and_empties_when_a_caller_leaves() {
-    let server = Server::start(&["--max-body", "64KiB", "--max-inflight-bytes", "64KiB"]);
+    let server = Server::start(&["--max-body", "64KiB", "--max-inflight-bytes", "96KiB"]);
     let mut guest = TcpStream::connect(&server.address).unwrap();
     write!(guest, "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: 65536\r\n\r\n").unwrap();
-    guest.write_all(&[0; 1000]).unwrap();
-    until("the guest's body is admitted", || server.metric("restain_inflight_bytes") > 0.0);
+    guest.write_all(&[0; 65_000]).unwrap();
+    until("the guest's body is admitted", || server.metric("restain_inflight_bytes") >= 64_000.0);
 
     let refused = server.png("", &tile(0), "image/png");
     let wait: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
@@ -203,7 +203,7 @@ fn a_full_house_says_when_to_come_back_and_empties_when_a_caller_leaves() {
 
 #[test]
 fn an_answer_that_would_never_fit_is_not_told_to_come_back() {
-    let server = Server::start(&["--max-body", "64KiB", "--max-inflight-bytes", "64KiB"]);
+    let server = Server::start(&["--max-body", "64KiB", "--max-inflight-bytes", "96KiB"]);
     let refused = server.png("?variants=64", &tile(0), "*/*");
     assert!(!refused.headers().contains_key("retry-after"));
     problem(refused, 413, "request_too_large");

@@ -28,7 +28,7 @@ fn a_flag_goes_before_the_environment_that_before_the_file_and_that_before_a_pre
         "exclude = [\"a.png\", \"b.png\"]",
         "preset = \"base\"",
         "mean = \"0.7441,0.5895,0.7214\"",
-        "recipe = \"cross\"",
+        "recipe = \"paired\"",
     ] {
         assert!(text.lines().any(|held| held == line), "no `{line}` in:\n{text}");
     }

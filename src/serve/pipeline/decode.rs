@@ -238,9 +238,8 @@ fn at_side((width, height): (usize, usize), bytes: &Bytes, side: usize) -> Bytes
 
 fn refused(error: &DecodeError, list: &'static str, index: usize) -> Error {
     let kind = match error {
-        DecodeError::TooLarge { .. } | DecodeError::SideOutOfRange { .. } => {
-            ErrorKind::ImageTooLarge
-        }
+        DecodeError::TooLarge { .. } => ErrorKind::ImageTooLarge,
+        DecodeError::SideOutOfRange { .. } => ErrorKind::TileSize,
         _ => ErrorKind::UndecodableImage,
     };
     Error::new(kind, format!("{list} {index}: {error}")).at(list, index)

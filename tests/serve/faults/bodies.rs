@@ -195,12 +195,17 @@ fn pictures_that_promise_more_than_they_are_are_refused() {
 #[test]
 fn tensors_are_held_to_the_limits_of_pictures() {
     let server = Server::start(&["--max-pixels", "65536"]);
-    for (width, height) in [(3_000_000, 1), (1, 3_000_000), (9000, 2), (300, 300)] {
+    for (width, height, wanted) in [
+        (3_000_000, 1, (413, "image_too_large")),
+        (1, 3_000_000, (413, "image_too_large")),
+        (9000, 2, (422, "tile_size")),
+        (300, 300, (413, "image_too_large")),
+    ] {
         let tile = RgbImage { width, height, pixels: vec![90; width * height * 3] };
         let body = crate::harness::tensor_body(&[tile], &[], &serde_json::json!({}));
         let (status, text) = post(&server, "/v1/augment", SAFETENSORS, body);
-        assert_eq!(status, 413, "{width}×{height}: {text}");
-        assert!(text.contains("image_too_large"), "{text}");
+        assert_eq!(status, wanted.0, "{width}×{height}: {text}");
+        assert!(text.contains(wanted.1), "{text}");
     }
     assert_eq!(server.png("", &tile(0), "image/png").status(), 200);
 }

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::evaluate::stains::Way;
-use crate::evaluate::technique::Technique;
+use crate::evaluate::technique::{Technique, Way};
 
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Report {
@@ -65,7 +64,7 @@ pub(super) struct StainFigures {
     /// Mean difference of glass to the truth, levels.
     pub glass: Option<f64>,
     /// Largest change of a tile of 243 everywhere, over all stains, levels.
-    pub blank: f64,
+    pub blank: Option<f64>,
     /// Mean change of tissue when half of its tile becomes glass, levels.
     pub beside_glass: Option<f64>,
     /// Mean difference of what two overlapping tiles share, levels.

@@ -113,7 +113,7 @@ pub(super) fn stains(report: &Report) -> Option<Table> {
             some(figures.strength, 2),
             some(figures.glassy_delta_e, 1),
             some(figures.glass, 1),
-            number(figures.blank, 0),
+            some(figures.blank, 0),
             some(figures.beside_glass, 1),
             some(figures.overlap, 1),
             some(figures.order, 3),

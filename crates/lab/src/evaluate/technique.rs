@@ -13,11 +13,9 @@ use crate::stain::toned_pixels;
 use restain_data::below;
 use restain_method::Style;
 use restain_method::color::{ChannelStats, color_match, hed_jitter};
-use restain_method::geometry::CHANNELS;
 use restain_method::macenko::{Stain, macenko};
 use restain_method::reinhard::{LabStats, reinhard};
 use restain_method::synth::Synthesiser;
-use restain_method::synth::reference::values_aligned;
 
 /// Relative and absolute jitter of each stain's density, as in the server.
 const HED_SIGMA: f32 = 0.05;
@@ -115,15 +113,11 @@ fn carried(synth: &Synthesiser, content: &Encoded, from: Option<&Style>, to: &St
     };
     let change: Vec<f32> =
         own.iter().zip(to.0.iter().cycle()).map(|(own, style)| style - own).collect();
-    let values = values_aligned(geometry, synth.pixel_order(), anatomy, &change);
-    let (scale, _) = synth.normalisation().to_byte_scale();
-    let pixels = content.tile.len() / CHANNELS;
-    let changed = |(i, level): (usize, &u8)| {
-        let (pixel, channel) = (i / CHANNELS, i % CHANNELS);
-        let change = values[channel * pixels + pixel] * scale[channel];
-        (f32::from(*level) + change).round().clamp(0.0, 255.0) as u8
-    };
-    content.tile.iter().enumerate().map(changed).collect()
+    let mut levels = vec![0.0; content.tile.len()];
+    synth.change(anatomy, &change, &mut synth.scratch(), &mut levels);
+    let changed =
+        |(level, change): (&u8, &f32)| (f32::from(*level) + change).round().clamp(0.0, 255.0) as u8;
+    content.tile.iter().zip(&levels).map(changed).collect()
 }
 
 /// From which stain to which.
@@ -137,6 +131,31 @@ pub(super) struct Change<'a> {
 impl<'a> From<&'a Reference> for Change<'a> {
     fn from(to: &'a Reference) -> Self {
         Self { from: None, to }
+    }
+}
+
+/// What stains are measured on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Way {
+    /// The tile itself, and one tile of the other stain.
+    Tile,
+    /// The tile itself, and several tiles of the other slide.
+    Style,
+    /// Several tiles of its own slide, and of the other.
+    Slide,
+}
+
+impl Way {
+    pub(super) const ALL: [Self; 3] = [Self::Tile, Self::Style, Self::Slide];
+
+    /// Returns its name in tables.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Tile => "tile → tile",
+            Self::Style => "tile → slide",
+            Self::Slide => "slide → slide",
+        }
     }
 }
 

@@ -12,42 +12,16 @@ mod truth;
 
 use anyhow::Result;
 use rayon::prelude::*;
-use serde::Serialize;
 
 use crate::encodings::Model;
 use crate::evaluate::EvaluateArgs;
 use crate::evaluate::pairs::mean;
 use crate::evaluate::report::StainFigures;
-use crate::evaluate::technique::Technique;
+use crate::evaluate::technique::{Technique, Way};
 use crate::phase::Phase;
 use restain_data::Dataset;
 use slides::{Slide, slides};
 use truth::Case;
-
-/// What stains are measured on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Way {
-    /// The tile itself, and one tile of the other stain.
-    Tile,
-    /// The tile itself, and several tiles of the other slide.
-    Style,
-    /// Several tiles of its own slide, and of the other.
-    Slide,
-}
-
-impl Way {
-    const ALL: [Self; 3] = [Self::Tile, Self::Style, Self::Slide];
-
-    /// Returns its name in tables.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Tile => "tile → tile",
-            Self::Style => "tile → slide",
-            Self::Slide => "slide → slide",
-        }
-    }
-}
 
 /// Measures every technique with a target, in every way, at every magnification. Returns nothing if no image is two tiles a
 /// side and shows two stains.
@@ -115,7 +89,7 @@ fn of_technique(
         strength: of_truth(|error| error.strength),
         glassy_delta_e: of_truth(|error| error.glassy_delta_e()),
         glass: of_truth(|error| error.glass),
-        blank: kept.iter().map(|kept| kept.blank).fold(0.0, f64::max),
+        blank: kept.iter().filter_map(|kept| kept.blank).reduce(f64::max),
         beside_glass: of_kept(|kept| kept.beside_glass),
         overlap: of_kept(|kept| kept.overlap),
         order: of_kept(|kept| kept.order),

@@ -5,9 +5,8 @@ use image::{RgbImage, imageops};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use super::Way;
 use crate::encodings::{Encoded, Model};
-use crate::evaluate::technique::{Change, Reference};
+use crate::evaluate::technique::{Change, Reference, Way};
 use crate::exemplars::{representative, style_of, tissue_mean};
 use crate::phase::Phase;
 use restain_data::{Dataset, below};

@@ -1,18 +1,17 @@
 //! What a change of stain must leave as it is: glass, tissue beside glass, what two overlapping tiles
 //! share, and which pixels of a slide are darker than others.
 
-use super::Way;
 use super::slides::Slide;
 use crate::downstream::statistics::area;
 use crate::encodings::{Encoded, Model};
-use crate::evaluate::technique::{Change, Technique, draws};
+use crate::evaluate::technique::{Change, Technique, Way, draws};
 use restain_method::field::luminance;
 use restain_method::metrics::haematoxylin_mask;
 
 /// The figures of one field in the stains of the fields of other domains.
 pub(super) struct Kept {
     /// Largest change of a blank tile, levels.
-    pub blank: f64,
+    pub blank: Option<f64>,
     /// Mean change of tissue when glass lies beside it, levels.
     pub beside_glass: Option<f64>,
     /// Mean difference of what two overlapping tiles share, levels.
@@ -38,11 +37,13 @@ pub(super) fn measure(
     let made = |content: &Encoded, change: Change| {
         method.apply(&model.synth, content, change, &mut draws(0, 0, 0))
     };
-    let (mut blank, mut beside, mut overlap, mut order) = (0.0, Vec::new(), Vec::new(), Vec::new());
+    let (mut blank, mut beside, mut overlap, mut order) =
+        (None, Vec::new(), Vec::new(), Vec::new());
     let nuclei = haematoxylin_mask(&pixels(slide.tiles.iter().map(|tile| tile.tile.as_slice())));
     for &change in &changes {
         let of_blank = made(&slide.blank, change);
-        blank = of_blank.iter().map(|&v| (f64::from(v) - 243.0).abs()).fold(blank, f64::max);
+        let off = of_blank.iter().map(|&level| (f64::from(level) - 243.0).abs());
+        blank = off.chain(blank).reduce(f64::max);
         let [half, whole] = slide.half_glass.each_ref().map(|tile| made(tile, change));
         beside.push(difference(&columns(&half, side, 0), &columns(&whole, side, 0)));
         let [first, second] = slide.overlapping.each_ref().map(|tile| made(tile, change));

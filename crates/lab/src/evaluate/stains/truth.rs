@@ -8,10 +8,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use tch::{Device, Kind, Tensor};
 
-use super::Way;
 use super::slides::{References, Slide};
 use crate::encodings::{Encoded, Model};
-use crate::evaluate::technique::{Technique, draws};
+use crate::evaluate::technique::{Technique, Way, draws};
 use crate::transform::Transform;
 use crate::transform::tensors::Transforms;
 use crate::truth::{delta_e, psnr, unseen};

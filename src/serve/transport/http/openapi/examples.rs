@@ -81,7 +81,7 @@ fn file(summary: &str, path: &str) -> ExampleBuilder {
 fn key_of(tile: &str) -> String {
     use base64::Engine;
     let bytes = base64::prelude::BASE64_STANDARD.decode(tile).expect("it is base64");
-    let limits = restain_bundle::codec::Limits::of_tile(64);
+    let limits = restain_bundle::codec::Limits::of_tile(256);
     TileKey::of(&restain_bundle::codec::decode(&bytes, &limits).expect("it is a PNG")).to_string()
 }
 
