@@ -184,7 +184,7 @@ fn unknown_paths_and_methods_are_problems_too() {
 
 #[test]
 fn a_full_house_says_when_to_come_back_and_empties_when_a_caller_leaves() {
-    let server = Server::start(&["--max-body", "64KiB", "--max-inflight-bytes", "96KiB"]);
+    let server = Server::start(&["--max-body", "64KiB", "--max-inflight-bytes", "160KiB"]);
     let mut guest = TcpStream::connect(&server.address).unwrap();
     write!(guest, "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: 65536\r\n\r\n").unwrap();
     guest.write_all(&[0; 65_000]).unwrap();
