@@ -27,11 +27,14 @@ def test_a_tile_of_another_size_has_variants_of_its_size_and_one_too_small_is_ex
     page = visit(ONE)
     page.drop(large=png(tile(side=SIDE + 8)), small=png(tile(side=15)))
     page.shows(variants=1, tiles=1)
+    shown = page.variants.first.locator("img.is")
+    expect(shown).to_have_js_property("naturalWidth", SIDE + 8)
     assert page.picture(0).shape == (SIDE + 8, SIDE + 8, 3)
     problem = page.page.locator(".row .problem")
     expect(problem).to_contain_text("This tile is 15×15 pixels, and must have from 16 to 8192 pixels a side")
     page.page.locator("[name=detail][value=model]").check()
     page.shows(variants=1, tiles=1)
+    expect(shown).to_have_js_property("naturalWidth", SIDE)
     assert page.picture(0).shape == (SIDE, SIDE, 3), "the bare product has the model's size"
 
 

@@ -1,4 +1,4 @@
-"""Epochs count themselves: no pass repeats another one, whoever makes the batches and whether or not it persists."""
+"""Epochs count themselves: no pass repeats another one, with any number of workers, persistent or not."""
 
 import copy
 import multiprocessing

@@ -1,4 +1,4 @@
-"""Several training processes split the samples, whoever starts them, and are refused aloud where that cannot work."""
+"""Several training processes split the samples; where that cannot work, an error says so."""
 
 import json
 import os

@@ -7,6 +7,7 @@ its tiles are redistributed among the others, within the same call. Tiles that m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, TypeVar
@@ -132,6 +133,9 @@ class Delivery(Generic[T]):
         cancelled = self.call.cancelled
         futures = [threads.submit(partial(self._brought, portion), cancelled) for portion in portions]
         try:
+            # In the order of their ends: a failure does not wait for the portions before it.
+            for future in as_completed(futures):
+                future.result()
             return [part for future in futures for part in future.result()]
         except BaseException:
             # Neither Ctrl-C nor the failure of one portion waits for the others.

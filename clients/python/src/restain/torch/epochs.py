@@ -1,6 +1,6 @@
 """Counting of epochs: every pass over the data has its own seed, whether or not the training loop says so.
 
-Nothing tells a `Dataset` or a `collate_fn` in a worker process that a new epoch begins, and many training loops call
+A `Dataset` or a `collate_fn` in a worker process is not notified when a new epoch begins, and many training loops call
 no `set_epoch`. But a `DataLoader` makes a new iterator of an iterable dataset, or a new fetcher of a map-style one, for
 each pass and in each worker. A pass is therefore identified by the loader's base seed, which all its workers know, and
 by how many passes the worker has seen. Shared memory assigns numbers to passes, the same in all workers of a loader,
