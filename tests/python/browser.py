@@ -139,7 +139,10 @@ def png(tile):
 def decode(source):
     """The pixels of a picture: a data URL, or the bytes of a file."""
     content = base64.b64decode(source.split(",", 1)[1]) if isinstance(source, str) else source
-    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+    try:
+        return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+    except OSError as error:
+        raise AssertionError(f"no picture: {source[:80]!r}, {len(content)} bytes, from {content[:40]!r}") from error
 
 
 def differ(a, b):
