@@ -189,14 +189,15 @@ def test_albumentations_pipelines_are_saved_and_loaded(server, tmp_path, form):
 
 
 @albumenting
-def test_a_pipeline_with_references_and_a_blend_is_saved(client):
+def test_a_pipeline_with_references_a_blend_or_a_spread_is_saved(client):
     A, pipeline = pipelines(client, style=restain.Style(references=tiles(1, seed=9)))
     again = A.from_dict(A.to_dict(pipeline)).transforms[0].options["style"]
     assert again.references.dtype == np.uint8
     assert np.array_equal(again.references, tiles(1, seed=9))
     blend = restain.Style(blend=[restain.Part(1, id="north/0"), restain.Part(2, domain="west")])
-    A, pipeline = pipelines(client, style=blend)
-    assert A.from_dict(A.to_dict(pipeline)).transforms[0].options["style"] == blend
+    for style in (blend, restain.Style(domains=["north"], spread=1.5)):
+        A, pipeline = pipelines(client, style=style)
+        assert A.from_dict(A.to_dict(pipeline)).transforms[0].options["style"] == style
 
 
 @albumenting
