@@ -95,12 +95,46 @@ def _tiles(tiles: torch.Tensor | np.ndarray, count: int, place: torch.device) ->
     return pixels.to(place)
 
 
+def apply_styles(
+    encodings: TorchEncodings, styles: torch.Tensor, tiles: torch.Tensor | np.ndarray | None = None
+) -> torch.Tensor:
+    """Returns n tiles in n styles [n, h], differentiable with respect to the styles: [n, 3, H, W] in 0..1.
+
+    They are the variants of `synthesise` before they are rounded, in the precision of `styles`. `tiles` as there.
+    """
+    model, place, real = encodings.model, encodings.anatomy.device, styles.dtype
+    style = _per_tile(styles[:, None], len(encodings.anatomy), model)
+    anatomy = encodings.anatomy.to(real)
+    scale, offset = (torch.from_numpy(part).to(place, real) for part in byte_scale(model))
+    if tiles is None:
+        levels = _assembled(_plain_product(anatomy, style, model), model) * scale + offset
+    else:
+        pixels = _tiles(tiles, len(anatomy), place)
+        own = encodings.characteristics.to(real)[:, None]
+        change = _assembled(_plain_product(anatomy, style - own, model), model) * scale
+        levels = pixels[:, None].to(real) + _resampled(change, *pixels.shape[1:3])
+    return levels[:, 0].permute(0, 3, 1, 2).clamp(0, 255) / 255
+
+
+def _plain_product(anatomy: torch.Tensor, styles: torch.Tensor, model: EncoderModel) -> torch.Tensor:
+    """Returns the product [n, K, N, 3, P, P] as torch computes it, for gradients rather than for equal bits."""
+    patch, rank = model.patch_size, model.rank
+    left = anatomy.reshape(len(anatomy), 1, -1, 3, patch, rank)
+    return left @ styles.reshape(*styles.shape[:3], 3, rank, patch)
+
+
 def _added(tiles: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
     """Adds a change [n, K, H, W, 3] at the model's size to tiles [n, h, w, 3]: uint8 [n, K, 3, h, w]."""
-    height, width = tiles.shape[1:3]
+    return _pixels(tiles[:, None].float() + _resampled(change, *tiles.shape[1:3]))
+
+
+def _resampled(change: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Resamples a change [n, K, H, W, 3] to [n, K, height, width, 3]."""
+    if change.shape[2:4] == (height, width):
+        return change
     columns, rows = Taps.of(change.shape[3], width), Taps.of(change.shape[2], height)
     for axis, taps in ((3, columns), (2, rows)):
-        weights = torch.from_numpy(taps.weights).to(change.device)
+        weights = torch.from_numpy(taps.weights).to(change)
         starts = torch.from_numpy(taps.starts).to(change.device)
         shape = [-1 if at == axis else 1 for at in range(5)]
         terms = (
@@ -108,7 +142,7 @@ def _added(tiles: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
         )
         # One after the other, as the server adds them.
         change = functools.reduce(torch.add, terms)
-    return _pixels(tiles[:, None].float() + change)
+    return change
 
 
 def _per_tile(styles: torch.Tensor, count: int, model: EncoderModel) -> torch.Tensor:
