@@ -25,6 +25,8 @@ check_versions() {
     expect Cargo.toml "the workspace's version" "version = \"$version\""
     expect clients/python/pyproject.toml "the package's version" "version = \"$version\""
     expect clients/python/src/restain/__init__.py "__version__" "__version__ = \"$version\""
+    expect clients/python/src/restain/address.py "the user agent" "_USER_AGENT = \"restain-python/$version\""
+    expect Dockerfile "the image's label" "      org.opencontainers.image.version=\"$version\""
     expect CITATION.cff "the cited version" "version: $version"
     grep -q "^## $version\b" CHANGELOG.md || fail "CHANGELOG.md has no heading \`## $version\`: rename \`## Unreleased\`"
 }
