@@ -39,7 +39,8 @@ async function putFirst() {
   const missing = samples.filter((sample) => wanted.includes(sample.name) && !there.has(sample.name));
   const unasked = untouched;
   if (state.samples !== null || unasked) await putSamples(missing, () => untouched === unasked);
-  layOut([]);
+  // Meanwhile a visitor's own tiles may be shown: their variants stay.
+  layOut();
   await checkAll();
 }
 
