@@ -11,6 +11,7 @@ use super::request::{Detail, Method};
 use super::workspace::Workspace;
 use crate::serve::batch::{Carried, TileEncoding};
 use crate::serve::styles::Offer;
+use restain_method::glass::keep_glass;
 use restain_method::synth::{Carry, Element, Residual, Scratch};
 
 /// The style of a variant.
@@ -43,8 +44,9 @@ impl Materials {
         let (synthesiser, anatomy) = (&model.synthesiser, own.anatomy());
         match self.carried(own) {
             None => synthesiser.broadcast_each(anatomy, &styles, scratch, outs),
-            Some(Carried::Residual(residual)) => {
+            Some(Carried::Residual(residual, glass)) => {
                 synthesiser.carry_each(Carry { anatomy, residual }, &styles, scratch, outs);
+                outs.iter_mut().for_each(|out| glass.keep(out));
             }
             Some(Carried::Pixels(_)) => return false,
         }
@@ -62,8 +64,9 @@ impl Materials {
         let own = tile.encoding();
         match self.carried(own) {
             None => self.product(own, None, chosen, workspace, out),
-            Some(Carried::Residual(residual)) => {
+            Some(Carried::Residual(residual, glass)) => {
                 self.product(own, Some(residual), chosen, workspace, out);
+                glass.keep(out);
             }
             Some(Carried::Pixels(pixels)) if self.plan.strength == 0.0 => {
                 out.copy_from_slice(pixels);
@@ -73,6 +76,7 @@ impl Materials {
                 let side = self.plan.model.synthesiser.geometry().image_size();
                 let Workspace { change, upsample, upsampler, .. } = workspace;
                 upsampler.of(side, own.size).add(change, pixels, upsample, out);
+                keep_glass(pixels, out);
             }
         }
     }

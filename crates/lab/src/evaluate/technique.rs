@@ -13,6 +13,7 @@ use crate::stain::toned_pixels;
 use restain_data::below;
 use restain_method::Style;
 use restain_method::color::{ChannelStats, color_match, hed_jitter};
+use restain_method::glass::keep_glass;
 use restain_method::macenko::{Stain, macenko};
 use restain_method::reinhard::{LabStats, reinhard};
 use restain_method::synth::Synthesiser;
@@ -117,7 +118,9 @@ fn carried(synth: &Synthesiser, content: &Encoded, from: Option<&Style>, to: &St
     synth.change(anatomy, &change, &mut synth.scratch(), &mut levels);
     let changed =
         |(level, change): (&u8, &f32)| (f32::from(*level) + change).round().clamp(0.0, 255.0) as u8;
-    content.tile.iter().zip(&levels).map(changed).collect()
+    let mut out: Vec<u8> = content.tile.iter().zip(&levels).map(changed).collect();
+    keep_glass(&content.tile, &mut out);
+    out
 }
 
 /// From which stain to which.

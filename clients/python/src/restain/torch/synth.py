@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..answers import EncoderModel, Encodings
-from ..carry import FURTHEST, Taps
+from ..carry import FURTHEST, GLASS_CHROMA, GLASS_DARKEST, GLASS_LIMIT, GLASS_RAMP, Taps
 from ..synth import FUSED, byte_scale
 
 Device = torch.device | str | None
@@ -83,7 +83,7 @@ def synthesise(
     if strength < 1:
         style = own * float(np.float32(1) - share) + style * float(share)
     levels = _levels(_assembled(_product(anatomy, style, model), model), scale, offset, model)
-    return _pixels(levels)
+    return _pixels(levels if pixels is None else _with_glass(pixels, levels))
 
 
 def _tiles(tiles: torch.Tensor | np.ndarray, count: int, place: torch.device) -> torch.Tensor:
@@ -108,7 +108,19 @@ def _added(tiles: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
         )
         # One after the other, as the server adds them.
         change = functools.reduce(torch.add, terms)
-    return _pixels(tiles[:, None].float() + change)
+    return _pixels(_with_glass(tiles, tiles[:, None].float() + change))
+
+
+def _with_glass(tiles: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+    """Limits the change of levels [n, K, h, w, 3] where tiles [n, h, w, 3] are glass, as `carry.keep_glass`: int32."""
+    own = tiles.int()
+    luminance = (77 * own[..., 0] + 150 * own[..., 1] + 29 * own[..., 2]) >> 8
+    chroma = own.amax(-1) - own.amin(-1)
+    light = (luminance - GLASS_DARKEST).clamp(0, GLASS_RAMP)
+    glass = (light * (GLASS_CHROMA - chroma).clamp(0, GLASS_RAMP))[:, None, ..., None]
+    change = _rounded(levels).int() - own[:, None]
+    limited = change.clamp(-GLASS_LIMIT, GLASS_LIMIT) * glass + change * (256 - glass)
+    return own[:, None] + ((limited + 128) >> 8)
 
 
 def _per_tile(styles: torch.Tensor, count: int, model: EncoderModel) -> torch.Tensor:
@@ -166,4 +178,9 @@ def _levels(values: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, mod
 
 def _pixels(levels: torch.Tensor) -> torch.Tensor:
     """Rounds and clamps levels [n, K, H, W, 3] to uint8 [n, K, 3, H, W]."""
-    return levels.nan_to_num(nan=0.0).clamp(0, 255).round().to(torch.uint8).permute(0, 1, 4, 2, 3)
+    return _rounded(levels).permute(0, 1, 4, 2, 3)
+
+
+def _rounded(levels: torch.Tensor) -> torch.Tensor:
+    """Rounds and clamps levels to uint8."""
+    return levels.nan_to_num(nan=0.0).clamp(0, 255).round().to(torch.uint8)
