@@ -62,12 +62,13 @@ table! {
     ModelNotFound = 404, NOT_FOUND, "model_not_found", "No such model is served";
     TileNotHeld = 404, NOT_FOUND, "tile_not_held", "A key names a tile that this server does not hold";
     DomainNotFound = 404, NOT_FOUND, "domain_not_found", "No such domain was added";
+    SlideNotFound = 404, NOT_FOUND, "slide_not_found", "No such slide was added";
     MethodNotAllowed = 405, UNIMPLEMENTED, "method_not_allowed", "The path exists, but not for this method";
     NotAcceptable = 406, INVALID_ARGUMENT, "not_acceptable", "The answer cannot be given in the form asked for";
     ModelIsDefault = 409, FAILED_PRECONDITION, "model_is_default", "The model is the default of requests that name none";
     DomainExists = 409, ALREADY_EXISTS, "domain_exists", "There is a domain of this name already";
     DomainOfBundle = 409, FAILED_PRECONDITION, "domain_of_bundle", "The domain is the bundle's own, and cannot be removed";
-    BankFull = 409, RESOURCE_EXHAUSTED, "bank_full", "The model has the largest number of added domains";
+    BankFull = 409, RESOURCE_EXHAUSTED, "bank_full", "The model has the largest number of added domains or slides";
     BodyTooLarge = 413, RESOURCE_EXHAUSTED, "body_too_large", "The body is larger than the server's limit";
     ImageTooLarge = 413, RESOURCE_EXHAUSTED, "image_too_large", "A picture has more pixels than the server's limit";
     TooManyTiles = 413, RESOURCE_EXHAUSTED, "too_many_tiles", "A request has more tiles than the server's limit";
@@ -87,6 +88,8 @@ table! {
     TimeoutOutOfRange = 422, INVALID_ARGUMENT, "timeout_out_of_range", "The timeout is not above zero";
     UnknownDomain = 422, INVALID_ARGUMENT, "unknown_domain", "The style bank has no such domain";
     UnknownStyle = 422, INVALID_ARGUMENT, "unknown_style", "The style bank has no such style";
+    UnknownSlide = 422, INVALID_ARGUMENT, "unknown_slide", "The server holds no such slide for this model";
+    SlideCount = 422, INVALID_ARGUMENT, "slide_count", "There are neither one slide for all tiles nor one for each";
     DomainForbidden = 422, FAILED_PRECONDITION, "domain_forbidden", "The server never uses the styles of this domain";
     DomainName = 422, INVALID_ARGUMENT, "domain_name", "The name of the domain is not valid";
     StylesOutOfRange = 422, INVALID_ARGUMENT, "styles_out_of_range", "The number of styles is out of range";

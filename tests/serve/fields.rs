@@ -163,6 +163,7 @@ fn set(message: &mut proto::AugmentRequest, field: &Field, value: &Value) -> boo
         "style.domains" => names!(style.domains),
         "style.exclude_domains" => names!(style.exclude_domains),
         "style.ids" => names!(style.ids),
+        "slide" => names!(message.slide),
         "style.blend" => parts(value).is_some_and(|parts| {
             style.blend = parts;
             true

@@ -24,17 +24,13 @@ pub(crate) fn mean(styles: &[Style]) -> Style {
 /// If there are no tiles.
 pub(crate) fn tissue_mean(model: &Model, tiles: &[Encoded]) -> Style {
     let tissue: Vec<Vec<bool>> = tiles.iter().map(|tile| model.tissue(&tile.tile)).collect();
-    let none = tissue.iter().all(|patches| !patches.contains(&true));
-    let half = model.synth.geometry().half();
-    let (mut sum, mut count) = (vec![0.0; half], 0.0);
-    for (tile, patches) in tiles.iter().zip(&tissue) {
-        let tokens = tile.characteristics.chunks_exact(half).zip(patches);
-        for (token, _) in tokens.filter(|(_, tissue)| none || **tissue) {
-            sum.iter_mut().zip(token).for_each(|(sum, value)| *sum += f64::from(*value));
-            count += 1.0;
-        }
-    }
-    Style(sum.into_iter().map(|sum: f64| (sum / count) as f32).collect())
+    let any: Vec<Vec<bool>> = tissue.iter().map(|patches| vec![true; patches.len()]).collect();
+    let over = |patches: &[Vec<bool>]| {
+        let pairs = tiles.iter().zip(patches);
+        let pairs = pairs.map(|(tile, patches)| (&tile.characteristics[..], &patches[..]));
+        exemplar::mean_style(model.synth.geometry(), pairs)
+    };
+    over(&tissue).or_else(|| over(&any)).expect("there are tiles")
 }
 
 /// Returns up to `count` tissue patches, those whose styles reconstruct their own tile best; any patches if none is

@@ -33,16 +33,24 @@ impl ChannelStats {
 
     /// Computes the statistics of `[.., 3] u8`; all zero when there are no pixels.
     pub fn from_tile(tile: &[u8]) -> Self {
-        let (pixels, _) = tile.as_chunks::<3>();
-        let count = pixels.len().max(1) as f64;
+        Self::from_tiles([tile])
+    }
+
+    /// Computes the statistics of all pixels of some tiles, `[.., 3] u8` each; all zero when there are no pixels.
+    pub fn from_tiles<'a>(tiles: impl IntoIterator<Item = &'a [u8]>) -> Self {
         // Sums of integers are exact, so the order of pixels does not matter.
-        let (mut sums, mut squares) = ([0u64; 3], [0u64; 3]);
-        for pixel in pixels {
-            for c in 0..3 {
-                sums[c] += u64::from(pixel[c]);
-                squares[c] += u64::from(pixel[c]).pow(2);
+        let (mut sums, mut squares, mut count) = ([0u64; 3], [0u64; 3], 0);
+        for tile in tiles {
+            let (pixels, _) = tile.as_chunks::<3>();
+            count += pixels.len();
+            for pixel in pixels {
+                for c in 0..3 {
+                    sums[c] += u64::from(pixel[c]);
+                    squares[c] += u64::from(pixel[c]).pow(2);
+                }
             }
         }
+        let count = count.max(1) as f64;
         let mean = sums.map(|sum| sum as f64 / count);
         let variance: [f64; 3] =
             std::array::from_fn(|c| (squares[c] as f64 / count - mean[c] * mean[c]).max(0.0));
@@ -135,6 +143,7 @@ mod tests {
     #[test]
     fn statistics_are_population_mean_and_deviation() {
         let stats = ChannelStats::from_tile(&[0, 51, 255, 102, 51, 255]);
+        assert_eq!(ChannelStats::from_tiles([&[0, 51, 255][..], &[102, 51, 255]]), stats);
         assert_eq!(stats.mean, [0.2, 0.2, 1.0]);
         assert_eq!(stats.std, [0.2, 0.0, 0.0]);
     }

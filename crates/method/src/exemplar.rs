@@ -138,6 +138,29 @@ pub fn typical(tiles: &[impl AsRef<[u8]>], count: usize) -> Vec<usize> {
     nearest
 }
 
+/// Averages characteristics over patches that hold a stain: the style of a slide, of several tiles. `None` if there are no
+/// such patches.
+///
+/// # Shapes
+/// Of each tile `characteristics` `[N, h]` and which patches count, `[N]`.
+pub fn mean_style<'a, T: Element + 'a>(
+    geometry: &Geometry,
+    tiles: impl IntoIterator<Item = (&'a [T], &'a [bool])>,
+) -> Option<Style> {
+    let half = geometry.half();
+    let (mut sums, mut count, mut wide) = (vec![0.0; half], 0.0, vec![0.0; half]);
+    for (characteristics, counts) in tiles {
+        let patches = characteristics.chunks_exact(half).zip(counts);
+        for (patch, _) in patches.filter(|(_, counts)| **counts) {
+            let patch = T::widen(patch, &mut wide);
+            sums.iter_mut().zip(patch).for_each(|(sum, value)| *sum += f64::from(*value));
+            count += 1.0;
+        }
+    }
+    let mean = |sum: f64| (sum / count) as f32;
+    (count > 0.0).then(|| Style(sums.into_iter().map(mean).collect()))
+}
+
 /// Returns the tissue patch whose style reconstructs its own tile best; of all patches when none is tissue.
 ///
 /// # Shapes

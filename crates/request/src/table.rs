@@ -137,6 +137,10 @@ table! {
     style_spread: f32 = 1.0,
         Field::new("style.spread", Kind::Number { min: 0.0, max: 3.0 }).fault(Fault::Spread).flag("spread");
 
+    /// The slides that the tiles are from: one id of `POST /v1/slides` for all tiles, or one for each. The change of stain then starts from the slide's stain and not from that of each tile, which depends on what is in it. With the methods `vit` and `color-match`.
+    slide: Option<Vec<String>> = None,
+        Field::new("slide", NAMES);
+
     /// How much of the style is taken: 0 keeps the tile's own look, 1 replaces it.
     strength: f32 = 1.0,
         Field::new("strength", Kind::Number { min: 0.0, max: 1.0 }).fault(Fault::Strength).flag("strength");

@@ -8,7 +8,8 @@ use half::f16;
 use restain_method::Geometry;
 use restain_method::geometry::CHANNELS;
 use restain_method::glass::Glass;
-use restain_method::synth::{Residual, Scratch, Synthesiser};
+use restain_method::shrink::shrink;
+use restain_method::synth::{Carry, Residual, Scratch, Synthesiser};
 
 /// What the encoder made of one tile, in the precision in which it is kept: whether a tile was encoded just now or in
 /// another epoch, its variants are the same bytes.
@@ -78,6 +79,22 @@ impl TileEncoding {
     /// `[N, h]`
     pub fn characteristics(&self) -> &[f16] {
         &self.latents[self.latents.len() / 2..]
+    }
+
+    /// The pixels that the encoder saw, `[H, W, 3] u8`.
+    pub fn seen(&self, synthesiser: &Synthesiser, scratch: &mut Scratch) -> Vec<u8> {
+        match &self.carried {
+            Carried::Residual(residual, _) => {
+                let mut pixels = vec![0; synthesiser.geometry().tile_bytes()];
+                let carry = Carry { anatomy: self.anatomy(), residual };
+                synthesiser.restore(carry, self.characteristics(), scratch, &mut pixels);
+                pixels
+            }
+            Carried::Pixels(pixels) => {
+                let size = (self.size.0 as usize, self.size.1 as usize);
+                shrink(pixels, size, synthesiser.geometry().image_size())
+            }
+        }
     }
 
     pub fn carried(&self) -> &Carried {

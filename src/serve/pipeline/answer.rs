@@ -52,6 +52,8 @@ pub struct AnsweredTile {
     pub height: usize,
     /// PSNR of the tile's own reconstruction at the model's size, dB; nothing when the method works on pixels.
     pub fidelity: Option<f32>,
+    /// The slide that its change of stain started from, where one was named.
+    pub slide: Option<String>,
     /// The tile's own pixels; nothing when only its key came.
     pub original: Option<Bytes>,
     pub variants: Vec<MadeVariant>,
@@ -89,6 +91,9 @@ pub struct Provenance {
     /// model was trained on. Null for the methods that work on pixels.
     #[schema(required)]
     pub fidelity: Option<f32>,
+    /// The slide that the change of stain started from, where the request named one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slide: Option<String>,
     #[serde(flatten)]
     pub origin: Origin,
 }
@@ -134,6 +139,7 @@ impl Answer {
             about: self.about.clone(),
             tile_key: tile.key.to_string(),
             fidelity: tile.fidelity(),
+            slide: tile.slide.clone(),
             origin: variant.origin.clone(),
         }
     }

@@ -15,6 +15,7 @@ pub mod plan;
 mod produce;
 pub mod render;
 pub mod request;
+mod slide;
 mod source;
 mod spread;
 mod stain;
@@ -35,6 +36,7 @@ use encode::{Asking, EncodedTiles};
 use make::{Materials, Prepared};
 use plan::Plan;
 use request::Counts;
+pub use slide::AddedSlide;
 
 use super::admission::{Admission, Permit};
 use super::error::{Error, ErrorKind};

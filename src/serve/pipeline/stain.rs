@@ -63,16 +63,14 @@ impl Materials {
         }
     }
 
-    /// Looked for in the pixels that the encoder saw; of a key, in what it makes of them.
+    /// Looked for in the pixels that the encoder saw.
     fn stained<'a>(&self, tile: &Prepared, encoding: &'a TileEncoding) -> &'a [bool] {
         let synthesiser = &self.plan.model.synthesiser;
         let geometry = synthesiser.geometry();
         encoding.stained(|| match &tile.for_model {
             Some(pixels) => exemplar::stained(geometry, pixels),
             None => {
-                let mut pixels = vec![0; geometry.tile_bytes()];
-                let (anatomy, own) = (encoding.anatomy(), encoding.characteristics());
-                synthesiser.aligned(anatomy, own, &mut synthesiser.scratch(), &mut pixels);
+                let pixels = encoding.seen(synthesiser, &mut synthesiser.scratch());
                 exemplar::stained(geometry, &pixels)
             }
         })

@@ -41,6 +41,8 @@ pub(crate) const AUGMENT: &[ErrorKind] = &[
     QualityOutOfRange,
     UnknownDomain,
     UnknownStyle,
+    UnknownSlide,
+    SlideCount,
     DomainForbidden,
     BlendOutOfRange,
     NoStyles,
@@ -56,6 +58,10 @@ pub(crate) const ADD_STYLES: &[ErrorKind] = &[
     NoStyles,
     StateNotWritten,
 ];
+/// Of a slide that is added.
+pub(crate) const ADD_SLIDE: &[ErrorKind] = &[BankFull, NoStyles, StateNotWritten];
+/// Of a slide that is removed.
+pub(crate) const REMOVE_SLIDE: &[ErrorKind] = &[SlideNotFound, StateNotWritten];
 /// Of a domain that is removed.
 pub(crate) const REMOVE_STYLES: &[ErrorKind] = &[DomainNotFound, DomainOfBundle, StateNotWritten];
 pub(crate) const LOAD: &[ErrorKind] = &[ModelNotFound, ModelName, BundleRefused];

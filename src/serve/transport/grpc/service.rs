@@ -121,6 +121,20 @@ impl Restain for Service {
             domain: Some(answer::domain(&offer, place)),
         }))
     }
+
+    async fn add_slide(
+        &self,
+        request: Request<proto::AddSlideRequest>,
+    ) -> Result<Response<proto::AddSlideResponse>, Status> {
+        let (metadata, message, request) = parts(request);
+        let pipeline = self.app.pipeline().map_err(status)?;
+        let (mut ask, tiles) = ask::add_slide(request).map_err(status)?;
+        ask.timeout_ms = timeout_ms(&metadata, ask.timeout_ms);
+        let Message { permit, received } = message;
+        let request = PipelineRequest { ask, tiles, references: Vec::new(), received, permit };
+        let added = pipeline.add_slide(request).await.map_err(status)?;
+        Ok(Response::new(answer::slide(added)))
+    }
 }
 
 fn parts<T>(request: Request<T>) -> (tonic::metadata::MetadataMap, Message, T) {

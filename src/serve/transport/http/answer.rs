@@ -47,6 +47,9 @@ struct JsonTile<'a> {
     /// model was trained on. Null for the methods that work on pixels.
     #[schema(required)]
     fidelity: Option<f32>,
+    /// The slide that the change of stain started from, where the request named one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slide: Option<&'a str>,
     variants: Vec<JsonVariant<'a>>,
 }
 
@@ -200,7 +203,7 @@ fn failed(error: EncodeError) -> Error {
 }
 
 fn describe<'a>(
-    answer: &Answer,
+    answer: &'a Answer,
     format: ImageFormat,
     mut image: impl FnMut(usize, usize) -> Option<&'a [u8]>,
 ) -> JsonAnswer<'a> {
@@ -213,6 +216,7 @@ fn describe<'a>(
         JsonTile {
             tile_key: tile.key.to_string(),
             fidelity: tile.fidelity(),
+            slide: tile.slide.as_deref(),
             variants: variants.collect(),
         }
     });
@@ -334,6 +338,7 @@ fn head_provenance(answer: &Answer) -> HeaderValue {
         let tile = |tile: &AnsweredTile| SheetTile {
             tile_key: tile.key.to_string(),
             fidelity: tile.fidelity(),
+            slide: tile.slide.clone(),
             variants: tile.variants.iter().map(|variant| variant.origin.clone()).collect(),
         };
         ascii_json(&SheetProvenance {
@@ -357,6 +362,8 @@ struct SheetProvenance<'a> {
 struct SheetTile {
     tile_key: String,
     fidelity: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slide: Option<String>,
     variants: Vec<Origin>,
 }
 

@@ -4,7 +4,7 @@
 use axum::http::{Method, header};
 use axum::routing::get;
 
-use super::{accept, augment, encode, health, models, page, styles};
+use super::{accept, augment, encode, health, models, page, slides, styles};
 use crate::serve::access::Scope;
 use crate::serve::error::ErrorKind;
 use crate::serve::middleware::route::Observed::{Fully, Quietly};
@@ -66,6 +66,25 @@ pub(super) fn operations() -> Routes {
             styles::__path_remove,
             rules(Needs(Styles), Fully, &[e::SERVING, e::PATH, e::REMOVE_STYLES, e::MODEL]),
             styles::remove,
+        )
+        .operation(
+            slides::__path_list,
+            rules(Needs(Augment), Fully, &[e::SERVING, &[ErrorKind::MalformedRequest], e::MODEL]),
+            slides::list,
+        )
+        .operation(
+            slides::__path_add,
+            rules(
+                Needs(Styles),
+                Fully,
+                &[e::SERVING, e::BODY, e::TILES, e::KEYS, e::ADD_SLIDE, e::MODEL],
+            ),
+            slides::add,
+        )
+        .operation(
+            slides::__path_remove,
+            rules(Needs(Styles), Fully, &[e::SERVING, e::PATH, e::REMOVE_SLIDE, e::MODEL]),
+            slides::remove,
         )
         .operation(models::__path_list, rules(Needs(Augment), Fully, &[e::SERVING]), models::list)
         .operation(

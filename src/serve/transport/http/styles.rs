@@ -54,10 +54,10 @@ pub(super) struct AddedStyles {
 }
 
 #[derive(Serialize, ToSchema)]
-struct BankInfo {
+pub(super) struct BankInfo {
     model: String,
     version: String,
-    /// Whether domains that are added outlive the server's process.
+    /// Whether what is added outlives the server's process.
     persistent: bool,
 }
 
@@ -103,7 +103,7 @@ pub(super) async fn list(
     query: Result<Query<StylesQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
-    let model = app.pipeline()?.models.find(read(query)?.model.as_deref())?;
+    let model = app.pipeline()?.models.find(model_of(query)?.as_deref())?;
     let accept = headers.get(header::ACCEPT).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let offer = model.styles.offer();
     if choose(accept.as_deref(), &[JSON, SAFETENSORS])? == SAFETENSORS {
@@ -166,18 +166,21 @@ pub(super) async fn remove(
     PathPart(domain): PathPart,
     query: Result<Query<StylesQuery>, QueryRejection>,
 ) -> Result<StatusCode, Error> {
-    app.pipeline()?.remove_styles(domain, read(query)?.model.as_deref()).await?;
+    app.pipeline()?.remove_styles(domain, model_of(query)?.as_deref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn read(query: Result<Query<StylesQuery>, QueryRejection>) -> Result<StylesQuery, Error> {
+/// The model that a query string names.
+pub(super) fn model_of(
+    query: Result<Query<StylesQuery>, QueryRejection>,
+) -> Result<Option<String>, Error> {
     let malformed = |error: QueryRejection| {
         Error::new(ErrorKind::MalformedRequest, format!("the query string: {}", error.body_text()))
     };
-    query.map(|query| query.0).map_err(malformed)
+    query.map(|query| query.0.model).map_err(malformed)
 }
 
-fn bank(model: &Model) -> BankInfo {
+pub(super) fn bank(model: &Model) -> BankInfo {
     BankInfo {
         model: model.name().to_owned(),
         version: model.version().to_owned(),
