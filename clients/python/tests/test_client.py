@@ -183,8 +183,6 @@ def test_what_is_no_tile_is_refused_before_anything_is_sent(client, sent):
     for wrong in (np.zeros((2, 32, 32, 3)), np.zeros((32, 32), np.uint8), np.zeros((0, 32, 32, 3), np.uint8), []):
         with pytest.raises(ValueError, match="tile"):
             client.augment(wrong)
-    with pytest.raises(ValueError, match="one size"):
-        client.augment([tiles(1)[0], tiles(1, side=16)[0]])
     assert not sent.sizes
 
 

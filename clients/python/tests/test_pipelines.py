@@ -3,7 +3,6 @@
 import collections
 import io
 import json
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -106,25 +105,13 @@ def test_a_transform_takes_the_samples_of_torchvision(client):
         RestainTransform(client)({"label": 3})
 
 
-@pytest.fixture
-def any_size(server):
-    """A client whose tiles may have any size: the variant of one is its negative."""
-
-    class Negative(restain.Client):
-        def augment(self, tiles, **_):
-            pixels = restain.tiles.as_tiles(tiles)
-            return SimpleNamespace(variants=255 - pixels[:, None])
-
-    return Negative(server.url)
-
-
-def test_images_of_several_sizes(any_size):
+def test_images_of_several_sizes(client):
     large, small = tiles(1, side=48, seed=4)[0], tiles(1, side=20, seed=5)[0]
-    made = RestainTransform(any_size)({"near": as_image(small), "far": as_image(large)})
+    made = RestainTransform(client, seed=1)({"near": as_image(small), "far": as_image(large)})
     for name, tile in {"near": small, "far": large}.items():
-        assert np.array_equal(made[name].permute(1, 2, 0).numpy(), 255 - tile)
-    with pytest.raises(ValueError, match=r"one size, and these have \(20, 20\), \(48, 48\).*crop or resize"):
-        RestainCollate(any_size)([large, small])
+        alone = RestainTransform(client, seed=1)(tile)
+        assert alone.shape == tile.shape
+        assert np.array_equal(made[name].permute(1, 2, 0).numpy(), alone)
 
 
 def pipelines(client, **options):
@@ -148,7 +135,7 @@ def test_albumentations_takes_floats_in_0_to_1(client):
 
 
 @albumenting
-def test_albumentations_takes_many_images_and_several_sizes(client, any_size):
+def test_albumentations_takes_many_images_and_several_sizes(client):
     A, _ = pipelines(client)
     from restain.albumentations import Restain
 
@@ -157,7 +144,7 @@ def test_albumentations_takes_many_images_and_several_sizes(client, any_size):
     assert A.Compose([transform], seed=7)(images=several)["images"].shape == several.shape
     seed = transform.get_applied_params()["seed"]
     assert not np.array_equal(several, client.augment(several, seed=seed).variants[:, 0])
-    sizes = Restain(any_size).apply_to_images([tiles(1, side=side)[0] for side in (20, 48)], seed=1)
+    sizes = transform.apply_to_images([tiles(1, side=side)[0] for side in (20, 48)], seed=1)
     assert [made.shape for made in sizes] == [(20, 20, 3), (48, 48, 3)]
 
 
@@ -189,14 +176,15 @@ def test_albumentations_pipelines_are_saved_and_loaded(server, tmp_path, form):
 
 
 @albumenting
-def test_a_pipeline_with_references_and_a_blend_is_saved(client):
+def test_a_pipeline_with_references_a_blend_or_a_spread_is_saved(client):
     A, pipeline = pipelines(client, style=restain.Style(references=tiles(1, seed=9)))
     again = A.from_dict(A.to_dict(pipeline)).transforms[0].options["style"]
     assert again.references.dtype == np.uint8
     assert np.array_equal(again.references, tiles(1, seed=9))
     blend = restain.Style(blend=[restain.Part(1, id="north/0"), restain.Part(2, domain="west")])
-    A, pipeline = pipelines(client, style=blend)
-    assert A.from_dict(A.to_dict(pipeline)).transforms[0].options["style"] == blend
+    for style in (blend, restain.Style(domains=["north"], spread=1.5)):
+        A, pipeline = pipelines(client, style=style)
+        assert A.from_dict(A.to_dict(pipeline)).transforms[0].options["style"] == style
 
 
 @albumenting

@@ -12,7 +12,7 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_the_readmes_python_runs(server, capsys):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 7
     names = {}
     for block in blocks:
         assert block.count("\n") <= 11
@@ -22,4 +22,7 @@ def test_the_readmes_python_runs(server, capsys):
     assert "(8, 4, 32, 32, 3)" in said
     assert said.count("torch.Size([8, 3, 32, 32])") == 4
     assert "1 batch of 2" in said
+    assert "torch.Size([8, 2]) tensor(True)" in said
+    assert names["each"].shape == (1 + len(names["domains"]), 8, 2)
+    assert names["doubled"].shape == (16,)
     assert names["variants"].shape == (8, 16, 3, 32, 32)

@@ -6,10 +6,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    Variants = TypeVar("Variants", default=NDArray[np.uint8])
+else:
+    # Defaults of type variables are of Python 3.13.
+    from typing import TypeVar
+
+    Variants = TypeVar("Variants")
 
 
 @dataclass(frozen=True)
@@ -48,11 +58,11 @@ class Timings:
 
 
 @dataclass(frozen=True)
-class Augmented:
+class Augmented(Generic[Variants]):
     """The variants of all tiles, in the order of the tiles."""
 
-    variants: NDArray[np.uint8]
-    """uint8 [n, K, H, W, 3]"""
+    variants: Variants
+    """uint8 [n, K, H, W, 3]; for tiles of several sizes a list of n arrays uint8 [K, H, W, 3]."""
     seed: int
     failed: NDArray[np.bool_]
     """bool [n]: tiles whose variants are copies of the original, with `on_error="original"`."""
@@ -68,9 +78,8 @@ class Augmented:
         records: list[Mapping[str, Any]] = []
         for part in self.records:
             records.extend(json.loads(part) if isinstance(part, str) else [part])
-        count = self.variants.shape[1]
         made = [Provenance.from_json(record) for record in records]
-        rank = np.argsort(self.order)
+        count, rank = len(made) // len(self.order), np.argsort(self.order)
         return [made[at * count : (at + 1) * count] for at in rank]
 
 

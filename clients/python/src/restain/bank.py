@@ -92,6 +92,15 @@ class StyleBank:
         >>> bank.draw(np.random.default_rng(7), (8, 4), exclude_domains=["b"]).shape
         (8, 4, 24)
         """
+        among = self.groups(domains, exclude_domains)
+        size = tuple(shape) if isinstance(shape, Sequence) else (operator.index(shape),)
+        groups_drawn, shares = generator.integers(len(among), size=size), generator.random(size)
+        drawn = zip(groups_drawn.flat, shares.flat, strict=True)
+        places = [among[group][int(share * len(among[group]))] for group, share in drawn]
+        return self.characteristics[places].reshape(*size, -1)
+
+    def groups(self, domains: Sequence[str] | None = None, exclude_domains: Sequence[str] = ()) -> list[list[int]]:
+        """Returns the places of the styles to draw from, one list for each domain. Raises as `draw`."""
         known = set(self.domains)
         for domain in (*(domains or ()), *exclude_domains):
             if domain not in known:
@@ -103,12 +112,7 @@ class StyleBank:
                 groups.setdefault(style.domain, []).append(place)
         if not groups:
             raise ValueError("no style of the bank is left to draw from: name more domains, or exclude fewer")
-        among = list(groups.values())
-        size = tuple(shape) if isinstance(shape, Sequence) else (operator.index(shape),)
-        groups_drawn, shares = generator.integers(len(among), size=size), generator.random(size)
-        drawn = zip(groups_drawn.flat, shares.flat, strict=True)
-        places = [among[group][int(share * len(among[group]))] for group, share in drawn]
-        return self.characteristics[places].reshape(*size, -1)
+        return list(groups.values())
 
     def blend(self, parts: Mapping[str, float]) -> NDArray[np.float32]:
         """Mixes styles by weight: float32 [h]. The weights are above 0 and need not sum to 1.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from . import errors, wire
 from .cancel import Cancellation
+from .mixed import Pixels, packed
 from .retry import Retry
 from .tiles import Distinct, keys_array
 from .transport import Body, Deadline, Transport
@@ -74,17 +75,17 @@ class Ask:
     """Whether the server can answer from its cache, without a tile's pixels."""
     is_whole: bool
     """Whether tiles must stay in one request and in order, because the result depends on both."""
-    references: NDArray[np.uint8] | None = None
+    references: Pixels | None = None
 
     def body(self, tiles: Distinct, sent: list[int], named: list[int], deadline: Deadline) -> list[wire.Piece]:
         """Returns a body with the tiles at `sent` as pixels, followed by those at `named` as keys."""
-        tensors: dict[str, NDArray[np.uint8]] = {}
+        tensors: dict[str, NDArray[Any]] = {}
         if sent:
-            tensors["tiles"] = tiles.taken(sent)
+            tensors |= packed("tiles", "shapes", tiles.taken(sent))
         if named:
             tensors["keys"] = keys_array([tiles.keys[place] for place in named])
         if self.references is not None:
-            tensors["references"] = self.references
+            tensors |= packed("references", "reference_shapes", self.references)
         # The server drops requests after their deadline.
         request = {**self.request, "timeout_ms": max(1, int(deadline.left() * 1e3))}
         return wire.pack(tensors, {"request": wire.json_text(request)})

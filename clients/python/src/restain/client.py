@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import operator
-import os
 import secrets
 import threading
 import warnings
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from urllib.parse import quote, urlencode
 
 import numpy as np
@@ -23,14 +21,22 @@ from .address import request_headers, server_urls
 from .answers import Augmented, Domain, Encodings, ModelInfo, Styles
 from .bank import StyleBank
 from .call import Ask, Call
+from .forks import open_in_forks
+from .mixed import Pixels, packed
 from .portions import Delivery, Portion, Split
 from .rendezvous import SHARDS
 from .replicas import Replica, Replicas
 from .retry import Retry
+from .room import room_for
 from .style import Detail, Method, Priority, Style
 from .threads import Threads
-from .tiles import Distinct, Limits, Tiles, as_tiles
+from .tiles import Distinct, Limits, Tiles, as_pixels
 from .transport import Body, Deadline, Transport, certificates
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .options import AugmentOptions
 
 T = TypeVar("T")
 OnError = Literal["raise", "original"]
@@ -39,7 +45,6 @@ Spread = Literal["dns", "gateway"]
 MAX_SEED = (1 << 53) - 1
 # The most requests in flight of a client with replicas. Threads are started only when they are needed.
 _THREADS = 64
-_CLIENTS: weakref.WeakSet[Client] = weakref.WeakSet()
 
 
 class Client:
@@ -118,7 +123,7 @@ class Client:
         self._is_down = False
         # The largest portion that this server accepted, if it is below the limits.
         self._portion: int | None = None
-        _CLIENTS.add(self)
+        open_in_forks(self)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
@@ -144,6 +149,26 @@ class Client:
 
     # Tiles.
 
+    @overload
+    def augment(
+        self,
+        tiles: NDArray[np.uint8],
+        *,
+        variants: int = 1,
+        seed: int | None = None,
+        out: NDArray[np.uint8] | None = None,
+        **options: Unpack[AugmentOptions],
+    ) -> Augmented: ...
+    @overload
+    def augment(
+        self,
+        tiles: Sequence[Any],
+        *,
+        variants: int = 1,
+        seed: int | None = None,
+        out: NDArray[np.uint8] | None = None,
+        **options: Unpack[AugmentOptions],
+    ) -> Augmented[Any]: ...
     def augment(
         self,
         tiles: Tiles,
@@ -158,21 +183,21 @@ class Client:
         priority: Priority | None = None,
         timeout: float | None = None,
         out: NDArray[np.uint8] | None = None,
-    ) -> Augmented:
+    ) -> Augmented[Any]:
         """Returns `variants` variants of each tile, in other stains.
 
         The same tile, seed and model give the same variants in every call. If you omit `seed`, the client draws one and
         returns it. The server's defaults apply to other omitted options. `out`: uint8 [n, variants, H, W, 3],
         C-contiguous; the variants are written to it, and it is returned as `Augmented.variants`.
 
-        Tiles have from 16 to 8,192 pixels a side, and their variants the same size. With `detail` `model`, the model's
-        reconstruction alone, tiles must have the model's size.
+        Tiles have from 16 to 8,192 pixels a side, and their variants the same size. For tiles of several sizes,
+        `Augmented.variants` is a list of arrays uint8 [variants, H, W, 3], and `out` cannot be given. With `detail`
+        `model`, the model's reconstruction alone, variants have the model's size, and an array of tiles must have it.
         """
-        pixels, variants = as_tiles(tiles), operator.index(variants)
+        pixels, variants = as_pixels(tiles), operator.index(variants)
         if variants < 1:
             raise ValueError(f"variants is {variants}, and must be at least 1")
-        shape = (len(pixels), variants, *pixels.shape[1:])
-        made = np.empty(shape, np.uint8) if out is None else _room(out, shape)
+        made = room_for(pixels, variants, out)
         seed = secrets.randbits(53) if seed is None else operator.index(seed)
         request = {
             "variants": variants,
@@ -189,28 +214,22 @@ class Client:
             {name: value for name, value in request.items() if value is not None},
             by_key=method in (None, "vit"),
             is_whole=style is not None and style.is_of_batch,
-            references=None if style is None or style.references is None else as_tiles(style.references),
+            references=None if style is None or style.references is None else as_pixels(style.references),
         )
         failed = np.zeros(len(pixels), bool)
 
         def one(call: Call, portion: Portion) -> rows.Made:
-            room = portion.room(made)
-            result = rows.variants_of(*self._asked(call, ask, portion, pixels, {"variants": room}), room)
-            if not np.may_share_memory(room, made):
-                made[portion.places] = room
-            return result
+            return made.fill(portion, lambda into: self._asked(call, ask, portion, pixels, into))
 
         def originals(portion: Portion, error: errors.ServerError) -> rows.Made | None:
             if self.on_error != "original":
                 return None
             self._warn(error)
-            tiles = pixels[portion.places]
-            made[portion.places] = tiles[:, None]
             failed[portion.places] = True
-            return rows.originals_of(tiles, variants, seed)
+            return made.keep(portion, seed)
 
-        answered = self._delivered(ask, pixels, variants * pixels[0].nbytes, timeout, one, originals)
-        return rows.augmented(made, seed, failed, answered)
+        answered = self._delivered(ask, pixels, variants, timeout, one, originals)
+        return rows.augmented(made.variants, seed, failed, answered)
 
     def encode(
         self,
@@ -221,7 +240,7 @@ class Client:
         timeout: float | None = None,
     ) -> Encodings:
         """Returns the encodings of tiles, for `synthesise`. Errors are raised, whatever `on_error` is."""
-        pixels = as_tiles(tiles)
+        pixels = as_pixels(tiles)
         request = {"model": model or self.model, "priority": priority}
         ask = Ask("/v1/encode", {name: value for name, value in request.items() if value is not None}, True, False)
 
@@ -229,7 +248,7 @@ class Client:
             return rows.encodings_of(*self._asked(call, ask, portion, pixels, {}))
 
         # An encoding has twice as many numbers as a tile has pixels, in f16: four times the bytes.
-        answered = self._delivered(ask, pixels, 4 * pixels[0].nbytes, timeout, one, lambda portion, error: None)
+        answered = self._delivered(ask, pixels, 4, timeout, one, lambda portion, error: None)
         return rows.joined(len(pixels), answered)
 
     # The style bank.
@@ -260,7 +279,7 @@ class Client:
         """Adds a domain to the bank from some of its tiles, on every replica. Requests must name it to use it."""
         asked = {"domain": domain, "model": model or self.model, "styles": styles}
         metadata = {"request": wire.json_text({name: value for name, value in asked.items() if value is not None})}
-        body = wire.pack({"tiles": as_tiles(tiles)}, metadata)
+        body = wire.pack(packed("tiles", "shapes", as_pixels(tiles)), metadata)
         headers = {"Content-Type": wire.SAFETENSORS, "Accept": "application/json"}
         # Not idempotent: a retry after success fails with `domain_exists`.
         answer = self._everywhere(
@@ -338,19 +357,23 @@ class Client:
     def _delivered(
         self,
         ask: Ask,
-        pixels: NDArray[np.uint8],
-        answer_bytes: int,
+        pixels: Pixels,
+        answer_share: int,
         timeout: float | None,
         one: Callable[[Call, Portion], T],
         instead: Callable[[Portion, errors.ServerError], T | None],
     ) -> list[tuple[Portion, T]]:
         """Splits the tiles into portions that a server accepts, and calls `one` for each, several at once."""
-        references = 0 if ask.references is None else len(ask.references)
-        size = self.limits.portion(pixels[0].nbytes, answer_bytes, references)
-        size = len(pixels) if ask.is_whole else min(size, self._portion or size)
+        references = [] if ask.references is None else [reference.nbytes for reference in ask.references]
+
+        def bounds(tiles: Pixels) -> list[tuple[int, int]]:
+            if ask.is_whole:
+                return [(0, len(tiles))]
+            return self.limits.bounds([tile.nbytes for tile in tiles], answer_share, references, self._portion)
+
         shards = self.shards if self.spread == "gateway" else None
         split = Split(self._replicas, shards, ask.is_whole, ask.by_key)
-        portions = split.all_of(pixels, size)
+        portions = split.all_of(pixels, bounds)
         call = self._call(timeout, portions[0].replica)
         return Delivery(call, split, one, instead, self._takes).all_of(portions, self._threads)
 
@@ -358,7 +381,7 @@ class Client:
         self._portion = tiles
 
     def _asked(
-        self, call: Call, ask: Ask, portion: Portion, pixels: NDArray[np.uint8], into: Mapping[str, NDArray[Any]]
+        self, call: Call, ask: Ask, portion: Portion, pixels: Pixels, into: Mapping[str, NDArray[Any]]
     ) -> tuple[calls.Answer, Distinct]:
         tiles = portion.tiles(pixels, ask)
         answer = calls.ask(call, ask, tiles, into if tiles.places is None else {})
@@ -374,19 +397,3 @@ class Client:
                 RuntimeWarning,
                 stacklevel=4,
             )
-
-
-def _room(out: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    if out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
-        raise ValueError(f"out is {out.dtype} {list(out.shape)}, and must be uint8 {list(shape)} and C-contiguous")
-    return out
-
-
-def _after_fork() -> None:
-    for client in list(_CLIENTS):
-        client._open()
-
-
-# A forked process shares its parent's sockets, but has none of its threads.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

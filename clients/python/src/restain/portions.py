@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 from . import call as calls
 from . import errors, rendezvous
 from .call import Ask, Call
+from .mixed import Pixels
 from .replicas import Replica, Replicas
 from .threads import Threads
 from .tiles import Distinct, keys_of
 
 T = TypeVar("T")
 Places = slice | NDArray[np.intp]
+Bounds = Callable[[Pixels], list[tuple[int, int]]]
+"""Returns where the portions of tiles begin and end."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Portion:
         places = self.places
         return places.stop - places.start if isinstance(places, slice) else len(places)
 
-    def tiles(self, pixels: NDArray[np.uint8], ask: Ask) -> Distinct:
+    def tiles(self, pixels: Pixels, ask: Ask) -> Distinct:
         """Selects the portion's tiles from the call's `pixels`."""
         rows = None if isinstance(self.places, slice) else self.places
         pixels = pixels[self.places] if isinstance(self.places, slice) else pixels
@@ -75,17 +78,18 @@ class Split:
     is_whole: bool
     by_key: bool
 
-    def all_of(self, pixels: NDArray[np.uint8], size: int) -> list[Portion]:
-        """Splits all tiles of a call into portions of at most `size`."""
+    def all_of(self, pixels: Pixels, bounds: Bounds) -> list[Portion]:
+        """Splits all tiles of a call into portions within `bounds`."""
         every = slice(0, len(pixels))
         is_spread = self.shards is not None or not self.replicas.is_alone
         if not (is_spread and self.by_key):
             replicas, portions = self._here(), []
-            for start in range(0, len(pixels), size):
+            for start, stop in bounds(pixels):
                 replica = replicas[self.replicas.next() % len(replicas)]
-                portions.append(Portion(slice(start, min(start + size, len(pixels))), None, replica, {}))
+                portions.append(Portion(slice(start, stop), None, replica, {}))
             return portions
-        return _cut(self.of(every, keys_of(pixels)), size)
+        portions = self.of(every, keys_of(pixels))
+        return [portion.cut(*ends) for portion in portions for ends in bounds(pixels[portion.places])]
 
     def of(self, places: Places, keys: list[bytes] | None) -> list[Portion]:
         """Assigns tiles to the replicas that they belong to now."""
@@ -185,11 +189,3 @@ class Delivery(Generic[T]):
             return False
         self.call.cancelled.wait(wait)
         return not self.call.cancelled.is_set()
-
-
-def _cut(portions: list[Portion], size: int) -> list[Portion]:
-    pieces = []
-    for portion in portions:
-        starts = range(0, len(portion), size)
-        pieces += [portion.cut(start, min(start + size, len(portion))) for start in starts]
-    return pieces

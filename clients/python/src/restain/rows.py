@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from . import errors
 from .answers import Augmented, EncoderModel, Encodings, Timings
 from .call import Answer
+from .mixed import Pixels
 from .portions import Portion
 from .tiles import Distinct, keys_of
 
@@ -19,7 +20,7 @@ Made = tuple[list[Mapping[str, Any] | str], Timings | None]
 """The provenance of a portion's variants, tile by tile, and the server's timings."""
 
 
-def _rows(answer: Answer, tiles: Distinct) -> NDArray[np.intp] | None:
+def order_of(answer: Answer, tiles: Distinct) -> NDArray[np.intp] | None:
     """Returns for each tile its row in the response; None if they are equal."""
     if answer.order is None:
         return tiles.places
@@ -27,28 +28,24 @@ def _rows(answer: Answer, tiles: Distinct) -> NDArray[np.intp] | None:
     return order if tiles.places is None else order[tiles.places]
 
 
-def variants_of(answer: Answer, tiles: Distinct, room: NDArray[np.uint8]) -> Made:
-    rows, made = _rows(answer, tiles), answer.tensors["variants"]
-    """Copies the variants of a response into `room`."""
+def records_of(answer: Answer, order: NDArray[np.intp] | None, count: int) -> Made:
+    """Returns the provenance and the timings of a response with `count` variants of each tile."""
     records: list[Mapping[str, Any] | str] = [answer.metadata["provenance"]]
-    if rows is not None:
-        np.take(made, rows, axis=0, out=room)
-        each, count = json.loads(answer.metadata["provenance"]), made.shape[1]
-        records = [each[row * count + k] for row in rows for k in range(count)]
-    elif made is not room:
-        room[:] = made
+    if order is not None:
+        each = json.loads(answer.metadata["provenance"])
+        records = [each[row * count + k] for row in order for k in range(count)]
     return records, _timings(answer.headers.get("server-timing", ""))
 
 
 def encodings_of(answer: Answer, tiles: Distinct) -> Encodings:
-    rows, keys = _rows(answer, tiles), json.loads(answer.metadata["keys"])
+    rows, keys = order_of(answer, tiles), json.loads(answer.metadata["keys"])
     anatomy, characteristics = answer.tensors["anatomy"], answer.tensors["characteristics"]
     if rows is not None:
         anatomy, characteristics, keys = anatomy[rows], characteristics[rows], [keys[row] for row in rows]
     return Encodings(anatomy, characteristics, tuple(keys), EncoderModel.from_json(answer.metadata["model"]))
 
 
-def originals_of(pixels: NDArray[np.uint8], variants: int, seed: int) -> Made:
+def originals_of(pixels: Pixels, variants: int, seed: int) -> Made:
     keys = [key.hex() for key in keys_of(pixels)]
     same: dict[str, Any] = {
         "model": "",
@@ -63,12 +60,12 @@ def originals_of(pixels: NDArray[np.uint8], variants: int, seed: int) -> Made:
 
 
 def augmented(
-    variants: NDArray[np.uint8], seed: int, failed: NDArray[np.bool_], answered: Sequence[tuple[Portion, Made]]
-) -> Augmented:
+    variants: Any, seed: int, failed: NDArray[np.bool_], answered: Sequence[tuple[Portion, Made]]
+) -> Augmented[Any]:
     """Joins the variants of all portions."""
     records = tuple(record for _, (made, _) in answered for record in made)
     timings = tuple(timing for _, (_, timing) in answered if timing is not None)
-    return Augmented(variants, seed, failed, timings, records, _order(len(variants), answered))
+    return Augmented(variants, seed, failed, timings, records, _order(len(failed), answered))
 
 
 def joined(count: int, answered: Sequence[tuple[Portion, Encodings]]) -> Encodings:

@@ -73,7 +73,7 @@ class Style:
         """Returns the fields that are set, as plain values: for saved pipelines."""
         parts = None if self.blend is None else [part.to_json() for part in self.blend]
         pixels = None if self.references is None else np.asarray(self.references).tolist()
-        fields = {name: getattr(self, name) for name in ("source", "placement", "share")}
+        fields = {name: getattr(self, name) for name in ("source", "placement", "share", "spread")}
         names = {name: _list(getattr(self, name)) for name in ("domains", "exclude_domains", "ids")}
         return _given(**fields, **names, blend=parts, references=pixels)
 

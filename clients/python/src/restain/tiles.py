@@ -11,45 +11,79 @@ from numpy.typing import NDArray
 
 from . import pictures
 from .keys import tile_key
+from .mixed import Mixed, Pixels
 
 Tiles = NDArray[np.uint8] | Sequence[Any]
-"""uint8 [n, H, W, 3], one tile [H, W, 3], or a sequence of arrays [H, W, 3] or PIL images, all of one size."""
+"""uint8 [n, H, W, 3], one tile [H, W, 3], or a sequence of arrays [H, W, 3] or PIL images, of any sizes."""
 
 
 @dataclass(frozen=True)
 class Limits:
     """The limits of one request; the client splits larger calls. The defaults are the server's.
 
-    A request with tiles of 224 px and four variants of each has at most:
+    Where the requests for 600 tiles of 224 px and four variants of each end:
 
-    >>> Limits().portion(tile_bytes=224 * 224 * 3, answer_bytes=4 * 224 * 224 * 3, references=0)
-    256
+    >>> Limits().bounds([224 * 224 * 3] * 600, answer_share=4, reference_bytes=[])
+    [(0, 256), (256, 512), (512, 600)]
     """
 
     tiles: int = 256
     body_bytes: int = 64 << 20
     answer_bytes: int = 256 << 20
 
-    def portion(self, tile_bytes: int, answer_bytes: int, references: int) -> int:
-        """Returns the number of tiles in a request, at least one."""
+    def bounds(
+        self, tile_bytes: Sequence[int], answer_share: int, reference_bytes: Sequence[int], most: int | None = None
+    ) -> list[tuple[int, int]]:
+        """Returns where requests with tiles of these bytes begin and end, each with at least one tile.
+
+        `answer_share`: bytes of the response for each byte of a tile. `most`: tiles of a request, if the server takes
+        fewer than `tiles`.
+
+        >>> Limits(body_bytes=70_000).bounds([3000, 1000, 2000, 9000, 100], 4, [])
+        [(0, 2), (2, 3), (3, 4), (4, 5)]
+        """
         # The head and the keys share the body with the pixels.
-        by_body = (self.body_bytes - (64 << 10)) // tile_bytes - references
-        return max(1, min(self.tiles - references, by_body, self.answer_bytes // answer_bytes))
+        by_body = self.body_bytes - (64 << 10) - sum(reference_bytes)
+        room, count = min(by_body, self.answer_bytes // answer_share), self.tiles - len(reference_bytes)
+        count = count if most is None else min(count, most)
+        bounds, first, total = [], 0, 0
+        for place, size in enumerate(tile_bytes):
+            if place > first and (place - first >= count or total + size > room):
+                bounds.append((first, place))
+                first, total = place, 0
+            total += size
+        return [*bounds, (first, len(tile_bytes))]
 
 
 def as_tiles(tiles: Tiles) -> NDArray[np.uint8]:
-    """Converts tiles to uint8 [n, H, W, 3], C-contiguous; copies only if necessary. Raises `ValueError` otherwise.
+    """Converts tiles of one size to uint8 [n, H, W, 3], C-contiguous; copies only if necessary. Raises `ValueError`
+    otherwise.
 
     >>> as_tiles(np.zeros((96, 96, 3), np.uint8)).shape
     (1, 96, 96, 3)
     """
+    pixels = as_pixels(tiles)
+    if isinstance(pixels, Mixed):
+        sizes = sorted({tile.shape[:2] for tile in pixels})
+        raise ValueError(f"tiles must have one size here, and these have {sizes} (height, width)")
+    return pixels
+
+
+def as_pixels(tiles: Tiles) -> Pixels:
+    """Converts tiles to uint8 [n, H, W, 3], or tiles of several sizes to `Mixed`. Raises `ValueError` otherwise.
+
+    >>> type(as_pixels([np.zeros((96, 96, 3), np.uint8), np.zeros((64, 32, 3), np.uint8)])).__name__
+    'Mixed'
+    """
     if not isinstance(tiles, np.ndarray):
         arrays = [_pixels(tile) for tile in tiles]
-        sizes = {array.shape for array in arrays}
-        if len(sizes) > 1:
-            raise ValueError(
-                f"tiles of one call must have one size, and these have {sorted(sizes)}: call once for each size"
-            )
+        if len({array.shape for array in arrays}) > 1:
+            for place, array in enumerate(arrays):
+                if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3:
+                    raise ValueError(
+                        f"tiles[{place}] is {array.dtype} {list(array.shape)}, and must be uint8 [height, width, 3]"
+                    )
+            return Mixed([np.ascontiguousarray(array) for array in arrays])
         tiles = np.stack(arrays) if arrays else np.empty((0, 1, 1, 3), np.uint8)
     if tiles.dtype != np.uint8 or tiles.ndim not in (3, 4) or tiles.shape[-1] != 3:
         raise ValueError(f"tiles are {tiles.dtype} {list(tiles.shape)}, and must be uint8 [n, height, width, 3]")
@@ -68,7 +102,7 @@ def _pixels(tile: Any) -> NDArray[Any]:
 class Distinct:
     """The tiles of one request and their keys, without duplicates. Pixels are copied only when they are sent."""
 
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     rows: NDArray[np.intp] | None
     """The row of each tile in `pixels`; None if they are all of them, in order."""
     keys: list[bytes]
@@ -76,7 +110,7 @@ class Distinct:
     """For each tile of the request its index among these; None if there are no duplicates."""
 
     @classmethod
-    def of(cls, pixels: NDArray[np.uint8], rows: NDArray[np.intp] | None, keys: list[bytes]) -> Distinct:
+    def of(cls, pixels: Pixels, rows: NDArray[np.intp] | None, keys: list[bytes]) -> Distinct:
         """Removes duplicates from the tiles at `rows` of `pixels`, which have these keys."""
         first = {key: place for place, key in reversed(list(enumerate(keys)))}
         if len(first) == len(keys):
@@ -86,14 +120,14 @@ class Distinct:
         places = np.array([rank[key] for key in keys])
         return cls(pixels, kept if rows is None else rows[kept], [keys[place] for place in kept], places)
 
-    def taken(self, places: Sequence[int]) -> NDArray[np.uint8]:
+    def taken(self, places: Sequence[int]) -> Pixels:
         """Returns the pixels of the tiles at `places`."""
         if self.rows is not None:
             return self.pixels[self.rows[places]]
         return self.pixels if len(places) == len(self.pixels) else self.pixels[places]
 
 
-def keys_of(tiles: NDArray[np.uint8]) -> list[bytes]:
+def keys_of(tiles: Pixels) -> list[bytes]:
     return [tile_key(tile) for tile in tiles]
 
 

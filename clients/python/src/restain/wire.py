@@ -20,8 +20,13 @@ SAFETENSORS = "application/vnd.restain.safetensors"
 Piece = bytes | memoryview
 """A part of a body. Bodies are sent as pieces, without joining them."""
 
-_NAMES = {"uint8": "U8", "float16": "F16", "float32": "F32"}
-_DTYPES: dict[str, np.dtype[Any]] = {"U8": np.dtype(np.uint8), "F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
+_NAMES = {"uint8": "U8", "int64": "I64", "float16": "F16", "float32": "F32"}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "U8": np.dtype(np.uint8),
+    "I64": np.dtype("<i8"),
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+}
 # More than the head of any response of the server.
 _MAX_HEAD = 1 << 30
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import default_collate
 
 from ..client import Client
@@ -27,13 +28,14 @@ class RestainCollate:
 
     A sample is an image, or a tuple or mapping that contains it at `image`: an index, a name (of a mapping's item or a
     named tuple's field), or by default the first item, in a mapping the first that is an image. Images are PIL images,
-    arrays uint8 [H, W, 3] or tensors [3, H, W], all of one size in a batch. A batch has the originals first (unless
-    `originals=False`), then the variants, tile by tile: for tiles a and b with two variants each, `a b a0 a1 b0 b1`.
-    The rest of a sample is collated as usual and repeated in the same order. The default is one variant for each
-    original, as in the paper.
+    arrays uint8 [H, W, 3] or tensors [3, H, W]. A batch has the originals first (unless `originals=False`), then the
+    variants, tile by tile: for tiles a and b with two variants each, `a b a0 a1 b0 b1`. The rest of a sample is
+    collated as usual and repeated in the same order. The default is one variant for each original, as in the paper.
 
     The images are a tensor [n, 3, H, W] in channels-last order: uint8, or in 0..1 if the samples are floating point.
-    `then` is applied to this tensor, for example to normalise it.
+    `then` is applied to this tensor, for example to normalise it. If the images of a batch have several sizes, they are
+    a list of tensors [3, H, W]. Then `then` is applied to each of them, and if it brings them to one size, for example
+    by a crop, the batch is a tensor as above.
 
     In a `DataLoader` epochs count themselves, as in `RestainDataset`; elsewhere call `set_epoch` before each epoch, or
     every epoch has the same variants. Without a `seed`, every batch draws one from torch's random generator.
@@ -93,15 +95,15 @@ class Batch:
         self._at = samples_image(samples[0], of.image)
         pictures = [sample if self._at is None else sample[self._at] for sample in samples]
         tiles = [images.pixels(picture) for picture in pictures]
-        sizes = sorted({tile.shape[:2] for tile in tiles})
-        if len(sizes) > 1:
-            raise ValueError(
-                f"images of one batch must have one size, and these have {', '.join(map(str, sizes))} (height, width): "
-                "crop or resize them in the dataset"
-            )
-        count, (height, width) = len(tiles), sizes[0]
-        kept = count if of.originals else 0
         self._first = pictures[0]
+        self._tiles: NDArray[np.uint8] | list[NDArray[np.uint8]] = tiles
+        self._made: list[NDArray[np.uint8]] = []
+        self._memory: torch.Tensor | None = None
+        self._out: NDArray[np.uint8] | None = None
+        if len({tile.shape for tile in tiles}) > 1:
+            return
+        count, (height, width) = len(tiles), tiles[0].shape[:2]
+        kept = count if of.originals else 0
         self._memory = images.memory(kept + count * of.variants, height, width)
         room = self._memory.numpy()
         self._tiles = room[:kept] if of.originals else np.empty((count, height, width, 3), np.uint8)
@@ -110,8 +112,10 @@ class Batch:
 
     def ask(self, seed: int) -> None:
         """Requests the variants with this seed."""
-        of = self._of
-        of.client.augment(self._tiles, variants=of.variants, seed=seed, out=self._out, **of.options)
+        of, variants = self._of, self._of.variants
+        made = of.client.augment(self._tiles, variants=variants, seed=seed, out=self._out, **of.options).variants
+        if self._memory is None:
+            self._made = [*(self._tiles if of.originals else ()), *(variant for each in made for variant in each)]
 
     def finish(self) -> Any:
         """Returns the batch for the training loop, of the same type as a sample."""
@@ -127,8 +131,18 @@ class Batch:
             return type(first)(*batch)
         return tuple(batch) if isinstance(first, tuple) else batch
 
-    def _images(self) -> torch.Tensor:
-        batch = self._memory.permute(0, 3, 1, 2)
+    def _images(self) -> torch.Tensor | list[torch.Tensor]:
+        if self._memory is not None:
+            return self._then(self._memory.permute(0, 3, 1, 2))
+        # Copies, because every variant would keep the whole response in memory.
+        each = [self._then(torch.from_numpy(image.copy()).permute(2, 0, 1)) for image in self._made]
+        if len({tuple(image.shape) for image in each}) > 1:
+            return each
+        batch = torch.stack(each)
+        return batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch
+
+    def _then(self, batch: torch.Tensor) -> torch.Tensor:
+        """Returns images [.., 3, H, W] as the training loop gets them."""
         if isinstance(self._first, torch.Tensor) and self._first.is_floating_point():
             batch = batch.to(self._first.dtype) / 255
         return batch if self._of.then is None else self._of.then(batch)

@@ -95,12 +95,49 @@ def _tiles(tiles: torch.Tensor | np.ndarray, count: int, place: torch.device) ->
     return pixels.to(place)
 
 
+def apply_styles(
+    encodings: TorchEncodings, styles: torch.Tensor, tiles: torch.Tensor | np.ndarray | None = None
+) -> torch.Tensor:
+    """Returns n tiles in n styles [n, h], differentiable with respect to the styles: [n, 3, H, W] in 0..1.
+
+    They are the variants of `synthesise` before they are rounded, in the precision of `styles`. `tiles` as there.
+    """
+    model, place, real = encodings.model, encodings.anatomy.device, styles.dtype
+    style = _per_tile(styles[:, None], len(encodings.anatomy), model)
+    anatomy = encodings.anatomy.to(real)
+    scale, offset = (torch.from_numpy(part).to(place, real) for part in byte_scale(model))
+    if tiles is None:
+        levels = _assembled(_plain_product(anatomy, style, model), model) * scale + offset
+    else:
+        pixels = _tiles(tiles, len(anatomy), place)
+        own = encodings.characteristics.to(real)[:, None]
+        change = _assembled(_plain_product(anatomy, style - own, model), model) * scale
+        before, glass = pixels[:, None].to(real), _glass(pixels).to(real) / 256
+        change = (before + _resampled(change, *pixels.shape[1:3])).clamp(0, 255) - before
+        levels = before + glass * change.clamp(-GLASS_LIMIT, GLASS_LIMIT) + (1 - glass) * change
+    return levels[:, 0].permute(0, 3, 1, 2).clamp(0, 255) / 255
+
+
+def _plain_product(anatomy: torch.Tensor, styles: torch.Tensor, model: EncoderModel) -> torch.Tensor:
+    """Returns the product [n, K, N, 3, P, P] as torch computes it, for gradients rather than for equal bits."""
+    patch, rank = model.patch_size, model.rank
+    left = anatomy.reshape(len(anatomy), 1, -1, 3, patch, rank)
+    return left @ styles.reshape(*styles.shape[:3], 3, rank, patch)
+
+
 def _added(tiles: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
     """Adds a change [n, K, H, W, 3] at the model's size to tiles [n, h, w, 3]: uint8 [n, K, 3, h, w]."""
-    height, width = tiles.shape[1:3]
+    levels = tiles[:, None].float() + _resampled(change, *tiles.shape[1:3])
+    return _pixels(_with_glass(tiles, levels))
+
+
+def _resampled(change: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Resamples a change [n, K, H, W, 3] to [n, K, height, width, 3]."""
+    if change.shape[2:4] == (height, width):
+        return change
     columns, rows = Taps.of(change.shape[3], width), Taps.of(change.shape[2], height)
     for axis, taps in ((3, columns), (2, rows)):
-        weights = torch.from_numpy(taps.weights).to(change.device)
+        weights = torch.from_numpy(taps.weights).to(change)
         starts = torch.from_numpy(taps.starts).to(change.device)
         shape = [-1 if at == axis else 1 for at in range(5)]
         terms = (
@@ -108,19 +145,24 @@ def _added(tiles: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
         )
         # One after the other, as the server adds them.
         change = functools.reduce(torch.add, terms)
-    return _pixels(_with_glass(tiles, tiles[:, None].float() + change))
+    return change
 
 
 def _with_glass(tiles: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
     """Limits the change of levels [n, K, h, w, 3] where tiles [n, h, w, 3] are glass, as `carry.keep_glass`: int32."""
+    own, glass = tiles.int()[:, None], _glass(tiles)
+    change = _rounded(levels).int() - own
+    limited = change.clamp(-GLASS_LIMIT, GLASS_LIMIT) * glass + change * (256 - glass)
+    return own + ((limited + 128) >> 8)
+
+
+def _glass(tiles: torch.Tensor) -> torch.Tensor:
+    """Returns how much each pixel of tiles [n, h, w, 3] is glass, 0 to 256: int32 [n, 1, h, w, 1]."""
     own = tiles.int()
     luminance = (77 * own[..., 0] + 150 * own[..., 1] + 29 * own[..., 2]) >> 8
     chroma = own.amax(-1) - own.amin(-1)
     light = (luminance - GLASS_DARKEST).clamp(0, GLASS_RAMP)
-    glass = (light * (GLASS_CHROMA - chroma).clamp(0, GLASS_RAMP))[:, None, ..., None]
-    change = _rounded(levels).int() - own[:, None]
-    limited = change.clamp(-GLASS_LIMIT, GLASS_LIMIT) * glass + change * (256 - glass)
-    return own[:, None] + ((limited + 128) >> 8)
+    return (light * (GLASS_CHROMA - chroma).clamp(0, GLASS_RAMP))[:, None, ..., None]
 
 
 def _per_tile(styles: torch.Tensor, count: int, model: EncoderModel) -> torch.Tensor:
