@@ -80,14 +80,14 @@ def keep_glass(tile: NDArray[np.uint8], variant: NDArray[np.uint8]) -> NDArray[n
     """Limits the change where the tile is glass: bright and grey. Both are uint8 [H, W, 3].
 
     How much a pixel is glass is clamp(luminance - 214, 0, 16) · clamp(36 - chroma, 0, 16) / 256, with luminance
-    (77·R + 150·G + 29·B) / 256, rounded down, and chroma the largest channel minus the smallest. The change d of a value
-    becomes glass · clamp(d, -3, 3) + (1 - glass) · d.
+    (77·R + 150·G + 29·B) / 256, rounded down, and chroma the largest channel minus the smallest. The change d of a
+    value becomes glass · clamp(d, -3, 3) + (1 - glass) · d.
 
     >>> keep_glass(np.uint8([[[243, 243, 243]]]), np.uint8([[[180, 240, 255]]])).tolist()
     [[[240, 240, 246]]]
     """
     own = tile.astype(np.int32)
-    luminance = own @ np.int32([77, 150, 29]) >> 8
+    luminance = own @ np.array([77, 150, 29], np.int32) >> 8
     chroma = own.max(-1) - own.min(-1)
     light = np.clip(luminance - GLASS_DARKEST, 0, GLASS_RAMP)
     glass = (light * np.clip(GLASS_CHROMA - chroma, 0, GLASS_RAMP))[..., None]
