@@ -44,7 +44,7 @@ pub(super) struct TilePixels {
 }
 
 /// Side of the squares that a stain is looked for in, in pixels.
-const STAIN_SQUARE: usize = 16;
+pub(super) const STAIN_SQUARE: usize = 16;
 
 /// What the headers say: enough to refuse and to account, before a pixel is decoded. Of a key they
 /// say nothing.

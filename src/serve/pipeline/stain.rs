@@ -2,10 +2,11 @@
 //! takes none: its variants keep its own look.
 
 use super::choose::{Giver, Givers, Of};
+use super::decode::STAIN_SQUARE;
 use super::make::{Materials, Prepared};
 use super::request::Method;
 use super::source::Source;
-use crate::serve::batch::TileEncoding;
+use crate::serve::batch::{Carried, TileEncoding};
 use crate::serve::error::{Error, ErrorKind};
 use restain_method::exemplar;
 
@@ -40,7 +41,12 @@ impl Materials {
         match (self.plan.method, tile.has_stain, &tile.encoding) {
             (Method::HedJitter | Method::Identity, ..) => true,
             (_, Some(has_stain), _) => has_stain,
-            (_, None, Some(encoding)) => self.stained(tile, encoding).contains(&true),
+            (_, None, Some(encoding)) => match encoding.carried() {
+                Carried::Pixels(pixels) => {
+                    exemplar::has_stain(pixels, encoding.size.0 as usize, STAIN_SQUARE)
+                }
+                Carried::Residual(..) => self.stained(tile, encoding).contains(&true),
+            },
             (_, None, None) => true,
         }
     }
