@@ -89,8 +89,8 @@ impl Maker {
         let model = the_model(&services)?;
         let mut ask = args.ask.request();
         ask.model = Some(model.key().to_string());
-        let places = config.encoders_on(&config.devices);
-        let (batch, encoders) = (config.largest_batch(&places), places.len());
+        let layout = config.layout(&config.devices, 0);
+        let (batch, encoders) = (layout.largest_batch, layout.sharing());
         let pieces = u32::try_from(args.engine.max_inflight_bytes.0.div_ceil(PIECE))
             .unwrap_or(u32::MAX)
             .max(1);

@@ -16,6 +16,8 @@ pub(crate) fn builder(
     let builder = Session::builder(&runtime.environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(options.intra_threads)?
+        // Between two runs the threads are for others: as many encoders as there are cores may run.
+        .with_config_entry("session.force_spinning_stop", "1")?
         .with_config_entry("session.x64quantprecision", if int8_overflows() { "1" } else { "0" })?;
     // An error instead of a fallback to the CPU: a server configured for a GPU must not run without
     // it unnoticed.

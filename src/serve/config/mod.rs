@@ -106,8 +106,8 @@ pub struct Config {
     /// Run the bundle's encoder of this precision: fp32, fp16, int8, or auto: fp16 on a GPU if the bundle has it, else fp32
     #[arg(long, help_heading = ENGINE, value_name = "PRECISION", default_value = "auto")]
     pub precision: PrecisionChoice,
-    /// Run this many encoders on each device, so that one computes while another's tiles are copied; 0 picks 2 on a GPU and 1
-    /// on a CPU
+    /// Run this many encoders on each device. 0 picks 2 on a GPU, so that one computes while another's tiles are copied; on a
+    /// CPU up to 4 that share its threads, and one with all of them for a tile that comes alone
     #[arg(long, help_heading = ENGINE, value_name = "N", default_value = "0", value_parser = within(0, MOST_ENCODERS))]
     pub encoders_per_device: usize,
     /// Limit the GPU memory of each encoder, for weights and work [default: all there is]
@@ -116,7 +116,7 @@ pub struct Config {
     /// Use this many CPU threads for encoders, and as many for decoding, synthesis and compression [default: all]
     #[arg(long, help_heading = ENGINE, value_name = "N", default_value_t = all_threads(), hide_default_value = true)]
     pub threads: NonZeroUsize,
-    /// Use this many CPU threads for each encoder; 0 divides --threads evenly
+    /// Use this many CPU threads for each encoder; 0 divides --threads as --encoders-per-device says
     #[arg(long, help_heading = ENGINE, value_name = "N", default_value = "0")]
     pub encoder_threads: usize,
 
