@@ -20,6 +20,7 @@ mod outside;
 mod program;
 mod publishing;
 mod refusals;
+mod spellings;
 mod stain;
 mod styles;
 mod traces;

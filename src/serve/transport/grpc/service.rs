@@ -75,7 +75,8 @@ impl Restain for Service {
         let (mut ask, tiles) = ask::encode(request).map_err(status)?;
         ask.timeout_ms = timeout_ms(&metadata, ask.timeout_ms);
         let Message { permit, received } = message;
-        let request = PipelineRequest { ask, tiles, references: Vec::new(), received, permit };
+        let references = Vec::new();
+        let request = PipelineRequest { ask, tiles, references, received, permit };
         let mut encodings = pipeline.encode(request).await.map_err(status)?;
         let held = ResponsePermits::new(std::mem::take(&mut encodings.permits));
         let answer = self

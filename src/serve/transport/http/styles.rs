@@ -13,7 +13,7 @@ use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::accept::{JSON, SAFETENSORS, choose};
+use super::accept::{JSON, SAFETENSORS, accept, choose};
 use super::add_body::AddBody;
 use super::bodies::{AddForm, AddTensors, StyleTensors};
 use super::read::PathPart;
@@ -104,7 +104,7 @@ pub(super) async fn list(
     headers: HeaderMap,
 ) -> Result<Response, Error> {
     let model = app.pipeline()?.models.find(read(query)?.model.as_deref())?;
-    let accept = headers.get(header::ACCEPT).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let accept = accept(&headers);
     let offer = model.styles.offer();
     if choose(accept.as_deref(), &[JSON, SAFETENSORS])? == SAFETENSORS {
         return Ok(

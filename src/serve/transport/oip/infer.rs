@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::ignored::Ignored;
 use super::input::{self, Input, Pictures};
 use super::parameters::{self, Parameters};
 use crate::serve::admission::Permit;
@@ -16,6 +17,7 @@ pub(crate) struct Infer {
     pub model: Option<String>,
     pub parameters: Parameters,
     pub inputs: Vec<Input>,
+    pub ignored: Ignored,
 }
 
 /// What a request came with.
@@ -32,8 +34,10 @@ pub(super) struct Arrival {
 /// One of the table's kinds, with the sentence for the caller.
 pub(super) async fn infer(app: &App, infer: Infer, arrival: Arrival) -> Result<Answer, Error> {
     let pipeline = app.pipeline()?;
-    let Infer { model, parameters, inputs } = infer;
-    let mut ask = parameters::ask(parameters)?;
+    let Infer { model, parameters, inputs, mut ignored } = infer;
+    let ask = parameters::ask(parameters, &mut ignored);
+    ignored.log();
+    let mut ask = ask?;
     let Pictures { tiles, references } = input::pictures(inputs)?;
     let Arrival { permit, received, deadline_ms } = arrival;
     ask.model = model;
