@@ -23,4 +23,5 @@ mod refusals;
 mod spellings;
 mod stain;
 mod styles;
+mod tenants;
 mod traces;

@@ -19,6 +19,7 @@ use super::bodies::{AddForm, AddTensors, StyleTensors};
 use super::read::PathPart;
 use super::tensors::{self, TensorHead};
 use crate::serve::app::App;
+use crate::serve::cache::Tenant;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
 use crate::serve::pipeline::AddStyles;
@@ -145,7 +146,8 @@ pub(super) async fn add(
     let (bytes, permit) = read_body(&app, &head.headers, body, received, copied).await?;
     let (ask, tiles) = parse_body(&app, bytes.len(), move || kind.parse(bytes)).await?;
     let domain = ask.domain.clone();
-    let request = AddStyles { ask, tiles, received, permit };
+    let tenant = head.extensions.get::<Tenant>().copied().unwrap_or_default();
+    let request = AddStyles { ask, tiles, received, permit, tenant };
     let model = pipeline.add_styles(request).await?;
     let offer = model.styles.offer();
     let place = offer.find_domain("domain", &domain)?;

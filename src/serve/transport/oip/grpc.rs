@@ -188,9 +188,9 @@ async fn infer(
 ) -> Result<Made, Error> {
     let id = std::mem::take(&mut request.id);
     let message::Asked { infer, wanted } = message::read(request, in_stream)?;
-    let Message { permit, received } = message;
+    let Message { permit, tenant, received } = message;
     let answer =
-        infer::infer(app, infer, Arrival { permit, received, deadline_ms }).await?;
+        infer::infer(app, infer, Arrival { permit, tenant, received, deadline_ms }).await?;
     let (answer, tensors) = output::tensors(app, answer, wanted).await?;
     let held = ResponsePermits::new(answer.permits.clone());
     let response = message::write(id, &answer, &tensors, in_stream);

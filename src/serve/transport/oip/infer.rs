@@ -8,6 +8,7 @@ use super::input::{self, Input, Pictures};
 use super::parameters::{self, Parameters};
 use crate::serve::admission::Permit;
 use crate::serve::app::App;
+use crate::serve::cache::Tenant;
 use crate::serve::error::Error;
 use crate::serve::pipeline::{Answer, Request};
 
@@ -24,6 +25,8 @@ pub(crate) struct Infer {
 pub(super) struct Arrival {
     /// For its bytes.
     pub permit: Arc<Permit>,
+    /// Whose encodings it may use.
+    pub tenant: Tenant,
     /// When the first of them came.
     pub received: Instant,
     /// The call's own deadline in milliseconds, where its wire has one.
@@ -39,10 +42,10 @@ pub(super) async fn infer(app: &App, infer: Infer, arrival: Arrival) -> Result<A
     ignored.log();
     let mut ask = ask?;
     let Pictures { tiles, references } = input::pictures(inputs)?;
-    let Arrival { permit, received, deadline_ms } = arrival;
+    let Arrival { permit, tenant, received, deadline_ms } = arrival;
     ask.model = model;
     ask.timeout_ms = ask.timeout_ms.into_iter().chain(deadline_ms).min();
-    pipeline.augment(Request { ask, tiles, references, received, permit }).await
+    pipeline.augment(Request { ask, tiles, references, received, permit, tenant }).await
 }
 
 /// A model's name and version in one; nothing when both are empty.

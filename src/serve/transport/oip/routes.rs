@@ -26,6 +26,7 @@ use super::refusal::{self, Refusal};
 use super::{OF_INDEX, OF_INFER, OF_LOAD, OF_MODEL, OF_UNLOAD, model, proto, repository};
 use crate::serve::access::Scope;
 use crate::serve::app::App;
+use crate::serve::cache::Tenant;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::middleware::permit_body::PermitBody;
 use crate::serve::middleware::route::{Observed, Permission, Route, Routes, Rules};
@@ -204,12 +205,13 @@ async fn infer(
     let json_length = body::json_length(&head.headers)?;
     let copied = json_length.map_or(Copied::All, Copied::Head);
     let (bytes, permit) = read_body(&app, &head.headers, body, received, copied).await?;
+    let tenant = head.extensions.get::<Tenant>().copied().unwrap_or_default();
     let json = json_length.unwrap_or(bytes.len());
     let body::Asked { id, parameters, inputs, wanted, ignored } =
         parse_body(&app, json, move || body::read(bytes, json_length)).await?;
     let ask = Infer { model: infer::model(&name, &version), parameters, inputs, ignored };
     let answer =
-        infer::infer(&app, ask, Arrival { permit, received, deadline_ms: None }).await?;
+        infer::infer(&app, ask, Arrival { permit, tenant, received, deadline_ms: None }).await?;
     Ok(trace::stage("write", answered(&app, id, answer, wanted, received)).await?)
 }
 

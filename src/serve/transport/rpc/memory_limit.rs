@@ -36,6 +36,7 @@ use super::CALLS;
 use super::status::status;
 use crate::serve::admission::Permit;
 use crate::serve::app::App;
+use crate::serve::cache::Tenant;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::middleware::Matched;
 use crate::serve::middleware::route::{Permission, Route};
@@ -68,9 +69,10 @@ const AGAIN: Duration = Duration::from_millis(20);
 #[derive(Clone, Default)]
 pub(crate) struct Messages(Arc<Mutex<VecDeque<Message>>>);
 
-/// One message: the permit for its bytes, and when the first of them came.
+/// One message: the permit for its bytes, whose encodings it may use, and when its first byte came.
 pub(crate) struct Message {
     pub permit: Arc<Permit>,
+    pub tenant: Tenant,
     pub received: Instant,
 }
 
@@ -145,6 +147,7 @@ pub(super) async fn limit_memory(
     let rule = Rule::of(request.uri().path(), matched, app.config.max_body.0);
     let messages = Messages::default();
     request.extensions_mut().insert(messages.clone());
+    let tenant = request.extensions().get::<Tenant>().copied().unwrap_or_default();
     let given = request.headers().get_all(ENCODING).iter();
     let encoding = match Encoding::of(ENCODING, given.map(HeaderValue::as_bytes)) {
         Ok(encoding) => encoding,
@@ -158,7 +161,7 @@ pub(super) async fn limit_memory(
     request.headers_mut().remove(ENCODING);
     let request = request.map(|body| {
         let limited = MemoryLimitBody::new(body, app, rule, messages);
-        Body::new(MemoryLimitBody { encoding, ..limited })
+        Body::new(MemoryLimitBody { tenant, encoding, ..limited })
     });
     next.run(request).await
 }
@@ -168,6 +171,7 @@ pub(super) struct MemoryLimitBody {
     app: Arc<App>,
     rule: Rule,
     messages: Messages,
+    tenant: Tenant,
     /// Of the messages whose flag says that they are compressed.
     encoding: Encoding,
     /// The present message, where it is compressed.
@@ -195,6 +199,7 @@ impl MemoryLimitBody {
             app,
             rule,
             messages,
+            tenant: Tenant::SHARED,
             encoding: Encoding::Identity,
             inflater: None,
             rest,
@@ -308,7 +313,7 @@ impl MemoryLimitBody {
             },
         };
         let received = self.clock.as_ref().map_or_else(Instant::now, |(began, _)| *began);
-        self.messages.lock().push_back(Message { permit, received });
+        self.messages.lock().push_back(Message { permit, tenant: self.tenant, received });
         Ok(true)
     }
 }
