@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{AugmentError, Bad, unreadable};
 use super::options::AugmentArgs;
+use crate::serve::cache::Tenant;
 use crate::serve::error::Error;
 use crate::serve::models::Model;
 use crate::serve::pipeline::answer::{Answer, Provenance};
@@ -180,6 +181,7 @@ impl Maker {
             references: self.references.iter().map(pixels_of).collect(),
             received: Instant::now(),
             permit: pipeline.admission.admit_body(0).map_err(failed)?,
+            tenant: Tenant::SHARED,
         };
         let answer = Arc::new(pipeline.augment(request).await.map_err(failed)?);
         let pictures = render::pictures(&pipeline.cpu, &answer, self.format).await;

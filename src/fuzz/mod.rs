@@ -127,10 +127,12 @@ pub fn open_inference(bytes: &[u8]) {
     let Some((length, rest)) = bytes.split_first_chunk() else { return };
     let length =
         Some(u16::from_le_bytes(*length)).filter(|&length| length != u16::MAX).map(usize::from);
-    let Ok(asked) = oip::body::read(Bytes::copy_from_slice(rest), length) else { return };
+    let Ok(mut asked) = oip::body::read(Bytes::copy_from_slice(rest), length) else { return };
     // Both are asked, whatever the first one says.
-    let (parameters, inputs) =
-        (oip::parameters::ask(asked.parameters), oip::input::pictures(asked.inputs));
+    let (parameters, inputs) = (
+        oip::parameters::ask(asked.parameters, &mut asked.ignored),
+        oip::input::pictures(asked.inputs),
+    );
     drop(parameters);
     pictures(inputs);
 }
@@ -142,9 +144,11 @@ pub fn open_inference_message(bytes: &[u8]) {
         return;
     }
     let Ok(request) = oip::proto::ModelInferRequest::decode(rest) else { return };
-    let Ok(asked) = oip::message::read(request, way & 1 == 1) else { return };
-    let (parameters, inputs) =
-        (oip::parameters::ask(asked.infer.parameters), oip::input::pictures(asked.infer.inputs));
+    let Ok(mut asked) = oip::message::read(request, way & 1 == 1) else { return };
+    let (parameters, inputs) = (
+        oip::parameters::ask(asked.infer.parameters, &mut asked.infer.ignored),
+        oip::input::pictures(asked.infer.inputs),
+    );
     drop(parameters);
     pictures(inputs);
 }

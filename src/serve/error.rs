@@ -74,6 +74,7 @@ table! {
     TooManyTiles = 413, RESOURCE_EXHAUSTED, "too_many_tiles", "A request has more tiles than the server's limit";
     RequestTooLarge = 413, RESOURCE_EXHAUSTED, "request_too_large", "The request and its answer need more memory than the server's limit";
     UnsupportedMediaType = 415, INVALID_ARGUMENT, "unsupported_media_type", "The media type of the body is not supported";
+    UnsupportedEncoding = 415, UNIMPLEMENTED, "unsupported_encoding", "The body is compressed in a way that is not read";
     ModelName = 422, INVALID_ARGUMENT, "model_name", "The name or version of the model is not valid";
     BundleRefused = 422, FAILED_PRECONDITION, "bundle_refused", "The bundle cannot be served";
     NoTiles = 422, INVALID_ARGUMENT, "no_tiles", "The request holds no tile";

@@ -21,6 +21,8 @@ mod program;
 mod publishing;
 mod refusals;
 mod slides;
+mod spellings;
 mod stain;
 mod styles;
+mod tenants;
 mod traces;

@@ -47,6 +47,14 @@ impl Value {
         serde_json::from_slice(json)
     }
 
+    /// Returns a whole number, which JSON may also write as a float: 2.0; nothing for a text.
+    pub fn whole(&self) -> Option<i128> {
+        match (self, self.number()) {
+            (Self::Integer(_) | Self::Float(_), Some(Number::Whole(number))) => Some(number),
+            _ => None,
+        }
+    }
+
     /// Returns a scalar as text, without blanks around it; nothing for null, a list or an object.
     ///
     /// Every scalar is its text: a query string, which has no types, and JSON then say the same.

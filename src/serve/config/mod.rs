@@ -150,6 +150,10 @@ pub struct Config {
     /// Use this much disk of --cache-dir for encodings
     #[arg(long, help_heading = CACHE, value_name = "BYTES", default_value = "10GiB")]
     pub cache_disk: ByteSize,
+    /// Let the holders of all --keys use each other's encodings; without it a tile's key names only tiles that its own key
+    /// has sent
+    #[arg(long, help_heading = CACHE)]
+    pub share_encodings: bool,
 
     /// Reject bodies larger than this
     #[arg(long, help_heading = LIMITS, value_name = "BYTES", default_value = "64MiB")]

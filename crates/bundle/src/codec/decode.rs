@@ -1,16 +1,16 @@
 //! Decoding of PNG, JPEG, WebP and TIFF to RGB pixels. The format is detected from the first bytes,
 //! never from a name or a content type.
 //!
-//! Alpha is dropped (not blended), grey is copied to three channels, 16 bits become 8. Colour
-//! profiles and EXIF orientation are ignored: programs cut tiles, and a rotated tile is the same
-//! tile.
+//! Transparent pixels lie on white, as glass does; grey is copied to three channels, 16 bits become
+//! 8. Colour profiles and EXIF orientation are ignored: programs cut tiles, and a rotated tile is
+//! the same tile. TIFF, which holds much else, has rules of its own (`tiff`).
 
 use std::io::Cursor;
 
 use image::error::{DecodingError, ImageFormatHint};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader};
 
-use super::{RgbImage, tiff};
+use super::{RgbImage, jpeg, tiff};
 
 /// Upper bounds for a picture, whatever its header says.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +36,8 @@ pub enum DecodeError {
     SideOutOfRange { width: u32, height: u32, max_side: u32 },
     #[error("the {kind} file cannot be decoded: {source}")]
     Undecodable { kind: &'static str, source: image::ImageError },
+    #[error("the TIFF file cannot be decoded: {reason}")]
+    Tiff { reason: String },
     #[error("the JPEG file is cut off: its end marker is missing")]
     CutOff,
 }
@@ -43,13 +45,16 @@ pub enum DecodeError {
 /// Bytes that a decoder may hold for one pixel: 16-bit RGBA, and as much again for its own working memory.
 pub const DECODER_BYTES_A_PIXEL: usize = 16;
 /// Memory that does not depend on the picture: tables, a colour profile, a TIFF's tile that is larger than the picture.
-const DECODER_BYTES: u64 = 4 << 20;
+pub(super) const DECODER_BYTES: u64 = 4 << 20;
 
 /// Returns width and height from the header.
 ///
 /// # Errors
 /// When the bytes are not a picture, or one beyond the limits.
 pub fn probe(bytes: &[u8], limits: &Limits) -> Result<(usize, usize), DecodeError> {
+    if tiff::is_tiff(bytes) {
+        return Ok(tiff::File::open(bytes, limits)?.size());
+    }
     let (decoder, _) = open(bytes, limits)?;
     let (width, height) = decoder.dimensions();
     Ok((width as usize, height as usize))
@@ -60,14 +65,37 @@ pub fn probe(bytes: &[u8], limits: &Limits) -> Result<(usize, usize), DecodeErro
 /// # Errors
 /// When the bytes are not a picture, or one beyond the limits, which is found out before memory of its size is allocated.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, DecodeError> {
+    if tiff::is_tiff(bytes) {
+        return tiff::File::open(bytes, limits)?.decode();
+    }
     let (decoder, kind) = open(bytes, limits)?;
     let (width, height) = decoder.dimensions();
-    if kind == image::ImageFormat::Jpeg && !jpeg_ends(bytes) {
+    if kind == image::ImageFormat::Jpeg && !jpeg::ends(bytes) {
         return Err(DecodeError::CutOff);
     }
     let undecodable = |source| DecodeError::Undecodable { kind: name(kind), source };
-    let pixels = DynamicImage::from_decoder(decoder).map_err(undecodable)?.into_rgb8().into_raw();
+    let pixels = on_white(DynamicImage::from_decoder(decoder).map_err(undecodable)?);
     Ok(RgbImage { width: width as usize, height: height as usize, pixels })
+}
+
+/// RGB of a picture, transparent pixels over white.
+fn on_white(picture: DynamicImage) -> Vec<u8> {
+    if !picture.color().has_alpha() {
+        return picture.into_rgb8().into_raw();
+    }
+    let mut pixels = picture.into_rgba8().into_raw();
+    let mut kept = 0;
+    for at in (0..pixels.len()).step_by(4) {
+        let over = u16::from(pixels[at + 3]);
+        for channel in at..at + 3 {
+            let blended = u16::from(pixels[channel]) * over + 255 * (255 - over);
+            // Three bytes a pixel take the place of four: no second picture is held.
+            pixels[kept] = ((blended + 127) / 255) as u8;
+            kept += 1;
+        }
+    }
+    pixels.truncate(kept);
+    pixels
 }
 
 /// A decoder that has read the header and nothing else, of a picture within the limits. What it may allocate follows the
@@ -86,10 +114,8 @@ fn open<'a>(
     let mut decoder = reader.into_decoder().map_err(undecodable)?;
     let (width, height) = decoder.dimensions();
     decoder.set_limits(allowance(limits.check(width, height)?)).map_err(undecodable)?;
-    match kind {
-        image::ImageFormat::WebP => one_still_webp(bytes, (width, height)).map_err(undecodable)?,
-        image::ImageFormat::Tiff => tiff::check(bytes, (width, height)).map_err(undecodable)?,
-        _ => {}
+    if kind == image::ImageFormat::WebP {
+        one_still_webp(bytes, (width, height)).map_err(undecodable)?;
     }
     Ok((decoder, kind))
 }
@@ -160,25 +186,16 @@ fn one_still_webp(bytes: &[u8], size: (u32, u32)) -> Result<(), ImageError> {
 }
 
 fn kind_of(bytes: &[u8]) -> Option<image::ImageFormat> {
-    use image::ImageFormat::{Jpeg, Png, Tiff, WebP};
-    image::guess_format(bytes).ok().filter(|kind| matches!(kind, Png | Jpeg | WebP | Tiff))
+    use image::ImageFormat::{Jpeg, Png, WebP};
+    image::guess_format(bytes).ok().filter(|kind| matches!(kind, Png | Jpeg | WebP))
 }
 
 fn name(kind: image::ImageFormat) -> &'static str {
     match kind {
         image::ImageFormat::Png => "PNG",
         image::ImageFormat::Jpeg => "JPEG",
-        image::ImageFormat::WebP => "WebP",
-        _ => "TIFF",
+        _ => "WebP",
     }
-}
-
-/// Whether the last scan of a JPEG is followed by the end marker. The decoder fills what is missing with grey, and a
-/// half-grey tile would be augmented without a word. In a scan FF is always followed by 00 or a restart marker, so
-/// neither of the two markers can occur in it by chance. Looked for from the end, where a whole file has its marker.
-fn jpeg_ends(bytes: &[u8]) -> bool {
-    let last_end = bytes.windows(2).rposition(|pair| pair == [0xFF, 0xD9]);
-    last_end.is_some_and(|end| !bytes[end..].windows(2).any(|pair| pair == [0xFF, 0xDA]))
 }
 
 #[cfg(test)]
@@ -234,14 +251,18 @@ mod tests {
     }
 
     #[test]
-    fn alpha_is_dropped_grey_is_repeated_and_16_bits_become_8() {
+    fn transparency_is_white_grey_is_repeated_and_16_bits_become_8() {
         let png = |picture: DynamicImage| {
             let mut bytes = Cursor::new(Vec::new());
             picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
             decode(&bytes.into_inner(), &LIMITS).unwrap().pixels
         };
-        let rgba = image::RgbaImage::from_raw(1, 1, vec![10, 20, 30, 0]).unwrap();
-        assert_eq!(png(DynamicImage::ImageRgba8(rgba)), [10, 20, 30]);
+        let rgba = vec![10, 20, 30, 0, 10, 20, 30, 255, 0, 100, 200, 51];
+        let rgba = image::RgbaImage::from_raw(3, 1, rgba).unwrap();
+        let over_white = [255, 255, 255, 10, 20, 30, 204, 224, 244];
+        assert_eq!(png(DynamicImage::ImageRgba8(rgba)), over_white);
+        let grey = image::GrayAlphaImage::from_raw(2, 1, vec![0, 0, 77, 255]).unwrap();
+        assert_eq!(png(DynamicImage::ImageLumaA8(grey)), [255, 255, 255, 77, 77, 77]);
         let grey = image::GrayImage::from_raw(1, 1, vec![77]).unwrap();
         assert_eq!(png(DynamicImage::ImageLuma8(grey)), [77, 77, 77]);
         let deep = image::ImageBuffer::from_raw(1, 1, vec![65_535u16, 0, 257 * 9]).unwrap();

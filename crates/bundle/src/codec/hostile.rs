@@ -273,6 +273,37 @@ fn a_tiff_whose_inner_jpeg_is_larger_than_its_strip_is_refused() {
 }
 
 #[test]
+fn a_tiff_whose_inner_jpeg_does_not_fill_its_strip_is_refused() {
+    let narrow = refusal(&of_jpeg(64, &progressive(32, 1)));
+    assert!(narrow.contains("32×32 pixels"), "rows would be sheared: {narrow}");
+    let whole = progressive(64, 1);
+    assert!(refusal(&of_jpeg(64, &whole[..whole.len() - 2])).contains("cut off"));
+    let colour = encode(ImageFormat::Jpeg, 90, &flat(64, 64)).unwrap();
+    assert!(refusal(&of_jpeg(64, &colour)).contains("3 components"));
+}
+
+#[test]
+fn a_tiff_whose_pages_never_end_is_refused() {
+    let mut file = tiff(&stripped(24, 16), &[5; 400]);
+    let next = 8 + 2 + 9 * 12;
+    file[next..next + 4].copy_from_slice(&8_u32.to_le_bytes());
+    assert!(refusal(&file).contains("more than 64 pages"), "{}", refusal(&file));
+}
+
+#[test]
+fn a_tiff_of_a_table_of_colours_costs_no_copy_of_what_stands_beside_it() {
+    let table = 8 + 2 + 10 * 12 + 4;
+    let mut entries = stripped(24, 16);
+    (entries[4].3, entries[5].3) = (3, 8);
+    entries.push((320, 3, 3 * 256, table));
+    let colours: Vec<u8> = (0..3 * 256_u32).flat_map(|n| ((n << 8) as u16).to_le_bytes()).collect();
+    let plain = tiff(&entries, &colours);
+    assert!(decode(&plain, &LIMITS).is_ok());
+    let large = [plain, vec![0; 5 << 20]].concat();
+    assert!(refusal(&large).contains("far larger than its picture"));
+}
+
+#[test]
 fn a_tiff_whose_tiles_are_far_larger_than_the_picture_is_refused() {
     let tiled = |side: u32| {
         let mut entries = stripped(24, 16);

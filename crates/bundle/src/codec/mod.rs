@@ -8,6 +8,7 @@ mod decode;
 mod encode;
 #[cfg(test)]
 mod hostile;
+mod jpeg;
 mod key;
 mod picture;
 mod tiff;

@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{Request, State};
-use axum::http::header;
 use axum::response::Response;
 use restain_request::Operation;
 use restain_request::schema::AugmentRequest;
 
-use super::accept::{Expected, Form};
+use super::accept::{Expected, Form, accept};
 use super::answer::{self, JsonAnswer};
 use super::bodies::{
     AnswerPicture, AugmentTensors, FormBody, JsonBody, MixedParts, Picture, VariantTensors,
@@ -68,10 +67,7 @@ pub(super) async fn augment(
 ) -> Result<Response, Error> {
     let received = Instant::now();
     let pipeline = app.pipeline()?;
-    let accept = request
-        .headers()
-        .get(header::ACCEPT)
-        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let accept = accept(request.headers());
     let (request, from_image) = read(&app, Operation::Augment, request, received).await?;
     let form = Form::negotiate(accept.as_deref(), &expected(&request, pipeline, from_image))?;
     let answer = pipeline.augment(request).await?;

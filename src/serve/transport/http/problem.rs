@@ -9,6 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::serve::error::{Error, ErrorKind};
+use crate::serve::transport::inflate::Encoding;
 
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 
@@ -68,6 +69,10 @@ impl IntoResponse for Error {
         let mut response = (status, [(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response();
         if let Some(wait) = retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
+        }
+        if kind == ErrorKind::UnsupportedEncoding {
+            let read = HeaderValue::from_static(Encoding::READ);
+            response.headers_mut().insert(header::ACCEPT_ENCODING, read);
         }
         // For the log.
         response.extensions_mut().insert(kind);

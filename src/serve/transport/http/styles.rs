@@ -13,12 +13,13 @@ use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::accept::{JSON, SAFETENSORS, choose};
+use super::accept::{JSON, SAFETENSORS, accept, choose};
 use super::add_body::AddBody;
 use super::bodies::{AddForm, AddTensors, StyleTensors};
 use super::read::PathPart;
 use super::tensors::{self, TensorHead};
 use crate::serve::app::App;
+use crate::serve::cache::Tenant;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
 use crate::serve::pipeline::AddStyles;
@@ -104,7 +105,7 @@ pub(super) async fn list(
     headers: HeaderMap,
 ) -> Result<Response, Error> {
     let model = app.pipeline()?.models.find(model_of(query)?.as_deref())?;
-    let accept = headers.get(header::ACCEPT).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let accept = accept(&headers);
     let offer = model.styles.offer();
     if choose(accept.as_deref(), &[JSON, SAFETENSORS])? == SAFETENSORS {
         return Ok(
@@ -145,7 +146,8 @@ pub(super) async fn add(
     let (bytes, permit) = read_body(&app, &head.headers, body, received, copied).await?;
     let (ask, tiles) = parse_body(&app, bytes.len(), move || kind.parse(bytes)).await?;
     let domain = ask.domain.clone();
-    let request = AddStyles { ask, tiles, received, permit };
+    let tenant = head.extensions.get::<Tenant>().copied().unwrap_or_default();
+    let request = AddStyles { ask, tiles, received, permit, tenant };
     let model = pipeline.add_styles(request).await?;
     let offer = model.styles.offer();
     let place = offer.find_domain("domain", &domain)?;

@@ -4,12 +4,12 @@
 //! them. The decoder takes memory and time for those. Strips that all name the same bytes make a
 //! small file cost what a large one does.
 
-use std::io::Cursor;
+use tiff::decoder::ChunkType;
+use tiff::tags::{CompressionMethod, PlanarConfiguration, Tag};
 
-use image::error::{DecodingError, ImageFormatHint};
-use image::{ImageError, ImageFormat};
-use tiff::decoder::{ChunkType, Decoder};
-use tiff::tags::{CompressionMethod, Tag};
+use super::{Tiff, refused, unreadable};
+use crate::codec::decode::DecodeError;
+use crate::codec::jpeg::{self, Frame};
 
 /// Bytes that all strips together may have, in sizes of the file: a tool may share one strip.
 const MAX_FILES: u64 = 2;
@@ -17,13 +17,11 @@ const MAX_FILES: u64 = 2;
 const MAX_TILE_PIXELS: u64 = 1 << 20;
 
 /// Refuses a file whose strips or tiles promise more than the file and the picture are.
-pub(super) fn check(bytes: &[u8], (width, height): (u32, u32)) -> Result<(), ImageError> {
-    let refused = |reason: String| {
-        let hint = ImageFormatHint::Exact(ImageFormat::Tiff);
-        ImageError::Decoding(DecodingError::new(hint, reason))
-    };
-    let unreadable = |error: tiff::TiffError| refused(error.to_string());
-    let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(unreadable)?;
+pub(super) fn check(
+    decoder: &mut Tiff<'_>,
+    bytes: &[u8],
+    (width, height): (u32, u32),
+) -> Result<(), DecodeError> {
     let pixels = u64::from(width) * u64::from(height);
     let (chunk_width, chunk_height) = decoder.chunk_dimensions();
     let tile_pixels = u64::from(chunk_width) * u64::from(chunk_height);
@@ -50,43 +48,39 @@ pub(super) fn check(bytes: &[u8], (width, height): (u32, u32)) -> Result<(), Ima
         return Ok(());
     }
     if let Some(tables) = decoder.find_tag(Tag::JPEGTables).map_err(unreadable)?
-        && !sizes(&tables.into_u8_vec().map_err(unreadable)?).is_empty()
+        && !jpeg::frames(&tables.into_u8_vec().map_err(unreadable)?).is_empty()
     {
-        return Err(refused("its JPEG tables hold a picture".to_owned()));
+        return Err(refused("its JPEG tables hold a picture"));
     }
+    let components = components(decoder)?;
     let offsets = decoder.get_tag_u64_vec(offsets).map_err(unreadable)?;
     for (&offset, &length) in offsets.iter().zip(&lengths) {
         let end = offset.saturating_add(length).min(bytes.len() as u64) as usize;
         let strip = bytes.get(offset as usize..end).unwrap_or_default();
-        let fits = |&(width, height): &(u32, u32)| width <= chunk_width && height <= chunk_height;
-        if let Some((width, height)) = sizes(strip).into_iter().find(|size| !fits(size)) {
+        let frames = jpeg::frames(strip);
+        // A narrower one would shear the rows of the picture.
+        let fits = |frame: &&Frame| frame.width == chunk_width && frame.height <= chunk_height;
+        if let Some(Frame { width, height, .. }) = frames.iter().find(|frame| !fits(frame)) {
             return Err(refused(format!(
                 "a JPEG in it is {width}×{height} pixels, and its strips or tiles are {chunk_width}×{chunk_height}"
             )));
+        }
+        if let Some(frame) = frames.iter().find(|frame| u16::from(frame.components) != components) {
+            return Err(refused(format!(
+                "a JPEG in it has {} components, and its strips or tiles have {components}",
+                frame.components
+            )));
+        }
+        if !jpeg::ends(strip) {
+            return Err(refused("a JPEG in it is cut off: its end marker is missing"));
         }
     }
     Ok(())
 }
 
-/// Every size that a JPEG announces. Before its first scan the segments are walked, so that what
-/// stands in a comment or a thumbnail is none; after it, markers stand out of the compressed bytes.
-fn sizes(jpeg: &[u8]) -> Vec<(u32, u32)> {
-    let mut sizes = Vec::new();
-    let (mut at, mut scanned) = (0, false);
-    while let Some(&[first, marker]) = jpeg.get(at..).and_then(|rest| rest.first_chunk::<2>()) {
-        if first != 0xFF || matches!(marker, 0x00 | 0x01 | 0xD0..=0xD9 | 0xFF) {
-            at += 1;
-            continue;
-        }
-        let number = |at: usize| {
-            jpeg.get(at..at + 2).map_or(0, |two| u32::from(u16::from_be_bytes([two[0], two[1]])))
-        };
-        // Start of frame: all but those that define tables.
-        if matches!(marker, 0xC0..=0xCF) && !matches!(marker, 0xC4 | 0xC8 | 0xCC) {
-            sizes.push((number(at + 7), number(at + 5)));
-        }
-        scanned |= marker == 0xDA;
-        at += if scanned { 2 } else { 2 + number(at + 2).max(2) as usize };
-    }
-    sizes
+/// Samples of a pixel in one strip or tile.
+fn components(decoder: &mut Tiff<'_>) -> Result<u16, DecodeError> {
+    let mut number = |tag| decoder.find_tag_unsigned::<u16>(tag).map_err(unreadable);
+    let is_planar = number(Tag::PlanarConfiguration)? == Some(PlanarConfiguration::Planar.to_u16());
+    Ok(if is_planar { 1 } else { number(Tag::SamplesPerPixel)?.unwrap_or(1) })
 }
