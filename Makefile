@@ -19,7 +19,7 @@ ARGS ?=
 FEATURES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test test-python check fmt doc fuzz fuzz-api soak deny bench bench-serve bench-clients bench-train bench-scale bench-gpu image image-test sbom onnxruntime onnxruntime-cuda libtorch python clean
+.PHONY: help serve train test test-python check fmt doc fuzz fuzz-api soak deny bench bench-serve bench-clients bench-train bench-scale bench-gpu image image-test sbom onnxruntime onnxruntime-cuda libtorch python release clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -128,6 +128,10 @@ libtorch: ## Fetch libtorch, which the trainer links
 python: ## Create the environment of the Python tests
 	@tools/need.sh python3 pip
 	@tools/python.sh
+
+release: ## Check, build and tag a release, without pushing it: make release VERSION=0.2.0 [DRY_RUN=1]
+	@tools/need.sh cargo gcc git python3
+	@tools/release.sh $(if $(DRY_RUN),--dry-run) $(VERSION)
 
 clean: ## Remove all built and fetched files
 	cargo clean
