@@ -69,6 +69,18 @@ impl Runtime {
         Ok(loaded.insert(runtime).clone())
     }
 
+    /// Returns one line, with its end, about the library that [`Runtime::load`] finds, for `--version`.
+    pub fn describe() -> String {
+        match Self::load() {
+            Ok(runtime) => {
+                // The file that a link names has the version in its name.
+                let real = runtime.path.canonicalize().unwrap_or(runtime.path);
+                format!("ONNX Runtime {}\n", real.display())
+            }
+            Err(error) => format!("ONNX Runtime not found: {error}\n"),
+        }
+    }
+
     /// Returns the path of the loaded library.
     pub fn library(&self) -> &Path {
         &self.path
