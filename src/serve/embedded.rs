@@ -182,7 +182,8 @@ async fn gather(response: Response<Body>) -> Option<Reply> {
     let (head, mut body) = response.into_parts();
     let mut pieces = Vec::new();
     while let Some(frame) = body.frame().await {
-        let data = frame.inspect_err(|error| tracing::error!(%error, "an answer broke off")).ok()?;
+        let data =
+            frame.inspect_err(|error| tracing::error!(%error, "an answer broke off")).ok()?;
         pieces.extend(data.into_data().ok());
     }
     let header = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {

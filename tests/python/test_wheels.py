@@ -170,7 +170,8 @@ assert served.characteristics.tobytes() == local.characteristics.tobytes()
 assert client.style_bank().characteristics.tobytes() == model.style_bank().characteristics.tobytes()
 assert client.models()[0].bundle == model.models()[0].bundle and model.ready()
 assert model.add_styles("ours", tiles).styles == client.add_styles("ours", tiles).styles
-model.remove_styles("ours")
+for one in (client, model):
+    one.remove_styles("ours")
 for call in (lambda one: one.augment(tiles, style=style(domains=["nowhere"])), lambda one: one.augment(tiles, variants=999)):
     said = []
     for one in (client, model):
@@ -215,14 +216,13 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 copy = pickle.loads(pickle.dumps(model))
 assert (copy.augment(tiles, seed=3).variants == first).all()
 
-late = threading.Timer(0.0, lambda: None)
 model.close()
 assert (model.augment(tiles, seed=3).variants == first).all()
 try:
     model.augment(np.random.default_rng(0).integers(0, 255, (64, 96, 96, 3), np.uint8), timeout=0.001)
 except restain.DeadlineExceeded as error:
     print(error.code)
-print(session := onnxruntime.get_available_providers()[-1])
+print(onnxruntime.get_available_providers()[-1])
 """
 
 

@@ -16,11 +16,11 @@ use crate::options;
 use crate::preset::DataPreset;
 use crate::publish::{self, ExportArgs, Fp16Args, ImportArgs, InitArgs};
 use crate::run::trainer::Ending;
+use restain_engine::Runtime;
 use restain_lab::downstream::{self, DownstreamArgs};
 use restain_lab::evaluate::{self, EvaluateArgs};
 use restain_lab::phantom;
 use restain_lab::styles::{self, StylesArgs};
-use restain_engine::Runtime;
 use restain_options::{CompletionsArgs, Ended, LogArgs, ManArgs, Program};
 
 #[derive(Parser)]
@@ -131,9 +131,7 @@ impl Cli {
 
 fn program() -> Program {
     let command = with_log(Tasks::command());
-    Program::new(command, |_| "RESTAIN_TRAIN".to_owned())
-        .with_preset(data_preset)
-        .with_build(build)
+    Program::new(command, |_| "RESTAIN_TRAIN".to_owned()).with_preset(data_preset).with_build(build)
 }
 
 /// Returns the commit that the program was built from, if `RESTAIN_COMMIT` named it then, and the ONNX Runtime that is found.
@@ -187,7 +185,8 @@ pub fn run(cli: &Cli) -> Result<u8> {
         }
         Task::Man(args) => {
             let written = program().write_man_pages(args);
-            written.with_context(|| format!("cannot write manual pages to {}", args.dir.display()))?;
+            written
+                .with_context(|| format!("cannot write manual pages to {}", args.dir.display()))?;
             Ok(0)
         }
     }

@@ -30,7 +30,7 @@ from .retry import Retry
 from .style import Detail, Method, Priority, Style
 from .threads import Threads
 from .tiles import Distinct, Limits, Tiles, as_tiles
-from .transport import Body, Deadline, Transport, certificates
+from .transport import Deadline, Transport, certificates, read_all
 
 T = TypeVar("T")
 OnError = Literal["raise", "original"]
@@ -272,7 +272,7 @@ class Client:
     def remove_styles(self, domain: str, *, model: str | None = None) -> None:
         """Removes a domain that was added at run time, on every replica."""
         path = f"/v1/styles/{quote(domain, safe='')}{self._query(model)}"
-        self._everywhere(None, lambda call: call.exchange("DELETE", path, Body.read, repeatable=False))
+        self._everywhere(None, lambda call: call.exchange("DELETE", path, read_all, repeatable=False))
 
     def models(self) -> tuple[ModelInfo, ...]:
         """Lists the models of the server: those that are ready, loading or failed."""

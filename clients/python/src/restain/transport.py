@@ -129,6 +129,11 @@ class Body:
         return self._response.read()
 
 
+def read_all(body: Body) -> bytes:
+    """Reads a whole body."""
+    return body.read()
+
+
 def certificates(ca_certs: str | None, client_cert: tuple[str, str] | None) -> dict[str, str]:
     """Returns urllib3's options for PEM files: trusted roots, and the client's certificate with its private key."""
     shown = zip(("cert_file", "key_file"), client_cert, strict=True) if client_cert else ()
