@@ -12,6 +12,7 @@ import sysconfig
 import tomllib
 import urllib.request
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from served import ROOT, TARGET
 
 BUILT = Path(os.environ.get("RESTAIN_WHEELS_FROM", TARGET / "debug"))
 VERSION = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
+BUNDLE = ROOT / "models/demo/4"
 STUCK = 300
 
 
@@ -53,14 +55,20 @@ class Environment:
         assert done.returncode != 0, f"{words}: {done.stdout}"
         return done.stderr
 
-    def serve(self, *flags):
-        """Starts the server; returns its process and its URL."""
-        words = ["restain", "serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--threads", "1", "--drain-delay", "0s", *flags]
-        server = subprocess.Popen(**self.command(*words), stdout=subprocess.PIPE, stderr=open(self.folder / "log", "ab"), text=True)
-        for line in server.stdout:
-            if line.startswith("ready on "):
-                return server, line.split()[2]
-        raise AssertionError((self.folder / "log").read_text())
+    @contextmanager
+    def serve(self):
+        """Runs the server; yields its process and its URL."""
+        words = ["restain", "serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--threads", "1", "--drain-delay", "0s"]
+        with (
+            open(self.folder / "log", "wb") as log,
+            subprocess.Popen(**self.command(*words), stdout=subprocess.PIPE, stderr=log, text=True) as server,
+        ):
+            try:
+                ready = server.stdout.readline()
+                assert ready.startswith("ready on "), (self.folder / "log").read_text()
+                yield server, ready.split()[2]
+            finally:
+                server.kill()
 
 
 def behind():
@@ -119,24 +127,20 @@ def tag():
 
 def test_the_server_serves_the_bundled_model_from_an_empty_directory(tmp_path, wheels):
     environment = Environment(tmp_path, [wheels["restain_server"]])
-    server, url = environment.serve()
-    tile = (ROOT / "docs/tile.png").read_bytes()
-    request = urllib.request.Request(f"{url}/v1/augment", tile, {"Content-Type": "image/png", "Accept": "image/png"})
-    with urllib.request.urlopen(request) as answer:
-        assert answer.read().startswith(b"\x89PNG")
-    # The process is the program itself: a signal reaches it, and its exit status is the program's.
-    server.send_signal(signal.SIGTERM)
-    assert server.wait(STUCK) == 0
-    server.stdout.close()
-    assert "models/demo" in environment.run("restain", "check", BUNDLE).replace("demo/4 is whole", "models/demo")
+    with environment.serve() as (server, url):
+        tile = (ROOT / "docs/tile.png").read_bytes()
+        request = urllib.request.Request(f"{url}/v1/augment", tile, {"Content-Type": "image/png", "Accept": "image/png"})
+        with urllib.request.urlopen(request) as answer:
+            assert answer.read().startswith(b"\x89PNG")
+        # The process is the program itself: a signal reaches it, and its exit status is the program's.
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(STUCK) == 0
     # A directory `models` with a bundle goes before the bundled one, any other does not.
     (tmp_path / "models").mkdir()
     assert "share/restain/models" in environment.run("restain", "serve", "--print-config")
     (tmp_path / "models/own").symlink_to(ROOT / "models/demo")
     assert 'models = "models"' in environment.run("restain", "serve", "--print-config")
 
-
-BUNDLE = ROOT / "models/demo/4"
 
 EQUAL = """
 import sys
@@ -185,11 +189,8 @@ print("equal")
 
 
 def test_restain_local_returns_the_bytes_of_the_server(environment):
-    server, url = environment.serve()
-    assert environment.run("python", "-c", EQUAL, url) == "equal\n"
-    server.kill()
-    server.wait()
-    server.stdout.close()
+    with environment.serve() as (_, url):
+        assert environment.run("python", "-c", EQUAL, url) == "equal\n"
 
 
 LIFE = """
