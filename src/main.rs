@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use restain::augment::AugmentArgs;
 use restain::serve::{Config, error};
 use restain_load::LoadArgs;
+use restain_options::{CompletionsArgs, ManArgs};
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -33,6 +34,10 @@ enum Command {
     Health(cli::health::HealthArgs),
     /// Print the OpenAPI description of the HTTP API, as YAML
     Openapi,
+    /// Print completions for a shell, to be saved where it looks for them
+    Completions(CompletionsArgs),
+    /// Write the manual pages of the program and its commands to a directory
+    Man(ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +53,8 @@ fn main() -> ExitCode {
         Command::Key(args) => cli::key::run(&args),
         Command::Health(args) => cli::health::run(&args),
         Command::Openapi => cli::openapi::run(),
+        Command::Completions(args) => cli::completions(&args),
+        Command::Man(args) => cli::man(&args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("restain: {}", error::with_causes(error.as_ref()));

@@ -8,7 +8,7 @@ use super::layout::LayoutChoice;
 use super::shard::Shard;
 use crate::serve::config::{
     ByteSize, Config, Devices, LogArgs, MOST_BATCH, MOST_ENCODERS, PrecisionChoice, Span,
-    all_threads,
+    all_threads, default_models,
 };
 use restain_bundle::codec::ImageFormat;
 use restain_options::within;
@@ -134,8 +134,9 @@ pub struct JobArgs {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Engine")]
 pub struct EngineArgs {
-    /// Find the model in this directory, laid out as NAME/VERSION/bundle.json
-    #[arg(long, value_name = "DIR", default_value = "models")]
+    /// Find the model in this directory, laid out as NAME/VERSION/bundle.json [default: models, or the installed ones if
+    /// there is no bundle in it]
+    #[arg(long, value_name = "DIR", default_value_os_t = default_models(), hide_default_value = true)]
     pub models: PathBuf,
     /// Run encoders on cpu, cuda:0, tensorrt:0, or a list of one kind such as cuda:0,cuda:1
     #[arg(long, value_name = "DEVICES", default_value = "cpu")]

@@ -6,13 +6,14 @@ use std::path::Path;
 use toml::Table;
 
 /// Packages of the server and of both programs; they are built without libtorch.
-const SERVER: [&str; 8] = [
+const SERVER: [&str; 9] = [
     "restain",
     "restain-bundle",
     "restain-engine",
     "restain-load",
     "restain-method",
     "restain-options",
+    "restain-python",
     "restain-report",
     "restain-request",
 ];

@@ -10,7 +10,7 @@ mod telemetry;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::FromArgMatches;
 
@@ -19,6 +19,7 @@ use super::trace::Collector;
 pub use access::TlsFiles;
 pub use devices::Devices;
 pub use precision::PrecisionChoice;
+use restain_bundle::MANIFEST_FILE;
 use restain_options::within;
 pub use restain_options::{ByteSize, LogArgs, Span};
 
@@ -44,8 +45,9 @@ const TRACING: &str = "Tracing";
 /// The options of the server.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Config {
-    /// Serve the bundles of this directory, laid out as NAME/VERSION/bundle.json
-    #[arg(long, help_heading = MODELS, value_name = "DIR", default_value = "models")]
+    /// Serve the bundles of this directory, laid out as NAME/VERSION/bundle.json [default: models, or the installed ones
+    /// if there is no bundle in it]
+    #[arg(long, help_heading = MODELS, value_name = "DIR", default_value_os_t = default_models(), hide_default_value = true)]
     pub models: PathBuf,
     /// Use this model for requests without `model`; required if several names are served [default: the only name's highest
     /// version]
@@ -264,6 +266,24 @@ impl Config {
         access::check(&self)?;
         Ok(self)
     }
+}
+
+/// The directory `models` here, unless there is no bundle in it and some are installed beside the program: as
+/// PREFIX/share/restain/models of PREFIX/bin/restain.
+pub(crate) fn default_models() -> PathBuf {
+    let here = PathBuf::from("models");
+    let executable = std::env::current_exe().ok();
+    let prefix = executable.as_deref().and_then(|path| path.parent()?.parent());
+    let installed = prefix.map(|prefix| prefix.join("share/restain/models"));
+    installed.filter(|installed| !has_bundle(&here) && installed.is_dir()).unwrap_or(here)
+}
+
+/// Whether a directory has NAME/VERSION with a manifest.
+fn has_bundle(models: &Path) -> bool {
+    let below = |directory: &Path| {
+        std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
+    };
+    below(models).any(|name| below(&name).any(|version| version.join(MANIFEST_FILE).is_file()))
 }
 
 pub(crate) fn all_threads() -> NonZeroUsize {

@@ -13,7 +13,7 @@ from .bank import StyleBank
 from .call import Call
 from .mixed import packed
 from .tiles import Tiles, as_pixels
-from .transport import Body
+from .transport import read_all
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class StyleCalls:
     def remove_styles(self, domain: str, *, model: str | None = None) -> None:
         """Removes a domain that was added at run time, on every replica."""
         path = f"/v1/styles/{quote(domain, safe='')}{self._query(model)}"
-        self._everywhere(None, lambda call: call.exchange("DELETE", path, Body.read, repeatable=False))
+        self._everywhere(None, lambda call: call.exchange("DELETE", path, read_all, repeatable=False))
 
     def add_slide(self, tiles: Tiles, *, model: str | None = None, timeout: float | None = None) -> str:
         """Adds the context of a slide from some of its tiles, on every replica; returns its id for `augment`.
@@ -95,4 +95,4 @@ class StyleCalls:
     def remove_slide(self, slide: str, *, model: str | None = None) -> None:
         """Removes the context of a slide, on every replica."""
         path = f"/v1/slides/{quote(slide, safe='')}{self._query(model)}"
-        self._everywhere(None, lambda call: call.exchange("DELETE", path, Body.read, repeatable=False))
+        self._everywhere(None, lambda call: call.exchange("DELETE", path, read_all, repeatable=False))
