@@ -131,8 +131,9 @@ impl Restain for Service {
         let pipeline = self.app.pipeline().map_err(status)?;
         let (mut ask, tiles) = ask::add_slide(request).map_err(status)?;
         ask.timeout_ms = timeout_ms(&metadata, ask.timeout_ms);
-        let Message { permit, received } = message;
-        let request = PipelineRequest { ask, tiles, references: Vec::new(), received, permit };
+        let Message { permit, tenant, received } = message;
+        let references = Vec::new();
+        let request = PipelineRequest { ask, tiles, references, received, permit, tenant };
         let added = pipeline.add_slide(request).await.map_err(status)?;
         Ok(Response::new(answer::slide(added)))
     }
