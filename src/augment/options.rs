@@ -134,9 +134,10 @@ pub struct JobArgs {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Engine")]
 pub struct EngineArgs {
-    /// Find the model in this directory, laid out as NAME/VERSION/bundle.json [default: models, or the installed ones if
-    /// there is no bundle in it]
-    #[arg(long, value_name = "DIR", default_value_os_t = default_models(), hide_default_value = true)]
+    /// Find the model in this directory, laid out as NAME/VERSION/bundle.json [default: models, or
+    /// the installed ones if there is no bundle in it]
+    #[arg(long, value_name = "DIR", default_value_os_t = default_models(),
+          hide_default_value = true)]
     pub models: PathBuf,
     /// Run encoders on cpu, cuda:0, tensorrt:0, or a list of one kind such as cuda:0,cuda:1
     #[arg(long, value_name = "DEVICES", default_value = "cpu")]

@@ -44,7 +44,8 @@ fn program() -> Program {
     .with_build(build)
 }
 
-/// Returns the commit that the program was built from, if `RESTAIN_COMMIT` named it then, and the ONNX Runtime that is found.
+/// Returns the commit that the program was built from, if `RESTAIN_COMMIT` named it then, and the
+/// ONNX Runtime that is found.
 fn build() -> String {
     let commit = option_env!("RESTAIN_COMMIT").filter(|commit| !commit.is_empty());
     let commit = commit.map(|commit| format!("commit {commit}\n"));

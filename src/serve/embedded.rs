@@ -1,9 +1,10 @@
 //! The server inside another program: the same routes, called as functions and without a listener.
 //!
-//! A request passes the same layers as over HTTP, so that its answer has the same bytes. There are no keys, and no limits
-//! that protect a server from its clients: no end of a request but the caller's, and no longest wait in the queue.
+//! A request passes the same layers as over HTTP, so that its answer has the same bytes. There are
+//! no keys, and no limits that protect a server from its clients: no end of a request but the
+//! caller's, and no longest wait in the queue.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -30,7 +31,7 @@ use super::runtime::reload::RereadError;
 use super::services::{OpenError, Resources, Services};
 use super::transport;
 
-/// Threads for what is neither encoded nor computed: taking requests apart and putting answers together.
+/// Threads that take requests apart and put answers together; others encode and compute.
 const THREADS: usize = 2;
 /// As good as no limit.
 const PATIENCE: Span = Span(Duration::from_secs(30 * 24 * 3600));
@@ -86,14 +87,14 @@ pub enum Progress {
 }
 
 impl Embedded {
-    /// Loads the one model that `default_model` of the configuration names, and warms it up. `library` is ONNX Runtime's;
-    /// without it the library is found as by the programs.
+    /// Loads the one model that `default_model` of the configuration names, and warms it up.
+    /// `library` is ONNX Runtime's; without it the library is found as by the programs.
     ///
     /// # Errors
     /// When the library, the bundle or a directory of the configuration cannot be used.
-    pub fn open(mut config: Config, library: Option<&PathBuf>) -> Result<Self, EmbeddedError> {
+    pub fn open(mut config: Config, library: Option<&Path>) -> Result<Self, EmbeddedError> {
         if let Some(library) = library {
-            OnnxRuntime::load_from(Path::new(library))?;
+            OnnxRuntime::load_from(library)?;
         }
         (config.request_timeout, config.max_queue_wait) = (PATIENCE, PATIENCE);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -123,7 +124,7 @@ impl Embedded {
         let work = async move {
             let Ok(response) = router.oneshot(request.map(Body::from)).await;
             if let Some(reply) = gather(response).await {
-                // Nobody waits for it any more otherwise.
+                // An error means that the caller has left.
                 drop(sender.send(reply));
             }
         };
@@ -165,7 +166,7 @@ impl Pending {
         }
     }
 
-    /// Ends the request; whoever waits for it learns at once.
+    /// Ends the request, and with it a wait for its reply.
     pub fn cancel(&self) {
         self.task.abort();
     }
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancelled_request_keeps_nobody_waiting() {
+    fn a_cancelled_request_ends_its_wait() {
         let embedded = open();
         let pending = embedded.begin(get("/v1/models"));
         pending.cancel();

@@ -24,9 +24,10 @@ pub struct Runtime {
 static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
 
 impl Runtime {
-    /// Loads the library, or returns the one already loaded. With `ORT_DYLIB_PATH` set it tries that path alone. Otherwise
-    /// it looks for an installed one, `../lib/restain` from the executable, then for `.deps/onnxruntime/lib` under the
-    /// working directory, under the executable's directory and those above it, and then asks the system's loader.
+    /// Loads the library, or returns the one already loaded. With `ORT_DYLIB_PATH` set it tries
+    /// that path alone. Otherwise it looks for an installed one, `../lib/restain` from the
+    /// executable, then for `.deps/onnxruntime/lib` under the working directory, under the
+    /// executable's directory and those above it, and then asks the system's loader.
     ///
     /// # Errors
     /// When no library is found, or the one found cannot be loaded.
@@ -69,7 +70,8 @@ impl Runtime {
         Ok(loaded.insert(runtime).clone())
     }
 
-    /// Returns one line, with its end, about the library that [`Runtime::load`] finds, for `--version`.
+    /// Returns one line, with its end, about the library that [`Runtime::load`] finds, for
+    /// `--version`.
     pub fn describe() -> String {
         match Self::load() {
             Ok(runtime) => {

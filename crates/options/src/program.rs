@@ -100,7 +100,8 @@ impl Program {
         Self { check, ..self }
     }
 
-    /// Sets what `--version` prints below the version: what the program was built from, and what it finds.
+    /// Sets what `--version` prints below the version: what the program was built from, and what it
+    /// finds.
     #[must_use]
     pub fn with_build(self, build: Build) -> Self {
         Self { build, ..self }

@@ -42,7 +42,8 @@ impl Program {
         to.write_all(&script)
     }
 
-    /// Writes a manual page for the program and one for each of its commands, as PROGRAM-COMMAND.1.
+    /// Writes a manual page for the program and one for each of its commands, as
+    /// PROGRAM-COMMAND.1.
     ///
     /// # Errors
     /// When the directory cannot be created, or a page not be written.

@@ -39,7 +39,8 @@ type Answer<'py> = (u16, Vec<(String, String)>, Vec<Bound<'py, PyBytes>>);
 
 #[pymethods]
 impl Engine {
-    /// Loads `model`, NAME/VERSION or NAME, of the directory `models`, with the ONNX Runtime at `library`.
+    /// Loads `model`, NAME/VERSION or NAME, of the directory `models`, with the ONNX Runtime at
+    /// `library`.
     #[new]
     fn new(
         py: Python<'_>,
@@ -50,7 +51,7 @@ impl Engine {
     ) -> PyResult<Self> {
         let config = options.config(models, model).map_err(PyValueError::new_err)?;
         let embedded = py
-            .detach(|| Embedded::open(config, Some(&library)))
+            .detach(|| Embedded::open(config, Some(library.as_path())))
             .map_err(|error| PyRuntimeError::new_err(with_causes(&error)))?;
         Ok(Self { embedded: Some(embedded), process: std::process::id() })
     }

@@ -45,9 +45,10 @@ const TRACING: &str = "Tracing";
 /// The options of the server.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Config {
-    /// Serve the bundles of this directory, laid out as NAME/VERSION/bundle.json [default: models, or the installed ones
-    /// if there is no bundle in it]
-    #[arg(long, help_heading = MODELS, value_name = "DIR", default_value_os_t = default_models(), hide_default_value = true)]
+    /// Serve the bundles of this directory, laid out as NAME/VERSION/bundle.json [default: models,
+    /// or the installed ones if there is no bundle in it]
+    #[arg(long, help_heading = MODELS, value_name = "DIR", default_value_os_t = default_models(),
+          hide_default_value = true)]
     pub models: PathBuf,
     /// Use this model for requests without `model`; required if several names are served [default: the only name's highest
     /// version]
@@ -268,8 +269,8 @@ impl Config {
     }
 }
 
-/// The directory `models` here, unless there is no bundle in it and some are installed beside the program: as
-/// PREFIX/share/restain/models of PREFIX/bin/restain.
+/// The directory `models` here, unless there is no bundle in it and some are installed beside the
+/// program: as PREFIX/share/restain/models of PREFIX/bin/restain.
 pub(crate) fn default_models() -> PathBuf {
     let here = PathBuf::from("models");
     let executable = std::env::current_exe().ok();
