@@ -10,7 +10,6 @@ use bytes::{BufMut, BytesMut};
 use flate2::write::MultiGzDecoder;
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::read_body::malformed;
 use crate::serve::error::{Error, ErrorKind};
 
 /// How the bytes are encoded.
@@ -125,10 +124,11 @@ impl Inflater {
         let own = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
         own.cloned().unwrap_or_else(|| {
             let name = self.encoding.name();
-            malformed(match error.kind() {
+            let detail = match error.kind() {
                 io::ErrorKind::UnexpectedEof => format!("the {name} of the body ends early"),
                 _ => format!("the {name} of the body is damaged: {error}"),
-            })
+            };
+            Error::new(ErrorKind::MalformedRequest, detail)
         })
     }
 }

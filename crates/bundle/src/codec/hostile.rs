@@ -4,7 +4,8 @@
 //! That they are refused is asserted here; what memory they take was measured by hand (a counting
 //! allocator is for a whole program, and the tests are one).
 
-use super::decode::{DecodeError, Limits, decode, probe};
+use super::decode::{decode, probe};
+use super::limits::{DecodeError, Limits};
 use super::{ImageFormat, RgbImage, encode};
 
 const LIMITS: Limits = Limits::of_tile(1 << 16);

@@ -19,7 +19,7 @@ use tiff::decoder::{Decoder, DecodingResult};
 use tiff::tags::{CompressionMethod, ExtraSamples, PhotometricInterpretation, SampleFormat, Tag};
 use tiff::{ColorType, TiffError};
 
-use super::decode::{DECODER_BYTES, DECODER_BYTES_A_PIXEL, DecodeError, Limits};
+use super::limits::{DECODER_BYTES, DECODER_BYTES_A_PIXEL, DecodeError, Limits};
 use super::picture::RgbImage;
 
 type Tiff<'a> = Decoder<Cursor<&'a [u8]>>;

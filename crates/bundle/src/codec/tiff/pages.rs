@@ -5,7 +5,7 @@
 use tiff::tags::Tag;
 
 use super::{Tiff, refused, unreadable};
-use crate::codec::decode::DecodeError;
+use crate::codec::limits::DecodeError;
 
 /// Most directories that are looked at, and most entries of all of them: a file could make its list
 /// endless, and every page the same large one.

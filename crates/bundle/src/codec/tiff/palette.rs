@@ -7,7 +7,7 @@ use tiff::decoder::{Decoder, DecodingResult};
 use tiff::tags::{PhotometricInterpretation, Tag};
 
 use super::{Samples, Tiff, allowance, refused, rgb, samples, unreadable};
-use crate::codec::decode::DecodeError;
+use crate::codec::limits::DecodeError;
 
 /// Bytes of a file beyond two a pixel, of which a copy is made.
 const MOST_BESIDE: usize = 4 << 20;

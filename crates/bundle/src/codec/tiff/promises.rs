@@ -8,8 +8,8 @@ use tiff::decoder::ChunkType;
 use tiff::tags::{CompressionMethod, PlanarConfiguration, Tag};
 
 use super::{Tiff, refused, unreadable};
-use crate::codec::decode::DecodeError;
 use crate::codec::jpeg::{self, Frame};
+use crate::codec::limits::DecodeError;
 
 /// Bytes that all strips together may have, in sizes of the file: a tool may share one strip.
 const MAX_FILES: u64 = 2;

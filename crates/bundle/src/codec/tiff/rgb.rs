@@ -3,7 +3,7 @@
 use tiff::decoder::DecodingResult;
 
 use super::{Alpha, Kind, Samples, refused};
-use crate::codec::decode::DecodeError;
+use crate::codec::limits::DecodeError;
 
 /// `[height, width, 3]` of the samples.
 ///
