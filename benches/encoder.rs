@@ -1,9 +1,10 @@
-//! Encoders of a device on demand, for the benchmarks of GPUs: `benches/encoder.py` asks in turn with PyTorch.
+//! Encoders of a device on demand, for the benchmarks of GPUs: `benches/encoder.py` asks in turn
+//! with PyTorch.
 //!
 //!     encoder BUNDLE DEVICE PRECISION [ENCODERS]
 //!
-//! opens as many encoders as the server would, or ENCODERS, says so in a line of JSON, and answers every line of its input with
-//! another:
+//! opens as many encoders as the server would, or ENCODERS, says so in a line of JSON, and answers
+//! every line of its input with another:
 //!
 //!     run BATCH SECONDS             tiles a second, all encoders busy, and the milliseconds of a batch that is alone
 //!     profile BATCH                 which provider ran which operators, and for how long

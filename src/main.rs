@@ -26,9 +26,11 @@ enum Command {
     Augment(Box<AugmentArgs>),
     /// Send requests to a server and report throughput, latencies and errors
     Load(Box<LoadArgs>),
-    /// Verify a bundle: every digest, every shape, and every encoder on a grey tile; print which nodes ran where
+    /// Verify a bundle: every digest, every shape, and every encoder on a grey tile; print which
+    /// nodes ran where
     Check(cli::check::CheckArgs),
-    /// Make a bearer key: print its token on standard error, once, and its entry for --keys on standard output
+    /// Make a bearer key: print its token on standard error, once, and its entry for --keys on
+    /// standard output
     Key(cli::key::KeyArgs),
     /// Ask a running server whether it is ready, for health checks of containers
     Health(cli::health::HealthArgs),

@@ -1,8 +1,8 @@
 //! From a tile's file to the files of its variants, through the server's pipeline: one request for
 //! each tile, many at once, so that the encoder's batches fill as they do under a server's load.
 //!
-//! Memory is lent before a tile is decoded and in the order of the tiles: whoever holds some can
-//! always go on. A tile that needs more than there is goes alone.
+//! Memory is lent before a tile is decoded and in the order of the tiles: a tile that holds some
+//! can always go on. A tile that needs more than there is goes alone.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,7 +36,8 @@ pub(super) struct Maker {
     format: ImageFormat,
     memory: Arc<Semaphore>,
     pieces: u32,
-    /// Tiles at once: enough that each encoder has a batch in work and one waiting while others are read and written.
+    /// Tiles at once: enough that each encoder has a batch in work and one waiting while others are
+    /// read and written.
     pub in_flight: usize,
     encoders: usize,
 }
@@ -70,7 +71,7 @@ impl From<AugmentError> for Unmade {
     }
 }
 
-/// How one variant came to be: what the server tells, and of which file.
+/// How one variant came to be: what the server says, and of which file.
 #[derive(Serialize)]
 struct Record<'a> {
     source: &'a str,
@@ -132,8 +133,8 @@ impl Maker {
         self.references.iter().map(key).collect()
     }
 
-    /// Waits for the memory that a tile and its variants need, and `others` bytes that go with them. To be asked for in
-    /// the order of the tiles.
+    /// Waits for the memory that a tile and its variants need, and `others` bytes that go with
+    /// them. To be asked for in the order of the tiles.
     pub(super) async fn room(&self, file: &[u8], others: usize) -> OwnedSemaphorePermit {
         let geometry = self.model().bundle.manifest.geometry;
         // What is no picture needs no more than its file.
@@ -151,7 +152,7 @@ impl Maker {
             + 2 * pixels.max(geometry.tile_bytes()) * (1 + variants);
         let pieces =
             u32::try_from((bytes as u64).div_ceil(PIECE)).unwrap_or(u32::MAX).min(self.pieces);
-        Arc::clone(&self.memory).acquire_many_owned(pieces).await.expect("nobody closes it")
+        Arc::clone(&self.memory).acquire_many_owned(pieces).await.expect("it is never closed")
     }
 
     /// The variants of the tile called `name`.

@@ -34,7 +34,8 @@ pub(crate) fn parse() -> Result<Cli, Ended> {
     Cli::from_arg_matches(&parsed.matches).map_err(Ended::Clap)
 }
 
-/// The server's variables begin with `RESTAIN_`, those of another command with `RESTAIN_` and its name.
+/// The server's variables begin with `RESTAIN_`, those of another command with `RESTAIN_` and its
+/// name.
 fn program() -> Program {
     Program::new(Cli::command(), |command| match command {
         "restain" | "serve" => "RESTAIN".to_owned(),
@@ -71,7 +72,8 @@ pub(crate) fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Checks the options of a command together, as the command itself does. Where arguments are missing there is nothing to check.
+/// Checks the options of a command together, as the command itself does. Where arguments are
+/// missing there is nothing to check.
 fn check(command: &str, options: &ArgMatches) -> Result<(), String> {
     match command {
         "serve" => Config::from_arg_matches(options)

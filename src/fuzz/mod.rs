@@ -1,6 +1,6 @@
 //! Every decoder of bytes that come from outside, as one function of those bytes: what the fuzzers
 //! of fuzz/ call, and what the tests below replay its corpus through. Each goes the way that a
-//! transport or a loader goes, and asserts what whoever reads on relies upon; whether something is
+//! transport or a loader goes, and asserts what the next reader relies upon; whether something is
 //! refused or taken is no concern of theirs.
 //!
 //! Not here: `encoder.onnx`, which ONNX Runtime reads. It comes from the operator, with its digest
@@ -67,8 +67,8 @@ pub fn image(bytes: &[u8]) {
     assert_eq!(picture.pixels.len(), picture.width * picture.height * 3);
 }
 
-/// Two bytes, the format and the quality of an answer, and a picture file: everything that is done to its pixels on their
-/// way through the server, but for the encoder.
+/// Two bytes, the format and the quality of an answer, and a picture file: everything that is done
+/// to its pixels on their way through the server, but for the encoder.
 pub fn pixels(bytes: &[u8]) {
     let Some((&[format, quality], file)) = bytes.split_first_chunk() else { return };
     let Ok(picture) = codec::decode(file, &LIMITS) else { return };
@@ -122,7 +122,8 @@ pub fn safetensors(bytes: &[u8]) {
     }
 }
 
-/// Two bytes, the length of the JSON (all of the body where they are 0xffff), and a body of the Open Inference Protocol.
+/// Two bytes, the length of the JSON (all of the body where they are 0xffff), and a body of the
+/// Open Inference Protocol.
 pub fn open_inference(bytes: &[u8]) {
     let Some((length, rest)) = bytes.split_first_chunk() else { return };
     let length =
@@ -171,8 +172,8 @@ pub fn message(bytes: &[u8]) {
     }
 }
 
-/// Four bytes, the length of the manifest; the manifest; the style bank. The digest of the bank is made to agree, as
-/// whoever makes a bundle would see to, and the encoder is an empty file.
+/// Four bytes, the length of the manifest; the manifest; the style bank. The digest of the bank is
+/// made to agree, as the makers of bundles see to, and the encoder is an empty file.
 pub fn bundle(bytes: &[u8]) {
     let Some((length, rest)) = bytes.split_first_chunk() else { return };
     let (manifest, bank) = rest.split_at((u32::from_le_bytes(*length) as usize).min(rest.len()));

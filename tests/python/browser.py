@@ -72,7 +72,7 @@ class Opened:
         """Waits until the table is this, and of now."""
         words = lambda count, word: f"{count} {word}{'' if count == 1 else 's'}"
         expect(self.page.locator("#grid")).to_have_attribute("aria-busy", "false")
-        expect(self.page.locator("#told")).to_contain_text(f"{words(variants, 'variant')} of {words(tiles, 'tile')} in")
+        expect(self.page.locator("#summary")).to_contain_text(f"{words(variants, 'variant')} of {words(tiles, 'tile')} in")
         expect(self.variants).to_have_count(variants)
 
     def picture(self, place):

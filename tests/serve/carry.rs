@@ -31,7 +31,8 @@ fn at(tile: &RgbImage, side: usize) -> RgbImage {
     RgbImage { width: side, height: side, pixels }
 }
 
-/// What the server must make of a tile, from its parts: the residual at the model's size, the change elsewhere.
+/// What the server must make of a tile, from its parts: the residual at the model's size, the
+/// change elsewhere.
 fn carried(parts: &mut Parts, tile: &RgbImage, style: &[f32], strength: f32) -> Vec<u8> {
     let side = parts.synthesiser.geometry().image_size();
     let seen = at(tile, side);
@@ -215,7 +216,8 @@ fn every_answer_has_the_fidelity_of_its_tiles() {
     assert_eq!(server.metric("restain_fidelity_decibels_count"), 1.0, "encoded once");
 }
 
-/// The largest tile is bounded by the server's pixels, and what it needs is admitted before it is decoded.
+/// The largest tile is bounded by the server's pixels, and what it needs is admitted before it is
+/// decoded.
 #[test]
 fn a_large_tile_is_bounded_by_pixels_and_by_memory() {
     let server = Server::start(&[

@@ -58,7 +58,8 @@ fn of_http(answer: Response) -> (Outcome, String) {
     )
 }
 
-/// What is asked besides the field: so that the same seed decides, and that the field makes a difference.
+/// What is asked besides the field: so that the same seed decides, and that the field makes a
+/// difference.
 fn beside(field: &Field) -> Vec<(&'static Field, Value)> {
     let mut others = vec![("seed", json!(7)), ("variants", json!(2))];
     if field.path == "output.quality" {
@@ -187,7 +188,8 @@ fn parts(value: &Value) -> Option<Vec<proto::BlendPart>> {
     value.as_array().filter(|parts| !parts.is_empty())?.iter().map(part).collect()
 }
 
-/// How many milliseconds a request may take is decided by the clock: that it was taken is what is compared.
+/// How many milliseconds a request may take is decided by the clock: that it was taken is what is
+/// compared.
 fn settled(field: &Field, outcome: Outcome) -> Outcome {
     match outcome {
         Outcome::Refused(code) if field.path == "timeout_ms" && code == "deadline_exceeded" => {

@@ -1,5 +1,5 @@
 //! Errors of reading and writing bundles. Every message names the file or field, its value, and
-//! what would be right.
+//! what is allowed.
 
 #![expect(missing_docs, reason = "the messages say what variants and fields are")]
 

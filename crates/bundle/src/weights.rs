@@ -93,7 +93,8 @@ impl Weights {
         write(path, self.tensors.iter())
     }
 
-    /// Writes the state dict that the published code loads: the parameters and the position embeddings.
+    /// Writes the state dict that the published code loads: the parameters and the position
+    /// embeddings.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -107,7 +108,8 @@ impl Weights {
         write(path, self.tensors.iter().chain([(&POSITIONS.to_owned(), &table)]))
     }
 
-    /// Infers every size but the two that weights do not show, and checks every parameter against the layout.
+    /// Infers every size but the two that weights do not show, and checks every parameter against
+    /// the layout.
     ///
     /// # Errors
     /// Names the first parameter that is missing, unknown, not finite or of another shape.

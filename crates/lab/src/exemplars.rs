@@ -17,8 +17,8 @@ pub(crate) fn mean(styles: &[Style]) -> Style {
     Style::blend(&weighted).expect("styles of one model, and at least one")
 }
 
-/// Averages the characteristics of all tissue patches of some tiles, of any patches where none is tissue: the style of their
-/// slide.
+/// Averages the characteristics of all tissue patches of some tiles, of any patches where none is
+/// tissue: the style of their slide.
 ///
 /// # Panics
 /// If there are no tiles.
@@ -33,8 +33,8 @@ pub(crate) fn tissue_mean(model: &Model, tiles: &[Encoded]) -> Style {
     over(&tissue).or_else(|| over(&any)).expect("there are tiles")
 }
 
-/// Returns up to `count` tissue patches, those whose styles reconstruct their own tile best; any patches if none is
-/// tissue.
+/// Returns up to `count` tissue patches, those whose styles reconstruct their own tile best; any
+/// patches if none is tissue.
 pub(crate) fn representatives(model: &Model, encoded: &Encoded, count: usize) -> Vec<usize> {
     exemplar::most_representative(
         &model.synth,
@@ -45,7 +45,8 @@ pub(crate) fn representatives(model: &Model, encoded: &Encoded, count: usize) ->
     )
 }
 
-/// Returns the tissue patch whose style reconstructs its own tile best; any patch if none is tissue.
+/// Returns the tissue patch whose style reconstructs its own tile best; any patch if none is
+/// tissue.
 pub(crate) fn representative(model: &Model, encoded: &Encoded) -> usize {
     exemplar::representative(
         &model.synth,

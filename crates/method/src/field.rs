@@ -44,7 +44,8 @@ const DARKEST: f64 = 1.0 / 255.0;
 pub struct FieldStain {
     /// Colour of glass, in 0..1.
     pub white: [f64; 3],
-    /// Unit densities in red, green and blue: haematoxylin, eosin, and what is perpendicular to both.
+    /// Unit densities in red, green and blue: haematoxylin, eosin, and what is perpendicular to
+    /// both.
     pub stains: [[f64; 3]; 3],
     /// 99th percentile of the amounts of haematoxylin and eosin in tissue.
     pub amounts: [f64; 2],
@@ -53,7 +54,8 @@ pub struct FieldStain {
 }
 
 impl FieldStain {
-    /// Measures pixels of one field, u8 `[.., 3]`. Returns `None` if two stains cannot be distinguished.
+    /// Measures pixels of one field, u8 `[.., 3]`. Returns `None` if two stains cannot be
+    /// distinguished.
     pub fn of(pixels: &[u8]) -> Option<Self> {
         let pixels: Vec<[f64; 3]> =
             pixels.as_chunks::<3>().0.iter().map(|p| p.map(|v| f64::from(v) / 255.0)).collect();
@@ -128,7 +130,8 @@ fn density(pixel: &[f64; 3], white: &[f64; 3]) -> [f64; 3] {
     std::array::from_fn(|c| -(pixel[c].max(DARKEST) / white[c]).ln())
 }
 
-/// Returns Macenko's two stains, haematoxylin first, and the direction that is perpendicular to both.
+/// Returns Macenko's two stains, haematoxylin first, and the direction that is perpendicular to
+/// both.
 fn stains(densities: &[[f64; 3]]) -> Option<[[f64; 3]; 3]> {
     let stained: Vec<[f64; 3]> =
         densities.iter().copied().filter(|od| od.iter().any(|&d| d > STAINED)).collect();

@@ -1,8 +1,8 @@
 //! Glass stays glass: where a tile shows its background, a style changes at most [`LIMIT`] levels.
 //!
 //! A model that has learnt stains may still tint what has none. How much a pixel is glass follows
-//! from the tile alone: it is bright and grey. With luminance Y = (77·R + 150·G + 29·B) / 256, rounded
-//! down, and chroma C = max(R, G, B) − min(R, G, B),
+//! from the tile alone: it is bright and grey. With luminance Y = (77·R + 150·G + 29·B) / 256,
+//! rounded down, and chroma C = max(R, G, B) − min(R, G, B),
 //!
 //! glass = clamp(Y − 214, 0, 16) · clamp(36 − C, 0, 16) / 256,
 //!
@@ -24,7 +24,8 @@ const WHOLE: i32 = RAMP * RAMP;
 
 type Pixel = [u8; CHANNELS];
 
-/// The pixels of a tile that are glass, at least in part, for tiles whose own pixels are not at hand.
+/// The pixels of a tile that are glass, at least in part, for tiles whose own pixels are not at
+/// hand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Glass {
     runs: Box<[Run]>,
@@ -60,7 +61,8 @@ impl Glass {
         Self { runs: runs.into(), pixels: pixels.into() }
     }
 
-    /// Puts together what [`Glass::runs`] and [`Glass::pixels`] gave; `None` if it is not of a tile of `count` pixels.
+    /// Puts together what [`Glass::runs`] and [`Glass::pixels`] gave; `None` if it is not of a tile
+    /// of `count` pixels.
     pub fn from_parts(runs: Vec<Run>, pixels: &[u8], count: usize) -> Option<Self> {
         let mut free = 0;
         for run in &runs {

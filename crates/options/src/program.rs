@@ -81,8 +81,9 @@ impl From<FileError> for Ended {
 }
 
 impl Program {
-    /// Completes a command line. `prefix` returns what the variables of a command begin with, by the command's name;
-    /// `--batch` of a command with the prefix `RESTAIN_TRAIN` is `RESTAIN_TRAIN_BATCH`.
+    /// Completes a command line. `prefix` returns what the variables of a command begin with, by
+    /// the command's name; `--batch` of a command with the prefix `RESTAIN_TRAIN` is
+    /// `RESTAIN_TRAIN_BATCH`.
     pub fn new(command: Command, prefix: fn(&str) -> String) -> Self {
         let command = complete(command, prefix);
         Self { command, preset: |_| None, check: |_, _| Ok(()), build: String::new }
@@ -160,7 +161,8 @@ impl Program {
         Ok(Parsed { matches, added })
     }
 
-    /// Returns an error of the lenient command as the strict one has it: help would call required arguments optional.
+    /// Returns an error of the lenient command as the strict one has it: help would call required
+    /// arguments optional.
     fn strict(&self, words: &[OsString], error: clap::Error) -> clap::Error {
         match self.command.clone().try_get_matches_from(words) {
             Err(strict) if strict.kind() == error.kind() => strict,

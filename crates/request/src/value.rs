@@ -9,8 +9,8 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// Most values in one, lists and objects counted with what they hold: a body of zeros and commas would otherwise take
-/// sixteen times its own memory.
+/// Most values in one, lists and objects counted with what they hold: a body of zeros and commas
+/// would otherwise take sixteen times its own memory.
 pub(crate) const MAX_VALUES: usize = 16_384;
 /// Most bytes of texts in one, which are copied.
 const MAX_TEXT: usize = 1 << 20;

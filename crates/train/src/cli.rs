@@ -68,8 +68,9 @@ enum Task {
     Man(ManArgs),
 }
 
-/// The options of `evaluate`, or with `--downstream` first, those of its experiment. `--downstream` is a flag subcommand, so
-/// that each of the two has its own options and required ones; clap's derive cannot express this choice.
+/// The options of `evaluate`, or with `--downstream` first, those of its experiment. `--downstream`
+/// is a flag subcommand, so that each of the two has its own options and required ones; clap's
+/// derive cannot express this choice.
 enum Evaluation {
     Bundle(Box<EvaluateArgs>),
     Other(Downstream),
@@ -103,7 +104,8 @@ impl FromArgMatches for Evaluation {
 
 #[derive(Subcommand)]
 enum Downstream {
-    /// Train classifiers with and without augmentation, and test them on hospitals that they have not seen
+    /// Train classifiers with and without augmentation, and test them on hospitals that they have
+    /// not seen
     #[command(long_flag = "downstream")]
     Downstream(Box<DownstreamArgs>),
 }

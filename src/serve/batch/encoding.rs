@@ -11,8 +11,8 @@ use restain_method::glass::Glass;
 use restain_method::shrink::shrink;
 use restain_method::synth::{Carry, Residual, Scratch, Synthesiser};
 
-/// What the encoder made of one tile, in the precision in which it is kept: whether a tile was encoded just now or in
-/// another epoch, its variants are the same bytes.
+/// What the encoder made of one tile, in the precision in which it is kept: whether a tile was
+/// encoded just now or in another epoch, its variants are the same bytes.
 #[derive(Clone, PartialEq)]
 pub struct TileEncoding {
     /// Width and height of the tile as it came.
@@ -26,8 +26,8 @@ pub struct TileEncoding {
     stained: OnceLock<Vec<bool>>,
 }
 
-/// What a tile has that its encoding has not. Both forms take about one byte a value, so that a key stands for a tile of
-/// any size.
+/// What a tile has that its encoding has not. Both forms take about one byte a value, so that a key
+/// stands for a tile of any size.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Carried {
     /// Of a tile of the model's size: what its reconstruction misses, and the pixels of its glass.
@@ -42,8 +42,8 @@ impl TileEncoding {
         Self { size, fidelity, latents, carried, stained: OnceLock::new() }
     }
 
-    /// Puts together what is kept of a tile. `seen` `[H, W, 3] u8` is the tile at the model's size; `pixels` the tile itself,
-    /// when it has another.
+    /// Puts together what is kept of a tile. `seen` `[H, W, 3] u8` is the tile at the model's size;
+    /// `pixels` the tile itself, when it has another.
     pub(super) fn of(
         synthesiser: &Synthesiser,
         scratch: &mut Scratch,

@@ -8,8 +8,8 @@
 //!   comes while the last batch runs.
 //! - A tile whose callers have all left is dropped when its turn comes.
 //! - Where there is a lone worker, faster with one tile than the others and in their way otherwise,
-//!   it takes a tile that waits alone while nothing is in work, and the others take everything else:
-//!   each an equal share of what waits, and none of them ahead while another is idle.
+//!   it takes a tile that waits alone while nothing is in work, and the others take everything
+//!   else: each an equal share of what waits, and none of them ahead while another is idle.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};

@@ -54,7 +54,8 @@ impl Shared {
     /// flights for the rest.
     ///
     /// # Errors
-    /// `Overloaded` when what stands before it would outlast the deadline, or the longest wait that is worth it.
+    /// `Overloaded` when what stands before it would outlast the deadline, or the longest wait that
+    /// is worth it.
     pub(super) fn submit(
         &self,
         request: EncodeRequest,

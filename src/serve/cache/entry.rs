@@ -63,9 +63,10 @@ impl Code for CacheKey {
     }
 }
 
-/// Width u32, height u32, fidelity f32, the form of what is carried u32, the count of numbers u64; the numbers as f16; what
-/// is carried, width × height × 3 values; of a residual then the glass: the count of runs u32, start and length of each u32,
-/// and the pixels, 3 bytes each. All little-endian.
+/// Width u32, height u32, fidelity f32, the form of what is carried u32, the count of numbers u64;
+/// the numbers as f16; what is carried, width × height × 3 values; of a residual then the glass:
+/// the count of runs u32, start and length of each u32, and the pixels, 3 bytes each. All
+/// little-endian.
 impl Code for Kept {
     fn encode(&self, writer: &mut impl Write) -> foyer::Result<()> {
         let encoding = &self.0;

@@ -1,9 +1,9 @@
 //! Whose encodings a request may use.
 //!
-//! A tile's key is the hash of its pixels, and anyone who has the tile, or saw its key in a log, can
-//! name it. If encodings were held by that key alone, a caller could ask whether another had sent a
-//! tile, and get variants of a tile that they never had. So an encoding is held by a key of the
-//! tile and its tenant; callers see the tile's own.
+//! A tile's key is the hash of its pixels, and anyone who has the tile, or saw its key in a log,
+//! can name it. If encodings were held by that key alone, a caller could ask whether another had
+//! sent a tile, and get variants of a tile that they never had. So an encoding is held by a key of
+//! the tile and its tenant; callers see the tile's own.
 
 use restain_bundle::codec::TileKey;
 

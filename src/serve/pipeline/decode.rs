@@ -135,7 +135,8 @@ pub(super) fn answer_bytes(picture: u64, variants: usize) -> u64 {
     2 * picture * variants as u64
 }
 
-/// Pixels of a tile's side. Below, a tile has too few patches to say anything; above, it is a slide.
+/// Pixels of a tile's side. Below, a tile has too few patches to say anything; above, it is a
+/// slide.
 pub(crate) const SIDES: RangeInclusive<usize> = 16..=8192;
 
 /// # Errors
@@ -175,7 +176,7 @@ fn probe_all(
 }
 
 /// How tiles are decoded: `side` is the model's, when it will see them; the permits are held while
-/// a thread is at work, whoever leaves.
+/// a thread is at work, whichever caller leaves.
 pub(super) struct Decoding {
     pub side: Option<usize>,
     pub limits: Limits,

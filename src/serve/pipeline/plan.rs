@@ -55,7 +55,7 @@ impl Plan {
     /// Resolves a request against the model and the server's largest number of variants.
     ///
     /// # Errors
-    /// The first field that cannot be done, with what would be right.
+    /// The first field that cannot be done, with what is allowed.
     pub fn new(
         model: Arc<Model>,
         request: &Request,

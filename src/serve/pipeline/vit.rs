@@ -174,7 +174,8 @@ impl Materials {
         synthesiser.change(own.anatomy(), mixed, scratch, change);
     }
 
-    /// The characteristics `[h]` of the slide that a variant's tile is from, where it has one and takes a style.
+    /// The characteristics `[h]` of the slide that a variant's tile is from, where it has one and
+    /// takes a style.
     fn slide(&self, chosen: &Chosen) -> Option<&[f32]> {
         let takes = !matches!(chosen.choice, Choice::None);
         self.plan.slide_of(chosen.tile).filter(|_| takes).map(|slide| &slide.style.0[..])
@@ -223,7 +224,8 @@ fn whole<'a>(bank: &'a Offer, chosen: &'a Chosen) -> Option<&'a [f32]> {
 }
 
 impl Style<'_> {
-    /// `of(place, own, style)` for every number of every patch, `place` within the `h` of its patch.
+    /// `of(place, own, style)` for every number of every patch, `place` within the `h` of its
+    /// patch.
     fn combine(self, own: &[f16], out: &mut [f32], of: impl Fn(usize, f32, f32) -> f32) {
         match self {
             Self::One(style) => {

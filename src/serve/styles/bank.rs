@@ -23,8 +23,8 @@ pub struct Bank {
     forbidden: Arc<[String]>,
 }
 
-/// What there is to choose from, for the length of a request. Styles of forbidden domains are not in it. They are
-/// counted through: the bundle's own first, then those that were added.
+/// What there is to choose from, for the length of a request. Styles of forbidden domains are not
+/// in it. They are counted through: the bundle's own first, then those that were added.
 #[derive(Clone)]
 pub struct Offer {
     own: Arc<StyleBank>,
@@ -69,7 +69,8 @@ impl Bank {
     }
 
     /// # Errors
-    /// `domain_name`, `domain_forbidden`, `domain_exists` or `bank_full`: why `domain` cannot be added.
+    /// `domain_name`, `domain_forbidden`, `domain_exists` or `bank_full`: why `domain` cannot be
+    /// added.
     pub fn check_new(&self, domain: &str) -> Result<(), Error> {
         if !is_plain_name(domain) {
             let detail = format!(
@@ -148,8 +149,8 @@ impl Bank {
         })
     }
 
-    /// Adds the context of a slide; when this returns, it is kept. Says whether it is new: the id stands for the tiles that
-    /// it was made from, so that it never changes. Blocks.
+    /// Adds the context of a slide; when this returns, it is kept. Says whether it is new: the id
+    /// stands for the tiles that it was made from, so that it never changes. Blocks.
     ///
     /// # Errors
     /// `bank_full`, `state_not_written`.

@@ -102,7 +102,7 @@ pub(crate) async fn read_short(
 }
 
 /// Reads a body of at most `limit` bytes into one piece of memory: pieces of a byte each would need
-/// many times their size. `account` is told how long it is before each piece is taken.
+/// many times their size. `account` learns how long it is before each piece is taken.
 async fn gather(
     mut body: Body,
     encoding: Encoding,

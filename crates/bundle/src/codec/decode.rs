@@ -29,7 +29,8 @@ pub fn probe(bytes: &[u8], limits: &Limits) -> Result<(usize, usize), DecodeErro
 /// Decodes a picture.
 ///
 /// # Errors
-/// When the bytes are not a picture, or one beyond the limits, which is found out before memory of its size is allocated.
+/// When the bytes are not a picture, or one beyond the limits, which is found out before memory of
+/// its size is allocated.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, DecodeError> {
     if tiff::is_tiff(bytes) {
         return tiff::File::open(bytes, limits)?.decode();
@@ -64,8 +65,9 @@ fn on_white(picture: DynamicImage) -> Vec<u8> {
     pixels
 }
 
-/// A decoder that has read the header and nothing else, of a picture within the limits. What it may allocate follows the
-/// size of this picture, not the limit: otherwise a colour profile that unpacks to megabytes costs a tile's sender nothing.
+/// A decoder that has read the header and nothing else, of a picture within the limits. What it may
+/// allocate follows the size of this picture, not the limit: otherwise a colour profile that
+/// unpacks to megabytes costs a tile's sender nothing.
 fn open<'a>(
     bytes: &'a [u8],
     limits: &Limits,
@@ -73,7 +75,7 @@ fn open<'a>(
     let kind = kind_of(bytes).ok_or(DecodeError::UnknownKind)?;
     let undecodable = |source| DecodeError::Undecodable { kind: name(kind), source };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), kind);
-    // Only of PNG does the decoder unpack anything before it tells the size.
+    // Only of PNG does the decoder unpack anything before it knows the size.
     reader.limits(allowance(
         png_size(bytes, kind).map_or(Ok(0), |(width, height)| limits.check(width, height))?,
     ));
@@ -101,8 +103,8 @@ fn png_size(bytes: &[u8], kind: image::ImageFormat) -> Option<(u32, u32)> {
     is_header.then(|| Some((number(16)?, number(20)?))).flatten()
 }
 
-/// Refuses animations, and a lossy bitstream whose size is not the file's: the decoder takes memory for the bitstream's
-/// own size, up to 16,383 × 16,383, before it compares the two.
+/// Refuses animations, and a lossy bitstream whose size is not the file's: the decoder takes memory
+/// for the bitstream's own size, up to 16,383 × 16,383, before it compares the two.
 fn one_still_webp(bytes: &[u8], size: (u32, u32)) -> Result<(), ImageError> {
     let refused = |reason: &str| {
         let hint = ImageFormatHint::Exact(image::ImageFormat::WebP);

@@ -53,7 +53,7 @@ fn a_png_with_megabytes_of_text_is_refused_at_its_header() {
 
 #[test]
 fn a_png_of_any_promised_size_is_refused_before_its_profile_is_unpacked() {
-    // The profile is damaged: a decoder that reached it would not have told the size.
+    // The profile is damaged: a decoder that reached it would not have returned the size.
     let bytes = [png_start(60_000, 60_000), chunk(b"iCCP", b"x\0\0damaged")].concat();
     assert!(matches!(
         probe(&bytes, &LIMITS),
@@ -122,7 +122,8 @@ fn an_animated_webp_is_refused() {
     );
 }
 
-/// A grey progressive JPEG written by hand: one bit a block for the first scan, then scans that refine it by a bit.
+/// A grey progressive JPEG written by hand: one bit a block for the first scan, then scans that
+/// refine it by a bit.
 fn progressive(side: u16, refinements: usize) -> Vec<u8> {
     let mut bytes = vec![0xFF, 0xD8, 0xFF, 0xDB, 0, 67, 0];
     bytes.extend([1; 64]);

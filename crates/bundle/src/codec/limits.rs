@@ -5,7 +5,8 @@
 pub struct Limits {
     /// Upper bound of width × height.
     pub max_pixels: u64,
-    /// Upper bound of width, and of height: memory that follows one side, as that of resizing does, is not bounded by pixels.
+    /// Upper bound of width, and of height: memory that follows one side, as that of resizing does,
+    /// is not bounded by pixels.
     pub max_side: u32,
 }
 
@@ -53,7 +54,9 @@ pub enum DecodeError {
     CutOff,
 }
 
-/// Bytes that a decoder may hold for one pixel: 16-bit RGBA, and as much again for its own working memory.
+/// Bytes that a decoder may hold for one pixel: 16-bit RGBA, and as much again for its own working
+/// memory.
 pub const DECODER_BYTES_A_PIXEL: usize = 16;
-/// Memory that does not depend on the picture: tables, a colour profile, a TIFF's tile that is larger than the picture.
+/// Memory that does not depend on the picture: tables, a colour profile, a TIFF's tile that is
+/// larger than the picture.
 pub(super) const DECODER_BYTES: u64 = 4 << 20;

@@ -176,7 +176,8 @@ fn blend_part(part: proto::BlendPart) -> Value {
     Value::Object(of.into_iter().chain([("weight".to_owned(), single(part.weight))]).collect())
 }
 
-/// An enum's number as its word: METHOD_COLOR_MATCH as `color-match`. 0 is a field that was left out.
+/// An enum's number as its word: METHOD_COLOR_MATCH as `color-match`. 0 is a field that was left
+/// out.
 fn word<E: TryFrom<i32> + Named>(number: i32) -> Value {
     match E::try_from(number) {
         _ if number == 0 => Value::Null,

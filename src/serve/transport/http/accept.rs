@@ -11,7 +11,7 @@ pub(super) const SAFETENSORS: &str = "application/vnd.restain.safetensors";
 pub(super) const TAR: &str = "application/x-tar";
 
 /// Pictures of one sheet at most, originals included: past it the picture, and the header that
-/// tells where each of its cells came from, are of no use to anyone.
+/// says where each of its cells came from, are of no use to anyone.
 const MAX_SHEET: usize = 100;
 
 /// How an answer is written.

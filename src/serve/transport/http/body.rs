@@ -126,7 +126,8 @@ fn pairs(query: Option<&str>) -> Result<Vec<(String, Value)>, Error> {
     Ok(pairs.0.into_iter().map(|(name, text)| (name, Value::Text(text))).collect())
 }
 
-/// `?sheet=true`, the one query parameter that goes with every kind of body: all others stand in the request JSON.
+/// `?sheet=true`, the one query parameter that goes with every kind of body: all others stand in
+/// the request JSON.
 fn sheet(operation: Operation, query: Vec<(String, Value)>) -> Result<bool, Error> {
     let others = query.iter().map(|(name, _)| name.as_str());
     let others: Vec<&str> =

@@ -158,8 +158,8 @@ impl ModelInfo {
 pub(super) struct LoadBody {
     /// The highest in the models directory when left out.
     version: Option<String>,
-    /// Whether requests that name no model shall mean it from now on: this version when `version` is given, otherwise
-    /// the highest of the name.
+    /// Whether requests that name no model shall mean it from now on: this version when `version`
+    /// is given, otherwise the highest of the name.
     default: Option<bool>,
 }
 
@@ -207,9 +207,9 @@ pub(super) async fn one(
 
 /// Load a bundle of the models directory
 ///
-/// It is verified and warmed before it is served; requests under way, and requests for what is served already, do not
-/// notice. A bundle that is served already is loaded anew only when it has changed on disk. Loads are made one at a
-/// time, in the order in which they came.
+/// It is verified and warmed before it is served; requests under way, and requests for what is
+/// served already, do not notice. A bundle that is served already is loaded anew only when it has
+/// changed on disk. Loads are made one at a time, in the order in which they came.
 #[utoipa::path(post, path = "/v1/models/{name}/load", tag = "models", operation_id = "load_model",
     params(("name" = String, Path, description = "The model's name, or NAME%2FVERSION", min_length = 1, example = "demo")), request_body = LoadBody,
     responses((status = 200, description = "It is served", body = ModelInfo)))]
@@ -229,8 +229,8 @@ pub(super) async fn load(
 
 /// Unload a model
 ///
-/// Requests that it has begun are finished with it; then its memory is given back. The default is not unloaded while
-/// another model could be the default: load that one with `default: true` first.
+/// Requests that it has begun are finished with it; then its memory is given back. The default is
+/// not unloaded while another model could be the default: load that one with `default: true` first.
 #[utoipa::path(post, path = "/v1/models/{name}/unload", tag = "models", operation_id = "unload_model",
     params(("name" = String, Path, description = "The model's name, or NAME%2FVERSION", min_length = 1, example = "demo")), request_body = UnloadBody,
     responses((status = 200, description = "It is served no longer", body = Unloaded)))]

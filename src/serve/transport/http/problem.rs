@@ -25,7 +25,7 @@ pub(super) struct Problem {
     /// As in the status line.
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
-    /// Which field, which value, and what would be right.
+    /// Which field, which value, and what is allowed.
     detail: String,
     /// For programs: it never changes.
     code: &'static str,
@@ -88,7 +88,8 @@ pub(super) async fn route_not_found(uri: axum::http::Uri) -> Error {
     )
 }
 
-/// Around routes that are not ours: they have no page of this name, and say so in a form of their own.
+/// Around routes that are not ours: they have no page of this name, and say so in a form of their
+/// own.
 pub(super) async fn instead_of_text(request: Request, next: Next) -> Response {
     let uri = request.uri().clone();
     let response = next.run(request).await;

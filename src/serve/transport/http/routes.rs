@@ -12,7 +12,8 @@ use crate::serve::middleware::route::Permission::{Needs, Public};
 use crate::serve::middleware::route::{Observed, Permission, Route, Routes, Rules};
 use crate::serve::transport::errors as e;
 
-/// The files that examples of the API's description name, as they lie in the repository and under the same path here.
+/// The files that examples of the API's description name, as they lie in the repository and under
+/// the same path here.
 pub(super) const FILES: [(&str, &str, &[u8]); 3] = [
     ("/docs/tile.png", "image/png", include_bytes!("../../../../docs/tile.png")),
     (

@@ -41,13 +41,16 @@ pub(super) struct SlideList {
 
 /// Add the context of a slide from some of its tiles
 ///
-/// One tile cannot say what stain its slide has, because its colours depend on what is in it. Some 16 tiles of different parts
-/// of a slide can. Their context is the mean of the characteristics of all patches with a stain, and the colours of all
-/// pixels. A request that names it in `slide` changes every tile by the difference between two stains, and not by that between
-/// a stain and the tile's own colours: neighbouring tiles stay alike, and what is pale stays paler than what is dark.
+/// One tile cannot say what stain its slide has, because its colours depend on what is in it. Some
+/// 16 tiles of different parts of a slide can. Their context is the mean of the characteristics of
+/// all patches with a stain, and the colours of all pixels. A request that names it in `slide`
+/// changes every tile by the difference between two stains, and not by that between a stain and the
+/// tile's own colours: neighbouring tiles stay alike, and what is pale stays paler than what is
+/// dark.
 ///
-/// The id is a hash of the tiles: the same tiles give the same slide, and a slide never changes. Once this is answered it is
-/// kept: with `--state-dir` on the disk, for this bundle and no other. Bodies are those of `/v1/encode`.
+/// The id is a hash of the tiles: the same tiles give the same slide, and a slide never changes.
+/// Once this is answered it is kept: with `--state-dir` on the disk, for this bundle and no other.
+/// Bodies are those of `/v1/encode`.
 #[utoipa::path(post, path = "/v1/slides", tag = "styles", operation_id = "add_slide", params(EncodeTilesRequest),
     request_body(content(
         (EncodeJsonBody = "application/json"),

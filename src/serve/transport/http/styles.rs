@@ -92,10 +92,11 @@ pub(super) struct PlacedStyle {
 
 /// The style bank, by domain
 ///
-/// As JSON, or as `application/vnd.restain.safetensors` for a client that makes the product itself: `characteristics`
-/// F32 [S, h], the very numbers that the server multiplies with; in the metadata `styles`, a JSON list in the same order of
-/// `id`, `domain`, `origin`, `source_mean` and `source_std`, and `model` as `/v1/encode` gives it. Styles of domains that
-/// `--forbid-domain` excludes are in neither.
+/// As JSON, or as `application/vnd.restain.safetensors` for a client that makes the product itself:
+/// `characteristics` F32 [S, h], the very numbers that the server multiplies with; in the metadata
+/// `styles`, a JSON list in the same order of `id`, `domain`, `origin`, `source_mean` and
+/// `source_std`, and `model` as `/v1/encode` gives it. Styles of domains that `--forbid-domain`
+/// excludes are in neither.
 #[utoipa::path(get, path = "/v1/styles", tag = "styles", operation_id = "list_styles", params(StylesQuery),
     responses((status = 200, description = "The styles on offer",
         content((Styles = "application/json"), (StyleTensors = "application/vnd.restain.safetensors")))))]
@@ -118,16 +119,18 @@ pub(super) async fn list(
 
 /// Add a domain from reference tiles
 ///
-/// The tiles are encoded by the model, and one style is taken from each of the most typical ones that are at least half
-/// tissue: the patch whose style gives its own tile back best. Send a quarter more tiles than styles are wanted, so that
-/// those of unusual colour can be left out. Once this is answered the domain is kept: with `--state-dir` on the disk, for
-/// this bundle and no other.
+/// The tiles are encoded by the model, and one style is taken from each of the most typical ones
+/// that are at least half tissue: the patch whose style gives its own tile back best. Send a
+/// quarter more tiles than styles are wanted, so that those of unusual colour can be left out. Once
+/// this is answered the domain is kept: with `--state-dir` on the disk, for this bundle and no
+/// other.
 ///
-/// It is used by requests that name it, in `style.domains`, `style.ids` or `style.blend`, and by no others: what they give
-/// never changes. A request that names it can be repeated as long as it is there.
+/// It is used by requests that name it, in `style.domains`, `style.ids` or `style.blend`, and by no
+/// others: what they give never changes. A request that names it can be repeated as long as it is
+/// there.
 ///
-/// `application/vnd.restain.safetensors`: tensor `tiles` U8 [n, H, W, 3], and under `request` in the metadata an object of
-/// `domain`, `model` and `styles`.
+/// `application/vnd.restain.safetensors`: tensor `tiles` U8 [n, H, W, 3], and under `request` in
+/// the metadata an object of `domain`, `model` and `styles`.
 #[utoipa::path(post, path = "/v1/styles", tag = "styles", operation_id = "add_styles",
     request_body(content((AddForm = "multipart/form-data"), (AddTensors = "application/vnd.restain.safetensors"))),
     responses((status = 201, description = "It is there, and kept", body = AddedStyles)))]

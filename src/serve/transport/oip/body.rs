@@ -231,8 +231,8 @@ pub(crate) struct Answered<'a> {
     pub tensors: Vec<(Tensor, bool)>,
 }
 
-/// A body in pieces: the JSON, and behind it the tensors that are binary, from where they lie. Nothing is said of the JSON's
-/// length where it is all.
+/// A body in pieces: the JSON, and behind it the tensors that are binary, from where they lie.
+/// Nothing is said of the JSON's length where it is all.
 pub(crate) fn write(answered: Answered<'_>) -> (Vec<Bytes>, Option<usize>) {
     let Answered { model, version, id, parameters, tensors } = answered;
     let mut binary = Vec::new();

@@ -45,8 +45,9 @@ pub(super) async fn index(app: &App, only_ready: bool) -> Result<Vec<ModelIndex>
 }
 
 /// # Errors
-/// As [`Registry::load`](crate::serve::models::Registry::load), and `malformed_request` for the parameters that would load
-/// something else than the bundle, `config` and files of the request. Other parameters are ignored.
+/// As [`Registry::load`](crate::serve::models::Registry::load), and `malformed_request` for the
+/// parameters that would load something else than the bundle, `config` and files of the request.
+/// Other parameters are ignored.
 pub(super) async fn load<'a>(
     app: &App,
     model: &str,
@@ -63,8 +64,8 @@ pub(super) async fn load<'a>(
 }
 
 /// # Errors
-/// As [`Registry::unload`](crate::serve::models::Registry::unload). Parameters are ignored: no model depends on another,
-/// so those that do may or may not be unloaded too.
+/// As [`Registry::unload`](crate::serve::models::Registry::unload). Parameters are ignored: no
+/// model depends on another, so those that do may or may not be unloaded too.
 pub(super) async fn unload(app: &App, model: &str) -> Result<(), Error> {
     let (name, version) = parts(model);
     app.pipeline()?.models.unload(&name, version.as_deref()).await.map(|_| ())

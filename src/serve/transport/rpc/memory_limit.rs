@@ -11,10 +11,10 @@
 //! decompress without a bound. Its memory is granted while it grows, twice over, because tonic
 //! gathers it once more.
 //!
-//! Only a call that takes tiles may announce a message of `--max-body`. Every other message is a few
-//! names, has a small bound of its own and needs no memory of the requests in flight: a caller
-//! without a key cannot take that memory from those who have one. A call that takes one message ends
-//! at the first byte of a second, which tonic would read and drop without end.
+//! Only a call that takes tiles may announce a message of `--max-body`. Every other message is a
+//! few names, has a small bound of its own and needs no memory of the requests in flight: a caller
+//! without a key cannot take that memory from those who have one. A call that takes one message
+//! ends at the first byte of a second, which tonic would read and drop without end.
 
 use std::collections::VecDeque;
 use std::pin::Pin;

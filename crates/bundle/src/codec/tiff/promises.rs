@@ -1,7 +1,7 @@
 //! What the inside of a TIFF promises, judged before anything of it is unpacked.
 //!
-//! The file's header has one size; its strips and tiles have their own, and so has a JPEG in each of
-//! them. The decoder takes memory and time for those. Strips that all name the same bytes make a
+//! The file's header has one size; its strips and tiles have their own, and so has a JPEG in each
+//! of them. The decoder takes memory and time for those. Strips that all name the same bytes make a
 //! small file cost what a large one does.
 
 use tiff::decoder::ChunkType;

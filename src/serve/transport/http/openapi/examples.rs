@@ -20,7 +20,8 @@ const FORM: &str = "multipart/form-data";
 const SLIDE: &str = "0123456789abcdef0123456789abcdef";
 const DIGEST: &str = "5f0c3a1f4f7a3f1c2f4f0a8e6f7d8c9b0a1b2c3d4e5f60718293a4b5c6d7e8f9";
 
-/// Where an example stands: the operation, the status of an answer or nothing for the request, the media type.
+/// Where an example stands: the operation, the status of an answer or nothing for the request, the
+/// media type.
 type Place = (&'static str, Option<u16>, &'static str);
 
 pub(super) struct Examples;

@@ -48,8 +48,9 @@ impl Modify for Heads {
     }
 }
 
-/// What a parameter means when it is left out, in words: generated clients send what stands as a `default`, and with most
-/// bodies no parameter may go. Of a fixed set of values it is the first, in all of them.
+/// What a parameter means when it is left out, in words: generated clients send what stands as a
+/// `default`, and with most bodies no parameter may go. Of a fixed set of values it is the first,
+/// in all of them.
 fn describe_default(parameter: &mut RefOr<Parameter>) {
     let RefOr::T(Parameter { schema: Some(RefOr::T(Schema::Object(schema))), description, .. }) =
         parameter

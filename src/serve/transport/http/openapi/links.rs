@@ -7,7 +7,8 @@ use utoipa::openapi::{OpenApi, RefOr};
 
 use super::operations;
 
-/// Operation and status, name of the link, the operation it leads to, its parameter, and where the value stands.
+/// Operation and status, name of the link, the operation it leads to, its parameter, and where the
+/// value stands.
 const LINKS: [(&str, &str, &str, &str, &str, &str); 6] = [
     ("add_styles", "201", "remove", "remove_styles", "domain", "$response.body#/domain"),
     ("add_slide", "201", "remove", "remove_slide", "slide", "$response.body#/slide"),

@@ -9,11 +9,11 @@ async function start() {
     // While the server reloads a bundle, the older one serves under the same name.
     server.models = models.filter((model) => model.geometry);
     await useModel();
-    tell(null);
+    showProblem(null);
     await putFirst();
   } catch (problem) {
     busy(false);
-    tell(problem);
+    showProblem(problem);
   }
 }
 
@@ -55,7 +55,7 @@ async function changeModel() {
     await checkAll();
   } catch (problem) {
     busy(false);
-    tell(problem);
+    showProblem(problem);
   }
 }
 

@@ -27,7 +27,7 @@ async function addFiles(files) {
 
 let untouched = true, skipped = 0;
 
-/** File names tell tiles apart, in the table and in what is copied. */
+/** File names identify tiles, in the table and in what is copied. */
 function nameFor(name) {
   const taken = new Set(tiles.map((tile) => tile.name));
   if (!taken.has(name)) return name;
@@ -61,7 +61,7 @@ async function checkAll() {
   } catch (problem) {
     layOut();
     busy(false);
-    return tell(problem);
+    return showProblem(problem);
   }
   run();
 }
