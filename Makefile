@@ -28,7 +28,7 @@ GLIBC ?= 2.28
 TRIPLE = $(shell uname -m)-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install wheels extension train test test-python check fmt doc fuzz fuzz-api soak deny bench bench-serve bench-clients bench-train bench-scale bench-gpu image image-test sbom onnxruntime onnxruntime-cuda libtorch python release clean
+.PHONY: help serve install wheels extension train test test-python check fmt doc fuzz fuzz-api soak deny bench bench-serve bench-clients bench-train bench-scale bench-gpu image image-test sbom onnxruntime onnxruntime-cuda libtorch python release bench-peers clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -111,6 +111,13 @@ bench-serve: train ## Compare the server with its bare encoder and its bare conn
 	cargo build --release $(CARGO_FLAGS) --bin restain
 	@[ -d runs/models/base/1 ] || $(TARGET)/release/restain-train init --preset base --out runs/models/base/1
 	python3 benches/serve.py
+
+bench-peers: onnxruntime ## Compare the server with LitServe, mosec and BentoML, which serve the same encoder
+	@tools/need.sh cargo gcc python3 pip
+	cargo build --release $(CARGO_FLAGS) --bin restain
+	@[ -x .deps/peers/bin/python ] || python3 -m venv .deps/peers
+	.deps/peers/bin/python -m pip install --quiet --disable-pip-version-check -r benches/peers/requirements.txt
+	@. tools/onnxruntime.sh; .deps/peers/bin/python benches/peers.py --restain $(TARGET)/release/restain $(ARGS)
 
 bench-clients: onnxruntime python ## Compare gRPC and the Open Inference Protocol with /v1/augment, and the Python client with `restain load`
 	cargo bench $(CARGO_FLAGS) --bench transports
