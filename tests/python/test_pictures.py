@@ -60,13 +60,19 @@ def test_what_pillow_writes_is_what_pillow_sees(server, mode, compression):
 
 @pytest.mark.parametrize("big", [False, True])
 @pytest.mark.parametrize("byteorder", ["<", ">"])
-@pytest.mark.parametrize("tile", [None, (32, 48)])
+@pytest.mark.parametrize("tile", [None, (16, 48)])
 @pytest.mark.parametrize("planar", ["contig", "separate"])
 def test_every_layout_is_what_tifffile_sees(server, big, byteorder, tile, planar):
     array = tissue(80)
     given = array if planar == "contig" else array.transpose(2, 0, 1)
     file = written(given, bigtiff=big, byteorder=byteorder, tile=tile, photometric="rgb", planarconfig=planar, compression="zlib", predictor=True)
     assert np.array_equal(decoded(server, file), array)
+
+
+def test_planes_in_tiles_that_do_not_divide_them_are_refused(server):
+    file = written(tissue(80).transpose(2, 0, 1), tile=(32, 48), photometric="rgb", planarconfig="separate")
+    status, detail = decoded(server, file)
+    assert status == 422 and "tiles of 32 rows" in detail and "interleaved" in detail
 
 
 @pytest.mark.parametrize("subsampling", [(1, 1), (2, 1), (2, 2)])
@@ -154,12 +160,11 @@ def test_planes_as_pictures_of_their_own_are_refused(server):
         assert np.array_equal(decoded(server, written(tissue(), photometric="rgb", **options)), tissue())
 
 
-def test_smaller_copies_and_masks_beside_a_picture_are_not_read(server):
+def test_smaller_copies_beside_a_picture_are_not_read(server):
     file = io.BytesIO()
     with tifffile.TiffWriter(file) as writer:
         writer.write(tissue(), photometric="rgb")
         writer.write(tissue()[::2, ::2], photometric="rgb", subfiletype=1)
-        writer.write(tissue()[..., 0], photometric="minisblack", subfiletype=4)
     assert np.array_equal(decoded(server, file.getvalue()), tissue())
 
 
@@ -170,8 +175,13 @@ def test_other_compressions_are_refused_by_name(server, compression, words):
 
 
 def test_grey_of_three_samples_and_lab_are_refused(server):
-    status, detail = decoded(server, written(tissue(), photometric="minisblack", planarconfig="contig"))
-    assert status == 422 and "3 samples" in detail, detail
+    for samples in [2, 3]:
+        file = written(tissue()[..., :samples], photometric="minisblack", planarconfig="contig")
+        status, detail = decoded(server, file)
+        assert status == 422 and f"{samples} samples" in detail, detail
+    grey = np.dstack([tissue()[..., 0], np.full((SIDE, SIDE), 51, np.uint8)])
+    found = decoded(server, written(grey, photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha"]))
+    assert np.abs(found[..., 0] - (grey[..., 0] * 0.2 + 204)).max() <= 0.5
     status, detail = decoded(server, pillow(Image.fromarray(tissue()).convert("LAB")))
     assert status == 422 and "RGB" in detail, detail
 

@@ -23,6 +23,8 @@ const BLACK_DENSITY: f64 = 2.5;
 /// A patch is flat when the values of each of its channels differ by at most this, which
 /// compression makes of one value.
 const FLAT_SPREAD: u8 = 3;
+/// Side of the squares, pixels, in which a tile of any size is searched for a stain.
+pub const STAIN_SQUARE: usize = 16;
 /// The share of tissue patches that a tile must have before a style is taken from it.
 pub const ENOUGH_TISSUE: f64 = 0.5;
 

@@ -369,7 +369,8 @@ fn require_exportable(options: &Options, parts: &Parts, geometry: &Geometry) -> 
     Ok(())
 }
 
-/// Serialises what must be equal in every process of a run: images, options, step, weights, moments.
+/// Serialises what must be equal in every process of a run: images, options, step, weights,
+/// moments.
 fn identity(
     dataset: &Dataset,
     header: &RunHeader,

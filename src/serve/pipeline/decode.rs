@@ -43,9 +43,6 @@ pub(super) struct TilePixels {
     pub has_stain: bool,
 }
 
-/// Side of the squares that a stain is looked for in, in pixels.
-pub(super) const STAIN_SQUARE: usize = 16;
-
 /// What the headers say: enough to refuse and to account, before a pixel is decoded. Of a key they
 /// say nothing.
 pub(super) struct Sizes {
@@ -225,7 +222,7 @@ fn decode(
     };
     let key = TileKey::of_pixels(width, height, &bytes);
     let for_model = side.map(|side| at_side((width, height), &bytes, side));
-    let has_stain = exemplar::has_stain(&bytes, width, STAIN_SQUARE);
+    let has_stain = exemplar::has_stain(&bytes, width, exemplar::STAIN_SQUARE);
     Ok(Decoded { key, pixels: Some(TilePixels { width, height, bytes, for_model, has_stain }) })
 }
 

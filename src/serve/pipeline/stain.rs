@@ -2,7 +2,6 @@
 //! takes none: its variants keep its own look.
 
 use super::choose::{Giver, Givers, Of};
-use super::decode::STAIN_SQUARE;
 use super::make::{Materials, Prepared};
 use super::request::Method;
 use super::source::Source;
@@ -43,7 +42,7 @@ impl Materials {
             (_, Some(has_stain), _) => has_stain,
             (_, None, Some(encoding)) => match encoding.carried() {
                 Carried::Pixels(pixels) => {
-                    exemplar::has_stain(pixels, encoding.size.0 as usize, STAIN_SQUARE)
+                    exemplar::has_stain(pixels, encoding.size.0 as usize, exemplar::STAIN_SQUARE)
                 }
                 Carried::Residual(..) => self.stained(tile, encoding).contains(&true),
             },

@@ -11,12 +11,12 @@ use crate::evaluate::Domain;
 use crate::exemplars;
 use crate::stain::toned_pixels;
 use restain_data::below;
-use restain_method::Style;
 use restain_method::color::{ChannelStats, color_match, hed_jitter};
 use restain_method::glass::keep_glass;
 use restain_method::macenko::{Stain, macenko};
 use restain_method::reinhard::{LabStats, reinhard};
 use restain_method::synth::Synthesiser;
+use restain_method::{Style, exemplar};
 
 /// Relative and absolute jitter of each stain's density, as in the server.
 const HED_SIGMA: f32 = 0.05;
@@ -107,10 +107,13 @@ impl Technique {
     }
 }
 
-/// Adds to a tile what the change from its slide's style, or from its own characteristics, to
-/// another style makes of its anatomy.
+/// Does what serving does: adds to a tile with a stain what the change from its slide's style, or
+/// from its own characteristics, to another style makes of its anatomy.
 fn carried(synth: &Synthesiser, content: &Encoded, from: Option<&Style>, to: &Style) -> Vec<u8> {
     let (geometry, anatomy) = (synth.geometry(), &content.anatomy);
+    if !exemplar::has_stain(&content.tile, geometry.image_size(), exemplar::STAIN_SQUARE) {
+        return content.tile.clone();
+    }
     let own: Vec<f32> = match from {
         Some(slide) => slide.0.repeat(geometry.patches()),
         None => content.characteristics.clone(),

@@ -30,6 +30,16 @@ pub(super) fn check(
             "its tiles are {chunk_width}×{chunk_height} pixels, and the picture is {width}×{height}"
         )));
     }
+    // The library takes the last row of tiles of every plane but the first for a whole one, and
+    // panics.
+    if is_planar(decoder)?
+        && decoder.get_chunk_type() == ChunkType::Tile
+        && !height.is_multiple_of(chunk_height.max(1))
+    {
+        return Err(refused(format!(
+            "its planes are in tiles of {chunk_height} rows, which do not divide its {height}: save it interleaved"
+        )));
+    }
     let (offsets, lengths) = match decoder.get_chunk_type() {
         ChunkType::Strip => (Tag::StripOffsets, Tag::StripByteCounts),
         ChunkType::Tile => (Tag::TileOffsets, Tag::TileByteCounts),
@@ -80,7 +90,14 @@ pub(super) fn check(
 
 /// Samples of a pixel in one strip or tile.
 fn components(decoder: &mut Tiff<'_>) -> Result<u16, DecodeError> {
-    let mut number = |tag| decoder.find_tag_unsigned::<u16>(tag).map_err(unreadable);
-    let is_planar = number(Tag::PlanarConfiguration)? == Some(PlanarConfiguration::Planar.to_u16());
-    Ok(if is_planar { 1 } else { number(Tag::SamplesPerPixel)?.unwrap_or(1) })
+    if is_planar(decoder)? {
+        return Ok(1);
+    }
+    let samples = decoder.find_tag_unsigned::<u16>(Tag::SamplesPerPixel).map_err(unreadable)?;
+    Ok(samples.unwrap_or(1))
+}
+
+fn is_planar(decoder: &mut Tiff<'_>) -> Result<bool, DecodeError> {
+    let planes = decoder.find_tag_unsigned::<u16>(Tag::PlanarConfiguration).map_err(unreadable)?;
+    Ok(planes == Some(PlanarConfiguration::Planar.to_u16()))
 }
