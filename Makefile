@@ -18,8 +18,17 @@ ARGS ?=
 # What the trainer is built with: `make train FEATURES=collectives` adds training with many processes (gloo, NCCL).
 FEATURES ?=
 
+# Where `make install` puts the server.
+PREFIX ?= /usr/local
+# The commit that `--version` prints.
+COMMIT = $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+# The oldest glibc that the wheels of client and server run on, which onnxruntime's wheel needs too. That of the trainer,
+# linked with libtorch by this machine's compiler, needs the glibc of this machine.
+GLIBC ?= 2.28
+TRIPLE = $(shell uname -m)-unknown-linux-gnu
+
 .DEFAULT_GOAL := help
-.PHONY: help serve train test test-python check fmt doc fuzz fuzz-api soak deny bench bench-serve bench-peers bench-clients bench-train bench-scale bench-gpu image image-test sbom onnxruntime onnxruntime-cuda libtorch python release clean
+.PHONY: help serve install wheels extension train test test-python check fmt doc fuzz fuzz-api soak deny bench bench-serve bench-clients bench-train bench-scale bench-gpu image image-test sbom onnxruntime onnxruntime-cuda libtorch python release bench-peers clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +38,24 @@ serve: $(ONNXRUNTIME) ## Build the server and serve the bundles in models/; on a
 	cargo build --release $(CARGO_FLAGS) --bin restain
 	@ONNXRUNTIME=$(ONNXRUNTIME); . tools/onnxruntime.sh; exec $(TARGET)/release/restain serve --models models --devices $(DEVICES) $(ARGS)
 
+install: onnxruntime ## Install the server with its demo model, completions and manual pages: make install PREFIX=~/.local
+	@tools/need.sh cargo gcc
+	RESTAIN_COMMIT=$(COMMIT) cargo build --release $(CARGO_FLAGS) --bin restain
+	@tools/install.sh $(TARGET)/release/restain $${ORT_DYLIB_PATH:-.deps/onnxruntime/lib/libonnxruntime.so} $(PREFIX)
+
+wheels: libtorch onnxruntime .deps/wheels/pins ## Build the wheels restain, restain-server and restain-train into dist/
+	@tools/need.sh cargo gcc g++ strip
+	PATH=$(CURDIR)/.deps/wheels/bin:$$PATH RESTAIN_COMMIT=$(COMMIT) \
+	    cargo zigbuild --release $(CARGO_FLAGS) --target $(TRIPLE).$(GLIBC) -p restain -p restain-python
+	RESTAIN_COMMIT=$(COMMIT) cargo build --release $(CARGO_FLAGS) -p restain-train --features collectives
+	.deps/wheels/bin/python tools/wheels.py dist --server $(TARGET)/$(TRIPLE)/release --trainer $(TARGET)/release --manylinux
+
+.deps/wheels/pins: tools/wheels.txt
+	@tools/need.sh python3 pip
+	python3 -m venv --clear .deps/wheels
+	.deps/wheels/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	cp $< $@
+
 train: libtorch onnxruntime ## Build the trainer, restain-train; for many processes: make train FEATURES=collectives
 	@tools/need.sh cargo gcc g++
 	cargo build --release $(CARGO_FLAGS) -p restain-train $(if $(FEATURES),--features $(FEATURES))
@@ -36,7 +63,10 @@ train: libtorch onnxruntime ## Build the trainer, restain-train; for many proces
 test: libtorch onnxruntime python ## Run all tests
 	@tools/need.sh cargo gcc g++
 	cargo test $(CARGO_FLAGS) --workspace --features restain-train/collectives
-	@$(MAKE) --no-print-directory test-python
+	@$(MAKE) --no-print-directory extension test-python
+
+extension: ## Build the extension of restain.local as the tests use it, from what `cargo test` has built
+	cargo build $(CARGO_FLAGS) --workspace --features restain-train/collectives --lib --tests
 
 test-python: python ## Run the Python tests against the program that `cargo build` or `cargo test` built
 	cd clients/python && ../../$(PYTHON) -m mypy && ../../$(PYTHON) -m ruff check && ../../$(PYTHON) -m ruff format --check

@@ -15,8 +15,8 @@ fn main() {
     services();
 }
 
-/// Messages, servers and clients in Rust, `descriptors.bin` for reflection, and `calls.rs`, each call's path and whether
-/// its client streams. In Rust alone: no protoc is needed.
+/// Messages, servers and clients in Rust, `descriptors.bin` for reflection, and `calls.rs`, each
+/// call's path and whether its client streams. In Rust alone: no protoc is needed.
 fn services() {
     const FILES: [&str; 2] =
         ["proto/restain/v1/restain.proto", "proto/inference/grpc_service.proto"];
@@ -74,8 +74,8 @@ fn services() {
         .expect("OUT_DIR can be written to");
 }
 
-/// Every message as `(name, [(number of a field, what it is)])`, for fields that are messages or bytes: what the server
-/// counts by before it decodes.
+/// Every message as `(name, [(number of a field, what it is)])`, for fields that are messages or
+/// bytes: what the server counts by before it decodes.
 fn messages(files: &[FileDescriptorProto]) -> String {
     let mut all = Vec::new();
     for file in files {

@@ -1,8 +1,9 @@
-//! Megabytes of pixels per second on one core, writing and reading each kind, with the bytes of a tile and, where
-//! something is lost, the likeness in dB.
+//! Megabytes of pixels per second on one core, writing and reading each kind, with the bytes of a
+//! tile and, where something is lost, the likeness in dB.
 //!
-//! `cargo bench --bench codec`. A plain program; each rate is the best of many short rounds, which a busy machine
-//! disturbs least. Grain decides what compression finds, so the tiles are a rendered one and the demo model's own output.
+//! `cargo bench --bench codec`. A plain program; each rate is the best of many short rounds, which
+//! a busy machine disturbs least. Grain decides what compression finds, so the tiles are a rendered
+//! one and the demo model's own output.
 
 use restain_bundle::codec::{ImageFormat, Limits, RgbImage, decode, encode, resize};
 use std::hint::black_box;

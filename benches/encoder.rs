@@ -1,9 +1,10 @@
-//! Encoders of a device on demand, for the benchmarks of GPUs: `benches/encoder.py` asks in turn with PyTorch.
+//! Encoders of a device on demand, for the benchmarks of GPUs: `benches/encoder.py` asks in turn
+//! with PyTorch.
 //!
 //!     encoder BUNDLE DEVICE PRECISION [ENCODERS]
 //!
-//! opens as many encoders as the server would, or ENCODERS, says so in a line of JSON, and answers every line of its input with
-//! another:
+//! opens as many encoders as the server would, or ENCODERS, says so in a line of JSON, and answers
+//! every line of its input with another:
 //!
 //!     run BATCH SECONDS             tiles a second, all encoders busy, and the milliseconds of a batch that is alone
 //!     profile BATCH                 which provider ran which operators, and for how long
@@ -50,17 +51,17 @@ fn main() -> Result<()> {
         encoders_per_device: count.first().map_or(Ok(0), |count| count.parse())?,
         ..Config::default()
     };
-    let places = config.encoders_on(&Devices(vec![device]));
+    let layout = config.layout(&Devices(vec![device]), 0);
     let (bundle, runtime) = (Bundle::open(Path::new(bundle))?, Runtime::load()?);
-    let threads = config.threads_of_encoder(&places);
-    let encoders = places
+    let lanes = layout.sharing();
+    let encoders = layout.encoders[..lanes]
         .iter()
-        .map(|_| open(&runtime, &bundle, device, precision, threads))
+        .map(|&(device, threads)| open(&runtime, &bundle, device, precision, threads))
         .collect::<Result<_>>()?;
     let mut bench = Bench { bundle, device, encoders, runtime };
     let profile = bench.encoders[0].profile(1)?;
     say(
-        &json!({ "device": device, "precision": precision, "nodes": profile.nodes(), "lanes": places.len() }),
+        &json!({ "device": device, "precision": precision, "nodes": profile.nodes(), "lanes": lanes }),
     );
     for line in std::io::stdin().lock().lines() {
         let line = line?;

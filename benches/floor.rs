@@ -1,9 +1,10 @@
-//! What a server is compared with: its encoder in a bare loop, and its own HTTP sending a constant body.
+//! What a server is compared with: its encoder in a bare loop, and its own HTTP sending a constant
+//! body.
 //!
-//! `floor bare BUNDLE PRECISION THREADS [LARGEST]` prints, for every batch size, the tiles a second of a loop and the
-//! median time of a batch.
-//! `floor constant ADDRESS BYTES` answers every request with the same bytes, through the server's own loop of connections
-//! and its own kind of body, so that what is left of a ratio is what the server itself spends. `benches/serve.py` runs both.
+//! `floor bare BUNDLE PRECISION THREADS [LARGEST]` prints, for every batch size, the tiles a second
+//! of a loop and the median time of a batch. `floor constant ADDRESS BYTES` answers every request
+//! with the same bytes, through the server's own loop of connections and its own kind of body, so
+//! that what is left of a ratio is what the server itself spends. `benches/serve.py` runs both.
 
 #![expect(clippy::disallowed_methods, reason = "a bench is a program with arguments of its own")]
 

@@ -107,13 +107,13 @@ class Caller:
         self.counts[act.__name__.removeprefix("act_")] += 1
 
     def ask(self, method, path, body=None, expected=(200,), **headers):
-        """The answer's body. Being told to come back is what a busy server says, and no failure."""
+        """The answer's body. A busy server asks to come back later, which is no failure."""
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
         self.connection.request(method, path, body, headers)
         answer = self.connection.getresponse()
         content = answer.read()
         if answer.status == 429:
-            self.counts["told to come back"] += 1
+            self.counts["asked to come back"] += 1
         elif answer.status not in expected:
             raise Unexpected(f"{method} {path}: {answer.status}, expected {expected}: {content[:300]!r}")
         return answer.status, content

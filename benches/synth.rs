@@ -1,7 +1,9 @@
-//! Variants per second on one core, beside what plain copying of as many bytes costs, and what the carry adds.
+//! Variants per second on one core, beside what plain copying of as many bytes costs, and what the
+//! carry adds.
 //!
-//! `cargo bench --bench synth`. A plain program, because the figures are rates against a memory copy and need no
-//! statistics: each is the best of many short rounds, which a busy machine disturbs least. What is compared is run in turns.
+//! `cargo bench --bench synth`. A plain program, because the figures are rates against a memory
+//! copy and need no statistics: each is the best of many short rounds, which a busy machine
+//! disturbs least. What is compared is run in turns.
 
 use half::f16;
 use restain_method::geometry::{Geometry, GeometrySpec};

@@ -1,8 +1,9 @@
-//! Every way in against `POST /v1/augment`: gRPC, and the Open Inference Protocol over HTTP and gRPC, with the same tiles,
-//! the same variants, as many callers, in turns against one server.
+//! Every way in against `POST /v1/augment`: gRPC, and the Open Inference Protocol over HTTP and
+//! gRPC, with the same tiles, the same variants, as many callers, in turns against one server.
 //!
-//! `transports MODELS [SECONDS]` prints tiles a second of each and its ratio. Two loads: `held`, tiles whose encodings the
-//! server holds and whose pixels come again, where the wire is most of the work; and `new`, tiles that nobody has seen.
+//! `transports MODELS [SECONDS]` prints tiles a second of each and its ratio. Two loads: `held`,
+//! tiles whose encodings the server holds and whose pixels come again, where the wire is most of
+//! the work; and `new`, tiles that the server has not seen.
 
 #![expect(clippy::disallowed_methods, reason = "a bench is a program with arguments of its own")]
 

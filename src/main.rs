@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use restain::augment::AugmentArgs;
 use restain::serve::{Config, error};
 use restain_load::LoadArgs;
+use restain_options::{CompletionsArgs, ManArgs};
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -25,14 +26,20 @@ enum Command {
     Augment(Box<AugmentArgs>),
     /// Send requests to a server and report throughput, latencies and errors
     Load(Box<LoadArgs>),
-    /// Verify a bundle: every digest, every shape, and every encoder on a grey tile; print which nodes ran where
+    /// Verify a bundle: every digest, every shape, and every encoder on a grey tile; print which
+    /// nodes ran where
     Check(cli::check::CheckArgs),
-    /// Make a bearer key: print its token on standard error, once, and its entry for --keys on standard output
+    /// Make a bearer key: print its token on standard error, once, and its entry for --keys on
+    /// standard output
     Key(cli::key::KeyArgs),
     /// Ask a running server whether it is ready, for health checks of containers
     Health(cli::health::HealthArgs),
     /// Print the OpenAPI description of the HTTP API, as YAML
     Openapi,
+    /// Print completions for a shell, to be saved where it looks for them
+    Completions(CompletionsArgs),
+    /// Write the manual pages of the program and its commands to a directory
+    Man(ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +55,8 @@ fn main() -> ExitCode {
         Command::Key(args) => cli::key::run(&args),
         Command::Health(args) => cli::health::run(&args),
         Command::Openapi => cli::openapi::run(),
+        Command::Completions(args) => cli::completions(&args),
+        Command::Man(args) => cli::man(&args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("restain: {}", error::with_causes(error.as_ref()));

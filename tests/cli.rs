@@ -162,3 +162,40 @@ fn a_pipe_gets_no_colour_codes() {
     let log = server.log();
     assert!(!log.is_empty() && !log.contains('\x1b'), "{log}");
 }
+
+#[test]
+fn the_version_names_the_onnx_runtime_that_is_found() {
+    for flag in ["--version", "-V"] {
+        let text = printed(run(flag));
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some(concat!("restain ", env!("CARGO_PKG_VERSION"))), "{text}");
+        let found = lines.next_back().and_then(|line| line.strip_prefix("ONNX Runtime "));
+        assert!(found.is_some_and(|path| std::path::Path::new(path).is_file()), "{text}");
+    }
+    let mut command = run("--version");
+    command.env("ORT_DYLIB_PATH", "/nowhere.so");
+    let text = printed(command);
+    assert!(text.contains("\nONNX Runtime not found: ") && text.contains("/nowhere.so"), "{text}");
+}
+
+#[test]
+fn completions_and_manual_pages_have_every_command() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = printed(run(&format!("completions {shell}")));
+        for command in COMMANDS {
+            assert!(script.contains(command), "{shell}: {command}");
+        }
+        assert!(script.contains("cache-memory"), "{shell}");
+    }
+    let home = tempfile::tempdir().unwrap();
+    let pages = home.path().join("share/man/man1");
+    printed(run(&format!("man {}", pages.display())));
+    let page = |name: &str| std::fs::read_to_string(pages.join(name)).unwrap();
+    assert!(page("restain.1").contains("restain\\-serve(1)"));
+    for command in COMMANDS {
+        let text = page(&format!("restain-{command}.1"));
+        assert!(text.contains("RESTAIN_") && text.starts_with(".ie"), "{command}");
+    }
+    let said = rejected(run("completions csh"));
+    assert!(said.contains("bash") && said.contains("csh"), "{said}");
+}

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use restain_bundle::codec::{self, Limits, RgbImage};
 use restain_bundle::{Bundle, Precision};
 use restain_engine::{Encoder, EncoderOptions, Runtime};
+use restain_method::glass::keep_glass;
 use restain_method::metrics::psnr;
 use restain_method::synth::Synthesiser;
 use restain_method::upsample::{UpsampleScratch, Upsampler};
@@ -139,6 +140,7 @@ fn carried_variants_of_every_size_are_as_sharp_as_their_tile() {
         synthesiser.change(anatomy, &difference, &mut scratch, &mut change);
         let mut carried = large.clone();
         upsampler.add(&change, &large.pixels, &mut UpsampleScratch::default(), &mut carried.pixels);
+        keep_glass(&large.pixels, &mut carried.pixels);
         let mut bare = RgbImage { width: side, height: side, pixels: vec![0; side * side * 3] };
         synthesiser.broadcast(anatomy, &entry.style.0, &mut scratch, &mut bare.pixels);
         let bare = codec::resize(&bare, large.width, large.height);

@@ -45,7 +45,8 @@ pub(crate) fn models() -> tempfile::TempDir {
     models
 }
 
-/// Puts the fixture into a models directory under a name and version, whole at once; returns where it is.
+/// Puts the fixture into a models directory under a name and version, whole at once; returns where
+/// it is.
 pub(crate) fn install(models: &Path, name: &str, version: &str) -> PathBuf {
     let (staging, home) = (models.join(".staging"), models.join(name).join(version));
     std::fs::create_dir_all(&staging).unwrap();
@@ -235,7 +236,8 @@ impl Drop for Server {
     }
 }
 
-/// Ends a test that needs what this machine lacks: a failure in CI, which installs it and runs as root; elsewhere the test is left out.
+/// Ends a test that needs what this machine lacks: a failure in CI, which installs it and runs as
+/// root; elsewhere the test is left out.
 #[expect(clippy::disallowed_methods, reason = "CI is the variable by which every CI names itself")]
 pub(crate) fn lacks(what: &str) {
     assert!(std::env::var_os("CI").is_none(), "CI must run this test, and has no {what}");

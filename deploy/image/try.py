@@ -195,7 +195,7 @@ def serving(image, root, folder):
 
 def training(image, root, folder):
     status, _, said = Container(image, root, folder / "help").run("--help")
-    check(status == 0, "the trainer tells its commands", said)
+    check(status == 0, "the trainer lists its commands", said)
     out = folder / "out"
     out.mkdir()
     shutil.chown(out, *image.user())

@@ -76,7 +76,8 @@ pub(super) struct BadTile {
 }
 
 impl Home {
-    /// Takes OUT for a part of the job, making it if need be. Says nothing of its terms yet: see [`Home::settle`].
+    /// Takes OUT for a part of the job, making it if need be. Says nothing of its terms yet: see
+    /// [`Home::settle`].
     ///
     /// # Errors
     /// When OUT holds something else, lies within IN, or another process works on this part.
@@ -102,7 +103,7 @@ impl Home {
                     "another process works on part {shard} of the job in {out}: wait for it, or end it"
                 )));
             }
-            // Some network file systems have no locks. Whoever uses one knows how many processes
+            // Some network file systems have no locks. Their users know how many processes
             // were started.
             Err(fs::TryLockError::Error(error)) => {
                 tracing::warn!(%error, "OUT cannot be locked: start only one process for a part")
@@ -116,8 +117,9 @@ impl Home {
         Ok(Self { out: out.to_owned(), shard, work, _lock: lock })
     }
 
-    /// Writes down what the job is, or checks that it still is that. Whoever comes first, of parts that begin together,
-    /// draws the seed for all when none was given. Returns the seed, and whether the job was begun before.
+    /// Writes down what the job is, or checks that it still is that. The first of parts that begin
+    /// together, draws the seed for all when none was given. Returns the seed, and whether the job
+    /// was begun before.
     ///
     /// # Errors
     /// When the job in OUT is another one, with the differences named.
@@ -162,8 +164,8 @@ impl Home {
         }
     }
 
-    /// Writes a file below OUT in one step. It is not flushed to the disk: a job writes millions of these, and finds an
-    /// empty one after a loss of power.
+    /// Writes a file below OUT in one step. It is not flushed to the disk: a job writes millions of
+    /// these, and finds an empty one after a loss of power.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -212,7 +214,8 @@ impl Home {
         self.out.join(HIDDEN).join("tars").join(super::tile::suffixed(tar, ".jsonl"))
     }
 
-    /// Notes that this part is done, which outlives a loss of power, and returns whether all parts are.
+    /// Notes that this part is done, which outlives a loss of power, and returns whether all parts
+    /// are.
     ///
     /// # Errors
     /// When it cannot be noted.
@@ -229,7 +232,8 @@ impl Home {
     }
 }
 
-/// Neither of IN and OUT may lie within the other: a job must not find its own files, nor write over its tiles.
+/// Neither of IN and OUT may lie within the other: a job must not find its own files, nor write
+/// over its tiles.
 fn check_apart(out: &Path, inputs: &[PathBuf]) -> Result<(), AugmentError> {
     let real_out = real(out);
     for input in inputs {

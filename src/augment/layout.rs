@@ -13,7 +13,7 @@ use super::wilds::Table;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LayoutChoice {
-    /// Told by what is in it
+    /// Recognised by what is in it
     Auto,
     /// Pictures in folders
     Folder,
@@ -187,8 +187,8 @@ fn is_tar(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("tar"))
 }
 
-/// Every file below a folder; links are followed, and hidden ones left out, which nobody means by a data set. `above`
-/// holds the folders on the way, so that a link back to one of them ends there.
+/// Every file below a folder; links are followed, and hidden ones left out, which belong to no data
+/// set. `above` holds the folders on the way, so that a link back to one of them ends there.
 fn walk(
     folder: &Path,
     above: &mut Vec<PathBuf>,

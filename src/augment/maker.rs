@@ -1,8 +1,8 @@
 //! From a tile's file to the files of its variants, through the server's pipeline: one request for
 //! each tile, many at once, so that the encoder's batches fill as they do under a server's load.
 //!
-//! Memory is lent before a tile is decoded and in the order of the tiles: whoever holds some can
-//! always go on. A tile that needs more than there is goes alone.
+//! Memory is lent before a tile is decoded and in the order of the tiles: a tile that holds some
+//! can always go on. A tile that needs more than there is goes alone.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{AugmentError, Bad, unreadable};
 use super::options::AugmentArgs;
+use crate::serve::cache::Tenant;
 use crate::serve::error::Error;
 use crate::serve::models::Model;
 use crate::serve::pipeline::answer::{Answer, Provenance};
@@ -35,7 +36,8 @@ pub(super) struct Maker {
     format: ImageFormat,
     memory: Arc<Semaphore>,
     pieces: u32,
-    /// Tiles at once: enough that each encoder has a batch in work and one waiting while others are read and written.
+    /// Tiles at once: enough that each encoder has a batch in work and one waiting while others are
+    /// read and written.
     pub in_flight: usize,
     encoders: usize,
 }
@@ -69,7 +71,7 @@ impl From<AugmentError> for Unmade {
     }
 }
 
-/// How one variant came to be: what the server tells, and of which file.
+/// How one variant came to be: what the server says, and of which file.
 #[derive(Serialize)]
 struct Record<'a> {
     source: &'a str,
@@ -89,8 +91,8 @@ impl Maker {
         let model = the_model(&services)?;
         let mut ask = args.ask.request();
         ask.model = Some(model.key().to_string());
-        let places = config.encoders_on(&config.devices);
-        let (batch, encoders) = (config.largest_batch(&places), places.len());
+        let layout = config.layout(&config.devices, 0);
+        let (batch, encoders) = (layout.largest_batch, layout.sharing());
         let pieces = u32::try_from(args.engine.max_inflight_bytes.0.div_ceil(PIECE))
             .unwrap_or(u32::MAX)
             .max(1);
@@ -131,8 +133,8 @@ impl Maker {
         self.references.iter().map(key).collect()
     }
 
-    /// Waits for the memory that a tile and its variants need, and `others` bytes that go with them. To be asked for in
-    /// the order of the tiles.
+    /// Waits for the memory that a tile and its variants need, and `others` bytes that go with
+    /// them. To be asked for in the order of the tiles.
     pub(super) async fn room(&self, file: &[u8], others: usize) -> OwnedSemaphorePermit {
         let geometry = self.model().bundle.manifest.geometry;
         // What is no picture needs no more than its file.
@@ -150,7 +152,7 @@ impl Maker {
             + 2 * pixels.max(geometry.tile_bytes()) * (1 + variants);
         let pieces =
             u32::try_from((bytes as u64).div_ceil(PIECE)).unwrap_or(u32::MAX).min(self.pieces);
-        Arc::clone(&self.memory).acquire_many_owned(pieces).await.expect("nobody closes it")
+        Arc::clone(&self.memory).acquire_many_owned(pieces).await.expect("it is never closed")
     }
 
     /// The variants of the tile called `name`.
@@ -180,6 +182,7 @@ impl Maker {
             references: self.references.iter().map(pixels_of).collect(),
             received: Instant::now(),
             permit: pipeline.admission.admit_body(0).map_err(failed)?,
+            tenant: Tenant::SHARED,
         };
         let answer = Arc::new(pipeline.augment(request).await.map_err(failed)?);
         let pictures = render::pictures(&pipeline.cpu, &answer, self.format).await;

@@ -49,7 +49,7 @@ pub enum Ending {
     Done(Summary),
     /// Stopped on request; what is done is kept.
     Interrupted(Summary),
-    /// What would be done.
+    /// What `--dry-run` prints.
     DryRun(String),
 }
 
@@ -166,8 +166,8 @@ async fn work(
     }
 }
 
-/// What only the whole of a data set has, once all of its parts are done. Of parts that end together each may do it: the
-/// bytes are the same.
+/// What only the whole of a data set has, once all of its parts are done. Of parts that end
+/// together each may do it: the bytes are the same.
 fn complete(args: &AugmentArgs, input: &Input, home: &Home) -> Result<(), AugmentError> {
     let Input::Wilds { root, table, .. } = input else { return Ok(()) };
     let path = home.out.join(METADATA);

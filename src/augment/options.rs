@@ -8,7 +8,7 @@ use super::layout::LayoutChoice;
 use super::shard::Shard;
 use crate::serve::config::{
     ByteSize, Config, Devices, LogArgs, MOST_BATCH, MOST_ENCODERS, PrecisionChoice, Span,
-    all_threads,
+    all_threads, default_models,
 };
 use restain_bundle::codec::ImageFormat;
 use restain_options::within;
@@ -33,8 +33,8 @@ Output:
 Interrupted jobs resume: run the same command again. --shard selects a part, for indexed Jobs; the parts may run side by
 side on one OUT. In a Kubernetes Job with 16 completions: --shard $(JOB_COMPLETION_INDEX)/16.")]
 pub struct AugmentArgs {
-    /// Tiles: a folder of images, a WILDS root (metadata.csv and patches/), or WebDataset tars: some, a folder of them, or a
-    /// pattern such as 'train-{000000..000099}.tar'
+    /// Tiles: a folder of images, a WILDS root (metadata.csv and patches/), or WebDataset tars:
+    /// some, a folder of them, or a pattern such as 'train-{000000..000099}.tar'
     #[arg(value_name = "IN", required = true, num_args = 1..)]
     pub inputs: Vec<PathBuf>,
     /// The folder to write to: a new one, or that of an interrupted job
@@ -60,13 +60,15 @@ pub struct AskArgs {
     /// Write this many variants of each tile, from 1 to 100
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = variants)]
     pub variants: u64,
-    /// Draw styles from this seed: the same seed gives the same bytes [default: drawn, and kept in OUT]
+    /// Draw styles from this seed: the same seed gives the same bytes [default: drawn, and kept in
+    /// OUT]
     #[arg(long, value_parser = |text: &str| read_flag::<u64>(&field::seed, text))]
     pub seed: Option<u64>,
     /// Make variants by this method: vit, color-match, hed-jitter or identity
     #[arg(long, default_value = "vit", value_parser = |text: &str| read_flag::<Method>(&field::method, text))]
     pub method: Method,
-    /// Take styles from the model's bank, from the tile's own tokens (own), or from --references (reference)
+    /// Take styles from the model's bank, from the tile's own tokens (own), or from --references
+    /// (reference)
     #[arg(long, value_name = "SOURCE", default_value = "bank",
           value_parser = |text: &str| read_flag::<StyleSource>(&field::style_from, text))]
     pub style_from: StyleSource,
@@ -82,20 +84,24 @@ pub struct AskArgs {
     /// Take styles from these images, with --style-from reference; repeat, or separate by commas
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     pub references: Vec<PathBuf>,
-    /// Give all patches one style (broadcast), or each patch the style of the patch in its place (aligned)
+    /// Give all patches one style (broadcast), or each patch the style of the patch in its place
+    /// (aligned)
     #[arg(long, default_value = "broadcast",
           value_parser = |text: &str| read_flag::<Placement>(&field::style_placement, text))]
     pub placement: Placement,
     /// Draw styles for each tile (tile), or one for the n-th variants of all tiles (request)
     #[arg(long, default_value = "tile", value_parser = |text: &str| read_flag::<Share>(&field::style_share, text))]
     pub share: Share,
-    /// Draw styles of the bank this wide, from 0 to 3: 1 takes them as they are, 0 their mean, 2 spreads them
+    /// Draw styles of the bank this wide, from 0 to 3: 1 takes them as they are, 0 their mean, 2
+    /// spreads them
     #[arg(long, default_value_t = 1.0, value_parser = |text: &str| read_flag::<f64>(&field::style_spread, text))]
     pub spread: f64,
-    /// Mix this much of the style in: 0 keeps the tile's own characteristics, 1 takes all of the style's
+    /// Mix this much of the style in: 0 keeps the tile's own characteristics, 1 takes all of the
+    /// style's
     #[arg(long, default_value_t = 1.0, value_parser = |text: &str| read_flag::<f64>(&field::strength, text))]
     pub strength: f64,
-    /// Add what the style changes to the tile itself, at its own size (carry), or write the model's reconstruction at the model's size (model)
+    /// Add what the style changes to the tile itself, at its own size (carry), or write the model's
+    /// reconstruction at the model's size (model)
     #[arg(long, default_value = "carry", value_parser = |text: &str| read_flag::<Detail>(&field::detail, text))]
     pub detail: Detail,
     /// Write images as png, jpeg or webp
@@ -122,7 +128,8 @@ pub struct JobArgs {
     /// Skip up to this many damaged tiles; one more ends the job
     #[arg(long, value_name = "TILES", default_value_t = 0)]
     pub max_damaged: u64,
-    /// Take the tile from this field of a tar's samples, such as png or input.png [default: the only image]
+    /// Take the tile from this field of a tar's samples, such as png or input.png [default: the
+    /// only image]
     #[arg(long, value_name = "FIELD")]
     pub image_field: Option<String>,
     /// Print what the job would do, and exit
@@ -134,8 +141,10 @@ pub struct JobArgs {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Engine")]
 pub struct EngineArgs {
-    /// Find the model in this directory, laid out as NAME/VERSION/bundle.json
-    #[arg(long, value_name = "DIR", default_value = "models")]
+    /// Find the model in this directory, laid out as NAME/VERSION/bundle.json [default: models, or
+    /// the installed ones if there is no bundle in it]
+    #[arg(long, value_name = "DIR", default_value_os_t = default_models(),
+          hide_default_value = true)]
     pub models: PathBuf,
     /// Run encoders on cpu, cuda:0, tensorrt:0, or a list of one kind such as cuda:0,cuda:1
     #[arg(long, value_name = "DEVICES", default_value = "cpu")]
@@ -143,7 +152,8 @@ pub struct EngineArgs {
     /// Run encoders on these devices if --devices cannot run them [default: do not begin then]
     #[arg(long, value_name = "DEVICES")]
     pub fallback_devices: Option<Devices>,
-    /// Run the bundle's encoder of this precision: fp32, fp16, int8, or auto: fp16 on a GPU if the bundle has it, else fp32
+    /// Run the bundle's encoder of this precision: fp32, fp16, int8, or auto: fp16 on a GPU if the
+    /// bundle has it, else fp32
     #[arg(long, value_name = "PRECISION", default_value = "auto")]
     pub precision: PrecisionChoice,
     /// Run this many encoders on each device; 0 picks 2 on a GPU and 1 on a CPU
@@ -152,13 +162,15 @@ pub struct EngineArgs {
     /// Limit the GPU memory of each encoder, for weights and work [default: all there is]
     #[arg(long, value_name = "BYTES")]
     pub gpu_memory: Option<ByteSize>,
-    /// Use this many CPU threads for encoders, and as many for decoding, synthesis and compression [default: all]
+    /// Use this many CPU threads for encoders, and as many for decoding, synthesis and compression
+    /// [default: all]
     #[arg(long, value_name = "N", default_value_t = all_threads(), hide_default_value = true)]
     pub threads: NonZeroUsize,
     /// Use this many CPU threads for each encoder; 0 divides --threads evenly
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub encoder_threads: usize,
-    /// Encode at most this many tiles at once; 0 picks 32 on a GPU, and on a CPU the threads of an encoder, up to 16
+    /// Encode at most this many tiles at once; 0 picks 32 on a GPU, and on a CPU the threads of an
+    /// encoder, up to 16
     #[arg(long, value_name = "TILES", default_value_t = 0, value_parser = within(0, MOST_BATCH))]
     pub max_batch: usize,
     /// Use this much memory for encodings, of use where a data set has a tile more than once

@@ -1,5 +1,5 @@
 //! `train-{000000..000099}.tar`, as people name the shards of a data set: braces with a range of
-//! numbers or a list, which a shell would expand where nobody quotes them.
+//! numbers or a list, which a shell would expand where they are not quoted.
 
 use std::path::{Path, PathBuf};
 

@@ -11,8 +11,8 @@ use super::home::{BadTile, Done};
 /// Between two log lines where there is no terminal, and between two figures on one.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 const SHOW_EVERY: Duration = Duration::from_millis(500);
-/// Bad tiles that are told one by one; the others are in the note of the part.
-const TOLD: usize = 20;
+/// Bad tiles that are named one by one; the others are in the note of the part.
+const NAMED: usize = 20;
 
 /// What the length of a job is counted in: the tiles of a tar are not known before it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Progress {
         if self.done.bad.len() as u64 >= self.max_damaged {
             return Err(self.too_many(bad));
         }
-        if self.done.bad.len() < TOLD {
+        if self.done.bad.len() < NAMED {
             self.beside_the_bar(|| tracing::warn!("left out: {bad}"));
         }
         self.done.bad.push(BadTile { name: bad.name, reason: bad.reason });
@@ -165,7 +165,7 @@ impl Progress {
     }
 }
 
-/// However the job ends, what is told of it stands on a line of its own.
+/// However the job ends, what is said of it stands on a line of its own.
 impl Drop for Progress {
     fn drop(&mut self) {
         self.end();

@@ -29,8 +29,9 @@ pub(super) struct Patch {
 }
 
 impl Patch {
-    /// The node of a variant. The loaders of this data set build a patch's path from these columns, so a variant must
-    /// differ in one of them; the node is a name, while coordinates are numbers that people compute with.
+    /// The node of a variant. The loaders of this data set build a patch's path from these columns,
+    /// so a variant must differ in one of them; the node is a name, while coordinates are numbers
+    /// that people compute with.
     pub(super) fn node_of(&self, variant: usize) -> String {
         format!("{}_{}", self.node, number(variant))
     }

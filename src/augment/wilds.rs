@@ -1,7 +1,7 @@
 //! metadata.csv of a WILDS root in the columns of camelyon17_v1.0: which patches there are, and the
 //! same table again for their variants.
 //!
-//! A variant has its patch's row, with the node that tells it apart and, behind the columns that
+//! A variant has its patch's row, with a node of its own and, behind the columns that
 //! were there, where it comes from. The table is made once all parts of a job are done, out of the
 //! provenance beside the files, so that neither a kill nor another part's end can lose a row or
 //! give one twice.
@@ -102,8 +102,8 @@ impl Table {
         Ok(Patch { patient: value(patient)?, node: value(node)?, x: value(x)?, y: value(y)? })
     }
 
-    /// Writes the table of what there is below OUT: rows of bad tiles have no variants and are left out. Returns how
-    /// many rows there are.
+    /// Writes the table of what there is below OUT: rows of bad tiles have no variants and are left
+    /// out. Returns how many rows there are.
     ///
     /// # Errors
     /// When the table or a file's provenance cannot be read, or the new table not be written.

@@ -106,7 +106,8 @@ mod tests {
 
     use super::*;
 
-    /// Returns what `ask` returns of a server that sends `answer` to one request, and the request's first line.
+    /// Returns what `ask` returns of a server that sends `answer` to one request, and the request's
+    /// first line.
     fn asked(answer: &'static str, timeout: &str) -> (Result<String, HealthError>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url =

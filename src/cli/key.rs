@@ -17,7 +17,8 @@ pub(crate) struct KeyArgs {
     /// Limit requests a second [default: no limit]
     #[arg(long, value_name = "REQUESTS", value_parser = above(0.0))]
     requests_per_second: Option<f64>,
-    /// Allow this many requests at once after a pause, with --requests-per-second [default: those of one second]
+    /// Allow this many requests at once after a pause, with --requests-per-second [default: those
+    /// of one second]
     #[arg(long, value_name = "REQUESTS", value_parser = at_least(1u32))]
     burst: Option<u32>,
     /// Limit requests in flight [default: no limit]
@@ -25,7 +26,8 @@ pub(crate) struct KeyArgs {
     concurrency: Option<usize>,
 }
 
-/// Prints the token on standard error, and the key's entry for the file of `--keys` on standard output.
+/// Prints the token on standard error, and the key's entry for the file of `--keys` on standard
+/// output.
 ///
 /// # Errors
 /// When the system returns no random bytes.

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use restain_load::{Ending, LoadArgs};
 
-/// Loads the server; returns status 1 with `--fail-on-error` when a request failed, 130 when it was interrupted.
+/// Loads the server; returns status 1 with `--fail-on-error` when a request failed, 130 when it was
+/// interrupted.
 ///
 /// # Errors
 /// When there is no run: no server, no tiles.

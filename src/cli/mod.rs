@@ -4,11 +4,13 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use restain::augment::AugmentArgs;
 use restain::serve::Config;
+use restain_engine::Runtime;
 use restain_load::LoadArgs;
-use restain_options::{Ended, Program};
+use restain_options::{CompletionsArgs, Ended, ManArgs, Program};
 
 use crate::Cli;
 
@@ -32,16 +34,46 @@ pub(crate) fn parse() -> Result<Cli, Ended> {
     Cli::from_arg_matches(&parsed.matches).map_err(Ended::Clap)
 }
 
-/// The server's variables begin with `RESTAIN_`, those of another command with `RESTAIN_` and its name.
+/// The server's variables begin with `RESTAIN_`, those of another command with `RESTAIN_` and its
+/// name.
 fn program() -> Program {
     Program::new(Cli::command(), |command| match command {
         "restain" | "serve" => "RESTAIN".to_owned(),
         other => format!("RESTAIN_{}", other.to_uppercase()),
     })
     .with_check(check)
+    .with_build(build)
 }
 
-/// Checks the options of a command together, as the command itself does. Where arguments are missing there is nothing to check.
+/// Returns the commit that the program was built from, if `RESTAIN_COMMIT` named it then, and the
+/// ONNX Runtime that is found.
+fn build() -> String {
+    let commit = option_env!("RESTAIN_COMMIT").filter(|commit| !commit.is_empty());
+    let commit = commit.map(|commit| format!("commit {commit}\n"));
+    commit.unwrap_or_default() + &Runtime::describe()
+}
+
+/// Prints the completions of a shell.
+///
+/// # Errors
+/// When standard output is closed.
+pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
+    program().write_completions(args.shell, &mut std::io::stdout())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the manual pages.
+///
+/// # Errors
+/// When the directory cannot be written to.
+pub(crate) fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
+    let written = program().write_man_pages(args);
+    written.with_context(|| format!("cannot write manual pages to {}", args.dir.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Checks the options of a command together, as the command itself does. Where arguments are
+/// missing there is nothing to check.
 fn check(command: &str, options: &ArgMatches) -> Result<(), String> {
     match command {
         "serve" => Config::from_arg_matches(options)

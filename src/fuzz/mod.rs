@@ -1,6 +1,6 @@
 //! Every decoder of bytes that come from outside, as one function of those bytes: what the fuzzers
 //! of fuzz/ call, and what the tests below replay its corpus through. Each goes the way that a
-//! transport or a loader goes, and asserts what whoever reads on relies upon; whether something is
+//! transport or a loader goes, and asserts what the next reader relies upon; whether something is
 //! refused or taken is no concern of theirs.
 //!
 //! Not here: `encoder.onnx`, which ONNX Runtime reads. It comes from the operator, with its digest
@@ -67,8 +67,8 @@ pub fn image(bytes: &[u8]) {
     assert_eq!(picture.pixels.len(), picture.width * picture.height * 3);
 }
 
-/// Two bytes, the format and the quality of an answer, and a picture file: everything that is done to its pixels on their
-/// way through the server, but for the encoder.
+/// Two bytes, the format and the quality of an answer, and a picture file: everything that is done
+/// to its pixels on their way through the server, but for the encoder.
 pub fn pixels(bytes: &[u8]) {
     let Some((&[format, quality], file)) = bytes.split_first_chunk() else { return };
     let Ok(picture) = codec::decode(file, &LIMITS) else { return };
@@ -122,15 +122,18 @@ pub fn safetensors(bytes: &[u8]) {
     }
 }
 
-/// Two bytes, the length of the JSON (all of the body where they are 0xffff), and a body of the Open Inference Protocol.
+/// Two bytes, the length of the JSON (all of the body where they are 0xffff), and a body of the
+/// Open Inference Protocol.
 pub fn open_inference(bytes: &[u8]) {
     let Some((length, rest)) = bytes.split_first_chunk() else { return };
     let length =
         Some(u16::from_le_bytes(*length)).filter(|&length| length != u16::MAX).map(usize::from);
-    let Ok(asked) = oip::body::read(Bytes::copy_from_slice(rest), length) else { return };
+    let Ok(mut asked) = oip::body::read(Bytes::copy_from_slice(rest), length) else { return };
     // Both are asked, whatever the first one says.
-    let (parameters, inputs) =
-        (oip::parameters::ask(asked.parameters), oip::input::pictures(asked.inputs));
+    let (parameters, inputs) = (
+        oip::parameters::ask(asked.parameters, &mut asked.ignored),
+        oip::input::pictures(asked.inputs),
+    );
     drop(parameters);
     pictures(inputs);
 }
@@ -142,9 +145,11 @@ pub fn open_inference_message(bytes: &[u8]) {
         return;
     }
     let Ok(request) = oip::proto::ModelInferRequest::decode(rest) else { return };
-    let Ok(asked) = oip::message::read(request, way & 1 == 1) else { return };
-    let (parameters, inputs) =
-        (oip::parameters::ask(asked.infer.parameters), oip::input::pictures(asked.infer.inputs));
+    let Ok(mut asked) = oip::message::read(request, way & 1 == 1) else { return };
+    let (parameters, inputs) = (
+        oip::parameters::ask(asked.infer.parameters, &mut asked.infer.ignored),
+        oip::input::pictures(asked.infer.inputs),
+    );
     drop(parameters);
     pictures(inputs);
 }
@@ -167,8 +172,8 @@ pub fn message(bytes: &[u8]) {
     }
 }
 
-/// Four bytes, the length of the manifest; the manifest; the style bank. The digest of the bank is made to agree, as
-/// whoever makes a bundle would see to, and the encoder is an empty file.
+/// Four bytes, the length of the manifest; the manifest; the style bank. The digest of the bank is
+/// made to agree, as the makers of bundles see to, and the encoder is an empty file.
 pub fn bundle(bytes: &[u8]) {
     let Some((length, rest)) = bytes.split_first_chunk() else { return };
     let (manifest, bank) = rest.split_at((u32::from_le_bytes(*length) as usize).min(rest.len()));

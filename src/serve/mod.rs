@@ -11,6 +11,7 @@ pub mod batch;
 pub mod cache;
 pub mod check;
 pub mod config;
+pub mod embedded;
 pub mod error;
 pub mod metrics;
 pub mod middleware;

@@ -160,7 +160,8 @@ fn prepare(config: &Config) -> Result<(Arc<App>, Option<Tls>), ServeError> {
     Ok((app, tls))
 }
 
-/// Waits until the requests in flight are answered, for `--drain-timeout` at most, and ends the workers.
+/// Waits until the requests in flight are answered, for `--drain-timeout` at most, and ends the
+/// workers.
 async fn drain(
     app: &App,
     server: JoinHandle<()>,

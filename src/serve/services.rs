@@ -56,6 +56,14 @@ impl Services {
         Self::with(config, resources, false).await
     }
 
+    /// Loads only the model that `default_model` names.
+    ///
+    /// # Errors
+    /// As [`Services::open`].
+    pub async fn one(config: &Config, resources: Resources) -> Result<Self, OpenError> {
+        Self::with(config, resources, true).await
+    }
+
     /// Loads only the model that `default_model` names, and admits any number of tiles and bytes:
     /// for a job, which limits itself.
     ///
@@ -65,7 +73,7 @@ impl Services {
         let metrics = Arc::new(Metrics::new()?);
         let admission = Admission::new(usize::MAX, u64::MAX, Arc::clone(&metrics));
         let cpu = Arc::new(Cpu::new(config.threads).map_err(OpenError::Threads)?);
-        Self::with(config, Resources { admission, cpu, metrics }, true).await
+        Self::one(config, Resources { admission, cpu, metrics }).await
     }
 
     async fn with(

@@ -18,7 +18,8 @@ use packages::Package;
 const MAX_LINES: usize = 400;
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: [&str; 6] = ["utils", "util", "common", "helpers", "helper", "manager"];
-/// The server from the bottom up; a module imports from its own floor and those below. What is not listed is on no floor.
+/// The server from the bottom up; a module imports from its own floor and those below. What is not
+/// listed is on no floor.
 const FLOORS: [&[&str]; 4] = [
     &["serve::error", "serve::runtime", "serve::metrics", "serve::trace"],
     &["serve::access", "serve::admission", "serve::batch", "serve::cache", "serve::styles"],

@@ -22,7 +22,8 @@ struct File {
     names: BTreeMap<String, Vec<String>>,
 }
 
-/// Collects the paths of a file whose module is `module`; `inner` is how deep inside inline modules the code stands.
+/// Collects the paths of a file whose module is `module`; `inner` is how deep inside inline modules
+/// the code stands.
 struct Collector {
     module: Vec<String>,
     inner: Vec<String>,
@@ -100,7 +101,8 @@ fn is_ancestor(module: &str, of: &str) -> bool {
     module.is_empty() || of == module || of.starts_with(&format!("{module}::"))
 }
 
-/// The module in which the thing lies that a path from the root names; nothing for what lies outside the crate.
+/// The module in which the thing lies that a path from the root names; nothing for what lies
+/// outside the crate.
 fn resolve(modules: &BTreeMap<String, File>, path: &[String], hops: usize) -> Option<String> {
     let module =
         (0..=path.len()).rev().find(|&end| modules.contains_key(&path[..end].join("::")))?;
@@ -124,7 +126,8 @@ fn is_test(module: &syn::ItemMod) -> bool {
 }
 
 impl Collector {
-    /// The path from the root, when it begins with `crate`, `self` or `super`, or with a name that this file knows as a module.
+    /// The path from the root, when it begins with `crate`, `self` or `super`, or with a name that
+    /// this file knows as a module.
     fn absolute(&self, segments: &[String]) -> Option<Vec<String>> {
         let mut here = [self.module.clone(), self.inner.clone()].concat();
         let mut rest = segments;

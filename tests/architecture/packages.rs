@@ -6,13 +6,14 @@ use std::path::Path;
 use toml::Table;
 
 /// Packages of the server and of both programs; they are built without libtorch.
-const SERVER: [&str; 8] = [
+const SERVER: [&str; 9] = [
     "restain",
     "restain-bundle",
     "restain-engine",
     "restain-load",
     "restain-method",
     "restain-options",
+    "restain-python",
     "restain-report",
     "restain-request",
 ];
@@ -26,7 +27,8 @@ const OWNED: [(&str, &[&str]); 4] = [
     ("axum", &["restain"]),
     ("prost", &["restain", "restain-train"]),
 ];
-/// Packages that share no code with the server, so that a common bug cannot hide: what they may depend on of this workspace.
+/// Packages that share no code with the server, so that a common bug cannot hide: what they may
+/// depend on of this workspace.
 const LOAD: [&str; 4] = ["restain-bundle", "restain-options", "restain-report", "restain-request"];
 
 /// A package and what it depends on outside its tests, by the names of the packages meant.

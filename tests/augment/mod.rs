@@ -116,7 +116,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// All data below a folder; what the job keeps for itself is none. Files that come and go meanwhile are passed over.
+/// All data below a folder; what the job keeps for itself is none. Files that come and go meanwhile
+/// are passed over.
 fn tree(root: &Path) -> Tree {
     let (mut files, mut open) = (Tree::new(), vec![root.to_owned()]);
     while let Some(folder) = open.pop() {

@@ -4,6 +4,7 @@ it may log no error."""
 import base64
 import io
 import os
+import re
 import shutil
 from urllib.parse import urlsplit
 
@@ -38,10 +39,11 @@ def browser():
 class Opened:
     """A page, and what it did: the hosts it asked, and what it complained of."""
 
-    def __init__(self, browser, server, where="#seed=7", **options):
+    def __init__(self, browser, server, where="#seed=7", before="", **options):
         self.server = server
         self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         self.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=server.url)
+        self.context.add_init_script(before)
         self.page = self.context.new_page()
         self.asked, self.complaints = set(), []
         self.page.on("request", lambda request: self.asked.add(urlsplit(request.url)[:2]))
@@ -70,11 +72,12 @@ class Opened:
         """Waits until the table is this, and of now."""
         words = lambda count, word: f"{count} {word}{'' if count == 1 else 's'}"
         expect(self.page.locator("#grid")).to_have_attribute("aria-busy", "false")
-        expect(self.page.locator("#told")).to_contain_text(f"{words(variants, 'variant')} of {words(tiles, 'tile')} in")
+        expect(self.page.locator("#summary")).to_contain_text(f"{words(variants, 'variant')} of {words(tiles, 'tile')} in")
         expect(self.variants).to_have_count(variants)
 
     def picture(self, place):
-        """uint8 [height, width, 3]: the variant at a place of the table."""
+        """uint8 [height, width, 3]: the variant at a place of the table, once it is there."""
+        expect(self.variants.nth(place).locator("img.is")).to_have_attribute("src", re.compile("^data:"))
         return decode(self.variants.nth(place).locator("img.is").get_attribute("src"))
 
     # What a visitor does.

@@ -38,6 +38,25 @@ def test_a_tile_of_another_size_has_variants_of_its_size_and_one_too_small_is_ex
     assert page.picture(0).shape == (SIDE, SIDE, 3), "the bare product has the model's size"
 
 
+def test_a_tile_that_is_shown_before_the_samples_are_ready_remains_shown(visit):
+    # Samples are cut to the model's size when the page starts; here that takes until the test says so.
+    page = visit(
+        ONE,
+        before="""
+            const cut = createImageBitmap, gate = new Promise((open) => { window.openGate = open; });
+            window.createImageBitmap = async (blob, options) => { if (options) await gate; return cut(blob, options); };
+        """,
+    )
+    page.page.locator("#domains input").first.wait_for()
+    page.drop(own=png(tile()))
+    page.shows(variants=1, tiles=1)
+    cell = page.variants.first.element_handle()
+    with page.page.expect_response("**/v1/augment"):
+        page.page.evaluate("openGate()")
+    page.shows(variants=1, tiles=1)
+    assert page.page.evaluate("cell => cell.isConnected", cell), "the variant is in its place, and was not made anew"
+
+
 def test_a_choice_that_cannot_be_made_is_explained(visit):
     page = visit(ONE + "&samples=hospital_0_normal")
     page.shows(variants=1, tiles=1)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import queue
 import threading
 import urllib.error
 import urllib.request
@@ -269,7 +270,7 @@ def test_elements_can_be_typed_over_grpc(server):
     [
         ({"TILES": ((1, SIDE, SIDE, 3), "UINT8")}, {"variants": 0}, (422, "INVALID_ARGUMENT", "variants_out_of_range"), "variants is 0"),
         ({"TILES": ((1, SIDE, SIDE, 3), "UINT8")}, {"domains": "mars"}, (422, "INVALID_ARGUMENT", "unknown_domain"), "mars"),
-        ({"TILES": ((1, SIDE, SIDE, 3), "UINT8")}, {"variant": 2}, MALFORMED, "no parameter `variant`"),
+        ({"TILES": ((1, SIDE, SIDE, 3), "UINT8")}, {"variants": "two"}, MALFORMED, "variants is `two`"),
         ({"TILES": ((1, SIDE, SIDE, 3), "UINT8")}, {"seed": -1}, (422, "INVALID_ARGUMENT", "seed_out_of_range"), "seed is -1"),
         ({"TILES": ((1, SIDE, SIDE, 3), "UINT8")}, {"timeout_ms": 0}, (422, "INVALID_ARGUMENT", "timeout_out_of_range"), "timeout_ms"),
         ({"TILES": ((1, SIDE, SIDE, 3), "UINT8")}, {"strength": "one"}, MALFORMED, "strength is `one`"),
@@ -320,11 +321,37 @@ def test_what_is_not_served_is_refused_by_name(wire):
         wire.infer([given])
 
 
-def test_a_body_that_is_compressed_or_lies_about_its_length_is_refused(server):
+@pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
+@pytest.mark.parametrize("binary", [False, True])
+def test_requests_may_be_compressed_over_http(server, algorithm, binary):
     client = triton_http.InferenceServerClient(server.http)
-    with pytest.raises(InferenceServerException, match="unsupported_media_type: Content-Encoding is `gzip`"):
-        client.infer("tiny", [tensor(triton_http, "TILES", tiles(1))], request_compression_algorithm="gzip")
+    array = tiles(2, seed=50)
+    given = [tensor(triton_http, "TILES", array, binary_data=binary)]
+    more = {"request_compression_algorithm": algorithm, "response_compression_algorithm": algorithm}
+    answer = client.infer("tiny", given, parameters={"method": "identity"}, **more)
+    assert np.array_equal(answer.as_numpy("VARIANTS")[:, 0], array)
     client.close()
+
+
+@pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
+def test_requests_may_be_compressed_over_grpc(server, algorithm):
+    client = triton_grpc.InferenceServerClient(server.grpc)
+    array = tiles(2, seed=51)
+    given = [tensor(triton_grpc, "TILES", array)]
+    answer = client.infer("tiny", given, parameters={"method": "identity"}, compression_algorithm=algorithm)
+    assert np.array_equal(answer.as_numpy("VARIANTS")[:, 0], array)
+    got = queue.SimpleQueue()
+    client.start_stream(lambda result, error: got.put((result, error)), compression_algorithm=algorithm)
+    for seed in [52, 53]:
+        client.async_stream_infer("tiny", [tensor(triton_grpc, "TILES", tiles(1, seed=seed))], parameters={"method": "identity"})
+    for seed in [52, 53]:
+        result, error = got.get(timeout=60)
+        assert error is None and np.array_equal(result.as_numpy("VARIANTS")[0, 0], tiles(1, seed=seed)[0])
+    client.stop_stream()
+    client.close()
+
+
+def test_a_body_that_lies_about_its_length_is_refused(server):
     for path, headers, status in [
         ("models/tiny/infer", {"Inference-Header-Content-Length": "3"}, 400),
         ("models/tiny/infer", {"Inference-Header-Content-Length": "-1"}, 400),

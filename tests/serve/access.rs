@@ -92,6 +92,7 @@ fn every_operation_asks_for_a_key_and_opens_to_its_scope_alone() {
         {
             let verb = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
             let path = &path.replace("{name}", "no-such").replace("{domain}", "no-such");
+            let path = &path.replace("{slide}", "no-such");
             let status = |token: Option<&str>| {
                 ask(&server, &verb, path, token).send().unwrap().status().as_u16()
             };
@@ -103,7 +104,11 @@ fn every_operation_asks_for_a_key_and_opens_to_its_scope_alone() {
             assert_eq!((status(None), status(Some("rst_wrong"))), (401, 401), "{method} {path}");
             let wanted = match (method, path.as_str()) {
                 (_, "/metrics") => "metrics",
-                ("post" | "delete", path) if path.starts_with("/v1/styles") => "styles",
+                ("post" | "delete", path)
+                    if ["/v1/styles", "/v1/slides"].iter().any(|kept| path.starts_with(kept)) =>
+                {
+                    "styles"
+                }
                 ("post", path) if path.ends_with("load") => "models",
                 _ => "augment",
             };

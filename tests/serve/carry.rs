@@ -1,6 +1,7 @@
 //! The carry: variants of tiles of every size, with the tile's own detail.
 
 use restain_bundle::codec::{RgbImage, TileKey};
+use restain_method::glass::keep_glass;
 use restain_method::shrink::shrink;
 use restain_method::upsample::{UpsampleScratch, Upsampler};
 use safetensors::SafeTensors;
@@ -30,7 +31,8 @@ fn at(tile: &RgbImage, side: usize) -> RgbImage {
     RgbImage { width: side, height: side, pixels }
 }
 
-/// What the server must make of a tile, from its parts: the residual at the model's size, the change elsewhere.
+/// What the server must make of a tile, from its parts: the residual at the model's size, the
+/// change elsewhere.
 fn carried(parts: &mut Parts, tile: &RgbImage, style: &[f32], strength: f32) -> Vec<u8> {
     let side = parts.synthesiser.geometry().image_size();
     let seen = at(tile, side);
@@ -44,6 +46,7 @@ fn carried(parts: &mut Parts, tile: &RgbImage, style: &[f32], strength: f32) -> 
         let carry = restain_method::synth::Carry { anatomy, residual: &residual };
         synthesiser.blend_into(own, style, strength, &mut mixed);
         synthesiser.carry_aligned(carry, &mixed, &mut scratch, &mut out);
+        keep_glass(&tile.pixels, &mut out);
         return out;
     }
     let mut change = vec![0.0; side * side * 3];
@@ -55,6 +58,7 @@ fn carried(parts: &mut Parts, tile: &RgbImage, style: &[f32], strength: f32) -> 
         &mut UpsampleScratch::default(),
         &mut out,
     );
+    keep_glass(&tile.pixels, &mut out);
     out
 }
 
@@ -212,7 +216,8 @@ fn every_answer_has_the_fidelity_of_its_tiles() {
     assert_eq!(server.metric("restain_fidelity_decibels_count"), 1.0, "encoded once");
 }
 
-/// The largest tile is bounded by the server's pixels, and what it needs is admitted before it is decoded.
+/// The largest tile is bounded by the server's pixels, and what it needs is admitted before it is
+/// decoded.
 #[test]
 fn a_large_tile_is_bounded_by_pixels_and_by_memory() {
     let server = Server::start(&[
@@ -253,4 +258,37 @@ fn a_picture_may_be_sent_by_form_with_others_of_another_size() {
         }
     }
     assert_eq!(sizes, [(32, 32), (64, 48)]);
+}
+
+#[test]
+fn glass_changes_by_three_levels_at_most_whatever_the_model_makes_of_it() {
+    let server = Server::start(&[]);
+    for (width, height) in SIZES {
+        let mut tile = picture(1, width, height);
+        // The upper half is glass: bright and grey, with noise. The other is tissue.
+        let glass = tile.pixels.len() / width / 6 * width * 3;
+        for (n, value) in tile.pixels.iter_mut().enumerate() {
+            let noise = (n * 7919 % 7) as u8;
+            *value = if n < glass { 240 + noise } else { 120 + 11 * noise };
+        }
+        let furthest = |variant: &[u8]| {
+            let changes = variant[..glass].iter().zip(&tile.pixels).map(|(a, b)| a.abs_diff(*b));
+            changes.max().unwrap()
+        };
+        // Twice: encoded now, and from what is held of it.
+        for query in ["?seed=3", "?seed=3", "?seed=3&style.from=own&strength=0.5"] {
+            let answer = server.png(query, &tile, "image/png");
+            assert_eq!(answer.status(), 200);
+            let variant = decode(&answer.bytes().unwrap());
+            let change = furthest(&variant.pixels);
+            assert!(change <= 3, "{width}×{height} {query}: {change} levels");
+            if !query.contains("own") {
+                assert!(variant.pixels[glass..] != tile.pixels[glass..], "tissue is restained");
+            }
+        }
+    }
+    let blank = RgbImage { width: 32, height: 32, pixels: vec![243; 32 * 32 * 3] };
+    let answer = server.png("?seed=3&detail=model", &blank, "image/png");
+    let bare = decode(&answer.bytes().unwrap());
+    assert!(bare.pixels.iter().any(|level| level.abs_diff(243) > 3), "the bare product is bare");
 }

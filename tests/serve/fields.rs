@@ -58,7 +58,8 @@ fn of_http(answer: Response) -> (Outcome, String) {
     )
 }
 
-/// What is asked besides the field: so that the same seed decides, and that the field makes a difference.
+/// What is asked besides the field: so that the same seed decides, and that the field makes a
+/// difference.
 fn beside(field: &Field) -> Vec<(&'static Field, Value)> {
     let mut others = vec![("seed", json!(7)), ("variants", json!(2))];
     if field.path == "output.quality" {
@@ -163,6 +164,7 @@ fn set(message: &mut proto::AugmentRequest, field: &Field, value: &Value) -> boo
         "style.domains" => names!(style.domains),
         "style.exclude_domains" => names!(style.exclude_domains),
         "style.ids" => names!(style.ids),
+        "slide" => names!(message.slide),
         "style.blend" => parts(value).is_some_and(|parts| {
             style.blend = parts;
             true
@@ -186,7 +188,8 @@ fn parts(value: &Value) -> Option<Vec<proto::BlendPart>> {
     value.as_array().filter(|parts| !parts.is_empty())?.iter().map(part).collect()
 }
 
-/// How many milliseconds a request may take is decided by the clock: that it was taken is what is compared.
+/// How many milliseconds a request may take is decided by the clock: that it was taken is what is
+/// compared.
 fn settled(field: &Field, outcome: Outcome) -> Outcome {
     match outcome {
         Outcome::Refused(code) if field.path == "timeout_ms" && code == "deadline_exceeded" => {

@@ -191,6 +191,31 @@ fn a_domain_can_be_added_listed_and_used() {
 }
 
 #[test]
+fn a_slide_is_added_and_variants_change_from_its_stain() {
+    let server = Server::start(&[]);
+    let (runtime, mut client) = client(&server);
+    let ask = proto::AddSlideRequest { tiles: Some(images(4)), ..Default::default() };
+    let added = runtime.block_on(client.add_slide(ask.clone())).unwrap().into_inner();
+    assert_eq!((added.tiles, added.slide.len(), added.persistent), (4, 32, false));
+    assert_eq!(runtime.block_on(client.add_slide(ask)).unwrap().into_inner(), added);
+    let ask = |slide: &[&str]| proto::AugmentRequest {
+        seed: Some(1),
+        slide: slide.iter().map(|&id| id.to_owned()).collect(),
+        ..request(pixels(&[tile(0)]))
+    };
+    let answer = runtime.block_on(client.augment(ask(&[&added.slide]))).unwrap().into_inner();
+    assert_eq!(answer.tiles[0].slide, added.slide);
+    let plain = runtime.block_on(client.augment(ask(&[]))).unwrap().into_inner();
+    assert!(plain.tiles[0].slide.is_empty() && plain.pixels != answer.pixels);
+    let json = serde_json::json!({"seed": 1, "slide": added.slide});
+    assert!(server.tensor(&[tile(0)], &[], &json).0.concat() == answer.pixels);
+    assert_eq!(
+        refused(runtime.block_on(client.augment(ask(&["none"]))).unwrap_err()),
+        (Code::InvalidArgument, "unknown_slide".to_owned())
+    );
+}
+
+#[test]
 fn what_is_wrong_is_named_with_its_code() {
     let server = Server::start(&[]);
     let (runtime, mut client) = client(&server);

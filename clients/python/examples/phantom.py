@@ -8,7 +8,7 @@
 
 Two small networks are trained alike, for as many updates, on the tiles of all hospitals but one: one on the tiles as
 they are, one on batches that hold a variant of each of their tiles as well. Both are then asked about tiles of the
-known hospitals that were kept back, and about the hospital that was left out; the server is told not to use that
+known hospitals that were kept back, and about the hospital that was left out; the server is configured not to use that
 hospital's styles, if it has them. A figure measured here says nothing about real slides.
 """
 

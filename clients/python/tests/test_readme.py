@@ -12,6 +12,8 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_the_readmes_python_runs(server, capsys):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    # tests/python/test_wheels.py runs what needs a wheel.
+    blocks = [block for block in blocks if "restain.local" not in block]
     assert len(blocks) == 7
     names = {}
     for block in blocks:

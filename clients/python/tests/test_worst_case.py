@@ -46,8 +46,8 @@ def test_images_are_the_servers_variants_before_they_are_rounded(demo, bank, siz
     styles = torch.from_numpy(bank.draw(np.random.default_rng(1), 3))
     images = apply_styles(encodings, styles, tiles) * 255
     expected = rt.synthesise(encodings, styles[:, None], tiles=tiles)[:, 0]
-    # The server rounds, and with a tile of the model's size also the tile's own reconstruction.
-    assert (images - expected).abs().max() < 1.01
+    # The server rounds, with a tile of the model's size also the tile's own reconstruction, and once more in glass.
+    assert (images - expected).abs().max() < 1.51
     assert (images - expected).abs().mean() < 0.4
 
 
@@ -108,7 +108,7 @@ def test_styles_stay_in_the_ball_and_the_loss_rises(demo, bank, steps, radius):
     assert not worst.images.requires_grad
     # What a server makes of these styles.
     made = rt.synthesise(encodings, worst.styles[:, None], tiles=tiles)[:, 0]
-    assert (worst.images * 255 - made).abs().max() < 1.01
+    assert (worst.images * 255 - made).abs().max() < 1.51
 
 
 def test_one_step_is_the_worst_of_the_ball_for_a_linear_loss(demo, bank):

@@ -14,8 +14,8 @@ use tempfile::TempDir;
 /// Extension of a file that is being written.
 pub const UNFINISHED: &str = "part";
 
-/// Begins the name of a directory that is being written, or that was replaced and is being removed. No bundle, name or
-/// version begins with a dot, so that nothing takes it for one.
+/// Begins the name of a directory that is being written, or that was replaced and is being removed.
+/// No bundle, name or version begins with a dot, so that nothing takes it for one.
 const STAGING: &str = ".restain-";
 
 /// Writes `bytes` to `path`, in place of what is there; when this returns, they are on the disk.
@@ -25,11 +25,12 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// As [`write_file`], for what `write` writes to the path it is given.
 ///
-/// That path is `path` with [`UNFINISHED`] added, so that the next write overwrites what a kill left. One writer at a
-/// time may write to the same `path`.
+/// That path is `path` with [`UNFINISHED`] added, so that the next write overwrites what a kill
+/// left. One writer at a time may write to the same `path`.
 ///
 /// # Errors
-/// Those of `write`, and those of the disk; what was at `path` stays, and nothing is left beside it.
+/// Those of `write`, and those of the disk; what was at `path` stays, and nothing is left beside
+/// it.
 pub fn write_file_with<E: From<io::Error>>(
     path: &Path,
     write: impl FnOnce(&Path) -> Result<(), E>,
@@ -45,7 +46,8 @@ pub fn write_file_with<E: From<io::Error>>(
     })
 }
 
-/// Flushes the file `from` and renames it to `to`, in place of what is there. Both lie on one file system.
+/// Flushes the file `from` and renames it to `to`, in place of what is there. Both lie on one file
+/// system.
 pub fn move_file(from: &Path, to: &Path) -> io::Result<()> {
     File::open(from)?.sync_all()?;
     fs::rename(from, to)?;
@@ -60,9 +62,10 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
 
 /// A directory that is being written beside its place. Dropped, it is removed.
 ///
-/// The process holds a lock on it, which the end of the process releases whatever ends it: a staging directory that can
-/// be locked belongs to a process that is gone, and the next [`StagedDir::new`] in the same place removes it. Where the
-/// file system has no locks, it stays until someone removes it.
+/// The process holds a lock on it, which the end of the process releases whatever ends it: a
+/// staging directory that can be locked belongs to a process that is gone, and the next
+/// [`StagedDir::new`] in the same place removes it. Where the file system has no locks, it stays
+/// until someone removes it.
 #[derive(Debug)]
 pub(crate) struct StagedDir {
     dir: TempDir,
@@ -70,7 +73,8 @@ pub(crate) struct StagedDir {
 }
 
 impl StagedDir {
-    /// Creates an empty directory in `parent`, which is created too, and removes what killed processes left there.
+    /// Creates an empty directory in `parent`, which is created too, and removes what killed
+    /// processes left there.
     pub(crate) fn new(parent: &Path) -> io::Result<Self> {
         fs::create_dir_all(parent)?;
         remove_abandoned(parent);
@@ -97,12 +101,14 @@ impl StagedDir {
         self.dir.path()
     }
 
-    /// Flushes the directory and every file in it, and puts it at `place` in one step. With `replace`, what is there
-    /// goes: where the system can exchange two directories, a reader finds the old one or the new one at every moment;
-    /// elsewhere it may find none for the time between two renames.
+    /// Flushes the directory and every file in it, and puts it at `place` in one step. With
+    /// `replace`, what is there goes: where the system can exchange two directories, a reader finds
+    /// the old one or the new one at every moment; elsewhere it may find none for the time between
+    /// two renames.
     ///
     /// # Errors
-    /// [`ErrorKind::AlreadyExists`] when something is there and `replace` is false. `place` is as it was then.
+    /// [`ErrorKind::AlreadyExists`] when something is there and `replace` is false. `place` is as
+    /// it was then.
     pub(crate) fn put(self, place: &Path, replace: bool) -> io::Result<()> {
         for entry in fs::read_dir(self.path())? {
             File::open(entry?.path())?.sync_all()?;

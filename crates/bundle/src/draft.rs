@@ -1,10 +1,10 @@
 //! A bundle that is being made or changed, in a temporary directory beside its place, until it is
 //! published.
 //!
-//! Whoever makes a bundle (`fit`, `resume`, `export`, `import`, `init`) or changes one (`styles`,
-//! `evaluate --record`, `fp16`) takes every step on one [`BundleDraft`] and publishes it once. A
-//! kill before that leaves the version that was there, or none; after it, the new one. Which files
-//! a bundle should have is for the caller to say.
+//! Every command that makes a bundle (`fit`, `resume`, `export`, `import`, `init`) or changes one
+//! (`styles`, `evaluate --record`, `fp16`) takes every step on one [`BundleDraft`] and publishes it
+//! once. A kill before that leaves the version that was there, or none; after it, the new one.
+//! Which files a bundle should have is for the caller to say.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,8 +29,8 @@ pub struct BundleDraft {
 }
 
 impl BundleDraft {
-    /// Starts an empty bundle that will lie in `place`; the directories above it are created. Removes what killed
-    /// processes left beside it.
+    /// Starts an empty bundle that will lie in `place`; the directories above it are created.
+    /// Removes what killed processes left beside it.
     ///
     /// # Errors
     /// [`BundleError::Exists`] when something lies there and `replace` is false.
@@ -40,7 +40,8 @@ impl BundleDraft {
         Ok(Self { staging, place, replace, known, manifest, styles })
     }
 
-    /// Checks that a new bundle can be published in `place`, before the work of hours that it will hold.
+    /// Checks that a new bundle can be published in `place`, before the work of hours that it will
+    /// hold.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -48,8 +49,8 @@ impl BundleDraft {
         stage(place, false).map(drop)
     }
 
-    /// Starts a copy of the bundle in `dir`, verified, which will replace it. Files are shared with it where the file
-    /// system can.
+    /// Starts a copy of the bundle in `dir`, verified, which will replace it. Files are shared with
+    /// it where the file system can.
     pub fn of(dir: &Path) -> Result<Self, BundleError> {
         let Bundle { dir, manifest, styles, .. } = Bundle::open(dir)?;
         let mut draft = Self { styles, ..Self::new(&dir, true, manifest)? };
@@ -64,8 +65,8 @@ impl BundleDraft {
         Ok(draft)
     }
 
-    /// Where the file `name` is to be written. A file that was hashed under that name is dropped first, so that writing
-    /// never reaches into another bundle.
+    /// Where the file `name` is to be written. A file that was hashed under that name is dropped
+    /// first, so that writing never reaches into another bundle.
     pub fn path(&mut self, name: &str) -> Result<PathBuf, BundleError> {
         check_file_name(name)?;
         let path = self.staging.path().join(name);
@@ -105,8 +106,8 @@ impl BundleDraft {
         Ok(())
     }
 
-    /// Writes the manifest and returns the bundle as it is so far, in its temporary directory: for steps that run its
-    /// encoder. It can be used until the draft is published or dropped.
+    /// Writes the manifest and returns the bundle as it is so far, in its temporary directory: for
+    /// steps that run its encoder. It can be used until the draft is published or dropped.
     pub fn so_far(&mut self) -> Result<Bundle, BundleError> {
         self.manifest.files = self.digests()?;
         self.known.clone_from(&self.manifest.files);

@@ -1,5 +1,5 @@
 //! Errors of reading and writing bundles. Every message names the file or field, its value, and
-//! what would be right.
+//! what is allowed.
 
 #![expect(missing_docs, reason = "the messages say what variants and fields are")]
 
@@ -81,6 +81,10 @@ pub enum WeightsError {
     Dtype { name: String, dtype: safetensors::Dtype },
     #[error("{name} is missing")]
     Missing { name: String },
+    #[error(
+        "{name} is a parameter of a Stylizing ViT, a later model of the same authors, which encodes two tiles at once and cannot be a bundle: import weights of the ViT of Doerrich et al. 2024"
+    )]
+    StylizingVit { name: String },
     #[error("{name} is not a parameter of this model")]
     Unknown { name: String },
     #[error("{name} has shape {found:?}, and must have {expected}")]

@@ -37,18 +37,20 @@ pub struct Bundle {
     pub dir: PathBuf,
     /// Its `bundle.json`.
     pub manifest: Manifest,
-    /// sha256 of `bundle.json`, in hex. The manifest holds the digests of all other files, so that this identifies the bundle.
+    /// sha256 of `bundle.json`, in hex. The manifest holds the digests of all other files, so that
+    /// this identifies the bundle.
     pub digest: String,
     /// Empty when the bundle lists no styles file.
     pub styles: StyleBank,
 }
 
 impl Bundle {
-    /// Reads the bundle in `dir` and verifies every file that its manifest lists. When another bundle takes its place
-    /// meanwhile, reads that one.
+    /// Reads the bundle in `dir` and verifies every file that its manifest lists. When another
+    /// bundle takes its place meanwhile, reads that one.
     ///
     /// # Errors
-    /// When a file is missing or differs from its digest, or the manifest or the styles are not valid.
+    /// When a file is missing or differs from its digest, or the manifest or the styles are not
+    /// valid.
     pub fn open(dir: &Path) -> Result<Self, BundleError> {
         loop {
             let before = Self::digest_in(dir)?;
@@ -80,7 +82,8 @@ impl Bundle {
         Ok(Self { dir: dir.to_owned(), manifest, digest: digest(&bytes), styles })
     }
 
-    /// Returns the digest of the bundle in `dir` from its manifest alone, without verifying any file.
+    /// Returns the digest of the bundle in `dir` from its manifest alone, without verifying any
+    /// file.
     ///
     /// # Errors
     /// When the manifest cannot be read.

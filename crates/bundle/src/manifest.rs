@@ -96,8 +96,8 @@ pub(super) fn check_file_name(name: &str) -> Result<(), BundleError> {
     }
 }
 
-/// Returns whether a name is 1 to 128 letters, digits, `.`, `_` and `-`, and does not begin with `.`: such a name is one
-/// directory or file.
+/// Returns whether a name is 1 to 128 letters, digits, `.`, `_` and `-`, and does not begin with
+/// `.`: such a name is one directory or file.
 pub fn is_plain_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('.')

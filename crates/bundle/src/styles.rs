@@ -44,7 +44,8 @@ pub struct StyleEntry {
 }
 
 impl StyleBank {
-    /// Appends a style to `domain`, and the domain when it is new. The style gets the next id of the domain.
+    /// Appends a style to `domain`, and the domain when it is new. The style gets the next id of
+    /// the domain.
     pub fn push(&mut self, domain: &str, style: Style, source: ChannelStats) {
         let index = self.domains.iter().position(|name| name == domain).unwrap_or_else(|| {
             self.domains.push(domain.to_owned());
@@ -57,7 +58,8 @@ impl StyleBank {
     /// Parses `styles.safetensors` for a model whose h is `half`.
     ///
     /// # Errors
-    /// When a tensor is missing, has another type or shape, or holds a value that no style can have.
+    /// When a tensor is missing, has another type or shape, or holds a value that no style can
+    /// have.
     pub fn from_bytes(bytes: &[u8], half: usize) -> Result<Self, StylesError> {
         let (_, header) = SafeTensors::read_metadata(bytes)?;
         let file = SafeTensors::deserialize(bytes)?;

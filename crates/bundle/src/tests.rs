@@ -320,6 +320,15 @@ fn weights() -> Weights {
 }
 
 #[test]
+fn a_stylizing_vit_is_refused_by_name() {
+    let mut tensors = weights().tensors;
+    let kernel = Tensor { shape: vec![3, 3, 5, 5], data: vec![0.0; 225] };
+    tensors.insert("post_process_conv.weight".to_owned(), kernel);
+    let refused = reason(&Weights::from_tensors(tensors).unwrap_err());
+    assert!(refused.contains("Stylizing ViT") && refused.contains("2024"), "{refused}");
+}
+
+#[test]
 fn weights_say_their_own_geometry() {
     assert_eq!(weights().geometry(2, 8).unwrap(), manifest().geometry);
 }

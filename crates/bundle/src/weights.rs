@@ -22,6 +22,9 @@ use restain_method::positions::{position_table, positions};
 pub const WEIGHTS_FILE: &str = "weights.safetensors";
 /// The published name of the position embeddings, [1, N+1, E].
 pub const POSITIONS: &str = "encoder.pos_embed";
+/// A parameter that the same authors' later model has, and this one has not. Its encoder has the
+/// names of this one, and blocks of another kind.
+const OF_STYLIZING_VIT: &str = "post_process_conv.weight";
 /// Computed in f64 by everyone, and rounded to f32.
 const POSITION_TOLERANCE: f32 = 1e-5;
 
@@ -53,8 +56,11 @@ impl Weights {
     /// Takes a state dict. Position embeddings in it are checked and dropped.
     ///
     /// # Errors
-    /// When the position embeddings are not the sin-cos ones.
+    /// When the position embeddings are not the sin-cos ones, or it is another model's.
     pub fn from_tensors(mut tensors: BTreeMap<String, Tensor>) -> Result<Self, WeightsError> {
+        if let Some(name) = tensors.keys().find(|name| name.ends_with(OF_STYLIZING_VIT)) {
+            return Err(WeightsError::StylizingVit { name: name.clone() });
+        }
         if let Some(found) = tensors.remove(POSITIONS) {
             check_positions(&found)?;
         }
@@ -87,7 +93,8 @@ impl Weights {
         write(path, self.tensors.iter())
     }
 
-    /// Writes the state dict that the published code loads: the parameters and the position embeddings.
+    /// Writes the state dict that the published code loads: the parameters and the position
+    /// embeddings.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -101,7 +108,8 @@ impl Weights {
         write(path, self.tensors.iter().chain([(&POSITIONS.to_owned(), &table)]))
     }
 
-    /// Infers every size but the two that weights do not show, and checks every parameter against the layout.
+    /// Infers every size but the two that weights do not show, and checks every parameter against
+    /// the layout.
     ///
     /// # Errors
     /// Names the first parameter that is missing, unknown, not finite or of another shape.

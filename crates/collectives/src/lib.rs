@@ -22,8 +22,8 @@ use gloo::Gloo;
 use nccl::{Nccl, UniqueId};
 use restain_torch::place::Place;
 
-/// The longest wait for the other processes, at the start and in each call. The first process also writes the state in
-/// between.
+/// The longest wait for the other processes, at the start and in each call. The first process also
+/// writes the state in between.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Gradients summed in one call, f32: 25 MiB, beyond which larger calls gain nothing.
@@ -87,7 +87,8 @@ impl Group {
         self.gloo.broadcast(data).context(GONE)
     }
 
-    /// Sums every tensor over all processes, in place in each: over NCCL on a GPU, over gloo on the CPU.
+    /// Sums every tensor over all processes, in place in each: over NCCL on a GPU, over gloo on the
+    /// CPU.
     ///
     /// # Shapes
     /// Any; f32, all on one device, the same list in every process.
@@ -114,7 +115,8 @@ impl Group {
     }
 }
 
-/// Splits the tensors, in their order, into groups of at most [`BUCKET_FLOATS`]; a larger tensor is a group of its own.
+/// Splits the tensors, in their order, into groups of at most [`BUCKET_FLOATS`]; a larger tensor is
+/// a group of its own.
 fn buckets(tensors: &[Tensor]) -> Vec<&[Tensor]> {
     let mut held = 0;
     let mut first = true;

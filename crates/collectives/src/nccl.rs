@@ -89,7 +89,8 @@ impl Nccl {
         Ok(joined)
     }
 
-    /// The sum over all processes, in place in every process. Each tensor f32, contiguous, on the device.
+    /// The sum over all processes, in place in every process. Each tensor f32, contiguous, on the
+    /// device.
     pub(super) fn sum(&self, tensors: &[Tensor]) -> Result<()> {
         for tensor in tensors {
             assert!(
@@ -107,7 +108,8 @@ impl Nccl {
         self.wait()
     }
 
-    /// Until the sums are there. A process that has died leaves a kernel waiting for ever: after the timeout it is aborted.
+    /// Until the sums are there. A process that has died leaves a kernel waiting for ever: after
+    /// the timeout it is aborted.
     fn wait(&self) -> Result<()> {
         let (done, over) = sync_channel::<()>(0);
         let (comm, abort, timeout) = (self.comm as usize, &self.abort, self.timeout);

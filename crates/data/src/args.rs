@@ -14,7 +14,8 @@ pub struct SelectionArgs {
     /// Read the data set in this layout
     #[arg(long, value_enum, default_value_t)]
     pub layout: Format,
-    /// Use only these official splits; repeat, or separate by commas [default: all; fit: the training split]
+    /// Use only these official splits; repeat, or separate by commas [default: all; fit: the
+    /// training split]
     #[arg(long = "split", value_name = "SPLIT", value_delimiter = ',')]
     pub splits: Vec<String>,
     /// Use only these domains; repeat, or separate by commas

@@ -69,8 +69,8 @@ pub struct Source {
 pub struct Dataset {
     /// Names of the domains that have an image here.
     pub domains: Vec<String>,
-    /// Classes of the whole data set, whatever is selected, so that an index means the same class in every part of it.
-    /// Empty without labels.
+    /// Classes of the whole data set, whatever is selected, so that an index means the same class
+    /// in every part of it. Empty without labels.
     pub labels: Vec<String>,
     /// Official splits of the whole data set; empty if it has none.
     pub splits: Vec<String>,
@@ -110,12 +110,12 @@ impl Damage {
 }
 
 impl Dataset {
-    /// Lists the selected images of the folder `root`, checks that their files exist, and reads their sizes from the
-    /// headers if the format does not state them.
+    /// Lists the selected images of the folder `root`, checks that their files exist, and reads
+    /// their sizes from the headers if the format does not state them.
     ///
     /// # Errors
-    /// If the folder does not have the layout, a file is missing, a name of the selection does not exist, no image is
-    /// selected, or more images are damaged than the selection allows.
+    /// If the folder does not have the layout, a file is missing, a name of the selection does not
+    /// exist, no image is selected, or more images are damaged than the selection allows.
     pub fn open(root: &Path, selection: &Selection) -> Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(selection.workers)
@@ -154,9 +154,9 @@ impl Dataset {
         })
     }
 
-    /// Splits the data set into the images for which `chosen` returns true and the others; both keep all domains and
-    /// labels. The memory for decoded images is divided in proportion to their number. Each part counts its own damaged
-    /// images.
+    /// Splits the data set into the images for which `chosen` returns true and the others; both
+    /// keep all domains and labels. The memory for decoded images is divided in proportion to their
+    /// number. Each part counts its own damaged images.
     pub fn partition(self, chosen: impl Fn(&Source) -> bool) -> (Self, Self) {
         let Self {
             domains,
@@ -261,26 +261,29 @@ impl Dataset {
         &self.pool
     }
 
-    /// Counts the whole tiles of side `tile` pixels in all images, at least one for each: the length of an epoch.
+    /// Counts the whole tiles of side `tile` pixels in all images, at least one for each: the
+    /// length of an epoch.
     pub fn tiles(&self, tile: usize) -> u64 {
         let along = |side: u32| (side as u64 / tile as u64).max(1);
         self.sources.iter().map(|source| along(source.width) * along(source.height)).sum()
     }
 
-    /// Returns the source of draw `index`, with the generator that continues its stream. Every domain is drawn equally
-    /// often, and within it every image, so that a large field does not outweigh small ones.
+    /// Returns the source of draw `index`, with the generator that continues its stream. Every
+    /// domain is drawn equally often, and within it every image, so that a large field does not
+    /// outweigh small ones.
     pub fn draw(&self, seed: u64, index: u64) -> (&Source, ChaCha8Rng) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(index);
         (self.pick(&mut rng), rng)
     }
 
-    /// Returns the image of draw `index`, [H, W, 3], with the generator that continues its stream. A damaged image is
-    /// replaced by another draw from the same stream, which depends on the files, the seed and `index`, and not on
-    /// earlier draws.
+    /// Returns the image of draw `index`, [H, W, 3], with the generator that continues its stream.
+    /// A damaged image is replaced by another draw from the same stream, which depends on the
+    /// files, the seed and `index`, and not on earlier draws.
     ///
     /// # Errors
-    /// If more images are damaged than the selection allows, or no draw gives an image that can be decoded.
+    /// If more images are damaged than the selection allows, or no draw gives an image that can be
+    /// decoded.
     pub fn draw_image(&self, seed: u64, index: u64) -> Result<(Arc<RgbImage>, ChaCha8Rng)> {
         let (mut source, mut rng) = self.draw(seed, index);
         for _ in 0..DRAWS {
@@ -300,8 +303,9 @@ impl Dataset {
         &self.sources[members[below(rng, members.len() as u64) as usize] as usize]
     }
 
-    /// Cuts a source into tiles of side `tile` pixels on a regular grid, row by row, without overlap; what is left over at
-    /// the right and the bottom is dropped. A source smaller than a tile is resized to one; a damaged one gives none.
+    /// Cuts a source into tiles of side `tile` pixels on a regular grid, row by row, without
+    /// overlap; what is left over at the right and the bottom is dropped. A source smaller than a
+    /// tile is resized to one; a damaged one gives none.
     ///
     /// # Errors
     /// If more images are damaged than the selection allows.
@@ -326,8 +330,8 @@ impl Dataset {
     }
 }
 
-/// Reads the sizes that the format does not state from the headers. Counts an image whose header cannot be read as
-/// damaged, and removes it.
+/// Reads the sizes that the format does not state from the headers. Counts an image whose header
+/// cannot be read as damaged, and removes it.
 fn measure_sizes(items: &mut Vec<Item>, places: &Places, damage: &Damage) -> Result<()> {
     items.par_iter_mut().filter(|item| item.size.is_none()).try_for_each(|item| {
         match places.size(&item.path, item.place) {

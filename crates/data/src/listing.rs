@@ -70,7 +70,8 @@ impl Names {
 }
 
 impl Listing {
-    /// Sorts items, domains and labels by name, so that draws depend neither on the file system nor on threads.
+    /// Sorts items, domains and labels by name, so that draws depend neither on the file system nor
+    /// on threads.
     pub(crate) fn sort(&mut self) {
         let (domains, labels) = (self.domains.sort(), self.labels.sort());
         for item in &mut self.items {

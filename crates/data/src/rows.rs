@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use hdf5_pure::{DType, File};
 use image::RgbImage;
 
-/// With more rows in a chunk than this, one random read decompresses so many images that training waits for it.
+/// With more rows in a chunk than this, one random read decompresses so many images that training
+/// waits for it.
 const CHUNK_ROWS: u64 = 8;
 
 /// Square images of one side, all in one data set.
@@ -19,7 +20,8 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// Opens data set `name` of an HDF5 file. Returns the number of rows as well. Warns about large chunks.
+    /// Opens data set `name` of an HDF5 file. Returns the number of rows as well. Warns about large
+    /// chunks.
     ///
     /// # Errors
     /// If the file cannot be read, or the data set is not u8 [rows, side, side, 3].

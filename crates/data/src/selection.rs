@@ -11,7 +11,8 @@ use anyhow::{Result, bail, ensure};
 use crate::formats::Format;
 use crate::listing::{Item, Listing, Names};
 
-/// Which images of a data set are used, and the limits on reading them. Paths are relative to the data set's root.
+/// Which images of a data set are used, and the limits on reading them. Paths are relative to the
+/// data set's root.
 #[derive(Clone, Debug)]
 pub struct Selection {
     /// The layout on disk.
@@ -54,12 +55,14 @@ impl Default for Selection {
 }
 
 impl Selection {
-    /// Returns the same selection for training: the official training splits, unless splits or images are named.
+    /// Returns the same selection for training: the official training splits, unless splits or
+    /// images are named.
     pub fn for_training(self) -> Self {
         Self { training_by_default: self.splits.is_empty() && self.only.is_empty(), ..self }
     }
 
-    /// Removes the items that are not selected. Returns the names of the selected splits; empty means all.
+    /// Removes the items that are not selected. Returns the names of the selected splits; empty
+    /// means all.
     pub(super) fn apply(&self, root: &Path, listing: &mut Listing) -> Result<Vec<String>> {
         self.check_paths(root, &listing.items)?;
         let default = if self.training_by_default { &listing.training[..] } else { &[] };

@@ -1,7 +1,8 @@
 //! Which images are of one slide, and so of one stain.
 //!
 //! An image of at least two tiles a side stands for a slide of its own. Smaller ones belong to the
-//! slide that their data set names (WILDS), or else to an unknown one: all of their domain together.
+//! slide that their data set names (WILDS), or else to an unknown one: all of their domain
+//! together.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +21,8 @@ pub struct Slide {
 }
 
 impl Dataset {
-    /// Groups all images by slide, for tiles of side `tile` pixels; by domain, and in a fixed order.
+    /// Groups all images by slide, for tiles of side `tile` pixels; by domain, and in a fixed
+    /// order.
     pub fn slides(&self, tile: usize) -> Vec<Slide> {
         let mut groups: BTreeMap<(usize, &Path), Vec<usize>> = BTreeMap::new();
         for (place, source) in self.sources.iter().enumerate() {

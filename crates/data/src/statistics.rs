@@ -16,8 +16,8 @@ struct Sums {
     count: f64,
 }
 
-/// Measures mean and standard deviation of each channel, of pixels in 0..1. Every domain has the same weight. Damaged
-/// images are skipped.
+/// Measures mean and standard deviation of each channel, of pixels in 0..1. Every domain has the
+/// same weight. Damaged images are skipped.
 ///
 /// # Errors
 /// If more images are damaged than the selection allows, or none can be decoded.

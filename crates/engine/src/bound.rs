@@ -56,8 +56,8 @@ impl Bound {
     }
 }
 
-/// Returns an allocator of pinned memory for a GPU. When none is left it returns one of ordinary memory, whose copies are
-/// slower.
+/// Returns an allocator of pinned memory for a GPU. When none is left it returns one of ordinary
+/// memory, whose copies are slower.
 fn host_memory(session: &Session, device: Device, memory: MemoryType) -> ort::Result<Allocator> {
     let allocator = |kind, index| {
         Allocator::new(session, MemoryInfo::new(kind, index, AllocatorType::Device, memory)?)

@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// `cpu`, `cuda:N` for the N-th NVIDIA GPU as CUDA counts them, or `tensorrt:N` for the same through TensorRT.
+/// `cpu`, `cuda:N` for the N-th NVIDIA GPU as CUDA counts them, or `tensorrt:N` for the same
+/// through TensorRT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Device {
@@ -18,7 +19,8 @@ pub enum Device {
 }
 
 impl Device {
-    /// Returns the name of ONNX Runtime's execution provider that metrics and the list of models use.
+    /// Returns the name of ONNX Runtime's execution provider that metrics and the list of models
+    /// use.
     pub fn provider(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",

@@ -79,8 +79,8 @@ impl Encoder {
     /// Opens the graph and checks that its input are tiles, and its outputs latents, of `geometry`.
     ///
     /// # Errors
-    /// When the device is not available, the graph cannot be loaded, or its input or outputs have other names, types or
-    /// shapes.
+    /// When the device is not available, the graph cannot be loaded, or its input or outputs have
+    /// other names, types or shapes.
     pub fn open(
         runtime: &Runtime,
         onnx: &Path,
@@ -131,10 +131,12 @@ impl Encoder {
         )
     }
 
-    /// Encodes a batch whose first `wanted` entries are tiles and whose rest is padding, to half precision.
+    /// Encodes a batch whose first `wanted` entries are tiles and whose rest is padding, to half
+    /// precision.
     ///
     /// # Shapes
-    /// `tiles` u8 [batch, H, W, 3] row-major; for each wanted tile f16 [2, N, h]: anatomy, then characteristics.
+    /// `tiles` u8 [batch, H, W, 3] row-major; for each wanted tile f16 [2, N, h]: anatomy, then
+    /// characteristics.
     ///
     /// # Errors
     /// As [`Encoder::encode`].
@@ -164,7 +166,8 @@ impl Encoder {
     /// Runs a batch of grey tiles and returns which provider ran which nodes, and for how long.
     ///
     /// # Errors
-    /// When the run fails, or the temporary file for ONNX Runtime's profile cannot be written or read.
+    /// When the run fails, or the temporary file for ONNX Runtime's profile cannot be written or
+    /// read.
     pub fn profile(&mut self, batch: usize) -> Result<Profile, EngineError> {
         let directory = tempfile::tempdir().map_err(EngineError::Profile)?;
         let mut options = RunOptions::new().map_err(EngineError::Run)?;

@@ -16,6 +16,8 @@ pub(crate) fn builder(
     let builder = Session::builder(&runtime.environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(options.intra_threads)?
+        // Between two runs the threads are for others: as many encoders as there are cores may run.
+        .with_config_entry("session.force_spinning_stop", "1")?
         .with_config_entry("session.x64quantprecision", if int8_overflows() { "1" } else { "0" })?;
     // An error instead of a fallback to the CPU: a server configured for a GPU must not run without
     // it unnoticed.
@@ -46,7 +48,8 @@ fn cuda(index: u16, options: &EncoderOptions) -> CUDA {
     options.gpu_memory.into_iter().fold(cuda, CUDA::with_memory_limit)
 }
 
-/// Builds one engine for all batch sizes from one to the largest; otherwise each new size would build its own.
+/// Builds one engine for all batch sizes from one to the largest; otherwise each new size would
+/// build its own.
 fn tensorrt(index: u16, options: &EncoderOptions, geometry: &Geometry) -> TensorRT {
     let side = geometry.image_size();
     let shape = |batch: usize| format!("{INPUT}:{batch}x{side}x{side}x{CHANNELS}");
@@ -65,8 +68,8 @@ fn tensorrt(index: u16, options: &EncoderOptions, geometry: &Geometry) -> Tensor
     }
 }
 
-/// Returns whether the fast uint8 × int8 product saturates its 16-bit sums on this processor: x86 without VNNI does. The
-/// exact product is three times slower, so that it is chosen only there.
+/// Returns whether the fast uint8 × int8 product saturates its 16-bit sums on this processor: x86
+/// without VNNI does. The exact product is three times slower, so that it is chosen only there.
 fn int8_overflows() -> bool {
     #[cfg(target_arch = "x86_64")]
     return !(std::arch::is_x86_feature_detected!("avx512vnni")

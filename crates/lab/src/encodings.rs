@@ -106,8 +106,9 @@ impl AsRef<[u8]> for Sampled {
     }
 }
 
-/// Samples up to `count` tiles of a domain without replacement: from its images in turn, at random cells of a regular
-/// grid. Of each tile's patches at least the share `tissue` is tissue. The same seed gives the same tiles.
+/// Samples up to `count` tiles of a domain without replacement: from its images in turn, at random
+/// cells of a regular grid. Of each tile's patches at least the share `tissue` is tissue. The same
+/// seed gives the same tiles.
 ///
 /// # Errors
 /// If more images are damaged than the data set allows.

@@ -17,28 +17,24 @@ pub(crate) fn mean(styles: &[Style]) -> Style {
     Style::blend(&weighted).expect("styles of one model, and at least one")
 }
 
-/// Averages the characteristics of all tissue patches of some tiles, of any patches where none is tissue: the style of their
-/// slide.
+/// Averages the characteristics of all tissue patches of some tiles, of any patches where none is
+/// tissue: the style of their slide.
 ///
 /// # Panics
 /// If there are no tiles.
 pub(crate) fn tissue_mean(model: &Model, tiles: &[Encoded]) -> Style {
     let tissue: Vec<Vec<bool>> = tiles.iter().map(|tile| model.tissue(&tile.tile)).collect();
-    let none = tissue.iter().all(|patches| !patches.contains(&true));
-    let half = model.synth.geometry().half();
-    let (mut sum, mut count) = (vec![0.0; half], 0.0);
-    for (tile, patches) in tiles.iter().zip(&tissue) {
-        let tokens = tile.characteristics.chunks_exact(half).zip(patches);
-        for (token, _) in tokens.filter(|(_, tissue)| none || **tissue) {
-            sum.iter_mut().zip(token).for_each(|(sum, value)| *sum += f64::from(*value));
-            count += 1.0;
-        }
-    }
-    Style(sum.into_iter().map(|sum: f64| (sum / count) as f32).collect())
+    let any: Vec<Vec<bool>> = tissue.iter().map(|patches| vec![true; patches.len()]).collect();
+    let over = |patches: &[Vec<bool>]| {
+        let pairs = tiles.iter().zip(patches);
+        let pairs = pairs.map(|(tile, patches)| (&tile.characteristics[..], &patches[..]));
+        exemplar::mean_style(model.synth.geometry(), pairs)
+    };
+    over(&tissue).or_else(|| over(&any)).expect("there are tiles")
 }
 
-/// Returns up to `count` tissue patches, those whose styles reconstruct their own tile best; any patches if none is
-/// tissue.
+/// Returns up to `count` tissue patches, those whose styles reconstruct their own tile best; any
+/// patches if none is tissue.
 pub(crate) fn representatives(model: &Model, encoded: &Encoded, count: usize) -> Vec<usize> {
     exemplar::most_representative(
         &model.synth,
@@ -49,7 +45,8 @@ pub(crate) fn representatives(model: &Model, encoded: &Encoded, count: usize) ->
     )
 }
 
-/// Returns the tissue patch whose style reconstructs its own tile best; any patch if none is tissue.
+/// Returns the tissue patch whose style reconstructs its own tile best; any patch if none is
+/// tissue.
 pub(crate) fn representative(model: &Model, encoded: &Encoded) -> usize {
     exemplar::representative(
         &model.synth,

@@ -11,11 +11,13 @@ use restain_method::Normalisation;
 
 /// Quantiles that [`quantile_matched`] maps exactly.
 const KNOTS: usize = 9;
-/// Largest slope beyond the outermost quantiles; a steeper one would amplify the noise of a flat tile.
+/// Largest slope beyond the outermost quantiles; a steeper one would amplify the noise of a flat
+/// tile.
 const STEEPEST: f64 = 2.0;
 /// Smallest distance of two quantiles, in standard deviations: about one grey level.
 const NARROWEST: f64 = 0.02;
-/// Ruifrok and Johnston 2001: optical densities (rows: R, G, B) of haematoxylin, eosin and the residual, each of length 1.
+/// Ruifrok and Johnston 2001: optical densities (rows: R, G, B) of haematoxylin, eosin and the
+/// residual, each of length 1.
 const HED: [f32; 9] = [0.650, 0.072, 0.268, 0.704, 0.990, 0.570, 0.286, 0.105, 0.776];
 
 fn means(tiles: &Tensor) -> Tensor {
@@ -36,8 +38,8 @@ pub fn color_matched(tiles: &Tensor, other: &Tensor) -> Tensor {
     (tiles - &mean) * gain + mean.index_select(0, other)
 }
 
-/// Applies [`color_matched`], multiplies the contrast by 1 + 0.15·`gain` and adds 0.2·`offset`. `gain` and `offset` are
-/// standard normal, f32 `[B, C]`.
+/// Applies [`color_matched`], multiplies the contrast by 1 + 0.15·`gain` and adds 0.2·`offset`.
+/// `gain` and `offset` are standard normal, f32 `[B, C]`.
 pub fn stain_shift(tiles: &Tensor, other: &Tensor, gain: &Tensor, offset: &Tensor) -> Tensor {
     let mean = means(tiles).index_select(0, other);
     (color_matched(tiles, other) - &mean) * (channels(gain) * 0.15 + 1.0)
@@ -47,18 +49,18 @@ pub fn stain_shift(tiles: &Tensor, other: &Tensor, gain: &Tensor, offset: &Tenso
 
 /// Matches colours, and corrects coarse structure towards the other tile's quantiles.
 ///
-/// Computes C + `share` · blur(Q − C), where C is [`color_matched`] and Q is [`quantile_matched`]. Matching mean and
-/// deviation keeps the shape of a tile's histogram, which is wrong for tiles with much background. Matching quantiles
-/// corrects the shape, but distorts fine structure. Blurring the correction with a Gaussian of `sigma` pixels keeps the
-/// edges of nuclei.
+/// Computes C + `share` · blur(Q − C), where C is [`color_matched`] and Q is [`quantile_matched`].
+/// Matching mean and deviation keeps the shape of a tile's histogram, which is wrong for tiles with
+/// much background. Matching quantiles corrects the shape, but distorts fine structure. Blurring
+/// the correction with a Gaussian of `sigma` pixels keeps the edges of nuclei.
 pub fn toned(tiles: &Tensor, other: &Tensor, share: f64, sigma: f64) -> Tensor {
     let matched = color_matched(tiles, other);
     let correction = quantile_matched(tiles, other) - &matched;
     matched + blur(&correction, sigma) * share
 }
 
-/// Applies [`toned`] to 8-bit pixels: `tile` gets the tones of `reference`. Both, and the result, are u8
-/// `[side, side, 3]`.
+/// Applies [`toned`] to 8-bit pixels: `tile` gets the tones of `reference`. Both, and the result,
+/// are u8 `[side, side, 3]`.
 ///
 /// # Panics
 /// If the two have different sizes or are not square.
@@ -126,8 +128,8 @@ pub fn blur(tiles: &Tensor, sigma: f64) -> Tensor {
     along(&along(tiles, [1, side], [reach, reach, 0, 0]), [side, 1], [0, 0, reach, reach])
 }
 
-/// Multiplies the amounts of haematoxylin, eosin and residual by 1 + 0.2·`gain` and adds 0.05·`offset` (Tellez et al.
-/// 2018). `gain` and `offset` are standard normal, f32 `[B, 3]`.
+/// Multiplies the amounts of haematoxylin, eosin and residual by 1 + 0.2·`gain` and adds
+/// 0.05·`offset` (Tellez et al. 2018). `gain` and `offset` are standard normal, f32 `[B, 3]`.
 pub fn density_jitter(
     tiles: &Tensor,
     normalisation: &Normalisation,
@@ -144,15 +146,16 @@ pub fn density_jitter(
     )
 }
 
-/// Raises pixels in 0..1 to the power exp(0.15·`exponent`); `exponent` is standard normal, f32 `[B, C]`.
+/// Raises pixels in 0..1 to the power exp(0.15·`exponent`); `exponent` is standard normal, f32 `[B,
+/// C]`.
 pub fn gamma(tiles: &Tensor, normalisation: &Normalisation, exponent: &Tensor) -> Tensor {
     let raised =
         pixels(tiles, normalisation).clamp(1e-3, 1.0).pow(&(channels(exponent) * 0.15).exp());
     standardised(&raised, normalisation)
 }
 
-/// Changes the focus, as another scanner would: interpolates from each tile (`focus` 0) to its blur of one pixel (1).
-/// Values below 0 sharpen. `focus` is f32 `[B]`.
+/// Changes the focus, as another scanner would: interpolates from each tile (`focus` 0) to its blur
+/// of one pixel (1). Values below 0 sharpen. `focus` is f32 `[B]`.
 pub fn refocused(tiles: &Tensor, focus: &Tensor) -> Tensor {
     tiles + (blur(tiles, 1.0) - tiles) * focus.view([-1, 1, 1, 1])
 }

@@ -1,8 +1,9 @@
 //! The style bank of a bundle: styles of the slides of every domain.
 //!
 //! A style is the mean characteristics of tissue over several tiles of one slide, because one tile
-//! cannot tell the stain of its slide from what it is made of. An image of several tiles stands for
-//! a slide. Styles are computed with the bundle's exported encoder, which will serve them.
+//! does not show whether its colours come from the stain of its slide or from its tissue. An image
+//! of several tiles stands for a slide. Styles are computed with the bundle's exported encoder,
+//! which will serve them.
 
 use std::path::Path;
 
@@ -23,9 +24,11 @@ use restain_method::exemplar::{self, ENOUGH_TISSUE};
 use restain_method::{Geometry, Style};
 use restain_options::at_least;
 
-/// Tiles for a style where slides are unknown: the mean of many tiles of many slides would be the mean of a domain.
+/// Tiles for a style where slides are unknown: the mean of many tiles of many slides would be the
+/// mean of a domain.
 const UNKNOWN_SLIDE_TILES: usize = 4;
-/// For every this many tiles wanted, one more is sampled, so that tiles of unusual colour can be left out.
+/// For every this many tiles wanted, one more is sampled, so that tiles of unusual colour can be
+/// left out.
 const SPARE: usize = 4;
 
 /// The options of `styles`.
@@ -38,7 +41,8 @@ pub struct StylesArgs {
     /// Take at most this many styles of each domain, from its slides in turn
     #[arg(long, value_name = "STYLES", default_value_t = Wanted::default().per_domain, value_parser = at_least(1usize))]
     pub per_domain: usize,
-    /// Average this many tiles of a slide for a style; at most 4 where the slides of tiles are unknown
+    /// Average this many tiles of a slide for a style; at most 4 where the slides of tiles are
+    /// unknown
     #[arg(long, value_name = "TILES", default_value_t = Wanted::default().style_tiles, value_parser = at_least(1usize))]
     pub style_tiles: usize,
     /// Draw tiles from this seed
@@ -85,8 +89,8 @@ pub(crate) fn open_draft(dir: &Path) -> Result<BundleDraft> {
     BundleDraft::of(dir).with_context(|| format!("the bundle {}", dir.display()))
 }
 
-/// Writes styles of a data set into a draft, and `samples.png` of it where the draft has none; both are computed by the
-/// draft's own encoder.
+/// Writes styles of a data set into a draft, and `samples.png` of it where the draft has none; both
+/// are computed by the draft's own encoder.
 pub fn add(draft: &mut BundleDraft, dataset: &Dataset, wanted: Wanted, seed: u64) -> Result<()> {
     let mut model = Model::of(draft.so_far()?, Precision::Fp32)?;
     draft.set_styles(build(&mut model, dataset, wanted, seed)?)?;
@@ -137,8 +141,8 @@ fn build(model: &mut Model, dataset: &Dataset, wanted: Wanted, seed: u64) -> Res
     Ok(bank)
 }
 
-/// Samples up to `count` groups of `size` tiles of a slide, without replacement. A slide with fewer tiles gives one group of
-/// them all. Tiles of unusual colour are left out.
+/// Samples up to `count` groups of `size` tiles of a slide, without replacement. A slide with fewer
+/// tiles gives one group of them all. Tiles of unusual colour are left out.
 fn groups_of(
     model: &Model,
     dataset: &Dataset,
@@ -184,8 +188,8 @@ pub fn require_tissue(dataset: &Dataset, geometry: &Geometry) -> Result<()> {
     Ok(())
 }
 
-/// Draws random styles of two domains, for untrained weights. They are standard normal, because characteristics come from
-/// a LayerNorm.
+/// Draws random styles of two domains, for untrained weights. They are standard normal, because
+/// characteristics come from a LayerNorm.
 pub fn random(geometry: &Geometry, count: usize, seed: u64) -> StyleBank {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut bank = StyleBank::default();

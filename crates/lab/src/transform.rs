@@ -127,7 +127,8 @@ impl Transform {
         }
     }
 
-    /// Draws a transform of the amounts of the stains of `from` towards those of `to`, and of the stains themselves.
+    /// Draws a transform of the amounts of the stains of `from` towards those of `to`, and of the
+    /// stains themselves.
     pub fn beer_lambert(
         from: &FieldStain,
         to: &FieldStain,
@@ -162,7 +163,8 @@ impl Transform {
         Self { mixing, ..Self::scanner(from, to, strength, ranges, rng) }
     }
 
-    /// Draws a transform of the densities of each channel, from the quantiles of `from` towards those of `to`.
+    /// Draws a transform of the densities of each channel, from the quantiles of `from` towards
+    /// those of `to`.
     pub fn quantiles(
         from: &FieldStain,
         to: &FieldStain,
@@ -184,7 +186,8 @@ impl Transform {
         made
     }
 
-    /// Draws a transform towards no other field: channels that mix in density, and a curve of random slopes for each.
+    /// Draws a transform towards no other field: channels that mix in density, and a curve of
+    /// random slopes for each.
     pub fn free(from: &FieldStain, ranges: &Ranges, rng: &mut ChaCha8Rng) -> Self {
         let mut made = Self::scanner(from, from, 0.0, ranges, rng);
         for channel in 0..3 {

@@ -10,7 +10,8 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::choices::Arrivals;
 
-/// The stream of the seed that arrivals are drawn from; requests count up from 0 and never reach it.
+/// The stream of the seed that arrivals are drawn from; requests count up from 0 and never reach
+/// it.
 const STREAM: u64 = u64::MAX;
 
 /// Offsets from the start: an infinite, rising sequence.
@@ -75,8 +76,8 @@ pub(crate) fn take(
     })
 }
 
-/// Sends each arrival at its time, from a thread of its own: a thread sleeps to some ten microseconds, the timers of the
-/// runtime to a millisecond, which would be part of every latency.
+/// Sends each arrival at its time, from a thread of its own: a thread sleeps to some ten
+/// microseconds, the timers of the runtime to a millisecond, which would be part of every latency.
 pub(crate) fn announce(
     start: Instant,
     arrivals: impl Iterator<Item = Duration> + Send + 'static,

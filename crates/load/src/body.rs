@@ -107,7 +107,8 @@ impl Writer {
         self.by_tile(&ask, &tiles)
     }
 
-    /// Requests that send every tile of the pool once, of at most `most_tiles` and about `most_bytes` each.
+    /// Requests that send every tile of the pool once, of at most `most_tiles` and about
+    /// `most_bytes` each.
     ///
     /// # Errors
     /// See [`Pool::put`].
@@ -185,7 +186,7 @@ impl Writer {
             BodyFormat::Safetensors => (AUGMENT.to_owned(), SAFETENSORS),
             BodyFormat::Multipart => (AUGMENT.to_owned(), FORM),
             BodyFormat::Json => (AUGMENT.to_owned(), "application/json"),
-            // The server tells kinds apart by their first bytes; the header says only that it is
+            // The server recognises kinds by their first bytes; the header says only that it is
             // one picture.
             BodyFormat::Image => (format!("{AUGMENT}?{}", query(ask)), "image/*"),
         };
@@ -201,7 +202,8 @@ impl Writer {
     }
 }
 
-/// Bytes that no other tile of any request begins with: a count, beside the seed that sets runs apart.
+/// Bytes that no other tile of any request begins with: a count, beside the seed that sets runs
+/// apart.
 fn stamp(seed: u64, count: u64) -> Stamp {
     let mut stamp = Stamp::default();
     stamp[..8].copy_from_slice(&count.to_le_bytes());
@@ -209,12 +211,13 @@ fn stamp(seed: u64, count: u64) -> Stamp {
     stamp
 }
 
-/// Everything of a safetensors body before its one tensor of bytes, as <https://github.com/huggingface/safetensors> has it.
+/// Everything of a safetensors body before its one tensor of bytes, as
+/// <https://github.com/huggingface/safetensors> has it.
 fn tensor_head(ask: &Ask, name: &str, shape: &[usize]) -> Bytes {
     let tensor = json!({"dtype": "U8", "shape": shape, "data_offsets": [0, shape.iter().product::<usize>()]});
     let mut header =
         json!({"__metadata__": {"request": json!(ask).to_string()}, name: tensor}).to_string();
-    // Spaces up to a multiple of eight, so that whoever maps the tensor finds it aligned.
+    // Spaces up to a multiple of eight, so that a reader that maps the tensor finds it aligned.
     header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
     [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat().into()
 }

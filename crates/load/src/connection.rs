@@ -31,13 +31,14 @@ impl Connection {
         let (sender, connection) =
             Builder::new().handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
         tokio::spawn(async move {
-            // How it ended is told to whoever waits for an answer on it.
+            // Those who wait for an answer on it learn how it ended.
             let _ = connection.await;
         });
         Ok(Self { sender, authorization: target.authorization.clone() })
     }
 
-    /// Sends a request and returns the head of the response. The connection is free again when the body has been read.
+    /// Sends a request and returns the head of the response. The connection is free again when the
+    /// body has been read.
     ///
     /// # Errors
     /// When the connection breaks.

@@ -15,7 +15,8 @@ const DENSITY: f32 = 2.5;
 const EDGE: f32 = 1.0;
 const NOISE: f32 = 12.0;
 
-/// Draws tile `number` of `seed`, `side` pixels square. Every pixel has its own noise, so that no two tiles are equal.
+/// Draws tile `number` of `seed`, `side` pixels square. Every pixel has its own noise, so that no
+/// two tiles are equal.
 pub(crate) fn tile(seed: u64, number: u64, side: usize) -> RgbImage {
     let mut dice = ChaCha8Rng::seed_from_u64(seed);
     dice.set_stream(number);

@@ -60,7 +60,7 @@ impl Driver {
             tokio::select! {
                 () = &mut interrupt => break Ending::Interrupted,
                 Some(landed) = under_way.flights.join_next() => {
-                    let (connection, landed) = landed.expect("an exchange does not panic, and nobody aborts it");
+                    let (connection, landed) = landed.expect("an exchange does not panic, and is never aborted");
                     under_way.idle.extend(connection);
                     self.tally.record(landed);
                 }
@@ -88,7 +88,8 @@ impl Driver {
     }
 
     async fn launch(&mut self, intended: Instant, under_way: &mut UnderWay) {
-        let request = self.requests.recv().await.expect("the writer goes on until nobody asks");
+        let request =
+            self.requests.recv().await.expect("the writer goes on until no request is left");
         under_way.measured += u64::from(self.tally.window.holds(intended));
         let (terms, idle) = (Arc::clone(&self.terms), under_way.idle.pop());
         under_way.flights.spawn(async move {

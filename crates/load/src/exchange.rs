@@ -53,8 +53,8 @@ pub(crate) struct ServerTiming {
     pub total: f64,
 }
 
-/// Why there is no 2xx response: the `code` of the server's problem document, or `connect`, `timeout`, `broken`, `check`, or
-/// `http_…` for a response without one.
+/// Why there is no 2xx response: the `code` of the server's problem document, or `connect`,
+/// `timeout`, `broken`, `check`, or `http_…` for a response without one.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Failure {
     pub kind: String,
@@ -67,7 +67,8 @@ impl Failure {
     }
 }
 
-/// Sends a request over the given connection or a new one; returns the connection if it can be reused.
+/// Sends a request over the given connection or a new one; returns the connection if it can be
+/// reused.
 pub(crate) async fn exchange(
     terms: &Terms,
     idle: Option<Connection>,

@@ -70,7 +70,8 @@ pub enum LoadError {
 /// Sends the load that the options describe, and writes the reports.
 ///
 /// # Errors
-/// When the run cannot begin (no server, no tiles), or a report cannot be written. Failed requests are in the report.
+/// When the run cannot begin (no server, no tiles), or a report cannot be written. Failed requests
+/// are in the report.
 pub fn run(args: &LoadArgs) -> Result<(Report, Ending), LoadError> {
     let mut runtime = match args.pace.threads {
         1 => tokio::runtime::Builder::new_current_thread(),

@@ -41,7 +41,8 @@ impl Mix {
     }
 }
 
-/// Returns a uniform number in `0..bound`: the high half of a product, whose bias for such bounds is below 2^-40.
+/// Returns a uniform number in `0..bound`: the high half of a product, whose bias for such bounds
+/// is below 2^-40.
 fn below(dice: &mut ChaCha8Rng, bound: usize) -> usize {
     ((u128::from(dice.next_u64()) * bound as u128) >> 64) as usize
 }

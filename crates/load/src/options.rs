@@ -32,7 +32,8 @@ pub struct LoadArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub report: ReportArgs,
-    /// Authenticate with this key's token; other users of the machine see flags, and not environment variables
+    /// Authenticate with this key's token; other users of the machine see flags, and not
+    /// environment variables
     #[arg(long, help_heading = "Access", hide_env_values = true, value_name = "TOKEN")]
     #[serde(skip)]
     pub key: Option<String>,
@@ -48,14 +49,15 @@ pub struct PaceArgs {
     /// Keep this many requests in flight: a closed loop
     #[arg(long, value_name = "REQUESTS", default_value_t = 4, value_parser = at_least(1usize))]
     pub concurrency: usize,
-    /// Begin this many requests a second, whether or not earlier ones are answered: an open loop. Latency counts from the time
-    /// that a request was due
+    /// Begin this many requests a second, whether or not earlier ones are answered: an open loop.
+    /// Latency counts from the time that a request was due
     #[arg(long, value_name = "REQUESTS_PER_S", value_parser = above(0.0))]
     pub rate: Option<f64>,
     /// Space the requests of an open loop like this
     #[arg(long, value_enum, default_value = "poisson")]
     pub arrivals: Arrivals,
-    /// Limit the requests of an open loop in flight; one more is not sent, and counts as the error `outstanding`
+    /// Limit the requests of an open loop in flight; one more is not sent, and counts as the error
+    /// `outstanding`
     #[arg(long, value_name = "REQUESTS", default_value_t = 256, value_parser = at_least(1usize))]
     pub max_outstanding: usize,
     /// Measure for this long
@@ -82,7 +84,8 @@ pub struct AskArgs {
     /// Ask this model [default: the server's]
     #[arg(long, value_name = "NAME[/VERSION]")]
     pub model: Option<String>,
-    /// Send this many tiles a request; of several numbers each request takes one at random [default: 32, or 1 with images]
+    /// Send this many tiles a request; of several numbers each request takes one at random
+    /// [default: 32, or 1 with images]
     #[arg(long, value_delimiter = ',', value_name = "N", value_parser = at_least(1usize))]
     pub tiles_per_request: Vec<usize>,
     /// Ask for this many variants of each tile; of several numbers each request takes one at random
@@ -106,10 +109,12 @@ pub struct AskArgs {
     /// Ask for this detail [default: none, which the server takes as carry]
     #[arg(long, value_parser = PossibleValuesParser::new(field::detail.choices()))]
     pub detail: Option<String>,
-    /// Draw requests and arrivals from this seed: the same seed sends the same requests [default: random]
+    /// Draw requests and arrivals from this seed: the same seed sends the same requests [default:
+    /// random]
     #[arg(long, value_parser = |text: &str| read_flag::<u64>(&field::seed, text))]
     pub seed: Option<u64>,
-    /// Verify every answer: its type, and that it has what was asked for. This costs the generator time
+    /// Verify every answer: its type, and that it has what was asked for. This costs the generator
+    /// time
     #[arg(long)]
     pub check: bool,
 }
@@ -118,10 +123,12 @@ pub struct AskArgs {
 #[derive(Clone, Debug, Serialize, clap::Args)]
 #[command(next_help_heading = "Tiles")]
 pub struct TilesArgs {
-    /// Send these images, or those in these folders (PNG, JPEG, WebP, TIFF) [default: generated tiles]
+    /// Send these images, or those in these folders (PNG, JPEG, WebP, TIFF) [default: generated
+    /// tiles]
     #[arg(long, value_name = "DIR_OR_FILE", num_args = 1.., value_delimiter = ',')]
     pub tiles: Vec<PathBuf>,
-    /// Generate this many tiles, or read at most this many [default: 256, fewer when they are large]
+    /// Generate this many tiles, or read at most this many [default: 256, fewer when they are
+    /// large]
     #[arg(long, value_name = "N", value_parser = at_least(1usize))]
     pub distinct: Option<usize>,
     /// Generate tiles of this many pixels a side [default: the model's]
@@ -139,7 +146,8 @@ pub struct TilesArgs {
 #[derive(Clone, Debug, Serialize, clap::Args)]
 #[command(next_help_heading = "Report")]
 pub struct ReportArgs {
-    /// Write the report as JSON; `-` is standard output, and the summary then goes to standard error
+    /// Write the report as JSON; `-` is standard output, and the summary then goes to standard
+    /// error
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Write the report as an HTML page with plots
@@ -197,7 +205,8 @@ impl LoadArgs {
     }
 }
 
-/// 53 random bits, which JSON carries exactly. `RandomState` is keyed by the operating system and differs from call to call.
+/// 53 random bits, which JSON carries exactly. `RandomState` is keyed by the operating system and
+/// differs from call to call.
 fn draw_seed() -> u64 {
     RandomState::new().hash_one("seed") >> 11
 }

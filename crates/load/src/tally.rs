@@ -89,8 +89,8 @@ pub(crate) struct Within {
     pub bytes_in: f64,
 }
 
-/// Counters of the requests that ended in one second, counted from the start of the window; seconds after its end are
-/// included.
+/// Counters of the requests that ended in one second, counted from the start of the window; seconds
+/// after its end are included.
 #[derive(Default)]
 pub(crate) struct Second {
     pub ok: u64,

@@ -92,7 +92,8 @@ impl Pool {
         small.map_or(Ok(Self { tiles, form }), |len| Err(TilesError::TooSmall(len)))
     }
 
-    /// Appends a tile as requests carry it; with a stamp, in place of its first pixels, it is one of its own.
+    /// Appends a tile as requests carry it; with a stamp, in place of its first pixels, it is one
+    /// of its own.
     ///
     /// # Errors
     /// Never in practice: only when a stamped tile cannot be written as PNG again.

@@ -17,12 +17,13 @@ pub struct ChannelStats {
     pub std: [f32; 3],
 }
 
-/// A channel flatter than this (one level of 255) has no contrast to stretch: its gain is as if it had this much.
+/// A channel flatter than this (one level of 255) has no contrast to stretch: its gain is as if it
+/// had this much.
 const FLATTEST_STD: f32 = 1.0 / 255.0;
 
 impl ChannelStats {
-    /// Returns the weighted mean of the means and of the standard deviations, Σ wᵢ·statsᵢ / Σ wᵢ: colour matching's
-    /// counterpart of a blend of styles. Weights must be above 0.
+    /// Returns the weighted mean of the means and of the standard deviations, Σ wᵢ·statsᵢ / Σ wᵢ:
+    /// colour matching's counterpart of a blend of styles. Weights must be above 0.
     pub fn blend(weighted: &[(f32, Self)]) -> Self {
         let sum: f32 = weighted.iter().map(|(weight, _)| weight).sum();
         let mean = |of: fn(&Self) -> &[f32; 3]| {
@@ -33,16 +34,25 @@ impl ChannelStats {
 
     /// Computes the statistics of `[.., 3] u8`; all zero when there are no pixels.
     pub fn from_tile(tile: &[u8]) -> Self {
-        let (pixels, _) = tile.as_chunks::<3>();
-        let count = pixels.len().max(1) as f64;
+        Self::from_tiles([tile])
+    }
+
+    /// Computes the statistics of all pixels of some tiles, `[.., 3] u8` each; all zero when there
+    /// are no pixels.
+    pub fn from_tiles<'a>(tiles: impl IntoIterator<Item = &'a [u8]>) -> Self {
         // Sums of integers are exact, so the order of pixels does not matter.
-        let (mut sums, mut squares) = ([0u64; 3], [0u64; 3]);
-        for pixel in pixels {
-            for c in 0..3 {
-                sums[c] += u64::from(pixel[c]);
-                squares[c] += u64::from(pixel[c]).pow(2);
+        let (mut sums, mut squares, mut count) = ([0u64; 3], [0u64; 3], 0);
+        for tile in tiles {
+            let (pixels, _) = tile.as_chunks::<3>();
+            count += pixels.len();
+            for pixel in pixels {
+                for c in 0..3 {
+                    sums[c] += u64::from(pixel[c]);
+                    squares[c] += u64::from(pixel[c]).pow(2);
+                }
             }
         }
+        let count = count.max(1) as f64;
         let mean = sums.map(|sum| sum as f64 / count);
         let variance: [f64; 3] =
             std::array::from_fn(|c| (squares[c] as f64 / count - mean[c] * mean[c]).max(0.0));
@@ -53,8 +63,9 @@ impl ChannelStats {
     }
 }
 
-/// Matches the colours of a tile to `target`: per channel (pixel − source mean) / source std · target std + target mean,
-/// the first- and second-order colour transfer of Reinhard et al. 2001, in RGB. `source` are the statistics of `tile`.
+/// Matches the colours of a tile to `target`: per channel (pixel − source mean) / source std ·
+/// target std + target mean, the first- and second-order colour transfer of Reinhard et al. 2001,
+/// in RGB. `source` are the statistics of `tile`.
 ///
 /// # Shapes
 /// `tile` and `out` `[.., 3] u8`.
@@ -75,8 +86,8 @@ pub fn color_match(tile: &[u8], source: &ChannelStats, target: &ChannelStats, ou
     }
 }
 
-/// Optical densities in red, green and blue of haematoxylin, eosin and DAB (Ruifrok, Johnston 2001; scikit-image's
-/// `rgb_from_hed`).
+/// Optical densities in red, green and blue of haematoxylin, eosin and DAB (Ruifrok, Johnston 2001;
+/// scikit-image's `rgb_from_hed`).
 const RGB_FROM_HED: [[f32; 3]; 3] = [[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]];
 
 /// The inverse of [`RGB_FROM_HED`].
@@ -86,9 +97,10 @@ pub(super) const HED_FROM_RGB: [[f32; 3]; 3] = [
     [-0.601_907, -0.480_414, 1.573_588],
 ];
 
-/// Applies HED jitter (Tellez et al. 2018): each stain's density becomes density·(1+α) + β, with α and β uniform in
-/// ±sigma, drawn once for the whole tile. Densities are natural logarithms, −ln(pixel/255). Unlike scikit-image's
-/// `rgb2hed`, negative densities are kept, so that sigma 0 changes nothing.
+/// Applies HED jitter (Tellez et al. 2018): each stain's density becomes density·(1+α) + β, with α
+/// and β uniform in ±sigma, drawn once for the whole tile. Densities are natural logarithms,
+/// −ln(pixel/255). Unlike scikit-image's `rgb2hed`, negative densities are kept, so that sigma 0
+/// changes nothing.
 ///
 /// # Shapes
 /// `tile` and `out` `[.., 3] u8`.
@@ -101,7 +113,7 @@ pub fn hed_jitter(tile: &[u8], sigma: f32, rng: &mut ChaCha8Rng, out: &mut [u8])
     let gain: [f32; 3] = std::array::from_fn(|_| 1.0 + draw());
     let shift: [f32; 3] = std::array::from_fn(|_| draw());
     let (matrix, bias) = jitter_map(gain, shift);
-    // Black has no finite density; half a level is as dark as eight bits can tell.
+    // Black has no finite density; half a level is as dark as eight bits can be.
     let density: [f32; 256] = std::array::from_fn(|level| -((level as f32).max(0.5) / 255.0).ln());
     for (pixel, out) in tile.as_chunks::<3>().0.iter().zip(out.as_chunks_mut::<3>().0) {
         let from = pixel.map(|level| density[usize::from(level)]);
@@ -135,6 +147,7 @@ mod tests {
     #[test]
     fn statistics_are_population_mean_and_deviation() {
         let stats = ChannelStats::from_tile(&[0, 51, 255, 102, 51, 255]);
+        assert_eq!(ChannelStats::from_tiles([&[0, 51, 255][..], &[102, 51, 255]]), stats);
         assert_eq!(stats.mean, [0.2, 0.2, 1.0]);
         assert_eq!(stats.std, [0.2, 0.0, 0.0]);
     }

@@ -14,12 +14,17 @@ use super::geometry::{CHANNELS, Geometry};
 use super::latent;
 use super::synth::{Element, Synthesiser};
 
-/// A patch is tissue when its mean optical density, −ln(pixel/255), is at least this: the usual threshold for white.
+/// A patch is tissue when its mean optical density, −ln(pixel/255), is at least this: the usual
+/// threshold for white.
 const TISSUE_DENSITY: f64 = 0.15;
-/// A patch is black when its mean optical density is above this (a mean value of 20): ink, a fold, what lies beside a slide.
+/// A patch is black when its mean optical density is above this (a mean value of 20): ink, a fold,
+/// what lies beside a slide.
 const BLACK_DENSITY: f64 = 2.5;
-/// A patch is flat when the values of each of its channels differ by at most this, which compression makes of one value.
+/// A patch is flat when the values of each of its channels differ by at most this, which
+/// compression makes of one value.
 const FLAT_SPREAD: u8 = 3;
+/// Side of the squares, pixels, in which a tile of any size is searched for a stain.
+pub const STAIN_SQUARE: usize = 16;
 /// The share of tissue patches that a tile must have before a style is taken from it.
 pub const ENOUGH_TISSUE: f64 = 0.5;
 
@@ -34,8 +39,8 @@ pub fn tissue(geometry: &Geometry, tile: &[u8]) -> Vec<bool> {
     patches(geometry, tile).map(|patch| patch.density() >= TISSUE_DENSITY).collect()
 }
 
-/// Returns for each patch, row by row, whether a stain can be taken from it: it holds tissue, and is neither black nor
-/// flat.
+/// Returns for each patch, row by row, whether a stain can be taken from it: it holds tissue, and
+/// is neither black nor flat.
 ///
 /// # Shapes
 /// `tile` `[H, W, 3] u8`; `[N]`.
@@ -114,8 +119,8 @@ pub fn is_tissue(geometry: &Geometry, tile: &[u8], share: f64) -> bool {
     patches.iter().filter(|&&tissue| tissue).count() as f64 >= share * patches.len() as f64
 }
 
-/// Returns the indices, in ascending order, of the `count` tiles whose mean colour is nearest to the median: tiles full of
-/// blood or ink are no examples of a stain.
+/// Returns the indices, in ascending order, of the `count` tiles whose mean colour is nearest to
+/// the median: tiles full of blood or ink are no examples of a stain.
 pub fn typical(tiles: &[impl AsRef<[u8]>], count: usize) -> Vec<usize> {
     let means: Vec<[f32; 3]> =
         tiles.iter().map(|tile| ChannelStats::from_tile(tile.as_ref()).mean).collect();
@@ -138,7 +143,31 @@ pub fn typical(tiles: &[impl AsRef<[u8]>], count: usize) -> Vec<usize> {
     nearest
 }
 
-/// Returns the tissue patch whose style reconstructs its own tile best; of all patches when none is tissue.
+/// Averages characteristics over patches that hold a stain: the style of a slide, of several tiles.
+/// `None` if there are no such patches.
+///
+/// # Shapes
+/// Of each tile `characteristics` `[N, h]` and which patches count, `[N]`.
+pub fn mean_style<'a, T: Element + 'a>(
+    geometry: &Geometry,
+    tiles: impl IntoIterator<Item = (&'a [T], &'a [bool])>,
+) -> Option<Style> {
+    let half = geometry.half();
+    let (mut sums, mut count, mut wide) = (vec![0.0; half], 0.0, vec![0.0; half]);
+    for (characteristics, counts) in tiles {
+        let patches = characteristics.chunks_exact(half).zip(counts);
+        for (patch, _) in patches.filter(|(_, counts)| **counts) {
+            let patch = T::widen(patch, &mut wide);
+            sums.iter_mut().zip(patch).for_each(|(sum, value)| *sum += f64::from(*value));
+            count += 1.0;
+        }
+    }
+    let mean = |sum: f64| (sum / count) as f32;
+    (count > 0.0).then(|| Style(sums.into_iter().map(mean).collect()))
+}
+
+/// Returns the tissue patch whose style reconstructs its own tile best; of all patches when none is
+/// tissue.
 ///
 /// # Shapes
 /// `tile` `[H, W, 3] u8`, `anatomy` and `characteristics` `[N, h]`.
@@ -154,7 +183,8 @@ pub fn representative<T: Element>(
     most_representative(synth, tile, anatomy, characteristics, 1)[0]
 }
 
-/// Returns up to `count` patches, at least one, ranked as [`representative`] ranks them, the best first.
+/// Returns up to `count` patches, at least one, ranked as [`representative`] ranks them, the best
+/// first.
 ///
 /// # Shapes
 /// As for [`representative`].

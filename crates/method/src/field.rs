@@ -27,6 +27,9 @@ const GLASS_SHARE: f64 = 0.01;
 const BRIGHTEST: f64 = 99.5;
 /// Least white of a field with glass, and of one without, whose brightest pixels are pale tissue.
 const LEAST_WHITE: [f64; 2] = [0.85, 0.92];
+/// Largest difference between the channels of a white: scanners are balanced, so that the brightest
+/// pixels of a field with more colour than this are pale tissue.
+const LARGEST_CAST: f64 = 0.04;
 /// Least amount of a stain.
 const LEAST_AMOUNT: f64 = 0.2;
 /// Pixels that must be stained, or two stains are noise.
@@ -41,7 +44,8 @@ const DARKEST: f64 = 1.0 / 255.0;
 pub struct FieldStain {
     /// Colour of glass, in 0..1.
     pub white: [f64; 3],
-    /// Unit densities in red, green and blue: haematoxylin, eosin, and what is perpendicular to both.
+    /// Unit densities in red, green and blue: haematoxylin, eosin, and what is perpendicular to
+    /// both.
     pub stains: [[f64; 3]; 3],
     /// 99th percentile of the amounts of haematoxylin and eosin in tissue.
     pub amounts: [f64; 2],
@@ -50,7 +54,8 @@ pub struct FieldStain {
 }
 
 impl FieldStain {
-    /// Measures pixels of one field, u8 `[.., 3]`. Returns `None` if two stains cannot be distinguished.
+    /// Measures pixels of one field, u8 `[.., 3]`. Returns `None` if two stains cannot be
+    /// distinguished.
     pub fn of(pixels: &[u8]) -> Option<Self> {
         let pixels: Vec<[f64; 3]> =
             pixels.as_chunks::<3>().0.iter().map(|p| p.map(|v| f64::from(v) / 255.0)).collect();
@@ -99,7 +104,8 @@ pub fn inverse(m: &[[f64; 3]; 3]) -> Option<[[f64; 3]; 3]> {
         .then(|| std::array::from_fn(|r| [a[r], b[r], c[r]].map(|entry| entry / determinant)))
 }
 
-/// Averages the least coloured quarter of the glass, which leaves out pale tissue.
+/// Averages the least coloured quarter of the glass, which leaves out pale tissue; the darker
+/// channels are raised to within [`LARGEST_CAST`] of the brightest.
 fn white(pixels: &[[f64; 3]]) -> [f64; 3] {
     let luminances = || pixels.iter().map(|&pixel| luminance(pixel));
     let share = luminances().filter(|&l| l > GLASS).count() as f64 / pixels.len() as f64;
@@ -114,16 +120,18 @@ fn white(pixels: &[[f64; 3]]) -> [f64; 3] {
     let quarter = percentile(&sorted(bright.iter().map(|pixel| smallest(pixel))), 75.0);
     let chosen: Vec<_> = bright.into_iter().filter(|pixel| smallest(pixel) >= quarter).collect();
     let floor = LEAST_WHITE[usize::from(!has_glass)];
-    std::array::from_fn(|c| {
-        (chosen.iter().map(|pixel| pixel[c]).sum::<f64>() / chosen.len() as f64).max(floor)
-    })
+    let mean: [f64; 3] =
+        std::array::from_fn(|c| chosen.iter().map(|p| p[c]).sum::<f64>() / chosen.len() as f64);
+    let brightest = mean.iter().copied().fold(floor, f64::max);
+    mean.map(|level| level.max(floor).max(brightest - LARGEST_CAST))
 }
 
 fn density(pixel: &[f64; 3], white: &[f64; 3]) -> [f64; 3] {
     std::array::from_fn(|c| -(pixel[c].max(DARKEST) / white[c]).ln())
 }
 
-/// Returns Macenko's two stains, haematoxylin first, and the direction that is perpendicular to both.
+/// Returns Macenko's two stains, haematoxylin first, and the direction that is perpendicular to
+/// both.
 fn stains(densities: &[[f64; 3]]) -> Option<[[f64; 3]; 3]> {
     let stained: Vec<[f64; 3]> =
         densities.iter().copied().filter(|od| od.iter().any(|&d| d > STAINED)).collect();
@@ -199,6 +207,15 @@ mod tests {
             assert!((other / one - 1.5).abs() < 0.1, "{one} and {other}");
         }
         assert!(found.knots.iter().all(|knots| knots.is_sorted()));
+    }
+
+    #[test]
+    fn the_pale_tissue_of_a_field_without_glass_is_not_its_white() {
+        // The glass is covered by pale eosin, whose luminance is that of glass.
+        let mut pixels = field([0.98; 3], 1.0).as_chunks::<3>().0.to_vec();
+        pixels.iter_mut().step_by(5).for_each(|pixel| *pixel = [248, 214, 240]);
+        let white = FieldStain::of(pixels.as_flattened()).unwrap().white;
+        assert!(off(&white, &[248.0 / 255.0; 3]) <= LARGEST_CAST + 1e-9, "{white:?}");
     }
 
     #[test]

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 /// Channels of a tile. Tiles are RGB throughout.
 pub const CHANNELS: usize = 3;
 
-/// Upper bounds, far above any published model, so that a hostile manifest cannot ask for absurd allocations.
+/// Upper bounds, far above any published model, so that a hostile manifest cannot ask for absurd
+/// allocations.
 const MAX_IMAGE_SIZE: usize = 2048;
 const MAX_EMBED_DIM: usize = 8192;
 const MAX_DEPTH: usize = 256;
@@ -194,8 +195,8 @@ impl Geometry {
         self.0.num_heads
     }
 
-    /// Returns the floating-point operations that encoding one tile takes: two for each multiplication in its matrix
-    /// products, those of attention included.
+    /// Returns the floating-point operations that encoding one tile takes: two for each
+    /// multiplication in its matrix products, those of attention included.
     pub fn encoder_flops(&self) -> f64 {
         let [tokens, patches, embed, hidden] =
             [self.patches() + 1, self.patches(), self.embed_dim(), self.mlp_hidden()]

@@ -8,7 +8,8 @@ use super::geometry::Geometry;
 /// Splits the tokens of one tile into anatomy and characteristics.
 ///
 /// # Shapes
-/// `tokens` `[N, E]`, or `[N+1, E]` whose first row is CLS; `anatomy` and `characteristics` `[N, h]` each.
+/// `tokens` `[N, E]`, or `[N+1, E]` whose first row is CLS; `anatomy` and `characteristics` `[N,
+/// h]` each.
 ///
 /// # Panics
 /// When a length does not fit the geometry.

@@ -1,11 +1,12 @@
 //! Domain shift of histopathology tiles (arXiv 2407.02900) as pure functions on slices.
 //!
 //! An encoder splits a tile into anatomy and characteristics (its stain and scanner). Here are the
-//! steps around it: a tile at the model's size ([`shrink`](shrink::shrink)), the sizes of a model ([`geometry`]), the product that makes pixels from anatomy
-//! and a style ([`synth`]), the way from the model's size to the tile's own ([`upsample`]), blends of styles ([`style`]), which tiles and patches a style is taken
-//! from ([`exemplar`]), the training-free baselines ([`color`], [`macenko`], [`reinhard`]), and the
-//! [`metrics`] that compare them. No I/O, no async, no inference engine: encoding is in
-//! `restain-engine`.
+//! steps around it: a tile at the model's size ([`shrink`](shrink::shrink)), the sizes of a model
+//! ([`geometry`]), the product that makes pixels from anatomy and a style ([`synth`]), the way from
+//! the model's size to the tile's own ([`upsample`]), glass that stays glass ([`glass`]), blends of
+//! styles ([`style`]), which tiles and patches a style is taken from ([`exemplar`]), the
+//! training-free baselines ([`color`], [`macenko`], [`reinhard`]), and the [`metrics`] that compare
+//! them. No I/O, no async, no inference engine: encoding is in `restain-engine`.
 //!
 //! Symbols follow the paper: tile side H = W, channels C = 3, patch side P, patches N = (H/P)²,
 //! embedding E, half h = E/2, rank L = h/(C·P). Slices are row-major.
@@ -16,6 +17,7 @@ pub mod color;
 pub mod exemplar;
 pub mod field;
 pub mod geometry;
+pub mod glass;
 pub mod latent;
 pub mod macenko;
 pub mod metrics;

@@ -60,8 +60,8 @@ impl Stain {
     }
 }
 
-/// Normalises `tile`, whose stains are `own`, to the stains and concentrations of `target`; copies it when either is
-/// `None`.
+/// Normalises `tile`, whose stains are `own`, to the stains and concentrations of `target`; copies
+/// it when either is `None`.
 ///
 /// # Shapes
 /// `tile` and `out` `[.., 3] u8`.
@@ -81,7 +81,7 @@ pub fn macenko(tile: &[u8], own: Option<&Stain>, target: Option<&Stain>, out: &m
     }
 }
 
-/// Optical densities −ln(pixel/255). Black has none; half a level is as dark as eight bits can tell.
+/// Optical densities −ln(pixel/255). Black has none; half a level is as dark as eight bits can be.
 fn densities(tile: &[u8]) -> Vec<[f64; 3]> {
     tile.as_chunks::<3>()
         .0

@@ -6,7 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Per-channel mean and standard deviation of pixels scaled to 0..1. [`Normalisation::new`] and serde both check them.
+/// Per-channel mean and standard deviation of pixels scaled to 0..1. [`Normalisation::new`] and
+/// serde both check them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "NormalisationSpec")]
 pub struct Normalisation {
@@ -117,8 +118,8 @@ impl Normalisation {
 
 /// Rounds to the nearest byte and clamps; NaN becomes 0.
 ///
-/// Adding 2²³ leaves the rounded integer in the low bits of the mantissa. `f32::round` and a saturating cast do the
-/// same, but neither vectorises well.
+/// Adding 2²³ leaves the rounded integer in the low bits of the mantissa. `f32::round` and a
+/// saturating cast do the same, but neither vectorises well.
 #[inline(always)]
 #[allow(clippy::manual_clamp, reason = "clamp would keep NaN")]
 pub(super) fn to_byte(value: f32) -> u8 {

@@ -13,10 +13,12 @@ use std::{fmt, str::FromStr};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PixelOrder {
-    /// Channel planes: transposed to [P, P, C] before it is put in place. What the paper's text says.
+    /// Channel planes: transposed to [P, P, C] before it is put in place. What the paper's text
+    /// says.
     #[default]
     Planar,
-    /// Reshaped (not transposed) to [P, P, C]: what the published code does, and its checkpoints need.
+    /// Reshaped (not transposed) to [P, P, C]: what the published code does, and its checkpoints
+    /// need.
     Interleaved,
 }
 
@@ -46,7 +48,8 @@ impl fmt::Display for PixelOrder {
 }
 
 impl PixelOrder {
-    /// Returns (row, column, channel) within the patch of flat index `index` of the product [C, P, P].
+    /// Returns (row, column, channel) within the patch of flat index `index` of the product [C, P,
+    /// P].
     pub fn place(self, patch_size: usize, index: usize) -> (usize, usize, usize) {
         match self {
             Self::Planar => (

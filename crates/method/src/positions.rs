@@ -10,10 +10,12 @@ pub fn positions(geometry: &Geometry) -> Vec<f32> {
     position_table(geometry.grid(), geometry.embed_dim())
 }
 
-/// Returns position embeddings `[grid² + 1, embed] f32`. Row 0 is that of CLS and zero; patches follow row by row.
+/// Returns position embeddings `[grid² + 1, embed] f32`. Row 0 is that of CLS and zero; patches
+/// follow row by row.
 ///
-/// The first half of a patch's numbers encodes its column, the second its row (width first, as MAE does). The first half
-/// of each half is sin, the second cos, of `coordinate / 10000^(i / (embed/4))`.
+/// The first half of a patch's numbers encodes its column, the second its row (width first, as MAE
+/// does). The first half of each half is sin, the second cos, of `coordinate / 10000^(i /
+/// (embed/4))`.
 pub fn position_table(grid: usize, embed: usize) -> Vec<f32> {
     let quarter = embed / 4;
     let mut table = vec![0.0; (grid * grid + 1) * embed];

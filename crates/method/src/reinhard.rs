@@ -10,10 +10,11 @@ use super::normalise::to_byte;
 const LMS_FROM_RGB: [[f64; 3]; 3] =
     [[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]];
 
-/// Deviations, in log₁₀ of light, below which a channel has no contrast to stretch: one level of 255 at white.
+/// Deviations, in log₁₀ of light, below which a channel has no contrast to stretch: one level of
+/// 255 at white.
 const FLATTEST_STD: f64 = 0.0017;
 
-/// Black has no logarithm; half a level is as dark as eight bits can tell.
+/// Black has no logarithm; half a level is as dark as eight bits can be.
 const DARKEST: f64 = 0.5;
 
 /// Mean and population standard deviation of L, α and β over some pixels.
@@ -43,8 +44,8 @@ impl LabStats {
     }
 }
 
-/// Matches the colours of a tile, whose statistics are `own`, to `target`: per Lαβ channel (value − own mean) / own std ·
-/// target std + target mean (the paper's equations 10 and 11).
+/// Matches the colours of a tile, whose statistics are `own`, to `target`: per Lαβ channel (value −
+/// own mean) / own std · target std + target mean (the paper's equations 10 and 11).
 ///
 /// # Shapes
 /// `tile` and `out` `[.., 3] u8`.
@@ -82,7 +83,8 @@ fn product(matrix: &[[f64; 3]; 3], vector: [f64; 3]) -> [f64; 3] {
     matrix.map(|row| row.iter().zip(vector).map(|(a, b)| a * b).sum())
 }
 
-/// By cofactors. The paper prints the inverse to four digits; computed, a tile matched to itself comes back exactly.
+/// By cofactors. The paper prints the inverse to four digits; computed, a tile matched to itself
+/// comes back exactly.
 fn inverse(m: &[[f64; 3]; 3]) -> [[f64; 3]; 3] {
     let cofactor = |r: usize, c: usize| {
         let at = |dr: usize, dc: usize| m[(r + dr) % 3][(c + dc) % 3];

@@ -1,4 +1,5 @@
-//! A tile at the model's size, for the encoder: antialiased, as the tiles that a model is trained on.
+//! A tile at the model's size, for the encoder: antialiased, as the tiles that a model is trained
+//! on.
 //!
 //! Rows are read one after the other, so that working memory grows with the model's size and not
 //! with the tile's.
@@ -88,8 +89,8 @@ mod tests {
         assert!(out.iter().all(|&byte| byte.abs_diff(100) < 12), "{out:?}");
     }
 
-    /// Four pixels to two, the weights worked out by hand: a triangle of radius 2 around 0.5 weighs .75, .75, .25 of
-    /// pixels 0, 1 and 2.
+    /// Four pixels to two, the weights worked out by hand: a triangle of radius 2 around 0.5 weighs
+    /// .75, .75, .25 of pixels 0, 1 and 2.
     #[test]
     fn weights_are_those_of_a_triangle() {
         let row = [[0; 3], [70; 3], [140; 3], [210; 3]];

@@ -73,8 +73,8 @@ impl Style {
         Ok(Style(blended))
     }
 
-    /// Returns own·(1−s) + style·s for one token: strength 0 keeps the tile's own characteristics, 1 replaces them by
-    /// the style.
+    /// Returns own·(1−s) + style·s for one token: strength 0 keeps the tile's own characteristics,
+    /// 1 replaces them by the style.
     ///
     /// # Shapes
     /// `own` `[h] f32`.

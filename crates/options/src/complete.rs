@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::builder::BoolishValueParser;
 use clap::{Arg, ArgAction, Command};
 
-/// Gives each option a variable, unless it has one, and each command that has arguments a file of options.
+/// Gives each option a variable, unless it has one, and each command that has arguments a file of
+/// options.
 pub(crate) fn complete(command: Command, prefix: fn(&str) -> String) -> Command {
     let begins = prefix(command.get_name());
     let command = command.mut_args(|option| {
@@ -29,7 +30,8 @@ fn is_switch(option: &Arg) -> bool {
     matches!(option.get_action(), ArgAction::SetTrue)
 }
 
-/// Lets a switch be turned off again, as `--originals=false`: a flag goes before the file that turned it on.
+/// Lets a switch be turned off again, as `--originals=false`: a flag goes before the file that
+/// turned it on.
 fn overridable(option: Arg) -> Arg {
     option
         .action(ArgAction::Set)

@@ -44,7 +44,8 @@ pub(crate) fn read(command: &Command, path: &Path) -> Result<Vec<Setting>, FileE
 /// Reads the settings of a TOML `text`; `path` names it in errors.
 ///
 /// # Errors
-/// When it is not TOML, or has a key that is no option of `command`, or a value that the option does not take.
+/// When it is not TOML, or has a key that is no option of `command`, or a value that the option
+/// does not take.
 pub(crate) fn parse(command: &Command, path: &str, text: &str) -> Result<Vec<Setting>, FileError> {
     let table: toml::Table = toml::from_str(text)
         .map_err(|source| FileError::Malformed { path: path.to_owned(), source })?;
@@ -73,7 +74,8 @@ pub(crate) fn options(command: &Command) -> impl Iterator<Item = &Arg> {
         .filter(|argument| argument.get_long().is_some_and(|long| !NOT_IN_A_FILE.contains(&long)))
 }
 
-/// Returns a TOML value as the words that the flag would take, each accepted by the option's own parser.
+/// Returns a TOML value as the words that the flag would take, each accepted by the option's own
+/// parser.
 fn values(option: &Arg, value: &toml::Value) -> Result<Vec<String>, String> {
     let words = match value {
         toml::Value::Array(items) => items.iter().map(word).collect::<Result<Vec<_>, _>>()?,

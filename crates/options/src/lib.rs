@@ -15,10 +15,12 @@ mod message;
 mod print;
 mod program;
 mod range;
+mod shell;
 mod units;
 
 pub use file::FileError;
 pub use log::{LogArgs, LogFormat};
-pub use program::{Check, Ended, Parsed, Preset, Program};
+pub use program::{Build, Check, Ended, Parsed, Preset, Program};
 pub use range::{above, at_least, within};
+pub use shell::{CompletionsArgs, ManArgs, Shell};
 pub use units::{ByteSize, Span};

@@ -14,7 +14,8 @@ pub enum LogFormat {
 #[command(next_help_heading = "Logging")]
 #[serde(rename_all = "kebab-case")]
 pub struct LogArgs {
-    /// Write log lines of this level and above, as LEVEL or MODULE=LEVEL,…; levels are error, warn, info, debug and trace
+    /// Write log lines of this level and above, as LEVEL or MODULE=LEVEL,…; levels are error, warn,
+    /// info, debug and trace
     #[arg(long, value_name = "FILTER", default_value = "info,ort=warn")]
     pub log: String,
     /// Write log lines, to standard error, as text or as JSON

@@ -22,7 +22,8 @@ pub(crate) fn reason(error: &clap::Error) -> Option<String> {
     }
 }
 
-/// Says in plain words what the standard library's parsers say of text that is no number or address.
+/// Says in plain words what the standard library's parsers say of text that is no number or
+/// address.
 pub(crate) fn plain(source: &(dyn Error + 'static)) -> String {
     if let Some(error) = source.downcast_ref::<ParseIntError>() {
         return match error.kind() {
@@ -43,8 +44,8 @@ pub(crate) fn plain(source: &(dyn Error + 'static)) -> String {
     source.to_string()
 }
 
-/// Spells the error of a command line: `--batch 4x`, or `RESTAIN_TRAIN_BATCH=4x` where the value is the variable's. Returns
-/// `None` for errors that are about no value.
+/// Spells the error of a command line: `--batch 4x`, or `RESTAIN_TRAIN_BATCH=4x` where the value is
+/// the variable's. Returns `None` for errors that are about no value.
 pub(crate) fn wrong_value(
     command: &Command,
     words: &[std::ffi::OsString],

@@ -4,7 +4,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::file;
 
-/// Writes every option of `command` as a line of TOML. An option without a value, and a secret, is a comment.
+/// Writes every option of `command` as a line of TOML. An option without a value, and a secret, is
+/// a comment.
 pub(crate) fn in_force(command: &Command, given: &ArgMatches) -> String {
     file::options(command).map(|option| format!("{}\n", line(option, given))).collect()
 }

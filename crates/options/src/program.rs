@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 
@@ -22,11 +23,15 @@ pub type Preset = fn(&ArgMatches) -> Option<(String, String)>;
 /// Returns why the options of a command, given its name, contradict each other.
 pub type Check = fn(&str, &ArgMatches) -> Result<(), String>;
 
+/// Returns what `--version` prints below the version, each line with its end.
+pub type Build = fn() -> String;
+
 /// A program whose options come from flags, environment variables, files, presets and defaults.
 pub struct Program {
     command: Command,
     preset: Preset,
     check: Check,
+    build: Build,
 }
 
 /// A resolved command line.
@@ -76,10 +81,12 @@ impl From<FileError> for Ended {
 }
 
 impl Program {
-    /// Completes a command line. `prefix` returns what the variables of a command begin with, by the command's name;
-    /// `--batch` of a command with the prefix `RESTAIN_TRAIN` is `RESTAIN_TRAIN_BATCH`.
+    /// Completes a command line. `prefix` returns what the variables of a command begin with, by
+    /// the command's name; `--batch` of a command with the prefix `RESTAIN_TRAIN` is
+    /// `RESTAIN_TRAIN_BATCH`.
     pub fn new(command: Command, prefix: fn(&str) -> String) -> Self {
-        Self { command: complete(command, prefix), preset: |_| None, check: |_, _| Ok(()) }
+        let command = complete(command, prefix);
+        Self { command, preset: |_| None, check: |_, _| Ok(()), build: String::new }
     }
 
     /// Sets where presets come from.
@@ -92,6 +99,18 @@ impl Program {
     #[must_use]
     pub fn with_check(self, check: Check) -> Self {
         Self { check, ..self }
+    }
+
+    /// Sets what `--version` prints below the version: what the program was built from, and what it
+    /// finds.
+    #[must_use]
+    pub fn with_build(self, build: Build) -> Self {
+        Self { build, ..self }
+    }
+
+    /// Returns the completed command.
+    pub(crate) fn command(&self) -> &Command {
+        &self.command
     }
 
     /// Resolves the words of a command line, the program's name first.
@@ -142,7 +161,8 @@ impl Program {
         Ok(Parsed { matches, added })
     }
 
-    /// Returns an error of the lenient command as the strict one has it: help would call required arguments optional.
+    /// Returns an error of the lenient command as the strict one has it: help would call required
+    /// arguments optional.
     fn strict(&self, words: &[OsString], error: clap::Error) -> clap::Error {
         match self.command.clone().try_get_matches_from(words) {
             Err(strict) if strict.kind() == error.kind() => strict,
@@ -152,6 +172,9 @@ impl Program {
 
     /// Returns an error of clap in our words if it is about a value.
     fn explained(&self, words: &[OsString], error: clap::Error) -> Ended {
+        if error.kind() == ErrorKind::DisplayVersion {
+            return Ended::Printed(format!("{error}{}", (self.build)()));
+        }
         message::wrong_value(&self.command, words, &error).map_or(Ended::Clap(error), Ended::Wrong)
     }
 

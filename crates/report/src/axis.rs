@@ -39,7 +39,8 @@ impl<'a> Axis<'a> {
         Self { label: "", along: Along::Names(names) }
     }
 
-    /// Makes a linear axis that holds all finite values and ends at round ones; `None` when there is none.
+    /// Makes a linear axis that holds all finite values and ends at round ones; `None` when there
+    /// is none.
     pub fn covering(label: &'a str, values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let (mut low, mut high) = bounds(values, f64::is_finite)?;
         if high - low < 1e-9 * high.abs().max(1e-6) {

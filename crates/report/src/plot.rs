@@ -54,7 +54,8 @@ impl std::fmt::Display for Series {
     }
 }
 
-/// One chart. What is drawn later lies above what was drawn before. A value outside the axes is drawn at their end.
+/// One chart. What is drawn later lies above what was drawn before. A value outside the axes is
+/// drawn at their end.
 pub struct Plot {
     body: String,
     title: String,
@@ -72,7 +73,8 @@ impl Plot {
         Self::sized(axes, WIDTH, HEIGHT)
     }
 
-    /// As [`Plot::new`], for [`Page::charts`](crate::Page::charts): smaller, so that its text is as large as elsewhere.
+    /// As [`Plot::new`], for [`Page::charts`](crate::Page::charts): smaller, so that its text is as
+    /// large as elsewhere.
     pub fn half(axes: &Axes<'_>) -> Self {
         Self::sized(axes, HALF_WIDTH, HALF_HEIGHT)
     }
@@ -117,7 +119,8 @@ impl Plot {
         plot
     }
 
-    /// Draws a bar from `from` to `to` of the x axis that stands on `base`; `said` appears on hovering.
+    /// Draws a bar from `from` to `to` of the x axis that stands on `base`; `said` appears on
+    /// hovering.
     pub fn bar(
         &mut self,
         series: Series,
@@ -142,8 +145,8 @@ impl Plot {
         ));
     }
 
-    /// Draws a line through the points. It is broken where a value is absent or the axes cannot show it; a point alone is
-    /// a short dash. A long line is drawn through means.
+    /// Draws a line through the points. It is broken where a value is absent or the axes cannot
+    /// show it; a point alone is a short dash. A long line is drawn through means.
     pub fn line(&mut self, series: Series, points: impl IntoIterator<Item = (f64, Option<f64>)>) {
         let places: Vec<Option<(f64, f64)>> =
             points.into_iter().map(|(x, y)| Some((self.x.place(x)?, self.y.place(y?)?))).collect();
@@ -169,7 +172,8 @@ impl Plot {
         ));
     }
 
-    /// Draws a short upright stroke at `x` in the row at `y`, and writes `text` at the right of the row.
+    /// Draws a short upright stroke at `x` in the row at `y`, and writes `text` at the right of the
+    /// row.
     pub fn mean(&mut self, series: Series, x: f64, y: f64, text: &str) {
         let (Some(x), Some(y)) = (self.x.place(x), self.y.place(y)) else { return };
         self.put(format_args!(

@@ -53,7 +53,8 @@ pub enum Method {
     /// The model's anatomy of the tile with another style.
     #[default]
     Vit,
-    /// Each channel's mean and standard deviation become those of the tile that the style was taken from.
+    /// Each channel's mean and standard deviation become those of the tile that the style was taken
+    /// from.
     ColorMatch,
     /// A random change of each stain's density; takes no style.
     HedJitter,
@@ -83,7 +84,8 @@ pub enum Placement {
     /// The characteristics of one patch, for every patch.
     #[default]
     Broadcast,
-    /// The characteristics of each patch of the style tile, for the patch in the same place. Needs a style tile.
+    /// The characteristics of each patch of the style tile, for the patch in the same place. Needs
+    /// a style tile.
     Aligned,
 }
 
@@ -109,8 +111,8 @@ pub enum Share {
     Request,
 }
 
-/// Which of two lines a request waits in. Neither can starve: while both are waiting, of every four tiles encoded three
-/// are interactive and one is bulk.
+/// Which of two lines a request waits in. Neither can starve: while both are waiting, of every four
+/// tiles encoded three are interactive and one is bulk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {

@@ -82,7 +82,7 @@ pub enum Kind {
     },
 }
 
-/// What would be right, as an error says it.
+/// What is allowed, as an error says it.
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -118,7 +118,8 @@ pub struct Field {
     pub doc: &'static str,
     /// What has it.
     pub operations: &'static [Operation],
-    /// Whether the Open Inference Protocol can express it: its answers are tensors, and its path names the model.
+    /// Whether the Open Inference Protocol can express it: its answers are tensors, and its path
+    /// names the model.
     pub oip: bool,
     /// Its name in the messages of `restain.v1`, where they have it.
     pub grpc: Option<&'static str>,
@@ -239,7 +240,8 @@ pub(crate) fn unknown(
     wire: Wire,
     name: &str,
 ) -> Error {
-    /// As `strsim::jaro_winkler` has it: 1 for the same, and about this for one letter more or less.
+    /// As `strsim::jaro_winkler` has it: 1 for the same, and about this for one letter more or
+    /// less.
     const LIKE: f64 = 0.8;
     let last = |name: &str| name.rsplit(['.', '-']).next().unwrap_or_default().to_owned();
     let likeness = |known: &str| {

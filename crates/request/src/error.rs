@@ -25,7 +25,7 @@ pub enum Fault {
     StyleConflict,
 }
 
-/// Why a field cannot be read: its name as the caller spelt it, its value, and what would be right.
+/// Why a field cannot be read: its name as the caller spelt it, its value, and what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct Error {

@@ -25,7 +25,8 @@ impl Given<'_> {
         self.field.wrong(self.field.fault, self.name, value)
     }
 
-    /// The scalars of a list, which may also be written as JSON or, where `split` says so, with commas.
+    /// The scalars of a list, which may also be written as JSON or, where `split` says so, with
+    /// commas.
     fn items(self, value: Value, split: bool) -> Result<Vec<Value>, Error> {
         match value {
             Value::List(items) => Ok(items),

@@ -24,8 +24,8 @@ impl Reader {
         Self { operation, wire, seen: Vec::new(), request }
     }
 
-    /// Takes a field under the name that the caller gave it. Null is a field that was left out; in JSON an object holds
-    /// the fields of a group.
+    /// Takes a field under the name that the caller gave it. Null is a field that was left out; in
+    /// JSON an object holds the fields of a group.
     ///
     /// # Errors
     /// Where there is no such field, it is given twice, or its value is not what it must be.

@@ -73,7 +73,8 @@ described! {
     AddRequest = AddStyles, &["domain"], "What is wanted of reference tiles that become a domain.";
 }
 
-/// The parts of a form that adds a domain: its fields, and a part `tile` of `tile` for each reference tile.
+/// The parts of a form that adds a domain: its fields, and a part `tile` of `tile` for each
+/// reference tile.
 pub fn add_form(tile: impl Into<RefOr<Schema>>) -> ObjectBuilder {
     let fields = FIELDS.iter().filter(|field| field.operations.contains(&Operation::AddStyles));
     let with = |form: ObjectBuilder, field: &Field| {
@@ -213,7 +214,8 @@ fn parameter(field: &Field, name: &str) -> Parameter {
     .build()
 }
 
-/// Either `id` or `domain`, each with a weight: two schemas, so that a client cannot be generated that sends both.
+/// Either `id` or `domain`, each with a weight: two schemas, so that a client cannot be generated
+/// that sends both.
 fn blend_parts() -> [Named; 3] {
     let part = OneOfBuilder::new()
         .description(Some("A style of a blend: either one of the bank by its `id`, or one of a `domain` that each variant draws."))

@@ -56,7 +56,8 @@ macro_rules! table {
         /// Every field.
         pub const FIELDS: &[Field] = &[$(field::$name),*];
 
-        /// A request whose fields are of their types and in their ranges. A field that was left out has its default.
+        /// A request whose fields are of their types and in their ranges. A field that was left out
+        /// has its default.
         #[derive(Clone, Debug, PartialEq)]
         pub struct Request {
             $($(#[doc = $doc])+ pub $name: $type,)*
@@ -88,7 +89,8 @@ macro_rules! table {
 }
 
 table! {
-    /// Model to use: NAME or NAME/VERSION. A name alone is its highest version; without it the server's default is used.
+    /// Model to use: NAME or NAME/VERSION. A name alone is its highest version; without it the
+    /// server's default is used.
     model: Option<String> = None,
         Field::new("model", MODEL).of(ALL).not_in_oip().flag("model");
 
@@ -97,7 +99,8 @@ table! {
         Field::new("variants", Kind::Integer { min: 1, max: MAX_SAFE_INTEGER, limit: Some("--max-variants") })
             .fault(Fault::Variants).flag("variants");
 
-    /// The same seed gives the same bytes. Without it the server draws one and returns it in the provenance; at most 2^53 - 1.
+    /// The same seed gives the same bytes. Without it the server draws one and returns it in the
+    /// provenance; at most 2^53 - 1.
     seed: Option<u64> = None,
         integer("seed", 0, MAX_SAFE_INTEGER).fault(Fault::Seed).flag("seed");
 
@@ -105,11 +108,13 @@ table! {
     method: Method = Method::Vit,
         choice::<Method>("method").flag("method");
 
-    /// Where styles come from: the bundle's `bank`, the other tiles of the request (`batch`), its `reference` tiles, or the tile itself (`own`).
+    /// Where styles come from: the bundle's `bank`, the other tiles of the request (`batch`), its
+    /// `reference` tiles, or the tile itself (`own`).
     style_from: StyleSource = StyleSource::Bank,
         choice::<StyleSource>("style.from").flag("style-from");
 
-    /// Only styles of these domains of the bank. Domains that were added to the bundle are used only when they are named here, in `style.ids` or in `style.blend`.
+    /// Only styles of these domains of the bank. Domains that were added to the bundle are used
+    /// only when they are named here, in `style.ids` or in `style.blend`.
     style_domains: Option<Vec<String>> = None,
         Field::new("style.domains", NAMES).flag("domains");
 
@@ -121,27 +126,40 @@ table! {
     style_ids: Option<Vec<String>> = None,
         Field::new("style.ids", NAMES).flag("style-ids");
 
-    /// A mixture of styles of the bank instead of one of them. It excludes `style.domains`, `style.exclude_domains` and `style.ids`.
+    /// A mixture of styles of the bank instead of one of them. It excludes `style.domains`,
+    /// `style.exclude_domains` and `style.ids`.
     style_blend: Option<Vec<BlendPart>> = None,
         Field::new("style.blend", Kind::Blend { max_items: MAX_PARTS }).fault(Fault::Blend);
 
-    /// How a style is put on: one patch's for every patch (`broadcast`), or patch by patch of a style tile (`aligned`).
+    /// How a style is put on: one patch's for every patch (`broadcast`), or patch by patch of a
+    /// style tile (`aligned`).
     style_placement: Placement = Placement::Broadcast,
         choice::<Placement>("style.placement").flag("placement");
 
-    /// Which variants have one choice of styles: those of a `tile` each its own, or the n-th variants of all tiles of a `request`.
+    /// Which variants have one choice of styles: those of a `tile` each its own, or the n-th
+    /// variants of all tiles of a `request`.
     style_share: Share = Share::Tile,
         choice::<Share>("style.share").flag("share");
 
-    /// How wide styles of the bank are drawn: 1 takes them as they are, 0 takes their mean, 2 mixes them, pushes them from their mean and adds noise along their differences. With the methods `vit` and `color-match`.
+    /// How wide styles of the bank are drawn: 1 takes them as they are, 0 takes their mean, 2 mixes
+    /// them, pushes them from their mean and adds noise along their differences. With the methods
+    /// `vit` and `color-match`.
     style_spread: f32 = 1.0,
         Field::new("style.spread", Kind::Number { min: 0.0, max: 3.0 }).fault(Fault::Spread).flag("spread");
+
+    /// The slides that the tiles are from: one id of `POST /v1/slides` for all tiles, or one for
+    /// each. The change of stain then starts from the slide's stain and not from that of each tile,
+    /// which depends on what is in it. With the methods `vit` and `color-match`.
+    slide: Option<Vec<String>> = None,
+        Field::new("slide", NAMES);
 
     /// How much of the style is taken: 0 keeps the tile's own look, 1 replaces it.
     strength: f32 = 1.0,
         Field::new("strength", Kind::Number { min: 0.0, max: 1.0 }).fault(Fault::Strength).flag("strength");
 
-    /// Where the detail of a variant comes from with the method `vit`: the tile itself, to which what the style changes is added (`carry`), or the `model`'s reconstruction alone, at the model's size.
+    /// Where the detail of a variant comes from with the method `vit`: the tile itself, to which
+    /// what the style changes is added (`carry`), or the `model`'s reconstruction alone, at the
+    /// model's size.
     detail: Detail = Detail::Carry,
         choice::<Detail>("detail").flag("detail");
 
@@ -157,11 +175,13 @@ table! {
     output_sheet: bool = false,
         Field::new("output.sheet", Kind::Boolean).not_in_oip().not_in_grpc();
 
-    /// Which of two lines the request waits in: `interactive`, or `bulk` for jobs. While both wait, of every four tiles encoded three are interactive and one is bulk.
+    /// Which of two lines the request waits in: `interactive`, or `bulk` for jobs. While both wait,
+    /// of every four tiles encoded three are interactive and one is bulk.
     priority: Priority = Priority::Interactive,
         choice::<Priority>("priority").of(OF_TILES);
 
-    /// Milliseconds until the request fails with `deadline_exceeded`; the server's own limit still applies.
+    /// Milliseconds until the request fails with `deadline_exceeded`; the server's own limit still
+    /// applies.
     timeout_ms: Option<u64> = None,
         integer("timeout_ms", 1, MAX_SAFE_INTEGER).fault(Fault::Timeout).of(OF_TILES);
 

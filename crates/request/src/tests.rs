@@ -61,10 +61,10 @@ fn null_and_nothing_are_the_default() {
             .unwrap(),
         Request::default(),
     );
-    let told = Request::default().to_json();
+    let written = Request::default().to_json();
     for field in FIELDS.iter().filter(|field| field.operations.contains(&Operation::Augment)) {
         let pointer = format!("/{}", field.path.replace('.', "/"));
-        assert_eq!(told.pointer(&pointer), Some(&(field.default)()), "{}", field.path);
+        assert_eq!(written.pointer(&pointer), Some(&(field.default)()), "{}", field.path);
     }
 }
 

@@ -9,8 +9,8 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// Most values in one, lists and objects counted with what they hold: a body of zeros and commas would otherwise take
-/// sixteen times its own memory.
+/// Most values in one, lists and objects counted with what they hold: a body of zeros and commas
+/// would otherwise take sixteen times its own memory.
 pub(crate) const MAX_VALUES: usize = 16_384;
 /// Most bytes of texts in one, which are copied.
 const MAX_TEXT: usize = 1 << 20;
@@ -45,6 +45,14 @@ impl Value {
     /// Where the text is not JSON, or holds more than 16,384 values.
     pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(json)
+    }
+
+    /// Returns a whole number, which JSON may also write as a float: 2.0; nothing for a text.
+    pub fn whole(&self) -> Option<i128> {
+        match (self, self.number()) {
+            (Self::Integer(_) | Self::Float(_), Some(Number::Whole(number))) => Some(number),
+            _ => None,
+        }
     }
 
     /// Returns a scalar as text, without blanks around it; nothing for null, a list or an object.

@@ -30,7 +30,8 @@ pub struct AdamW {
     config: AdamWConfig,
     /// Steps taken so far.
     pub steps: i64,
-    /// First and second moment of each parameter: f32, of its shape, in the order of the parameters.
+    /// First and second moment of each parameter: f32, of its shape, in the order of the
+    /// parameters.
     pub moments: Vec<(Tensor, Tensor)>,
 }
 
@@ -44,10 +45,10 @@ impl AdamW {
         Self { config, steps: 0, moments }
     }
 
-    /// Updates the parameters from their gradients, then zeroes the gradients. `parameters` must be those given to
-    /// [`AdamW::new`], in the same order; one without a gradient is left as it is. On a GPU one call updates all of them; on
-    /// a CPU, where a loop costs nothing, they are updated one by one, so that the order of sums does not depend on
-    /// libtorch's version.
+    /// Updates the parameters from their gradients, then zeroes the gradients. `parameters` must be
+    /// those given to [`AdamW::new`], in the same order; one without a gradient is left as it is.
+    /// On a GPU one call updates all of them; on a CPU, where a loop costs nothing, they are
+    /// updated one by one, so that the order of sums does not depend on libtorch's version.
     ///
     /// # Errors
     /// If libtorch reports an error on a GPU.
@@ -102,7 +103,8 @@ impl AdamW {
     }
 }
 
-/// Returns the learning rate at `step`: half a cosine from `base` at step 0 to 0 at `total`, without warm-up.
+/// Returns the learning rate at `step`: half a cosine from `base` at step 0 to 0 at `total`,
+/// without warm-up.
 pub fn cosine(base: f64, step: u64, total: u64) -> f64 {
     0.5 * base * (1.0 + (std::f64::consts::PI * step as f64 / total.max(1) as f64).cos())
 }

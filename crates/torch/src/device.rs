@@ -33,7 +33,8 @@ impl FromStr for DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// Opens the device. `local_rank` is the index of this process among those on this machine, from 0.
+    /// Opens the device. `local_rank` is the index of this process among those on this machine,
+    /// from 0.
     ///
     /// # Errors
     /// If CUDA was asked for and libtorch has no CUDA library, or fewer devices.
@@ -93,7 +94,8 @@ impl ComputePrecision {
     }
 }
 
-/// Describes what a run computes on, for the provenance: device, data type, processor and its cores.
+/// Describes what a run computes on, for the provenance: device, data type, processor and its
+/// cores.
 pub fn describe(device: Device, precision: Kind) -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

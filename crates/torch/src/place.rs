@@ -13,6 +13,7 @@ pub struct Place {
     pub port: u16,
     /// Whether this process listens there.
     pub serves: bool,
-    /// Name of this start of the run: a later start does not read what an earlier one left at the same address.
+    /// Name of this start of the run: a later start does not read what an earlier one left at the
+    /// same address.
     pub attempt: String,
 }

@@ -1,10 +1,12 @@
-//! Training steps on demand, for train_step.py: one step for every line of input, answered with its loss.
+//! Training steps on demand, for train_step.py: one step for every line of input, answered with its
+//! loss.
 //!
 //!     train_step FILE GEOMETRY RECIPE PRECISION DEVICE
 //!
-//! FILE holds weights, tiles and everything that a step draws, so that PyTorch computes the very same thing; GEOMETRY is
-//! image size, patch size, embedding dimension, depth and heads, separated by commas. The trainer without its data loader:
-//! losses, gradients, AdamW. A step is over when its device has done all of it.
+//! FILE holds weights, tiles and everything that a step draws, so that PyTorch computes the very
+//! same thing; GEOMETRY is image size, patch size, embedding dimension, depth and heads, separated
+//! by commas. The trainer without its data loader: losses, gradients, AdamW. A step is over when
+//! its device has done all of it.
 
 #![expect(clippy::disallowed_methods, reason = "a bench is a program with arguments of its own")]
 

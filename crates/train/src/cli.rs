@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{
     ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
 };
@@ -16,11 +16,12 @@ use crate::options;
 use crate::preset::DataPreset;
 use crate::publish::{self, ExportArgs, Fp16Args, ImportArgs, InitArgs};
 use crate::run::trainer::Ending;
+use restain_engine::Runtime;
 use restain_lab::downstream::{self, DownstreamArgs};
 use restain_lab::evaluate::{self, EvaluateArgs};
 use restain_lab::phantom;
 use restain_lab::styles::{self, StylesArgs};
-use restain_options::{Ended, LogArgs, Program};
+use restain_options::{CompletionsArgs, Ended, LogArgs, ManArgs, Program};
 
 #[derive(Parser)]
 #[command(name = "restain-train", version, about = "Train the encoders that restain serves")]
@@ -61,10 +62,15 @@ enum Task {
     Evaluate(Evaluation),
     /// Write procedural H&E tiles of several hospitals, with labels
     Phantom(phantom::Args),
+    /// Print completions for a shell, to be saved where it looks for them
+    Completions(CompletionsArgs),
+    /// Write the manual pages of the program and its commands to a directory
+    Man(ManArgs),
 }
 
-/// The options of `evaluate`, or with `--downstream` first, those of its experiment. `--downstream` is a flag subcommand, so
-/// that each of the two has its own options and required ones; clap's derive cannot express this choice.
+/// The options of `evaluate`, or with `--downstream` first, those of its experiment. `--downstream`
+/// is a flag subcommand, so that each of the two has its own options and required ones; clap's
+/// derive cannot express this choice.
 enum Evaluation {
     Bundle(Box<EvaluateArgs>),
     Other(Downstream),
@@ -98,7 +104,8 @@ impl FromArgMatches for Evaluation {
 
 #[derive(Subcommand)]
 enum Downstream {
-    /// Train classifiers with and without augmentation, and test them on hospitals that they have not seen
+    /// Train classifiers with and without augmentation, and test them on hospitals that they have
+    /// not seen
     #[command(long_flag = "downstream")]
     Downstream(Box<DownstreamArgs>),
 }
@@ -126,7 +133,15 @@ impl Cli {
 
 fn program() -> Program {
     let command = with_log(Tasks::command());
-    Program::new(command, |_| "RESTAIN_TRAIN".to_owned()).with_preset(data_preset)
+    Program::new(command, |_| "RESTAIN_TRAIN".to_owned()).with_preset(data_preset).with_build(build)
+}
+
+/// Returns the commit that the program was built from, if `RESTAIN_COMMIT` named it then, and the
+/// ONNX Runtime that is found.
+fn build() -> String {
+    let commit = option_env!("RESTAIN_COMMIT").filter(|commit| !commit.is_empty());
+    let commit = commit.map(|commit| format!("commit {commit}\n"));
+    commit.unwrap_or_default() + &Runtime::describe()
 }
 
 /// Gives each task the options of the log.
@@ -167,6 +182,16 @@ pub fn run(cli: &Cli) -> Result<u8> {
             downstream::run(args).map(|()| 0)
         }
         Task::Phantom(args) => phantom::run(args).map(|()| 0),
+        Task::Completions(args) => {
+            program().write_completions(args.shell, &mut std::io::stdout())?;
+            Ok(0)
+        }
+        Task::Man(args) => {
+            let written = program().write_man_pages(args);
+            written
+                .with_context(|| format!("cannot write manual pages to {}", args.dir.display()))?;
+            Ok(0)
+        }
     }
 }
 

@@ -45,10 +45,10 @@ pub(crate) struct FitArgs {
     /// Keep the state of the run in this directory [default: runs/NAME-VERSION]
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
-    /// Start from the weights of this bundle, whose geometry, pixel order and normalisation become the defaults
+    /// Start from this bundle's weights; its geometry, pixel order and normalisation are defaults
     #[arg(long, value_name = "BUNDLE")]
     pub from: Option<PathBuf>,
-    /// Use the options that the paper trained this data set with, where no flag, variable or file sets them
+    /// Use the paper's options for this data set, where no flag, variable or file sets them
     #[arg(long, value_name = "PRESET", value_enum)]
     pub data_preset: Option<DataPreset>,
     /// Write the last weights into the bundle, or those with the lowest validation loss
@@ -308,7 +308,7 @@ fn geometry(args: &FitArgs, start: Option<&WarmStart>) -> Result<Geometry> {
     }
 }
 
-/// Returns normalisation and pixel order: those of the bundle to start from, or of the options, or the defaults.
+/// Returns normalisation and pixel order: of the bundle to start from, the options, or defaults.
 fn pixels(
     args: &FitArgs,
     start: Option<&WarmStart>,
@@ -369,7 +369,8 @@ fn require_exportable(options: &Options, parts: &Parts, geometry: &Geometry) -> 
     Ok(())
 }
 
-/// Serialises what must be equal in every process of a run: the images, the options, the step, and all weights and moments.
+/// Serialises what must be equal in every process of a run: images, options, step, weights,
+/// moments.
 fn identity(
     dataset: &Dataset,
     header: &RunHeader,

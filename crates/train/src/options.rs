@@ -26,8 +26,8 @@ pub(crate) struct ComputeArgs {
     /// Train on auto, cpu, cuda or cuda:N; auto uses CUDA if there is any
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
-    /// Multiply matrices in f32 or bf16 (fast on CUDA, and on CPUs with AMX or AVX512-BF16); weights stay f32 [default: that of
-    /// the resumed run; bf16 on CUDA, f32 on a CPU]
+    /// Multiply matrices in f32 or bf16 (fast on CUDA, and on CPUs with AMX or AVX512-BF16);
+    /// weights stay f32 [default: that of the resumed run; bf16 on CUDA, f32 on a CPU]
     #[arg(long, value_enum)]
     pub precision: Option<ComputePrecision>,
     /// Recompute activations in the backward pass: far less memory, up to a third more time
@@ -54,7 +54,8 @@ impl ComputeArgs {
     }
 }
 
-/// What a run is made of besides the model; kept in its checkpoint, so that `resume` needs none of it again.
+/// What a run is made of besides the model; kept in its checkpoint, so that `resume` needs none of
+/// it again.
 #[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Training")]
 pub(crate) struct TrainingArgs {
@@ -98,11 +99,12 @@ pub(crate) struct TrainingArgs {
     pub watch: WatchArgs,
     #[command(flatten)]
     pub selection: SelectionArgs,
-    /// Normalise pixels, from 0 to 1, by this mean of each channel, with --std [default: that of --from, or measured]
+    /// Normalise pixels, from 0 to 1, by this mean of each channel, with --std [default: that of
+    /// --from, or measured]
     #[arg(long, help_heading = "Data", value_name = "R,G,B", value_parser = triple)]
     pub mean: Option<[f32; 3]>,
-    /// Normalise pixels, from 0 to 1, by this standard deviation of each channel, with --mean [default: that of --from, or
-    /// measured]
+    /// Normalise pixels, from 0 to 1, by this standard deviation of each channel, with --mean
+    /// [default: that of --from, or measured]
     #[arg(long, help_heading = "Data", value_name = "R,G,B", value_parser = triple)]
     pub std: Option<[f32; 3]>,
     /// Order the pixels of a patch as planar or interleaved [default: that of --from, or planar]
@@ -212,13 +214,14 @@ pub(crate) fn bundle_name(out: &Path) -> Result<(String, String)> {
 
 static COMMAND_LINE: OnceLock<String> = OnceLock::new();
 
-/// Returns the command line of this process as it would be typed again, with the options that variables, a file and a preset
-/// added.
+/// Returns the command line of this process as it would be typed again, with the options that
+/// variables, a file and a preset added.
 pub(crate) fn command_line() -> String {
     COMMAND_LINE.get().cloned().unwrap_or_default()
 }
 
-/// Keeps the words of the command line, and the flags that stand for what was added to them, for the provenance.
+/// Keeps the words of the command line, and the flags that stand for what was added to them, for
+/// the provenance.
 pub(crate) fn record_command_line(words: impl IntoIterator<Item = String>) {
     COMMAND_LINE.get_or_init(|| as_typed(words));
 }

@@ -19,8 +19,9 @@ pub(crate) enum Preset {
     Deep,
 }
 
-/// `--data-preset`: what the paper trained with on a data set. Flags, variables and files take precedence. Tiles of 96 px are
-/// resized up to the model's 224 by the random resized crop. Where the paper names no normalisation it is measured.
+/// `--data-preset`: what the paper trained with on a data set. Flags, variables and files take
+/// precedence. Tiles of 96 px are resized up to the model's 224 by the random resized crop. Where
+/// the paper names no normalisation it is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum DataPreset {
@@ -29,8 +30,8 @@ pub(crate) enum DataPreset {
     Pcam,
 }
 
-/// What the paper trained with everywhere (arXiv 2407.02900). Each is written out, although several are today's defaults: a
-/// default may change, and the paper does not.
+/// What the paper trained with everywhere (arXiv 2407.02900). Each is written out, although several
+/// are today's defaults: a default may change, and the paper does not.
 const PAPER: &str = "preset = 'base'\nepochs = 50\nbatch = 64\nlearning-rate = 1e-3\nweight-decay = 0.05\nmixes = 4\naugment = 0.1\n";
 const CAMELYON17: &str = "mean = [0.7441, 0.5895, 0.7214]\nstd = [0.1301, 0.1489, 0.1107]\n";
 
@@ -68,7 +69,8 @@ impl Preset {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct GeometryArgs {
-    /// Use these model sizes, where no other option sets them [default: small; fit: those of --from]
+    /// Use these model sizes, where no other option sets them [default: small; fit: those of
+    /// --from]
     #[arg(long, value_enum)]
     pub preset: Option<Preset>,
     /// Use tiles with this side, in pixels [default: that of --preset]
@@ -77,8 +79,8 @@ pub(crate) struct GeometryArgs {
     /// Use patches with this side, in pixels [default: that of --preset]
     #[arg(long, value_name = "PIXELS")]
     pub patch_size: Option<usize>,
-    /// Use embeddings of this length; half of it must be a multiple of 3 × patch size, and is 3 × patch size² at full rank
-    /// [default: that of --preset]
+    /// Use embeddings of this length; half of it must be a multiple of 3 × patch size, and is 3 ×
+    /// patch size² at full rank [default: that of --preset]
     #[arg(long, value_name = "LENGTH")]
     pub embed_dim: Option<usize>,
     /// Use this many transformer blocks [default: that of --preset]

@@ -11,8 +11,8 @@ use crate::options::TrainingArgs;
 use crate::run::validate::{Parts, split};
 use restain_data::{Dataset, Selection};
 
-/// Opens the data set with the options' selection and splits it: by official splits if `--validation-split` names some, else
-/// by a share of every domain's images.
+/// Opens the data set with the options' selection and splits it: by official splits if
+/// `--validation-split` names some, else by a share of every domain's images.
 ///
 /// # Errors
 /// If the data set cannot be opened, or an image is in both parts.

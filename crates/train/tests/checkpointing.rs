@@ -9,8 +9,8 @@ use restain_train::objective::recipe::{Recipe, RecipeArgs};
 use restain_train::objective::scene::{Batch, Scene};
 use tch::{Device, Kind, Tensor};
 
-/// The same encoder without gradient checkpointing and with it. libtorch's generator is one for all threads, and other
-/// tests draw from it: only copied weights are the same weights.
+/// The same encoder without gradient checkpointing and with it. libtorch's generator is one for all
+/// threads, and other tests draw from it: only copied weights are the same weights.
 fn pair() -> [Vit; 2] {
     let spec = GeometrySpec {
         image_size: 32,

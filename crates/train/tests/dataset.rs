@@ -60,7 +60,8 @@ fn described(dataset: &Dataset) -> Vec<String> {
     dataset.sources.iter().map(one).collect()
 }
 
-/// WILDS with four tiles a centre, of which the last has `split` 1; `unlabelled` as that release has it.
+/// WILDS with four tiles a centre, of which the last has `split` 1; `unlabelled` as that release
+/// has it.
 fn wilds(root: &Path, unlabelled: bool) {
     let mut table = String::from(",patient,node,x_coord,y_coord,tumor,slide,center,split\n");
     for center in 0..5u32 {

@@ -67,7 +67,8 @@ fn phantom_tiles_become_a_bundle_with_styles_that_can_be_evaluated() {
     );
 }
 
-/// Runs the program, which must reject its options with status 2, or fail with status 1, in one line. Returns the line.
+/// Runs the program, which must reject its options with status 2, or fail with status 1, in one
+/// line. Returns the line.
 pub(super) fn refusal(home: &Path, arguments: &str) -> String {
     let output = restain_train(home, arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -62,7 +62,8 @@ fn fields(mut bytes: &[u8]) -> Vec<(u64, Field<'_>)> {
     fields
 }
 
-/// Step, tag, the bits of a scalar and the PNG of a picture, for every value of the event file (event.proto, summary.proto).
+/// Step, tag, the bits of a scalar and the PNG of a picture, for every value of the event file
+/// (event.proto, summary.proto).
 fn values(state: &Path) -> Vec<(u64, String, Option<u32>, Vec<u8>)> {
     let bytes = std::fs::read(state.join("tensorboard/events.out.tfevents.restain")).unwrap();
     let mut values = Vec::new();

@@ -22,7 +22,8 @@ fn names(home: &Path) -> Vec<String> {
     names
 }
 
-/// The bundle, if there is one; half of one is a failure, and so is one without styles, samples or a card.
+/// The bundle, if there is one; half of one is a failure, and so is one without styles, samples or
+/// a card.
 fn bundle(home: &Path) -> Option<Bundle> {
     let bundle = match Bundle::open(&home.join(PLACE)) {
         Err(BundleError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
@@ -37,7 +38,8 @@ fn bundle(home: &Path) -> Option<Bundle> {
     Some(bundle)
 }
 
-/// Kills the program as soon as `seen`, or lets it end before that; what is in place is checked all the while.
+/// Kills the program as soon as `seen`, or lets it end before that; what is in place is checked all
+/// the while.
 fn kill_when(home: &Path, arguments: &str, seen: impl Fn() -> bool) {
     let mut child: Child = restain_train(home, arguments).spawn().unwrap();
     while !seen() && child.try_wait().unwrap().is_none() {

@@ -113,12 +113,12 @@ pub(super) async fn run(
     let reader = tokio::task::spawn_blocking(move || reading.read_all(tars, &send));
     let done =
         write_all(samples, maker, ReceiverStream::new(events).take_until(stop), progress).await?;
-    // It has ended by now: nobody listens to it any more.
+    // It has ended by now: nothing listens to it any more.
     reader.await?;
     Ok(done == all)
 }
 
-/// Makes and writes what the reader tells, and says how many tars are done.
+/// Makes and writes what the reader reads, and says how many tars are done.
 async fn write_all(
     samples: &Samples,
     maker: &Arc<Maker>,
@@ -175,7 +175,7 @@ async fn write_all(
 }
 
 impl Samples {
-    /// The reader's thread; whoever stops listening ends it.
+    /// The reader's thread; it ends when no one receives from it.
     fn read_all(&self, tars: Vec<Tar>, send: &Sender<Event>) {
         for tar in tars {
             let ending = self.read(&Arc::new(tar), send);

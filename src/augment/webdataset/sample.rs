@@ -15,7 +15,8 @@ pub(super) const END: [u8; 1024] = [0; 1024];
 
 pub(super) enum Item {
     Sample(Sample),
-    /// A file whose name has no dot, or begins with one, belongs to no sample, and is carried along.
+    /// A file whose name has no dot, or begins with one, belongs to no sample, and is carried
+    /// along.
     Loose {
         path: String,
         bytes: Bytes,
@@ -34,7 +35,7 @@ pub(super) struct Field {
     pub bytes: Bytes,
 }
 
-/// Why a sample has no tile to be told.
+/// Why a sample has no tile.
 #[derive(Debug)]
 pub(super) enum NoTile {
     None(String),
@@ -190,7 +191,7 @@ impl Sample {
             match place == tile {
                 true => entries
                     .append(&format!("{key}.{}", renamed(&field.name, format)), &variant.picture)?,
-                // The tile may be a variant itself; what it came from is told by its own key and
+                // The tile may be a variant itself; what it came from is named by its own key and
                 // file.
                 false if field.name == PROVENANCE => {}
                 false => entries.append(&format!("{key}.{}", field.name), &field.bytes)?,

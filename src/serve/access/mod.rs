@@ -73,7 +73,8 @@ impl Access {
     /// file, or have no request left.
     ///
     /// # Errors
-    /// `unauthenticated`, when the key is gone or lacks the scope; `rate_limited`, with the time until the next request.
+    /// `unauthenticated`, when the key is gone or lacks the scope; `rate_limited`, with the time
+    /// until the next request.
     pub fn judge_again(&self, ticket: &Ticket) -> Result<(), Error> {
         let (Some(keys), Some((digest, scope))) = (&self.keys, ticket.0) else { return Ok(()) };
         let keys = keys.current();

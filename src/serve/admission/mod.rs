@@ -19,7 +19,7 @@ pub use rate::{DrainRate, advised};
 use super::error::{Error, ErrorKind};
 use super::metrics::Metrics;
 
-/// When to come back where memory is short, whose drain nobody measures.
+/// When to come back where memory is short, whose drain is not measured.
 const MEMORY_WAIT: Duration = Duration::from_secs(2);
 
 /// How much may be in flight, and how much is.
@@ -91,7 +91,8 @@ impl Admission {
     /// Admits `tiles` and `bytes`, both or neither.
     ///
     /// # Errors
-    /// `request_too_large` when the share would never fit, `overloaded` with the time to wait when it does not fit now.
+    /// `request_too_large` when the share would never fit, `overloaded` with the time to wait when
+    /// it does not fit now.
     pub fn admit(self: &Arc<Self>, tiles: usize, bytes: u64) -> Result<Arc<Permit>, Error> {
         self.lend(Amount { tiles, bytes }, tiles).map_err(|error| self.refuse(error))
     }

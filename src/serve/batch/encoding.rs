@@ -7,10 +7,12 @@ use bytes::Bytes;
 use half::f16;
 use restain_method::Geometry;
 use restain_method::geometry::CHANNELS;
-use restain_method::synth::{Residual, Scratch, Synthesiser};
+use restain_method::glass::Glass;
+use restain_method::shrink::shrink;
+use restain_method::synth::{Carry, Residual, Scratch, Synthesiser};
 
-/// What the encoder made of one tile, in the precision in which it is kept: whether a tile was encoded just now or in
-/// another epoch, its variants are the same bytes.
+/// What the encoder made of one tile, in the precision in which it is kept: whether a tile was
+/// encoded just now or in another epoch, its variants are the same bytes.
 #[derive(Clone, PartialEq)]
 pub struct TileEncoding {
     /// Width and height of the tile as it came.
@@ -24,12 +26,12 @@ pub struct TileEncoding {
     stained: OnceLock<Vec<bool>>,
 }
 
-/// What a tile has that its encoding has not. Both forms take one byte a value, so that a key stands for a tile of any
-/// size.
+/// What a tile has that its encoding has not. Both forms take about one byte a value, so that a key
+/// stands for a tile of any size.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Carried {
-    /// Of a tile of the model's size.
-    Residual(Residual),
+    /// Of a tile of the model's size: what its reconstruction misses, and the pixels of its glass.
+    Residual(Residual, Glass),
     /// The pixels of a tile of another size, `[height, width, 3] u8`.
     Pixels(Bytes),
 }
@@ -40,8 +42,8 @@ impl TileEncoding {
         Self { size, fidelity, latents, carried, stained: OnceLock::new() }
     }
 
-    /// Puts together what is kept of a tile. `seen` `[H, W, 3] u8` is the tile at the model's size; `pixels` the tile itself,
-    /// when it has another.
+    /// Puts together what is kept of a tile. `seen` `[H, W, 3] u8` is the tile at the model's size;
+    /// `pixels` the tile itself, when it has another.
     pub(super) fn of(
         synthesiser: &Synthesiser,
         scratch: &mut Scratch,
@@ -52,7 +54,7 @@ impl TileEncoding {
         let (anatomy, characteristics) = latents.split_at(latents.len() / 2);
         let (residual, fidelity) = synthesiser.compare(anatomy, characteristics, seen, scratch);
         let carried = match pixels {
-            None => Carried::Residual(residual),
+            None => Carried::Residual(residual, Glass::of(seen)),
             // A copy: what came may be a piece of a whole request's body.
             Some(pixels) => Carried::Pixels(Bytes::copy_from_slice(pixels)),
         };
@@ -79,6 +81,22 @@ impl TileEncoding {
         &self.latents[self.latents.len() / 2..]
     }
 
+    /// The pixels that the encoder saw, `[H, W, 3] u8`.
+    pub fn seen(&self, synthesiser: &Synthesiser, scratch: &mut Scratch) -> Vec<u8> {
+        match &self.carried {
+            Carried::Residual(residual, _) => {
+                let mut pixels = vec![0; synthesiser.geometry().tile_bytes()];
+                let carry = Carry { anatomy: self.anatomy(), residual };
+                synthesiser.restore(carry, self.characteristics(), scratch, &mut pixels);
+                pixels
+            }
+            Carried::Pixels(pixels) => {
+                let size = (self.size.0 as usize, self.size.1 as usize);
+                shrink(pixels, size, synthesiser.geometry().image_size())
+            }
+        }
+    }
+
     pub fn carried(&self) -> &Carried {
         &self.carried
     }
@@ -94,7 +112,9 @@ impl TileEncoding {
             (self.size.0 as usize, self.size.1 as usize, geometry.image_size());
         let is_the_models = (width, height) == (side, side);
         let carried = match &self.carried {
-            Carried::Residual(residual) => is_the_models && residual.len() == geometry.tile_bytes(),
+            Carried::Residual(residual, _) => {
+                is_the_models && residual.len() == geometry.tile_bytes()
+            }
             Carried::Pixels(pixels) => !is_the_models && pixels.len() == width * height * CHANNELS,
         };
         carried && self.latents.len() == 2 * geometry.tile_latent()
@@ -105,7 +125,7 @@ impl Carried {
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Residual(residual) => residual.bytes(),
+            Self::Residual(residual, glass) => residual.bytes() + glass.bytes(),
             Self::Pixels(pixels) => pixels.len(),
         }
     }

@@ -26,8 +26,9 @@ pub struct WantedTile {
     pub pixels: Option<Bytes>,
 }
 
-/// Where encodings are kept. The queue asks it right before a tile would be encoded, and a worker fills it before it
-/// answers, so that of two requests for one tile the second always finds either the work under way or its result.
+/// Where encodings are kept. The queue asks it right before a tile would be encoded, and a worker
+/// fills it before it answers, so that of two requests for one tile the second always finds either
+/// the work under way or its result.
 pub trait Shelf: Send + Sync {
     /// What is at hand, without waiting.
     fn peek(&self, key: &TileKey) -> Option<Arc<TileEncoding>>;
@@ -80,10 +81,11 @@ pub enum BatchError {
 
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// What a worker asks of an encoder: one method, so that tests can put something slow or broken in its place.
+/// What a worker asks of an encoder: one method, so that tests can put something slow or broken in
+/// its place.
 pub trait Encode: Send {
-    /// `tiles` `[batch, H, W, 3] u8`, of which the first `wanted` are tiles and the rest padding. For each wanted one
-    /// `[2, N, h]`: anatomy, then characteristics.
+    /// `tiles` `[batch, H, W, 3] u8`, of which the first `wanted` are tiles and the rest padding.
+    /// For each wanted one `[2, N, h]`: anatomy, then characteristics.
     ///
     /// # Errors
     /// When the batch could not be encoded; the next one may be.

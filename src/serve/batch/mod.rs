@@ -42,7 +42,10 @@ pub struct QueueOptions {
     /// The longest wait for a turn that is worth it; past it a request is refused rather than
     /// queued.
     pub max_wait: Duration,
+    /// Workers that share the load.
     pub workers: usize,
+    /// Whether one more worker, the last, takes only a tile that comes while nothing is in work.
+    pub has_lone: bool,
 }
 
 /// Sends tiles to the workers of one bundle. Cheap to clone; the workers end when the last clone is
@@ -89,7 +92,7 @@ impl Batch {
         encoders: Vec<Box<dyn Encode>>,
         warmed: Duration,
     ) -> std::io::Result<(Self, Vec<JoinHandle<()>>)> {
-        debug_assert_eq!(options.workers, encoders.len());
+        debug_assert_eq!(options.workers + usize::from(options.has_lone), encoders.len());
         let shared = Arc::new(Shared::new(options));
         shared.expect_rate(options.max_batch, warmed);
         // Made first, so that threads which did start end again when a later one does not.

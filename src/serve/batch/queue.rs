@@ -7,6 +7,9 @@
 //!   A busy one is given a further batch only when that is full: what is not full stays open to who
 //!   comes while the last batch runs.
 //! - A tile whose callers have all left is dropped when its turn comes.
+//! - Where there is a lone worker, faster with one tile than the others and in their way otherwise,
+//!   it takes a tile that waits alone while nothing is in work, and the others take everything
+//!   else: each an equal share of what waits, and none of them ahead while another is idle.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -35,6 +38,8 @@ pub(super) struct Queue {
     since_bulk: usize,
     /// For each worker, the batches that it was given and has not finished.
     outstanding: Vec<usize>,
+    /// Whether the last worker is a lone one.
+    has_lone: bool,
     closed: bool,
 }
 
@@ -68,8 +73,15 @@ impl Queue {
             waiting: [0; 2],
             since_bulk: 0,
             outstanding: vec![0; workers],
+            has_lone: false,
             closed: false,
         }
+    }
+
+    /// Adds a lone worker behind the others.
+    pub(super) fn add_lone(&mut self) {
+        self.outstanding.push(0);
+        self.has_lone = true;
     }
 
     /// No more will come; what is in here is still done.
@@ -126,7 +138,22 @@ impl Queue {
 
     /// What `worker` is to do at `now`.
     pub(super) fn next(&mut self, worker: usize, now: Instant) -> Next<Vec<WantedTile>> {
-        let full = self.waiting.iter().sum::<usize>() >= self.max_batch;
+        let waiting = self.waiting.iter().sum::<usize>();
+        let full = waiting >= self.max_batch;
+        let mut most = self.max_batch;
+        if self.has_lone {
+            let sharing = &self.outstanding[..self.outstanding.len() - 1];
+            let idle = sharing.iter().filter(|&&outstanding| outstanding == 0).count();
+            let is_lone = worker == sharing.len();
+            let is_quiet = self.outstanding.iter().all(|&outstanding| outstanding == 0);
+            if waiting > 0 && is_lone != (is_quiet && waiting == 1) {
+                return Next::Wait(None);
+            }
+            if self.outstanding[worker] > 0 && idle > 0 && waiting > 0 {
+                return Next::Wait(None);
+            }
+            most = most.min(waiting.div_ceil(idle.max(1))).max(1);
+        }
         match self.outstanding[worker] {
             0 if full || self.closed => {}
             0 => {
@@ -140,7 +167,7 @@ impl Queue {
             _ => return Next::Wait(None),
         }
         let mut batch = Vec::new();
-        while batch.len() < self.max_batch
+        while batch.len() < most
             && let Some(tile) = self.take(now)
         {
             batch.push(tile);

@@ -197,3 +197,60 @@ fn a_closed_queue_is_emptied_and_then_ends() {
     scene.finish(0, &[3]);
     assert_eq!(scene.next(0, 0), Next::End);
 }
+
+/// `sharing` workers, and a lone one behind them.
+fn with_lone(max_batch: usize, sharing: usize) -> Scene {
+    let mut scene = Scene::new(max_batch, 0, sharing);
+    scene.queue.add_lone();
+    scene
+}
+
+#[test]
+fn a_tile_that_is_alone_goes_to_the_lone_worker_and_no_other_tile_does() {
+    let mut scene = with_lone(1, 2);
+    let _replies: Vec<Reply> = (1..2).map(|tile| scene.comes(tile, Interactive, 0)).collect();
+    assert_eq!(scene.next(0, 0), Next::Wait(None));
+    assert_eq!(scene.next(1, 0), Next::Wait(None));
+    assert_eq!(scene.next(2, 0), Next::Take(vec![1]));
+    // While it is at work the others take what comes.
+    let _more: Vec<Reply> = (2..5).map(|tile| scene.comes(tile, Interactive, 1)).collect();
+    assert_eq!(scene.next(2, 1), Next::Wait(None));
+    assert_eq!(scene.next(0, 1), Next::Take(vec![2]));
+    assert_eq!(scene.next(1, 1), Next::Take(vec![3]));
+    assert_eq!(scene.finish(2, &[1]), 1);
+    // One waits, and nothing is quiet: the lone worker leaves it to those who share.
+    assert_eq!(scene.next(2, 2), Next::Wait(None));
+    assert_eq!(scene.finish(0, &[2]), 1);
+    assert_eq!(scene.next(0, 3), Next::Take(vec![4]));
+    assert_eq!((scene.finish(0, &[4]), scene.finish(1, &[3])), (1, 1));
+    // Quiet again.
+    let _last = scene.comes(9, Bulk, 4);
+    assert_eq!(scene.next(1, 4), Next::Wait(None));
+    assert_eq!(scene.next(2, 4), Next::Take(vec![9]));
+}
+
+#[test]
+fn workers_that_share_take_equal_parts_and_nothing_ahead_of_one_that_is_idle() {
+    let mut scene = with_lone(8, 3);
+    let _replies: Vec<Reply> = (1..8).map(|tile| scene.comes(tile, Interactive, 0)).collect();
+    assert_eq!(scene.next(3, 0), Next::Wait(None));
+    assert_eq!(scene.next(0, 0), Next::Take(vec![1, 2, 3]));
+    assert_eq!(scene.next(0, 0), Next::Wait(None));
+    assert_eq!(scene.next(1, 0), Next::Take(vec![4, 5]));
+    assert_eq!(scene.next(2, 0), Next::Take(vec![6, 7]));
+    // All are busy: a full batch is taken ahead.
+    let _more: Vec<Reply> = (10..18).map(|tile| scene.comes(tile, Interactive, 1)).collect();
+    assert_eq!(scene.next(1, 1), Next::Take((10..18).collect()));
+}
+
+#[test]
+fn a_queue_that_is_closed_ends_every_worker_once_it_is_empty() {
+    let mut scene = with_lone(1, 2);
+    let _reply = scene.comes(1, Interactive, 0);
+    scene.queue.close();
+    assert_eq!(scene.next(0, 0), Next::Wait(None));
+    assert_eq!(scene.next(2, 0), Next::Take(vec![1]));
+    assert_eq!((scene.next(0, 0), scene.next(1, 0)), (Next::End, Next::End));
+    assert_eq!(scene.finish(2, &[1]), 1);
+    assert_eq!(scene.next(2, 0), Next::End);
+}

@@ -36,7 +36,10 @@ pub(super) enum Place {
 
 impl Shared {
     pub(super) fn new(options: &QueueOptions) -> Self {
-        let queue = Queue::new(options.max_batch, options.max_delay, options.workers);
+        let mut queue = Queue::new(options.max_batch, options.max_delay, options.workers);
+        if options.has_lone {
+            queue.add_lone();
+        }
         let state =
             Mutex::new(State { queue, rate: DrainRate::default(), batches: BTreeMap::new() });
         Self {
@@ -51,7 +54,8 @@ impl Shared {
     /// flights for the rest.
     ///
     /// # Errors
-    /// `Overloaded` when what stands before it would outlast the deadline, or the longest wait that is worth it.
+    /// `Overloaded` when what stands before it would outlast the deadline, or the longest wait that
+    /// is worth it.
     pub(super) fn submit(
         &self,
         request: EncodeRequest,
@@ -109,7 +113,12 @@ impl Shared {
         loop {
             let now = Instant::now();
             state = match state.queue.next(worker, now) {
-                Next::Take(batch) => return Some(batch),
+                Next::Take(batch) => {
+                    drop(state);
+                    // What one takes decides what the others may.
+                    self.changed.notify_all();
+                    return Some(batch);
+                }
                 Next::End => return None,
                 Next::Wait(None) => {
                     self.changed.wait(state).expect("no code panics while it holds this lock")

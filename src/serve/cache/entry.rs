@@ -13,6 +13,7 @@ use half::vec::HalfBitsVecExt as _;
 use crate::serve::batch::{Carried, TileEncoding};
 use restain_bundle::codec::TileKey;
 use restain_method::geometry::CHANNELS;
+use restain_method::glass::{Glass, Run};
 use restain_method::synth::Residual;
 
 /// More numbers than any encoding has, and more values than any tile: a length above it is damage.
@@ -62,8 +63,10 @@ impl Code for CacheKey {
     }
 }
 
-/// Width u32, height u32, fidelity f32, the form of what is carried u32, the count of numbers u64; the numbers as f16; what
-/// is carried, width × height × 3 values. All little-endian.
+/// Width u32, height u32, fidelity f32, the form of what is carried u32, the count of numbers u64;
+/// the numbers as f16; what is carried, width × height × 3 values; of a residual then the glass:
+/// the count of runs u32, start and length of each u32, and the pixels, 3 bytes each. All
+/// little-endian.
 impl Code for Kept {
     fn encode(&self, writer: &mut impl Write) -> foyer::Result<()> {
         let encoding = &self.0;
@@ -77,11 +80,13 @@ impl Code for Kept {
         writer.write_all(&head).map_err(Error::io_error)?;
         write_shorts(writer, encoding.latents().reinterpret_cast())?;
         match encoding.carried() {
-            Carried::Residual(Residual::Narrow(values)) => {
-                writer.write_all(bytemuck::cast_slice(values)).map_err(Error::io_error)
+            Carried::Residual(Residual::Narrow(values), glass) => {
+                writer.write_all(bytemuck::cast_slice(values)).map_err(Error::io_error)?;
+                write_glass(writer, glass)
             }
-            Carried::Residual(Residual::Wide(values)) => {
-                write_shorts(writer, bytemuck::cast_slice(values))
+            Carried::Residual(Residual::Wide(values), glass) => {
+                write_shorts(writer, bytemuck::cast_slice(values))?;
+                write_glass(writer, glass)
             }
             Carried::Pixels(pixels) => writer.write_all(pixels).map_err(Error::io_error),
         }
@@ -112,11 +117,11 @@ impl Code for Kept {
         let carried = match form {
             Form::Narrow => {
                 let bytes = read_values::<i8>(reader, values)?;
-                Carried::Residual(Residual::Narrow(bytes.into()))
+                Carried::Residual(Residual::Narrow(bytes.into()), read_glass(reader, values)?)
             }
             Form::Wide => {
-                let shorts = read_shorts(reader, values)?;
-                Carried::Residual(Residual::Wide(bytemuck::cast_vec(shorts).into()))
+                let shorts: Vec<i16> = bytemuck::cast_vec(read_shorts(reader, values)?);
+                Carried::Residual(Residual::Wide(shorts.into()), read_glass(reader, values)?)
             }
             Form::Pixels => Carried::Pixels(read_values::<u8>(reader, values)?.into()),
         };
@@ -125,7 +130,11 @@ impl Code for Kept {
     }
 
     fn estimated_size(&self) -> usize {
-        HEAD + self.0.bytes()
+        let runs = match self.0.carried() {
+            Carried::Residual(..) => size_of::<u32>(),
+            Carried::Pixels(_) => 0,
+        };
+        HEAD + self.0.bytes() + runs
     }
 }
 
@@ -145,8 +154,8 @@ impl Form {
 
     fn of(carried: &Carried) -> Self {
         match carried {
-            Carried::Residual(Residual::Narrow(_)) => Self::Narrow,
-            Carried::Residual(Residual::Wide(_)) => Self::Wide,
+            Carried::Residual(Residual::Narrow(_), _) => Self::Narrow,
+            Carried::Residual(Residual::Wide(_), _) => Self::Wide,
             Carried::Pixels(_) => Self::Pixels,
         }
     }
@@ -158,6 +167,36 @@ impl Form {
     fn numbered(number: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|form| form.number() == number)
     }
+}
+
+fn write_glass(writer: &mut impl Write, glass: &Glass) -> foyer::Result<()> {
+    let count = glass.runs().len() as u32;
+    let words = glass.runs().iter().flat_map(|run| [run.start, run.len]);
+    let head: Vec<u8> = std::iter::once(count).chain(words).flat_map(u32::to_le_bytes).collect();
+    writer.write_all(&head).and_then(|()| writer.write_all(glass.pixels())).map_err(Error::io_error)
+}
+
+/// The glass of a tile of so many values.
+fn read_glass(reader: &mut impl Read, values: usize) -> foyer::Result<Glass> {
+    let mut count = [0; size_of::<u32>()];
+    reader.read_exact(&mut count).map_err(Error::io_error)?;
+    let (count, pixels) = (u32::from_le_bytes(count) as usize, values / CHANNELS);
+    let damaged = || Error::new(ErrorKind::OutOfRange, "glass that lies on no tile");
+    if count > pixels {
+        return Err(damaged());
+    }
+    let words = read_values::<[u32; 2]>(reader, count)?;
+    let runs: Vec<Run> = words
+        .into_iter()
+        .map(|word| word.map(u32::from_le))
+        .map(|[start, len]| Run { start, len })
+        .collect();
+    let covered: u64 = runs.iter().map(|run| u64::from(run.len)).sum();
+    if covered > pixels as u64 {
+        return Err(damaged());
+    }
+    let bytes = read_values::<u8>(reader, covered as usize * CHANNELS)?;
+    Glass::from_parts(runs, &bytes, pixels).ok_or_else(damaged)
 }
 
 fn write_shorts(writer: &mut impl Write, shorts: &[u16]) -> foyer::Result<()> {
@@ -198,9 +237,16 @@ mod tests {
     #[test]
     fn an_entry_is_read_as_it_was_written_and_every_cut_of_it_is_refused() {
         let latents: Vec<f16> = (0..24).map(|n| f16::from_f32(n as f32 / 7.0)).collect();
+        let glass = Glass::of(&(0..60).map(|n| 190 + n).collect::<Vec<u8>>());
+        assert!(!glass.runs().is_empty());
+        let narrow: Box<[i8]> = (0..60).map(|n| n - 30).collect();
         for carried in [
-            Carried::Residual(Residual::Narrow((0..60).map(|n| n - 30).collect())),
-            Carried::Residual(Residual::Wide((0..60).map(|n| n * 17 - 400).collect())),
+            Carried::Residual(Residual::Narrow(narrow.clone()), glass),
+            Carried::Residual(Residual::Narrow(narrow), Glass::default()),
+            Carried::Residual(
+                Residual::Wide((0..60).map(|n| n * 17 - 400).collect()),
+                Glass::default(),
+            ),
             Carried::Pixels((0..60).collect::<Vec<u8>>().into()),
         ] {
             whole_or_refused(&Kept(Arc::new(TileEncoding::new(

@@ -2,7 +2,8 @@
 //! epoch, is one small matrix product.
 //!
 //! A memory tier bounded in bytes, and behind it, if wanted, a disk tier that survives a restart;
-//! both are `foyer`'s. An entry belongs to a [`Scope`]: bundle, precision and provider. What is
+//! both are `foyer`'s. An entry belongs to a [`Scope`], bundle, precision and provider, and to a
+//! [`Tenant`]. What is
 //! damaged or foreign on disk is a miss. A disk that is full or fails degrades to memory: one
 //! warning, a counter, and another try a minute later.
 //!
@@ -12,6 +13,7 @@
 mod disk;
 pub(crate) mod entry;
 pub mod faults;
+mod tenant;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -28,6 +30,7 @@ use disk::{Disk, DiskError, MOST_ENTRY as MOST_DISK_ENTRY};
 use entry::{CacheKey, Kept};
 use restain_bundle::codec::TileKey;
 use restain_method::Geometry;
+pub use tenant::Tenant;
 
 /// How long a disk that failed is left alone.
 const PAUSE: Duration = Duration::from_secs(60);

@@ -1,5 +1,6 @@
 use half::f16;
 use restain_method::geometry::GeometrySpec;
+use restain_method::glass::Glass;
 use restain_method::synth::Residual;
 
 use super::*;
@@ -33,7 +34,12 @@ fn disk(dir: &std::path::Path) -> CacheOptions {
 fn encoding(value: u16) -> Arc<TileEncoding> {
     let (geometry, residual) = (geometry(1), Residual::Narrow(vec![1; 20 * 20 * 3].into()));
     let latents = vec![f16::from_bits(value); 2 * geometry.tile_latent()];
-    Arc::new(TileEncoding::new((20, 20), 30.0, latents, Carried::Residual(residual)))
+    Arc::new(TileEncoding::new(
+        (20, 20),
+        30.0,
+        latents,
+        Carried::Residual(residual, Glass::default()),
+    ))
 }
 
 fn key(value: u16) -> TileKey {

@@ -48,7 +48,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     if let Some(wrong) = config.cors_origin.iter().find(|origin| !is_origin(origin)) {
         return Err(ConfigError::CorsOrigin(wrong.clone()));
     }
-    // Probes tell whether the server is well, and nothing else: they may be seen.
+    // Probes say whether the server is well, and nothing else: they may be seen.
     let asked_for = config.keys.is_some() || config.tls_client_ca.is_some() || config.insecure;
     let public = [("http", config.http), ("grpc", config.grpc)]
         .into_iter()

@@ -10,7 +10,7 @@ mod telemetry;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::FromArgMatches;
 
@@ -19,6 +19,7 @@ use super::trace::Collector;
 pub use access::TlsFiles;
 pub use devices::Devices;
 pub use precision::PrecisionChoice;
+use restain_bundle::MANIFEST_FILE;
 use restain_options::within;
 pub use restain_options::{ByteSize, LogArgs, Span};
 
@@ -44,21 +45,24 @@ const TRACING: &str = "Tracing";
 /// The options of the server.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Config {
-    /// Serve the bundles of this directory, laid out as NAME/VERSION/bundle.json
-    #[arg(long, help_heading = MODELS, value_name = "DIR", default_value = "models")]
+    /// Serve the bundles of this directory, laid out as NAME/VERSION/bundle.json [default: models,
+    /// or the installed ones if there is no bundle in it]
+    #[arg(long, help_heading = MODELS, value_name = "DIR", default_value_os_t = default_models(),
+          hide_default_value = true)]
     pub models: PathBuf,
-    /// Use this model for requests without `model`; required if several names are served [default: the only name's highest
-    /// version]
+    /// Use this model for requests without `model`; required if several names are served [default:
+    /// the only name's highest version]
     #[arg(long, help_heading = MODELS, value_name = "NAME[/VERSION]")]
     pub default_model: Option<String>,
     /// Look for new, changed and removed bundles this often; 0s never looks
     #[arg(long, help_heading = MODELS, value_name = "DURATION", default_value = "0s")]
     pub poll_models: Span,
-    /// Keep domains that are added at run time in this directory, used by this server alone [default: keep them in memory,
-    /// until the server exits]
+    /// Keep domains that are added at run time in this directory, used by this server alone
+    /// [default: keep them in memory, until the server exits]
     #[arg(long, help_heading = MODELS, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// Never use or list styles of this domain, for training data that must not have seen it; repeat, or separate by commas
+    /// Never use or list styles of this domain, for training data that must not have seen it;
+    /// repeat, or separate by commas
     #[arg(long, help_heading = MODELS, value_name = "DOMAIN", value_delimiter = ',')]
     pub forbid_domain: Vec<String>,
 
@@ -71,12 +75,13 @@ pub struct Config {
     /// Serve /health/live and /health/ready alone on this further address, always over plain HTTP
     #[arg(long, help_heading = ADDRESSES, value_name = "HOST:PORT")]
     pub probes: Option<SocketAddr>,
-    /// Write the bound addresses to this file once the server is ready: HTTP, gRPC, and probes if any, one a line
+    /// Write the bound addresses to this file once the server is ready: HTTP, gRPC, and probes if
+    /// any, one a line
     #[arg(long, help_heading = ADDRESSES, value_name = "FILE")]
     pub address_file: Option<PathBuf>,
 
-    /// Require a bearer key of this TOML file, as `restain key` writes them; re-read when it changes [default: accept all
-    /// requests]
+    /// Require a bearer key of this TOML file, as `restain key` writes them; re-read when it
+    /// changes [default: accept all requests]
     #[arg(long, help_heading = ACCESS, value_name = "FILE")]
     pub keys: Option<PathBuf>,
     /// Serve TLS on both ports with this certificate chain, in PEM; re-read when it changes
@@ -88,39 +93,45 @@ pub struct Config {
     /// Require a client certificate issued by one of these roots, in PEM
     #[arg(long, help_heading = ACCESS, value_name = "FILE")]
     pub tls_client_ca: Option<PathBuf>,
-    /// Allow pages of this origin, such as `https://example.org`, to send HTTP requests; `*` allows any; repeat, or separate by
-    /// commas
+    /// Allow pages of this origin, such as `https://example.org`, to send HTTP requests; `*` allows
+    /// any; repeat, or separate by commas
     #[arg(long, help_heading = ACCESS, value_name = "ORIGIN", value_delimiter = ',')]
     pub cors_origin: Vec<String>,
-    /// Listen on a non-loopback address without --keys or --tls-client-ca: every client may do everything
+    /// Listen on a non-loopback address without --keys or --tls-client-ca: every client may do
+    /// everything
     #[arg(long, help_heading = ACCESS)]
     pub insecure: bool,
 
     /// Run encoders on cpu, cuda:0, tensorrt:0, or a list of one kind such as cuda:0,cuda:1
     #[arg(long, help_heading = ENGINE, value_name = "DEVICES", default_value = "cpu")]
     pub devices: Devices,
-    /// Run encoders on these devices if --devices cannot run them, as on a machine whose GPU has failed [default: do not
-    /// serve the model then]
+    /// Run encoders on these devices if --devices cannot run them, as on a machine whose GPU has
+    /// failed [default: do not serve the model then]
     #[arg(long, help_heading = ENGINE, value_name = "DEVICES")]
     pub fallback_devices: Option<Devices>,
-    /// Run the bundle's encoder of this precision: fp32, fp16, int8, or auto: fp16 on a GPU if the bundle has it, else fp32
+    /// Run the bundle's encoder of this precision: fp32, fp16, int8, or auto: fp16 on a GPU if the
+    /// bundle has it, else fp32
     #[arg(long, help_heading = ENGINE, value_name = "PRECISION", default_value = "auto")]
     pub precision: PrecisionChoice,
-    /// Run this many encoders on each device, so that one computes while another's tiles are copied; 0 picks 2 on a GPU and 1
-    /// on a CPU
+    /// Run this many encoders on each device. 0 picks 2 on a GPU, so that one computes while
+    /// another's tiles are copied; on a CPU up to 4 that share its threads, and one with all of
+    /// them for a tile that comes alone
     #[arg(long, help_heading = ENGINE, value_name = "N", default_value = "0", value_parser = within(0, MOST_ENCODERS))]
     pub encoders_per_device: usize,
     /// Limit the GPU memory of each encoder, for weights and work [default: all there is]
     #[arg(long, help_heading = ENGINE, value_name = "BYTES")]
     pub gpu_memory: Option<ByteSize>,
-    /// Use this many CPU threads for encoders, and as many for decoding, synthesis and compression [default: all]
+    /// Use this many CPU threads for encoders, and as many for decoding, synthesis and compression
+    /// [default: all]
     #[arg(long, help_heading = ENGINE, value_name = "N", default_value_t = all_threads(), hide_default_value = true)]
     pub threads: NonZeroUsize,
-    /// Use this many CPU threads for each encoder; 0 divides --threads evenly
+    /// Use this many CPU threads for each encoder; 0 divides --threads as --encoders-per-device
+    /// says
     #[arg(long, help_heading = ENGINE, value_name = "N", default_value = "0")]
     pub encoder_threads: usize,
 
-    /// Encode at most this many tiles at once; 0 picks 32 on a GPU, and on a CPU the threads of an encoder, up to 16
+    /// Encode at most this many tiles at once; 0 picks 32 on a GPU, and on a CPU the threads of an
+    /// encoder, up to 16
     #[arg(long, help_heading = BATCHING, value_name = "TILES", default_value = "0", value_parser = within(0, MOST_BATCH))]
     pub max_batch: usize,
     /// Hold a tile this long for others to share its batch while the encoder is idle
@@ -129,27 +140,33 @@ pub struct Config {
     /// Reject requests that would queue longer than this, with 429 and Retry-After
     #[arg(long, help_heading = BATCHING, value_name = "DURATION", default_value = "20s")]
     pub max_queue_wait: Span,
-    /// Admit at most this many tiles, waiting or in work; further requests are rejected with 429 and Retry-After
+    /// Admit at most this many tiles, waiting or in work; further requests are rejected with 429
+    /// and Retry-After
     #[arg(long, help_heading = BATCHING, value_name = "TILES", default_value = "1024")]
     pub max_queue_tiles: NonZeroUsize,
-    /// Limit the memory of requests and answers in flight; further requests are rejected with 429 and Retry-After
+    /// Limit the memory of requests and answers in flight; further requests are rejected with 429
+    /// and Retry-After
     #[arg(long, help_heading = BATCHING, value_name = "BYTES", default_value = "2GiB")]
     pub max_inflight_bytes: ByteSize,
-    /// Reject new work with 429 while the process uses nine tenths of this memory [default: the limit of its control group, or
-    /// the machine's memory]
+    /// Reject new work with 429 while the process uses nine tenths of this memory [default: the
+    /// limit of its control group, or the machine's memory]
     #[arg(long, help_heading = BATCHING, value_name = "BYTES")]
     pub memory_limit: Option<ByteSize>,
 
     /// Use this much memory for encodings, so that a tile is encoded once and not for each variant
     #[arg(long, help_heading = CACHE, value_name = "BYTES", default_value = "1GiB")]
     pub cache_memory: ByteSize,
-    /// Keep encodings in this directory as well, where they survive a restart; one server a directory [default: keep them in
-    /// memory only]
+    /// Keep encodings in this directory as well, where they survive a restart; one server a
+    /// directory [default: keep them in memory only]
     #[arg(long, help_heading = CACHE, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
     /// Use this much disk of --cache-dir for encodings
     #[arg(long, help_heading = CACHE, value_name = "BYTES", default_value = "10GiB")]
     pub cache_disk: ByteSize,
+    /// Let the holders of all --keys use each other's encodings; without it a tile's key names only
+    /// tiles that its own key has sent
+    #[arg(long, help_heading = CACHE)]
+    pub share_encodings: bool,
 
     /// Reject bodies larger than this
     #[arg(long, help_heading = LIMITS, value_name = "BYTES", default_value = "64MiB")]
@@ -170,7 +187,8 @@ pub struct Config {
     /// Accept at most this many connections at once; further ones wait
     #[arg(long, help_heading = CONNECTIONS, value_name = "N", default_value = "4096")]
     pub max_connections: NonZeroUsize,
-    /// Close a connection that is silent this long between requests, or takes this long to send a request's head
+    /// Close a connection that is silent this long between requests, or takes this long to send a
+    /// request's head
     #[arg(long, help_heading = CONNECTIONS, value_name = "DURATION", default_value = "75s")]
     pub idle_timeout: Span,
     /// Close a connection whose client reads nothing of its answer for this long
@@ -260,6 +278,24 @@ impl Config {
         access::check(&self)?;
         Ok(self)
     }
+}
+
+/// The directory `models` here, unless there is no bundle in it and some are installed beside the
+/// program: as PREFIX/share/restain/models of PREFIX/bin/restain.
+pub(crate) fn default_models() -> PathBuf {
+    let here = PathBuf::from("models");
+    let executable = std::env::current_exe().ok();
+    let prefix = executable.as_deref().and_then(|path| path.parent()?.parent());
+    let installed = prefix.map(|prefix| prefix.join("share/restain/models"));
+    installed.filter(|installed| !has_bundle(&here) && installed.is_dir()).unwrap_or(here)
+}
+
+/// Whether a directory has NAME/VERSION with a manifest.
+fn has_bundle(models: &Path) -> bool {
+    let below = |directory: &Path| {
+        std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
+    };
+    below(models).any(|name| below(&name).any(|version| version.join(MANIFEST_FILE).is_file()))
 }
 
 pub(crate) fn all_threads() -> NonZeroUsize {

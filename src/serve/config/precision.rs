@@ -15,8 +15,8 @@ pub enum PrecisionChoice {
 }
 
 impl PrecisionChoice {
-    /// The precision on `device`, and the graph that computes it. TensorRT makes fp16 of the fp32 graph by itself: the
-    /// fp16 graph has operators that only ONNX Runtime knows.
+    /// The precision on `device`, and the graph that computes it. TensorRT makes fp16 of the fp32
+    /// graph by itself: the fp16 graph has operators that only ONNX Runtime knows.
     ///
     /// # Errors
     /// When the bundle has no such encoder.

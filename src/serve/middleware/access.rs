@@ -14,6 +14,8 @@ use super::origin::check_origin;
 use super::route::Permission;
 use super::{Frame, Matched};
 use crate::serve::access::{Scope, Standing};
+use crate::serve::cache::Tenant;
+use crate::serve::config::Config;
 use crate::serve::error::{Error, ErrorKind};
 
 /// The internet draft "RateLimit header fields for HTTP" (ietf-httpapi-ratelimit-headers, 10).
@@ -47,6 +49,7 @@ pub(super) async fn check_access(
             let key = pass.name();
             // Streams are judged again, message by message.
             request.extensions_mut().insert(pass.ticket());
+            request.extensions_mut().insert(tenant(&frame.app.config, key.as_deref()));
             let response = next.run(request).await;
             let mut response = response.map(|body| Body::new(GuardedBody::new(body, pass)));
             if let Some(key) = key {
@@ -65,6 +68,11 @@ pub(super) async fn check_access(
         add_rate_limit(response.headers_mut(), standing);
     }
     response
+}
+
+/// Whose encodings a request may use: those of its key's holder, unless all share theirs.
+fn tenant(config: &Config, key: Option<&str>) -> Tenant {
+    key.filter(|_| !config.share_encodings).map_or(Tenant::SHARED, Tenant::named)
 }
 
 /// Of a header that decides who may do what there is one: of two, a proxy may have read the other.

@@ -20,7 +20,8 @@ use crate::serve::access::Scope;
 use crate::serve::app::App;
 use crate::serve::error::ErrorKind;
 
-/// What the metrics and the log call a request that no route fits: callers choose paths, and labels must not grow with them.
+/// What the metrics and the log call a request that no route fits: callers choose paths, and labels
+/// must not grow with them.
 pub(super) const UNMATCHED: &str = "unmatched";
 
 /// Who may call a route.
@@ -35,7 +36,8 @@ pub(crate) enum Permission {
 /// How much a route is observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Observed {
-    /// A line of the log at `info`, a trace, and a place among the requests in flight that a stopping server waits for.
+    /// A line of the log at `info`, a trace, and a place among the requests in flight that a
+    /// stopping server waits for.
     Fully,
     /// A line at `debug` and nothing else: probes, scrapers and watchers, which call all the time.
     Quietly,
@@ -46,7 +48,8 @@ pub(crate) enum Observed {
 pub(crate) struct Rules {
     pub permission: Permission,
     pub observed: Observed,
-    /// Groups of the errors that its handler gives. Those of the access check follow from `permission`.
+    /// Groups of the errors that its handler gives. Those of the access check follow from
+    /// `permission`.
     pub errors: &'static [&'static [ErrorKind]],
 }
 
@@ -61,8 +64,8 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    /// Whether a response may carry this kind of error: those of the handler, of the access check, and of a failure or a wrong
-    /// method, which every route has.
+    /// Whether a response may carry this kind of error: those of the handler, of the access check,
+    /// and of a failure or a wrong method, which every route has.
     pub(crate) fn can_give(&self, kind: ErrorKind) -> bool {
         use ErrorKind as Kind;
         let of_access = matches!(
@@ -94,8 +97,8 @@ impl RouteTable {
         Self(table)
     }
 
-    /// The route of a path and a method. A method that the path does not have counts as the path's first: the same scope and
-    /// label, before the router answers 405.
+    /// The route of a path and a method. A method that the path does not have counts as the path's
+    /// first: the same scope and label, before the router answers 405.
     pub(crate) fn find(&self, method: &Method, path: &str) -> Option<&Arc<Route>> {
         let method = if *method == Method::HEAD { &Method::GET } else { method };
         let routes = self.0.get(path)?;
@@ -111,8 +114,9 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    /// Adds an operation of the API's description. Its method and path are those that `#[utoipa::path]` gives at the
-    /// handler; `operation` is the struct `__path_HANDLER` which that makes.
+    /// Adds an operation of the API's description. Its method and path are those that
+    /// `#[utoipa::path]` gives at the handler; `operation` is the struct `__path_HANDLER` which
+    /// that makes.
     pub(crate) fn operation<P, H, T>(mut self, operation: P, rules: Rules, handler: H) -> Self
     where
         P: utoipa::Path,

@@ -83,15 +83,16 @@ impl Encoders {
             .precision
             .graph(bundle, devices.0[0])
             .map_err(|source| EncodersError::Bundle(Box::new(source)))?;
-        let places = config.encoders_on(devices);
-        let largest_batch = config.largest_batch(&places);
+        let bytes = std::fs::metadata(&onnx).map_or(0, |file| file.len());
+        let layout = config.layout(devices, bytes);
+        let (places, largest_batch) = (&layout.encoders, layout.largest_batch);
         let buckets = Buckets::up_to(largest_batch);
         let mut encoders: Vec<Box<dyn Encode>> = Vec::new();
         let mut warmed = Duration::ZERO;
-        for (place, &device) in places.iter().enumerate() {
+        for (place, &(device, intra_threads)) in places.iter().enumerate() {
             let options = EncoderOptions {
                 device,
-                intra_threads: config.threads_of_encoder(&places),
+                intra_threads,
                 gpu_memory: config
                     .gpu_memory
                     .map(|bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX)),
@@ -111,7 +112,8 @@ impl Encoders {
                 origin.open().map_err(|source| EncodersError::Encoder { device, source })?;
             let took = batch::warm(&mut encoder, &manifest.geometry, &buckets);
             warmed = warmed.max(took.map_err(|source| EncodersError::Warm { device, source })?);
-            if device.gpu().is_some() && !places[..place].contains(&device) {
+            if device.gpu().is_some() && !places[..place].iter().any(|(other, _)| *other == device)
+            {
                 encoder.log_nodes(&format!("{}/{}", manifest.name, manifest.version));
             }
             encoders.push(Box::new(encoder));
@@ -124,7 +126,8 @@ impl Encoders {
             max_batch: largest_batch,
             max_delay: config.max_delay.0,
             max_wait: config.max_queue_wait.0,
-            workers: places.len(),
+            workers: layout.sharing(),
+            has_lone: layout.has_lone,
         };
         let worker = WorkerOptions {
             name: manifest.name.clone(),

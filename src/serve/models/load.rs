@@ -56,8 +56,8 @@ pub enum LoadError {
     Several { models: PathBuf, known: String },
 }
 
-/// Verifies the bundle in `path`, opens its encoder, runs every batch size once, and starts its worker. When another
-/// bundle takes its place meanwhile, opens that one.
+/// Verifies the bundle in `path`, opens its encoder, runs every batch size once, and starts its
+/// worker. When another bundle takes its place meanwhile, opens that one.
 ///
 /// # Errors
 /// With the reason, and nothing left running.

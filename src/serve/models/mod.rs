@@ -60,7 +60,8 @@ impl Model {
         &self.bundle.manifest.version
     }
 
-    /// Whether the bundle has styles of its own that may be used: what a request without any option needs.
+    /// Whether the bundle has styles of its own that may be used: what a request without any option
+    /// needs.
     pub fn has_styles(&self) -> bool {
         self.styles.offer().own_styles() > 0
     }

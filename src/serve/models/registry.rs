@@ -38,7 +38,8 @@ pub enum State {
 #[derive(Default)]
 pub(super) struct LoadLock {
     workers: Vec<JoinHandle<()>>,
-    /// What was unloaded on request, by the digest it had: its directory is still there, and is no reason to load it.
+    /// What was unloaded on request, by the digest it had: its directory is still there, and is no
+    /// reason to load it.
     pub(super) withdrawn: BTreeMap<Key, String>,
     closed: bool,
 }
@@ -54,8 +55,8 @@ pub struct LoadAsk {
 }
 
 impl Registry {
-    /// Loads every bundle of the models directory, or the one that the context names, or fails: a server that lacks a model it was given is not the server
-    /// that was asked for. Blocks.
+    /// Loads every bundle of the models directory, or the one that the context names, or fails: a
+    /// server that lacks a model it was given is not the server that was asked for. Blocks.
     ///
     /// # Errors
     /// With the bundle at fault and the reason.
@@ -89,7 +90,7 @@ impl Registry {
         Ok(registry)
     }
 
-    /// What is served now; it stays as it is in the hands of whoever asked.
+    /// What is served now; it stays as it is for the caller who asked.
     pub fn models(&self) -> Arc<Models> {
         self.current.load_full()
     }
@@ -115,13 +116,15 @@ impl Registry {
         load::on_disk(&self.context.config.models).map_err(|error| Error::internal(&error))
     }
 
-    /// Loads a bundle, once those asked for before are done. The bundle that is served already is not loaded again
-    /// while its digest on disk is the same; with another digest the new one takes its place, and the old one finishes
-    /// what it has begun. It is done to the end even when the caller leaves.
+    /// Loads a bundle, once those asked for before are done. The bundle that is served already is
+    /// not loaded again while its digest on disk is the same; with another digest the new one takes
+    /// its place, and the old one finishes what it has begun. It is done to the end even when the
+    /// caller leaves.
     ///
     /// # Errors
-    /// `model_name`, `model_not_found` when there is no such directory, `bundle_refused` with the reason, which may be
-    /// that a version without styles is to be the default while another has some, `draining`.
+    /// `model_name`, `model_not_found` when there is no such directory, `bundle_refused` with the
+    /// reason, which may be that a version without styles is to be the default while another has
+    /// some, `draining`.
     pub async fn load(self: &Arc<Self>, ask: LoadAsk) -> Result<Arc<Model>, Error> {
         check_names(&ask.name, ask.version.as_deref())?;
         self.with_load_lock(move |registry, load_lock| {
@@ -150,8 +153,9 @@ impl Registry {
     /// Unloads one version, or all of a name. Requests that hold it finish with it.
     ///
     /// # Errors
-    /// `model_not_found`, or `model_is_default` when requests that name no model would mean another one, or none: the
-    /// default is switched first, unless nothing else is served that could be one.
+    /// `model_not_found`, or `model_is_default` when requests that name no model would mean another
+    /// one, or none: the default is switched first, unless nothing else is served that could be
+    /// one.
     pub async fn unload(
         self: &Arc<Self>,
         name: &str,
@@ -177,7 +181,8 @@ impl Registry {
         .await
     }
 
-    /// Serves nothing from now on, once a load under way is done, and gives out the threads to be waited for.
+    /// Serves nothing from now on, once a load under way is done, and gives out the threads to be
+    /// waited for.
     pub async fn close(&self) -> Vec<JoinHandle<()>> {
         let mut load_lock = self.load_lock.lock().await;
         load_lock.closed = true;
@@ -185,7 +190,8 @@ impl Registry {
         std::mem::take(&mut load_lock.workers)
     }
 
-    /// Closes the registry and waits for the encoders' threads: their queues close with the last handle to them.
+    /// Closes the registry and waits for the encoders' threads: their queues close with the last
+    /// handle to them.
     ///
     /// # Errors
     /// When the waiting itself panicked; a thread that did is logged.
@@ -232,7 +238,8 @@ impl Registry {
         });
     }
 
-    /// Runs a change on a thread that may block, alone, and to its end whatever becomes of the caller.
+    /// Runs a change on a thread that may block, alone, and to its end whatever becomes of the
+    /// caller.
     pub(super) async fn with_load_lock<T: Send + 'static>(
         self: &Arc<Self>,
         change: impl FnOnce(&Self, &mut LoadLock) -> Result<T, Error> + Send + 'static,
@@ -287,7 +294,8 @@ impl Registry {
         Ok(model)
     }
 
-    /// Takes out what `is_meant`; `last` says whether the default may go when nothing else is served.
+    /// Takes out what `is_meant`; `last` says whether the default may go when nothing else is
+    /// served.
     pub(super) fn unload_now(
         &self,
         load_lock: &mut LoadLock,
@@ -362,7 +370,7 @@ impl Registry {
 }
 
 impl LoadLock {
-    /// Joins the threads that have ended: those of models that nobody holds any more.
+    /// Joins the threads that have ended: those of models that are no longer held.
     fn reap(&mut self) {
         for ended in self.workers.extract_if(.., |worker| worker.is_finished()) {
             if ended.join().is_err() {

@@ -23,8 +23,9 @@ impl Models {
         &self.models
     }
 
-    /// Returns the model that a request without one means: the preferred one, or another version of its name when that
-    /// one has no styles and another has; without a preferred one, the version that the only name with styles means.
+    /// Returns the model that a request without one means: the preferred one, or another version of
+    /// its name when that one has no styles and another has; without a preferred one, the version
+    /// that the only name with styles means.
     pub fn default_model(&self) -> Option<&Arc<Model>> {
         self.preferred.as_deref().and_then(|preferred| self.preferred_model(preferred)).or_else(
             || {
@@ -42,7 +43,8 @@ impl Models {
         if asked.has_styles() { Some(asked) } else { self.named(asked.name()) }
     }
 
-    /// Returns the model that would be the default if it had styles, where another one is for that reason.
+    /// Returns the model that would be the default if it had styles, where another one is for that
+    /// reason.
     pub fn passed_over(&self) -> Option<&Arc<Model>> {
         let default = self.default_model()?;
         let first = match self.preferred.as_deref().map(|preferred| preferred.split_once('/')) {
@@ -121,8 +123,8 @@ impl Models {
         Self { preferred, ..self }
     }
 
-    /// The same default as now, said by its name: a second name that is loaded later does not take it away. A default
-    /// without styles is not kept: the first name that has some takes its place.
+    /// The same default as now, said by its name: a second name that is loaded later does not take
+    /// it away. A default without styles is not kept: the first name that has some takes its place.
     #[must_use]
     pub fn settled(self) -> Self {
         let preferred = self.preferred.clone().or_else(|| {

@@ -10,6 +10,7 @@ use super::request::{Counts, Request};
 use super::{Admitted, Pipeline, Work};
 use crate::serve::admission::Permit;
 use crate::serve::batch::{Priority, TileEncoding};
+use crate::serve::cache::Tenant;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
 use crate::serve::runtime::cpu;
@@ -26,6 +27,8 @@ pub struct AddStyles {
     pub received: Instant,
     /// For the bytes of its body.
     pub permit: Arc<Permit>,
+    /// Whose encodings it may use.
+    pub tenant: Tenant,
 }
 
 impl Pipeline {
@@ -39,7 +42,7 @@ impl Pipeline {
     }
 
     async fn add(&self, request: AddStyles, deadline: Instant) -> Result<Arc<Model>, Error> {
-        let AddStyles { ask, tiles, permit: _body, .. } = request;
+        let AddStyles { ask, tiles, permit: _body, tenant, .. } = request;
         let Request { domain, model, styles, .. } = ask;
         let model = self.models.find(model.as_deref())?;
         let wanted = usize::try_from(styles).unwrap_or(usize::MAX);
@@ -51,8 +54,8 @@ impl Pipeline {
 
         let chosen_for = Arc::clone(&model);
         let tiles = self.cpu.run(move || choose(&chosen_for, tiles, wanted)).await??;
-        let asking =
-            Asking { deadline, priority: Priority::Interactive, permit: Arc::clone(&permit) };
+        let (priority, held) = (Priority::Interactive, Arc::clone(&permit));
+        let asking = Asking { deadline, priority, permit: held, tenant };
         let encodings = self.encoded(&model, &tiles, &[], asking).await?.tiles;
         let mut styles = Vec::with_capacity(tiles.len());
         for (tile, encoding) in tiles.into_iter().zip(encodings) {

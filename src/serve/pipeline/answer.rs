@@ -35,7 +35,8 @@ pub struct Answer {
 pub struct About {
     pub model: String,
     pub version: String,
-    /// The bundle's digest: what, with a tile's key, the seed, the index and the request's fields, makes a variant again.
+    /// The bundle's digest: what, with a tile's key, the seed, the index and the request's fields,
+    /// makes a variant again.
     pub bundle: String,
     /// As asked for, or as drawn.
     #[schema(maximum = 9_007_199_254_740_991_u64)]
@@ -50,8 +51,11 @@ pub struct AnsweredTile {
     pub key: TileKey,
     pub width: usize,
     pub height: usize,
-    /// PSNR of the tile's own reconstruction at the model's size, dB; nothing when the method works on pixels.
+    /// PSNR of the tile's own reconstruction at the model's size, dB; nothing when the method works
+    /// on pixels.
     pub fidelity: Option<f32>,
+    /// The slide that its change of stain started from, where one was named.
+    pub slide: Option<String>,
     /// The tile's own pixels; nothing when only its key came.
     pub original: Option<Bytes>,
     pub variants: Vec<MadeVariant>,
@@ -68,8 +72,8 @@ pub struct MadeVariant {
 pub struct Origin {
     /// Place among the variants of its tile.
     pub index: usize,
-    /// The bank's id of the style; `a/3*0.25+b/7*0.75` is a blend of two, with their shares; `reference/0#17` is patch 17
-    /// of the first reference; null when the method takes none.
+    /// The bank's id of the style; `a/3*0.25+b/7*0.75` is a blend of two, with their shares;
+    /// `reference/0#17` is patch 17 of the first reference; null when the method takes none.
     #[schema(required)]
     pub style: Option<String>,
     /// The style's domain, when it is the bank's and, of a blend, the only one.
@@ -85,10 +89,13 @@ pub struct Provenance {
     /// BLAKE3 of the tile's size and decoded pixels.
     #[schema(pattern = "^[0-9a-f]{64}$")]
     pub tile_key: String,
-    /// PSNR of the tile's own reconstruction by the model at its size, dB, at most 99: low where the tile is unlike what the
-    /// model was trained on. Null for the methods that work on pixels.
+    /// PSNR of the tile's own reconstruction by the model at its size, dB, at most 99: low where
+    /// the tile is unlike what the model was trained on. Null for the methods that work on pixels.
     #[schema(required)]
     pub fidelity: Option<f32>,
+    /// The slide that the change of stain started from, where the request named one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slide: Option<String>,
     #[serde(flatten)]
     pub origin: Origin,
 }
@@ -134,6 +141,7 @@ impl Answer {
             about: self.about.clone(),
             tile_key: tile.key.to_string(),
             fidelity: tile.fidelity(),
+            slide: tile.slide.clone(),
             origin: variant.origin.clone(),
         }
     }
@@ -144,7 +152,8 @@ impl Answer {
         self.tiles.iter().flat_map(|tile| tile.variants.iter().map(each(tile))).collect()
     }
 
-    /// `[n, K, height, width, 3]`: what `pixels` is, when all variants have one size; nothing when they do not.
+    /// `[n, K, height, width, 3]`: what `pixels` is, when all variants have one size; nothing when
+    /// they do not.
     pub fn tensor_shape(&self) -> Option<[usize; 5]> {
         let size = |tile: &AnsweredTile| (tile.height, tile.width);
         let first = &self.tiles[0];

@@ -21,7 +21,8 @@ pub enum Choice {
     Patch(Of, usize),
     /// A whole tile, patch by patch.
     Whole(Of),
-    /// The tile keeps its own look: the method takes no style, or there is no stain to take or to give.
+    /// The tile keeps its own look: the method takes no style, or there is no stain to take or to
+    /// give.
     None,
 }
 

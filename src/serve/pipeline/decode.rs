@@ -43,9 +43,6 @@ pub(super) struct TilePixels {
     pub has_stain: bool,
 }
 
-/// Side of the squares that a stain is looked for in, in pixels.
-const STAIN_SQUARE: usize = 16;
-
 /// What the headers say: enough to refuse and to account, before a pixel is decoded. Of a key they
 /// say nothing.
 pub(super) struct Sizes {
@@ -135,7 +132,8 @@ pub(super) fn answer_bytes(picture: u64, variants: usize) -> u64 {
     2 * picture * variants as u64
 }
 
-/// Pixels of a tile's side. Below, a tile has too few patches to say anything; above, it is a slide.
+/// Pixels of a tile's side. Below, a tile has too few patches to say anything; above, it is a
+/// slide.
 pub(crate) const SIDES: RangeInclusive<usize> = 16..=8192;
 
 /// # Errors
@@ -175,7 +173,7 @@ fn probe_all(
 }
 
 /// How tiles are decoded: `side` is the model's, when it will see them; the permits are held while
-/// a thread is at work, whoever leaves.
+/// a thread is at work, whichever caller leaves.
 pub(super) struct Decoding {
     pub side: Option<usize>,
     pub limits: Limits,
@@ -224,7 +222,7 @@ fn decode(
     };
     let key = TileKey::of_pixels(width, height, &bytes);
     let for_model = side.map(|side| at_side((width, height), &bytes, side));
-    let has_stain = exemplar::has_stain(&bytes, width, STAIN_SQUARE);
+    let has_stain = exemplar::has_stain(&bytes, width, exemplar::STAIN_SQUARE);
     Ok(Decoded { key, pixels: Some(TilePixels { width, height, bytes, for_model, has_stain }) })
 }
 

@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use super::decode::Decoded;
 use crate::serve::admission::{Permit, advised};
 use crate::serve::batch::{BatchError, EncodeRequest, Priority, TileEncoding, WantedTile};
+use crate::serve::cache::Tenant;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
 use crate::serve::trace;
@@ -18,6 +19,7 @@ pub(super) struct Asking {
     pub deadline: Instant,
     pub priority: Priority,
     pub permit: Arc<Permit>,
+    pub tenant: Tenant,
 }
 
 /// The encodings of a request, its tiles and then its references, and what they waited for.
@@ -39,9 +41,11 @@ pub(super) async fn encode(
     references: &[Decoded],
     asking: Asking,
 ) -> Result<EncodedTiles, Error> {
+    let Asking { deadline, priority, permit, tenant } = asking;
     let all: Vec<&Decoded> = tiles.iter().chain(references).collect();
+    let held: Vec<TileKey> = all.iter().map(|tile| tenant.held_by(&tile.key)).collect();
     let lookup = async {
-        let found = join_all(all.iter().map(|tile| model.scope.get(&tile.key))).await;
+        let found = join_all(held.iter().map(|key| model.scope.get(key))).await;
         let hits = found.iter().flatten().count();
         trace::note("restain.cache.hits", hits as i64);
         trace::note("restain.cache.misses", (found.len() - hits) as i64);
@@ -53,9 +57,8 @@ pub(super) async fn encode(
         .iter()
         .enumerate()
         .filter(|(place, _)| found[*place].is_none())
-        .filter_map(|(place, tile)| Some((wanted(tile, side)?, place)))
+        .filter_map(|(place, tile)| Some((wanted(tile, held[place], side)?, place)))
         .unzip();
-    let Asking { deadline, priority, permit } = asking;
     let (mut queue, mut took) = (Duration::ZERO, Duration::ZERO);
     if !wanted.is_empty() {
         let request = EncodeRequest { tiles: wanted, deadline, priority, permit };
@@ -72,11 +75,12 @@ pub(super) async fn encode(
     Ok(EncodedTiles { tiles: encodings, references, queue, encode: took })
 }
 
-fn wanted(tile: &Decoded, side: usize) -> Option<WantedTile> {
+/// A tile to be encoded, and what its encoding is held by.
+fn wanted(tile: &Decoded, key: TileKey, side: usize) -> Option<WantedTile> {
     let pixels = tile.pixels.as_ref()?;
     let is_another_size = (pixels.width, pixels.height) != (side, side);
     Some(WantedTile {
-        key: tile.key,
+        key,
         size: (pixels.width as u32, pixels.height as u32),
         seen: pixels.for_model.clone()?,
         pixels: is_another_size.then(|| pixels.bytes.clone()),

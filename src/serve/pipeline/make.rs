@@ -89,6 +89,8 @@ pub(super) struct Chosen {
     pub choice: Choice,
     /// What takes the place of the style of the bank, where styles are drawn wider than it.
     pub drawn: Option<Drawn>,
+    /// The tile of the request that it is of.
+    pub tile: usize,
     /// Draws whatever else is random.
     pub generator: ChaCha8Rng,
 }
@@ -120,7 +122,7 @@ impl Materials {
             (if takes { choice } else { Choice::None }, generator)
         });
         let mut chosen: Vec<Chosen> =
-            chosen.map(|(choice, generator)| self.chosen(choice, generator)).collect();
+            chosen.map(|(choice, generator)| self.chosen(tile, choice, generator)).collect();
         if !self.at_once(prepared, &chosen, workspace, outs) {
             for (chosen, out) in chosen.iter_mut().zip(outs) {
                 match self.plan.method {
@@ -140,12 +142,12 @@ impl Materials {
             .collect()
     }
 
-    fn chosen(&self, choice: Choice, mut generator: ChaCha8Rng) -> Chosen {
+    fn chosen(&self, tile: usize, choice: Choice, mut generator: ChaCha8Rng) -> Chosen {
         let drawn = match (&choice, &self.plan.style.spread) {
             (Choice::Bank(style), Some(spread)) => Some(spread.draw(*style, &mut generator)),
             _ => None,
         };
-        Chosen { choice, drawn, generator }
+        Chosen { choice, drawn, tile, generator }
     }
 
     /// The styles of a blend with their weights as asked.
@@ -179,7 +181,9 @@ impl Materials {
             }
             Choice::None => return out.copy_from_slice(tile),
         };
-        color_match(tile, &ChannelStats::from_tile(tile), &target, out);
+        let own = self.plan.slide_of(chosen.tile).map(|slide| slide.source);
+        let own = own.unwrap_or_else(|| ChannelStats::from_tile(tile));
+        color_match(tile, &own, &target, out);
         if self.plan.strength < 1.0 {
             for (out, &own) in out.iter_mut().zip(tile) {
                 let mixed = f32::from(own) * (1.0 - self.plan.strength)

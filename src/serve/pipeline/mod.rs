@@ -15,6 +15,7 @@ pub mod plan;
 mod produce;
 pub mod render;
 pub mod request;
+mod slide;
 mod source;
 mod spread;
 mod stain;
@@ -35,8 +36,10 @@ use encode::{Asking, EncodedTiles};
 use make::{Materials, Prepared};
 use plan::Plan;
 use request::Counts;
+pub use slide::AddedSlide;
 
 use super::admission::{Admission, Permit};
+use super::cache::Tenant;
 use super::error::{Error, ErrorKind};
 use super::metrics::Metrics;
 use super::models::{Model, Phases, Registry};
@@ -73,6 +76,8 @@ pub struct Request {
     pub received: Instant,
     /// For the bytes of its body.
     pub permit: Arc<Permit>,
+    /// Whose encodings it may use.
+    pub tenant: Tenant,
 }
 
 /// Decoded tiles and references, and their permit.
@@ -135,7 +140,7 @@ impl Pipeline {
     }
 
     async fn variants(&self, request: Request, deadline: Instant) -> Result<Answer, Error> {
-        let Request { ask, tiles, references, permit: body, received } = request;
+        let Request { ask, tiles, references, permit: body, received, tenant } = request;
         let counts = Counts { tiles: tiles.len(), references: references.len() };
         let model = self.models.find(ask.model.as_deref())?;
         let asked = model.statistics.asked(received);
@@ -158,7 +163,8 @@ impl Pipeline {
         let mut timings = Timings::default();
         let (mut encodings, mut styles) = (Vec::new(), Vec::new());
         if plan.encodes() {
-            let asking = Asking { deadline, priority: ask.priority, permit: Arc::clone(&permit) };
+            let (priority, permit) = (ask.priority, Arc::clone(&permit));
+            let asking = Asking { deadline, priority, permit, tenant };
             let encoded = self.encoded(&plan.model, &tiles, &references, asking).await?;
             (timings.queue, timings.encode) = (encoded.queue, encoded.encode);
             (encodings, styles) = (encoded.tiles, encoded.references);
@@ -181,7 +187,7 @@ impl Pipeline {
     }
 
     async fn encodings(&self, request: Request, deadline: Instant) -> Result<EncodeAnswer, Error> {
-        let Request { ask, tiles, permit: body, received, .. } = request;
+        let Request { ask, tiles, permit: body, received, tenant, .. } = request;
         let model = self.models.find(ask.model.as_deref())?;
         let asked = model.statistics.asked(received);
         let counts = Counts { tiles: tiles.len(), references: 0 };
@@ -190,7 +196,8 @@ impl Pipeline {
         let work = Work { model: &model, encodes: true, variants: 0, at_model_size: true };
         let Admitted { tiles, permit, decode, .. } =
             trace::stage("decode", self.decode(work, tiles, Vec::new())).await?;
-        let asking = Asking { deadline, priority: ask.priority, permit: Arc::clone(&permit) };
+        let held = Arc::clone(&permit);
+        let asking = Asking { deadline, priority: ask.priority, permit: held, tenant };
         let EncodedTiles { tiles: encodings, queue, encode, .. } =
             self.encoded(&model, &tiles, &[], asking).await?;
         asked.answered(tiles.len(), &Phases { queue, decode, encode, synthesise: Duration::ZERO });

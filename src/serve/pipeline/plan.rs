@@ -7,11 +7,13 @@ use std::sync::Arc;
 use restain_request::{MAX_SAFE_INTEGER, field};
 
 use super::request::{Counts, Detail, Method, Placement, Request, Share};
+use super::slide::Slides;
 use super::source::{Source, source};
 use super::spread::Spread;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
 use crate::serve::styles::Offer;
+use restain_bundle::StyleEntry;
 use restain_bundle::codec::ImageFormat;
 
 /// What will be done, to every tile.
@@ -24,6 +26,8 @@ pub struct Plan {
     pub seed: u64,
     pub method: Method,
     pub style: StyleRule,
+    /// What the change of stain starts from.
+    pub slides: Slides,
     pub strength: f32,
     pub detail: Detail,
     pub output: Output,
@@ -51,7 +55,7 @@ impl Plan {
     /// Resolves a request against the model and the server's largest number of variants.
     ///
     /// # Errors
-    /// The first field that cannot be done, with what would be right.
+    /// The first field that cannot be done, with what is allowed.
     pub fn new(
         model: Arc<Model>,
         request: &Request,
@@ -72,6 +76,7 @@ impl Plan {
             })?;
         let bank = model.styles.offer();
         let source = source(&bank, request, counts, &model.key())?;
+        let slides = Slides::new(&bank, request, counts)?;
         let style = StyleRule {
             spread: Spread::new(&bank, &source, request.style_spread).map(Arc::new),
             source,
@@ -88,6 +93,7 @@ impl Plan {
             variants,
             seed: request.seed.unwrap_or_else(draw_seed),
             method: request.method,
+            slides,
             strength: request.strength,
             detail: request.detail,
             output,
@@ -104,6 +110,15 @@ impl Plan {
     /// Whether variants have the model's size, and not the tile's own.
     pub fn at_model_size(&self) -> bool {
         self.encodes() && self.detail == Detail::Model
+    }
+
+    /// The slide of a tile of the request, where its method takes a style.
+    pub(super) fn slide_of(&self, tile: usize) -> Option<&StyleEntry> {
+        let place = self.slides.of(tile)?;
+        if !matches!(self.method, Method::Vit | Method::ColorMatch) {
+            return None;
+        }
+        Some(self.bank.slide(place))
     }
 }
 

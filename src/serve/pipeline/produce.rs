@@ -73,7 +73,7 @@ impl Pipeline {
         let Materials { plan, tiles, .. } = &*materials;
         self.metrics.synthesised(variants * tiles.len(), synthesise);
         let (mut origins, mut end) = (origins.into_iter().flatten(), 0);
-        let tiles = tiles.iter().zip(&sizes).map(|(tile, &size)| {
+        let tiles = tiles.iter().zip(&sizes).enumerate().map(|(place, (tile, &size))| {
             let made = origins
                 .by_ref()
                 .take(variants)
@@ -84,6 +84,7 @@ impl Pipeline {
                 width: tile.width,
                 height: tile.height,
                 fidelity: tile.encoding.as_ref().map(|encoding| encoding.fidelity),
+                slide: plan.slide_of(place).map(|slide| plan.bank.slide_id(slide).to_owned()),
                 original: tile.original.clone(),
                 variants,
             }

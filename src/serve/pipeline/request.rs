@@ -15,7 +15,8 @@ pub struct Counts {
     pub references: usize,
 }
 
-/// Gives the error of a field its kind here. No `From`: with one, the type of other errors could no longer be inferred.
+/// Gives the error of a field its kind here. No `From`: with one, the type of other errors could no
+/// longer be inferred.
 pub(crate) fn field_error(error: restain_request::Error) -> Error {
     let kind = match error.fault {
         Fault::Malformed => ErrorKind::MalformedRequest,

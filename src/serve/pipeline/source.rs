@@ -108,7 +108,8 @@ pub(super) fn source(
     }
 }
 
-/// Says why the bank leaves no style to choose from: the request narrows it too far, or there is nothing to narrow.
+/// Says why the bank leaves no style to choose from: the request narrows it too far, or there is
+/// nothing to narrow.
 fn why_none(bank: &Offer, request: &Request, model: &Key) -> String {
     let name = |field: &Field| request.name(field).into_owned();
     let [domains, excluded, ids] = BANK_LISTS.each_ref().map(name);

@@ -17,7 +17,8 @@ use restain_method::color::ChannelStats;
 
 /// Numbers of [`ChannelStats`]: mean and deviation of each channel.
 const STATISTICS: usize = 6;
-/// How much further than the mean's distance a style is pushed at most, for each unit of spread above 1.
+/// How much further than the mean's distance a style is pushed at most, for each unit of spread
+/// above 1.
 const PUSH: f32 = 0.8;
 /// Share of the bank's covariance that is added as noise, for each unit of spread above 1.
 const NOISE: f32 = 0.5;

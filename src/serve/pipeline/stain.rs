@@ -5,7 +5,7 @@ use super::choose::{Giver, Givers, Of};
 use super::make::{Materials, Prepared};
 use super::request::Method;
 use super::source::Source;
-use crate::serve::batch::TileEncoding;
+use crate::serve::batch::{Carried, TileEncoding};
 use crate::serve::error::{Error, ErrorKind};
 use restain_method::exemplar;
 
@@ -40,7 +40,12 @@ impl Materials {
         match (self.plan.method, tile.has_stain, &tile.encoding) {
             (Method::HedJitter | Method::Identity, ..) => true,
             (_, Some(has_stain), _) => has_stain,
-            (_, None, Some(encoding)) => self.stained(tile, encoding).contains(&true),
+            (_, None, Some(encoding)) => match encoding.carried() {
+                Carried::Pixels(pixels) => {
+                    exemplar::has_stain(pixels, encoding.size.0 as usize, exemplar::STAIN_SQUARE)
+                }
+                Carried::Residual(..) => self.stained(tile, encoding).contains(&true),
+            },
             (_, None, None) => true,
         }
     }
@@ -63,16 +68,14 @@ impl Materials {
         }
     }
 
-    /// Looked for in the pixels that the encoder saw; of a key, in what it makes of them.
+    /// Looked for in the pixels that the encoder saw.
     fn stained<'a>(&self, tile: &Prepared, encoding: &'a TileEncoding) -> &'a [bool] {
         let synthesiser = &self.plan.model.synthesiser;
         let geometry = synthesiser.geometry();
         encoding.stained(|| match &tile.for_model {
             Some(pixels) => exemplar::stained(geometry, pixels),
             None => {
-                let mut pixels = vec![0; geometry.tile_bytes()];
-                let (anatomy, own) = (encoding.anatomy(), encoding.characteristics());
-                synthesiser.aligned(anatomy, own, &mut synthesiser.scratch(), &mut pixels);
+                let pixels = encoding.seen(synthesiser, &mut synthesiser.scratch());
                 exemplar::stained(geometry, &pixels)
             }
         })

@@ -11,14 +11,15 @@ use super::request::{Detail, Method};
 use super::workspace::Workspace;
 use crate::serve::batch::{Carried, TileEncoding};
 use crate::serve::styles::Offer;
+use restain_method::glass::keep_glass;
 use restain_method::synth::{Carry, Element, Residual, Scratch};
 
 /// The style of a variant.
 enum Style<'a> {
     /// `[h]`, for every patch.
     One(&'a [f32]),
-    /// `[N, h]`, patch by patch.
-    Each(&'a [f16]),
+    /// `[N, h]`, patch by patch, and `h`.
+    Each(&'a [f16], usize),
 }
 
 impl Materials {
@@ -32,7 +33,8 @@ impl Materials {
         outs: &mut [&mut [u8]],
     ) -> bool {
         let Plan { model, strength, bank, method, .. } = &self.plan;
-        if *method != Method::Vit || *strength < 1.0 {
+        let of_slide = chosen.iter().any(|chosen| self.slide(chosen).is_some());
+        if *method != Method::Vit || *strength < 1.0 || of_slide {
             return false;
         }
         let Some(styles) = chosen.iter().map(|chosen| whole(bank, chosen)).collect() else {
@@ -43,8 +45,9 @@ impl Materials {
         let (synthesiser, anatomy) = (&model.synthesiser, own.anatomy());
         match self.carried(own) {
             None => synthesiser.broadcast_each(anatomy, &styles, scratch, outs),
-            Some(Carried::Residual(residual)) => {
+            Some(Carried::Residual(residual, glass)) => {
                 synthesiser.carry_each(Carry { anatomy, residual }, &styles, scratch, outs);
+                outs.iter_mut().for_each(|out| glass.keep(out));
             }
             Some(Carried::Pixels(_)) => return false,
         }
@@ -62,8 +65,9 @@ impl Materials {
         let own = tile.encoding();
         match self.carried(own) {
             None => self.product(own, None, chosen, workspace, out),
-            Some(Carried::Residual(residual)) => {
+            Some(Carried::Residual(residual, glass)) => {
                 self.product(own, Some(residual), chosen, workspace, out);
+                glass.keep(out);
             }
             Some(Carried::Pixels(pixels)) if self.plan.strength == 0.0 => {
                 out.copy_from_slice(pixels);
@@ -73,6 +77,7 @@ impl Materials {
                 let side = self.plan.model.synthesiser.geometry().image_size();
                 let Workspace { change, upsample, upsampler, .. } = workspace;
                 upsampler.of(side, own.size).add(change, pixels, upsample, out);
+                keep_glass(pixels, out);
             }
         }
     }
@@ -98,12 +103,21 @@ impl Materials {
         if let (Some(carry), true) = (carry, *strength == 0.0) {
             return synthesiser.restore(carry, own.characteristics(), scratch, out);
         }
-        match (self.style(own, chosen, wide), *strength >= 1.0) {
+        let style = self.style(own, chosen, wide);
+        if let Some(slide) = self.slide(chosen) {
+            mixed.resize(anatomy.len(), 0.0);
+            let characteristics = own.characteristics();
+            style.combine(characteristics, mixed, |place, own, style| {
+                own + (style - slide[place]) * strength
+            });
+            return self.aligned(own, carry, mixed, scratch, out);
+        }
+        match (style, *strength >= 1.0) {
             (Style::One(style), true) => match carry {
                 None => synthesiser.broadcast(anatomy, style, scratch, out),
                 Some(carry) => synthesiser.carry_each(carry, &[style], scratch, &mut [out]),
             },
-            (Style::Each(styles), true) => self.aligned(own, carry, styles, scratch, out),
+            (Style::Each(styles, _), true) => self.aligned(own, carry, styles, scratch, out),
             (style, false) => {
                 mixed.resize(anatomy.len(), 0.0);
                 let characteristics = own.characteristics();
@@ -111,9 +125,10 @@ impl Materials {
                     Style::One(style) => {
                         synthesiser.blend_into(characteristics, style, *strength, mixed);
                     }
-                    Style::Each(styles) => {
-                        let mix = |own: f32, style: f32| own * (1.0 - strength) + style * strength;
-                        combine(characteristics, styles, mixed, mix);
+                    style @ Style::Each(..) => {
+                        style.combine(characteristics, mixed, |_, own, style| {
+                            own * (1.0 - strength) + style * strength
+                        });
                     }
                 }
                 self.aligned(own, carry, mixed, scratch, out);
@@ -143,15 +158,27 @@ impl Materials {
         let Workspace { scratch, mixed, style: wide, change, .. } = workspace;
         mixed.resize(characteristics.len(), 0.0);
         change.resize(synthesiser.geometry().tile_bytes(), 0.0);
-        match self.style(own, chosen, wide) {
-            Style::One(style) => {
+        match (self.style(own, chosen, wide), self.slide(chosen)) {
+            (style, Some(slide)) => {
+                style.combine(characteristics, mixed, |place, _, style| {
+                    (style - slide[place]) * strength
+                });
+            }
+            (Style::One(style), None) => {
                 synthesiser.difference_into(characteristics, style, *strength, mixed);
             }
-            Style::Each(styles) => {
-                combine(characteristics, styles, mixed, |own, style| (style - own) * strength);
+            (style, None) => {
+                style.combine(characteristics, mixed, |_, own, style| (style - own) * strength);
             }
         }
         synthesiser.change(own.anatomy(), mixed, scratch, change);
+    }
+
+    /// The characteristics `[h]` of the slide that a variant's tile is from, where it has one and
+    /// takes a style.
+    fn slide(&self, chosen: &Chosen) -> Option<&[f32]> {
+        let takes = !matches!(chosen.choice, Choice::None);
+        self.plan.slide_of(chosen.tile).filter(|_| takes).map(|slide| &slide.style.0[..])
     }
 
     /// `wide` `[h]` holds the style where it does not lie ready.
@@ -180,9 +207,9 @@ impl Materials {
                     .convert_to_f32_slice(wide);
                 Style::One(wide)
             }
-            Choice::Whole(of) => Style::Each(self.of(of).encoding().characteristics()),
+            Choice::Whole(of) => Style::Each(self.of(of).encoding().characteristics(), half),
             // It keeps its own.
-            Choice::None => Style::Each(own.characteristics()),
+            Choice::None => Style::Each(own.characteristics(), half),
         }
     }
 }
@@ -196,9 +223,24 @@ fn whole<'a>(bank: &'a Offer, chosen: &'a Chosen) -> Option<&'a [f32]> {
     }
 }
 
-/// `of(own, style)` for every number.
-fn combine(own: &[f16], style: &[f16], out: &mut [f32], of: impl Fn(f32, f32) -> f32) {
-    for ((out, own), style) in out.iter_mut().zip(own).zip(style) {
-        *out = of(own.to_f32(), style.to_f32());
+impl Style<'_> {
+    /// `of(place, own, style)` for every number of every patch, `place` within the `h` of its
+    /// patch.
+    fn combine(self, own: &[f16], out: &mut [f32], of: impl Fn(usize, f32, f32) -> f32) {
+        match self {
+            Self::One(style) => {
+                let patches = out.chunks_exact_mut(style.len()).zip(own.chunks_exact(style.len()));
+                for (out, own) in patches {
+                    for (place, (out, own)) in out.iter_mut().zip(own).enumerate() {
+                        *out = of(place, own.to_f32(), style[place]);
+                    }
+                }
+            }
+            Self::Each(styles, half) => {
+                for (number, (out, own)) in out.iter_mut().zip(own).enumerate() {
+                    *out = of(number % half, own.to_f32(), styles[number].to_f32());
+                }
+            }
+        }
     }
 }

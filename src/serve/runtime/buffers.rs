@@ -88,7 +88,8 @@ impl Buffers {
 }
 
 impl Buffer {
-    /// Cuts the buffer into pieces of these sizes, one after the other, for several threads to fill.
+    /// Cuts the buffer into pieces of these sizes, one after the other, for several threads to
+    /// fill.
     ///
     /// # Panics
     /// When they are more than the buffer is.

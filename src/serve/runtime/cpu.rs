@@ -3,9 +3,9 @@
 //! admission. What they log stands under the request that they work for.
 //!
 //! Work comes as a job of one or many pieces. A thread takes one piece of the job whose turn it is,
-//! then the next job has its turn: a request of one tile waits for a piece of another request, never
-//! for all of it. When whoever waits for a job is gone, because it left or its deadline passed, its
-//! pieces that have not begun will not. A piece itself is not interrupted, so work is cut into
+//! then the next job has its turn: a request of one tile waits for a piece of another request,
+//! never for all of it. When the caller of a job is gone, because it left or its deadline passed,
+//! its pieces that have not begun will not. A piece itself is not interrupted, so work is cut into
 //! pieces of about a picture.
 
 use std::collections::VecDeque;
@@ -58,7 +58,7 @@ struct Made<I, T> {
     reply: Option<oneshot::Sender<Vec<Option<T>>>>,
 }
 
-/// Whoever waits for a job; dropping it is leaving.
+/// The caller of a job; dropping it is leaving.
 struct Waiter<'a> {
     turns: &'a Turns,
     job: Arc<Job>,
@@ -144,7 +144,7 @@ impl Cpu {
                     made.made[index] = Some(done);
                     made.missing -= 1;
                 }
-                // Whoever waits learns of it, and leaves.
+                // The caller learns of it, and leaves.
                 Err(_) => drop(made.reply.take()),
             }
             if made.missing == 0

@@ -13,7 +13,7 @@ pub enum Stage {
     /// Listening, with its models still loading.
     Loading,
     Ready,
-    /// Told to stop: not ready for the load balancer, still serving who comes.
+    /// Asked to stop: not ready for the load balancer, still serving who comes.
     Draining,
     /// No new work.
     Closed,

@@ -19,7 +19,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Of the whole process.
 pub static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
-    let help = "Lines of the log that nobody took in time.";
+    let help = "Lines of the log that were dropped because standard error was not read in time.";
     IntCounter::new("log_lines_dropped_total", help).expect("a name of letters, and a help")
 });
 
@@ -59,7 +59,7 @@ pub fn start(sink: impl Write + Send + 'static) -> (LogLines, LogThread) {
 
 fn write_all(lines: &Receiver<Vec<u8>>, mut sink: impl Write) {
     for line in lines {
-        // Whoever closed standard error wants no lines; the server goes on.
+        // Standard error was closed: lines are dropped, and the server goes on.
         let _ = sink.write_all(&line);
         WAITING.dec();
     }

@@ -109,8 +109,8 @@ fn read(files: &[PathBuf]) -> Result<Vec<Vec<u8>>, String> {
         .collect()
 }
 
-/// Reads a file, and nothing else: a pipe in its place would be waited for without end, and what was
-/// removed from the file would hold on.
+/// Reads a file, and nothing else: a pipe in its place would be waited for without end, and what
+/// was removed from the file would hold on.
 fn bytes(path: &Path) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
     use std::os::unix::fs::OpenOptionsExt;

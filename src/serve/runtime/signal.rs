@@ -21,9 +21,9 @@ impl Stop {
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    /// Those that would end the process if nobody listened: a terminal that is closed, and what
-    /// other servers reopen their logs on. They mean nothing here: files are read again when they
-    /// change.
+    /// Those that would end the process if they were not handled: a terminal that is closed, and
+    /// what other servers reopen their logs on. They mean nothing here: files are read again when
+    /// they change.
     without_meaning: [Signal; 3],
 }
 

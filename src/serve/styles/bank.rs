@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::MAX_ADDED_DOMAINS;
 use super::added::{Added, only};
+use super::{MAX_ADDED_DOMAINS, MAX_SLIDES};
 use crate::serve::error::{Error, ErrorKind};
 use restain_bundle::{StyleBank, StyleEntry, is_plain_name};
 use restain_method::Style;
@@ -16,17 +16,20 @@ use restain_method::color::ChannelStats;
 pub struct Bank {
     own: Arc<StyleBank>,
     added: Arc<Added>,
+    /// Contexts of slides: each a domain of its id with one style.
+    slides: Arc<Added>,
     /// Every domain that the bundle has, whether it may be used or not: none of these can be added.
     of_bundle: Vec<String>,
     forbidden: Arc<[String]>,
 }
 
-/// What there is to choose from, for the length of a request. Styles of forbidden domains are not in it. They are
-/// counted through: the bundle's own first, then those that were added.
+/// What there is to choose from, for the length of a request. Styles of forbidden domains are not
+/// in it. They are counted through: the bundle's own first, then those that were added.
 #[derive(Clone)]
 pub struct Offer {
     own: Arc<StyleBank>,
     added: Arc<StyleBank>,
+    slides: Arc<StyleBank>,
     forbidden: Arc<[String]>,
 }
 
@@ -41,15 +44,21 @@ pub enum DomainOrigin {
 }
 
 impl Bank {
-    pub(super) fn new(bundle: StyleBank, added: Arc<Added>, forbidden: Arc<[String]>) -> Self {
+    pub(super) fn new(
+        bundle: StyleBank,
+        added: Arc<Added>,
+        slides: Arc<Added>,
+        forbidden: Arc<[String]>,
+    ) -> Self {
         let own = Arc::new(only(&bundle, |domain| !is_in(&forbidden, domain)));
-        Self { own, added, of_bundle: bundle.domains, forbidden }
+        Self { own, added, slides, of_bundle: bundle.domains, forbidden }
     }
 
     pub fn offer(&self) -> Offer {
         Offer {
             own: Arc::clone(&self.own),
             added: self.added.offered(),
+            slides: self.slides.offered(),
             forbidden: Arc::clone(&self.forbidden),
         }
     }
@@ -60,7 +69,8 @@ impl Bank {
     }
 
     /// # Errors
-    /// `domain_name`, `domain_forbidden`, `domain_exists` or `bank_full`: why `domain` cannot be added.
+    /// `domain_name`, `domain_forbidden`, `domain_exists` or `bank_full`: why `domain` cannot be
+    /// added.
     pub fn check_new(&self, domain: &str) -> Result<(), Error> {
         if !is_plain_name(domain) {
             let detail = format!(
@@ -138,13 +148,62 @@ impl Bank {
             Ok(only(kept, |other| other != domain))
         })
     }
+
+    /// Adds the context of a slide; when this returns, it is kept. Says whether it is new: the id
+    /// stands for the tiles that it was made from, so that it never changes. Blocks.
+    ///
+    /// # Errors
+    /// `bank_full`, `state_not_written`.
+    pub fn add_slide(&self, id: &str, style: Style, source: ChannelStats) -> Result<bool, Error> {
+        let mut is_new = false;
+        if is_in(&self.slides.kept().domains, id) {
+            return Ok(is_new);
+        }
+        self.slides.change(|kept| {
+            // Another caller may have been faster.
+            is_new = !is_in(&kept.domains, id);
+            if is_new && kept.domains.len() >= MAX_SLIDES {
+                let detail = format!(
+                    "{MAX_SLIDES} slides were added to this model, and no more are kept: remove one first, with \
+                     DELETE /v1/slides/ID"
+                );
+                return Err(Error::new(ErrorKind::BankFull, detail));
+            }
+            let mut next = kept.clone();
+            if is_new {
+                next.push(id, style, source);
+            }
+            Ok(next)
+        })?;
+        Ok(is_new)
+    }
+
+    /// Removes the context of a slide; when this returns, it is gone. Blocks.
+    ///
+    /// # Errors
+    /// `slide_not_found`, `state_not_written`.
+    pub fn remove_slide(&self, id: &str) -> Result<(), Error> {
+        self.slides.change(|kept| {
+            if is_in(&kept.domains, id) {
+                Ok(only(kept, |other| other != id))
+            } else {
+                let detail = format!("no slide `{id}` was added to this model");
+                Err(Error::new(ErrorKind::SlideNotFound, detail))
+            }
+        })
+    }
 }
 
 impl Offer {
     /// A bank to which nothing was added.
     #[cfg(test)]
     pub fn of(bank: StyleBank) -> Self {
-        Self { own: Arc::new(bank), added: Arc::default(), forbidden: Arc::default() }
+        Self {
+            own: Arc::new(bank),
+            added: Arc::default(),
+            slides: Arc::default(),
+            forbidden: Arc::default(),
+        }
     }
 
     /// Every domain, the bundle's own first.
@@ -219,6 +278,34 @@ impl Offer {
         })
     }
 
+    /// The ids of all slides.
+    pub fn slides(&self) -> &[String] {
+        &self.slides.domains
+    }
+
+    /// The place of a slide, which a request names in `field`.
+    ///
+    /// # Errors
+    /// `unknown_slide`.
+    pub fn find_slide(&self, field: &str, id: &str) -> Result<usize, Error> {
+        // In the order of their ids, one style each.
+        let found = self.slides.domains.binary_search_by(|known| known.as_str().cmp(id));
+        found.map_err(|_| unknown_slide(field, id))
+    }
+
+    /// The context of a slide: its mean characteristics, and the colours of its tiles.
+    ///
+    /// # Panics
+    /// When there is no such slide.
+    pub fn slide(&self, place: usize) -> &StyleEntry {
+        &self.slides.entries[place]
+    }
+
+    /// The id of a slide of this offer.
+    pub fn slide_id(&self, slide: &StyleEntry) -> &str {
+        &self.slides.domains[slide.domain]
+    }
+
     /// Whether some domains are forbidden, be they of this bundle or not.
     pub fn forbids_some(&self) -> bool {
         !self.forbidden.is_empty()
@@ -238,6 +325,14 @@ fn forbidden(field: &str, domain: &str) -> Error {
         "{field} names the domain `{domain}`, which --forbid-domain excludes on this server"
     );
     Error::new(ErrorKind::DomainForbidden, detail)
+}
+
+fn unknown_slide(field: &str, id: &str) -> Error {
+    let detail = format!(
+        "{field} names the slide `{id}`, which this server does not hold for this model: POST /v1/slides with tiles of the \
+         slide gives its id"
+    );
+    Error::new(ErrorKind::UnknownSlide, detail)
 }
 
 fn is_in(names: &[String], name: &str) -> bool {

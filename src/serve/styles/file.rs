@@ -21,8 +21,8 @@ pub(super) fn prepare(dir: &Path) -> io::Result<()> {
     dir.parent().map_or(Ok(()), atomic::sync_dir)
 }
 
-/// What the file holds; nothing when there is none. A file that cannot be read is set aside, so that neither is the
-/// server stopped by it nor is it written over.
+/// What the file holds; nothing when there is none. A file that cannot be read is set aside, so
+/// that neither is the server stopped by it nor is it written over.
 pub(super) fn read(path: &Path, half: usize) -> StyleBank {
     let damaged: Box<dyn std::error::Error> = match fs::read(path) {
         Ok(bytes) => match StyleBank::from_bytes(&bytes, half) {

@@ -11,18 +11,26 @@ use super::added::Added;
 use super::{Bank, file};
 use restain_bundle::StyleBank;
 
-/// Where the files of the style bank lie within the state directory.
+/// Where the files of added styles and of slides lie within the state directory.
 const STYLES: &str = "styles";
+const SLIDES: &str = "slides";
 
 /// Everything that was added to any bundle.
 pub struct Store {
-    dir: Option<PathBuf>,
+    state_dir: Option<PathBuf>,
     /// Held for its lock: two servers would write over each other's files.
     _lock: Option<File>,
     forbidden: Arc<[String]>,
     /// One for each digest ever loaded: a bundle that is unloaded and loaded again finds what it
     /// had.
-    added: Mutex<HashMap<String, Arc<Added>>>,
+    added: Mutex<HashMap<String, Kept>>,
+}
+
+/// The styles and the slides that were added to one bundle.
+#[derive(Clone)]
+struct Kept {
+    styles: Arc<Added>,
+    slides: Arc<Added>,
 }
 
 impl Store {
@@ -32,28 +40,31 @@ impl Store {
     /// # Errors
     /// When the directory cannot be made or listed, or another server uses it.
     pub fn open(state_dir: Option<&Path>, forbidden: &[String]) -> io::Result<Arc<Self>> {
-        let dir = state_dir.map(|dir| dir.join(STYLES));
         let lock = state_dir.map(lock).transpose()?;
-        if let Some(dir) = &dir {
-            file::prepare(dir)?;
+        if let Some(dir) = state_dir {
+            file::prepare(&dir.join(STYLES))?;
+            file::prepare(&dir.join(SLIDES))?;
         }
         let (forbidden, added) = (forbidden.into(), Mutex::default());
-        Ok(Arc::new(Self { dir, _lock: lock, forbidden, added }))
+        let state_dir = state_dir.map(Path::to_owned);
+        Ok(Arc::new(Self { state_dir, _lock: lock, forbidden, added }))
     }
 
     /// The bank of a bundle that is being loaded: its own styles, each of `half` numbers, and what
     /// was added to it. Blocks.
     pub fn bank(&self, digest: &str, half: usize, own: StyleBank) -> Bank {
         let mut added = self.added.lock().expect("no code panics while it holds this lock");
-        let open = || {
-            Arc::new(Added::open(
-                self.dir.as_ref().map(|dir| dir.join(format!("{digest}.safetensors"))),
-                half,
-                &self.forbidden,
-            ))
+        let open = |kind: &str, forbidden: &Arc<[String]>| {
+            let dir = self.state_dir.as_ref().map(|dir| dir.join(kind));
+            let path = dir.map(|dir| dir.join(format!("{digest}.safetensors")));
+            Arc::new(Added::open(path, half, forbidden))
         };
-        let added = added.entry(digest.to_owned()).or_insert_with(open);
-        Bank::new(own, Arc::clone(added), Arc::clone(&self.forbidden))
+        let open = || Kept {
+            styles: open(STYLES, &self.forbidden),
+            slides: open(SLIDES, &Arc::default()),
+        };
+        let Kept { styles, slides } = added.entry(digest.to_owned()).or_insert_with(open).clone();
+        Bank::new(own, styles, slides, Arc::clone(&self.forbidden))
     }
 }
 

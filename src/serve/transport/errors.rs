@@ -6,11 +6,17 @@ use crate::serve::error::ErrorKind::{self, *};
 /// Of everything that needs the models.
 pub(crate) const SERVING: &[ErrorKind] = &[NotReady, Draining, Internal];
 /// Of a body.
-pub(crate) const BODY: &[ErrorKind] = &[MalformedRequest, BodyTooLarge];
+pub(crate) const BODY: &[ErrorKind] = &[MalformedRequest, BodyTooLarge, UnsupportedEncoding];
 /// Of a gRPC message, whatever the call: its memory is granted, and it has to come, alone where the
 /// call takes one, before the call is made.
-pub(crate) const MESSAGE: &[ErrorKind] =
-    &[MalformedRequest, BodyTooLarge, RequestTooLarge, Overloaded, DeadlineExceeded];
+pub(crate) const MESSAGE: &[ErrorKind] = &[
+    MalformedRequest,
+    BodyTooLarge,
+    UnsupportedEncoding,
+    RequestTooLarge,
+    Overloaded,
+    DeadlineExceeded,
+];
 /// Of a path with a name in it: a name that holds a slash, or none at all, makes another path.
 pub(crate) const PATH: &[ErrorKind] = &[MalformedRequest, RouteNotFound];
 pub(crate) const FAILURE: &[ErrorKind] = &[Internal];
@@ -41,6 +47,8 @@ pub(crate) const AUGMENT: &[ErrorKind] = &[
     QualityOutOfRange,
     UnknownDomain,
     UnknownStyle,
+    UnknownSlide,
+    SlideCount,
     DomainForbidden,
     BlendOutOfRange,
     NoStyles,
@@ -56,6 +64,10 @@ pub(crate) const ADD_STYLES: &[ErrorKind] = &[
     NoStyles,
     StateNotWritten,
 ];
+/// Of a slide that is added.
+pub(crate) const ADD_SLIDE: &[ErrorKind] = &[BankFull, NoStyles, StateNotWritten];
+/// Of a slide that is removed.
+pub(crate) const REMOVE_SLIDE: &[ErrorKind] = &[SlideNotFound, StateNotWritten];
 /// Of a domain that is removed.
 pub(crate) const REMOVE_STYLES: &[ErrorKind] = &[DomainNotFound, DomainOfBundle, StateNotWritten];
 pub(crate) const LOAD: &[ErrorKind] = &[ModelNotFound, ModelName, BundleRefused];

@@ -63,8 +63,8 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let mut http1 = http1::Builder::new();
-    // A caller who closes its half is taken to have left: the end of a connection cannot be told
-    // apart from the end of what it sends, and whoever leaves is not computed for.
+    // A caller who closes its half is taken to have left: the end of a connection looks like
+    // the end of what it sends, and nothing is computed for a caller who left.
     http1.timer(TokioTimer::new()).header_read_timeout(options.idle_timeout).half_close(false);
     let mut http2 = http2::Builder::new(TokioExecutor::new());
     http2

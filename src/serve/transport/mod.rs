@@ -1,10 +1,12 @@
 //! How requests come in and answers go out: connections, TLS, and the protocols spoken over them,
 //! side by side. A transport translates, and decides nothing about tiles.
 
+mod base64_text;
 mod bounds;
 pub(crate) mod errors;
 pub mod grpc;
 pub mod http;
+mod inflate;
 pub mod listen;
 pub mod oip;
 pub mod read_body;

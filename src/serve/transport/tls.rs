@@ -46,7 +46,8 @@ pub struct Tls(Arc<Reread<Configs>>);
 
 impl Tls {
     /// # Errors
-    /// When a file cannot be read, holds something else, or key and certificate do not belong together.
+    /// When a file cannot be read, holds something else, or key and certificate do not belong
+    /// together.
     pub fn open(files: &TlsFiles, metrics: &Metrics) -> Result<Self, RereadError> {
         let mut paths: Vec<PathBuf> = vec![files.cert.clone(), files.key.clone()];
         paths.extend(files.client_ca.clone());

@@ -1,10 +1,13 @@
 //! Calls over gRPC whose bytes are made by hand: what no client library sends.
 
 use std::convert::Infallible;
+use std::io::Write;
 
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use http_body::Frame;
-use http_body_util::StreamBody;
+use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -38,7 +41,8 @@ const STREAMS: [&str; 3] = [
 ];
 /// An empty message.
 const EMPTY: [u8; 5] = [0; 5];
-/// RESOURCE_EXHAUSTED and INVALID_ARGUMENT.
+/// RESOURCE_EXHAUSTED, INVALID_ARGUMENT and UNIMPLEMENTED.
+const UNIMPLEMENTED: &str = "12";
 const TOO_MUCH: &str = "8";
 const INVALID: &str = "3";
 
@@ -115,6 +119,76 @@ fn who_has_no_key_is_lent_nothing() {
     }
     assert_eq!(server.metric("restain_inflight_bytes"), 0.0);
     still_serves(&server);
+}
+
+/// A message with its prefix, compressed.
+fn gzipped(message: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(message).unwrap();
+    let packed = encoder.finish().unwrap();
+    [&[1][..], &(packed.len() as u32).to_be_bytes(), &packed].concat()
+}
+
+/// The status of a call whose message comes in these pieces, and its head.
+fn sent(server: &Server, path: &str, encoding: &str, pieces: Vec<Bytes>) -> (String, HeaderMap) {
+    let mut line = Line::to(server);
+    let headers = [GRPC[0], ("grpc-encoding", encoding)];
+    let (sender, answer) = line.call(path, &headers);
+    line.runtime.block_on(async {
+        let sending = async {
+            for piece in pieces {
+                if sender.send(piece).await.is_err() {
+                    break;
+                }
+            }
+            drop(sender);
+        };
+        let (head, body) = tokio::join!(sending, answer).1.unwrap().into_parts();
+        let trailers = body.collect().await.unwrap().trailers().cloned().unwrap_or_default();
+        let of = if head.headers.contains_key("grpc-status") { &head.headers } else { &trailers };
+        (status(of).to_owned(), head.headers)
+    })
+}
+
+#[test]
+fn a_compressed_message_may_come_in_any_pieces() {
+    let server = Server::start(&[]);
+    // A request for the model `tiny`: field 1, four bytes.
+    let message = gzipped(b"\x0a\x04tiny");
+    let path = "/inference.GRPCInferenceService/ModelMetadata";
+    let bytes = message.iter().map(|&byte| Bytes::copy_from_slice(&[byte])).collect();
+    assert_eq!(sent(&server, path, "gzip", bytes).0, "0");
+    assert_eq!(sent(&server, path, "gzip", vec![message.clone().into()]).0, "0");
+    for cut in [1, 5, 6, message.len() - 1] {
+        let cut = Bytes::copy_from_slice(&message[..cut]);
+        assert_eq!(sent(&server, path, "gzip", vec![cut]).0, INVALID);
+    }
+    let stream = "/inference.GRPCInferenceService/ModelStreamInfer";
+    let two = Bytes::from(gzipped(b"\x0a\x04tiny").repeat(2));
+    assert_eq!(sent(&server, stream, "gzip", vec![two]).0, "0");
+    still_serves(&server);
+}
+
+#[test]
+fn a_small_message_that_unpacks_to_much_is_refused_where_nothing_is_lent() {
+    let server = Server::start(&[]);
+    let bomb = Bytes::from(gzipped(&vec![0; 1 << 20]));
+    for path in OPEN.iter().chain(["/restain.v1.Restain/ListStyles"].iter()) {
+        assert_eq!(sent(&server, path, "gzip", vec![bomb.clone()]).0, TOO_MUCH, "{path}");
+    }
+    assert_eq!(server.metric("restain_inflight_bytes"), 0.0);
+    still_serves(&server);
+}
+
+#[test]
+fn a_call_in_another_encoding_names_those_that_are_read() {
+    let server = Server::start(&[]);
+    for path in UNARY.iter().chain(&STREAMS) {
+        let (status, head) = sent(&server, path, "zstd", vec![Bytes::from_static(&EMPTY)]);
+        assert_eq!(status, UNIMPLEMENTED, "{path}");
+        assert_eq!(head["grpc-accept-encoding"], "identity,gzip,deflate", "{path}");
+    }
+    assert_eq!(sent(&server, OPEN[0], "identity", vec![Bytes::from_static(&EMPTY)]).0, "0");
 }
 
 #[test]

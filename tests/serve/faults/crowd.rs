@@ -16,7 +16,8 @@ const MANY: usize = 10_000;
 /// What a connection that has asked once and waits may cost the server, its buffers included.
 const MOST_BYTES_EACH: usize = 32 << 10;
 
-/// Sets how many file descriptors this process may have: as many as `wanted` where it is allowed, or a hard limit on them.
+/// Sets how many file descriptors this process may have: as many as `wanted` where it is allowed,
+/// or a hard limit on them.
 fn limit(wanted: u64, hard: bool) -> bool {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls only read or write the struct that they are given.

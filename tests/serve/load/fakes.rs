@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// A server that holds the first `most` tiles that it is sent, and answers for keys as the contract says.
+/// A server that holds the first `most` tiles that it is sent, and answers for keys as the contract
+/// says.
 fn keeper(most: usize) -> (String, tokio::runtime::Runtime) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -93,7 +94,8 @@ fn by_key_every_tile_is_sent_once_and_then_named() {
     assert!(missing > 0 && missing + count(&report["requests"]["ok"]) == 60, "{report}");
 }
 
-/// Somebody who says that they serve tiles, and then takes requests without a word: hangs up at once, or never answers.
+/// Somebody who says that they serve tiles, and then takes requests without a word: hangs up at
+/// once, or never answers.
 fn mute(hangs_up: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();

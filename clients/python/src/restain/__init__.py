@@ -2,7 +2,7 @@
 
 `Client` and `AsyncClient` send requests to a server. `synthesise` computes variants locally from the server's
 encodings. `restain.torch` and `restain.albumentations` integrate both into data pipelines; import them by name,
-because they need those packages.
+because they need those packages. `restain.local` runs a model in this process, without a server.
 """
 
 from pkgutil import extend_path
@@ -35,8 +35,7 @@ from .retry import Retry
 from .style import Part, Style
 from .synth import reconstruct, synthesise
 from .tiles import Limits
-
-__version__ = "0.1.0"
+from .version import __version__
 
 __all__ = [
     "AccessDenied",
@@ -70,6 +69,7 @@ __all__ = [
     "Timings",
     "TooLarge",
     "Unavailable",
+    "__version__",
     "epoch_seed",
     "reconstruct",
     "synthesise",

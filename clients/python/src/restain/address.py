@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
-_USER_AGENT = "restain-python/0.1.0"
+from .version import __version__
+
+_USER_AGENT = f"restain-python/{__version__}"
 
 
 def server_url(url: str) -> str:

@@ -40,6 +40,8 @@ class Provenance:
     """`carry` or `model`; None for the methods that work on pixels."""
     fidelity: float | None = None
     """PSNR of the tile's own reconstruction at the model's size, dB; None for the methods that work on pixels."""
+    slide: str | None = None
+    """The slide that the change of stain started from, if the call named one."""
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Provenance:

@@ -3,7 +3,7 @@
 For a tile of the model's size, the residual (the tile minus its rounded reconstruction) is added to the offset of the
 product. For a tile of another size, the change (what the style changes, at the model's size) is resampled to the tile's
 size and added to the tile: bilinearly where the tile is larger, with a wider triangle where it is smaller. All sums are
-in single precision, in the server's order.
+in single precision, in the server's order. Where the tile is glass, the change is then limited.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 # The server clamps levels to this before it rounds them, so that a residual fits into 16 bits.
 FURTHEST = 8192.0
+# Glass: the largest change in levels; the luminance up to which and the chroma from which a pixel is none; and the
+# levels over which it becomes glass.
+GLASS_LIMIT, GLASS_DARKEST, GLASS_CHROMA, GLASS_RAMP = 3, 214, 36, 16
 
 
 @dataclass(frozen=True)
@@ -71,3 +74,24 @@ def pixels_of(levels: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Rounds and clamps levels; NaN becomes 0."""
     rounded: NDArray[np.uint8] = np.rint(np.clip(np.nan_to_num(levels, nan=0.0), 0, 255)).astype(np.uint8)
     return rounded
+
+
+def keep_glass(tile: NDArray[np.uint8], variant: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Limits the change where the tile is glass: bright and grey. Both are uint8 [H, W, 3].
+
+    How much a pixel is glass is clamp(luminance - 214, 0, 16) · clamp(36 - chroma, 0, 16) / 256, with luminance
+    (77·R + 150·G + 29·B) / 256, rounded down, and chroma the largest channel minus the smallest. The change d of a
+    value becomes glass · clamp(d, -3, 3) + (1 - glass) · d.
+
+    >>> keep_glass(np.uint8([[[243, 243, 243]]]), np.uint8([[[180, 240, 255]]])).tolist()
+    [[[240, 240, 246]]]
+    """
+    own = tile.astype(np.int32)
+    luminance = own @ np.array([77, 150, 29], np.int32) >> 8
+    chroma = own.max(-1) - own.min(-1)
+    light = np.clip(luminance - GLASS_DARKEST, 0, GLASS_RAMP)
+    glass = (light * np.clip(GLASS_CHROMA - chroma, 0, GLASS_RAMP))[..., None]
+    change = variant.astype(np.int32) - own
+    limited = np.clip(change, -GLASS_LIMIT, GLASS_LIMIT) * glass + change * (256 - glass)
+    kept: NDArray[np.uint8] = (own + (limited + 128 >> 8)).astype(np.uint8)
+    return kept

@@ -16,22 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import call as calls
-from . import cancel, errors, replicas, rows, wire
+from . import cancel, errors, replicas, rows, slides
 from .address import request_headers, server_urls
-from .answers import Augmented, Domain, Encodings, ModelInfo, Styles
-from .bank import StyleBank
+from .answers import Augmented, Encodings, ModelInfo
 from .call import Ask, Call
 from .forks import open_in_forks
-from .mixed import Pixels, packed
+from .mixed import Pixels
 from .portions import Delivery, Portion, Split
 from .rendezvous import SHARDS
 from .replicas import Replica, Replicas
 from .retry import Retry
 from .room import room_for
 from .style import Detail, Method, Priority, Style
+from .style_calls import StyleCalls
 from .threads import Threads
 from .tiles import Distinct, Limits, Tiles, as_pixels
-from .transport import Body, Deadline, Transport, certificates
+from .transport import Deadline, Transport, certificates
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -47,7 +47,7 @@ MAX_SEED = (1 << 53) - 1
 _THREADS = 64
 
 
-class Client:
+class Client(StyleCalls):
     """A client of a restain server, or of several replicas. Any number of threads can share it.
 
     `url`: one address (`http` if it has no scheme), or a list with one address for each replica. With `spread="dns"`
@@ -178,6 +178,7 @@ class Client:
         model: str | None = None,
         method: Method | None = None,
         style: Style | None = None,
+        slide: str | Sequence[str] | None = None,
         strength: float | None = None,
         detail: Detail | None = None,
         priority: Priority | None = None,
@@ -193,12 +194,24 @@ class Client:
         Tiles have from 16 to 8,192 pixels a side, and their variants the same size. For tiles of several sizes,
         `Augmented.variants` is a list of arrays uint8 [variants, H, W, 3], and `out` cannot be given. With `detail`
         `model`, the model's reconstruction alone, variants have the model's size, and an array of tiles must have it.
+
+        `slide`: the slides that the tiles are from, one id of `add_slide` for all tiles or one for each. The change of
+        stain then starts from the slide's stain instead of the tile's own colours, which depend on what is in it.
         """
         pixels, variants = as_pixels(tiles), operator.index(variants)
         if variants < 1:
             raise ValueError(f"variants is {variants}, and must be at least 1")
         made = room_for(pixels, variants, out)
         seed = secrets.randbits(53) if seed is None else operator.index(seed)
+        if slide is not None and not isinstance(slide, str):
+
+            def of_one(part: Any, slide: str | None) -> Augmented[Any]:
+                options = (model, method, style, strength, detail, priority, timeout)
+                names = ("model", "method", "style", "strength", "detail", "priority", "timeout")
+                same: Any = dict(zip(names, options, strict=True))
+                return self.augment(part, variants=variants, seed=seed, slide=slide, **same)
+
+            return slides.augmented(pixels, slide, style, made.variants, of_one)
         request = {
             "variants": variants,
             "seed": seed,
@@ -208,6 +221,7 @@ class Client:
             "detail": detail,
             "priority": priority,
             "style": None if style is None else style.to_json(),
+            "slide": slide,
         }
         ask = Ask(
             "/v1/augment",
@@ -250,48 +264,6 @@ class Client:
         # An encoding has twice as many numbers as a tile has pixels, in f16: four times the bytes.
         answered = self._delivered(ask, pixels, 4, timeout, one, lambda portion, error: None)
         return rows.joined(len(pixels), answered)
-
-    # The style bank.
-
-    def styles(self, model: str | None = None) -> Styles:
-        """Lists the style bank by domain."""
-        bank = self._anywhere(None, lambda call: calls.json_of(call, "GET", f"/v1/styles{self._query(model)}"))
-        domains = tuple(Domain.from_json(domain) for domain in bank["domains"])
-        return Styles(bank["model"], bank["version"], bank["persistent"], domains)
-
-    def style_bank(self, model: str | None = None) -> StyleBank:
-        """Returns the style bank with its numbers, for `synthesise`."""
-        path = f"/v1/styles{self._query(model)}"
-        headers = {"Accept": wire.SAFETENSORS}
-        return self._anywhere(
-            None, lambda call: StyleBank.of(*call.exchange("GET", path, wire.unpack, headers=headers))
-        )
-
-    def add_styles(
-        self,
-        domain: str,
-        tiles: Tiles,
-        *,
-        styles: int | None = None,
-        model: str | None = None,
-        timeout: float | None = None,
-    ) -> Domain:
-        """Adds a domain to the bank from some of its tiles, on every replica. Requests must name it to use it."""
-        asked = {"domain": domain, "model": model or self.model, "styles": styles}
-        metadata = {"request": wire.json_text({name: value for name, value in asked.items() if value is not None})}
-        body = wire.pack(packed("tiles", "shapes", as_pixels(tiles)), metadata)
-        headers = {"Content-Type": wire.SAFETENSORS, "Accept": "application/json"}
-        # Not idempotent: a retry after success fails with `domain_exists`.
-        answer = self._everywhere(
-            timeout,
-            lambda call: call.exchange("POST", "/v1/styles", calls.read_json, lambda: body, headers, repeatable=False),
-        )
-        return Domain.from_json(answer)
-
-    def remove_styles(self, domain: str, *, model: str | None = None) -> None:
-        """Removes a domain that was added at run time, on every replica."""
-        path = f"/v1/styles/{quote(domain, safe='')}{self._query(model)}"
-        self._everywhere(None, lambda call: call.exchange("DELETE", path, Body.read, repeatable=False))
 
     def models(self) -> tuple[ModelInfo, ...]:
         """Lists the models of the server: those that are ready, loading or failed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypedDict
 
 from .style import Detail, Method, Priority, Style
@@ -13,6 +14,7 @@ class AugmentOptions(TypedDict, total=False):
     model: str | None
     method: Method | None
     style: Style | None
+    slide: str | Sequence[str] | None
     strength: float | None
     detail: Detail | None
     priority: Priority | None

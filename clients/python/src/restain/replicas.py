@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from . import errors
-from .transport import Body, Deadline, Transport
+from .transport import Deadline, Transport, read_all
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
 """Seconds before the first probe of an excluded replica, and at most between later probes."""
@@ -145,7 +145,7 @@ def _addresses(url: str) -> list[str]:
 def is_ready(transport: Transport, seconds: float) -> bool:
     """Sends one readiness probe, without retries."""
     try:
-        transport.send("GET", "/health/ready", [], {}, Deadline.within(seconds), Body.read)
+        transport.send("GET", "/health/ready", [], {}, Deadline.within(seconds), read_all)
     except errors.RestainError:
         return False
     return True

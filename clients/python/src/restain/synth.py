@@ -90,11 +90,16 @@ class _Maker:
     def variant(self, style: NDArray[np.floating], strength: float) -> NDArray[np.uint8]:
         if self._tile is not None and strength == 0:
             return self._tile
-        if self._tile is None or not self._is_resampled:
+        if self._tile is None:
+            return carry.pixels_of(self._levels(mixed(self._own, style, strength)))
+        return carry.keep_glass(self._tile, self._carried(self._tile, style, strength))
+
+    def _carried(self, tile: NDArray[np.uint8], style: NDArray[np.floating], strength: float) -> NDArray[np.uint8]:
+        if not self._is_resampled:
             return carry.pixels_of(self._levels(mixed(self._own, style, strength)))
         values = _product(self._anatomy, difference(self._own, style, strength), self._model)
         change = _single(_assembled(values, self._model) * self._scale).astype(np.float32)
-        return carry.pixels_of(self._tile + carry.resampled(change, *self._tile.shape[:2]))
+        return carry.pixels_of(tile + carry.resampled(change, *tile.shape[:2]))
 
     def _levels(self, style: NDArray[np.floating]) -> NDArray[np.float64]:
         """Returns the product in levels: float64 [H, W, 3], rounded to single precision."""

@@ -129,6 +129,11 @@ class Body:
         return self._response.read()
 
 
+def read_all(body: Body) -> bytes:
+    """Reads a whole body."""
+    return body.read()
+
+
 def certificates(ca_certs: str | None, client_cert: tuple[str, str] | None) -> dict[str, str]:
     """Returns urllib3's options for PEM files: trusted roots, and the client's certificate with its private key."""
     shown = zip(("cert_file", "key_file"), client_cert, strict=True) if client_cert else ()
@@ -227,7 +232,7 @@ class Transport:
             answer = Body(response, deadline)
             if not 200 <= response.status < 300:
                 raise errors.from_answer(response.status, response.headers, answer.read())
-            result = _read(answer, response.status, read)
+            result = read_answer(answer, response.status, read)
             # The rest of the body must not be read as the head of the next response.
             response.drain_conn()
             response.release_conn()
@@ -254,7 +259,7 @@ class Transport:
         closed.close()
 
 
-def _read(answer: Body, status: int, read: Callable[[Body], T]) -> T:
+def read_answer(answer: Body, status: int, read: Callable[[Body], T]) -> T:
     """Reads the body of a 2xx response. Raises `Intercepted` if it is a page, or cannot be parsed."""
     if "html" in answer.headers.get("content-type", "").lower():
         raise errors.intercepted(status, answer.headers, answer.read())

@@ -1,55 +1,26 @@
 //! Decoding of PNG, JPEG, WebP and TIFF to RGB pixels. The format is detected from the first bytes,
 //! never from a name or a content type.
 //!
-//! Alpha is dropped (not blended), grey is copied to three channels, 16 bits become 8. Colour
-//! profiles and EXIF orientation are ignored: programs cut tiles, and a rotated tile is the same
-//! tile.
+//! Transparent pixels lie on white, as glass does; grey is copied to three channels, 16 bits become
+//! 8. Colour profiles and EXIF orientation are ignored: programs cut tiles, and a rotated tile is
+//! the same tile. TIFF, which holds much else, has rules of its own (`tiff`).
 
 use std::io::Cursor;
 
 use image::error::{DecodingError, ImageFormatHint};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader};
 
-use super::{RgbImage, tiff};
-
-/// Upper bounds for a picture, whatever its header says.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Upper bound of width × height.
-    pub max_pixels: u64,
-    /// Upper bound of width, and of height: memory that follows one side, as that of resizing does, is not bounded by pixels.
-    pub max_side: u32,
-}
-
-/// Longest side of a tile.
-pub const MAX_SIDE: u32 = 8192;
-
-/// Why bytes could not be decoded.
-#[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say what variants and fields are")]
-pub enum DecodeError {
-    #[error("not a picture in a supported format: PNG, JPEG, WebP or TIFF")]
-    UnknownKind,
-    #[error("the picture is {width}×{height} pixels, and at most {max_pixels} pixels are decoded")]
-    TooLarge { width: u32, height: u32, max_pixels: u64 },
-    #[error("the picture is {width}×{height} pixels, and a side has from 1 to {max_side}")]
-    SideOutOfRange { width: u32, height: u32, max_side: u32 },
-    #[error("the {kind} file cannot be decoded: {source}")]
-    Undecodable { kind: &'static str, source: image::ImageError },
-    #[error("the JPEG file is cut off: its end marker is missing")]
-    CutOff,
-}
-
-/// Bytes that a decoder may hold for one pixel: 16-bit RGBA, and as much again for its own working memory.
-pub const DECODER_BYTES_A_PIXEL: usize = 16;
-/// Memory that does not depend on the picture: tables, a colour profile, a TIFF's tile that is larger than the picture.
-const DECODER_BYTES: u64 = 4 << 20;
+use super::limits::{DECODER_BYTES, DECODER_BYTES_A_PIXEL, DecodeError, Limits};
+use super::{RgbImage, jpeg, tiff};
 
 /// Returns width and height from the header.
 ///
 /// # Errors
 /// When the bytes are not a picture, or one beyond the limits.
 pub fn probe(bytes: &[u8], limits: &Limits) -> Result<(usize, usize), DecodeError> {
+    if tiff::is_tiff(bytes) {
+        return Ok(tiff::File::open(bytes, limits)?.size());
+    }
     let (decoder, _) = open(bytes, limits)?;
     let (width, height) = decoder.dimensions();
     Ok((width as usize, height as usize))
@@ -58,20 +29,45 @@ pub fn probe(bytes: &[u8], limits: &Limits) -> Result<(usize, usize), DecodeErro
 /// Decodes a picture.
 ///
 /// # Errors
-/// When the bytes are not a picture, or one beyond the limits, which is found out before memory of its size is allocated.
+/// When the bytes are not a picture, or one beyond the limits, which is found out before memory of
+/// its size is allocated.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, DecodeError> {
+    if tiff::is_tiff(bytes) {
+        return tiff::File::open(bytes, limits)?.decode();
+    }
     let (decoder, kind) = open(bytes, limits)?;
     let (width, height) = decoder.dimensions();
-    if kind == image::ImageFormat::Jpeg && !jpeg_ends(bytes) {
+    if kind == image::ImageFormat::Jpeg && !jpeg::ends(bytes) {
         return Err(DecodeError::CutOff);
     }
     let undecodable = |source| DecodeError::Undecodable { kind: name(kind), source };
-    let pixels = DynamicImage::from_decoder(decoder).map_err(undecodable)?.into_rgb8().into_raw();
+    let pixels = on_white(DynamicImage::from_decoder(decoder).map_err(undecodable)?);
     Ok(RgbImage { width: width as usize, height: height as usize, pixels })
 }
 
-/// A decoder that has read the header and nothing else, of a picture within the limits. What it may allocate follows the
-/// size of this picture, not the limit: otherwise a colour profile that unpacks to megabytes costs a tile's sender nothing.
+/// RGB of a picture, transparent pixels over white.
+fn on_white(picture: DynamicImage) -> Vec<u8> {
+    if !picture.color().has_alpha() {
+        return picture.into_rgb8().into_raw();
+    }
+    let mut pixels = picture.into_rgba8().into_raw();
+    let mut kept = 0;
+    for at in (0..pixels.len()).step_by(4) {
+        let over = u16::from(pixels[at + 3]);
+        for channel in at..at + 3 {
+            let blended = u16::from(pixels[channel]) * over + 255 * (255 - over);
+            // Three bytes a pixel take the place of four: no second picture is held.
+            pixels[kept] = ((blended + 127) / 255) as u8;
+            kept += 1;
+        }
+    }
+    pixels.truncate(kept);
+    pixels
+}
+
+/// A decoder that has read the header and nothing else, of a picture within the limits. What it may
+/// allocate follows the size of this picture, not the limit: otherwise a colour profile that
+/// unpacks to megabytes costs a tile's sender nothing.
 fn open<'a>(
     bytes: &'a [u8],
     limits: &Limits,
@@ -79,42 +75,17 @@ fn open<'a>(
     let kind = kind_of(bytes).ok_or(DecodeError::UnknownKind)?;
     let undecodable = |source| DecodeError::Undecodable { kind: name(kind), source };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), kind);
-    // Only of PNG does the decoder unpack anything before it tells the size.
+    // Only of PNG does the decoder unpack anything before it knows the size.
     reader.limits(allowance(
         png_size(bytes, kind).map_or(Ok(0), |(width, height)| limits.check(width, height))?,
     ));
     let mut decoder = reader.into_decoder().map_err(undecodable)?;
     let (width, height) = decoder.dimensions();
     decoder.set_limits(allowance(limits.check(width, height)?)).map_err(undecodable)?;
-    match kind {
-        image::ImageFormat::WebP => one_still_webp(bytes, (width, height)).map_err(undecodable)?,
-        image::ImageFormat::Tiff => tiff::check(bytes, (width, height)).map_err(undecodable)?,
-        _ => {}
+    if kind == image::ImageFormat::WebP {
+        one_still_webp(bytes, (width, height)).map_err(undecodable)?;
     }
     Ok((decoder, kind))
-}
-
-impl Limits {
-    /// Limits of a tile.
-    pub const fn of_tile(max_pixels: u64) -> Self {
-        Self { max_pixels, max_side: MAX_SIDE }
-    }
-
-    /// Checks the size of a picture, whether it is in a file or not, and returns its pixels.
-    ///
-    /// # Errors
-    /// When it has too many pixels, or a side is too long or 0.
-    pub fn check(&self, width: u32, height: u32) -> Result<u64, DecodeError> {
-        let Self { max_pixels, max_side } = *self;
-        let pixels = u64::from(width) * u64::from(height);
-        if pixels > max_pixels {
-            return Err(DecodeError::TooLarge { width, height, max_pixels });
-        }
-        if pixels == 0 || width.max(height) > max_side {
-            return Err(DecodeError::SideOutOfRange { width, height, max_side });
-        }
-        Ok(pixels)
-    }
 }
 
 fn allowance(pixels: u64) -> image::Limits {
@@ -132,8 +103,8 @@ fn png_size(bytes: &[u8], kind: image::ImageFormat) -> Option<(u32, u32)> {
     is_header.then(|| Some((number(16)?, number(20)?))).flatten()
 }
 
-/// Refuses animations, and a lossy bitstream whose size is not the file's: the decoder takes memory for the bitstream's
-/// own size, up to 16,383 × 16,383, before it compares the two.
+/// Refuses animations, and a lossy bitstream whose size is not the file's: the decoder takes memory
+/// for the bitstream's own size, up to 16,383 × 16,383, before it compares the two.
 fn one_still_webp(bytes: &[u8], size: (u32, u32)) -> Result<(), ImageError> {
     let refused = |reason: &str| {
         let hint = ImageFormatHint::Exact(image::ImageFormat::WebP);
@@ -160,25 +131,16 @@ fn one_still_webp(bytes: &[u8], size: (u32, u32)) -> Result<(), ImageError> {
 }
 
 fn kind_of(bytes: &[u8]) -> Option<image::ImageFormat> {
-    use image::ImageFormat::{Jpeg, Png, Tiff, WebP};
-    image::guess_format(bytes).ok().filter(|kind| matches!(kind, Png | Jpeg | WebP | Tiff))
+    use image::ImageFormat::{Jpeg, Png, WebP};
+    image::guess_format(bytes).ok().filter(|kind| matches!(kind, Png | Jpeg | WebP))
 }
 
 fn name(kind: image::ImageFormat) -> &'static str {
     match kind {
         image::ImageFormat::Png => "PNG",
         image::ImageFormat::Jpeg => "JPEG",
-        image::ImageFormat::WebP => "WebP",
-        _ => "TIFF",
+        _ => "WebP",
     }
-}
-
-/// Whether the last scan of a JPEG is followed by the end marker. The decoder fills what is missing with grey, and a
-/// half-grey tile would be augmented without a word. In a scan FF is always followed by 00 or a restart marker, so
-/// neither of the two markers can occur in it by chance. Looked for from the end, where a whole file has its marker.
-fn jpeg_ends(bytes: &[u8]) -> bool {
-    let last_end = bytes.windows(2).rposition(|pair| pair == [0xFF, 0xD9]);
-    last_end.is_some_and(|end| !bytes[end..].windows(2).any(|pair| pair == [0xFF, 0xDA]))
 }
 
 #[cfg(test)]
@@ -234,14 +196,18 @@ mod tests {
     }
 
     #[test]
-    fn alpha_is_dropped_grey_is_repeated_and_16_bits_become_8() {
+    fn transparency_is_white_grey_is_repeated_and_16_bits_become_8() {
         let png = |picture: DynamicImage| {
             let mut bytes = Cursor::new(Vec::new());
             picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
             decode(&bytes.into_inner(), &LIMITS).unwrap().pixels
         };
-        let rgba = image::RgbaImage::from_raw(1, 1, vec![10, 20, 30, 0]).unwrap();
-        assert_eq!(png(DynamicImage::ImageRgba8(rgba)), [10, 20, 30]);
+        let rgba = vec![10, 20, 30, 0, 10, 20, 30, 255, 0, 100, 200, 51];
+        let rgba = image::RgbaImage::from_raw(3, 1, rgba).unwrap();
+        let over_white = [255, 255, 255, 10, 20, 30, 204, 224, 244];
+        assert_eq!(png(DynamicImage::ImageRgba8(rgba)), over_white);
+        let grey = image::GrayAlphaImage::from_raw(2, 1, vec![0, 0, 77, 255]).unwrap();
+        assert_eq!(png(DynamicImage::ImageLumaA8(grey)), [255, 255, 255, 77, 77, 77]);
         let grey = image::GrayImage::from_raw(1, 1, vec![77]).unwrap();
         assert_eq!(png(DynamicImage::ImageLuma8(grey)), [77, 77, 77]);
         let deep = image::ImageBuffer::from_raw(1, 1, vec![65_535u16, 0, 257 * 9]).unwrap();

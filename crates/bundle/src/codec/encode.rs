@@ -12,12 +12,15 @@ use super::{RgbImage, webp};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageFormat {
-    /// Lossless; fast compression, since a tile is read once by a training loop rather than stored for years.
+    /// Lossless; fast compression, since a tile is read once by a training loop rather than stored
+    /// for years.
     #[default]
     Png,
-    /// Lossy. Chroma keeps its resolution (4:4:4): stain is colour, and halving it costs 3 to 6 dB for a fifth of the bytes.
+    /// Lossy. Chroma keeps its resolution (4:4:4): stain is colour, and halving it costs 3 to 6 dB
+    /// for a fifth of the bytes.
     Jpeg,
-    /// Lossy below quality 100, with halved chroma; lossless at 100, smaller than PNG and slower to write and read.
+    /// Lossy below quality 100, with halved chroma; lossless at 100, smaller than PNG and slower to
+    /// write and read.
     Webp,
 }
 
@@ -51,10 +54,12 @@ pub struct EncodeError {
     pub source: image::ImageError,
 }
 
-/// Encodes a picture. `quality` is clamped to 1..=100 and applies to JPEG and WebP; WebP is lossless at 100, PNG always.
+/// Encodes a picture. `quality` is clamped to 1..=100 and applies to JPEG and WebP; WebP is
+/// lossless at 100, PNG always.
 ///
 /// # Errors
-/// When the format cannot have the size (WebP and JPEG have bounds of 16 thousand and 65 thousand a side).
+/// When the format cannot have the size (WebP and JPEG have bounds of 16 thousand and 65 thousand a
+/// side).
 pub fn encode(
     format: ImageFormat,
     quality: u8,
@@ -116,7 +121,8 @@ mod tests {
     const LIMITS: Limits = Limits::of_tile(1 << 16);
     const FORMATS: [ImageFormat; 3] = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Webp];
 
-    /// Soft blobs of two stains under grain, like tissue: enough of each frequency for an encoder to choose what to lose.
+    /// Soft blobs of two stains under grain, like tissue: enough of each frequency for an encoder
+    /// to choose what to lose.
     fn tissue() -> RgbImage {
         let (width, height) = (72, 56);
         let mut grain = 1u32;

@@ -4,7 +4,8 @@
 //! That they are refused is asserted here; what memory they take was measured by hand (a counting
 //! allocator is for a whole program, and the tests are one).
 
-use super::decode::{DecodeError, Limits, decode, probe};
+use super::decode::{decode, probe};
+use super::limits::{DecodeError, Limits};
 use super::{ImageFormat, RgbImage, encode};
 
 const LIMITS: Limits = Limits::of_tile(1 << 16);
@@ -52,7 +53,7 @@ fn a_png_with_megabytes_of_text_is_refused_at_its_header() {
 
 #[test]
 fn a_png_of_any_promised_size_is_refused_before_its_profile_is_unpacked() {
-    // The profile is damaged: a decoder that reached it would not have told the size.
+    // The profile is damaged: a decoder that reached it would not have returned the size.
     let bytes = [png_start(60_000, 60_000), chunk(b"iCCP", b"x\0\0damaged")].concat();
     assert!(matches!(
         probe(&bytes, &LIMITS),
@@ -121,7 +122,8 @@ fn an_animated_webp_is_refused() {
     );
 }
 
-/// A grey progressive JPEG written by hand: one bit a block for the first scan, then scans that refine it by a bit.
+/// A grey progressive JPEG written by hand: one bit a block for the first scan, then scans that
+/// refine it by a bit.
 fn progressive(side: u16, refinements: usize) -> Vec<u8> {
     let mut bytes = vec![0xFF, 0xD8, 0xFF, 0xDB, 0, 67, 0];
     bytes.extend([1; 64]);
@@ -270,6 +272,37 @@ fn a_tiff_whose_inner_jpeg_is_larger_than_its_strip_is_refused() {
     thumbnail.extend([0xFF, 0xC0, 0, 11, 8, 0x40, 0, 0x40, 0, 1, 1]);
     thumbnail.extend(&progressive(64, 0)[2..]);
     assert!(decode(&of_jpeg(64, &thumbnail), &LIMITS).is_ok(), "a thumbnail is not the picture");
+}
+
+#[test]
+fn a_tiff_whose_inner_jpeg_does_not_fill_its_strip_is_refused() {
+    let narrow = refusal(&of_jpeg(64, &progressive(32, 1)));
+    assert!(narrow.contains("32×32 pixels"), "rows would be sheared: {narrow}");
+    let whole = progressive(64, 1);
+    assert!(refusal(&of_jpeg(64, &whole[..whole.len() - 2])).contains("cut off"));
+    let colour = encode(ImageFormat::Jpeg, 90, &flat(64, 64)).unwrap();
+    assert!(refusal(&of_jpeg(64, &colour)).contains("3 components"));
+}
+
+#[test]
+fn a_tiff_whose_pages_never_end_is_refused() {
+    let mut file = tiff(&stripped(24, 16), &[5; 400]);
+    let next = 8 + 2 + 9 * 12;
+    file[next..next + 4].copy_from_slice(&8_u32.to_le_bytes());
+    assert!(refusal(&file).contains("more than 64 pages"), "{}", refusal(&file));
+}
+
+#[test]
+fn a_tiff_of_a_table_of_colours_costs_no_copy_of_what_stands_beside_it() {
+    let table = 8 + 2 + 10 * 12 + 4;
+    let mut entries = stripped(24, 16);
+    (entries[4].3, entries[5].3) = (3, 8);
+    entries.push((320, 3, 3 * 256, table));
+    let colours: Vec<u8> = (0..3 * 256_u32).flat_map(|n| ((n << 8) as u16).to_le_bytes()).collect();
+    let plain = tiff(&entries, &colours);
+    assert!(decode(&plain, &LIMITS).is_ok());
+    let large = [plain, vec![0; 5 << 20]].concat();
+    assert!(refusal(&large).contains("far larger than its picture"));
 }
 
 #[test]

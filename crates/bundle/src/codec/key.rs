@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use super::RgbImage;
 
-/// BLAKE3 of a tile's width, its height (u32, little-endian) and its decoded pixels: equal pictures have one key, whatever
-/// their file format. Written as 64 hex digits.
+/// BLAKE3 of a tile's width, its height (u32, little-endian) and its decoded pixels: equal pictures
+/// have one key, whatever their file format. Written as 64 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TileKey([u8; TileKey::BYTES]);
 

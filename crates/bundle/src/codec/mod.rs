@@ -8,14 +8,17 @@ mod decode;
 mod encode;
 #[cfg(test)]
 mod hostile;
+mod jpeg;
 mod key;
+mod limits;
 mod picture;
 mod tiff;
 mod webdataset;
 mod webp;
 
-pub use decode::{DECODER_BYTES_A_PIXEL, DecodeError, Limits, MAX_SIDE, decode, probe};
+pub use decode::{decode, probe};
 pub use encode::{EncodeError, ImageFormat, encode};
 pub use key::{NoKey, TileKey};
+pub use limits::{DECODER_BYTES_A_PIXEL, DecodeError, Limits, MAX_SIDE};
 pub use picture::{RgbImage, resize, sheet, sheet_bytes};
 pub use webdataset::split_name;

@@ -16,8 +16,8 @@ pub struct RgbImage {
 /// White pixels between the pictures of a sheet.
 const GAP: usize = 4;
 
-/// Resizes a picture with the Catmull-Rom filter, which keeps edges and weighs every source pixel when it shrinks. At the same
-/// size it returns an equal picture.
+/// Resizes a picture with the Catmull-Rom filter, which keeps edges and weighs every source pixel
+/// when it shrinks. At the same size it returns an equal picture.
 pub fn resize(picture: &RgbImage, width: usize, height: usize) -> RgbImage {
     if (picture.width, picture.height) == (width, height) {
         return picture.clone();
@@ -44,12 +44,14 @@ impl RgbImage {
     }
 }
 
-/// Returns the bytes of a cell of a [`sheet`] with its share of the gaps, for pictures of at most this size.
+/// Returns the bytes of a cell of a [`sheet`] with its share of the gaps, for pictures of at most
+/// this size.
 pub fn sheet_bytes(width: usize, height: usize) -> u64 {
     ((width + 2 * GAP) * (height + 2 * GAP) * 3) as u64
 }
 
-/// Makes a contact sheet on white: one row of pictures for each item of `rows`, in cells as large as the largest picture.
+/// Makes a contact sheet on white: one row of pictures for each item of `rows`, in cells as large
+/// as the largest picture.
 pub fn sheet(rows: &[Vec<&RgbImage>]) -> RgbImage {
     let cells = || rows.iter().flatten();
     let cell_width = cells().map(|picture| picture.width).max().unwrap_or(0);

@@ -17,7 +17,8 @@ use libwebp_sys::{
 
 use super::RgbImage;
 
-/// 0 is the fastest of seven; on tiles the next saves 3 % of the bytes at best, for a fifth of the speed.
+/// 0 is the fastest of seven; on tiles the next saves 3 % of the bytes at best, for a fifth of the
+/// speed.
 const METHOD: i32 = 0;
 
 /// Bounds of the format's own header fields.
@@ -31,7 +32,8 @@ pub(super) enum WebpError {
     Library(i32),
 }
 
-/// Encodes a picture at `quality` 1 to 99, with chroma subsampling 4:2:0, the only one of the format.
+/// Encodes a picture at `quality` 1 to 99, with chroma subsampling 4:2:0, the only one of the
+/// format.
 ///
 /// # Errors
 /// When the size is outside the format's bounds, or memory runs out.

@@ -24,7 +24,8 @@ pub(crate) struct Walk {
     pub tars: Vec<PathBuf>,
 }
 
-/// Finds every image and every tar below `root`, in no particular order. Folders are read in parallel.
+/// Finds every image and every tar below `root`, in no particular order. Folders are read in
+/// parallel.
 ///
 /// # Errors
 /// If a folder cannot be listed.

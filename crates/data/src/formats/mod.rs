@@ -36,7 +36,8 @@ pub enum Format {
     Webdataset,
 }
 
-/// Lists the images below `root`. Returns the format as well, which for [`Format::Auto`] is the recognised one.
+/// Lists the images below `root`. Returns the format as well, which for [`Format::Auto`] is the
+/// recognised one.
 ///
 /// # Errors
 /// If `root` is not a folder, holds no images, or does not have the layout of `format`.

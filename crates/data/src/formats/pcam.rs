@@ -33,7 +33,8 @@ pub(crate) fn is_here(root: &Path) -> bool {
 /// Lists the images of every split that `root` holds.
 ///
 /// # Errors
-/// If no split is there, a file of labels is missing, a file is compressed, or its shape is another.
+/// If no split is there, a file of labels is missing, a file is compressed, or its shape is
+/// another.
 pub(crate) fn list(root: &Path) -> Result<Listing> {
     let mut listing = Listing::default();
     ["normal", "tumor"].iter().for_each(|name| _ = listing.labels.number(name));

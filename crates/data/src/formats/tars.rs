@@ -32,7 +32,8 @@ struct Sample {
     domain: Option<String>,
 }
 
-/// Lists the samples of `tars`, whose paths are relative to `root`. A sample without an image is ignored.
+/// Lists the samples of `tars`, whose paths are relative to `root`. A sample without an image is
+/// ignored.
 ///
 /// # Errors
 /// If a tar is damaged, a sample has several images, or its `cls` or `json` cannot be parsed.

@@ -51,7 +51,8 @@ fn has_slides(patches: &Path) -> bool {
 /// Lists the rows of `metadata.csv`.
 ///
 /// # Errors
-/// If there is no release or there are two, or the table lacks a column or has a value that cannot be parsed.
+/// If there is no release or there are two, or the table lacks a column or has a value that cannot
+/// be parsed.
 pub(crate) fn list(root: &Path) -> Result<Listing> {
     let below = find(root).with_context(|| {
         format!("{} does not hold {TABLE} and a folder {PATCHES}", root.display())
@@ -165,8 +166,8 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Checks that the file of every item exists, and takes a JPEG in place of a missing PNG, as phantoms may have. Gives
-/// all items the size of the first whose header can be read.
+/// Checks that the file of every item exists, and takes a JPEG in place of a missing PNG, as
+/// phantoms may have. Gives all items the size of the first whose header can be read.
 ///
 /// # Errors
 /// If files are missing.

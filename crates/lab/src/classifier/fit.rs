@@ -30,8 +30,9 @@ pub struct FitConfig {
     pub seed: u64,
 }
 
-/// Writes one variant, u8 [side, side, 3], of the training tile with an index; it joins the batch under the tile's label.
-/// The generator depends on seed, epoch and tile alone, so that all augmentations draw the same numbers.
+/// Writes one variant, u8 [side, side, 3], of the training tile with an index; it joins the batch
+/// under the tile's label. The generator depends on seed, epoch and tile alone, so that all
+/// augmentations draw the same numbers.
 pub type Variants<'a> = dyn FnMut(usize, &mut ChaCha8Rng, &mut [u8]) + 'a;
 
 /// The result of training. The classifier has the weights of the best epoch.
@@ -54,8 +55,9 @@ pub struct Score {
     pub loss: f64,
 }
 
-/// Trains on `training`, in batches of the tiles themselves and, given `variants`, one variant of each. Every image is
-/// flipped and turned at random. The same seed gives the same weights on one thread.
+/// Trains on `training`, in batches of the tiles themselves and, given `variants`, one variant of
+/// each. Every image is flipped and turned at random. The same seed gives the same weights on one
+/// thread.
 ///
 /// # Errors
 /// If there are no training tiles, no validation tiles or no epochs, or libtorch fails.
@@ -142,7 +144,8 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Returns the images, u8 [B, side, side, 3], and their labels [B]: the tiles first, then their variants.
+    /// Returns the images, u8 [B, side, side, 3], and their labels [B]: the tiles first, then their
+    /// variants.
     fn images(&self, variants: &mut Option<&mut Variants>) -> (Vec<u8>, Vec<i64>) {
         let (tiles, size) = (self.tiles, self.tiles.side * self.tiles.side * 3);
         let copies = 1 + usize::from(variants.is_some());

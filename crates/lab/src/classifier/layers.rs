@@ -45,8 +45,8 @@ impl Builder {
         (self.parameters, self.buffers)
     }
 
-    /// Adds a convolution without bias, because a batch norm follows. Weights are normal with standard deviation
-    /// √(2 / fan-in) (He et al. 2015).
+    /// Adds a convolution without bias, because a batch norm follows. Weights are normal with
+    /// standard deviation √(2 / fan-in) (He et al. 2015).
     pub(super) fn conv(&mut self, name: &str, inputs: i64, outputs: i64, window: Window) -> Conv {
         let shape = [outputs, inputs, window.side, window.side];
         let deviation = (2.0 / (inputs * window.side * window.side) as f64).sqrt();

@@ -49,7 +49,8 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// Initialises the weights. The same seed gives the same weights, also if other threads draw random numbers.
+    /// Initialises the weights. The same seed gives the same weights, also if other threads draw
+    /// random numbers.
     pub fn init(architecture: Architecture, classes: usize, seed: u64, device: Device) -> Self {
         let mut builder = Builder::new(seed, device);
         let (trunk, features) = match architecture {
@@ -78,13 +79,14 @@ impl Classifier {
         self.device
     }
 
-    /// Computes logits: tiles f32 [B, 3, H, W], standardised by [`input`] → f32 [B, classes]. With `train`, batch norm
-    /// uses the statistics of the batch and updates the running ones.
+    /// Computes logits: tiles f32 [B, 3, H, W], standardised by [`input`] → f32 [B, classes]. With
+    /// `train`, batch norm uses the statistics of the batch and updates the running ones.
     pub fn logits(&self, tiles: &Tensor, train: bool) -> Tensor {
         self.head.forward(&self.pooled(tiles, train))
     }
 
-    /// Computes the input of the last layer, in evaluation mode and without gradient: f32 [B, 3, H, W] → f32 [B, F].
+    /// Computes the input of the last layer, in evaluation mode and without gradient: f32 [B, 3, H,
+    /// W] → f32 [B, F].
     pub fn features(&self, tiles: &Tensor) -> Tensor {
         tch::no_grad(|| self.pooled(tiles, false))
     }

@@ -2,8 +2,8 @@
 
 use tch::{Device, Kind, Tensor};
 
-/// Mean and standard deviation by which pixels in 0..1 are standardised, the same for all channels: a classifier must not
-/// know a hospital's colours beforehand.
+/// Mean and standard deviation by which pixels in 0..1 are standardised, the same for all channels:
+/// a classifier must not know a hospital's colours beforehand.
 const MEAN: f64 = 0.5;
 const STD: f64 = 0.25;
 
@@ -44,8 +44,8 @@ pub(super) fn from_bytes(bytes: &[u8], side: usize, device: Device) -> Tensor {
     (pixels.to_kind(Kind::Float) / 255.0 - MEAN) / STD
 }
 
-/// Applies one of the eight symmetries of a square: bit 0 mirrors left and right, bit 1 up and down, bit 2 swaps the axes.
-/// `tile` and `out` are u8 [side, side, 3].
+/// Applies one of the eight symmetries of a square: bit 0 mirrors left and right, bit 1 up and
+/// down, bit 2 swaps the axes. `tile` and `out` are u8 [side, side, 3].
 pub(super) fn orient(tile: &[u8], side: usize, symmetry: u8, out: &mut [u8]) {
     let (mirror_x, mirror_y, swap) = (symmetry & 1 != 0, symmetry & 2 != 0, symmetry & 4 != 0);
     for (i, pixel) in out.as_chunks_mut::<3>().0.iter_mut().enumerate() {

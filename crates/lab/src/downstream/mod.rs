@@ -31,8 +31,8 @@ pub use options::DownstreamArgs;
 /// Runs the experiment: prints the table, and writes `--json` and `--plot`.
 ///
 /// # Errors
-/// If the options contradict each other, the tiles or the bundle cannot be read, `--json` holds another experiment, or a
-/// file cannot be written.
+/// If the options contradict each other, the tiles or the bundle cannot be read, `--json` holds
+/// another experiment, or a file cannot be written.
 pub fn run(args: &DownstreamArgs) -> Result<()> {
     let split = Split::read(args)?;
     let device = args.device.open(0)?;

@@ -21,10 +21,12 @@ pub struct DownstreamArgs {
     /// Train on these domains; repeat, or separate by commas
     #[arg(long, value_name = "DOMAIN", value_delimiter = ',', required = true)]
     pub train_domains: Vec<String>,
-    /// Choose the best epoch by the accuracy on this domain [default: a tenth of the training tiles, held out]
+    /// Choose the best epoch by the accuracy on this domain [default: a tenth of the training
+    /// tiles, held out]
     #[arg(long, value_name = "DOMAIN")]
     pub validation_domain: Option<String>,
-    /// Test on these domains, which nothing is trained on or chosen by; repeat, or separate by commas
+    /// Test on these domains, which nothing is trained on or chosen by; repeat, or separate by
+    /// commas
     #[arg(long, value_name = "DOMAIN", value_delimiter = ',', required = true)]
     pub test_domains: Vec<String>,
     /// Make the variants of vit with this bundle, and take the styles of --styles bank from it
@@ -33,21 +35,25 @@ pub struct DownstreamArgs {
     /// Run the bundle's encoder of this precision: fp32, fp16 or int8
     #[arg(long, value_name = "PRECISION", default_value = "fp32")]
     pub encoder: Precision,
-    /// Put one variant of each tile by these methods into a batch; `none` puts each tile in twice, so that every method sees as
-    /// many images in as many updates. All images of all methods are flipped and rotated at random
+    /// Put one variant of each tile by these methods into a batch; `none` puts each tile in twice,
+    /// so that every method sees as many images in as many updates. All images of all methods are
+    /// flipped and rotated at random
     #[arg(long, value_name = "METHOD", value_enum, value_delimiter = ',', default_values = ["none", "hed-jitter", "color-match", "vit"])]
     pub methods: Vec<Technique>,
-    /// Take the styles of vit and the statistics of color-match from the bundle's bank, or from other tiles of the training
-    /// domains [default: train, if there are two training domains or more]
+    /// Take the styles of vit and the statistics of color-match from the bundle's bank, or from
+    /// other tiles of the training domains [default: train, if there are two training domains or
+    /// more]
     #[arg(long, value_name = "SOURCE", value_enum)]
     pub styles: Option<StyleSource>,
-    /// Jitter haematoxylin, eosin and residual by this standard deviation in hed-jitter; the default is the server's
+    /// Jitter haematoxylin, eosin and residual by this standard deviation in hed-jitter; the
+    /// default is the server's
     #[arg(long, value_name = "SIGMA", default_value_t = 0.05, value_parser = at_least(0.0))]
     pub hed_sigma: f64,
     /// Use this many tiles of each domain, as many of every label [default: all]
     #[arg(long, value_name = "TILES")]
     pub per_domain: Option<usize>,
-    /// Repeat the experiment this often, each time with its own weights and order, which the methods share
+    /// Repeat the experiment this often, each time with its own weights and order, which the
+    /// methods share
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = at_least(1u64))]
     pub seeds: u64,
     /// Begin with this seed
@@ -74,7 +80,8 @@ pub struct DownstreamArgs {
     /// Which images of the data set are used.
     #[command(flatten)]
     pub selection: SelectionArgs,
-    /// Keep every run in this file; an interrupted experiment, or one with more seeds or methods, resumes from it
+    /// Keep every run in this file; an interrupted experiment, or one with more seeds or methods,
+    /// resumes from it
     #[arg(long, help_heading = "Report", value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Draw every run to this file, as SVG
@@ -130,7 +137,8 @@ impl DownstreamArgs {
         Ok(())
     }
 
-    /// Returns where styles come from: by default from the training tiles if there are several training domains.
+    /// Returns where styles come from: by default from the training tiles if there are several
+    /// training domains.
     pub fn styles(&self) -> StyleSource {
         let several = self.train_domains.len() > 1;
         self.styles.unwrap_or(if several { StyleSource::Train } else { StyleSource::Bank })

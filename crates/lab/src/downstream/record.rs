@@ -79,7 +79,8 @@ impl Configuration {
         }))
     }
 
-    /// Returns the names of the fields that differ. A bundle that only one of the two needs is not a difference.
+    /// Returns the names of the fields that differ. A bundle that only one of the two needs is not
+    /// a difference.
     fn differences(&self, other: &Self) -> Vec<String> {
         let (mine, theirs) = (self.0.as_object(), other.0.as_object());
         let optional =
@@ -144,7 +145,8 @@ impl Record {
         self.write(serde_json::to_value(summary)?)
     }
 
-    /// Writes a new file and renames it over the old one, so that a kill loses only the run in progress.
+    /// Writes a new file and renames it over the old one, so that a kill loses only the run in
+    /// progress.
     fn write(&self, summary: Value) -> Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
         let file =

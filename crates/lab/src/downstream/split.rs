@@ -72,7 +72,8 @@ impl Split {
         Ok(split)
     }
 
-    /// Returns the BLAKE3 of every pixel and label in hex, which identifies the tiles of an experiment.
+    /// Returns the BLAKE3 of every pixel and label in hex, which identifies the tiles of an
+    /// experiment.
     pub(super) fn digest(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         for tiles in [&self.training, &self.validation]

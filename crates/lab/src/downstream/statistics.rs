@@ -5,7 +5,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::Serialize;
 
-/// With up to this many pairs all assignments of signs are counted; with more, [`DRAWN_SIGNS`] are drawn.
+/// With up to this many pairs all assignments of signs are counted; with more, [`DRAWN_SIGNS`] are
+/// drawn.
 const EXACT_PAIRS: usize = 16;
 const DRAWN_SIGNS: u32 = 1 << EXACT_PAIRS;
 
@@ -25,8 +26,9 @@ impl Spread {
     }
 }
 
-/// Computes the area under the ROC curve from probabilities, f64 [n, classes]: of the second of two classes, or the mean
-/// over more classes, each against the rest. `None` if all labels are of one class.
+/// Computes the area under the ROC curve from probabilities, f64 [n, classes]: of the second of two
+/// classes, or the mean over more classes, each against the rest. `None` if all labels are of one
+/// class.
 pub(super) fn auroc(probabilities: &[f64], labels: &[usize], classes: usize) -> Option<f64> {
     let of = |class: usize| {
         let scored = probabilities
@@ -42,7 +44,8 @@ pub(super) fn auroc(probabilities: &[f64], labels: &[usize], classes: usize) -> 
     (!areas.is_empty()).then(|| Spread::of(&areas).mean)
 }
 
-/// Computes the probability that a positive scores higher than a negative; ties count half (Mann and Whitney 1947).
+/// Computes the probability that a positive scores higher than a negative; ties count half (Mann
+/// and Whitney 1947).
 pub(crate) fn area(mut scored: Vec<(f64, bool)>) -> Option<f64> {
     scored.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (mut negatives, mut wins) = (0.0, 0.0);
@@ -56,8 +59,9 @@ pub(crate) fn area(mut scored: Vec<(f64, bool)>) -> Option<f64> {
     (positives > 0.0 && negatives > 0.0).then(|| wins / (positives * negatives))
 }
 
-/// Computes the two-sided p-value of paired differences by the sign-flip permutation test of their mean (Fisher 1935): the
-/// share of all assignments of signs for which the mean is at least as far from 0. The smallest of ten pairs is 2/1024.
+/// Computes the two-sided p-value of paired differences by the sign-flip permutation test of their
+/// mean (Fisher 1935): the share of all assignments of signs for which the mean is at least as far
+/// from 0. The smallest of ten pairs is 2/1024.
 pub(super) fn sign_flip_p(differences: &[f64]) -> f64 {
     let observed = differences.iter().sum::<f64>().abs() - 1e-9;
     let extreme = |negative: &dyn Fn(usize) -> bool| {

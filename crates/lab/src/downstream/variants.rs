@@ -57,7 +57,8 @@ impl Technique {
 pub enum StyleSource {
     /// The bundle's style bank: first a domain is drawn, then one of its styles.
     Bank,
-    /// Another training tile: the style of its most representative token, or its channel statistics.
+    /// Another training tile: the style of its most representative token, or its channel
+    /// statistics.
     Train,
 }
 
@@ -80,8 +81,8 @@ pub(super) struct Maker<'a> {
     tiles: &'a Tiles,
     stats: Vec<ChannelStats>,
     looks: Vec<Look>,
-    /// Indices into `looks` by domain, for styles of the bank; `None` if each look belongs to a tile, which never uses its
-    /// own.
+    /// Indices into `looks` by domain, for styles of the bank; `None` if each look belongs to a
+    /// tile, which never uses its own.
     bank: Option<Vec<Vec<usize>>>,
     anatomies: Option<Anatomies>,
     hed_sigma: f32,
@@ -94,7 +95,8 @@ pub(super) struct Bench {
 }
 
 impl<'a> Maker<'a> {
-    /// Prepares the variants of `tiles`. `model` is needed for [`Technique::Vit`] and for styles of the bank.
+    /// Prepares the variants of `tiles`. `model` is needed for [`Technique::Vit`] and for styles of
+    /// the bank.
     ///
     /// # Errors
     /// If the bank is empty, there is only one tile to take styles from, or the encoder fails.
@@ -150,7 +152,8 @@ impl<'a> Maker<'a> {
         Ok(())
     }
 
-    /// Encodes every tile and keeps its anatomy. Returns the style of each tile, or none if styles come from the bank.
+    /// Encodes every tile and keeps its anatomy. Returns the style of each tile, or none if styles
+    /// come from the bank.
     fn encode(&mut self, model: &mut Model) -> Result<Vec<Style>> {
         let (side, of_model) = (self.tiles.side, model.synth.geometry().image_size());
         let synth = model.synth.clone();

@@ -14,11 +14,12 @@ use crate::evaluate::{Domain, EvaluateArgs};
 use restain_data::below;
 use restain_method::metrics::{ssim, wasserstein};
 
-/// First stream of the seed that the pairs do not use: for references, and for techniques that draw.
+/// First stream of the seed that the pairs do not use: for references, and for techniques that
+/// draw.
 const STREAM: u64 = 1 << 20;
 
-/// Measures the diversity of `--variants` variants of each tile, in random styles of other domains, as a training loop
-/// would make them. `None` with one domain.
+/// Measures the diversity of `--variants` variants of each tile, in random styles of other domains,
+/// as a training loop would make them. `None` with one domain.
 pub(super) fn measure(
     model: &Model,
     domains: &[Domain],

@@ -83,7 +83,8 @@ impl Kind {
     }
 }
 
-/// Iterates over a tile's pixels, row by row: true under a pen stroke, a wave from edge to edge, an eighth of the tile wide.
+/// Iterates over a tile's pixels, row by row: true under a pen stroke, a wave from edge to edge, an
+/// eighth of the tile wide.
 fn stroke(side: usize) -> impl Iterator<Item = bool> {
     let unit = side as f64;
     (0..side * side).map(move |i| {
@@ -93,7 +94,8 @@ fn stroke(side: usize) -> impl Iterator<Item = bool> {
     })
 }
 
-/// Returns the tile of a domain with most tissue, which is spoiled and whose style the domain before uses.
+/// Returns the tile of a domain with most tissue, which is spoiled and whose style the domain
+/// before uses.
 pub(super) fn showpiece(model: &Model, domain: &Domain) -> usize {
     let tissue = |&index: &usize| {
         model.tissue(&domain.tiles[index].tile).into_iter().filter(|&tissue| tissue).count()
@@ -101,8 +103,8 @@ pub(super) fn showpiece(model: &Model, domain: &Domain) -> usize {
     (0..domain.tiles.len()).max_by_key(tissue).expect("a domain has tiles")
 }
 
-/// Measures every technique on every kind of spoiled tile: means over domains, each domain's tile in the style of the next.
-/// Empty with one domain.
+/// Measures every technique on every kind of spoiled tile: means over domains, each domain's tile
+/// in the style of the next. Empty with one domain.
 ///
 /// # Errors
 /// If the encoder fails.
@@ -173,7 +175,8 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// Returns the share of the change due to the ink that lies under the stroke; NaN without any change.
+    /// Returns the share of the change due to the ink that lies under the stroke; NaN without any
+    /// change.
     fn ink_in_place(&self) -> f64 {
         let change = |(a, b): (&[u8; 3], &[u8; 3])| {
             (0..3).map(|c| f64::from(a[c].abs_diff(b[c]))).sum::<f64>()

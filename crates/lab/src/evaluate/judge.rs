@@ -24,7 +24,8 @@ pub(super) struct Judge {
     pub report: JudgeReport,
 }
 
-/// The judge's figures for one technique's variants of a pair; none if no tile of one of its domains may be judged.
+/// The judge's figures for one technique's variants of a pair; none if no tile of one of its
+/// domains may be judged.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Opinion {
     pub frechet: Option<f64>,

@@ -4,9 +4,9 @@
 //! For every ordered pair of domains, every `Technique` gives each tile of the first domain the
 //! stain of a random tile of the second. `pairs` measures colour, structure, nuclei and anatomy;
 //! `judge` measures with a classifier of domains; `diversity` compares the variants of one tile;
-//! `stains` compares variants with an exact target; `failures` tries white, ink and blur; `reconstruction` measures the model alone. `report` holds
-//! the figures, `table` and `page` render them. There are no thresholds: `evaluate` reports, and
-//! the reader decides.
+//! `stains` compares variants with an exact target; `failures` tries white, ink and blur;
+//! `reconstruction` measures the model alone. `report` holds the figures, `table` and `page` render
+//! them. There are no thresholds: `evaluate` reports, and the reader decides.
 
 mod diversity;
 mod failures;
@@ -63,19 +63,22 @@ pub struct EvaluateArgs {
     /// Average this many of a tile's most representative tokens for a style
     #[arg(long, value_name = "TOKENS", default_value_t = 1, value_parser = at_least(1usize))]
     pub style_tokens: usize,
-    /// Average the tokens of this many tiles for a style; the other methods see all of these tiles too
+    /// Average the tokens of this many tiles for a style; the other methods see all of these tiles
+    /// too
     #[arg(long, value_name = "TILES", default_value_t = 1, value_parser = at_least(1usize))]
     pub style_tiles: usize,
     /// Measure the diversity of this many variants of each tile
     #[arg(long, value_name = "K", default_value_t = 4, value_parser = at_least(2usize))]
     pub variants: usize,
-    /// Compare variants with exact targets on the images, shrunk to 1/N of their sides for each of these N
+    /// Compare variants with exact targets on the images, shrunk to 1/N of their sides for each of
+    /// these N
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1], value_parser = clap::value_parser!(u32).range(1..=16))]
     pub shrink: Vec<u32>,
     /// Draw tiles and styles from this seed
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Train the classifier of domains on these other images, such as the training ones [default: part of the evaluated images]
+    /// Train the classifier of domains on these other images, such as the training ones [default:
+    /// part of the evaluated images]
     #[arg(long, help_heading = "Classifier of domains", value_name = "DIR")]
     pub classifier_data: Option<PathBuf>,
     /// Train the classifier of domains on this many tiles of each, cut at random
@@ -90,7 +93,8 @@ pub struct EvaluateArgs {
     /// Write the report to this file as JSON
     #[arg(long, help_heading = "Report", value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write the report to this file as an HTML page with pictures; it embeds tiles of the evaluated images
+    /// Write the report to this file as an HTML page with pictures; it embeds tiles of the
+    /// evaluated images
     #[arg(long, help_heading = "Report", value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Put the figures, samples.png and a model card with them into the bundle
@@ -113,7 +117,8 @@ pub(crate) struct Domain {
 /// Runs `evaluate`: prints the tables, and writes what `--json`, `--html` and `--record` ask for.
 ///
 /// # Errors
-/// If an option is out of range, the data set or the bundle cannot be opened, or a file cannot be written.
+/// If an option is out of range, the data set or the bundle cannot be opened, or a file cannot be
+/// written.
 pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
     let args = &args.clone().ordered();
     let dataset = Dataset::open(&args.on.data, &args.on.selection.selection())?;
@@ -143,7 +148,8 @@ impl EvaluateArgs {
     }
 }
 
-/// Samples and encodes tiles of every domain, and computes their styles. Returns the samples as well.
+/// Samples and encodes tiles of every domain, and computes their styles. Returns the samples as
+/// well.
 fn domains(
     model: &mut Model,
     dataset: &Dataset,
@@ -191,7 +197,8 @@ fn domains(
     Ok((domains, all))
 }
 
-/// Trains the judge and marks the tiles that it may judge, or returns the reason why there is no judge.
+/// Trains the judge and marks the tiles that it may judge, or returns the reason why there is no
+/// judge.
 fn train_judge(
     model: &Model,
     dataset: &Dataset,
@@ -252,7 +259,8 @@ fn measure(
     })
 }
 
-/// Computes the blocking artefact of a domain's tiles, their reconstructions, and their variants in all other styles.
+/// Computes the blocking artefact of a domain's tiles, their reconstructions, and their variants in
+/// all other styles.
 fn edges(
     domain: &Domain,
     [real, reconstruction]: [BlockEdges; 2],
@@ -298,8 +306,8 @@ fn write(
     Ok(())
 }
 
-/// Writes the figures, samples and a new card into the bundle (`--record`). Pairs are kept for the model and `color-match`
-/// only, failures not at all.
+/// Writes the figures, samples and a new card into the bundle (`--record`). Pairs are kept for the
+/// model and `color-match` only, failures not at all.
 fn record(
     args: &EvaluateArgs,
     model: &mut Model,

@@ -138,7 +138,8 @@ fn histogram(tiles: &[Encoded]) -> ColorHistogram {
     histogram
 }
 
-/// Mean squared difference of the anatomy of each tile and its variant. A variant equal to its tile needs no encoding.
+/// Mean squared difference of the anatomy of each tile and its variant. A variant equal to its tile
+/// needs no encoding.
 fn drift(model: &mut Model, tiles: &[Encoded], variants: Vec<Vec<u8>>) -> Result<f64> {
     let changed = tiles.iter().zip(variants).filter(|(content, variant)| content.tile != *variant);
     let (contents, variants): (Vec<&Encoded>, Vec<Vec<u8>>) = changed.unzip();
@@ -151,7 +152,8 @@ fn drift(model: &mut Model, tiles: &[Encoded], variants: Vec<Vec<u8>>) -> Result
     Ok(squares.sum::<f64>() / tiles.len() as f64)
 }
 
-/// Mean squared difference of the anatomy of two different tiles: twice the variance. NaN with one tile.
+/// Mean squared difference of the anatomy of two different tiles: twice the variance. NaN with one
+/// tile.
 fn anatomy_spread(tiles: &[Encoded]) -> f64 {
     let (count, numbers) = (tiles.len() as f64, tiles[0].anatomy.len());
     let variance = |i: usize| {

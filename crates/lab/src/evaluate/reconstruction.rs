@@ -8,7 +8,8 @@ use crate::evaluate::Domain;
 use crate::evaluate::report::Reconstruction;
 use restain_method::metrics::{BlockEdges, Ceiling, psnr, rank_ceiling_psnr, ssim};
 
-/// Measures the reconstructions of a domain, and the blocking artefact of its tiles and of their reconstructions.
+/// Measures the reconstructions of a domain, and the blocking artefact of its tiles and of their
+/// reconstructions.
 pub(super) fn reconstruct(model: &Model, domain: &Domain) -> (Reconstruction, [BlockEdges; 2]) {
     let geometry = model.synth.geometry();
     let (side, patch) = (geometry.image_size(), geometry.patch_size());
@@ -59,8 +60,9 @@ pub(super) fn reconstruct(model: &Model, domain: &Domain) -> (Reconstruction, [B
     (figures, edges)
 }
 
-/// Computes the upper bounds of PSNR, dB: a basis for each patch, one shared basis, and the basis of the most representative
-/// patch of the domain's next tile; the last is infinite if there is no other tile.
+/// Computes the upper bounds of PSNR, dB: a basis for each patch, one shared basis, and the basis
+/// of the most representative patch of the domain's next tile; the last is infinite if there is no
+/// other tile.
 fn ceilings(model: &Model, domain: &Domain, index: usize) -> [f64; 3] {
     let Encoded { tile, .. } = &domain.tiles[index];
     let manifest = &model.bundle.manifest;

@@ -31,8 +31,8 @@ pub(super) struct Report {
     pub failures: Vec<Failure>,
 }
 
-/// Means over the tiles of one domain; PSNR in dB, of 8-bit values. A ceiling is the upper bound that the rank sets; null
-/// if it sets none.
+/// Means over the tiles of one domain; PSNR in dB, of 8-bit values. A ceiling is the upper bound
+/// that the rank sets; null if it sets none.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Reconstruction {
     pub domain: String,
@@ -42,11 +42,13 @@ pub(super) struct Reconstruction {
     pub ceiling_psnr_db: Option<f64>,
     /// With one basis for the whole tile.
     pub ceiling_shared_psnr_db: Option<f64>,
-    /// With the basis of one patch of another tile, as under a broadcast style; also null if there is one tile.
+    /// With the basis of one patch of another tile, as under a broadcast style; also null if there
+    /// is one tile.
     pub ceiling_broadcast_psnr_db: Option<f64>,
 }
 
-/// How well a technique changes the stain and leaves the tissue; null if undefined. Levels are of 255.
+/// How well a technique changes the stain and leaves the tissue; null if undefined. Levels are of
+/// 255.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct StainFigures {
     /// The images were shrunk to 1/shrink of their sides.
@@ -69,7 +71,8 @@ pub(super) struct StainFigures {
     pub beside_glass: Option<f64>,
     /// Mean difference of what two overlapping tiles share, levels.
     pub overlap: Option<f64>,
-    /// AUROC of one threshold of darkness for the nuclei of a slide's tiles; before, that of the tiles as they are.
+    /// AUROC of one threshold of darkness for the nuclei of a slide's tiles; before, that of the
+    /// tiles as they are.
     pub order: Option<f64>,
     pub order_before: Option<f64>,
 }
@@ -87,7 +90,8 @@ pub(super) struct Pair {
 /// The figures of one technique; null if undefined or not measured.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(super) struct Scores {
-    /// Mean per-channel Wasserstein distance between all pixels of the variants and of the second domain.
+    /// Mean per-channel Wasserstein distance between all pixels of the variants and of the second
+    /// domain.
     pub distance: f64,
     /// `distance` divided by the distance before.
     pub left: f64,
@@ -95,7 +99,8 @@ pub(super) struct Scores {
     pub ssim: f64,
     /// Dice coefficient of the haematoxylin masks of the tile and its variant.
     pub dice: f64,
-    /// Mean squared difference of the anatomy of variant and tile ÷ that of two different tiles of the domain.
+    /// Mean squared difference of the anatomy of variant and tile ÷ that of two different tiles of
+    /// the domain.
     pub anatomy_drift: f64,
     /// Between features of the variants and of the second domain's tiles.
     pub frechet: Option<f64>,
@@ -128,7 +133,8 @@ pub(super) struct Diversity {
     pub dissimilarity: f64,
 }
 
-/// The blocking artefact: mean difference of neighbouring pixels across patch boundaries, divided by that inside patches.
+/// The blocking artefact: mean difference of neighbouring pixels across patch boundaries, divided
+/// by that inside patches.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Edges {
     pub domain: String,
@@ -152,7 +158,8 @@ pub(super) struct JudgeReport {
     pub judged_tiles: Vec<usize>,
 }
 
-/// The result for tiles outside the techniques' assumptions: means over domains, each in the style of the next.
+/// The result for tiles outside the techniques' assumptions: means over domains, each in the style
+/// of the next.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Failure {
     pub kind: String,

@@ -36,7 +36,8 @@ impl Table {
     }
 }
 
-/// Renders the tables of reconstruction and of techniques as Markdown; with `pairs` also that of every pair.
+/// Renders the tables of reconstruction and of techniques as Markdown; with `pairs` also that of
+/// every pair.
 pub(super) fn markdown(report: &Report, pairs: bool) -> String {
     let mut tables = vec![reconstruction(report)];
     tables.extend(stains(report));

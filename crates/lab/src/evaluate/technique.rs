@@ -11,15 +11,17 @@ use crate::evaluate::Domain;
 use crate::exemplars;
 use crate::stain::toned_pixels;
 use restain_data::below;
-use restain_method::Style;
 use restain_method::color::{ChannelStats, color_match, hed_jitter};
+use restain_method::glass::keep_glass;
 use restain_method::macenko::{Stain, macenko};
 use restain_method::reinhard::{LabStats, reinhard};
 use restain_method::synth::Synthesiser;
+use restain_method::{Style, exemplar};
 
 /// Relative and absolute jitter of each stain's density, as in the server.
 const HED_SIGMA: f32 = 0.05;
-/// The share and the blur, in pixels, of [`toned_pixels`]: those that the demo model was trained with.
+/// The share and the blur, in pixels, of [`toned_pixels`]: those that the demo model was trained
+/// with.
 const TONE_SHARE: f64 = 1.25;
 const TONE_SIGMA: f64 = 3.0;
 
@@ -33,7 +35,8 @@ pub enum Technique {
     VitModel,
     /// Mean and standard deviation of each RGB channel.
     ColorMatch,
-    /// The target of `--match-target tone`, at 1.25 and 3 px: quantiles of each channel, in coarse structure only.
+    /// The target of `--match-target tone`, at 1.25 and 3 px: quantiles of each channel, in coarse
+    /// structure only.
     Tone,
     /// Mean and standard deviation in Lαβ.
     Reinhard,
@@ -67,7 +70,8 @@ impl Technique {
         self.to_possible_value().expect("none is skipped").get_name().to_owned()
     }
 
-    /// Changes the stain of `content`. Returns u8 `[H, W, 3]`. Only [`Technique::HedJitter`] uses `rng`.
+    /// Changes the stain of `content`. Returns u8 `[H, W, 3]`. Only [`Technique::HedJitter`] uses
+    /// `rng`.
     pub(super) fn apply<'a>(
         self,
         synth: &Synthesiser,
@@ -103,10 +107,13 @@ impl Technique {
     }
 }
 
-/// Adds to a tile what the change from its slide's style, or from its own characteristics, to another style makes of its
-/// anatomy.
+/// Does what serving does: adds to a tile with a stain what the change from its slide's style, or
+/// from its own characteristics, to another style makes of its anatomy.
 fn carried(synth: &Synthesiser, content: &Encoded, from: Option<&Style>, to: &Style) -> Vec<u8> {
     let (geometry, anatomy) = (synth.geometry(), &content.anatomy);
+    if !exemplar::has_stain(&content.tile, geometry.image_size(), exemplar::STAIN_SQUARE) {
+        return content.tile.clone();
+    }
     let own: Vec<f32> = match from {
         Some(slide) => slide.0.repeat(geometry.patches()),
         None => content.characteristics.clone(),
@@ -117,7 +124,9 @@ fn carried(synth: &Synthesiser, content: &Encoded, from: Option<&Style>, to: &St
     synth.change(anatomy, &change, &mut synth.scratch(), &mut levels);
     let changed =
         |(level, change): (&u8, &f32)| (f32::from(*level) + change).round().clamp(0.0, 255.0) as u8;
-    content.tile.iter().zip(&levels).map(changed).collect()
+    let mut out: Vec<u8> = content.tile.iter().zip(&levels).map(changed).collect();
+    keep_glass(&content.tile, &mut out);
+    out
 }
 
 /// From which stain to which.
@@ -170,7 +179,8 @@ pub(super) struct Reference {
 }
 
 impl Reference {
-    /// Describes the stain of some tiles of a domain: the mean of their styles, and the statistics of all their pixels.
+    /// Describes the stain of some tiles of a domain: the mean of their styles, and the statistics
+    /// of all their pixels.
     pub(super) fn of(domain: &Domain, tiles: &[usize]) -> Self {
         let styles: Vec<Style> = tiles.iter().map(|&tile| domain.styles[tile].clone()).collect();
         let tiles = tiles.iter().map(|&tile| domain.tiles[tile].tile.as_slice());
@@ -189,7 +199,8 @@ impl Reference {
         }
     }
 
-    /// Describes the stain of `count` tiles of a domain, drawn without replacement; of all if it has fewer.
+    /// Describes the stain of `count` tiles of a domain, drawn without replacement; of all if it
+    /// has fewer.
     pub(super) fn draw(domain: &Domain, count: usize, rng: &mut ChaCha8Rng) -> Self {
         let mut left: Vec<usize> = (0..domain.tiles.len()).collect();
         let mut chosen = Vec::new();
@@ -200,7 +211,8 @@ impl Reference {
     }
 }
 
-/// Returns the generator for tile `tile` of set `stream` of variants, which does not depend on other variants.
+/// Returns the generator for tile `tile` of set `stream` of variants, which does not depend on
+/// other variants.
 pub(super) fn draws(seed: u64, stream: u64, tile: usize) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(1 << 63 | stream << 32 | tile as u64);

@@ -10,7 +10,8 @@ use std::f32::consts::{PI, TAU};
 use super::Label;
 use super::dice::Dice;
 
-/// Harmonics of an outline, from the second (an ellipse is drawn by `aspect`; the first only shifts the centre).
+/// Harmonics of an outline, from the second (an ellipse is drawn by `aspect`; the first only shifts
+/// the centre).
 const HARMONICS: usize = 4;
 
 /// One nucleus. Lengths in pixels, angles in radians.
@@ -72,7 +73,8 @@ struct Kind {
     spacing: f32,
 }
 
-/// At half a micrometre a pixel: lymphocytes of 7 µm, and tumour cells whose nuclei are nearly twice as wide.
+/// At half a micrometre a pixel: lymphocytes of 7 µm, and tumour cells whose nuclei are nearly
+/// twice as wide.
 const NORMAL: Kind = Kind {
     radius: (6.8, 0.7),
     radius_bounds: (5.3, 8.3),
@@ -104,8 +106,8 @@ pub(super) trait Ground {
     fn fibres(&self, x: f32, y: f32) -> Option<f32>;
 }
 
-/// Throws nuclei at a square of `side` pixels (and a margin, so that some are cut by the edge) until `coverage`
-/// of the tissue between the fibres is covered or no more find room.
+/// Throws nuclei at a square of `side` pixels (and a margin, so that some are cut by the edge)
+/// until `coverage` of the tissue between the fibres is covered or no more find room.
 pub(super) fn populate(
     label: Label,
     side: usize,

@@ -7,7 +7,8 @@
 use super::dice::Dice;
 use super::noise::lerp;
 
-/// A hospital's stains and scanner. Optical densities are natural logarithms per unit of dye, for red, green and blue.
+/// A hospital's stains and scanner. Optical densities are natural logarithms per unit of dye, for
+/// red, green and blue.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Hospital {
     pub haematoxylin: [f32; 3],

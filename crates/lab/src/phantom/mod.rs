@@ -49,7 +49,8 @@ pub(crate) enum Label {
 }
 
 impl Label {
-    /// Returns the class of tile `index`. Classes alternate, so that any even number of tiles is balanced.
+    /// Returns the class of tile `index`. Classes alternate, so that any even number of tiles is
+    /// balanced.
     pub(crate) fn of(index: u64) -> Self {
         if index.is_multiple_of(2) { Self::Normal } else { Self::Tumour }
     }

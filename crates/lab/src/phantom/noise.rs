@@ -18,7 +18,8 @@ impl Noise {
         lerp(upper, lower, v)
     }
 
-    /// `octaves` of noise, each of half the feature size and half the height of the one before, in `0..1`.
+    /// `octaves` of noise, each of half the feature size and half the height of the one before, in
+    /// `0..1`.
     pub(super) fn octaves(self, x: f32, y: f32, octaves: u32) -> f32 {
         let (mut sum, mut height, mut total, mut scale) = (0.0, 1.0, 0.0, 1.0);
         for octave in 0..octaves {

@@ -11,7 +11,8 @@ use super::dice::Dice;
 use super::hospital::Hospital;
 use super::section::Section;
 
-/// Pixels a section must have more of on every side than the scan made of it, so that blur never sees a border.
+/// Pixels a section must have more of on every side than the scan made of it, so that blur never
+/// sees a border.
 pub(super) const PADDING: usize = 6;
 
 /// Scans the middle of a section: u8 `[side, side, 3]`, where `side = section.side − 2 · PADDING`.

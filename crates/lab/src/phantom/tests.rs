@@ -11,7 +11,8 @@ fn is_white(pixel: &[u8]) -> bool {
     pixel.iter().all(|&v| v > 205)
 }
 
-/// Mean colour of a tile's tissue, so that the share of background in it counts for nothing. `None`: no tissue.
+/// Mean colour of a tile's tissue, so that the share of background in it counts for nothing.
+/// `None`: no tissue.
 fn tissue_colour(tile: &Tile) -> Option<[f64; 3]> {
     let tissue: Vec<[f64; 3]> = tile
         .pixels

@@ -35,7 +35,8 @@ pub enum FileFormat {
     Jpeg,
 }
 
-/// Quality of tiles written as JPEG: high, because the hospital's scanner has compressed them already.
+/// Quality of tiles written as JPEG: high, because the hospital's scanner has compressed them
+/// already.
 const JPEG_QUALITY: u8 = 95;
 /// Tiles of a slide in the WILDS layout.
 const TILES_PER_SLIDE: u64 = 64;
@@ -117,7 +118,8 @@ fn path(spec: &WriteSpec, hospital: usize, index: u64) -> PathBuf {
     }
 }
 
-/// The place of a tile on a slide, as in camelyon17_v1.0, where a centre has 20 patient numbers and 10 slides.
+/// The place of a tile on a slide, as in camelyon17_v1.0, where a centre has 20 patient numbers and
+/// 10 slides.
 struct Place {
     patient: u64,
     node: u64,

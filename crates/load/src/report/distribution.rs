@@ -46,8 +46,8 @@ pub(super) struct Bin {
 /// Bins per doubling.
 const BINS_PER_OCTAVE: f64 = 8.0;
 
-/// Returns the smallest value that at least this share of the values do not exceed: a measured one, not an interpolated
-/// one.
+/// Returns the smallest value that at least this share of the values do not exceed: a measured one,
+/// not an interpolated one.
 pub(super) fn percentile(sorted: &[u32], share: f64) -> Option<u32> {
     // What rounding leaves above a whole rank is not a rank more: 0.999 of 1000 is 999.
     let rank = (share * sorted.len() as f64 - 1e-9).ceil().max(1.0) as usize;

@@ -52,7 +52,8 @@ impl Report {
         ]);
     }
 
-    /// A chart by seconds, up to `most` of what `y` names, with the end of the window where the seconds go on after it.
+    /// A chart by seconds, up to `most` of what `y` names, with the end of the window where the
+    /// seconds go on after it.
     fn by_seconds(&self, title: &str, y: &str, most: f64) -> Plot {
         let last = self.window_s.max(self.seconds.len() as f64).max(1.0);
         let mut plot = Plot::new(&Axes {

@@ -18,7 +18,8 @@ use super::server::Model;
 use super::tally::{Errors, Second, Tally};
 use distribution::{Bin, Percentiles, sorted};
 
-/// The names of the fields are an interface: programs read the JSON. Times are in milliseconds, rates per second.
+/// The names of the fields are an interface: programs read the JSON. Times are in milliseconds,
+/// rates per second.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// The version of the JSON's schema.
@@ -33,8 +34,8 @@ pub struct Report {
     /// The length of the window in seconds.
     window_s: f64,
     requests: Requests,
-    /// Kind → count, and the message of the first. A kind is the `code` of the server's problem, or `connect`, `timeout`,
-    /// `broken`, `check`, `outstanding`, `http_…`.
+    /// Kind → count, and the message of the first. A kind is the `code` of the server's problem, or
+    /// `connect`, `timeout`, `broken`, `check`, `outstanding`, `http_…`.
     errors: BTreeMap<String, Errors>,
     throughput: Throughput,
     /// Latency of 2xx responses, from the intended beginning to the last byte.
@@ -43,8 +44,8 @@ pub struct Report {
     lateness_ms: Percentiles,
     /// Means of the `Server-Timing` headers; absent without such headers.
     server_timing_ms: Option<TimingMeans>,
-    /// By the second that requests ended in, without the warm-up. Seconds after the window hold requests that began in
-    /// it.
+    /// By the second that requests ended in, without the warm-up. Seconds after the window hold
+    /// requests that began in it.
     seconds: Vec<SecondReport>,
     /// The histogram of latencies.
     distribution: Vec<Bin>,
@@ -61,7 +62,8 @@ struct Requests {
     errored: u64,
 }
 
-/// The work in the window divided by its length: a request of which half lies in the window counts half.
+/// The work in the window divided by its length: a request of which half lies in the window counts
+/// half.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Throughput {
     requests_per_s: f64,

@@ -23,7 +23,8 @@ pub enum Ceiling<'a> {
     },
 }
 
-/// Returns the 8-bit PSNR, in dB, of the best approximation of `tile` at the geometry's rank. Infinite when L ≥ P.
+/// Returns the 8-bit PSNR, in dB, of the best approximation of `tile` at the geometry's rank.
+/// Infinite when L ≥ P.
 ///
 /// # Shapes
 /// `tile` `[H, W, 3] u8`.
@@ -102,8 +103,9 @@ fn pixels(
     tile
 }
 
-/// The `rank` leading right singular vectors of `[rows, size]`, by one-sided Jacobi (Hestenes 1958): rotate pairs of
-/// columns until all are orthogonal; their lengths are then the singular values.
+/// The `rank` leading right singular vectors of `[rows, size]`, by one-sided Jacobi (Hestenes
+/// 1958): rotate pairs of columns until all are orthogonal; their lengths are then the singular
+/// values.
 fn basis(rows: &[f64], size: usize, rank: usize) -> Vec<Vec<f64>> {
     // Columns of the matrix above, columns of V below, so that one rotation turns both.
     let height = rows.len() / size;

@@ -1,7 +1,8 @@
 //! The blocking artefact of a patch model: differences between neighbouring pixels across patch
 //! boundaries, relative to those inside patches.
 
-/// Sums of absolute differences between neighbouring pixels, horizontal and vertical, over the tiles added.
+/// Sums of absolute differences between neighbouring pixels, horizontal and vertical, over the
+/// tiles added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BlockEdges {
     /// Sum of steps and their number: inside patches, then across borders.
@@ -9,7 +10,8 @@ pub struct BlockEdges {
 }
 
 impl BlockEdges {
-    /// Adds a tile `[H, W, 3] u8`, `width` pixels wide, of patches of `patch` pixels from its corner on.
+    /// Adds a tile `[H, W, 3] u8`, `width` pixels wide, of patches of `patch` pixels from its
+    /// corner on.
     pub fn add(&mut self, tile: &[u8], width: usize, patch: usize) {
         let row = width * 3;
         for (i, value) in tile.iter().enumerate() {
@@ -30,8 +32,8 @@ impl BlockEdges {
         }
     }
 
-    /// Returns the mean difference across boundaries divided by that inside patches: 1 without a blocking artefact. NaN when
-    /// nothing varies, or there is no boundary.
+    /// Returns the mean difference across boundaries divided by that inside patches: 1 without a
+    /// blocking artefact. NaN when nothing varies, or there is no boundary.
     pub fn ratio(&self) -> f64 {
         let [inside, border] = self.steps.map(|(sum, count)| sum as f64 / count as f64);
         border / inside

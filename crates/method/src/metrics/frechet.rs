@@ -40,7 +40,8 @@ impl<'a> Features<'a> {
         mean
     }
 
-    /// Rows less their mean, over √(n−1): the product of their transpose with them is the covariance.
+    /// Rows less their mean, over √(n−1): the product of their transpose with them is the
+    /// covariance.
     fn spread(&self, mean: &[f64]) -> Vec<Vec<f64>> {
         let scale = ((self.len() - 1) as f64).sqrt();
         self.rows()
@@ -53,8 +54,9 @@ impl<'a> Features<'a> {
 
 /// Returns the Fréchet distance |μ−ν|² + tr Σ + tr Τ − 2·tr (ΣΤ)^½, with covariances over n−1.
 ///
-/// With Σ = AᵀA and Τ = BᵀB the last trace is the sum of the singular values of A·Bᵀ, which is as large as the sets and
-/// not as the features: exact, and without the square root of a matrix that has none. NaN below two rows.
+/// With Σ = AᵀA and Τ = BᵀB the last trace is the sum of the singular values of A·Bᵀ, which is as
+/// large as the sets and not as the features: exact, and without the square root of a matrix that
+/// has none. NaN below two rows.
 ///
 /// # Panics
 /// When the widths differ.
@@ -72,7 +74,8 @@ pub fn frechet_distance(a: Features, b: Features) -> f64 {
     (between + trace(&spread_a) + trace(&spread_b) - 2.0 * nuclear_norm(shared)).max(0.0)
 }
 
-/// Returns the unbiased squared maximum mean discrepancy under k(x, y) = (x·y/F + 1)³, over all of both sets. NaN below two rows.
+/// Returns the unbiased squared maximum mean discrepancy under k(x, y) = (x·y/F + 1)³, over all of
+/// both sets. NaN below two rows.
 ///
 /// # Panics
 /// When the widths differ.
@@ -100,8 +103,8 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// Sum of the singular values of a matrix, by one-sided Jacobi (Hestenes 1958): rotate pairs of rows until all are
-/// orthogonal; their lengths are then the singular values.
+/// Sum of the singular values of a matrix, by one-sided Jacobi (Hestenes 1958): rotate pairs of
+/// rows until all are orthogonal; their lengths are then the singular values.
 fn nuclear_norm(mut rows: Vec<Vec<f64>>) -> f64 {
     let negligible = 1e-24 * rows.iter().map(|row| dot(row, row)).sum::<f64>();
     for _sweep in 0..40 {

@@ -10,8 +10,8 @@ use super::super::color::HED_FROM_RGB;
 /// Bins of the histogram that Otsu's threshold is sought in.
 const BINS: usize = 256;
 
-/// Returns for each pixel of `[.., 3] u8` whether it holds more haematoxylin than the picture's own threshold. In a picture
-/// of one colour no pixel does.
+/// Returns for each pixel of `[.., 3] u8` whether it holds more haematoxylin than the picture's own
+/// threshold. In a picture of one colour no pixel does.
 pub fn haematoxylin_mask(tile: &[u8]) -> Vec<bool> {
     let density: [f32; 256] = std::array::from_fn(|level| -((level as f32).max(0.5) / 255.0).ln());
     let amount = |pixel: &[u8; 3]| {

@@ -27,7 +27,8 @@ pub use frechet::{Features, frechet_distance, kernel_distance};
 pub use haematoxylin::{dice, haematoxylin_mask};
 pub use ssim::ssim;
 
-/// Returns the peak signal-to-noise ratio in dB with peak 255: 10·log₁₀(255² / MSE). Infinite when the tiles are equal.
+/// Returns the peak signal-to-noise ratio in dB with peak 255: 10·log₁₀(255² / MSE). Infinite when
+/// the tiles are equal.
 ///
 /// # Shapes
 /// `a` and `b` `[.., 3] u8`.
@@ -70,8 +71,8 @@ impl ColorHistogram {
         }
     }
 
-    /// Returns the 1-D Wasserstein-1 distance in pixel levels, mean over channels: Σ |CDF − CDF′|. The two may have counted
-    /// different numbers of pixels. NaN when either has counted none.
+    /// Returns the 1-D Wasserstein-1 distance in pixel levels, mean over channels: Σ |CDF − CDF′|.
+    /// The two may have counted different numbers of pixels. NaN when either has counted none.
     pub fn wasserstein(&self, other: &Self) -> f64 {
         let channel = |ours: &[u64; 256], theirs: &[u64; 256]| {
             let (our_sum, their_sum) =

@@ -9,8 +9,8 @@ const SIGMA: f64 = 1.5;
 const C1: f64 = (0.01 * 255.0) * (0.01 * 255.0);
 const C2: f64 = (0.03 * 255.0) * (0.03 * 255.0);
 
-/// Returns the mean SSIM over channels and over the pixels whose whole window lies inside the tile. NaN when a side is under
-/// 11 pixels, so that no window fits.
+/// Returns the mean SSIM over channels and over the pixels whose whole window lies inside the tile.
+/// NaN when a side is under 11 pixels, so that no window fits.
 ///
 /// # Shapes
 /// `a` and `b` `[height, width, 3] u8`.

@@ -26,12 +26,13 @@ pub struct Carry<'a, T> {
     pub residual: &'a Residual,
 }
 
-/// The largest PSNR that is told, dB: that of an exact reconstruction is infinite, which JSON
+/// The largest PSNR that is returned, dB: that of an exact reconstruction is infinite, which JSON
 /// cannot carry.
 const MOST_DB: f64 = 99.0;
 
 impl Synthesiser {
-    /// Compares a tile with its reconstruction: returns the residual and the reconstruction's PSNR, dB, at most 99.
+    /// Compares a tile with its reconstruction: returns the residual and the reconstruction's PSNR,
+    /// dB, at most 99.
     ///
     /// # Shapes
     /// `anatomy` and `characteristics` `[N, h]`, `tile` `[H, W, 3] u8`.
@@ -103,7 +104,8 @@ impl Synthesiser {
     /// `styles` `[h] f32` each, `outs` `[H, W, 3] u8` each.
     ///
     /// # Panics
-    /// When a length does not fit the geometry, `scratch` was made for another one, or there are not as many styles as tiles.
+    /// When a length does not fit the geometry, `scratch` was made for another one, or there are
+    /// not as many styles as tiles.
     pub fn carry_each<T: Element>(
         &self,
         tile: Carry<'_, T>,
@@ -128,7 +130,8 @@ impl Synthesiser {
         }
     }
 
-    /// Makes a carried variant with characteristics of its own for every patch, as [`Synthesiser::aligned`] does a bare one.
+    /// Makes a carried variant with characteristics of its own for every patch, as
+    /// [`Synthesiser::aligned`] does a bare one.
     ///
     /// # Shapes
     /// `characteristics` `[N, h]`, `out` `[H, W, 3] u8`.
@@ -171,8 +174,8 @@ impl Synthesiser {
         buffer
     }
 
-    /// Computes what a style changes, in levels: the product of the anatomy with the difference of two characteristics, which
-    /// [`Synthesiser::difference_into`] makes. Not rounded, not clamped.
+    /// Computes what a style changes, in levels: the product of the anatomy with the difference of
+    /// two characteristics, which [`Synthesiser::difference_into`] makes. Not rounded, not clamped.
     ///
     /// # Shapes
     /// `anatomy` and `difference` `[N, h]`, `out` `[H, W, 3] f32`.

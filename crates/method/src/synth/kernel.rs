@@ -39,7 +39,8 @@ impl Band<'_> {
 pub(super) enum Target<'a> {
     /// `[P, W, 3]`: pixels; `planes` `[C, P, W]` is working space.
     Pixels { planes: &'a mut [u8], out: &'a mut [u8] },
-    /// The same, with an offset for every value in the order of the product: `[C, P, W]` planar, `[P, W, 3]` interleaved.
+    /// The same, with an offset for every value in the order of the product: `[C, P, W]` planar,
+    /// `[P, W, 3]` interleaved.
     Carried { offset: &'a [f32], planes: &'a mut [u8], out: &'a mut [u8] },
     /// Whole levels in the order of the product.
     Levels(&'a mut [f32]),
@@ -108,8 +109,8 @@ fn by_geometry<const FUSED: bool, const WIDE: bool, const PLANAR: bool>(
     }
 }
 
-/// Rows of the product that are made together, so that a row of the style is loaded once for all of them. Four rows of
-/// 16 fill half of AVX2's registers.
+/// Rows of the product that are made together, so that a row of the style is loaded once for all of
+/// them. Four rows of 16 fill half of AVX2's registers.
 const BLOCK: usize = 4;
 
 /// A patch side known when compiled, so that rows are whole vectors.
@@ -213,8 +214,9 @@ fn interleave<T: Copy>(planes: &[T], out: &mut [T]) {
     }
 }
 
-/// Half precision, as bits, to f32, exactly. As integer work and one multiplication it vectorises everywhere and is
-/// inlined; the conversion instruction behind `half`'s slices costs a call for every eight numbers.
+/// Half precision, as bits, to f32, exactly. As integer work and one multiplication it vectorises
+/// everywhere and is inlined; the conversion instruction behind `half`'s slices costs a call for
+/// every eight numbers.
 #[multiversion(targets = "simd")]
 pub(super) fn widen(halves: &[u16], wide: &mut [f32]) {
     for (half, wide) in halves.iter().zip(wide) {

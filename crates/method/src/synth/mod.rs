@@ -21,7 +21,8 @@ use kernel::{Band, Target};
 
 /// The number types of latents: `f32`, or `f16` at half the memory.
 pub trait Element: Copy + Send + Sync + sealed::Sealed {
-    /// Returns the slice as `f32`: itself, or widened into `buffer`, which must be at least as long.
+    /// Returns the slice as `f32`: itself, or widened into `buffer`, which must be at least as
+    /// long.
     #[doc(hidden)]
     fn widen<'a>(slice: &'a [Self], buffer: &'a mut [f32]) -> &'a [f32];
 }
@@ -78,7 +79,8 @@ pub struct Synthesiser {
     geometry: Geometry,
     order: PixelOrder,
     normalisation: Normalisation,
-    /// `[3, P]` each: what turns values into 0..=255, for the three ways in which a row of the product starts.
+    /// `[3, P]` each: what turns values into 0..=255, for the three ways in which a row of the
+    /// product starts.
     scale: Vec<f32>,
     offset: Vec<f32>,
 }
@@ -160,13 +162,15 @@ impl Synthesiser {
         self.broadcast_each(anatomy, &[style], scratch, &mut [out]);
     }
 
-    /// Makes a tile for each style, as [`Synthesiser::broadcast`] does for one, and widens the anatomy once for all.
+    /// Makes a tile for each style, as [`Synthesiser::broadcast`] does for one, and widens the
+    /// anatomy once for all.
     ///
     /// # Shapes
     /// `anatomy` `[N, h]`, `styles` `[h] f32` each, `outs` `[H, W, 3] u8` each.
     ///
     /// # Panics
-    /// When a length does not fit the geometry, `scratch` was made for another one, or there are not as many styles as tiles.
+    /// When a length does not fit the geometry, `scratch` was made for another one, or there are
+    /// not as many styles as tiles.
     pub fn broadcast_each<T: Element>(
         &self,
         anatomy: &[T],
@@ -221,7 +225,8 @@ impl Synthesiser {
         }
     }
 
-    /// Blends a style into a tile's own characteristics, for [`Synthesiser::aligned`]: own·(1−s) + style·s in every patch.
+    /// Blends a style into a tile's own characteristics, for [`Synthesiser::aligned`]: own·(1−s) +
+    /// style·s in every patch.
     ///
     /// # Shapes
     /// `own` `[N, h]`, `style` `[h] f32`, `out` `[N, h] f32`.
@@ -257,7 +262,8 @@ impl Synthesiser {
         }
     }
 
-    /// The mean of each channel in levels: in both orders, row n of the table begins with channel n.
+    /// The mean of each channel in levels: in both orders, row n of the table begins with channel
+    /// n.
     fn mean(&self) -> [f32; CHANNELS] {
         [0, 1, 2].map(|channel| self.offset[channel * self.geometry.patch_size()])
     }

@@ -6,7 +6,8 @@
 use super::super::geometry::{CHANNELS, Geometry};
 use super::super::patches::PixelOrder;
 
-/// Returns standardised values `[C, H, W] f32` from anatomy `[N, h]` and one style `[h]` for every patch.
+/// Returns standardised values `[C, H, W] f32` from anatomy `[N, h]` and one style `[h]` for every
+/// patch.
 pub fn values_broadcast(
     geometry: &Geometry,
     order: PixelOrder,
@@ -16,7 +17,8 @@ pub fn values_broadcast(
     values_aligned(geometry, order, anatomy, &style.repeat(geometry.patches()))
 }
 
-/// Returns standardised values `[C, H, W] f32` from anatomy `[N, h]` and characteristics `[N, h]`, patch by patch.
+/// Returns standardised values `[C, H, W] f32` from anatomy `[N, h]` and characteristics `[N, h]`,
+/// patch by patch.
 pub fn values_aligned(
     geometry: &Geometry,
     order: PixelOrder,

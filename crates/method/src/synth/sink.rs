@@ -37,8 +37,8 @@ const FURTHEST: f32 = 8192.0;
 /// A sum with 1.5 · 2²³ has no fraction.
 const WHOLE: f32 = 12_582_912.0;
 
-/// Rounds to the nearest whole level, halves to even, as [`to_byte`] does without its clamp. `f32::round_ties_even` does the
-/// same, but does not vectorise everywhere.
+/// Rounds to the nearest whole level, halves to even, as [`to_byte`] does without its clamp.
+/// `f32::round_ties_even` does the same, but does not vectorise everywhere.
 #[inline(always)]
 #[allow(clippy::manual_clamp, reason = "clamp would keep NaN")]
 fn to_level(value: f32) -> f32 {

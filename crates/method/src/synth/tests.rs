@@ -236,7 +236,8 @@ fn fidelity_is_the_psnr_of_the_reconstruction() {
     assert!((f64::from(psnr(&tile)) - expected).abs() < 1e-3);
 }
 
-/// Rank 1, one patch of 2×2: red = [1, 2]ᵀ·[3, 4], green all 5, blue [0, 1]ᵀ·[7, 0], worked out by hand.
+/// Rank 1, one patch of 2×2: red = [1, 2]ᵀ·[3, 4], green all 5, blue [0, 1]ᵀ·[7, 0], worked out by
+/// hand.
 #[test]
 fn a_product_worked_out_by_hand() {
     let geometry = geometry(2, 2, 1);
@@ -319,7 +320,8 @@ fn scratch_of_another_geometry_is_refused() {
     );
 }
 
-/// The published code's own variant of two tiles, when the reference vectors are beside the checkout.
+/// The published code's own variant of two tiles, when the reference vectors are beside the
+/// checkout.
 #[test]
 fn the_published_code_makes_the_same_values() {
     let bytes = include_bytes!("../../../../tests/fixtures/published/uint8.safetensors");

@@ -11,7 +11,8 @@ use anyhow::{Result, bail};
 /// Size of the buffer for an error message from C++.
 const MESSAGE_BYTES: usize = 1024;
 
-/// Calls a C++ function. It gets a buffer for a message and its size in bytes, and returns 0 on success.
+/// Calls a C++ function. It gets a buffer for a message and its size in bytes, and returns 0 on
+/// success.
 ///
 /// # Errors
 /// If it returns another value; the error is its message.

@@ -70,8 +70,8 @@ impl BatchSource {
     }
 }
 
-/// An endless stream of batches, u8 [batch, H, W, 3]. Batch s consists of the draws s·batch .. (s+1)·batch, or of half as many
-/// pairs.
+/// An endless stream of batches, u8 [batch, H, W, 3]. Batch s consists of the draws s·batch ..
+/// (s+1)·batch, or of half as many pairs.
 pub(crate) struct Loader {
     /// For each batch, in order, the channel that it will arrive on.
     batches: Receiver<Receiver<Result<RawBatch>>>,
@@ -80,8 +80,8 @@ pub(crate) struct Loader {
 }
 
 impl Loader {
-    /// Starts making batches of `batch` tiles of `tile` pixels a side. `seed` and the number of a batch determine it, whichever
-    /// thread makes it.
+    /// Starts making batches of `batch` tiles of `tile` pixels a side. `seed` and the number of a
+    /// batch determine it, whichever thread makes it.
     pub(crate) fn start(
         source: BatchSource,
         tile: usize,

@@ -19,7 +19,8 @@ pub struct Synthesiser {
 }
 
 impl Synthesiser {
-    /// Uses token i's characteristics for patch i: both [B, N+1, h], of which CLS is ignored → [B, C, H, W].
+    /// Uses token i's characteristics for patch i: both [B, N+1, h], of which CLS is ignored → [B,
+    /// C, H, W].
     pub fn aligned(&self, anatomy: &Tensor, characteristics: &Tensor) -> Tensor {
         let (batch, patches, patch, rank) = self.sizes(anatomy);
         let left = anatomy.narrow(1, 1, patches).reshape([batch * patches * 3, patch, rank]);

@@ -44,8 +44,8 @@ pub(crate) struct Stages<'a> {
 }
 
 impl Tape {
-    /// Runs a forward pass: tiles [B, C, H, W] → [B, T, E], a leaf whose gradient `backward` propagates. Without
-    /// gradients nothing is kept.
+    /// Runs a forward pass: tiles [B, C, H, W] → [B, T, E], a leaf whose gradient `backward`
+    /// propagates. Without gradients nothing is kept.
     pub(crate) fn forward(&self, tiles: &Tensor, stages: &Stages<'_>) -> Tensor {
         let cut = tiles.detach().set_requires_grad(tiles.requires_grad());
         let embedded = (stages.embed)(&cut);

@@ -123,9 +123,9 @@ pub struct Vit {
 }
 
 impl Vit {
-    /// Initialises weights as the published code does: Xavier-uniform matrices, zero biases, a CLS token of standard
-    /// deviation 0.02. Products are computed in `precision`. The same seed gives the same weights, unless another thread
-    /// uses libtorch's generator at the same time.
+    /// Initialises weights as the published code does: Xavier-uniform matrices, zero biases, a CLS
+    /// token of standard deviation 0.02. Products are computed in `precision`. The same seed gives
+    /// the same weights, unless another thread uses libtorch's generator at the same time.
     ///
     /// # Errors
     /// If libtorch cannot use the device.
@@ -252,8 +252,8 @@ impl Vit {
         self.encoded.get()
     }
 
-    /// Adds the gradients of `loss`, which was computed from the results of [`Vit::encode`] since the last call, to those of
-    /// the parameters.
+    /// Adds the gradients of `loss`, which was computed from the results of [`Vit::encode`] since
+    /// the last call, to those of the parameters.
     pub fn backward(&self, loss: &Tensor) {
         match &self.tape {
             Some(tape) => self.stages(|stages| tape.backward(loss, stages)),
@@ -269,7 +269,8 @@ impl Vit {
         })
     }
 
-    /// Embeds patches and adds positions: standardised tiles f32 [B, C, H, W] → f32 [B, N+1, E], CLS first.
+    /// Embeds patches and adds positions: standardised tiles f32 [B, C, H, W] → f32 [B, N+1, E],
+    /// CLS first.
     fn embed(&self, tiles: &Tensor) -> Tensor {
         let patch = self.geometry.patch_size() as i64;
         let (grid, batch) = (self.geometry.grid() as i64, tiles.size()[0]);

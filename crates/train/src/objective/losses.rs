@@ -1,23 +1,24 @@
 //! The two training objectives, each a sum of named terms.
 //!
-//! With z the encoder, Za and Zc its halves, S the synthesiser, X standardised tiles, X' = S(Za, Zc) and MSE the mean
-//! over all elements:
+//! With z the encoder, Za and Zc its halves, S the synthesiser, X standardised tiles, X' = S(Za,
+//! Zc) and MSE the mean over all elements:
 //!
-//! *published* (arXiv 2407.02900, all weights 1, no stop-gradient; Tₖ one token's characteristics, broadcast; Sₖ = S(Za, Tₖ)):
-//!   reconstruction   MSE(X, X')
-//!   anatomy          MSE(Za(X'), Za) + Σₖ MSE(Za(Sₖ), Za)
-//!   characteristics  MSE(Zc(X'), Zc) + Σₖ MSE(Zc(Sₖ), Tₖ)
+//! *published* (arXiv 2407.02900, all weights 1, no stop-gradient; Tₖ one token's characteristics,
+//! broadcast; Sₖ = S(Za, Tₖ)): reconstruction   MSE(X, X') anatomy          MSE(Za(X'), Za) + Σₖ
+//! MSE(Za(Sₖ), Za) characteristics  MSE(Zc(X'), Zc) + Σₖ MSE(Zc(Sₖ), Tₖ)
 //!
-//! *cross* adds, for X̃ = X in another stain with the same anatomy (`restain_lab::stain`) and *style* = the mean of a few tokens:
-//!   restain     MSE(S(Za(X), style of X̃), X̃) + MSE(S(Za(X̃), style of X), X)
-//!   transfer    MSE(S(Za(X), Zc(X̃) aligned), X̃)
-//!   invariance  MSE(Za(X̃), Za(X))
-//!   match       MSE(S(Za(X), style of Y), X in the tones of Y), Y another tile of the batch: without it a style is only
+//! *cross* adds, for X̃ = X in another stain with the same anatomy (`restain_lab::stain`) and
+//! *style* = the mean of a few tokens: restain     MSE(S(Za(X), style of X̃), X̃) + MSE(S(Za(X̃),
+//! style of X), X) transfer    MSE(S(Za(X), Zc(X̃) aligned), X̃) invariance  MSE(Za(X̃), Za(X))
+//! match       MSE(S(Za(X), style of Y), X in the tones of Y), Y another tile of the batch: without
+//! it a style is only
 //!               ever tried on the tissue that it came from
-//!   detail      MSE(∂R, 0) over neighbouring pixels, R what each of the above leaves of its target: sharpness, which a
+//!   detail      MSE(∂R, 0) over neighbouring pixels, R what each of the above leaves of its
+//!   target: sharpness, which a
 //!               mean over pixels hardly feels
-//!   border      the same over the pixels on both sides of a patch border alone, where patches made apart show a grid
-//! each times its weight; one of weight 0 is left out, and what it costs with it.
+//!   border      the same over the pixels on both sides of a patch border alone, where patches made
+//!   apart show a grid each times its weight; one of weight 0 is left out, and what it costs with
+//!   it.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
@@ -30,7 +31,8 @@ use restain_options::at_least;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
 #[command(next_help_heading = "Loss")]
 pub struct TermWeights {
-    /// Weigh the published consistency terms, anatomy and characteristics, which double a step's cost (recipe cross)
+    /// Weigh the published consistency terms, anatomy and characteristics, which double a step's
+    /// cost (recipe cross)
     #[arg(long, value_name = "WEIGHT", default_value_t = Self::default().consistency_weight, value_parser = at_least(0.0))]
     pub consistency_weight: f64,
     /// Weigh re-staining a tile with a style of its copy in another stain (recipe cross)
@@ -67,7 +69,8 @@ impl Default for TermWeights {
 }
 
 impl TermWeights {
-    /// Returns weight 1 for the published loss and the cross-reconstruction terms, and 0 for the terms added later.
+    /// Returns weight 1 for the published loss and the cross-reconstruction terms, and 0 for the
+    /// terms added later.
     pub fn first() -> Self {
         Self {
             consistency_weight: 1.0,
@@ -103,7 +106,8 @@ pub struct Mix {
     pub token: i64,
 }
 
-/// What the cross terms draw: X̃, and for each tile of the batch the tokens whose mean is a style, i64 `[B, n]` of 1..=N.
+/// What the cross terms draw: X̃, and for each tile of the batch the tokens whose mean is a style,
+/// i64 `[B, n]` of 1..=N.
 pub struct Shift {
     /// X̃: f32 [B, C, H, W], standardised.
     pub tiles: Tensor,
@@ -163,8 +167,8 @@ impl Objective<'_> {
         Losses(terms)
     }
 
-    /// Computes reconstruction, the consistency terms and the cross-reconstruction terms of standardised tiles, f32
-    /// [B, C, H, W]. X and X̃ share one pass through the encoder.
+    /// Computes reconstruction, the consistency terms and the cross-reconstruction terms of
+    /// standardised tiles, f32 [B, C, H, W]. X and X̃ share one pass through the encoder.
     pub fn cross(&self, tiles: &Tensor, mixes: &[Mix], shift: &Shift) -> Losses {
         let weights = self.weights;
         let batch = tiles.size()[0];
@@ -299,7 +303,8 @@ fn mean_square(residual: &Tensor) -> Tensor {
     residual.square().mean(Kind::Float)
 }
 
-/// Computes the mean squares of vertical and of horizontal differences of neighbouring pixels, [B, C, H, W] → [], added.
+/// Computes the mean squares of vertical and of horizontal differences of neighbouring pixels, [B,
+/// C, H, W] → [], added.
 fn detail(residual: &Tensor) -> Tensor {
     let along = |axis: i64| mean_square(&residual.diff(1, axis, None::<Tensor>, None::<Tensor>));
     along(2) + along(3)

@@ -69,7 +69,8 @@ pub struct RecipeArgs {
     pub weights: TermWeights,
     #[command(flatten)]
     pub paired: PairedArgs,
-    /// Make the copy of a tile in another stain by these transforms, one after the other (recipe cross)
+    /// Make the copy of a tile in another stain by these transforms, one after the other (recipe
+    /// cross)
     #[arg(long, value_name = "TRANSFORM", value_enum, value_delimiter = ',', default_values_t = Self::default().stains)]
     pub stains: Vec<Stain>,
     /// Compare a tile in another tile's style to this (recipe cross)
@@ -219,8 +220,8 @@ struct Draws {
 }
 
 impl Draws {
-    /// Draws tokens of patches of any tile. With `first`, draws among the first three tokens, CLS included, as the published
-    /// code does.
+    /// Draws tokens of patches of any tile. With `first`, draws among the first three tokens, CLS
+    /// included, as the published code does.
     fn mixes(&mut self, mixes: usize, first: bool) -> Vec<Mix> {
         let (tiles, patches, rng) = (self.tiles as u64, self.patches, &mut self.rng);
         let token = |rng: &mut ChaCha8Rng| {

@@ -42,8 +42,9 @@ pub(crate) struct Product<'a> {
     pub trained: bool,
 }
 
-/// Writes weights and encoders into a draft of the bundle, refused unless its graphs agree with these weights run by
-/// libtorch. Styles, samples and card are for the caller to add, who publishes it.
+/// Writes weights and encoders into a draft of the bundle, refused unless its graphs agree with
+/// these weights run by libtorch. Styles, samples and card are for the caller to add, who publishes
+/// it.
 pub(crate) fn draft(weights: &Weights, product: &Product<'_>) -> Result<BundleDraft> {
     let (name, version) = bundle_name(product.out)?;
     let vit = Vit::from_weights(product.geometry, weights, Device::Cpu, Kind::Float)?;
@@ -71,7 +72,8 @@ fn publish(mut draft: BundleDraft) -> Result<Bundle> {
     Ok(draft.publish()?)
 }
 
-/// Publishes the bundle of a run: weights, encoders, and styles and samples of the tiles that it was trained on.
+/// Publishes the bundle of a run: weights, encoders, and styles and samples of the tiles that it
+/// was trained on.
 pub(crate) fn finish(
     vit: &Vit,
     header: &RunHeader,
@@ -120,7 +122,8 @@ fn provenance(header: &RunHeader, options: &Options, kept_out: usize) -> Value {
     })
 }
 
-/// Whether the bundle that lies where a run would publish is the one that this run, which is over, has published.
+/// Whether the bundle that lies where a run would publish is the one that this run, which is over,
+/// has published.
 pub(crate) fn is_published(state: &Path, last: &RunHeader, options: &Options) -> Result<bool> {
     if last.step < last.total_steps || !options.out.join(MANIFEST_FILE).is_file() {
         return Ok(false);
@@ -191,7 +194,8 @@ pub(crate) struct ImportArgs {
     /// Normalise pixels, from 0 to 1, by this standard deviation of each channel
     #[arg(long, value_name = "R,G,B", value_parser = triple)]
     pub std: [f32; 3],
-    /// Take the bundle's styles from this folder of images, or of `<domain>/…` folders; without it, the bundle has none
+    /// Take the bundle's styles from this folder of images, or of `<domain>/…` folders; without it,
+    /// the bundle has none
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     #[command(flatten)]

@@ -20,7 +20,8 @@ use restain_torch::adamw::AdamW;
 
 /// The checkpoint's name in a state's folder.
 pub const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
-/// The weights with the lowest validation loss so far, without moments: for export, not for resuming.
+/// The weights with the lowest validation loss so far, without moments: for export, not for
+/// resuming.
 pub const BEST_FILE: &str = "best.safetensors";
 
 /// What identifies a run, and how far it is.
@@ -42,7 +43,8 @@ pub struct RunHeader {
     /// The last validation, and the one with the lowest loss.
     pub validated: Option<Score>,
     pub best: Option<Score>,
-    /// Length in bytes of the TensorBoard file at this step; a resumed run truncates it to this length.
+    /// Length in bytes of the TensorBoard file at this step; a resumed run truncates it to this
+    /// length.
     pub scalars_bytes: u64,
     /// Device and precision, for the provenance.
     pub device: String,

@@ -21,11 +21,12 @@ pub(crate) const SAMPLES_FOLDER: &str = "samples";
 #[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Monitoring")]
 pub(crate) struct WatchArgs {
-    /// Hold this share of each domain's images out of training and validate on it [default: 0.05, at most 50 images of a
-    /// domain, if every domain has 20 images; else 0]
+    /// Hold this share of each domain's images out of training and validate on it [default: 0.05,
+    /// at most 50 images of a domain, if every domain has 20 images; else 0]
     #[arg(long, value_name = "SHARE")]
     pub validation_share: Option<f64>,
-    /// Validate on these official splits of the data set, instead of --validation-share; repeat, or separate by commas
+    /// Validate on these official splits of the data set, instead of --validation-share; repeat, or
+    /// separate by commas
     #[arg(long = "validation-split", value_name = "SPLIT", value_delimiter = ',')]
     pub validation_splits: Vec<String>,
     /// Validate on this many tiles
@@ -63,7 +64,8 @@ pub(crate) struct StepReport {
     pub losses: Vec<(&'static str, f64)>,
     pub learning_rate: f64,
     pub tiles: usize,
-    /// Floating-point operations of the encoder in all processes, forward and, twice as many, backward.
+    /// Floating-point operations of the encoder in all processes, forward and, twice as many,
+    /// backward.
     pub flops: f64,
     /// Duration of the step, and the part of it spent waiting for batches.
     pub seconds: f64,
@@ -113,7 +115,8 @@ impl Monitor {
         })
     }
 
-    /// Records the step just taken. Returns true if its weights have the lowest validation loss so far.
+    /// Records the step just taken. Returns true if its weights have the lowest validation loss so
+    /// far.
     ///
     /// # Errors
     /// If a file cannot be written, or the validation loss is not finite.
@@ -149,7 +152,8 @@ impl Monitor {
         }
     }
 
-    /// Flushes the curves to disk. Returns the length of their file in bytes, which a checkpoint keeps.
+    /// Flushes the curves to disk. Returns the length of their file in bytes, which a checkpoint
+    /// keeps.
     ///
     /// # Errors
     /// If the file cannot be written.

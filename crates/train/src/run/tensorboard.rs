@@ -17,7 +17,8 @@ use anyhow::{Context, Result};
 use image::RgbImage;
 use prost::Message;
 
-/// TensorBoard looks for `tfevents` in the name. There is only one file, so that its name needs no time or host.
+/// TensorBoard looks for `tfevents` in the name. There is only one file, so that its name needs no
+/// time or host.
 const FOLDER_AND_FILE: &str = "tensorboard/events.out.tfevents.restain";
 const FILE_VERSION: &str = "brain.Event:2";
 /// Bytes before a message (length and checksum) and behind it (checksum).
@@ -79,7 +80,8 @@ pub(crate) struct EventFile {
 }
 
 impl EventFile {
-    /// Opens the file in folder `state` and truncates it to its first `keep` bytes, 0 for a new run.
+    /// Opens the file in folder `state` and truncates it to its first `keep` bytes, 0 for a new
+    /// run.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -206,7 +208,8 @@ fn messages(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     })
 }
 
-/// Computes the masked CRC-32C: rotated by 15 bits, plus a constant, because checksums of data with checksums are weak.
+/// Computes the masked CRC-32C: rotated by 15 bits, plus a constant, because checksums of data with
+/// checksums are weak.
 fn masked_crc(bytes: &[u8]) -> [u8; 4] {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
 }

@@ -37,7 +37,8 @@ pub(crate) struct LoopConfig {
     pub learning_rate: f64,
     /// Updates over which the learning rate rises to its schedule.
     pub warm_up: u64,
-    /// Gradient clipping: largest L2 norm of all gradients; 0 disables clipping, as in the published code.
+    /// Gradient clipping: largest L2 norm of all gradients; 0 disables clipping, as in the
+    /// published code.
     pub clip: f64,
     /// Steps between two saves of the state.
     pub save_every: u64,
@@ -68,8 +69,9 @@ impl Trainer<'_> {
     /// Trains until the schedule ends or Ctrl-C, and saves the state.
     ///
     /// # Errors
-    /// If images cannot be read (the state is saved first), a loss or a gradient is not finite (the last saved state remains,
-    /// because the weights may already be damaged), or a file cannot be written.
+    /// If images cannot be read (the state is saved first), a loss or a gradient is not finite (the
+    /// last saved state remains, because the weights may already be damaged), or a file cannot be
+    /// written.
     pub(crate) fn run(&mut self, loader: &Loader, progress: &mut Progress) -> Result<Ending> {
         while self.header.step < self.header.total_steps {
             let started = Instant::now();
@@ -92,7 +94,8 @@ impl Trainer<'_> {
         Ok(Ending::Finished)
     }
 
-    /// Logs about how long the steps will take, from the time to encode a few tiles. Validation comes on top.
+    /// Logs about how long the steps will take, from the time to encode a few tiles. Validation
+    /// comes on top.
     pub(crate) fn estimate(&self) {
         let side = self.header.geometry.image_size() as i64;
         let tiles =
@@ -149,8 +152,8 @@ impl Trainer<'_> {
         checkpoint::save(self.dir, &self.header, self.vit, &self.optimiser)
     }
 
-    /// Saves the steps taken so far: `error` occurred before the next step changed anything. Returns the error with its
-    /// context.
+    /// Saves the steps taken so far: `error` occurred before the next step changed anything.
+    /// Returns the error with its context.
     fn saved_before(&mut self, error: anyhow::Error) -> anyhow::Error {
         if !self.world.is_first() {
             return error;

@@ -22,7 +22,8 @@ use restain_data::{Dataset, Source, below};
 use restain_method::metrics::{psnr, ssim};
 use restain_method::synth;
 
-/// By default one image in this many is held out, at most `MOST` of a domain, if every domain has this many.
+/// By default one image in this many is held out, at most `MOST` of a domain, if every domain has
+/// this many.
 const ONE_IN: usize = 20;
 const MOST: usize = 50;
 /// The window of SSIM, pixels.
@@ -90,7 +91,8 @@ fn digest(source: &Source, seed: u64) -> blake3::Hash {
     hasher.finalize()
 }
 
-/// Samples up to `count` tiles, u8 [H, W, 3], from the domains and their images in turn. Returns each with its domain.
+/// Samples up to `count` tiles, u8 [H, W, 3], from the domains and their images in turn. Returns
+/// each with its domain.
 ///
 /// # Errors
 /// If more images are damaged than the data set allows.
@@ -183,7 +185,8 @@ impl Validation {
         Ok((!batches.is_empty()).then_some(Self { batches }))
     }
 
-    /// Computes the training loss, in the precision of training, and the quality of reconstructions.
+    /// Computes the training loss, in the precision of training, and the quality of
+    /// reconstructions.
     ///
     /// # Errors
     /// If a term of the loss is not finite.
@@ -250,7 +253,8 @@ fn paired_batches(
         .collect()
 }
 
-/// Returns the sums over tiles of PSNR, dB, and SSIM of their 8-bit reconstructions, by the synthesiser that serves.
+/// Returns the sums over tiles of PSNR, dB, and SSIM of their 8-bit reconstructions, by the
+/// synthesiser that serves.
 fn reconstruction(vit: &Vit, header: &RunHeader, tiles: &[Vec<u8>]) -> Result<[f64; 2]> {
     let synth = synth::Synthesiser::new(header.geometry, header.pixel_order, header.normalisation);
     let (latent, side) = (header.geometry.tile_latent(), header.geometry.image_size());

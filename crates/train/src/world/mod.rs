@@ -94,7 +94,8 @@ impl World {
         Ok(())
     }
 
-    /// Sums every gradient over all processes, in place. Parameters f32, on one device, the same in every process.
+    /// Sums every gradient over all processes, in place. Parameters f32, on one device, the same in
+    /// every process.
     pub(crate) fn sum_gradients(&self, parameters: &[(String, Tensor)]) -> Result<()> {
         let Self::Many(group) = self else { return Ok(()) };
         let gradients: Vec<Tensor> =

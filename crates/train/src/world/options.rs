@@ -29,7 +29,8 @@ pub(crate) struct WorldArgs {
     /// True where torchrun's agent, and not process 0, listens at that port
     #[arg(long, env = "TORCHELASTIC_USE_AGENT_STORE", hide = true)]
     pub agent_store: Option<String>,
-    /// Which start of the same processes this is, so that a later one does not read what an earlier one left there
+    /// Which start of the same processes this is, so that a later one does not read what an earlier
+    /// one left there
     #[arg(long, env = "TORCHELASTIC_RESTART_COUNT", hide = true)]
     pub restart_count: Option<String>,
 }

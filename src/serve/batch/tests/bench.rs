@@ -97,7 +97,13 @@ pub(super) fn start(
 ) -> (Batch, Arc<Admission>) {
     let metrics = Arc::new(Metrics::new().unwrap());
     let admission = Admission::new(64, 1 << 20, Arc::clone(&metrics));
-    let options = QueueOptions { max_batch, max_delay: Duration::ZERO, max_wait, workers: 1 };
+    let options = QueueOptions {
+        max_batch,
+        max_delay: Duration::ZERO,
+        max_wait,
+        workers: 1,
+        has_lone: false,
+    };
     let worker = WorkerOptions {
         name: "test".into(),
         buckets: Buckets::up_to(max_batch),

@@ -8,6 +8,7 @@ use super::proto;
 use crate::serve::batch::TileEncoding;
 use crate::serve::error::Error;
 use crate::serve::models::Model;
+use crate::serve::pipeline::AddedSlide;
 use crate::serve::pipeline::answer::{
     Answer, AnsweredTile, EncodeAnswer, EncoderAbout, Timings, hundredths,
 };
@@ -36,6 +37,7 @@ pub(super) fn augmented(
             width: number(tile.width),
             variants: variants.collect(),
             fidelity: tile.fidelity(),
+            slide: tile.slide.clone().unwrap_or_default(),
         }
     };
     let about = &answer.about;
@@ -113,6 +115,16 @@ pub(super) fn domain(offer: &Offer, place: usize) -> proto::Domain {
     let styles =
         (0..offer.styles()).filter(|&style| offer.domain_of(style) == place).map(info).collect();
     proto::Domain { name: offer.domain_name(place).to_owned(), origin: origin.into(), styles }
+}
+
+pub(super) fn slide(added: AddedSlide) -> proto::AddSlideResponse {
+    proto::AddSlideResponse {
+        model: added.model.name().to_owned(),
+        version: added.model.version().to_owned(),
+        persistent: added.model.styles.is_persistent(),
+        slide: added.id,
+        tiles: number(added.tiles),
+    }
 }
 
 /// What `Augment` would have ended with, as part of a stream.

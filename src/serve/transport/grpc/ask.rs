@@ -37,6 +37,7 @@ pub(crate) fn augment(request: proto::AugmentRequest) -> Result<Asked, Error> {
         ("style.placement", word::<proto::Placement>(style.placement)),
         ("style.share", word::<proto::Share>(style.share)),
         ("style.spread", style.spread.map_or(Value::Null, single)),
+        ("slide", list(request.slide.into())),
         ("strength", request.strength.map_or(Value::Null, single)),
         ("detail", word::<proto::Detail>(request.detail)),
         ("format", format(request.format)),
@@ -63,6 +64,17 @@ pub(crate) fn encode(request: proto::EncodeRequest) -> Result<(Request, Vec<Tile
     ];
     let ask = restain_request::read(Operation::Encode, Wire::Grpc, fields).map_err(field_error)?;
     Ok((ask, tiles("tile", request.tiles)?))
+}
+
+/// Reads the fields of a request that adds a slide, which are those of one for encodings.
+///
+/// # Errors
+/// Of the field that cannot be read.
+pub(crate) fn add_slide(
+    request: proto::AddSlideRequest,
+) -> Result<(Request, Vec<TileInput>), Error> {
+    let proto::AddSlideRequest { tiles, model, priority, timeout_ms } = request;
+    encode(proto::EncodeRequest { tiles, model, priority, timeout_ms })
 }
 
 /// Reads the fields of a request that adds a domain.
@@ -164,7 +176,8 @@ fn blend_part(part: proto::BlendPart) -> Value {
     Value::Object(of.into_iter().chain([("weight".to_owned(), single(part.weight))]).collect())
 }
 
-/// An enum's number as its word: METHOD_COLOR_MATCH as `color-match`. 0 is a field that was left out.
+/// An enum's number as its word: METHOD_COLOR_MATCH as `color-match`. 0 is a field that was left
+/// out.
 fn word<E: TryFrom<i32> + Named>(number: i32) -> Value {
     match E::try_from(number) {
         _ if number == 0 => Value::Null,

@@ -20,9 +20,10 @@ pub(super) async fn augment(
     let pipeline = app.pipeline()?;
     let ask::Asked { mut ask, tiles, references } = ask::augment(request)?;
     ask.timeout_ms = ask.timeout_ms.into_iter().chain(deadline).min();
-    let Message { permit, received } = message;
-    let mut answer =
-        pipeline.augment(PipelineRequest { ask, tiles, references, received, permit }).await?;
+    let Message { permit, tenant, received } = message;
+    let mut answer = pipeline
+        .augment(PipelineRequest { ask, tiles, references, received, permit, tenant })
+        .await?;
     let held = ResponsePermits::new(std::mem::take(&mut answer.permits));
     let answer = Arc::new(answer);
     // Only pictures are work; pixels lie ready, and would wait behind other people's variants.

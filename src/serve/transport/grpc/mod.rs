@@ -31,6 +31,7 @@ const OF_AUGMENT: &[&[ErrorKind]] = &[e::SERVING, e::BODY, e::TILES, e::KEYS, e:
 const OF_ENCODE: &[&[ErrorKind]] = &[e::SERVING, e::BODY, e::TILES, e::KEYS, e::MODEL];
 const OF_LIST: &[&[ErrorKind]] = &[e::SERVING, e::BODY, e::MODEL, e::MESSAGE];
 const OF_ADD: &[&[ErrorKind]] = &[e::SERVING, e::BODY, e::TILES, e::KEYS, e::ADD_STYLES, e::MODEL];
+const OF_SLIDE: &[&[ErrorKind]] = &[e::SERVING, e::BODY, e::TILES, e::KEYS, e::ADD_SLIDE, e::MODEL];
 
 /// The calls of the service.
 const CALLS: &[Route] = &[
@@ -39,6 +40,7 @@ const CALLS: &[Route] = &[
     call("/restain.v1.Restain/Encode", Needs(Augment), Fully, OF_ENCODE),
     call("/restain.v1.Restain/ListStyles", Needs(Augment), Fully, OF_LIST),
     call("/restain.v1.Restain/AddStyles", Needs(Styles), Fully, OF_ADD),
+    call("/restain.v1.Restain/AddSlide", Needs(Styles), Fully, OF_SLIDE),
 ];
 
 /// Adds the service to those of other transports.

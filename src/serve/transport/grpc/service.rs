@@ -74,8 +74,9 @@ impl Restain for Service {
         let pipeline = self.app.pipeline().map_err(status)?;
         let (mut ask, tiles) = ask::encode(request).map_err(status)?;
         ask.timeout_ms = timeout_ms(&metadata, ask.timeout_ms);
-        let Message { permit, received } = message;
-        let request = PipelineRequest { ask, tiles, references: Vec::new(), received, permit };
+        let Message { permit, tenant, received } = message;
+        let references = Vec::new();
+        let request = PipelineRequest { ask, tiles, references, received, permit, tenant };
         let mut encodings = pipeline.encode(request).await.map_err(status)?;
         let held = ResponsePermits::new(std::mem::take(&mut encodings.permits));
         let answer = self
@@ -109,8 +110,8 @@ impl Restain for Service {
         let (mut ask, tiles) = ask::add_styles(request).map_err(status)?;
         ask.timeout_ms = timeout_ms(&metadata, None);
         let domain = ask.domain.clone();
-        let Message { permit, received } = message;
-        let request = AddStyles { ask, tiles, received, permit };
+        let Message { permit, tenant, received } = message;
+        let request = AddStyles { ask, tiles, received, permit, tenant };
         let model = pipeline.add_styles(request).await.map_err(status)?;
         let offer = model.styles.offer();
         let place = offer.find_domain("domain", &domain).map_err(status)?;
@@ -120,6 +121,21 @@ impl Restain for Service {
             persistent: model.styles.is_persistent(),
             domain: Some(answer::domain(&offer, place)),
         }))
+    }
+
+    async fn add_slide(
+        &self,
+        request: Request<proto::AddSlideRequest>,
+    ) -> Result<Response<proto::AddSlideResponse>, Status> {
+        let (metadata, message, request) = parts(request);
+        let pipeline = self.app.pipeline().map_err(status)?;
+        let (mut ask, tiles) = ask::add_slide(request).map_err(status)?;
+        ask.timeout_ms = timeout_ms(&metadata, ask.timeout_ms);
+        let Message { permit, tenant, received } = message;
+        let references = Vec::new();
+        let request = PipelineRequest { ask, tiles, references, received, permit, tenant };
+        let added = pipeline.add_slide(request).await.map_err(status)?;
+        Ok(Response::new(answer::slide(added)))
     }
 }
 

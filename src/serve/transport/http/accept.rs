@@ -1,6 +1,8 @@
 //! Which form an answer takes: the caller's `Accept`, and what the answer will be. Settled before
 //! any work is done, so that a form which cannot be given costs nothing.
 
+use axum::http::{HeaderMap, header};
+
 use crate::serve::error::{Error, ErrorKind};
 use restain_bundle::codec::ImageFormat;
 
@@ -9,7 +11,7 @@ pub(super) const SAFETENSORS: &str = "application/vnd.restain.safetensors";
 pub(super) const TAR: &str = "application/x-tar";
 
 /// Pictures of one sheet at most, originals included: past it the picture, and the header that
-/// tells where each of its cells came from, are of no use to anyone.
+/// says where each of its cells came from, are of no use to anyone.
 const MAX_SHEET: usize = 100;
 
 /// How an answer is written.
@@ -35,6 +37,13 @@ pub(super) struct Expected {
     pub format: Option<ImageFormat>,
     /// Whether the request's body is itself one picture.
     pub from_image: bool,
+}
+
+/// `Accept`. Several lines of it are one list (RFC 9110, 5.3).
+pub(super) fn accept(headers: &HeaderMap) -> Option<String> {
+    let lines = headers.get_all(header::ACCEPT).iter();
+    let lines: Vec<_> = lines.map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
+    (!lines.is_empty()).then(|| lines.join(", "))
 }
 
 impl Form {
@@ -169,6 +178,17 @@ mod tests {
             form("*/*", &Expected { from_image: false, tiles: 3, sheet: true, ..ONE }),
             Some(Form::Image(ImageFormat::Png))
         );
+    }
+
+    #[test]
+    fn several_lines_are_one_list() {
+        let lines = |lines: &[&str]| {
+            let line = |line: &&str| (header::ACCEPT, line.parse().unwrap());
+            accept(&lines.iter().map(line).collect())
+        };
+        assert_eq!(lines(&[]), None);
+        let two = lines(&["image/webp;q=0.5", "text/html, image/png"]).unwrap();
+        assert_eq!(form(&two, &ONE), Some(Form::Image(ImageFormat::Png)));
     }
 
     #[test]

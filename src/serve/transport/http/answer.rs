@@ -43,10 +43,13 @@ struct JsonTile<'a> {
     /// BLAKE3 of the tile's size and decoded pixels.
     #[schema(pattern = "^[0-9a-f]{64}$")]
     tile_key: String,
-    /// PSNR of the tile's own reconstruction by the model at its size, dB, at most 99: low where the tile is unlike what the
-    /// model was trained on. Null for the methods that work on pixels.
+    /// PSNR of the tile's own reconstruction by the model at its size, dB, at most 99: low where
+    /// the tile is unlike what the model was trained on. Null for the methods that work on pixels.
     #[schema(required)]
     fidelity: Option<f32>,
+    /// The slide that the change of stain started from, where the request named one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slide: Option<&'a str>,
     variants: Vec<JsonVariant<'a>>,
 }
 
@@ -170,7 +173,8 @@ pub(super) fn write_encodings(answer: EncodeAnswer) -> Written {
     }
 }
 
-/// An encoding as the bytes that it lies in memory as: little-endian, as on every machine this is built for.
+/// An encoding as the bytes that it lies in memory as: little-endian, as on every machine this is
+/// built for.
 struct Latents(Arc<TileEncoding>);
 
 impl AsRef<[u8]> for Latents {
@@ -200,7 +204,7 @@ fn failed(error: EncodeError) -> Error {
 }
 
 fn describe<'a>(
-    answer: &Answer,
+    answer: &'a Answer,
     format: ImageFormat,
     mut image: impl FnMut(usize, usize) -> Option<&'a [u8]>,
 ) -> JsonAnswer<'a> {
@@ -213,6 +217,7 @@ fn describe<'a>(
         JsonTile {
             tile_key: tile.key.to_string(),
             fidelity: tile.fidelity(),
+            slide: tile.slide.as_deref(),
             variants: variants.collect(),
         }
     });
@@ -270,7 +275,8 @@ fn multipart(answer: &Answer, format: ImageFormat, pictures: &Pictures) -> (Stri
     (format!("multipart/mixed; boundary={boundary}"), bytes)
 }
 
-/// WebDataset takes what stands before the first dot as the sample's key, and the rest as the field's.
+/// WebDataset takes what stands before the first dot as the sample's key, and the rest as the
+/// field's.
 fn file_name(tile: usize, variant: usize, format: ImageFormat) -> String {
     format!("{tile:06}_{variant:03}.{}", format.extension())
 }
@@ -298,8 +304,8 @@ fn tar(answer: &Answer, format: ImageFormat, pictures: &Pictures) -> Result<Vec<
     archive.into_inner().map_err(|error| Error::internal(&error))
 }
 
-/// What goes before the pixels: `variants` U8 [n, K, H, W, 3], or packed where sizes are mixed: `shapes` I64 [n, 2], the
-/// height and width of each tile's variants, and `variants` U8 [bytes].
+/// What goes before the pixels: `variants` U8 [n, K, H, W, 3], or packed where sizes are mixed:
+/// `shapes` I64 [n, 2], the height and width of each tile's variants, and `variants` U8 [bytes].
 fn tensor_head(answer: &Answer) -> Vec<u8> {
     let provenance = String::from_utf8(to_json(&answer.provenances())).expect("JSON is UTF-8");
     let metadata = BTreeMap::from([("provenance", provenance)]);
@@ -328,12 +334,14 @@ fn image(answer: &Answer, format: ImageFormat, mut pictures: Pictures) -> Result
         .ok_or_else(|| Error::internal(&"a picture was promised, and none was made"))
 }
 
-/// A record for one variant; for a sheet, what is common once and then only what differs, so that it fits into a head.
+/// A record for one variant; for a sheet, what is common once and then only what differs, so that
+/// it fits into a head.
 fn head_provenance(answer: &Answer) -> HeaderValue {
     let text = if answer.output.sheet {
         let tile = |tile: &AnsweredTile| SheetTile {
             tile_key: tile.key.to_string(),
             fidelity: tile.fidelity(),
+            slide: tile.slide.clone(),
             variants: tile.variants.iter().map(|variant| variant.origin.clone()).collect(),
         };
         ascii_json(&SheetProvenance {
@@ -357,6 +365,8 @@ struct SheetProvenance<'a> {
 struct SheetTile {
     tile_key: String,
     fidelity: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slide: Option<String>,
     variants: Vec<Origin>,
 }
 

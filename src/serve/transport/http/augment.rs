@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{Request, State};
-use axum::http::header;
 use axum::response::Response;
 use restain_request::Operation;
 use restain_request::schema::AugmentRequest;
 
-use super::accept::{Expected, Form};
+use super::accept::{Expected, Form, accept};
 use super::answer::{self, JsonAnswer};
 use super::bodies::{
     AnswerPicture, AugmentTensors, FormBody, JsonBody, MixedParts, Picture, VariantTensors,
@@ -23,19 +22,21 @@ use crate::serve::trace;
 
 /// Tiles in, variants out
 ///
-/// The form of the answer follows `Accept`. Without one, a single picture in gives a single picture out (one variant,
-/// or a sheet), and everything else is JSON. Every form says for each variant how it came to be; the same request with
-/// the same seed gives the same bytes. The query parameters go with a body that is one picture; other bodies carry
-/// them as the request JSON.
+/// The form of the answer follows `Accept`. Without one, a single picture in gives a single picture
+/// out (one variant, or a sheet), and everything else is JSON. Every form says for each variant how
+/// it came to be; the same request with the same seed gives the same bytes. The query parameters go
+/// with a body that is one picture; other bodies carry them as the request JSON.
 ///
-/// A tile that was sent before may come as its key, the `tile_key` of an earlier answer: it is not sent again, and mostly
-/// not encoded again. Keys stand behind the tiles of a request, and so do their answers. When some are not held the
-/// answer is 404 `tile_not_held`, which names them; the request's own tiles are held from then on.
+/// A tile that was sent before may come as its key, the `tile_key` of an earlier answer: it is not
+/// sent again, and mostly not encoded again. Keys stand behind the tiles of a request, and so do
+/// their answers. When some are not held the answer is 404 `tile_not_held`, which names them; the
+/// request's own tiles are held from then on.
 ///
-/// JSON is the slow form, in both directions: every tile and every variant of it goes through a picture's codec and through
-/// base64, and is a third larger on the wire. It is for a few pictures, and for trying things out. The fast form is
-/// `application/vnd.restain.safetensors` in `Content-Type` and `Accept`: pixels as they lie in memory, and nothing to
-/// compress or to parse on either side. Its tensors are told with its bodies below.
+/// JSON is the slow form, in both directions: every tile and every variant of it goes through a
+/// picture's codec and through base64, and is a third larger on the wire. It is for a few pictures,
+/// and for trying things out. The fast form is `application/vnd.restain.safetensors` in
+/// `Content-Type` and `Accept`: pixels as they lie in memory, and nothing to compress or to parse
+/// on either side. Its tensors are described with its bodies below.
 #[utoipa::path(
     post,
     path = "/v1/augment",
@@ -68,10 +69,7 @@ pub(super) async fn augment(
 ) -> Result<Response, Error> {
     let received = Instant::now();
     let pipeline = app.pipeline()?;
-    let accept = request
-        .headers()
-        .get(header::ACCEPT)
-        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let accept = accept(request.headers());
     let (request, from_image) = read(&app, Operation::Augment, request, received).await?;
     let form = Form::negotiate(accept.as_deref(), &expected(&request, pipeline, from_image))?;
     let answer = pipeline.augment(request).await?;
@@ -79,8 +77,8 @@ pub(super) async fn augment(
     Ok(written.into_response(received.elapsed()))
 }
 
-/// What is known of the answer. A request for more variants than the server makes is judged as if it asked for one, so
-/// that its error names `variants`, and not the form of its answer.
+/// What is known of the answer. A request for more variants than the server makes is judged as if
+/// it asked for one, so that its error names `variants`, and not the form of its answer.
 fn expected(request: &PipelineRequest, pipeline: &Pipeline, from_image: bool) -> Expected {
     let ask = &request.ask;
     let variants = usize::try_from(ask.variants).ok();

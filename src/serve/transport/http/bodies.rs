@@ -34,7 +34,8 @@ pub(super) struct JsonBody {
     request: Option<AugmentRequest>,
     #[schema(required = false)]
     tiles: Vec<Base64Picture>,
-    /// Of tiles that were sent before. They stand behind the tiles of the request, and so do their answers.
+    /// Of tiles that were sent before. They stand behind the tiles of the request, and so do their
+    /// answers.
     #[schema(required = false)]
     keys: Vec<Key>,
     /// For `style.from: reference`.
@@ -107,74 +108,80 @@ impl ToSchema for AddForm {
     }
 }
 
-/// A safetensors file. Tensors `tiles` U8 [n, H, W, 3], `keys` U8 [m, 32] (the bytes of keys, not their hex digits) or both
-/// and, for `style.from: reference`, `references` U8 [r, H, W, 3]. Tiles of several sizes are packed: `tiles` U8 [bytes], one
-/// tile after the other, and `shapes` I64 [n, 2], their heights and widths; references likewise with `reference_shapes`. In
-/// the metadata, if wanted, `request`: the JSON of an `AugmentRequest`.
+/// A safetensors file. Tensors `tiles` U8 [n, H, W, 3], `keys` U8 [m, 32] (the bytes of keys, not
+/// their hex digits) or both and, for `style.from: reference`, `references` U8 [r, H, W, 3]. Tiles
+/// of several sizes are packed: `tiles` U8 [bytes], one tile after the other, and `shapes` I64 [n,
+/// 2], their heights and widths; references likewise with `reference_shapes`. In the metadata, if
+/// wanted, `request`: the JSON of an `AugmentRequest`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 pub(super) struct AugmentTensors(
     #[expect(dead_code, reason = "it describes what the body reader reads")] Vec<u8>,
 );
 
-/// A safetensors file. Tensors `tiles` U8 [n, H, W, 3], `keys` U8 [m, 32] (the bytes of keys, not their hex digits) or
-/// both. Tiles of several sizes are packed: `tiles` U8 [bytes] and `shapes` I64 [n, 2], their heights and widths. In the metadata, if wanted, `request`: the JSON of an `EncodeTilesRequest`.
+/// A safetensors file. Tensors `tiles` U8 [n, H, W, 3], `keys` U8 [m, 32] (the bytes of keys, not
+/// their hex digits) or both. Tiles of several sizes are packed: `tiles` U8 [bytes] and `shapes`
+/// I64 [n, 2], their heights and widths. In the metadata, if wanted, `request`: the JSON of an
+/// `EncodeTilesRequest`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 pub(super) struct EncodeTensors(
     #[expect(dead_code, reason = "it describes what the body reader reads")] Vec<u8>,
 );
 
-/// A safetensors file. `tiles` U8 [n, H, W, 3], the references, or packed `tiles` U8 [bytes] and `shapes` I64 [n, 2]; in the metadata `request`: the JSON of an
-/// `AddRequest`.
+/// A safetensors file. `tiles` U8 [n, H, W, 3], the references, or packed `tiles` U8 [bytes] and
+/// `shapes` I64 [n, 2]; in the metadata `request`: the JSON of an `AddRequest`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 pub(super) struct AddTensors(
     #[expect(dead_code, reason = "it describes what the body reader reads")] Vec<u8>,
 );
 
-/// A safetensors file. Tensor `variants` U8 [n, K, H, W, 3], or where tiles are of several sizes `variants` U8 [bytes], one
-/// tile's variants after the other's, and `shapes` I64 [n, 2], their heights and widths; in the metadata `provenance`: a JSON list of `Provenance`, one
-/// for each variant, tile by tile.
+/// A safetensors file. Tensor `variants` U8 [n, K, H, W, 3], or where tiles are of several sizes
+/// `variants` U8 [bytes], one tile's variants after the other's, and `shapes` I64 [n, 2], their
+/// heights and widths; in the metadata `provenance`: a JSON list of `Provenance`, one for each
+/// variant, tile by tile.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 pub(super) struct VariantTensors(
     #[expect(dead_code, reason = "it describes what is written from where it lies")] Vec<u8>,
 );
 
-/// A safetensors file. Tensors `anatomy` and `characteristics` F16 [n, N, h]; in the metadata `keys`: a JSON list of the
-/// tiles' keys, `fidelity`: a list of the PSNR of their reconstructions in dB, and `model`: the JSON of an `EncoderAbout`.
+/// A safetensors file. Tensors `anatomy` and `characteristics` F16 [n, N, h]; in the metadata
+/// `keys`: a JSON list of the tiles' keys, `fidelity`: a list of the PSNR of their reconstructions
+/// in dB, and `model`: the JSON of an `EncoderAbout`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 pub(super) struct EncodingTensors(
     #[expect(dead_code, reason = "it describes what is written from where it lies")] Vec<u8>,
 );
 
-/// A safetensors file. Tensor `characteristics` F32 [S, h]; in the metadata `styles`: a JSON list of `PlacedStyle` in the
-/// same order, and `model`: the JSON of an `EncoderAbout`.
+/// A safetensors file. Tensor `characteristics` F32 [S, h]; in the metadata `styles`: a JSON list
+/// of `PlacedStyle` in the same order, and `model`: the JSON of an `EncoderAbout`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 pub(super) struct StyleTensors(
     #[expect(dead_code, reason = "it describes what is written from where it lies")] Vec<u8>,
 );
 
-/// First a part of JSON, a `JsonAnswer` whose variants have no `image`; then a part for each picture, with its name and,
-/// under `Restain-Provenance`, the JSON of its `Provenance`.
+/// First a part of JSON, a `JsonAnswer` whose variants have no `image`; then a part for each
+/// picture, with its name and, under `Restain-Provenance`, the JSON of its `Provenance`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 pub(super) struct MixedParts(
     #[expect(dead_code, reason = "it describes what is written part by part")] Vec<u8>,
 );
 
-/// A tar with the names of WebDataset: for each variant a picture `TILE_VARIANT.png` (or `.jpg`, `.webp`) and
-/// `TILE_VARIANT.json`, its `Provenance`.
+/// A tar with the names of WebDataset: for each variant a picture `TILE_VARIANT.png` (or `.jpg`,
+/// `.webp`) and `TILE_VARIANT.json`, its `Provenance`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 pub(super) struct WebDatasetTar(
     #[expect(dead_code, reason = "it describes what is written part by part")] Vec<u8>,
 );
 
-/// A picture: the one variant, or with `sheet` all of them. `Restain-Provenance` says how it came to be.
+/// A picture: the one variant, or with `sheet` all of them. `Restain-Provenance` says how it came
+/// to be.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 pub(super) struct AnswerPicture(

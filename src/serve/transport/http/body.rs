@@ -4,8 +4,6 @@
 use std::borrow::Cow;
 
 use axum::http::{HeaderMap, header};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use restain_request::{Operation, Reader, Request, Value, Wire, field};
 use safetensors::Dtype;
@@ -17,6 +15,7 @@ use super::parts::{deepest, form_parts, tensors, tiles_of};
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::pipeline::TileInput;
 use crate::serve::pipeline::request::field_error;
+use crate::serve::transport::base64_text;
 use crate::serve::transport::bounds::{List, MAX_REQUEST_JSON, check_items};
 use crate::serve::transport::read_body::{malformed, object};
 use restain_bundle::codec::TileKey;
@@ -39,7 +38,7 @@ pub(crate) struct Parsed {
     pub references: Vec<TileInput>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AnyJsonBody<'a> {
     request: Option<Value>,
@@ -127,7 +126,8 @@ fn pairs(query: Option<&str>) -> Result<Vec<(String, Value)>, Error> {
     Ok(pairs.0.into_iter().map(|(name, text)| (name, Value::Text(text))).collect())
 }
 
-/// `?sheet=true`, the one query parameter that goes with every kind of body: all others stand in the request JSON.
+/// `?sheet=true`, the one query parameter that goes with every kind of body: all others stand in
+/// the request JSON.
 fn sheet(operation: Operation, query: Vec<(String, Value)>) -> Result<bool, Error> {
     let others = query.iter().map(|(name, _)| name.as_str());
     let others: Vec<&str> =
@@ -165,8 +165,10 @@ fn json(operation: Operation, body: &[u8]) -> Result<Parsed, Error> {
     object(body).map_err(|what| {
         malformed(format!("the JSON body is {what}, and must be an object: {{\"tiles\": [base64, …], \"request\": {{…}}}}"))
     })?;
-    let AnyJsonBody { request, tiles, keys, references } = serde_json::from_slice(body)
+    // Null is a body without fields.
+    let body = serde_json::from_slice::<Option<AnyJsonBody<'_>>>(body)
         .map_err(|error| malformed(format!("the JSON body: {error}")))?;
+    let AnyJsonBody { request, tiles, keys, references } = body.unwrap_or_default();
     let files = |list: &'static str, items: List<Text<'_>>| -> Result<Vec<TileInput>, Error> {
         let decode = |(index, Text(item)): (usize, Text<'_>)| {
             // Browsers make data URLs; what stands before the comma says nothing that the bytes do
@@ -175,8 +177,7 @@ fn json(operation: Operation, body: &[u8]) -> Result<Parsed, Error> {
                 .strip_prefix("data:")
                 .and_then(|url| url.split_once(','))
                 .map_or(&*item, |(_, data)| data);
-            let bytes = BASE64_STANDARD.decode(base64);
-            bytes.map(|bytes| TileInput::File(bytes.into())).map_err(|error| {
+            base64_text::decode(base64).map(TileInput::File).map_err(|error| {
                 malformed(format!("{list} {index} is not base64: {error}")).at(list, index)
             })
         };

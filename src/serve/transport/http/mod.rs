@@ -18,6 +18,7 @@ mod parts;
 mod problem;
 mod read;
 mod routes;
+mod slides;
 mod styles;
 mod tensors;
 

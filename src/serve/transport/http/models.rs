@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -14,7 +15,7 @@ use super::read::PathPart;
 use crate::serve::app::App;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::{Key, LoadAsk, Model, Registry, State as LoadState};
-use crate::serve::transport::read_body::{json_object, read_short};
+use crate::serve::transport::read_body::{is_absent, json_object, malformed, read_short};
 
 /// Bodies here are a field or two.
 const MAX_BODY: usize = 16 << 10;
@@ -139,12 +140,15 @@ pub(super) struct GeometryInfo {
 }
 
 impl ModelInfo {
-    fn name(&self) -> &str {
-        match self {
-            Self::Ready(ReadyModel { name, .. })
-            | Self::Loading(LoadingModel { name, .. })
-            | Self::Failed(FailedModel { name, .. }) => name,
-        }
+    /// Whether NAME or NAME/VERSION means it.
+    fn is_named(&self, asked: &str) -> bool {
+        let (Self::Ready(ReadyModel { name, version, .. })
+        | Self::Loading(LoadingModel { name, version, .. })
+        | Self::Failed(FailedModel { name, version, .. })) = self;
+        asked.strip_prefix(name).is_some_and(|rest| match rest.strip_prefix('/') {
+            Some(asked) => asked == version,
+            None => rest.is_empty(),
+        })
     }
 }
 
@@ -154,9 +158,9 @@ impl ModelInfo {
 pub(super) struct LoadBody {
     /// The highest in the models directory when left out.
     version: Option<String>,
-    /// Whether requests that name no model shall mean it from now on: this version when `version` is given, otherwise
-    /// the highest of the name.
-    default: bool,
+    /// Whether requests that name no model shall mean it from now on: this version when `version`
+    /// is given, otherwise the highest of the name.
+    default: Option<bool>,
 }
 
 /// What is to be unloaded. May be left out.
@@ -182,7 +186,7 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<ModelList>,
 
 /// The versions of one model
 #[utoipa::path(get, path = "/v1/models/{name}", tag = "models", operation_id = "get_model",
-    params(("name" = String, Path, description = "The model's name", min_length = 1, example = "demo")),
+    params(("name" = String, Path, description = "The model's name, or NAME%2FVERSION", min_length = 1, example = "demo")),
     responses((status = 200, description = "Its versions, the highest first", body = ModelList)))]
 pub(super) async fn one(
     State(app): State<Arc<App>>,
@@ -190,7 +194,7 @@ pub(super) async fn one(
 ) -> Result<Json<ModelList>, Error> {
     let registry = &app.pipeline()?.models;
     let mut models = describe_all(registry);
-    models.retain(|model| model.name() == name);
+    models.retain(|model| model.is_named(&name));
     if models.is_empty() {
         let served = registry.models().names();
         return Err(Error::new(
@@ -203,45 +207,68 @@ pub(super) async fn one(
 
 /// Load a bundle of the models directory
 ///
-/// It is verified and warmed before it is served; requests under way, and requests for what is served already, do not
-/// notice. A bundle that is served already is loaded anew only when it has changed on disk. Loads are made one at a
-/// time, in the order in which they came.
+/// It is verified and warmed before it is served; requests under way, and requests for what is
+/// served already, do not notice. A bundle that is served already is loaded anew only when it has
+/// changed on disk. Loads are made one at a time, in the order in which they came.
 #[utoipa::path(post, path = "/v1/models/{name}/load", tag = "models", operation_id = "load_model",
-    params(("name" = String, Path, description = "The model's name", min_length = 1, example = "demo")), request_body = LoadBody,
+    params(("name" = String, Path, description = "The model's name, or NAME%2FVERSION", min_length = 1, example = "demo")), request_body = LoadBody,
     responses((status = 200, description = "It is served", body = ModelInfo)))]
 pub(super) async fn load(
     State(app): State<Arc<App>>,
     PathPart(name): PathPart,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Json<ModelInfo>, Error> {
     let registry = Arc::clone(&app.pipeline()?.models);
-    let LoadBody { version, default } = read(&app, body).await?;
-    let model = registry.load(LoadAsk { name, version, default }).await?;
+    let LoadBody { version, default } = read(&app, &headers, body).await?;
+    let (name, version) = one_version(name, version)?;
+    let ask = LoadAsk { name, version, default: default.unwrap_or_default() };
+    let model = registry.load(ask).await?;
     Ok(Json(describe(&registry, &model)))
 }
 
 /// Unload a model
 ///
-/// Requests that it has begun are finished with it; then its memory is given back. The default is not unloaded while
-/// another model could be the default: load that one with `default: true` first.
+/// Requests that it has begun are finished with it; then its memory is given back. The default is
+/// not unloaded while another model could be the default: load that one with `default: true` first.
 #[utoipa::path(post, path = "/v1/models/{name}/unload", tag = "models", operation_id = "unload_model",
-    params(("name" = String, Path, description = "The model's name", min_length = 1, example = "demo")), request_body = UnloadBody,
+    params(("name" = String, Path, description = "The model's name, or NAME%2FVERSION", min_length = 1, example = "demo")), request_body = UnloadBody,
     responses((status = 200, description = "It is served no longer", body = Unloaded)))]
 pub(super) async fn unload(
     State(app): State<Arc<App>>,
     PathPart(name): PathPart,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Unloaded>, Error> {
     let registry = &app.pipeline()?.models;
-    let UnloadBody { version } = read(&app, body).await?;
+    let UnloadBody { version } = read(&app, &headers, body).await?;
+    let (name, version) = one_version(name, version)?;
     let unloaded = registry.unload(&name, version.as_deref()).await?;
     Ok(Json(Unloaded { unloaded: unloaded.iter().map(Key::to_string).collect() }))
 }
 
+/// A path may name a version too, as `model` of a request does: NAME%2FVERSION.
+///
+/// # Errors
+/// `malformed_request`, when the body names another.
+fn one_version(name: String, version: Option<String>) -> Result<(String, Option<String>), Error> {
+    let Some((name, of_path)) = name.split_once('/') else { return Ok((name, version)) };
+    match version {
+        Some(version) if version != of_path => Err(malformed(format!(
+            "version is `{version}`, and the path names version `{of_path}` of {name}: name one"
+        ))),
+        _ => Ok((name.to_owned(), Some(of_path.to_owned()))),
+    }
+}
+
 /// An object of JSON, or nothing at all.
-async fn read<T: Default + DeserializeOwned>(app: &App, body: Body) -> Result<T, Error> {
-    let bytes = read_short(app, body, MAX_BODY).await?;
-    if bytes.is_empty() { Ok(T::default()) } else { json_object("the JSON body", &bytes) }
+async fn read<T: Default + DeserializeOwned>(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<T, Error> {
+    let bytes = read_short(app, headers, body, MAX_BODY).await?;
+    if is_absent(&bytes) { Ok(T::default()) } else { json_object("the JSON body", &bytes) }
 }
 
 fn describe_all(registry: &Registry) -> Vec<ModelInfo> {

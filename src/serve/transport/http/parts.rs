@@ -18,7 +18,8 @@ pub(super) fn deepest(error: &dyn std::error::Error) -> String {
 /// The parts of a form by their names, in their order.
 ///
 /// # Errors
-/// `malformed_request`, when it is no form, `too_many_tiles` for more parts than any list has items.
+/// `malformed_request`, when it is no form, `too_many_tiles` for more parts than any list has
+/// items.
 pub(super) fn form_parts(body: Bytes, boundary: String) -> Result<Vec<(String, Bytes)>, Error> {
     let parts = read_parts(body, boundary).now_or_never();
     parts.expect("the body is in memory, and nothing has to be waited for")
@@ -56,8 +57,8 @@ pub(super) fn tensors(body: &[u8]) -> Result<(Metadata, SafeTensors<'_>), Error>
     Ok((head, SafeTensors::deserialize(body).map_err(unreadable)?))
 }
 
-/// The tiles of a body's tensor `name`, where they lie; none without such a tensor. `shapes` names the tensor of their
-/// sizes, which is there when they are packed.
+/// The tiles of a body's tensor `name`, where they lie; none without such a tensor. `shapes` names
+/// the tensor of their sizes, which is there when they are packed.
 ///
 /// # Errors
 /// `malformed_request`, when they are neither U8 [n, height, width, 3] nor packed.
@@ -79,7 +80,8 @@ pub(super) fn tiles_of(
     }
 }
 
-/// The tiles of a tensor of the body, where they lie; `shapes` is the tensor of their sizes, when they are packed.
+/// The tiles of a tensor of the body, where they lie; `shapes` is the tensor of their sizes, when
+/// they are packed.
 fn tensor_tiles(
     body: &Bytes,
     (name, view): (&str, &TensorView<'_>),

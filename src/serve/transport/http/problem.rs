@@ -9,6 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::serve::error::{Error, ErrorKind};
+use crate::serve::transport::inflate::Encoding;
 
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 
@@ -24,7 +25,7 @@ pub(super) struct Problem {
     /// As in the status line.
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
-    /// Which field, which value, and what would be right.
+    /// Which field, which value, and what is allowed.
     detail: String,
     /// For programs: it never changes.
     code: &'static str,
@@ -69,6 +70,10 @@ impl IntoResponse for Error {
         if let Some(wait) = retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
         }
+        if kind == ErrorKind::UnsupportedEncoding {
+            let read = HeaderValue::from_static(Encoding::READ);
+            response.headers_mut().insert(header::ACCEPT_ENCODING, read);
+        }
         // For the log.
         response.extensions_mut().insert(kind);
         response
@@ -83,7 +88,8 @@ pub(super) async fn route_not_found(uri: axum::http::Uri) -> Error {
     )
 }
 
-/// Around routes that are not ours: they have no page of this name, and say so in a form of their own.
+/// Around routes that are not ours: they have no page of this name, and say so in a form of their
+/// own.
 pub(super) async fn instead_of_text(request: Request, next: Next) -> Response {
     let uri = request.uri().clone();
     let response = next.run(request).await;

@@ -9,6 +9,7 @@ use restain_request::Operation;
 
 use super::body::{BodyKind, Parsed};
 use crate::serve::app::App;
+use crate::serve::cache::Tenant;
 use crate::serve::error::Error;
 use crate::serve::pipeline::Request as PipelineRequest;
 use crate::serve::transport::read_body::{Copied, malformed, parse_body, read_body};
@@ -45,8 +46,9 @@ pub(super) async fn read(
         BodyKind::Form { .. } | BodyKind::Json => Copied::All,
     };
     let (bytes, permit) = read_body(app, &head.headers, body, received, copied).await?;
+    let tenant = head.extensions.get::<Tenant>().copied().unwrap_or_default();
     let (length, uri) = (bytes.len(), head.uri);
     let parse = move || kind.parse(operation, bytes, uri.query());
     let Parsed { ask, tiles, references } = parse_body(app, length, parse).await?;
-    Ok((PipelineRequest { ask, tiles, references, received, permit }, from_image))
+    Ok((PipelineRequest { ask, tiles, references, received, permit, tenant }, from_image))
 }

@@ -4,7 +4,7 @@
 use axum::http::{Method, header};
 use axum::routing::get;
 
-use super::{accept, augment, encode, health, models, page, styles};
+use super::{accept, augment, encode, health, models, page, slides, styles};
 use crate::serve::access::Scope;
 use crate::serve::error::ErrorKind;
 use crate::serve::middleware::route::Observed::{Fully, Quietly};
@@ -12,7 +12,8 @@ use crate::serve::middleware::route::Permission::{Needs, Public};
 use crate::serve::middleware::route::{Observed, Permission, Route, Routes, Rules};
 use crate::serve::transport::errors as e;
 
-/// The files that examples of the API's description name, as they lie in the repository and under the same path here.
+/// The files that examples of the API's description name, as they lie in the repository and under
+/// the same path here.
 pub(super) const FILES: [(&str, &str, &[u8]); 3] = [
     ("/docs/tile.png", "image/png", include_bytes!("../../../../docs/tile.png")),
     (
@@ -66,6 +67,25 @@ pub(super) fn operations() -> Routes {
             styles::__path_remove,
             rules(Needs(Styles), Fully, &[e::SERVING, e::PATH, e::REMOVE_STYLES, e::MODEL]),
             styles::remove,
+        )
+        .operation(
+            slides::__path_list,
+            rules(Needs(Augment), Fully, &[e::SERVING, &[ErrorKind::MalformedRequest], e::MODEL]),
+            slides::list,
+        )
+        .operation(
+            slides::__path_add,
+            rules(
+                Needs(Styles),
+                Fully,
+                &[e::SERVING, e::BODY, e::TILES, e::KEYS, e::ADD_SLIDE, e::MODEL],
+            ),
+            slides::add,
+        )
+        .operation(
+            slides::__path_remove,
+            rules(Needs(Styles), Fully, &[e::SERVING, e::PATH, e::REMOVE_SLIDE, e::MODEL]),
+            slides::remove,
         )
         .operation(models::__path_list, rules(Needs(Augment), Fully, &[e::SERVING]), models::list)
         .operation(

@@ -13,12 +13,13 @@ use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::accept::{JSON, SAFETENSORS, choose};
+use super::accept::{JSON, SAFETENSORS, accept, choose};
 use super::add_body::AddBody;
 use super::bodies::{AddForm, AddTensors, StyleTensors};
 use super::read::PathPart;
 use super::tensors::{self, TensorHead};
 use crate::serve::app::App;
+use crate::serve::cache::Tenant;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
 use crate::serve::pipeline::AddStyles;
@@ -54,10 +55,10 @@ pub(super) struct AddedStyles {
 }
 
 #[derive(Serialize, ToSchema)]
-struct BankInfo {
+pub(super) struct BankInfo {
     model: String,
     version: String,
-    /// Whether domains that are added outlive the server's process.
+    /// Whether what is added outlives the server's process.
     persistent: bool,
 }
 
@@ -91,10 +92,11 @@ pub(super) struct PlacedStyle {
 
 /// The style bank, by domain
 ///
-/// As JSON, or as `application/vnd.restain.safetensors` for a client that makes the product itself: `characteristics`
-/// F32 [S, h], the very numbers that the server multiplies with; in the metadata `styles`, a JSON list in the same order of
-/// `id`, `domain`, `origin`, `source_mean` and `source_std`, and `model` as `/v1/encode` gives it. Styles of domains that
-/// `--forbid-domain` excludes are in neither.
+/// As JSON, or as `application/vnd.restain.safetensors` for a client that makes the product itself:
+/// `characteristics` F32 [S, h], the very numbers that the server multiplies with; in the metadata
+/// `styles`, a JSON list in the same order of `id`, `domain`, `origin`, `source_mean` and
+/// `source_std`, and `model` as `/v1/encode` gives it. Styles of domains that `--forbid-domain`
+/// excludes are in neither.
 #[utoipa::path(get, path = "/v1/styles", tag = "styles", operation_id = "list_styles", params(StylesQuery),
     responses((status = 200, description = "The styles on offer",
         content((Styles = "application/json"), (StyleTensors = "application/vnd.restain.safetensors")))))]
@@ -103,8 +105,8 @@ pub(super) async fn list(
     query: Result<Query<StylesQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
-    let model = app.pipeline()?.models.find(read(query)?.model.as_deref())?;
-    let accept = headers.get(header::ACCEPT).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let model = app.pipeline()?.models.find(model_of(query)?.as_deref())?;
+    let accept = accept(&headers);
     let offer = model.styles.offer();
     if choose(accept.as_deref(), &[JSON, SAFETENSORS])? == SAFETENSORS {
         return Ok(
@@ -117,16 +119,18 @@ pub(super) async fn list(
 
 /// Add a domain from reference tiles
 ///
-/// The tiles are encoded by the model, and one style is taken from each of the most typical ones that are at least half
-/// tissue: the patch whose style gives its own tile back best. Send a quarter more tiles than styles are wanted, so that
-/// those of unusual colour can be left out. Once this is answered the domain is kept: with `--state-dir` on the disk, for
-/// this bundle and no other.
+/// The tiles are encoded by the model, and one style is taken from each of the most typical ones
+/// that are at least half tissue: the patch whose style gives its own tile back best. Send a
+/// quarter more tiles than styles are wanted, so that those of unusual colour can be left out. Once
+/// this is answered the domain is kept: with `--state-dir` on the disk, for this bundle and no
+/// other.
 ///
-/// It is used by requests that name it, in `style.domains`, `style.ids` or `style.blend`, and by no others: what they give
-/// never changes. A request that names it can be repeated as long as it is there.
+/// It is used by requests that name it, in `style.domains`, `style.ids` or `style.blend`, and by no
+/// others: what they give never changes. A request that names it can be repeated as long as it is
+/// there.
 ///
-/// `application/vnd.restain.safetensors`: tensor `tiles` U8 [n, H, W, 3], and under `request` in the metadata an object of
-/// `domain`, `model` and `styles`.
+/// `application/vnd.restain.safetensors`: tensor `tiles` U8 [n, H, W, 3], and under `request` in
+/// the metadata an object of `domain`, `model` and `styles`.
 #[utoipa::path(post, path = "/v1/styles", tag = "styles", operation_id = "add_styles",
     request_body(content((AddForm = "multipart/form-data"), (AddTensors = "application/vnd.restain.safetensors"))),
     responses((status = 201, description = "It is there, and kept", body = AddedStyles)))]
@@ -145,7 +149,8 @@ pub(super) async fn add(
     let (bytes, permit) = read_body(&app, &head.headers, body, received, copied).await?;
     let (ask, tiles) = parse_body(&app, bytes.len(), move || kind.parse(bytes)).await?;
     let domain = ask.domain.clone();
-    let request = AddStyles { ask, tiles, received, permit };
+    let tenant = head.extensions.get::<Tenant>().copied().unwrap_or_default();
+    let request = AddStyles { ask, tiles, received, permit, tenant };
     let model = pipeline.add_styles(request).await?;
     let offer = model.styles.offer();
     let place = offer.find_domain("domain", &domain)?;
@@ -166,18 +171,21 @@ pub(super) async fn remove(
     PathPart(domain): PathPart,
     query: Result<Query<StylesQuery>, QueryRejection>,
 ) -> Result<StatusCode, Error> {
-    app.pipeline()?.remove_styles(domain, read(query)?.model.as_deref()).await?;
+    app.pipeline()?.remove_styles(domain, model_of(query)?.as_deref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn read(query: Result<Query<StylesQuery>, QueryRejection>) -> Result<StylesQuery, Error> {
+/// The model that a query string names.
+pub(super) fn model_of(
+    query: Result<Query<StylesQuery>, QueryRejection>,
+) -> Result<Option<String>, Error> {
     let malformed = |error: QueryRejection| {
         Error::new(ErrorKind::MalformedRequest, format!("the query string: {}", error.body_text()))
     };
-    query.map(|query| query.0).map_err(malformed)
+    query.map(|query| query.0.model).map_err(malformed)
 }
 
-fn bank(model: &Model) -> BankInfo {
+pub(super) fn bank(model: &Model) -> BankInfo {
     BankInfo {
         model: model.name().to_owned(),
         version: model.version().to_owned(),

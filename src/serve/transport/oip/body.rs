@@ -1,6 +1,11 @@
 //! The body of POST …/infer: JSON, and behind it, where `Inference-Header-Content-Length` says how
 //! long the JSON is, the bytes of the tensors that have a `binary_data_size`, in their order. The
 //! answer is written the same way.
+//!
+//! The protocol is read by many servers, and its clients write fields and parameters that only some
+//! of them know (`model_name`, MLServer's `content_type`). Such fields are ignored, and null is a
+//! field that was left out. What would change the answer, shared memory and classification, is
+//! rejected by name.
 
 use axum::http::HeaderMap;
 use base64::Engine;
@@ -8,13 +13,14 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::data::{Elements, Numbers};
+use super::data::{Elements, Numbers, Whole};
+use super::ignored::Ignored;
 use super::input::{Data, Input};
 use super::output::{Output, Tensor, TensorData};
 use super::parameters::{Parameters, Value};
-use crate::serve::error::{Error, ErrorKind};
+use crate::serve::error::Error;
 use crate::serve::transport::bounds::{Fields, List};
-use crate::serve::transport::read_body::{json_object, malformed};
+use crate::serve::transport::read_body::malformed;
 
 /// Most tensors of a request, and most sides of one; there are three inputs and three outputs.
 const MAX_TENSORS: usize = 16;
@@ -25,34 +31,26 @@ const MAX_PARAMETERS: usize = 64;
 pub(crate) const JSON_LENGTH: &str = "inference-header-content-length";
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Head {
-    #[serde(default)]
-    id: String,
-    #[serde(default)]
-    parameters: Fields<Value, MAX_PARAMETERS>,
+    id: Option<String>,
+    parameters: Option<Fields<Value, MAX_PARAMETERS>>,
     inputs: List<InputHead, MAX_TENSORS>,
-    #[serde(default)]
-    outputs: List<OutputHead, MAX_TENSORS>,
+    outputs: Option<List<OutputHead, MAX_TENSORS>>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct InputHead {
     name: String,
     datatype: String,
-    shape: List<i64, MAX_TENSORS>,
-    #[serde(default)]
-    parameters: Fields<Value, MAX_PARAMETERS>,
+    shape: List<Whole, MAX_TENSORS>,
+    parameters: Option<Fields<Value, MAX_PARAMETERS>>,
     data: Option<Elements>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct OutputHead {
     name: String,
-    #[serde(default)]
-    parameters: Fields<Value, MAX_PARAMETERS>,
+    parameters: Option<Fields<Value, MAX_PARAMETERS>>,
 }
 
 /// A body taken apart.
@@ -62,6 +60,7 @@ pub(crate) struct Asked {
     pub inputs: Vec<Input>,
     /// Each with whether it is to be binary.
     pub wanted: Vec<(Output, bool)>,
+    pub ignored: Ignored,
 }
 
 /// Takes the body apart: computing, as far as tensors come as JSON.
@@ -77,15 +76,18 @@ pub(crate) fn read(body: Bytes, json_length: Option<usize>) -> Result<Asked, Err
         )));
     }
     let mut binary = body.slice(length..);
-    let Head { id, parameters: Fields(mut parameters), inputs, outputs } =
-        json_object("the JSON of the body", &body[..length])?;
-    let (List(inputs), List(outputs)) = (inputs, outputs);
+    let mut ignored = Ignored::default();
+    let Head { id, parameters, inputs: List(inputs), outputs } =
+        ignored.read_object("the JSON of the body", &body[..length])?;
+    let Fields(mut parameters) = parameters.unwrap_or_default();
+    let List(outputs) = outputs.unwrap_or_default();
     let binary_output = parameters
         .remove("binary_data_output")
+        .filter(|value| *value != Value::Null)
         .map(|value| yes_or_no("binary_data_output", &value))
         .transpose()?;
-    let inputs =
-        inputs.into_iter().map(|input| tensor(input, &mut binary)).collect::<Result<_, _>>()?;
+    let inputs = inputs.into_iter().map(|input| tensor(input, &mut binary, &mut ignored));
+    let inputs = inputs.collect::<Result<_, _>>()?;
     if !binary.is_empty() {
         return Err(malformed(format!(
             "{} bytes behind the JSON belong to no input: see binary_data_size",
@@ -93,10 +95,11 @@ pub(crate) fn read(body: Bytes, json_length: Option<usize>) -> Result<Asked, Err
         )));
     }
     let wanted = Output::wanted(outputs.iter().map(|output| output.name.as_str()))?;
-    let binaries = outputs.into_iter().map(|output| is_binary(output, binary_output));
+    let binaries = outputs.into_iter().map(|output| is_binary(output, binary_output, &mut ignored));
     let mut binaries = binaries.collect::<Result<Vec<bool>, Error>>()?;
     binaries.resize(wanted.len(), binary_output.unwrap_or_default());
-    Ok(Asked { id, parameters, inputs, wanted: wanted.into_iter().zip(binaries).collect() })
+    let wanted = wanted.into_iter().zip(binaries).collect();
+    Ok(Asked { id: id.unwrap_or_default(), parameters, inputs, wanted, ignored })
 }
 
 /// How long the JSON at the head of the body is, if it is said.
@@ -111,35 +114,20 @@ pub(crate) fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Error> {
         .map_err(|_| malformed(format!("{JSON_LENGTH} is `{text}`, and must be a number of bytes")))
 }
 
-/// # Errors
-/// `unsupported_media_type`, when the body is compressed.
-pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<(), Error> {
-    let given =
-        headers.get("content-encoding").map(|value| String::from_utf8_lossy(value.as_bytes()));
-    match given.as_deref() {
-        None | Some("" | "identity") => Ok(()),
-        Some(given) => {
-            let detail = format!(
-                "Content-Encoding is `{given}`, and bodies are read as they are: send it without compression"
-            );
-            Err(Error::new(ErrorKind::UnsupportedMediaType, detail))
-        }
-    }
-}
-
-fn tensor(input: InputHead, binary: &mut Bytes) -> Result<Input, Error> {
-    let InputHead { name, datatype, shape: List(shape), parameters: Fields(parameters), data } =
-        input;
+fn tensor(input: InputHead, binary: &mut Bytes, ignored: &mut Ignored) -> Result<Input, Error> {
+    let InputHead { name, datatype, shape: List(shape), parameters, data } = input;
+    let shape = shape.into_iter().map(|Whole(side)| side).collect();
     let mut size = None;
-    for (parameter, value) in parameters {
-        match (parameter.as_str(), &value) {
-            ("binary_data_size", Value::Integer(bytes)) => size = Some(*bytes),
-            ("binary_data_size", _) => {
+    for (parameter, value) in parameters.unwrap_or_default().0 {
+        match (parameter.as_str(), value.whole()) {
+            ("binary_data_size", _) if value == Value::Null => {}
+            ("binary_data_size", Some(bytes)) => size = Some(bytes),
+            ("binary_data_size", None) => {
                 return Err(malformed(format!(
                     "binary_data_size of {name} is {value}, and must be a number of bytes"
                 )));
             }
-            _ => return Err(unknown("input", &name, &parameter)),
+            _ => ignored.parameter("input", &name, &parameter)?,
         }
     }
     let data = match (data, size) {
@@ -177,13 +165,14 @@ fn tensor(input: InputHead, binary: &mut Bytes) -> Result<Input, Error> {
     Ok(Input { name, datatype, shape, data })
 }
 
-fn is_binary(output: OutputHead, all: Option<bool>) -> Result<bool, Error> {
-    let OutputHead { name, parameters: Fields(parameters) } = output;
+fn is_binary(output: OutputHead, all: Option<bool>, ignored: &mut Ignored) -> Result<bool, Error> {
+    let OutputHead { name, parameters } = output;
     let mut binary = all.unwrap_or_default();
-    for (parameter, value) in parameters {
+    for (parameter, value) in parameters.unwrap_or_default().0 {
         match parameter.as_str() {
+            "binary_data" if value == Value::Null => {}
             "binary_data" => binary = yes_or_no("binary_data", &value)?,
-            _ => return Err(unknown("output", &name, &parameter)),
+            _ => ignored.parameter("output", &name, &parameter)?,
         }
     }
     Ok(binary)
@@ -195,13 +184,6 @@ fn yes_or_no(name: &str, value: &Value) -> Result<bool, Error> {
     } else {
         Err(malformed(format!("the parameter {name} is {value}, and must be true or false")))
     }
-}
-
-/// What a tensor has no parameter for, shared memory and classification among it.
-pub(crate) fn unknown(what: &str, tensor: &str, parameter: &str) -> Error {
-    malformed(format!(
-        "the {what} {tensor} has a parameter `{parameter}`, which is not served here"
-    ))
 }
 
 #[derive(Serialize)]
@@ -249,8 +231,8 @@ pub(crate) struct Answered<'a> {
     pub tensors: Vec<(Tensor, bool)>,
 }
 
-/// A body in pieces: the JSON, and behind it the tensors that are binary, from where they lie. Nothing is said of the JSON's
-/// length where it is all.
+/// A body in pieces: the JSON, and behind it the tensors that are binary, from where they lie.
+/// Nothing is said of the JSON's length where it is all.
 pub(crate) fn write(answered: Answered<'_>) -> (Vec<Bytes>, Option<usize>) {
     let Answered { model, version, id, parameters, tensors } = answered;
     let mut binary = Vec::new();

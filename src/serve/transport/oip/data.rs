@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::serve::transport::bounds::MAX_ITEMS;
 
+/// 2^53: beyond it a float does not hold every whole number.
+const MAX_WHOLE_FLOAT: f64 = 9_007_199_254_740_992.0;
+
 /// Elements in their order.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Elements {
@@ -60,6 +63,16 @@ impl<'de> Visitor<'de> for Nested<'_> {
         Ok(())
     }
 
+    // Programs whose every number is a float write 200.0.
+    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<(), E> {
+        match whole(number).map(u64::try_from) {
+            Some(Ok(number)) => self.visit_u64(number),
+            _ => Err(E::custom(format!(
+                "data holds {number}, and UINT8 is a whole number from 0 to 255"
+            ))),
+        }
+    }
+
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
         if self.0.texts.len() == MAX_ITEMS {
             return Err(E::custom(format!("data holds more than {MAX_ITEMS} texts")));
@@ -67,6 +80,43 @@ impl<'de> Visitor<'de> for Nested<'_> {
         self.0.texts.push(text.to_owned());
         Ok(())
     }
+}
+
+/// A whole number, which JSON may also write as a float: 96.0.
+pub(super) struct Whole(pub i64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(WholeNumber).map(Self)
+    }
+}
+
+struct WholeNumber;
+
+impl Visitor<'_> for WholeNumber {
+    type Value = i64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a whole number")
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<i64, E> {
+        Ok(number)
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<i64, E> {
+        i64::try_from(number)
+            .map_err(|_| E::custom(format!("{number} is out of range: at most {}", i64::MAX)))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<i64, E> {
+        whole(number).ok_or_else(|| E::custom(format!("{number} is not a whole number")))
+    }
+}
+
+/// A float that is whole, as far as floats hold every whole number.
+fn whole(number: f64) -> Option<i64> {
+    (number.fract() == 0.0 && number.abs() <= MAX_WHOLE_FLOAT).then_some(number as i64)
 }
 
 /// Bytes as a flat list of numbers.
@@ -92,8 +142,19 @@ mod tests {
         assert_eq!(flat.numbers, [1, 2, 3, 255]);
         assert_eq!(read("[[[1],[2]],[[3],[255]]]").unwrap(), flat);
         assert_eq!(read(r#"[["a"],["b"]]"#).unwrap().texts, ["a", "b"]);
+        assert_eq!(read("[1.0,2e0,3,255.0]").unwrap(), flat);
         assert_eq!(read("[]").unwrap(), Elements::default());
         assert_eq!(serde_json::to_string(&Numbers(&flat.numbers)).unwrap(), "[1,2,3,255]");
+    }
+
+    #[test]
+    fn a_side_is_a_whole_number_however_it_is_written() {
+        let side = |json: &str| serde_json::from_str::<Whole>(json).map(|Whole(side)| side);
+        assert_eq!([side("96").unwrap(), side("96.0").unwrap(), side("-1").unwrap()], [96, 96, -1]);
+        for json in ["1.5", "1e300", "9223372036854775808", "\"96\"", "null"] {
+            let error = side(json).unwrap_err().to_string();
+            assert!(error.contains("whole number") || error.contains("out of range"), "{error}");
+        }
     }
 
     #[test]
@@ -102,6 +163,9 @@ mod tests {
             ("[256]", "256"),
             ("[-1]", "-1"),
             ("[1.5]", "1.5"),
+            ("[256.0]", "256"),
+            ("[-1.0]", "-1"),
+            ("[1e300]", "whole number from 0 to 255"),
             ("[null]", "null"),
             ("[{}]", "map"),
             (r#"[1,"a"]"#, "one type"),

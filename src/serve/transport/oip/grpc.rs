@@ -164,12 +164,10 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<proto::RepositoryModelUnloadRequest>,
     ) -> Answer<proto::RepositoryModelUnloadResponse> {
-        let proto::RepositoryModelUnloadRequest { repository_name, model_name, parameters } =
+        let proto::RepositoryModelUnloadRequest { repository_name, model_name, .. } =
             request.into_inner();
         repository::check_name(&repository_name).map_err(status)?;
-        repository::unload(&self.app, &model_name, parameters.keys().map(String::as_str))
-            .await
-            .map_err(status)?;
+        repository::unload(&self.app, &model_name).await.map_err(status)?;
         Ok(Response::new(proto::RepositoryModelUnloadResponse {}))
     }
 }
@@ -190,8 +188,9 @@ async fn infer(
 ) -> Result<Made, Error> {
     let id = std::mem::take(&mut request.id);
     let message::Asked { infer, wanted } = message::read(request, in_stream)?;
-    let Message { permit, received } = message;
-    let answer = infer::infer(app, infer, Arrival { permit, received, deadline_ms }).await?;
+    let Message { permit, tenant, received } = message;
+    let answer =
+        infer::infer(app, infer, Arrival { permit, tenant, received, deadline_ms }).await?;
     let (answer, tensors) = output::tensors(app, answer, wanted).await?;
     let held = ResponsePermits::new(answer.permits.clone());
     let response = message::write(id, &answer, &tensors, in_stream);

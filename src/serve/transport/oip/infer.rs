@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::ignored::Ignored;
 use super::input::{self, Input, Pictures};
 use super::parameters::{self, Parameters};
 use crate::serve::admission::Permit;
 use crate::serve::app::App;
+use crate::serve::cache::Tenant;
 use crate::serve::error::Error;
 use crate::serve::pipeline::{Answer, Request};
 
@@ -16,12 +18,15 @@ pub(crate) struct Infer {
     pub model: Option<String>,
     pub parameters: Parameters,
     pub inputs: Vec<Input>,
+    pub ignored: Ignored,
 }
 
 /// What a request came with.
 pub(super) struct Arrival {
     /// For its bytes.
     pub permit: Arc<Permit>,
+    /// Whose encodings it may use.
+    pub tenant: Tenant,
     /// When the first of them came.
     pub received: Instant,
     /// The call's own deadline in milliseconds, where its wire has one.
@@ -32,13 +37,15 @@ pub(super) struct Arrival {
 /// One of the table's kinds, with the sentence for the caller.
 pub(super) async fn infer(app: &App, infer: Infer, arrival: Arrival) -> Result<Answer, Error> {
     let pipeline = app.pipeline()?;
-    let Infer { model, parameters, inputs } = infer;
-    let mut ask = parameters::ask(parameters)?;
+    let Infer { model, parameters, inputs, mut ignored } = infer;
+    let ask = parameters::ask(parameters, &mut ignored);
+    ignored.log();
+    let mut ask = ask?;
     let Pictures { tiles, references } = input::pictures(inputs)?;
-    let Arrival { permit, received, deadline_ms } = arrival;
+    let Arrival { permit, tenant, received, deadline_ms } = arrival;
     ask.model = model;
     ask.timeout_ms = ask.timeout_ms.into_iter().chain(deadline_ms).min();
-    pipeline.augment(Request { ask, tiles, references, received, permit }).await
+    pipeline.augment(Request { ask, tiles, references, received, permit, tenant }).await
 }
 
 /// A model's name and version in one; nothing when both are empty.

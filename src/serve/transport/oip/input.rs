@@ -1,13 +1,12 @@
 //! Tensors of a request, as the tiles that the pipeline takes. What a tensor says of itself is
 //! believed only as far as its bytes bear it out.
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 
 use super::encoding;
 use crate::serve::error::Error;
 use crate::serve::pipeline::TileInput;
+use crate::serve::transport::base64_text;
 use crate::serve::transport::bounds::check_items;
 use crate::serve::transport::read_body::malformed;
 use restain_bundle::codec::TileKey;
@@ -69,8 +68,7 @@ pub(crate) fn pictures(inputs: Vec<Input>) -> Result<Pictures, Error> {
 
 fn tiles_of(list: &'static str, input: Input) -> Result<Vec<TileInput>, Error> {
     let base64 = |index: usize, text: &str| {
-        let bytes = BASE64_STANDARD.decode(text).map(Bytes::from);
-        bytes.map_err(|error| {
+        base64_text::decode(text).map_err(|error| {
             malformed(format!("{list} {index} is not base64: {error}")).at(list, index)
         })
     };

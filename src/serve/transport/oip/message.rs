@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use super::body::unknown;
+use super::ignored::Ignored;
 use super::infer::{self, Infer};
 use super::input::{Data, Input};
 use super::output::{self, Output, Tensor};
-use super::parameters::{Parameters, Value};
+use super::parameters::{self, Parameters, Value};
 use super::proto;
 use super::proto::infer_parameter::ParameterChoice;
 use super::proto::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
@@ -38,6 +38,7 @@ pub(crate) fn read(request: proto::ModelInferRequest, in_stream: bool) -> Result
         raw_input_contents,
         ..
     } = request;
+    let mut ignored = Ignored::default();
     let value = |(name, parameter): (String, proto::InferParameter)| {
         value(&name, parameter).map(|value| (name, value))
     };
@@ -48,15 +49,11 @@ pub(crate) fn read(request: proto::ModelInferRequest, in_stream: bool) -> Result
     }
     let wanted = Output::wanted(outputs.iter().map(|output| output.name.as_str()))?;
     for InferRequestedOutputTensor { name, parameters } in &outputs {
-        if let Some(parameter) = parameters.keys().next() {
-            return Err(unknown("output", name, parameter));
-        }
+        parameters.keys().try_for_each(|each| ignored.parameter("output", name, each))?;
     }
-    let inputs = tensors(inputs, raw_input_contents)?;
-    Ok(Asked {
-        infer: Infer { model: infer::model(&model_name, &model_version), parameters, inputs },
-        wanted,
-    })
+    let inputs = tensors(inputs, raw_input_contents, &mut ignored)?;
+    let model = infer::model(&model_name, &model_version);
+    Ok(Asked { infer: Infer { model, parameters, inputs, ignored }, wanted })
 }
 
 /// Writes an answer and its tensors as a message.
@@ -86,7 +83,11 @@ pub(crate) fn write(
 }
 
 /// Raw contents are those of all inputs, or there are none.
-fn tensors(inputs: Vec<InferInputTensor>, raw: Vec<Bytes>) -> Result<Vec<Input>, Error> {
+fn tensors(
+    inputs: Vec<InferInputTensor>,
+    raw: Vec<Bytes>,
+    ignored: &mut Ignored,
+) -> Result<Vec<Input>, Error> {
     if !raw.is_empty() && raw.len() != inputs.len() {
         return Err(malformed(format!(
             "raw_input_contents has {} entries, and must have one for each of the {} inputs",
@@ -95,14 +96,17 @@ fn tensors(inputs: Vec<InferInputTensor>, raw: Vec<Bytes>) -> Result<Vec<Input>,
         )));
     }
     let mut raw = raw.into_iter();
-    inputs.into_iter().map(|input| tensor(input, raw.next())).collect()
+    inputs.into_iter().map(|input| tensor(input, raw.next(), ignored)).collect()
 }
 
-fn tensor(input: InferInputTensor, raw: Option<Bytes>) -> Result<Input, Error> {
+fn tensor(
+    input: InferInputTensor,
+    raw: Option<Bytes>,
+    ignored: &mut Ignored,
+) -> Result<Input, Error> {
     let InferInputTensor { name, datatype, shape, parameters, contents } = input;
-    if let Some(parameter) = parameters.keys().next() {
-        return Err(unknown("input", &name, parameter));
-    }
+    // KServe's client says how long the raw contents are, as HTTP does.
+    parameters.keys().try_for_each(|each| ignored.parameter("input", &name, each))?;
     let data = match (contents, raw) {
         (Some(_), Some(_)) => {
             return Err(malformed(format!(
@@ -138,6 +142,7 @@ fn value(name: &str, parameter: proto::InferParameter) -> Result<Value, Error> {
         Some(ParameterChoice::Uint64Param(value)) => Value::Integer(value.into()),
         Some(ParameterChoice::DoubleParam(value)) => Value::Float(value),
         Some(ParameterChoice::StringParam(value)) => Value::Text(value),
+        None if !parameters::is_known(name) => Value::Null,
         None => return Err(malformed(format!("the parameter {name} has no value"))),
     })
 }
@@ -202,16 +207,9 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_together_is_refused() {
-        let with = |name: &str| {
-            let parameter = parameter(Value::Bool(true));
-            proto::ModelInferRequest {
-                parameters: [(name.to_owned(), parameter)].into(),
-                ..request(None, &[b"abc"])
-            }
-        };
         let no_value = proto::ModelInferRequest {
             parameters: [("seed".to_owned(), proto::InferParameter::default())].into(),
-            ..with("")
+            ..request(None, &[b"abc"])
         };
         for (request, said) in [
             (request(contents(&[1]), &[b"a"]), "TILES has contents and raw_input_contents"),
@@ -222,11 +220,26 @@ mod tests {
             let error = read(request, false).err().unwrap();
             assert!(error.detail.contains(said), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_not_known_is_ignored() {
+        let of_kserve = || [("binary_data_size".to_owned(), parameter(Value::Integer(3)))].into();
+        let mut request = request(None, &[b"abc"]);
+        request.inputs[0].parameters = of_kserve();
+        let output =
+            InferRequestedOutputTensor { name: "VARIANTS".into(), parameters: of_kserve() };
+        request.outputs = vec![output];
+        request.parameters = [("of_later".to_owned(), proto::InferParameter::default())].into();
+        let Asked { mut infer, .. } = read(request, false).unwrap();
+        parameters::ask(infer.parameters, &mut infer.ignored).unwrap();
         assert_eq!(
-            read(with(ASKS_FOR_FINAL), false).unwrap().infer.parameters.len(),
-            1,
-            "left to be refused"
+            infer.ignored.names(),
+            [
+                "VARIANTS.parameters.binary_data_size",
+                "TILES.parameters.binary_data_size",
+                "parameters.of_later"
+            ]
         );
-        assert_eq!(read(with(ASKS_FOR_FINAL), true).unwrap().infer.parameters.len(), 0);
     }
 }

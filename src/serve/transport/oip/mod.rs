@@ -10,6 +10,9 @@
 //! `UINT8 [n, 32]`; `FIDELITY`, `FP32 [n]`. The request JSON of POST /v1/augment comes as request
 //! parameters, by the names of its query string.
 //!
+//! Fields and parameters of other servers are ignored (`ignored`): clients write them to every
+//! server.
+//!
 //! Not here: shared memory, which would let a caller name memory of this machine; traces and log
 //! settings; sequences. They are refused by name. The routes stand in no OpenAPI document of ours:
 //! their specification is the protocol's.
@@ -18,6 +21,7 @@ pub(crate) mod body;
 mod data;
 mod encoding;
 mod grpc;
+mod ignored;
 mod infer;
 pub(crate) mod input;
 pub(crate) mod message;

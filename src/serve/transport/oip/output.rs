@@ -16,14 +16,16 @@ use restain_request::Choice;
 /// What a model gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Output {
-    /// `UINT8 [n, K, height, width, 3]`; `BYTES [n, K]`, a PNG in each element, when tiles are of several sizes.
+    /// `UINT8 [n, K, height, width, 3]`; `BYTES [n, K]`, a PNG in each element, when tiles are of
+    /// several sizes.
     Variants,
     /// `BYTES [n, K]`: the bank's id of each variant's style, as in the provenance of the other
     /// transports; empty where there is none.
     StyleIds,
     /// `UINT8 [n, 32]`: what each tile can be named by from now on.
     TileKeys,
-    /// `FP32 [n]`: the PSNR of each tile's own reconstruction, dB; 0 where the method works on pixels.
+    /// `FP32 [n]`: the PSNR of each tile's own reconstruction, dB; 0 where the method works on
+    /// pixels.
     Fidelity,
 }
 
@@ -117,7 +119,8 @@ impl Output {
     }
 }
 
-/// The tensors that are wanted of an answer; variants of mixed sizes are compressed, on CPU threads.
+/// The tensors that are wanted of an answer; variants of mixed sizes are compressed, on CPU
+/// threads.
 ///
 /// # Errors
 /// `internal`, when a picture cannot be written.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 pub(crate) use restain_request::Value;
 use restain_request::{FIELDS, Operation, Priority, Reader, Request, Wire};
 
+use super::ignored::Ignored;
 use crate::serve::error::Error;
 use crate::serve::pipeline::request::field_error;
 use crate::serve::transport::read_body::malformed;
@@ -40,11 +41,19 @@ pub(crate) fn known() -> Vec<(String, String)> {
     known
 }
 
-/// Reads the parameters of a request.
+/// Whether a parameter of this name is read.
+pub(super) fn is_known(name: &str) -> bool {
+    let mut fields = FIELDS.iter().filter(|field| field.operations.contains(&Operation::Augment));
+    OF_THE_PROTOCOL.iter().any(|(known, _)| *known == name)
+        || fields.any(|field| field.is_named(Wire::Oip, name))
+}
+
+/// Reads the parameters of a request. Those that are not known are ignored: other servers have
+/// them.
 ///
 /// # Errors
 /// Of the parameter that cannot be read.
-pub(crate) fn ask(parameters: Parameters) -> Result<Request, Error> {
+pub(crate) fn ask(parameters: Parameters, ignored: &mut Ignored) -> Result<Request, Error> {
     let mut reader = Reader::new(Operation::Augment, Wire::Oip);
     let mut timeout = None;
     for (name, value) in parameters {
@@ -56,7 +65,8 @@ pub(crate) fn ask(parameters: Parameters) -> Result<Request, Error> {
                     "the parameter {name} is of a sequence, and requests here do not depend on each other"
                 )));
             }
-            _ => reader.take(&name, value).map_err(field_error)?,
+            name if is_known(name) => reader.take(name, value).map_err(field_error)?,
+            name => ignored.add(&format_args!("parameters.{name}")),
         }
     }
     let mut ask = reader.finish();
@@ -66,26 +76,26 @@ pub(crate) fn ask(parameters: Parameters) -> Result<Request, Error> {
 
 /// Triton's numbers fall from the highest priority, 1; 0 is the default's.
 fn priority(value: Value) -> Result<Value, Error> {
-    match value {
-        Value::Integer(0 | 1) => Ok(Priority::Interactive),
-        Value::Integer(2..) => Ok(Priority::Bulk),
-        Value::Integer(_) => {
+    let priority = match value.whole() {
+        None => return Ok(value),
+        Some(0 | 1) => Priority::Interactive,
+        Some(2..) => Priority::Bulk,
+        Some(_) => {
             let must = "interactive, bulk or a whole number, and not below 0";
             return Err(malformed(format!("priority is {value}, and must be {must}")));
         }
-        word => return Ok(word),
-    }
-    .map(|priority| Value::from(restain_request::Choice::name(priority)))
+    };
+    Ok(Value::from(restain_request::Choice::name(priority)))
 }
 
 /// `timeout` in milliseconds, rounded up; nothing for 0.
 fn milliseconds(value: &Value) -> Result<Option<u64>, Error> {
     let wrong =
         || malformed(format!("timeout is {value}, and must be a whole number of microseconds"));
-    let us = match value {
-        Value::Null => 0,
-        Value::Integer(us) => u64::try_from(*us).map_err(|_| wrong())?,
-        Value::Text(text) => text.trim().parse().map_err(|_| wrong())?,
+    let us = match (value, value.whole()) {
+        (Value::Null, _) => 0,
+        (_, Some(us)) => u64::try_from(us).map_err(|_| wrong())?,
+        (Value::Text(text), _) => text.trim().parse().map_err(|_| wrong())?,
         _ => return Err(wrong()),
     };
     Ok(Some(us.div_ceil(1000)).filter(|&ms| ms > 0))
@@ -97,7 +107,8 @@ mod tests {
     use restain_request::{Detail, Method, Share};
 
     fn asked(json: &str) -> Result<Request, Error> {
-        ask(serde_json::from_str(json).map_err(|error| malformed(error.to_string()))?)
+        let parameters = serde_json::from_str(json).map_err(|error| malformed(error.to_string()));
+        ask(parameters?, &mut Ignored::default())
     }
 
     #[test]
@@ -125,13 +136,29 @@ mod tests {
         let of = |json: &str| asked(json).unwrap().priority;
         assert_eq!(of("{}"), of(r#"{"priority":0}"#));
         assert_eq!(of(r#"{"priority":1}"#), Priority::Interactive);
-        assert_eq!(of(r#"{"priority":2}"#), of(r#"{"priority":"bulk"}"#));
+        assert_eq!(of(r#"{"priority":2.0}"#), of(r#"{"priority":"bulk"}"#));
+    }
+
+    #[test]
+    fn null_is_absent_and_whole_floats_are_whole_numbers() {
+        let ask =
+            asked(r#"{"variants":2.0,"seed":null,"timeout":1500.0,"priority":null}"#).unwrap();
+        assert_eq!((ask.variants, ask.seed, ask.timeout_ms), (2, None, Some(2)));
+        assert_eq!(ask.priority, asked("{}").unwrap().priority);
+    }
+
+    #[test]
+    fn parameters_of_other_servers_are_ignored() {
+        let json = r#"{"content_type":"np","headers":{"a":"b"},"sheet":true,"variants":3}"#;
+        let mut ignored = Ignored::default();
+        let ask = ask(serde_json::from_str(json).unwrap(), &mut ignored).unwrap();
+        let names = ["parameters.content_type", "parameters.headers", "parameters.sheet"];
+        assert_eq!((ask.variants, ignored.names()), (3, &names.map(str::to_owned)[..]));
     }
 
     #[test]
     fn what_cannot_be_is_refused_by_name() {
         for (json, said) in [
-            (r#"{"variant":3}"#, "`variant`"),
             (r#"{"variants":-1}"#, "variants is -1"),
             (r#"{"variants":1.5}"#, "variants is 1.5"),
             (r#"{"variants":"three"}"#, "variants is `three`"),
@@ -143,7 +170,7 @@ mod tests {
             (r#"{"method":"gan"}"#, "method"),
             (r#"{"priority":-1}"#, "priority is -1"),
             (r#"{"sequence_id":4}"#, "sequence_id"),
-            (r#"{"sheet":true}"#, "no parameter `sheet`"),
+            (r#"{"variants":2.5}"#, "variants is 2.5"),
         ] {
             let error = asked(json).unwrap_err();
             assert!(error.detail.contains(said), "{json}: {error}");
@@ -156,12 +183,6 @@ mod tests {
         assert!(
             known.iter().any(|(name, told)| name == "priority" && told.contains("2 and above"))
         );
-        for (name, _) in known {
-            let error = ask([(name.clone(), Value::Bool(true))].into());
-            assert!(
-                error.err().is_none_or(|error| !error.detail.contains("no parameter")),
-                "{name}"
-            );
-        }
+        assert!(known.iter().all(|(name, _)| is_known(name)));
     }
 }

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::serve::error::{Error, ErrorKind};
+use crate::serve::transport::inflate::Encoding;
 
 pub(super) struct Refusal(Error);
 
@@ -26,6 +27,10 @@ impl IntoResponse for Refusal {
         let mut response = (status, Json(json!({"error": error.to_string()}))).into_response();
         if let Some(wait) = error.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
+        }
+        if error.kind == ErrorKind::UnsupportedEncoding {
+            let read = HeaderValue::from_static(Encoding::READ);
+            response.headers_mut().insert(header::ACCEPT_ENCODING, read);
         }
         // For the log.
         response.extensions_mut().insert(error.kind);

@@ -45,13 +45,16 @@ pub(super) async fn index(app: &App, only_ready: bool) -> Result<Vec<ModelIndex>
 }
 
 /// # Errors
-/// As [`Registry::load`](crate::serve::models::Registry::load), and `malformed_request` for parameters, which there are none of.
+/// As [`Registry::load`](crate::serve::models::Registry::load), and `malformed_request` for the
+/// parameters that would load something else than the bundle, `config` and files of the request.
+/// Other parameters are ignored.
 pub(super) async fn load<'a>(
     app: &App,
     model: &str,
     parameters: impl IntoIterator<Item = &'a str>,
 ) -> Result<(), Error> {
-    if let Some(parameter) = parameters.into_iter().next() {
+    let replaces = |name: &&str| *name == "config" || name.starts_with("file:");
+    if let Some(parameter) = parameters.into_iter().find(replaces) {
         return Err(malformed(format!(
             "the parameter {parameter} is not served: a bundle of the models directory is loaded as it is"
         )));
@@ -61,18 +64,9 @@ pub(super) async fn load<'a>(
 }
 
 /// # Errors
-/// As [`Registry::unload`](crate::serve::models::Registry::unload), and `malformed_request` for unknown parameters.
-pub(super) async fn unload<'a>(
-    app: &App,
-    model: &str,
-    parameters: impl IntoIterator<Item = &'a str>,
-) -> Result<(), Error> {
-    // No model depends on another, so those that do may or may not be unloaded too.
-    if let Some(parameter) = parameters.into_iter().find(|name| *name != "unload_dependents") {
-        return Err(malformed(format!(
-            "unknown parameter `{parameter}`; the only one is unload_dependents"
-        )));
-    }
+/// As [`Registry::unload`](crate::serve::models::Registry::unload). Parameters are ignored: no
+/// model depends on another, so those that do may or may not be unloaded too.
+pub(super) async fn unload(app: &App, model: &str) -> Result<(), Error> {
     let (name, version) = parts(model);
     app.pipeline()?.models.unload(&name, version.as_deref()).await.map(|_| ())
 }

@@ -9,22 +9,24 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::body::{self, Answered};
+use super::ignored::Ignored;
 use super::infer::{self, Arrival, Infer};
 use super::output::{self, Output, Tensor, TensorData};
 use super::refusal::{self, Refusal};
 use super::{OF_INDEX, OF_INFER, OF_LOAD, OF_MODEL, OF_UNLOAD, model, proto, repository};
 use crate::serve::access::Scope;
 use crate::serve::app::App;
+use crate::serve::cache::Tenant;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::middleware::permit_body::PermitBody;
 use crate::serve::middleware::route::{Observed, Permission, Route, Routes, Rules};
@@ -32,7 +34,7 @@ use crate::serve::pipeline::Answer;
 use crate::serve::trace;
 use crate::serve::transport::errors as e;
 use crate::serve::transport::read_body::{
-    Copied, json_object, malformed, parse_body, read_body, read_short,
+    Copied, is_absent, malformed, parse_body, read_body, read_short,
 };
 
 /// Bodies but those of an inference are a field or two.
@@ -76,15 +78,13 @@ struct ModelPath {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
 struct IndexBody {
-    ready: bool,
+    ready: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
 struct LoadBody {
-    parameters: BTreeMap<String, IgnoredAny>,
+    parameters: Option<BTreeMap<String, IgnoredAny>>,
 }
 
 /// Every route of the protocol. `/v2/{*rest}` answers what the protocol or its extensions may have
@@ -165,21 +165,32 @@ async fn statistics(
 
 async fn index(
     State(app): State<Arc<App>>,
+    headers: HeaderMap,
     body: Body,
 ) -> Answers<Vec<proto::repository_index_response::ModelIndex>> {
-    let IndexBody { ready } = read(&app, body).await?;
-    Ok(Json(repository::index(&app, ready).await?))
+    let IndexBody { ready } = read(&app, &headers, body).await?;
+    Ok(Json(repository::index(&app, ready.unwrap_or_default()).await?))
 }
 
-async fn load(State(app): State<Arc<App>>, path: ModelPath, body: Body) -> Answers<Value> {
-    let LoadBody { parameters } = read(&app, body).await?;
+async fn load(
+    State(app): State<Arc<App>>,
+    path: ModelPath,
+    headers: HeaderMap,
+    body: Body,
+) -> Answers<Value> {
+    let parameters = read::<LoadBody>(&app, &headers, body).await?.parameters.unwrap_or_default();
     repository::load(&app, &path.qualified_name(), parameters.keys().map(String::as_str)).await?;
     Ok(Json(json!({})))
 }
 
-async fn unload(State(app): State<Arc<App>>, path: ModelPath, body: Body) -> Answers<Value> {
-    let LoadBody { parameters } = read(&app, body).await?;
-    repository::unload(&app, &path.qualified_name(), parameters.keys().map(String::as_str)).await?;
+async fn unload(
+    State(app): State<Arc<App>>,
+    path: ModelPath,
+    headers: HeaderMap,
+    body: Body,
+) -> Answers<Value> {
+    read::<LoadBody>(&app, &headers, body).await?;
+    repository::unload(&app, &path.qualified_name()).await?;
     Ok(Json(json!({})))
 }
 
@@ -191,15 +202,16 @@ async fn infer(
     let received = Instant::now();
     app.pipeline()?;
     let (head, body) = request.into_parts();
-    body::check_encoding(&head.headers)?;
     let json_length = body::json_length(&head.headers)?;
     let copied = json_length.map_or(Copied::All, Copied::Head);
     let (bytes, permit) = read_body(&app, &head.headers, body, received, copied).await?;
+    let tenant = head.extensions.get::<Tenant>().copied().unwrap_or_default();
     let json = json_length.unwrap_or(bytes.len());
-    let body::Asked { id, parameters, inputs, wanted } =
+    let body::Asked { id, parameters, inputs, wanted, ignored } =
         parse_body(&app, json, move || body::read(bytes, json_length)).await?;
-    let ask = Infer { model: infer::model(&name, &version), parameters, inputs };
-    let answer = infer::infer(&app, ask, Arrival { permit, received, deadline_ms: None }).await?;
+    let ask = Infer { model: infer::model(&name, &version), parameters, inputs, ignored };
+    let answer =
+        infer::infer(&app, ask, Arrival { permit, tenant, received, deadline_ms: None }).await?;
     Ok(trace::stage("write", answered(&app, id, answer, wanted, received)).await?)
 }
 
@@ -256,9 +268,19 @@ fn numbers_as_json(tensors: &[(Tensor, bool)]) -> u64 {
 }
 
 /// An object of JSON, or nothing at all.
-async fn read<T: Default + for<'de> Deserialize<'de>>(app: &App, body: Body) -> Result<T, Error> {
-    let bytes = read_short(app, body, MAX_BODY).await?;
-    if bytes.is_empty() { Ok(T::default()) } else { json_object("the JSON body", &bytes) }
+async fn read<T: Default + DeserializeOwned>(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<T, Error> {
+    let bytes = read_short(app, headers, body, MAX_BODY).await?;
+    if is_absent(&bytes) {
+        return Ok(T::default());
+    }
+    let mut ignored = Ignored::default();
+    let read = ignored.read_object("the JSON body", &bytes)?;
+    ignored.log();
+    Ok(read)
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for ModelPath {

@@ -7,10 +7,14 @@
 //! within the server's longest time for a request. Between two messages of a stream no clock runs:
 //! a stream may be kept.
 //!
-//! Only a call that takes tiles may announce a message of `--max-body`. Every other message is a few
-//! names, has a small bound of its own and needs no memory of the requests in flight: a caller
-//! without a key cannot take that memory from those who have one. A call that takes one message ends
-//! at the first byte of a second, which tonic would read and drop without end.
+//! A message that comes compressed is decompressed here and handed on as it is: tonic would
+//! decompress without a bound. Its memory is granted while it grows, twice over, because tonic
+//! gathers it once more.
+//!
+//! Only a call that takes tiles may announce a message of `--max-body`. Every other message is a
+//! few names, has a small bound of its own and needs no memory of the requests in flight: a caller
+//! without a key cannot take that memory from those who have one. A call that takes one message
+//! ends at the first byte of a second, which tonic would read and drop without end.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -20,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request as HttpRequest, State};
+use axum::http::HeaderValue;
 use axum::middleware::Next;
 use axum::response::Response as HttpResponse;
 use bytes::Bytes;
@@ -31,11 +36,18 @@ use super::CALLS;
 use super::status::status;
 use crate::serve::admission::Permit;
 use crate::serve::app::App;
+use crate::serve::cache::Tenant;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::middleware::Matched;
 use crate::serve::middleware::route::{Permission, Route};
 use crate::serve::pipeline::deadline_exceeded;
+use crate::serve::transport::inflate::{Account, Encoding, Inflater};
 use crate::serve::transport::read_body::malformed;
+
+/// What the calls of gRPC say of compression: how the messages come, and what is read.
+const ENCODING: &str = "grpc-encoding";
+const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
+const READ: HeaderValue = HeaderValue::from_static("identity,gzip,deflate");
 
 /// A flag for compression, and the length in four bytes, big-endian.
 const PREFIX: usize = 5;
@@ -45,6 +57,10 @@ const PUBLIC_MESSAGE: u64 = 1 << 10;
 const NAMES_MESSAGE: u64 = 64 << 10;
 /// What a message costs at least, so that many small ones are not free.
 const MESSAGE_COST: u64 = 1 << 10;
+/// The flag of a compressed message.
+const COMPRESSED: u8 = 1;
+/// Memory of a message that is decompressed is granted in steps of so many bytes.
+const GROWN_AT_ONCE: usize = 64 << 10;
 /// How soon a stream that waits for memory asks again.
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -53,9 +69,10 @@ const AGAIN: Duration = Duration::from_millis(20);
 #[derive(Clone, Default)]
 pub(crate) struct Messages(Arc<Mutex<VecDeque<Message>>>);
 
-/// One message: the permit for its bytes, and when the first of them came.
+/// One message: the permit for its bytes, whose encodings it may use, and when its first byte came.
 pub(crate) struct Message {
     pub permit: Arc<Permit>,
+    pub tenant: Tenant,
     pub received: Instant,
 }
 
@@ -130,7 +147,22 @@ pub(super) async fn limit_memory(
     let rule = Rule::of(request.uri().path(), matched, app.config.max_body.0);
     let messages = Messages::default();
     request.extensions_mut().insert(messages.clone());
-    let request = request.map(|body| Body::new(MemoryLimitBody::new(body, app, rule, messages)));
+    let tenant = request.extensions().get::<Tenant>().copied().unwrap_or_default();
+    let given = request.headers().get_all(ENCODING).iter();
+    let encoding = match Encoding::of(ENCODING, given.map(HeaderValue::as_bytes)) {
+        Ok(encoding) => encoding,
+        Err(error) => {
+            let mut refused = status(error).into_http();
+            refused.headers_mut().insert(ACCEPT_ENCODING, READ);
+            return refused;
+        }
+    };
+    // What tonic sees of a message is not compressed.
+    request.headers_mut().remove(ENCODING);
+    let request = request.map(|body| {
+        let limited = MemoryLimitBody::new(body, app, rule, messages);
+        Body::new(MemoryLimitBody { tenant, encoding, ..limited })
+    });
     next.run(request).await
 }
 
@@ -139,6 +171,11 @@ pub(super) struct MemoryLimitBody {
     app: Arc<App>,
     rule: Rule,
     messages: Messages,
+    tenant: Tenant,
+    /// Of the messages whose flag says that they are compressed.
+    encoding: Encoding,
+    /// The present message, where it is compressed.
+    inflater: Option<Inflater>,
     /// What came and has not been looked at.
     rest: Bytes,
     /// The first bytes of the message to come.
@@ -162,6 +199,9 @@ impl MemoryLimitBody {
             app,
             rule,
             messages,
+            tenant: Tenant::SHARED,
+            encoding: Encoding::Identity,
+            inflater: None,
             rest,
             prefix,
             missing: 0,
@@ -187,7 +227,7 @@ impl MemoryLimitBody {
             let piece = self.rest.split_to(self.missing.min(self.rest.len()));
             self.missing -= piece.len();
             self.clock.take_if(|_| self.rule.is_stream() && self.missing == 0);
-            return Ok(Some(piece));
+            return self.inflate(piece).map(Some);
         }
         if self.rest.is_empty() {
             // Clients end a call with a frame of no bytes.
@@ -199,17 +239,57 @@ impl MemoryLimitBody {
         self.start();
         let wanted = (PREFIX - self.prefix.len()).min(self.rest.len());
         self.prefix.extend_from_slice(&self.rest[..wanted]);
-        if let &[_, a, b, c, d] = &self.prefix[..] {
-            let bytes = u32::from_be_bytes([a, b, c, d]);
-            if !self.begin(bytes)? {
-                self.prefix.truncate(PREFIX - wanted);
-                return Ok(None);
-            }
-            self.prefix.clear();
-            (self.missing, self.begun) = (bytes as usize, true);
-            self.clock.take_if(|_| self.rule.is_stream() && bytes == 0);
+        let &[flag, a, b, c, d] = &self.prefix[..] else {
+            // Of a compressed message the prefix is another, once its length is known.
+            self.rest = self.rest.split_off(wanted);
+            return Ok(Some(Bytes::new()));
+        };
+        let bytes = u32::from_be_bytes([a, b, c, d]);
+        if !self.begin(bytes)? {
+            self.prefix.truncate(PREFIX - wanted);
+            return Ok(None);
         }
-        Ok(Some(self.rest.split_to(wanted)))
+        self.rest = self.rest.split_off(wanted);
+        let prefix = Bytes::from(std::mem::take(&mut self.prefix));
+        (self.missing, self.begun) = (bytes as usize, true);
+        self.clock.take_if(|_| self.rule.is_stream() && bytes == 0);
+        if flag == COMPRESSED && self.encoding != Encoding::Identity {
+            self.inflater = Some(self.start_inflating(bytes as usize));
+            return self.inflate(Bytes::new()).map(Some);
+        }
+        Ok(Some(prefix))
+    }
+
+    /// Decompresses a piece of a message, where it is compressed: nothing, until all of it came.
+    fn inflate(&mut self, piece: Bytes) -> Result<Bytes, Error> {
+        let Some(inflater) = &mut self.inflater else { return Ok(piece) };
+        inflater.feed(&piece)?;
+        let ended = self.inflater.take_if(|_| self.missing == 0);
+        let Some(ended) = ended else { return Ok(Bytes::new()) };
+        let mut message = ended.finish()?;
+        let length = u32::try_from(message.len() - PREFIX).expect("a body's limit is below 4 GiB");
+        message[1..PREFIX].copy_from_slice(&length.to_be_bytes());
+        Ok(message.freeze())
+    }
+
+    /// For a message of so many compressed bytes, whose memory is granted.
+    fn start_inflating(&self, compressed: usize) -> Inflater {
+        let most = usize::try_from(self.rule.most().min(u32::MAX.into())).unwrap_or(usize::MAX);
+        let lent = (compressed as u64).max(MESSAGE_COST);
+        let permit = self.messages.lock().back().map(|message| Arc::clone(&message.permit));
+        let account: Account = match (self.rule, permit) {
+            (Rule::Names { .. }, _) | (_, None) => Box::new(|_| Ok(())),
+            (_, Some(permit)) => {
+                let mut lent = lent;
+                Box::new(move |whole| {
+                    let wanted = 2 * whole.next_multiple_of(GROWN_AT_ONCE).min(most) as u64;
+                    let more = wanted.saturating_sub(lent);
+                    lent += more;
+                    if more == 0 { Ok(()) } else { permit.grow(more) }
+                })
+            }
+        };
+        Inflater::new(self.encoding, &[0; PREFIX], most, account)
     }
 
     /// Admits a message of so many bytes; false when its memory has to be waited for.
@@ -233,7 +313,7 @@ impl MemoryLimitBody {
             },
         };
         let received = self.clock.as_ref().map_or_else(Instant::now, |(began, _)| *began);
-        self.messages.lock().push_back(Message { permit, received });
+        self.messages.lock().push_back(Message { permit, tenant: self.tenant, received });
         Ok(true)
     }
 }
@@ -260,6 +340,13 @@ impl HttpBody for MemoryLimitBody {
                     return Poll::Ready(Some(Err(Status::cancelled(format!(
                         "the call ended early: {error}"
                     )))));
+                }
+                // tonic has seen nothing of it.
+                None if self.inflater.is_some() || !self.prefix.is_empty() => {
+                    self.inflater = None;
+                    self.prefix.clear();
+                    let error = malformed("the call ended within a message");
+                    return Poll::Ready(Some(Err(status(error))));
                 }
                 None => return Poll::Ready(None),
             };

@@ -137,7 +137,7 @@ async fn refuse_pages(request: Request, next: Next) -> Response {
     let given = String::from_utf8_lossy(given);
     let detail = format!("Content-Type is `{given}`, and this port takes application/grpc");
     let mut refused = status(Error::new(ErrorKind::UnsupportedMediaType, detail)).into_http();
-    // As the protocol asks: whoever sends something else may not read a gRPC status.
+    // As the protocol asks: a client that sends something else may not read a gRPC status.
     *refused.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
     refused
 }

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..answers import EncoderModel, Encodings
-from ..carry import FURTHEST, Taps
+from ..carry import FURTHEST, GLASS_CHROMA, GLASS_DARKEST, GLASS_LIMIT, GLASS_RAMP, Taps
 from ..synth import FUSED, byte_scale
 
 Device = torch.device | str | None
@@ -83,7 +83,7 @@ def synthesise(
     if strength < 1:
         style = own * float(np.float32(1) - share) + style * float(share)
     levels = _levels(_assembled(_product(anatomy, style, model), model), scale, offset, model)
-    return _pixels(levels)
+    return _pixels(levels if pixels is None else _with_glass(pixels, levels))
 
 
 def _tiles(tiles: torch.Tensor | np.ndarray, count: int, place: torch.device) -> torch.Tensor:
@@ -112,7 +112,9 @@ def apply_styles(
         pixels = _tiles(tiles, len(anatomy), place)
         own = encodings.characteristics.to(real)[:, None]
         change = _assembled(_plain_product(anatomy, style - own, model), model) * scale
-        levels = pixels[:, None].to(real) + _resampled(change, *pixels.shape[1:3])
+        before, glass = pixels[:, None].to(real), _glass(pixels).to(real) / 256
+        change = (before + _resampled(change, *pixels.shape[1:3])).clamp(0, 255) - before
+        levels = before + glass * change.clamp(-GLASS_LIMIT, GLASS_LIMIT) + (1 - glass) * change
     return levels[:, 0].permute(0, 3, 1, 2).clamp(0, 255) / 255
 
 
@@ -125,7 +127,8 @@ def _plain_product(anatomy: torch.Tensor, styles: torch.Tensor, model: EncoderMo
 
 def _added(tiles: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
     """Adds a change [n, K, H, W, 3] at the model's size to tiles [n, h, w, 3]: uint8 [n, K, 3, h, w]."""
-    return _pixels(tiles[:, None].float() + _resampled(change, *tiles.shape[1:3]))
+    levels = tiles[:, None].float() + _resampled(change, *tiles.shape[1:3])
+    return _pixels(_with_glass(tiles, levels))
 
 
 def _resampled(change: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -143,6 +146,23 @@ def _resampled(change: torch.Tensor, height: int, width: int) -> torch.Tensor:
         # One after the other, as the server adds them.
         change = functools.reduce(torch.add, terms)
     return change
+
+
+def _with_glass(tiles: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+    """Limits the change of levels [n, K, h, w, 3] where tiles [n, h, w, 3] are glass, as `carry.keep_glass`: int32."""
+    own, glass = tiles.int()[:, None], _glass(tiles)
+    change = _rounded(levels).int() - own
+    limited = change.clamp(-GLASS_LIMIT, GLASS_LIMIT) * glass + change * (256 - glass)
+    return own + ((limited + 128) >> 8)
+
+
+def _glass(tiles: torch.Tensor) -> torch.Tensor:
+    """Returns how much each pixel of tiles [n, h, w, 3] is glass, 0 to 256: int32 [n, 1, h, w, 1]."""
+    own = tiles.int()
+    luminance = (77 * own[..., 0] + 150 * own[..., 1] + 29 * own[..., 2]) >> 8
+    chroma = own.amax(-1) - own.amin(-1)
+    light = (luminance - GLASS_DARKEST).clamp(0, GLASS_RAMP)
+    return (light * (GLASS_CHROMA - chroma).clamp(0, GLASS_RAMP))[:, None, ..., None]
 
 
 def _per_tile(styles: torch.Tensor, count: int, model: EncoderModel) -> torch.Tensor:
@@ -200,4 +220,9 @@ def _levels(values: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, mod
 
 def _pixels(levels: torch.Tensor) -> torch.Tensor:
     """Rounds and clamps levels [n, K, H, W, 3] to uint8 [n, K, 3, H, W]."""
-    return levels.nan_to_num(nan=0.0).clamp(0, 255).round().to(torch.uint8).permute(0, 1, 4, 2, 3)
+    return _rounded(levels).permute(0, 1, 4, 2, 3)
+
+
+def _rounded(levels: torch.Tensor) -> torch.Tensor:
+    """Rounds and clamps levels to uint8."""
+    return levels.nan_to_num(nan=0.0).clamp(0, 255).round().to(torch.uint8)

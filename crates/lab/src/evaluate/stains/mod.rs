@@ -23,8 +23,8 @@ use restain_data::Dataset;
 use slides::{Slide, slides};
 use truth::Case;
 
-/// Measures every technique with a target, in every way, at every magnification. Returns nothing if no image is two tiles a
-/// side and shows two stains.
+/// Measures every technique with a target, in every way, at every magnification. Returns nothing if
+/// no image is two tiles a side and shows two stains.
 ///
 /// # Errors
 /// If an image cannot be read, or the encoder fails.

@@ -30,9 +30,11 @@ pub(super) struct Slide {
     pub contents: Vec<Encoded>,
     /// Tiles half of which or more is tissue; they describe the slide.
     pub tiles: Vec<Encoded>,
-    /// Two tiles that share half of their pixels: the right half of the first is the left half of the second.
+    /// Two tiles that share half of their pixels: the right half of the first is the left half of
+    /// the second.
     pub overlapping: [Encoded; 2],
-    /// The last of `contents`' tissue with its right half turned into glass, and the tile before that.
+    /// The last of `contents`' tissue with its right half turned into glass, and the tile before
+    /// that.
     pub half_glass: [Encoded; 2],
     /// A tile of 243 everywhere.
     pub blank: Encoded,
@@ -66,8 +68,8 @@ impl References {
     }
 }
 
-/// Reads the fields of a data set, shrunk to `1/shrink` of their sides, and encodes tiles of them. The same seed gives the
-/// same tiles.
+/// Reads the fields of a data set, shrunk to `1/shrink` of their sides, and encodes tiles of them.
+/// The same seed gives the same tiles.
 pub(super) fn slides(
     model: &mut Model,
     dataset: &Dataset,

@@ -1,5 +1,5 @@
-//! What a change of stain must leave as it is: glass, tissue beside glass, what two overlapping tiles
-//! share, and which pixels of a slide are darker than others.
+//! What a change of stain must leave as it is: glass, tissue beside glass, what two overlapping
+//! tiles share, and which pixels of a slide are darker than others.
 
 use super::slides::Slide;
 use crate::downstream::statistics::area;

@@ -42,8 +42,8 @@ impl Residual {
         }
     }
 
-    /// Fills `out` with the values from `start` on, each with the offset of its channel added; one that is read as planes
-    /// has three times the same.
+    /// Fills `out` with the values from `start` on, each with the offset of its channel added; one
+    /// that is read as planes has three times the same.
     pub(super) fn shift(&self, start: usize, offset: [f32; CHANNELS], out: &mut [f32]) {
         match self {
             Self::Narrow(values) => shift_narrow(&values[start..][..out.len()], offset, out),
@@ -51,7 +51,8 @@ impl Residual {
         }
     }
 
-    /// Adds the levels of one band, which begins at `start`, and puts the bytes into the order of pixels.
+    /// Adds the levels of one band, which begins at `start`, and puts the bytes into the order of
+    /// pixels.
     pub(super) fn add(&self, order: PixelOrder, start: usize, levels: &[f32], out: &mut [u8]) {
         let value = |at: usize| -> i32 {
             match self {
@@ -96,8 +97,8 @@ fn shift<T: Copy + Into<f32>>(values: &[T], offset: [f32; CHANNELS], out: &mut [
     }
 }
 
-/// Fills `wide` with what is missing to the tile's levels, in the order of the product, and returns the sum of squares of
-/// what a picture of the levels would miss.
+/// Fills `wide` with what is missing to the tile's levels, in the order of the product, and returns
+/// the sum of squares of what a picture of the levels would miss.
 pub(super) fn subtract(order: PixelOrder, levels: &[f32], tile: &[u8], wide: &mut [i16]) -> f64 {
     let (pixels, _) = tile.as_chunks::<CHANNELS>();
     match order {

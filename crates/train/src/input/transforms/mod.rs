@@ -33,7 +33,8 @@ pub(crate) struct TransformConfig {
 }
 
 impl TransformConfig {
-    /// Returns the published probability and crop; fields are cropped at about their own resolution.
+    /// Returns the published probability and crop; fields are cropped at about their own
+    /// resolution.
     pub(crate) fn published(tile: u32) -> Self {
         Self { tile, tile_scale: (0.08, 1.0), field_scale: (0.5, 1.5), probability: 0.1 }
     }
@@ -73,7 +74,8 @@ fn between(rng: &mut ChaCha8Rng, low: f64, high: f64) -> f64 {
     low + (high - low) * unit(rng)
 }
 
-/// Crops a random area with an aspect ratio from 3:4 to 4:3 at a random place, and resizes it (Szegedy et al. 2015).
+/// Crops a random area with an aspect ratio from 3:4 to 4:3 at a random place, and resizes it
+/// (Szegedy et al. 2015).
 fn random_resized_crop(
     image: &RgbImage,
     config: &TransformConfig,
@@ -144,8 +146,8 @@ fn grid_distortion(tile: &mut RgbImage, rng: &mut ChaCha8Rng) {
     displace(tile, 9, 0.015, rng);
 }
 
-/// Displaces pixels by shifts on a grid of `nodes` × `nodes`, normal with a standard deviation of `amount` tiles,
-/// interpolated bilinearly.
+/// Displaces pixels by shifts on a grid of `nodes` × `nodes`, normal with a standard deviation of
+/// `amount` tiles, interpolated bilinearly.
 fn displace(tile: &mut RgbImage, nodes: usize, amount: f64, rng: &mut ChaCha8Rng) {
     let side = tile.width() as usize;
     let mut shift = || (normal(rng) * amount * side as f64) as f32;
@@ -171,8 +173,8 @@ fn displace(tile: &mut RgbImage, nodes: usize, amount: f64, rng: &mut ChaCha8Rng
     });
 }
 
-/// Fetches every pixel, row by row, from the coordinates that `source` returns for it, interpolated bilinearly;
-/// coordinates outside are mirrored.
+/// Fetches every pixel, row by row, from the coordinates that `source` returns for it, interpolated
+/// bilinearly; coordinates outside are mirrored.
 fn remap(tile: &mut RgbImage, mut source: impl FnMut(f32, f32) -> (f32, f32)) {
     let from = tile.clone();
     let (width, last) = (from.width() as usize, from.width() as usize - 1);
@@ -219,7 +221,8 @@ fn color(tile: &mut RgbImage, rng: &mut ChaCha8Rng) {
     }
 }
 
-/// Rounds to 0..=255. `f32::round` would be a function call with the processor's baseline instructions.
+/// Rounds to 0..=255. `f32::round` would be a function call with the processor's baseline
+/// instructions.
 fn nearest(value: f32) -> u8 {
     (value + 0.5) as u8
 }
@@ -237,8 +240,8 @@ fn blur(tile: &mut RgbImage, rng: &mut ChaCha8Rng) {
     *tile = imageops::blur(tile, between(rng, 0.3, 1.2) as f32);
 }
 
-/// Adds approximately normal noise. The sum of eight uniform bytes replaces a normal number: its tails end at 4.9 standard
-/// deviations, and it costs a tenth of a logarithm and a cosine.
+/// Adds approximately normal noise. The sum of eight uniform bytes replaces a normal number: its
+/// tails end at 4.9 standard deviations, and it costs a tenth of a logarithm and a cosine.
 fn noise(tile: &mut RgbImage, rng: &mut ChaCha8Rng) {
     // Mean 8 · 127.5; variance 8 · (256² - 1) / 12.
     let deviation = between(rng, 1.0, 8.0) as f32 / (8.0f32 * 65535.0 / 12.0).sqrt();

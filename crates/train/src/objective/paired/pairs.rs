@@ -163,7 +163,8 @@ impl<D: Deref<Target = Dataset> + Sync> Pairs<D> {
         &self.units.all[members[below(rng, members.len() as u64) as usize]]
     }
 
-    /// Draws the unit whose stain a transform goes towards: of another domain, where there is one, or else of any field.
+    /// Draws the unit whose stain a transform goes towards: of another domain, where there is one,
+    /// or else of any field.
     fn target(&self, domain: usize, rng: &mut ChaCha8Rng) -> &Unit {
         let domains = self.units.domains.len();
         if domains == 1 {
@@ -173,7 +174,8 @@ impl<D: Deref<Target = Dataset> + Sync> Pairs<D> {
         self.member(other, rng)
     }
 
-    /// Draws a crop with some tissue: with probability `glassy` the one of five with most glass, or else the first of six.
+    /// Draws a crop with some tissue: with probability `glassy` the one of five with most glass, or
+    /// else the first of six.
     fn pick(&self, unit: &Unit, glassy: f64, rng: &mut ChaCha8Rng) -> Result<RgbImage> {
         let seeks = uniform(rng) < glassy;
         let mut best: Option<(f64, RgbImage)> = None;

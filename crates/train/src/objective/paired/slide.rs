@@ -1,7 +1,8 @@
 //! The style of a slide: the mean characteristics of tissue over several tiles of it.
 //!
-//! One tile cannot tell the stain of its slide from what it is made of. While training, the other
-//! tiles of a field in the batch stand for the slide of a tile; the tile itself does not count.
+//! The colours of one tile depend on its tissue as well as on the stain of its slide. While
+//! training, the other tiles of a field in the batch stand for the slide of a tile; the tile itself
+//! does not count.
 
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
@@ -21,7 +22,8 @@ pub(super) struct Slides {
 }
 
 impl Slides {
-    /// Draws which tiles count; each pair has at least one other tile of its field, the other of the pair.
+    /// Draws which tiles count; each pair has at least one other tile of its field, the other of
+    /// the pair.
     pub(super) fn draw(plan: &Plan, rng: &mut ChaCha8Rng, device: Device) -> Self {
         Self::of(plan, choose(plan, rng), device)
     }
@@ -41,7 +43,8 @@ impl Slides {
         Self { patches: shares(tissue, patches).unsqueeze(1), tiles: shares(tiles, count) }
     }
 
-    /// Returns the style of the slide of each tile, f32 [2n, h], from the characteristics of all tiles, f32 [2n, N+1, h].
+    /// Returns the style of the slide of each tile, f32 [2n, h], from the characteristics of all
+    /// tiles, f32 [2n, N+1, h].
     pub(super) fn styles(&self, characteristics: &Tensor) -> Tensor {
         let patches = characteristics.narrow(1, 1, characteristics.size()[1] - 1);
         self.tiles.matmul(&self.patches.bmm(&patches).squeeze_dim(1))
@@ -62,8 +65,8 @@ fn choose(plan: &Plan, rng: &mut ChaCha8Rng) -> Vec<Vec<bool>> {
         .collect()
 }
 
-/// Returns the other tiles of a tile's field, of those with tissue if there are any: their places, and which of the 2n they
-/// are.
+/// Returns the other tiles of a tile's field, of those with tissue if there are any: their places,
+/// and which of the 2n they are.
 fn others(plan: &Plan, tile: usize) -> (Vec<usize>, Vec<bool>) {
     let pairs = plan.draws.len();
     let is_other = |&o: &usize| o != tile && plan.draws[o % pairs] == plan.draws[tile % pairs];

@@ -1,17 +1,18 @@
 //! The loss of one step of the paired recipe.
 //!
-//! With Xa, Xb two tiles of a field, g its transform, S the synthesiser and *style* the characteristics of one token:
-//!   reconstruction  MSE(S(Za(X), Zc(X) aligned), X), X each of Xa, Xb, g(Xa), g(Xb)
-//!   there           MSE(S(Za(Xa), style of g(Xb)), g(Xa)), and the same for b
-//!   back            MSE(S(Za(g(Xa)), style of Xb), Xa), and the same for b
-//!   self            MSE(S(Za(Xa), style of Xb), Xa) + MSE(S(Za(g(Xb)), style of g(Xa)), g(Xb))
-//!   invariance      MSE(Za(Xa), Za(g(Xa))), and the same for b
-//!   match           MSE(S(Za(Xa), style of the Xb of another field), Xa through the map between both fields' quantiles)
-//!   change          MSE(S(Za(X), slide of g(X)) − S(Za(X), slide of X), g(X) − X), X each of Xa, Xb, and the reverse, and the
+//! With Xa, Xb two tiles of a field, g its transform, S the synthesiser and *style* the
+//! characteristics of one token: reconstruction  MSE(S(Za(X), Zc(X) aligned), X), X each of Xa, Xb,
+//! g(Xa), g(Xb) there           MSE(S(Za(Xa), style of g(Xb)), g(Xa)), and the same for b back
+//! MSE(S(Za(g(Xa)), style of Xb), Xa), and the same for b self            MSE(S(Za(Xa), style of
+//! Xb), Xa) + MSE(S(Za(g(Xb)), style of g(Xa)), g(Xb)) invariance      MSE(Za(Xa), Za(g(Xa))), and
+//! the same for b match           MSE(S(Za(Xa), style of the Xb of another field), Xa through the
+//! map between both fields' quantiles) change          MSE(S(Za(X), slide of g(X)) − S(Za(X), slide
+//! of X), g(X) − X), X each of Xa, Xb, and the reverse, and the
 //!                   same with the slide of the match term. It is what serving adds to a tile.
 //!   detail, border  as in the cross recipe, over what each of the above leaves of its target
-//! *slide* is the mean style of other tiles of the field; it takes the place of one token in some of the terms there and back.
-//! The encoder sees some of g(Xa), g(Xb) with noise; targets have none.
+//!   *slide* is the mean style of other tiles of the field; it takes the place of one token in some
+//!   of the terms there and back. The encoder sees some of g(Xa), g(Xb) with noise; targets have
+//!   none.
 
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
@@ -46,7 +47,8 @@ const THERE: Pictures = [(A, GB, GA), (B, GA, GB)];
 const BACK: Pictures = [(GA, B, A), (GB, A, B)];
 const OWN: Pictures = [(A, B, A), (GB, GA, GB)];
 
-/// Computes the loss of standardised tiles [2n, C, H, W], every Xa and then every Xb. What is random in it comes from `rng`.
+/// Computes the loss of standardised tiles [2n, C, H, W], every Xa and then every Xb. What is
+/// random in it comes from `rng`.
 pub(crate) fn losses(
     args: &PairedArgs,
     scene: &Scene<'_>,
@@ -177,7 +179,8 @@ struct Draws<'a> {
 }
 
 impl Draws<'_> {
-    /// Draws tokens for each of the four sets, i64 [n, style_tokens]. A transformed tile has the tissue of the tile.
+    /// Draws tokens for each of the four sets, i64 [n, style_tokens]. A transformed tile has the
+    /// tissue of the tile.
     fn tokens(&mut self) -> [Tensor; 4] {
         let n = self.plan.transforms.len();
         std::array::from_fn(|set| {

@@ -47,7 +47,8 @@ struct Sums {
 }
 
 impl Truth {
-    /// Adds the pairs of a batch, whose tiles [2n, C, H, W] are standardised. Its random numbers depend on (seed, draw) alone.
+    /// Adds the pairs of a batch, whose tiles [2n, C, H, W] are standardised. Its random numbers
+    /// depend on (seed, draw) alone.
     pub(crate) fn add(
         &mut self,
         scene: &Scene<'_>,
@@ -129,7 +130,8 @@ impl Sums {
         self.glass.1 += (off * glass).sum(Kind::Float).double_value(&[]);
     }
 
-    /// Returns the means of ΔE, PSNR, ΔE of glassy tiles and levels of glass, where anything counts for them.
+    /// Returns the means of ΔE, PSNR, ΔE of glassy tiles and levels of glass, where anything counts
+    /// for them.
     fn means(&self) -> [Option<f64>; 4] {
         let mean = |(count, sum): (f64, f64)| (count > 0.0).then(|| sum / count);
         let of_pairs = |sum| mean((self.pairs, sum));

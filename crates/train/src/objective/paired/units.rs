@@ -28,7 +28,8 @@ pub(crate) struct Units {
 }
 
 impl Units {
-    /// Groups the images of a data set and measures each group. `tile` is the side of a tile in pixels.
+    /// Groups the images of a data set and measures each group. `tile` is the side of a tile in
+    /// pixels.
     ///
     /// # Errors
     /// If too many images are damaged, or no unit has two stains.

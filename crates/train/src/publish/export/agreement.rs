@@ -12,7 +12,8 @@ use restain_method::{Geometry, Normalisation, PixelOrder};
 /// The number of tiles that graphs are compared on.
 pub(super) const TILES: usize = 4;
 
-/// Makes the tiles, u8 [TILES, H, W, 3]: like histology, with slow shades of pink and violet, dark round spots, and grain.
+/// Makes the tiles, u8 [TILES, H, W, 3]: like histology, with slow shades of pink and violet, dark
+/// round spots, and grain.
 pub(super) fn fixed_tiles(geometry: &Geometry) -> Vec<u8> {
     let side = geometry.image_size();
     let mut grain = ChaCha8Rng::seed_from_u64(0x0072_6573_7461_696e);
@@ -35,7 +36,8 @@ pub(super) fn fixed_tiles(geometry: &Geometry) -> Vec<u8> {
     tiles
 }
 
-/// Returns the largest difference between two encodings, relative to the largest magnitude of the second.
+/// Returns the largest difference between two encodings, relative to the largest magnitude of the
+/// second.
 pub(super) fn relative_difference(found: &Encodings, expected: &Encodings) -> f64 {
     let halves =
         [(&found.anatomy, &expected.anatomy), (&found.characteristics, &expected.characteristics)];

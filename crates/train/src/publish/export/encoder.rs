@@ -103,7 +103,8 @@ impl EncoderGraph<'_> {
         graph.reshape(&tokens, &[-1, embed as i64])
     }
 
-    /// Row 0, that of CLS, is zero and left out: the other rows are a span of their own in the same file.
+    /// Row 0, that of CLS, is zero and left out: the other rows are a span of their own in the same
+    /// file.
     pub(super) fn positions_of_patches(&self) -> ExternalData {
         let whole = &self.spans[POSITIONS];
         let row_bytes = self.geometry.embed_dim() * size_of::<f32>();
@@ -197,8 +198,9 @@ impl EncoderGraph<'_> {
     }
 }
 
-/// Adds attention as a single operator of ONNX Runtime, which copies less. Only the int8 graph uses it; the fp32 graph keeps
-/// to standard operators, so that other runtimes can run it. `qkv` [rows, 3·E] → [rows, E].
+/// Adds attention as a single operator of ONNX Runtime, which copies less. Only the int8 graph uses
+/// it; the fp32 graph keeps to standard operators, so that other runtimes can run it. `qkv` [rows,
+/// 3·E] → [rows, E].
 fn fused_attention(
     graph: &mut Graph,
     qkv: &str,

@@ -9,7 +9,8 @@ use super::onnx::{
     StringStringEntryProto, TensorProto, ValueInfoProto,
 };
 
-/// The standard's operators as of this version, unless a graph says otherwise; 20 is the first with `Gelu`.
+/// The standard's operators as of this version, unless a graph says otherwise; 20 is the first with
+/// `Gelu`.
 const OPSET: i64 = 20;
 /// Where ONNX Runtime's own operators are.
 const RUNTIME_DOMAIN: &str = "com.microsoft";
@@ -154,7 +155,8 @@ impl Graph {
         self.initializer(tensor(&name, DataType::Uint8, &[], vec![value]))
     }
 
-    /// Float32 values that stay in a file beside the graph. Asking again for a name gives the same initializer.
+    /// Float32 values that stay in a file beside the graph. Asking again for a name gives the same
+    /// initializer.
     pub(super) fn external(&mut self, name: &str, dims: &[usize], data: &ExternalData) -> String {
         if self.graph.initializer.iter().any(|held| held.name == name) {
             return name.to_owned();

@@ -11,7 +11,8 @@ use super::encoder::{EncoderGraph, LAYER_NORM_EPSILON};
 use super::graph::Graph;
 use super::onnx::{AttributeProto, DataType, ValueInfoProto};
 
-/// ONNX Runtime's CUDA provider has `Pad` as of this version of the standard and none of the later ones (1.31).
+/// ONNX Runtime's CUDA provider has `Pad` as of this version of the standard and none of the later
+/// ones (1.31).
 const OPSET: i64 = 18;
 
 impl EncoderGraph<'_> {
@@ -57,7 +58,8 @@ impl EncoderGraph<'_> {
         graph.into_bytes()
     }
 
-    /// Patches → tokens [batch, N+1, E]. What does not depend on the tile is one table: CLS, then position plus bias.
+    /// Patches → tokens [batch, N+1, E]. What does not depend on the tile is one table: CLS, then
+    /// position plus bias.
     fn embed_half(&self, graph: &mut Graph, patches: &str) -> String {
         let (embed, count) = (self.geometry.embed_dim(), self.geometry.patches());
         let weight = self.parameter(

@@ -28,7 +28,8 @@ use restain_bundle::{
 use restain_engine::{Encoder, EncoderOptions, Encodings, EngineError, Runtime};
 use restain_method::{Geometry, Normalisation, PixelOrder};
 
-/// Largest allowed difference of the fp32 graph's latents from the trainer's, relative to their largest magnitude.
+/// Largest allowed difference of the fp32 graph's latents from the trainer's, relative to their
+/// largest magnitude.
 pub(crate) const FP32_TOLERANCE: f64 = 1e-4;
 /// Smallest allowed PSNR, in dB, between tiles reconstructed in int8 and in fp32.
 pub(crate) const INT8_PSNR: f64 = 40.0;
@@ -54,7 +55,8 @@ pub(crate) struct ExportRequest<'a> {
     /// Write `encoder.int8.onnx` too.
     pub int8: bool,
     pub reference: Reference<'a>,
-    /// False for weights that were never trained: their reconstructions mean nothing, so fp16 and int8 are not held to them.
+    /// False for weights that were never trained: their reconstructions mean nothing, so fp16 and
+    /// int8 are not held to them.
     pub trained: bool,
 }
 
@@ -162,7 +164,8 @@ fn manifest(request: &ExportRequest<'_>) -> Manifest {
     }
 }
 
-/// Adds `encoder.fp16.onnx` to the draft of a bundle, or replaces it, and returns its PSNR to fp32, in dB.
+/// Adds `encoder.fp16.onnx` to the draft of a bundle, or replaces it, and returns its PSNR to fp32,
+/// in dB.
 ///
 /// # Errors
 /// When the graph of a trained bundle loses too much; the draft is not to be published then.
@@ -244,7 +247,8 @@ impl Trial<'_> {
         Ok(self.psnr(&self.encode(&path)?, fp32))
     }
 
-    /// Writes the int8 graph with as few layers left in fp32 as the bar asks for, and returns the record of it.
+    /// Writes the int8 graph with as few layers left in fp32 as the bar asks for, and returns the
+    /// record of it.
     fn write_int8(&self, draft: &mut BundleDraft, fp32: &Encodings) -> Result<Value, ExportError> {
         let layers = quantisable(&self.geometry);
         let all: BTreeSet<String> = layers.iter().cloned().collect();
@@ -262,8 +266,8 @@ impl Trial<'_> {
         Ok(json!({ "psnr_db": figure(found), "layers": layers.len(), "layers_kept_in_fp32": kept }))
     }
 
-    /// Orders the layers by what each loses alone, then halves its way to the fewest worst ones that must stay in fp32.
-    /// More than half of them would make int8 pointless, and is refused.
+    /// Orders the layers by what each loses alone, then halves its way to the fewest worst ones
+    /// that must stay in fp32. More than half of them would make int8 pointless, and is refused.
     fn keep_worst(
         &self,
         draft: &mut BundleDraft,

@@ -164,7 +164,8 @@ fn fp16_stays_nearer_and_in_few_operators() {
     assert_eq!(profile.nodes().into_keys().collect::<Vec<_>>(), ["CPUExecutionProvider"]);
 }
 
-/// Operators for which ONNX Runtime's CUDA provider has kernels in fp16 (of pixels: uint8 and f32) as of opset 18.
+/// Operators for which ONNX Runtime's CUDA provider has kernels in fp16 (of pixels: uint8 and f32)
+/// as of opset 18.
 const ON_CUDA: [&str; 11] = [
     "Add",
     "Attention",

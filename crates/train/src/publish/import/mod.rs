@@ -16,8 +16,8 @@ use restain_bundle::{Tensor, Weights, WeightsError};
 /// The key of the model's state dict in a checkpoint that also holds the optimiser's.
 const MODEL: &str = "model";
 
-/// Bytes of tensors for each byte of the file, at most. A view may repeat its storage, so that a small file could ask for
-/// any amount of memory.
+/// Bytes of tensors for each byte of the file, at most. A view may repeat its storage, so that a
+/// small file could ask for any amount of memory.
 const EXPANSION: u64 = 16;
 
 /// Why a checkpoint could not be read.
@@ -44,7 +44,8 @@ pub enum ImportError {
 /// Reads every tensor of a checkpoint's model, as f32.
 ///
 /// # Errors
-/// When the file cannot be read, is not a checkpoint, or holds no state dict of floating-point tensors.
+/// When the file cannot be read, is not a checkpoint, or holds no state dict of floating-point
+/// tensors.
 pub fn read_checkpoint(path: &Path) -> Result<Weights, ImportError> {
     let refused = |source| ImportError::Weights { path: path.to_owned(), source };
     if path.extension().is_some_and(|extension| extension == "safetensors") {
@@ -81,7 +82,8 @@ fn state_dict(path: &Path) -> Result<PytorchReader, ImportError> {
     Ok(reader)
 }
 
-/// Converts numbers in this machine's byte order to f32; `None` when they are not floating-point numbers.
+/// Converts numbers in this machine's byte order to f32; `None` when they are not floating-point
+/// numbers.
 fn floats(dtype: DType, bytes: &[u8]) -> Option<Vec<f32>> {
     fn each<const N: usize>(bytes: &[u8], number: fn([u8; N]) -> f32) -> Vec<f32> {
         bytes.as_chunks().0.iter().map(|&chunk| number(chunk)).collect()

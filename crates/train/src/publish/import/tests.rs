@@ -31,7 +31,8 @@ fn safetensors_are_read_as_they_are() {
     assert_eq!(read_checkpoint(&path).unwrap(), weights);
 }
 
-/// A checkpoint with one entry `w`: the pickle `{"w": _rebuild_tensor_v2((storage 0 of `kind`), offset, (2, 2), stride)}`.
+/// A checkpoint with one entry `w`: the pickle `{"w": _rebuild_tensor_v2((storage 0 of `kind`),
+/// offset, (2, 2), stride)}`.
 fn checkpoint(dir: &Path, kind: &str, offset: u8, stride: [u8; 2], data: &[u8]) -> PathBuf {
     let mut pickle =
         b"\x80\x02}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storage".to_vec();

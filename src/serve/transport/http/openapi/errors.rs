@@ -75,7 +75,7 @@ fn example(kind: ErrorKind) -> Error {
     let title = kind.row().title;
     let error = Error::new(
         kind,
-        format!("{title}: the detail names the field, its value, and what would be right"),
+        format!("{title}: the detail names the field, its value, and what is allowed"),
     );
     match kind {
         ErrorKind::TileNotHeld => error.at_all("key", vec![0, 3]),

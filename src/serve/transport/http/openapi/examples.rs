@@ -17,9 +17,11 @@ use restain_bundle::codec::TileKey;
 const TILE: &str = "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAM0lEQVR42mO8Nu0IAwy8e/UJK1tFRwbOZmIgEdBeAwsx7kYWH+x+wOXuwe4HYtw9yNMSAH/lIFZ5dXgzAAAAAElFTkSuQmCC";
 const REFERENCE: &str = "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAM0lEQVR42mNckbCAAQbevfqEla2iIwNnMzGQCGivgYUYdyOLD3Y/4HL3YPcDMe4e5GkJAOBNH85sjxrwAAAAAElFTkSuQmCC";
 const FORM: &str = "multipart/form-data";
+const SLIDE: &str = "0123456789abcdef0123456789abcdef";
 const DIGEST: &str = "5f0c3a1f4f7a3f1c2f4f0a8e6f7d8c9b0a1b2c3d4e5f60718293a4b5c6d7e8f9";
 
-/// Where an example stands: the operation, the status of an answer or nothing for the request, the media type.
+/// Where an example stands: the operation, the status of an answer or nothing for the request, the
+/// media type.
 type Place = (&'static str, Option<u16>, &'static str);
 
 pub(super) struct Examples;
@@ -180,6 +182,23 @@ fn requests() -> Vec<(Place, &'static str, ExampleBuilder)> {
             file("A domain from two tiles as one tensor", "docs/references.safetensors"),
         ),
         (
+            ("add_slide", None, JSON),
+            "tiles",
+            value("Tiles of one slide", json!({"tiles": [TILE, REFERENCE], "request": {}})),
+        ),
+        (
+            ("add_slide", None, FORM),
+            "form",
+            value("Files of one slide", json!({"request": {}, "tile": ["docs/tile.png"]}))
+                .description(files),
+        ),
+        (
+            ("add_slide", None, SAFETENSORS),
+            "tensor",
+            file("Two tiles of one slide as one tensor", "docs/tiles.safetensors"),
+        ),
+        (("add_slide", None, "image/*"), "picture", file("A PNG", "docs/tile.png")),
+        (
             ("load_model", None, JSON),
             "version",
             value("A version, which becomes the default", json!({"version": "1", "default": true})),
@@ -231,7 +250,22 @@ fn answers() -> Vec<(Place, &'static str, ExampleBuilder)> {
         (
             ("add_styles", Some(201), JSON),
             "added",
-            value("It was added", with(bank, domain("ours", "added"))),
+            value("It was added", with(bank.clone(), domain("ours", "added"))),
+        ),
+        (
+            ("add_slide", Some(201), JSON),
+            "added",
+            value("It was added", with(bank.clone(), json!({"slide": SLIDE, "tiles": 2}))),
+        ),
+        (
+            ("add_slide", Some(200), JSON),
+            "there",
+            value("It was there", with(bank.clone(), json!({"slide": SLIDE, "tiles": 2}))),
+        ),
+        (
+            ("list_slides", Some(200), JSON),
+            "slides",
+            value("One slide", with(bank, json!({"slides": [SLIDE]}))),
         ),
         (
             ("list_models", Some(200), JSON),

@@ -37,6 +37,7 @@ impl Modify for Heads {
                 let further: &[&str] = match (path, status.as_str()) {
                     ("/v1/augment", "200") => &["Server-Timing", "Restain-Provenance"],
                     ("/v1/encode", "200") => &["Server-Timing"],
+                    (_, "415") => &["Accept-Encoding"],
                     (_, "401") => &["WWW-Authenticate"],
                     (_, "429") => &["Retry-After", "RateLimit", "RateLimit-Policy"],
                     _ => &[],
@@ -47,8 +48,9 @@ impl Modify for Heads {
     }
 }
 
-/// What a parameter means when it is left out, in words: generated clients send what stands as a `default`, and with most
-/// bodies no parameter may go. Of a fixed set of values it is the first, in all of them.
+/// What a parameter means when it is left out, in words: generated clients send what stands as a
+/// `default`, and with most bodies no parameter may go. Of a fixed set of values it is the first,
+/// in all of them.
 fn describe_default(parameter: &mut RefOr<Parameter>) {
     let RefOr::T(Parameter { schema: Some(RefOr::T(Schema::Object(schema))), description, .. }) =
         parameter
@@ -83,7 +85,7 @@ fn request_id() -> Parameter {
         .build()
 }
 
-fn headers() -> [(&'static str, Header); 8] {
+fn headers() -> [(&'static str, Header); 9] {
     let text = || ObjectBuilder::new().schema_type(Type::String);
     let header = |schema: ObjectBuilder, description: &str| {
         HeaderBuilder::new().schema(Some(schema)).description(Some(description))
@@ -114,6 +116,10 @@ fn headers() -> [(&'static str, Header); 8] {
             header(text(), "Of a key with a rate, on every answer: requests at once, and seconds in which they come back")
                 .example(Some(r#""key";q=100;w=2"#.into()))
                 .build(),
+        ),
+        (
+            "Accept-Encoding",
+            header(text(), "Of `unsupported_encoding`: how a body may be compressed").example(Some("gzip, deflate".into())).build(),
         ),
         ("Allow", header(text(), "The methods that the path has").example(Some("GET,HEAD,POST".into())).build()),
     ]

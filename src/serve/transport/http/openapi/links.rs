@@ -7,9 +7,11 @@ use utoipa::openapi::{OpenApi, RefOr};
 
 use super::operations;
 
-/// Operation and status, name of the link, the operation it leads to, its parameter, and where the value stands.
-const LINKS: [(&str, &str, &str, &str, &str, &str); 5] = [
+/// Operation and status, name of the link, the operation it leads to, its parameter, and where the
+/// value stands.
+const LINKS: [(&str, &str, &str, &str, &str, &str); 6] = [
     ("add_styles", "201", "remove", "remove_styles", "domain", "$response.body#/domain"),
+    ("add_slide", "201", "remove", "remove_slide", "slide", "$response.body#/slide"),
     ("list_models", "200", "model", "get_model", "name", "$response.body#/models/0/name"),
     ("list_models", "200", "load", "load_model", "name", "$response.body#/models/0/name"),
     ("load_model", "200", "model", "get_model", "name", "$response.body#/name"),

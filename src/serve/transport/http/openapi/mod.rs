@@ -22,7 +22,7 @@ use locks::Locks;
 use restain_request::schema::AddRequest;
 use utoipa::OpenApi;
 
-use super::{augment, encode, health, models, problem, routes, styles};
+use super::{augment, encode, health, models, problem, routes, slides, styles};
 use crate::serve::middleware::route::Route;
 use crate::serve::pipeline::answer::{EncoderAbout, Provenance};
 
@@ -37,13 +37,13 @@ use crate::serve::pipeline::answer::{EncoderAbout, Provenance};
     ),
     servers((url = "/", description = "The server that this comes from")),
     paths(
-        augment::augment, encode::encode, styles::list, styles::add, styles::remove, models::list, models::one, models::load,
-        models::unload, health::live, health::ready, health::metrics
+        augment::augment, encode::encode, styles::list, styles::add, styles::remove, slides::list,
+        slides::add, slides::remove, models::list, models::one, models::load, models::unload, health::live, health::ready, health::metrics
     ),
     components(schemas(problem::Problem, AddRequest, styles::PlacedStyle, EncoderAbout, Provenance)),
     tags(
         (name = "augment", description = "Tiles in, variants out"),
-        (name = "styles", description = "The style bank"),
+        (name = "styles", description = "The style bank, and the slides of tiles"),
         (name = "models", description = "What is served"),
         (name = "health", description = "For load balancers and dashboards"),
     ),

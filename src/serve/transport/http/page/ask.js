@@ -51,7 +51,7 @@ function explain(problem, actions = []) {
 let retry = 0;
 
 /** Shows a problem of the whole page, or none. One that passes is tried again by itself. */
-function tell(problem) {
+function showProblem(problem) {
   clearTimeout(retry);
   $("problem").hidden = !problem;
   $("problem").classList.add("problem");
@@ -72,7 +72,7 @@ function keyForm() {
   form.onsubmit = (event) => {
     event.preventDefault();
     sessionStorage.setItem(KEY, input.value.trim());
-    tell(null);
+    showProblem(null);
     again();
     watchAgain();
   };

@@ -25,7 +25,7 @@ function layOut(jobs = planJobs()) {
   shownJobs = jobs;
   $("empty").hidden = tiles.length > 0;
   for (const id of ["tools", "keys"]) $(id).hidden = !tiles.length;
-  if (!jobs.length) $("told").textContent = "";
+  if (!jobs.length) $("summary").textContent = "";
   $("stages").hidden = !jobs.length;
   const groups = groupsOf(jobs);
   const signature = JSON.stringify([
@@ -126,7 +126,7 @@ function summarise(jobs, took) {
   const variants = jobs.reduce((sum, job) => sum + job.made.flat().length, 0);
   const count = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
   const left = skipped ? ` ${count(skipped, "file")} left out: ${MAX_TILES} at once are what a table holds; restain augment does folders.` : "";
-  $("told").textContent = `${count(variants, "variant")} of ${count(jobs[0].tiles.length, "tile")} in ${Math.round(took)} ms.${left}`;
+  $("summary").textContent = `${count(variants, "variant")} of ${count(jobs[0].tiles.length, "tile")} in ${Math.round(took)} ms.${left}`;
   const slowest = Math.max(...jobs.map((job) => job.timings.total), 0.001);
   for (const head of $("grid").querySelectorAll(".group")) {
     const own = jobs.filter((job) => job.column.key === head.column).map((job) => job.timings);

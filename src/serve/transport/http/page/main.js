@@ -9,11 +9,11 @@ async function start() {
     // While the server reloads a bundle, the older one serves under the same name.
     server.models = models.filter((model) => model.geometry);
     await useModel();
-    tell(null);
+    showProblem(null);
     await putFirst();
   } catch (problem) {
     busy(false);
-    tell(problem);
+    showProblem(problem);
   }
 }
 
@@ -39,7 +39,8 @@ async function putFirst() {
   const missing = samples.filter((sample) => wanted.includes(sample.name) && !there.has(sample.name));
   const unasked = untouched;
   if (state.samples !== null || unasked) await putSamples(missing, () => untouched === unasked);
-  layOut([]);
+  // Meanwhile a visitor's own tiles may be shown: their variants stay.
+  layOut();
   await checkAll();
 }
 
@@ -54,7 +55,7 @@ async function changeModel() {
     await checkAll();
   } catch (problem) {
     busy(false);
-    tell(problem);
+    showProblem(problem);
   }
 }
 

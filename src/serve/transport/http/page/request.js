@@ -78,23 +78,23 @@ async function run() {
   layOut(wrong ? shownJobs : jobs);
   busy(jobs.length > 0);
   if (wrong) $("grid").classList.add("stale");
-  tell(wrong);
+  showProblem(wrong);
   if (!jobs.length) return;
   const started = performance.now();
   $("grid").classList.add("stale");
   try {
     await Promise.all(jobs.map((job) => runJob(job, mine.signal)));
     if (mine.signal.aborted) return;
-    tell(null);
+    showProblem(null);
     $("grid").classList.remove("stale");
     summarise(jobs, performance.now() - started);
     busy(false);
   } catch (problem) {
     if (mine.signal.aborted) return;
     mine.abort();
-    $("told").textContent = "";
+    $("summary").textContent = "";
     busy(false);
-    tell(problem);
+    showProblem(problem);
   }
 }
 

@@ -4,7 +4,7 @@
 /** The most tiles of a table; for folders there is `restain augment`. */
 const MAX_TILES = 24;
 const samples = JSON.parse($("sample-data").textContent);
-/** {id, name, file, url, width, height, problem, sample, checked} in the order of the rows. */
+/** {id, name, file, url, width, height, problem, sample, checked, asked} in the order of the rows. */
 let tiles = [];
 let nextTile = 0;
 
@@ -27,7 +27,7 @@ async function addFiles(files) {
 
 let untouched = true, skipped = 0;
 
-/** File names tell tiles apart, in the table and in what is copied. */
+/** File names identify tiles, in the table and in what is copied. */
 function nameFor(name) {
   const taken = new Set(tiles.map((tile) => tile.name));
   if (!taken.has(name)) return name;
@@ -57,13 +57,22 @@ async function checkAll() {
   const under = `of ${state.model}`;
   const asked = tiles.filter((tile) => tile.checked !== under);
   try {
-    await Promise.all(asked.map((tile) => check(tile, under)));
+    await Promise.all(asked.map((tile) => checkOnce(tile, under)));
   } catch (problem) {
     layOut();
     busy(false);
-    return tell(problem);
+    return showProblem(problem);
   }
   run();
+}
+
+/** A tile that is being checked already is not sent again. */
+function checkOnce(tile, under) {
+  if (tile.asked?.under !== under || tile.asked.file !== tile.file) {
+    const answer = check(tile, under).finally(() => { tile.asked = null; });
+    tile.asked = { under, file: tile.file, answer };
+  }
+  return tile.asked.answer;
 }
 
 /** `identity` gives the tile back as a PNG: the proof that it can be read, and a picture of kinds that browsers cannot show. */

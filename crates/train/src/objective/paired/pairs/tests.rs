@@ -21,8 +21,8 @@ const ARGS: PairedArgs = PairedArgs {
     largest_crop: 1.35,
 };
 
-/// Two domains of two fields each, of two stains whose amounts a formula makes, one corner glass; the red of each field
-/// is brighter than that of the one before.
+/// Two domains of two fields each, of two stains whose amounts a formula makes, one corner glass;
+/// the red of each field is brighter than that of the one before.
 fn fields(dir: &std::path::Path) {
     for domain in 0..2u32 {
         std::fs::create_dir_all(dir.join(format!("d{domain}"))).unwrap();

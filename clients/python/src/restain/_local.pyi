@@ -1,0 +1,16 @@
+"""The extension, which crates/python builds."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+VERSION: str
+
+class Engine:
+    def __init__(self, models: Path, model: str, library: str, options: Mapping[str, Any]) -> None: ...
+    def begin(self, method: str, path: str, headers: list[tuple[str, str]], body: bytes) -> Exchange: ...
+    def close(self) -> None: ...
+
+class Exchange:
+    def wait(self, seconds: float) -> tuple[int, list[tuple[str, str]], list[bytes]] | None: ...
+    def cancel(self) -> None: ...

@@ -1,0 +1,200 @@
+//! Glass stays glass: where a tile shows its background, a style changes at most [`LIMIT`] levels.
+//!
+//! A model that has learnt stains may still tint what has none. How much a pixel is glass follows
+//! from the tile alone: it is bright and grey. With luminance Y = (77·R + 150·G + 29·B) / 256,
+//! rounded down, and chroma C = max(R, G, B) − min(R, G, B),
+//!
+//! glass = clamp(Y − 214, 0, 16) · clamp(36 − C, 0, 16) / 256,
+//!
+//! which is 1 from luminance 230 and up to chroma 20, and 0 up to luminance 214 or from chroma 36.
+//! The change d of a value becomes glass · clamp(d, −3, 3) + (1 − glass) · d, in whole numbers, so
+//! that every client can compute the same bytes.
+
+use super::geometry::CHANNELS;
+
+/// The largest change of a value of glass, levels.
+pub const LIMIT: i32 = 3;
+/// The luminance up to which a pixel is no glass, and the chroma from which it is none.
+const DARKEST: i32 = 214;
+const MOST_CHROMA: i32 = 36;
+/// Levels of luminance, and of chroma, over which a pixel becomes glass.
+const RAMP: i32 = 16;
+/// [`glassness`] of glass.
+const WHOLE: i32 = RAMP * RAMP;
+
+type Pixel = [u8; CHANNELS];
+
+/// The pixels of a tile that are glass, at least in part, for tiles whose own pixels are not at
+/// hand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Glass {
+    runs: Box<[Run]>,
+    /// The pixels of one run after another.
+    pixels: Box<[Pixel]>,
+}
+
+/// Successive pixels of a tile, counted row by row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The first pixel.
+    pub start: u32,
+    /// The number of pixels.
+    pub len: u32,
+}
+
+impl Glass {
+    /// Finds the glass of a tile, u8 `[H, W, 3]`.
+    ///
+    /// # Panics
+    /// When the tile has 2³² pixels or more.
+    pub fn of(tile: &[u8]) -> Self {
+        let (tile, _) = tile.as_chunks::<CHANNELS>();
+        let (mut runs, mut pixels): (Vec<Run>, Vec<Pixel>) = (Vec::new(), Vec::new());
+        for (place, pixel) in tile.iter().enumerate().filter(|(_, pixel)| glassness(pixel) > 0) {
+            let place = u32::try_from(place).expect("a tile has fewer pixels");
+            match runs.last_mut() {
+                Some(run) if run.start + run.len == place => run.len += 1,
+                _ => runs.push(Run { start: place, len: 1 }),
+            }
+            pixels.push(*pixel);
+        }
+        Self { runs: runs.into(), pixels: pixels.into() }
+    }
+
+    /// Puts together what [`Glass::runs`] and [`Glass::pixels`] gave; `None` if it is not of a tile
+    /// of `count` pixels.
+    pub fn from_parts(runs: Vec<Run>, pixels: &[u8], count: usize) -> Option<Self> {
+        let mut free = 0;
+        for run in &runs {
+            let (start, len) = (u64::from(run.start), u64::from(run.len));
+            if start < free || len == 0 {
+                return None;
+            }
+            free = start + len;
+        }
+        let covered = runs.iter().map(|run| u64::from(run.len)).sum::<u64>();
+        let (pixels, rest) = pixels.as_chunks::<CHANNELS>();
+        let fits = free <= count as u64 && covered == pixels.len() as u64 && rest.is_empty();
+        fits.then(|| Self { runs: runs.into(), pixels: pixels.into() })
+    }
+
+    /// Returns where the glass lies.
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// Returns the tile's pixels there, u8 `[.., 3]`.
+    pub fn pixels(&self) -> &[u8] {
+        self.pixels.as_flattened()
+    }
+
+    /// Returns the bytes of both.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.runs) + size_of_val(&*self.pixels)
+    }
+
+    /// Does what [`keep_glass`] does, in a variant of the tile, u8 `[H, W, 3]`.
+    ///
+    /// # Panics
+    /// When the variant is smaller than the tile.
+    pub fn keep(&self, variant: &mut [u8]) {
+        let mut rest: &[Pixel] = &self.pixels;
+        for &Run { start, len } in &self.runs {
+            let tile = rest.split_off(..len as usize).expect("runs cover the pixels");
+            let part = &mut variant[start as usize * CHANNELS..][..len as usize * CHANNELS];
+            keep_glass(tile.as_flattened(), part);
+        }
+    }
+}
+
+/// Limits the change of glass in a variant. Pixels without glass stay as they are.
+///
+/// # Shapes
+/// `tile` and `variant` u8 `[H, W, 3]`.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn keep_glass(tile: &[u8], variant: &mut [u8]) {
+    assert_eq!(tile.len(), variant.len(), "the variant has the tile's size");
+    let (variant, _) = variant.as_chunks_mut::<CHANNELS>();
+    for (tile, variant) in tile.as_chunks::<CHANNELS>().0.iter().zip(variant) {
+        let glass = glassness(tile);
+        if glass > 0 {
+            *variant = std::array::from_fn(|c| limited(tile[c], variant[c], glass));
+        }
+    }
+}
+
+/// A value of a variant, with the change of glass limited.
+fn limited(own: u8, value: u8, glass: i32) -> u8 {
+    let change = i32::from(value) - i32::from(own);
+    let kept = change.clamp(-LIMIT, LIMIT) * glass + change * (WHOLE - glass);
+    // Between the tile's value and the variant's, so within a byte.
+    (i32::from(own) + ((kept + WHOLE / 2) >> WHOLE.ilog2())) as u8
+}
+
+/// How much a pixel is glass, of [`WHOLE`].
+fn glassness(pixel: &Pixel) -> i32 {
+    let [red, green, blue] = pixel.map(i32::from);
+    let luminance = (77 * red + 150 * green + 29 * blue) >> 8;
+    let chroma = red.max(green).max(blue) - red.min(green).min(blue);
+    (luminance - DARKEST).clamp(0, RAMP) * (MOST_CHROMA - chroma).clamp(0, RAMP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn glass_changes_by_three_levels_at_most_and_tissue_as_the_style_says() {
+        // The tile's pixel, the variant's, and what is left of the change.
+        let cases: [(Pixel, Pixel, Pixel); 6] = [
+            ([243, 243, 243], [180, 240, 255], [240, 240, 246]),
+            ([250, 240, 236], [0, 0, 0], [247, 237, 233]),
+            ([255, 255, 255], [255, 254, 100], [255, 254, 252]),
+            // Half of the way to glass, by luminance: half of the change beyond three levels.
+            ([222, 222, 222], [182, 222, 242], [201, 222, 234]),
+            // Too dark, and too coloured.
+            ([214, 214, 214], [100, 90, 80], [100, 90, 80]),
+            ([250, 214, 245], [200, 100, 180], [200, 100, 180]),
+        ];
+        for (tile, variant, expected) in cases {
+            let mut kept = variant;
+            keep_glass(&tile, &mut kept);
+            assert_eq!(kept, expected, "{variant:?} of {tile:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_a_tile_limits_its_variants_as_the_tile_itself_does() {
+        let tile: Vec<u8> = (0..40 * 30 * 3u32).map(|i| (150 + i / 3 * 7 % 106) as u8).collect();
+        let variant: Vec<u8> = (0..tile.len() as u32).map(|i| (i * 31 % 256) as u8).collect();
+        let (mut by_tile, mut by_glass) = (variant.clone(), variant.clone());
+        keep_glass(&tile, &mut by_tile);
+        let glass = Glass::of(&tile);
+        glass.keep(&mut by_glass);
+        assert_eq!(by_glass, by_tile);
+        assert!(by_tile != variant && glass.bytes() < 8 * tile.len() / 3, "{}", glass.bytes());
+        let again = Glass::from_parts(glass.runs().to_vec(), glass.pixels(), 1200);
+        assert_eq!(again, Some(glass));
+    }
+
+    #[test]
+    fn parts_that_belong_to_no_tile_are_refused() {
+        let run = |start, len| Run { start, len };
+        let of = |runs: &[Run], pixels: usize| {
+            Glass::from_parts(runs.to_vec(), &vec![250; pixels], 10).is_some()
+        };
+        assert!(of(&[run(0, 4), run(6, 4)], 24) && of(&[], 0));
+        assert!(!of(&[run(0, 4), run(3, 4)], 24), "they overlap");
+        assert!(!of(&[run(6, 5)], 15), "beyond the tile");
+        assert!(!of(&[run(0, 4)], 9) && !of(&[run(0, 3)], 10), "not as many pixels");
+        assert!(!of(&[run(0, 0)], 0) && !of(&[run(u32::MAX, u32::MAX)], 3));
+    }
+
+    #[test]
+    fn a_tile_without_glass_keeps_nothing() {
+        let glass = Glass::of(&[200; 300]);
+        assert_eq!((glass.bytes(), glass.runs()), (0, &[][..]));
+    }
+}
