@@ -23,9 +23,7 @@ check_versions() {
     [[ $version =~ ^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.]+)?$ ]] \
         || fail "VERSION is '$version', and must be a version such as 0.2.0"
     expect Cargo.toml "the workspace's version" "version = \"$version\""
-    expect clients/python/pyproject.toml "the package's version" "version = \"$version\""
-    expect clients/python/src/restain/__init__.py "__version__" "__version__ = \"$version\""
-    expect clients/python/src/restain/address.py "the user agent" "_USER_AGENT = \"restain-python/$version\""
+    expect clients/python/src/restain/version.py "the packages' version" "__version__ = \"$version\""
     expect Dockerfile "the image's label" "      org.opencontainers.image.version=\"$version\""
     expect CITATION.cff "the cited version" "version: $version"
     grep -q "^## $version\b" CHANGELOG.md || fail "CHANGELOG.md has no heading \`## $version\`: rename \`## Unreleased\`"
@@ -44,16 +42,12 @@ notes() {
 }
 
 build() {
-    rm -rf "$files"
+    rm -rf "$files" dist
     mkdir -p "$files"
-    make --no-print-directory onnxruntime
-    cargo build --release --locked --bin restain
-    cp target/release/restain "$files/restain-$version-$(uname -m)-linux"
-    make --no-print-directory sbom
+    make --no-print-directory wheels sbom
+    cp dist/*"-$version-"*.whl "$files"
     cp target/sbom.cdx.json "$files/restain-$version.cdx.json"
-    python3 -m venv target/release-python
-    target/release-python/bin/pip install --quiet --disable-pip-version-check build
-    target/release-python/bin/python -m build --outdir "$files" clients/python
+    (cd clients/python && ../../.deps/wheels/bin/python -m hatchling build --target sdist --directory "../../$files")
     notes > "$files/notes.md"
     (cd "$files" && sha256sum -- * > SHA256SUMS)
     ls -l "$files"

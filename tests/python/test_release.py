@@ -14,9 +14,7 @@ FILES = [
     "CITATION.cff",
     "CHANGELOG.md",
     "Dockerfile",
-    "clients/python/pyproject.toml",
-    "clients/python/src/restain/__init__.py",
-    "clients/python/src/restain/address.py",
+    "clients/python/src/restain/version.py",
 ]
 
 
@@ -88,7 +86,7 @@ def test_another_version_is_refused(repository, version, said):
     ("name", "before", "after", "said"),
     [
         ("CITATION.cff", "version: 0.1.0", "version: 0.0.9", "CITATION.cff: the cited version is not 0.1.0"),
-        ("clients/python/pyproject.toml", 'version = "0.1.0"', 'version = "0.0.9"', "clients/python/pyproject.toml: the package's version"),
+        ("clients/python/src/restain/version.py", '"0.1.0"', '"0.0.9"', "clients/python/src/restain/version.py: the packages' version"),
         ("Dockerfile", 'image.version="0.1.0"', 'image.version="0.0.9"', "Dockerfile: the image's label is not 0.1.0"),
         ("CHANGELOG.md", "## 0.1.0", "## Unreleased", "CHANGELOG.md has no heading `## 0.1.0`"),
     ],
