@@ -49,6 +49,7 @@ def main():
     for name, default in {"threads": 2, "turns": 5, "seconds": 5, "variants": 4}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--callers", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--tiles", nargs="+", choices=["new", "cached"], default=["new", "cached"])
     options = parser.parse_args()
 
     program = Path(sys.executable).parent / "restain"
@@ -58,16 +59,16 @@ def main():
         served = restain.Client(re.search(r"http://[^ \n]+", server.stdout.readline())[0], timeout=300)
         local = Model("demo", threads=options.threads)
         print("| tiles | callers | restain.local ÷ HTTP | tiles/s, in turns |\n|---|---|---|---|")
-        for is_new in (True, False):
+        for tiles in options.tiles:
             for callers in options.callers:
                 turns = []
                 for turn in range(options.turns):
                     # Both encode the same tiles, and none that one of them has seen.
                     salt = 10 * callers + turn
-                    turns.append([throughput(client, callers, options.seconds, options.variants, is_new, salt) for client in (local, served)])
+                    turns.append([throughput(client, callers, options.seconds, options.variants, tiles == "new", salt) for client in (local, served)])
                 ratio = sorted(here / there for here, there in turns)[len(turns) // 2]
                 said = ", ".join(f"{here:,.0f} of {there:,.0f}" for here, there in turns)
-                print(f"| {'new' if is_new else 'cached'} | {callers} | {ratio:.2f} | {said} |", flush=True)
+                print(f"| {tiles} | {callers} | {ratio:.2f} | {said} |", flush=True)
     finally:
         server.kill()
         server.wait()

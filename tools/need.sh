@@ -29,6 +29,7 @@ for tool in "$@"; do
             cargo_is_new_enough
             ;;
         pip) python3 -m pip --version >/dev/null 2>&1 || missing pip python3-pip ;;
+        strip) command -v strip >/dev/null || missing strip binutils ;;
         rustfmt) cargo fmt --version >/dev/null 2>&1 || missing rustfmt rustfmt ;;
         clippy) cargo clippy --version >/dev/null 2>&1 || missing clippy rust-clippy ;;
         *) command -v "$tool" >/dev/null || missing "$tool" "$tool" ;;

