@@ -169,6 +169,7 @@ OF_TILES = {
     "image_too_large": sent(png(200, white=True)),
     "too_many_tiles": sent(*[TILE] * 9),
     "unsupported_media_type": {"data": b"tile", "headers": {"content-type": "text/plain"}},
+    "unsupported_encoding": {"data": b"tile", "headers": {"content-type": "image/png", "content-encoding": "br"}},
     "no_tiles": sent(),
     "undecodable_image": sent(b"tile"),
     "tile_size": sent(png(8)),
@@ -179,6 +180,7 @@ OF_MODELS = {
     "malformed_request": {"json": {"versions": 1}},
     "route_not_found": {"name": "a/b"},
     "body_too_large": {"data": bytes(20_000)},
+    "unsupported_encoding": {"data": b"{}", "headers": {"content-encoding": "br"}},
     "model_name": {"name": ".tiny"},
     "model_not_found": {"name": "none"},
 }
@@ -222,6 +224,7 @@ PROVOKED = {
         "too_many_tiles": form(*[TILE] * 9, domain="ours"),
         "body_too_large": form(bytes(300_000), domain="ours"),
         "unsupported_media_type": {"json": {}},
+        "unsupported_encoding": {**form(TILE, domain="ours"), "headers": {"content-encoding": "br"}},
     },
     "remove_styles": {
         "malformed_request": {"domain": "%FF"},

@@ -289,7 +289,7 @@ fn a_tiff_whose_pages_never_end_is_refused() {
     let mut file = tiff(&stripped(24, 16), &[5; 400]);
     let next = 8 + 2 + 9 * 12;
     file[next..next + 4].copy_from_slice(&8_u32.to_le_bytes());
-    assert!(refusal(&file).contains("more than 64 pages"), "{}", refusal(&file));
+    assert!(refusal(&file).contains("a cycle in the list"), "{}", refusal(&file));
 }
 
 #[test]

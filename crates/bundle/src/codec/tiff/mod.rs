@@ -143,8 +143,13 @@ impl Kind {
         let mut number = |tag| decoder.find_tag_unsigned::<u16>(tag).map_err(unreadable);
         let photometric =
             number(Tag::PhotometricInterpretation)?.and_then(PhotometricInterpretation::from_u16);
-        if photometric == Some(PhotometricInterpretation::RGBPalette) {
-            return Ok(Self::Palette);
+        use PhotometricInterpretation as Space;
+        match photometric {
+            Some(Space::RGBPalette) => return Ok(Self::Palette),
+            Some(Space::CIELab | Space::IccLab | Space::ItuLab) => {
+                return Err(refused("its colours are L*a*b*: save it as RGB"));
+            }
+            _ => {}
         }
         let extra = number_list(decoder, Tag::ExtraSamples)?;
         let alpha = match extra.first().copied().and_then(ExtraSamples::from_u16) {
