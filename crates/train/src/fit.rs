@@ -369,8 +369,7 @@ fn require_exportable(options: &Options, parts: &Parts, geometry: &Geometry) -> 
     Ok(())
 }
 
-/// Serialises what must be equal in every process of a run: images, options, step, weights,
-/// moments.
+/// Serialises what must be equal in every process of a run: images, options and training state.
 fn identity(
     dataset: &Dataset,
     header: &RunHeader,
