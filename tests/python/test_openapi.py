@@ -108,16 +108,16 @@ def request_of(media_type, content, example):
 
 
 # What comes before what: a model is loaded before it is used and unloaded after, and a domain is removed once it was added.
-ORDER = "live ready metrics list_models get_model load_model augment encode list_styles add_styles unload_model".split()
+ORDER = "live ready metrics list_models get_model load_model augment encode list_styles add_styles list_slides add_slide unload_model".split()
 
 
 def test_every_example_of_a_request_is_answered_as_described(api, demo):
     known = named(api)
-    assert set(known) == {*ORDER, "remove_styles"}
+    assert set(known) == {*ORDER, "remove_styles", "remove_slide"}
 
-    def send(operation_id, **arguments):
+    def send(operation_id, slide="none", **arguments):
         method, path, operation = known[operation_id]
-        response = requests.request(method, demo.url + path.format(name="demo", domain="ours"), timeout=60, **arguments)
+        response = requests.request(method, demo.url + path.format(name="demo", domain="ours", slide=slide), timeout=60, **arguments)
         check(api, operation, response)
         return response
 
@@ -139,6 +139,8 @@ def test_every_example_of_a_request_is_answered_as_described(api, demo):
                 if operation_id == "add_styles":
                     assert send(operation_id, **request_of(media_type, content, example)).json()["code"] == "domain_exists"
                     assert send("remove_styles").status_code == 204
+                if operation_id == "add_slide":
+                    assert send("remove_slide", response.json()["slide"]).status_code == 204
 
 
 def merged(arguments, accept):
@@ -202,6 +204,8 @@ PROVOKED = {
         "blend_out_of_range": sent(TILE, style={"blend": [{"domain": "north", "weight": 0}]}),
         "no_styles": sent(TILE, style={"domains": ["north"], "exclude_domains": ["north"]}),
         "style_conflict": sent(TILE, style={"from": "own", "domains": ["north"]}),
+        "unknown_slide": sent(TILE, slide="none"),
+        "slide_count": sent(TILE, slide=["none", "none"]),
     },
     "encode": {**OF_TILES, "malformed_request": sent(TILE, variants=2)},
     "list_styles": {
@@ -233,6 +237,14 @@ PROVOKED = {
         "domain_not_found": {"domain": "ours"},
         "domain_of_bundle": {"domain": "north"},
     },
+    "list_slides": {"malformed_request": {"params": {"models": "tiny"}}, "model_not_found": {"params": {"model": "none"}}},
+    "add_slide": {**OF_TILES, "malformed_request": sent(TILE, variants=2), "no_styles": sent(png(SIDE, white=True))},
+    "remove_slide": {
+        "malformed_request": {"slide": "%FF"},
+        "route_not_found": {"slide": "a/b"},
+        "model_not_found": {"params": {"model": "none"}},
+        "slide_not_found": {"slide": "none"},
+    },
     "list_models": {},
     "get_model": {"malformed_request": {"name": "%FF"}, "route_not_found": {"name": "a/b"}, "model_not_found": {"name": "none"}},
     "load_model": {**OF_MODELS, "bundle_refused": {"name": "broken"}},
@@ -245,7 +257,7 @@ PROVOKED = {
 OF_THE_DOOR = {"unauthenticated", "forbidden", "rate_limited", "origin_forbidden"}
 ELSEWHERE = OF_THE_DOOR | {"internal", "state_not_written", "not_ready", "draining", "overloaded", "deadline_exceeded", "bank_full"}
 # With the limits of this server other refusals come before it.
-NEVER_FIRST = {("encode", "request_too_large"), ("add_styles", "request_too_large")}
+NEVER_FIRST = {(operation, "request_too_large") for operation in ("encode", "add_styles", "add_slide")}
 
 
 @pytest.fixture(scope="module")
@@ -270,7 +282,7 @@ def test_every_code_of_an_operation_comes_as_it_is_described(api, narrow, operat
             described |= {(status, code) for code in response["content"]["application/problem+json"]["examples"]}
     for code, arguments in PROVOKED[operation_id].items():
         arguments = dict(arguments)
-        places = {name: arguments.pop(name, "tiny") for name in ("name", "domain")}
+        places = {name: arguments.pop(name, "tiny") for name in ("name", "domain", "slide")}
         response = requests.request(method, narrow.url + path.format(**places), timeout=60, **arguments)
         assert response.json().get("code") == code, response.text[:500]
         check(api, operation, response)
@@ -298,7 +310,7 @@ def test_the_door_refuses_as_it_is_described(api, locked, operation_id):
     server, tokens = locked
     method, path, operation = named(api)[operation_id]
     has = {code for response in operation["responses"].values() for code in response.get("content", {}).get("application/problem+json", {}).get("examples", {})}
-    url = server.url + path.format(name="no-such", domain="no-such")
+    url = server.url + path.format(name="no-such", domain="no-such", slide="no-such")
 
     def ask(token=None, **headers):
         head = {"Authorization": f"Bearer {token}"} if token else {}
@@ -329,7 +341,7 @@ def test_a_form_says_a_number_as_text(narrow):
 
 def test_a_method_that_a_path_does_not_have_is_told_which_it_has(api, narrow):
     for path, item in api["paths"].items():
-        response = requests.put(narrow.url + path.format(name="tiny", domain="ours"), timeout=60)
+        response = requests.put(narrow.url + path.format(name="tiny", domain="ours", slide="none"), timeout=60)
         check(api, {"operationId": "any", "responses": {"405": next(iter(item.values()))["responses"]["405"]}}, response)
         has = {method.upper() for method in item}
         assert set(response.headers["allow"].split(",")) == has | ({"HEAD"} if "GET" in has else set())

@@ -82,11 +82,15 @@ DESCRIBED = schemathesis.openapi.from_path(ROOT / "openapi.yaml", config=CONFIG)
 SETTINGS = hypothesis.settings(suppress_health_check=list(hypothesis.HealthCheck), deadline=None, database=None)
 
 
+# Their bodies hold tiles, of which one may be the body itself.
+OF_TILES = ("/v1/augment", "/v1/encode", "/v1/slides")
+
+
 @DESCRIBED.parametrize()
 @SETTINGS
 def test_whatever_is_sent_is_answered_as_described(case, fuzzed):
     is_picture = case.media_type == "image/*"
-    if case.meta.generation.mode.is_positive and case.operation.path in ("/v1/augment", "/v1/encode") and not is_picture:
+    if case.meta.generation.mode.is_positive and case.operation.path in OF_TILES and not is_picture:
         # The query string goes with pictures: other bodies hold the same as JSON.
         case.query = {name: value for name, value in case.query.items() if name == "sheet" and case.operation.path == "/v1/augment"}
     case.call_and_validate(base_url=fuzzed.url, additional_checks=[code_is_described], excluded_checks=not_for(case))
@@ -96,7 +100,7 @@ def not_for(case):
     """What a tensor must be to be accepted stands in prose. The fields of a request are read from text as well as from their
     types, in a form, in a query string and in JSON; the schema says how they are best written."""
     of_tensors = [positive_data_acceptance] if case.media_type == SAFETENSORS else []
-    of_fields = case.operation.path in ("/v1/augment", "/v1/encode") or case.media_type == "multipart/form-data"
+    of_fields = case.operation.path in OF_TILES or case.media_type == "multipart/form-data"
     return of_tensors + [negative_data_rejection] * of_fields
 
 

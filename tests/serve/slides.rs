@@ -26,7 +26,7 @@ fn post(server: &Server, body: Vec<u8>) -> (u16, Value) {
 
 fn add(server: &Server, tiles: &[RgbImage]) -> String {
     let (status, added) = post(server, packed_body(tiles, &json!({})));
-    assert!([200, 201].contains(&status), "{added}");
+    assert_eq!(status, 201, "{added}");
     added["slide"].as_str().unwrap().to_owned()
 }
 
@@ -75,9 +75,9 @@ fn the_same_tiles_give_the_same_slide_in_any_order_and_by_any_way() {
     assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
     let again = [tiles[2].clone(), tiles[0].clone(), tiles[1].clone(), tiles[0].clone()];
     let (status, same) = post(&server, packed_body(&again, &json!({})));
-    assert_eq!((status, &same), (200, &added), "in another order, and one twice");
+    assert_eq!((status, &same), (201, &added), "in another order, and one twice");
     let keys: Vec<String> = tiles.iter().map(|tile| TileKey::of(tile).to_string()).collect();
-    assert_eq!(post(&server, key_body(&keys, &json!({}))), (200, added.clone()), "by key");
+    assert_eq!(post(&server, key_body(&keys, &json!({}))), (201, added.clone()), "by key");
     let listed: Value = server.get("/v1/slides").json().unwrap();
     assert_eq!(listed["slides"], json!([id]));
     let other = add(&server, &tiles[..2]);
@@ -120,13 +120,13 @@ fn a_variant_changes_by_the_difference_between_the_style_and_its_slide() {
         }
         keep_glass(&tile.pixels, &mut out);
         let request = json!({"slide": id, "strength": strength, "style": {"ids": ["north/1"]}});
-        let (variants, provenance) = server.tensor(&[tile.clone()], &[], &request);
+        let (variants, provenance) = server.tensor(std::slice::from_ref(&tile), &[], &request);
         assert!(variants[0] == out, "{}×{} at {strength}", tile.width, tile.height);
         assert_eq!(provenance[0]["slide"], json!(id));
         // The bare product, of the same characteristics.
         let bare = json!({"slide": [id], "strength": strength, "detail": "model",
                           "style": {"ids": ["north/1"]}});
-        let (variants, _) = server.tensor(&[tile.clone()], &[], &bare);
+        let (variants, _) = server.tensor(std::slice::from_ref(&tile), &[], &bare);
         assert!(variants[0] == parts.aligned(&encodings, &moved), "bare, at {strength}");
         // Colour matching, from the colours of the slide.
         let request = json!({"slide": id, "method": "color-match", "style": {"ids": ["north/1"]}});
@@ -213,5 +213,5 @@ fn a_slide_is_there_after_a_kill_and_a_restart() {
     let server = Server::start(&flags);
     assert!(server.tensor(&[tile(0)], &[], &request) == before);
     let (status, added) = post(&server, packed_body(&tiles(), &json!({})));
-    assert_eq!((status, &added["persistent"]), (200, &json!(true)));
+    assert_eq!((status, &added["persistent"]), (201, &json!(true)));
 }

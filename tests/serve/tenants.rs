@@ -156,7 +156,7 @@ fn a_key_names_no_tile_of_another_tenant_on_any_wire() {
     let [a, b] = [&keys.tokens[0], &keys.tokens[1]];
     let server = keys.server(&[]);
     let (tile, key) = (tile(0), TileKey::of(&tile(0)));
-    let body = tensor_body(&[tile.clone()], &[], &json!({"seed": 7}));
+    let body = tensor_body(std::slice::from_ref(&tile), &[], &json!({"seed": 7}));
     let (status, sent) = post(&server, a, "/v1/augment", SAFETENSORS, body.clone());
     let expected = Some(read_tensor(&sent).0[0].clone());
     assert_eq!(status, 200);

@@ -32,8 +32,6 @@ pub struct AddedSlide {
     pub id: String,
     /// How many different tiles it was made from.
     pub tiles: usize,
-    /// Whether it was not there before.
-    pub is_new: bool,
 }
 
 /// The slides of a request's tiles, as places in the bank's.
@@ -116,18 +114,19 @@ impl Pipeline {
         let (id, style, source) = self.cpu.run(measure).await??;
         let kept_by = Arc::clone(&model);
         let keep = move || {
-            let is_new = kept_by.styles.add_slide(&id, style, source)?;
-            tracing::info!(
-                slide = id,
-                tiles = count,
-                model = kept_by.name(),
-                version = kept_by.version(),
-                "a slide was added"
-            );
-            Ok::<_, Error>((id, is_new))
+            if kept_by.styles.add_slide(&id, style, source)? {
+                tracing::info!(
+                    slide = id,
+                    tiles = count,
+                    model = kept_by.name(),
+                    version = kept_by.version(),
+                    "a slide was added"
+                );
+            }
+            Ok::<_, Error>(id)
         };
-        let (id, is_new) = cpu::blocking(keep).await??;
-        Ok(AddedSlide { model, id, tiles: count, is_new })
+        let id = cpu::blocking(keep).await??;
+        Ok(AddedSlide { model, id, tiles: count })
     }
 
     /// Removes the context of a slide.

@@ -224,7 +224,8 @@ mod tests {
 
     #[test]
     fn what_was_compressed_comes_back_behind_its_head() {
-        let bytes: Vec<u8> = (0..100_000_u32).flat_map(|i| i.wrapping_mul(i).to_le_bytes()).collect();
+        let bytes: Vec<u8> =
+            (0..100_000_u32).flat_map(|i| i.wrapping_mul(i).to_le_bytes()).collect();
         for encoding in BOTH {
             let small = compressed(encoding, &bytes);
             assert_eq!(inflate(encoding, &small, bytes.len()).unwrap(), bytes);

@@ -32,13 +32,10 @@ pub(super) fn ends(jpeg: &[u8]) -> bool {
 /// Steps to behind the next marker, and returns it. In a scan FF is followed by 00, or by FF where
 /// bytes are filled in.
 fn next_marker(jpeg: &[u8], at: &mut usize) -> Option<u8> {
-    loop {
-        let rest = jpeg.get(*at..)?;
-        let place =
-            rest.windows(2).position(|pair| pair[0] == 0xFF && !matches!(pair[1], 0 | 0xFF))?;
-        *at += place + 2;
-        return Some(rest[place + 1]);
-    }
+    let rest = jpeg.get(*at..)?;
+    let place = rest.windows(2).position(|pair| pair[0] == 0xFF && !matches!(pair[1], 0 | 0xFF))?;
+    *at += place + 2;
+    Some(rest[place + 1])
 }
 
 fn number(jpeg: &[u8], at: usize) -> Option<u32> {

@@ -211,7 +211,7 @@ pub(super) async fn one(
 /// served already, do not notice. A bundle that is served already is loaded anew only when it has
 /// changed on disk. Loads are made one at a time, in the order in which they came.
 #[utoipa::path(post, path = "/v1/models/{name}/load", tag = "models", operation_id = "load_model",
-    params(("name" = String, Path, description = "The model's name, or NAME%2FVERSION", min_length = 1, example = "demo")), request_body = LoadBody,
+    params(("name" = String, Path, description = "The model's name, or NAME%2FVERSION", min_length = 1, example = "demo")), request_body = Option<LoadBody>,
     responses((status = 200, description = "It is served", body = ModelInfo)))]
 pub(super) async fn load(
     State(app): State<Arc<App>>,
@@ -232,7 +232,7 @@ pub(super) async fn load(
 /// Requests that it has begun are finished with it; then its memory is given back. The default is
 /// not unloaded while another model could be the default: load that one with `default: true` first.
 #[utoipa::path(post, path = "/v1/models/{name}/unload", tag = "models", operation_id = "unload_model",
-    params(("name" = String, Path, description = "The model's name, or NAME%2FVERSION", min_length = 1, example = "demo")), request_body = UnloadBody,
+    params(("name" = String, Path, description = "The model's name, or NAME%2FVERSION", min_length = 1, example = "demo")), request_body = Option<UnloadBody>,
     responses((status = 200, description = "It is served no longer", body = Unloaded)))]
 pub(super) async fn unload(
     State(app): State<Arc<App>>,

@@ -58,10 +58,7 @@ pub(super) struct SlideList {
         (EncodeTensors = "application/vnd.restain.safetensors"),
         (Picture = "image/*"),
     )),
-    responses(
-        (status = 200, description = "It was there already", body = AddedSlide),
-        (status = 201, description = "It is there, and kept", body = AddedSlide),
-    ))]
+    responses((status = 201, description = "It is there, and kept", body = AddedSlide)))]
 pub(super) async fn add(
     State(app): State<Arc<App>>,
     request: Request,
@@ -69,9 +66,8 @@ pub(super) async fn add(
     let pipeline = app.pipeline()?;
     let (request, _) = read(&app, Operation::Encode, request, Instant::now()).await?;
     let added = pipeline.add_slide(request).await?;
-    let status = if added.is_new { StatusCode::CREATED } else { StatusCode::OK };
     let of = bank(&added.model);
-    Ok((status, Json(AddedSlide { of, slide: added.id, tiles: added.tiles })))
+    Ok((StatusCode::CREATED, Json(AddedSlide { of, slide: added.id, tiles: added.tiles })))
 }
 
 /// The slides whose contexts are kept

@@ -36,7 +36,6 @@ pub(super) struct File<'a> {
 /// What the samples of a pixel are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// One sample, and others that are dropped or lie behind it as alpha.
     Grey {
         alpha: Alpha,
     },
@@ -160,9 +159,8 @@ impl Kind {
         let colour = decoder.colortype().map_err(unreadable)?;
         let kind = match colour {
             ColorType::Gray(_) => Self::Grey { alpha: Alpha::None },
-            ColorType::Multiband { num_samples, .. }
-                if extra.len() + 1 == usize::from(num_samples) =>
-            {
+            // Of other samples it is not known what they are: mostly they are colours.
+            ColorType::Multiband { num_samples: 2, .. } if alpha != Alpha::None => {
                 Self::Grey { alpha }
             }
             ColorType::RGB(_) => Self::Rgb { alpha: Alpha::None },

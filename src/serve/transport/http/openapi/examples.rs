@@ -258,11 +258,6 @@ fn answers() -> Vec<(Place, &'static str, ExampleBuilder)> {
             value("It was added", with(bank.clone(), json!({"slide": SLIDE, "tiles": 2}))),
         ),
         (
-            ("add_slide", Some(200), JSON),
-            "there",
-            value("It was there", with(bank.clone(), json!({"slide": SLIDE, "tiles": 2}))),
-        ),
-        (
             ("list_slides", Some(200), JSON),
             "slides",
             value("One slide", with(bank, json!({"slides": [SLIDE]}))),
