@@ -1,4 +1,4 @@
-//! A tile's key is no key to another's tile: encodings are held for the holder of each access key.
+//! A tile's key does not open another's tile: encodings are held for each access key.
 
 use restain::serve::transport::grpc::proto;
 use restain::serve::transport::grpc::proto::augment_stream_response::Result as Outcome;

@@ -22,7 +22,7 @@ pub(crate) fn reason(error: &clap::Error) -> Option<String> {
     }
 }
 
-/// Says in plain words what the standard library's parsers say of text that is no number or
+/// Says in plain words what the standard library's parsers say of text that is not a number or
 /// address.
 pub(crate) fn plain(source: &(dyn Error + 'static)) -> String {
     if let Some(error) = source.downcast_ref::<ParseIntError>() {

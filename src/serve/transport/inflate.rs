@@ -1,8 +1,8 @@
 //! Decompresses a body or message while it comes, within bounds.
 //!
 //! A few bytes of gzip unpack to a thousand times as many. So memory is accounted for before it is
-//! taken, step by step, as for a body that comes as it is, and what would be larger than a body may
-//! be ends the request there. Nothing is known here of where the bytes come from.
+//! taken, step by step, as for a body that comes as it is, and what exceeds the limit of a body
+//! ends the request there. Nothing is known here of where the bytes come from.
 
 use std::io::{self, Write};
 

@@ -9,8 +9,8 @@ use crate::harness::{SAFETENSORS, Server, until};
 use crate::serve::connections::asked_for_much;
 
 /// Opens so many connections that begin with `head`, and adds a byte to each between two requests
-/// of somebody who behaves, until the server has done with them all. What it told the first of
-/// them.
+/// of a caller who behaves, until the server has done with them all. Returns what it answered the
+/// first of them.
 fn trickle(server: &Server, connections: usize, head: &[u8]) -> Vec<u8> {
     let open = || {
         let mut stream = TcpStream::connect(&server.address).unwrap();

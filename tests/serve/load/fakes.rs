@@ -94,7 +94,7 @@ fn by_key_every_tile_is_sent_once_and_then_named() {
     assert!(missing > 0 && missing + count(&report["requests"]["ok"]) == 60, "{report}");
 }
 
-/// Somebody who says that they serve tiles, and then takes requests without a word: hangs up at
+/// A server that says that it serves tiles, and then takes requests without a word: hangs up at
 /// once, or never answers.
 fn mute(hangs_up: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

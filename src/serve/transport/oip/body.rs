@@ -4,7 +4,7 @@
 //!
 //! The protocol is read by many servers, and its clients write fields and parameters that only some
 //! of them know (`model_name`, MLServer's `content_type`). Such fields are ignored, and null is a
-//! field that was left out. What would change the answer, shared memory and classification, is
+//! field that was left out. Fields that change the answer, shared memory and classification, are
 //! rejected by name.
 
 use axum::http::HeaderMap;
