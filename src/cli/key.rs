@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use restain::serve::access::{self, Key, Scope};
 use restain_options::{above, at_least};
+use restain_request::{Choice as _, Priority};
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Key")]
@@ -24,6 +26,17 @@ pub(crate) struct KeyArgs {
     /// Limit requests in flight [default: no limit]
     #[arg(long, value_name = "REQUESTS", value_parser = at_least(1usize))]
     concurrency: Option<usize>,
+    /// Limit tiles in flight [default: no limit]
+    #[arg(long, value_name = "TILES", value_parser = at_least(1usize))]
+    tiles: Option<usize>,
+    /// Give the key's tiles this priority at most [default: the one that a request asks for]
+    #[arg(long, value_name = "PRIORITY", value_parser = priority())]
+    priority: Option<Priority>,
+}
+
+fn priority() -> impl TypedValueParser<Value = Priority> {
+    let named = |name: String| Priority::named(&name).expect("it is one of the names");
+    PossibleValuesParser::new(Priority::NAMES).map(named)
 }
 
 /// Prints the token on standard error, and the key's entry for the file of `--keys` on standard
@@ -49,7 +62,7 @@ impl KeyArgs {
     /// # Errors
     /// In one sentence, why a server would reject the key.
     fn key(&self, token: &str) -> Result<Key, String> {
-        let Self { requests_per_second, burst, concurrency, .. } = *self;
+        let Self { requests_per_second, burst, concurrency, tiles, priority, .. } = *self;
         if burst.is_some() && requests_per_second.is_none() {
             return Err("--burst needs --requests-per-second".to_owned());
         }
@@ -57,6 +70,8 @@ impl KeyArgs {
             requests_per_second,
             burst,
             concurrency,
+            tiles,
+            priority,
             ..Key::new(&self.name, token, self.scope.iter().copied())
         };
         key.check().map(|()| key)

@@ -9,6 +9,7 @@ pub mod admission;
 mod app;
 pub mod batch;
 pub mod cache;
+pub mod caller;
 pub mod check;
 pub mod config;
 pub mod embedded;

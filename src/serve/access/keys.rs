@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::token::PREFIX;
+use crate::serve::caller::{Caller, CallerName};
+use restain_request::Priority;
 
 /// Every key is a label of a metric: they must not be without bound.
 pub(super) const MAX_KEYS: usize = 1000;
@@ -61,6 +63,12 @@ pub struct Key {
     /// Requests at once, until the last byte of the answer is taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<usize>,
+    /// Tiles in flight at once, until the last byte of their answers is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tiles: Option<usize>,
+    /// The highest priority that its tiles are given; what it asks for when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
 }
 
 impl Key {
@@ -74,6 +82,8 @@ impl Key {
             requests_per_second: None,
             burst: None,
             concurrency: None,
+            tiles: None,
+            priority: None,
         }
     }
 
@@ -111,6 +121,7 @@ impl Key {
         for (name, value) in [
             ("burst", self.burst.map(u64::from)),
             ("concurrency", self.concurrency.map(|most| most as u64)),
+            ("tiles", self.tiles.map(|most| most as u64)),
         ] {
             if value == Some(0) {
                 return wrong(format!(
@@ -119,6 +130,15 @@ impl Key {
             }
         }
         Ok(())
+    }
+
+    /// Who its requests are from.
+    pub(super) fn caller(&self) -> Caller {
+        Caller {
+            name: CallerName::Key(Arc::clone(&self.name)),
+            most_tiles: self.tiles,
+            highest: self.priority.unwrap_or_default(),
+        }
     }
 
     /// The entry as a piece of the file.

@@ -155,11 +155,7 @@ impl Access {
         }
         self.metrics.key_asked(&key.name, "let_in");
         Verdict {
-            pass: Ok(Pass::new(
-                Arc::clone(&key.name),
-                usage,
-                Ticket(Some((keys::digest(token), scope))),
-            )),
+            pass: Ok(Pass::new(key.caller(), usage, Ticket(Some((keys::digest(token), scope))))),
             standing,
         }
     }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::keys::Scope;
 use super::limit::Usage;
+use crate::serve::caller::Caller;
 
 /// A place among the requests that a key may have at once, until dropped.
 pub struct Pass {
-    key: Option<(Arc<str>, Arc<Usage>)>,
+    key: Option<(Caller, Arc<Usage>)>,
     ticket: Ticket,
 }
 
@@ -22,13 +23,13 @@ impl Pass {
         Self { key: None, ticket: Ticket(None) }
     }
 
-    pub(super) fn new(name: Arc<str>, usage: Arc<Usage>, ticket: Ticket) -> Self {
-        Self { key: Some((name, usage)), ticket }
+    pub(super) fn new(caller: Caller, usage: Arc<Usage>, ticket: Ticket) -> Self {
+        Self { key: Some((caller, usage)), ticket }
     }
 
-    /// Whose it is.
-    pub fn name(&self) -> Option<Arc<str>> {
-        self.key.as_ref().map(|(name, _)| Arc::clone(name))
+    /// Whose it is, where keys are asked for.
+    pub fn caller(&self) -> Option<&Caller> {
+        self.key.as_ref().map(|(caller, _)| caller)
     }
 
     pub fn ticket(&self) -> Ticket {

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::encoding::TileEncoding;
 use crate::serve::admission::Permit;
+use crate::serve::caller::CallerName;
 use crate::serve::trace::{Asker, RunSpan};
 use restain_bundle::codec::TileKey;
 
@@ -40,6 +41,7 @@ pub(super) type WaitedFor = Vec<Waiter>;
 
 /// One request's wait for a tile.
 pub(super) struct Waiter {
+    pub caller: CallerName,
     pub deadline: Instant,
     pub queued: Instant,
     /// Held, never read: the tile counts as admitted until it is encoded or skipped.

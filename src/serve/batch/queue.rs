@@ -6,15 +6,19 @@
 //! - An idle worker takes what there is (after `max_delay`, when there is less than a full batch).
 //!   A busy one is given a further batch only when that is full: what is not full stays open to who
 //!   comes while the last batch runs.
+//! - Tiles of one priority are taken by turns of callers, one tile each: who sends many waits for
+//!   itself.
 //! - A tile whose callers have all left is dropped when its turn comes.
 //! - Where there is a lone worker, faster with one tile than the others and in their way otherwise,
 //!   it takes a tile that waits alone while nothing is in work, and the others take everything
 //!   else: each an equal share of what waits, and none of them ahead while another is idle.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::message::{Priority, WaitedFor, Waiter, WantedTile};
+use crate::serve::caller::CallerName;
+use crate::serve::runtime::rounds::Rounds;
 use restain_bundle::codec::TileKey;
 
 /// While both lines wait, so many interactive tiles are taken for one of bulk.
@@ -29,11 +33,11 @@ pub(super) struct Queue {
     max_batch: usize,
     max_delay: Duration,
     flights: HashMap<TileKey, Flight>,
-    /// Keys in the order of arrival, by [`Priority`]. A key may be stale: its flight gone, taken,
-    /// or in the other line.
-    lines: [VecDeque<TileKey>; 2],
-    /// Flights that no worker has taken yet, by line.
-    waiting: [usize; 2],
+    /// Keys in the order of their turns, by [`Priority`]; a tile that several callers wait for is
+    /// in the lane of each. A key may be stale: its flight gone, taken, or in the other line.
+    lines: [Rounds<TileKey>; 2],
+    /// Flights that no worker has taken yet, by line and by the caller who came first.
+    waiting: [HashMap<CallerName, usize>; 2],
     /// Interactive tiles since bulk last had its turn.
     since_bulk: usize,
     /// For each worker, the batches that it was given and has not finished.
@@ -46,6 +50,8 @@ pub(super) struct Queue {
 /// A tile on its way, and everyone who waits for it.
 struct Flight {
     tile: WantedTile,
+    /// Who came first.
+    caller: CallerName,
     line: usize,
     queued: Instant,
     taken: bool,
@@ -70,7 +76,7 @@ impl Queue {
             max_delay,
             flights: HashMap::new(),
             lines: Default::default(),
-            waiting: [0; 2],
+            waiting: Default::default(),
             since_bulk: 0,
             outstanding: vec![0; workers],
             has_lone: false,
@@ -89,19 +95,31 @@ impl Queue {
         self.closed = true;
     }
 
-    /// Tiles that stand before one that comes now.
-    pub(super) fn ahead_of(&self, priority: Priority) -> usize {
-        let [interactive, bulk] = self.waiting;
+    /// Tiles that stand before one that a caller brings now.
+    pub(super) fn ahead_of(&self, priority: Priority, caller: &CallerName) -> usize {
+        let [interactive, bulk] = [0, 1].map(|line| self.ahead_in(line, caller));
         match priority {
             Priority::Interactive => interactive + bulk.min(interactive / INTERACTIVE_SHARE),
-            Priority::Bulk => interactive + bulk,
+            Priority::Bulk => self.waiting_in(Priority::Interactive as usize) + bulk,
         }
+    }
+
+    /// Tiles of a line that are taken before one that a caller brings now: its own, and as many of
+    /// every other caller.
+    fn ahead_in(&self, line: usize, caller: &CallerName) -> usize {
+        let own = self.waiting[line].get(caller).copied().unwrap_or_default();
+        let others = self.waiting[line].iter().filter(|(name, _)| *name != caller);
+        own + others.map(|(_, &waiting)| waiting.min(own + 1)).sum::<usize>()
+    }
+
+    fn waiting_in(&self, line: usize) -> usize {
+        self.waiting[line].values().sum()
     }
 
     /// Tiles in work or assembled for it.
     #[cfg(test)]
     pub(super) fn under_way(&self) -> usize {
-        self.flights.len() - self.waiting.iter().sum::<usize>()
+        self.flights.len() - self.waiting_in(0) - self.waiting_in(1)
     }
 
     /// Joins the tile's flight, if there is one.
@@ -115,13 +133,20 @@ impl Queue {
         waiter: Waiter,
     ) -> Result<(), Waiter> {
         let Some(flight) = self.flights.get_mut(key) else { return Err(waiter) };
+        let (line, caller) = (priority as usize, waiter.caller.clone());
+        let is_new = flight.waiters.iter().all(|waiter| waiter.caller != caller);
         flight.waiters.push(waiter);
-        let line = priority as usize;
-        if !flight.taken && line < flight.line {
-            self.waiting[flight.line] -= 1;
-            self.waiting[line] += 1;
+        if flight.taken {
+            return Ok(());
+        }
+        if line < flight.line {
+            let first = flight.caller.clone();
+            leave(&mut self.waiting[flight.line], &first);
+            *self.waiting[line].entry(first).or_default() += 1;
             flight.line = line;
-            self.lines[line].push_back(*key);
+            self.lines[line].push(&caller, *key);
+        } else if is_new {
+            self.lines[flight.line].push(&caller, *key);
         }
         Ok(())
     }
@@ -129,16 +154,17 @@ impl Queue {
     /// A new flight.
     pub(super) fn push(&mut self, tile: WantedTile, priority: Priority, waiter: Waiter) {
         let (key, line, queued) = (tile.key, priority as usize, waiter.queued);
-        let flight = Flight { tile, line, queued, taken: false, waiters: vec![waiter] };
+        let caller = waiter.caller.clone();
+        self.lines[line].push(&caller, key);
+        *self.waiting[line].entry(caller.clone()).or_default() += 1;
+        let flight = Flight { tile, caller, line, queued, taken: false, waiters: vec![waiter] };
         let before = self.flights.insert(key, flight);
         debug_assert!(before.is_none(), "who finds a flight joins it");
-        self.lines[line].push_back(key);
-        self.waiting[line] += 1;
     }
 
     /// What `worker` is to do at `now`.
     pub(super) fn next(&mut self, worker: usize, now: Instant) -> Next<Vec<WantedTile>> {
-        let waiting = self.waiting.iter().sum::<usize>();
+        let waiting = self.waiting_in(0) + self.waiting_in(1);
         let full = waiting >= self.max_batch;
         let mut most = self.max_batch;
         if self.has_lone {
@@ -157,13 +183,16 @@ impl Queue {
         match self.outstanding[worker] {
             0 if full || self.closed => {}
             0 => {
-                let due = self.oldest().map(|queued| queued + self.max_delay);
-                if let Some(due) = due.filter(|due| *due > now) {
+                let delays = !self.max_delay.is_zero();
+                let oldest = delays.then(|| self.oldest()).flatten();
+                if let Some(due) =
+                    oldest.map(|queued| queued + self.max_delay).filter(|due| *due > now)
+                {
                     return Next::Wait(Some(due));
                 }
             }
             outstanding if outstanding < MOST_OUTSTANDING && full => {}
-            _ if self.closed && self.waiting == [0, 0] => return Next::End,
+            _ if self.closed && waiting == 0 => return Next::End,
             _ => return Next::Wait(None),
         }
         let mut batch = Vec::new();
@@ -206,34 +235,37 @@ impl Queue {
     }
 
     /// When the tile that has waited longest came.
-    fn oldest(&mut self) -> Option<Instant> {
-        LINES.iter().filter_map(|line| self.front(*line as usize)).min()
+    fn oldest(&self) -> Option<Instant> {
+        let flights = self.flights.values().filter(|flight| !flight.taken);
+        flights.map(|flight| flight.queued).min()
     }
 
-    /// When the first tile of a line came; takes stale keys away on the way.
-    fn front(&mut self, line: usize) -> Option<Instant> {
+    /// Whether a tile waits in a line; takes stale keys away from its front.
+    fn has_turn(&mut self, line: usize) -> bool {
         while let Some(key) = self.lines[line].front() {
             match self.flights.get(key) {
-                Some(flight) if !flight.taken && flight.line == line => return Some(flight.queued),
-                _ => self.lines[line].pop_front(),
+                Some(flight) if !flight.taken && flight.line == line => return true,
+                _ => self.lines[line].discard(),
             };
         }
-        None
+        false
     }
 
     /// The tile whose turn it is.
     fn take(&mut self, now: Instant) -> Option<WantedTile> {
         loop {
             let line = self.turn()?;
-            let key = self.lines[line].pop_front()?;
+            let key = *self.lines[line].front()?;
             let flight = self.flights.get_mut(&key)?;
-            self.waiting[line] -= 1;
+            leave(&mut self.waiting[line], &flight.caller);
             flight.waiters.retain(|waiter| waiter.waits(now));
             if flight.waiters.is_empty() {
                 self.flights.remove(&key);
+                self.lines[line].discard();
                 continue;
             }
             flight.taken = true;
+            self.lines[line].take();
             self.since_bulk = if line == Priority::Bulk as usize { 0 } else { self.since_bulk + 1 };
             return Some(flight.tile.clone());
         }
@@ -241,7 +273,7 @@ impl Queue {
 
     /// Whose turn it is: a line with a tile at its front.
     fn turn(&mut self) -> Option<usize> {
-        let waits = LINES.map(|line| self.front(line as usize).is_some());
+        let waits = LINES.map(|line| self.has_turn(line as usize));
         let [interactive, bulk] = LINES.map(|line| line as usize);
         match waits {
             [true, true] if self.since_bulk >= INTERACTIVE_SHARE => Some(bulk),
@@ -249,6 +281,15 @@ impl Queue {
             [false, true] => Some(bulk),
             [false, false] => None,
         }
+    }
+}
+
+/// Counts a tile less for a caller.
+fn leave(waiting: &mut HashMap<CallerName, usize>, caller: &CallerName) {
+    let count = waiting.get_mut(caller).expect("it was counted when it came");
+    *count -= 1;
+    if *count == 0 {
+        waiting.remove(caller);
     }
 }
 

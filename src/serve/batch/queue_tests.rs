@@ -36,8 +36,15 @@ impl Scene {
     }
 
     fn comes_until(&mut self, value: u8, priority: Priority, ms: u64, deadline_ms: u64) -> Reply {
+        self.comes_from(0, value, priority, [ms, deadline_ms])
+    }
+
+    /// A tile that a caller brings at the first time, and wants until the second, ms.
+    fn comes_from(&mut self, caller: u8, value: u8, priority: Priority, times: [u64; 2]) -> Reply {
+        let ([ms, deadline_ms], caller) = (times, name(caller));
         let (reply, answer) = oneshot::channel();
         let waiter = Waiter {
+            caller,
             deadline: self.at(deadline_ms),
             queued: self.at(ms),
             _permit: Arc::clone(&self.permit),
@@ -67,6 +74,10 @@ impl Scene {
         let keys: Vec<TileKey> = values.iter().copied().map(key).collect();
         self.queue.finish(worker, &keys).into_iter().flatten().count()
     }
+}
+
+fn name(caller: u8) -> CallerName {
+    CallerName::Address([10, 0, 0, caller].into())
 }
 
 fn key(value: u8) -> TileKey {
@@ -147,7 +158,8 @@ fn a_tile_of_bulk_that_somebody_waits_for_moves_up() {
     let mut scene = Scene::new(1, 0, 1);
     let _bulk = [1, 2].map(|value| scene.comes(value, Bulk, 0));
     let _interactive = scene.comes(2, Interactive, 1);
-    assert_eq!((scene.queue.ahead_of(Bulk), scene.queue.ahead_of(Interactive)), (2, 1));
+    let ahead = |priority| scene.queue.ahead_of(priority, &name(0));
+    assert_eq!((ahead(Bulk), ahead(Interactive)), (2, 1));
     assert_eq!(scene.next(0, 1), Next::Take(vec![2]));
     assert_eq!(scene.finish(0, &[2]), 2, "both hear of it");
     assert_eq!(scene.next(0, 2), Next::Take(vec![1]));
@@ -182,7 +194,7 @@ fn when_all_in_line_have_left_there_is_nothing_to_do() {
     let mut scene = Scene::new(4, 0, 1);
     drop([1, 2, 3].map(|value| scene.comes(value, Bulk, 0)));
     assert_eq!(scene.next(0, 1), Next::Wait(None));
-    assert_eq!((scene.queue.ahead_of(Bulk), scene.queue.under_way()), (0, 0));
+    assert_eq!((scene.queue.ahead_of(Bulk, &name(0)), scene.queue.under_way()), (0, 0));
 }
 
 #[test]
@@ -196,6 +208,43 @@ fn a_closed_queue_is_emptied_and_then_ends() {
     assert_eq!(scene.next(0, 0), Next::Take(vec![3]), "and no delay holds it up");
     scene.finish(0, &[3]);
     assert_eq!(scene.next(0, 0), Next::End);
+}
+
+const HOUR: [u64; 2] = [0, 3_600_000];
+
+#[test]
+fn callers_take_turns_tile_by_tile_whoever_brings_more() {
+    let mut scene = Scene::new(4, 0, 1);
+    let mut waits: Vec<Reply> =
+        (1..7).map(|value| scene.comes_from(1, value, Interactive, HOUR)).collect();
+    waits.extend([21, 22].map(|value| scene.comes_from(2, value, Interactive, HOUR)));
+    waits.push(scene.comes_from(3, 31, Interactive, HOUR));
+    let ahead = [1, 2, 3, 4].map(|caller| scene.queue.ahead_of(Interactive, &name(caller)));
+    assert_eq!(ahead, [6 + 2 + 1, 2 + 3 + 1, 1 + 2 + 2, 3], "of the next tile of each");
+    assert_eq!(scene.next(0, 0), Next::Take(vec![1, 21, 31, 2]));
+    assert_eq!(scene.next(0, 0), Next::Take(vec![22, 3, 4, 5]));
+}
+
+#[test]
+fn a_tile_that_two_callers_want_is_encoded_at_the_first_of_their_turns() {
+    let mut scene = Scene::new(1, 0, 1);
+    let _greedy = [1, 2, 3, 4].map(|value| scene.comes_from(1, value, Interactive, HOUR));
+    let _other = scene.comes_from(2, 4, Interactive, HOUR);
+    for (value, waiters) in [(1, 1), (4, 2), (2, 1), (3, 1)] {
+        assert_eq!(scene.next(0, 0), Next::Take(vec![value]));
+        assert_eq!(scene.finish(0, &[value]), waiters);
+    }
+    assert_eq!(scene.next(0, 0), Next::Wait(None));
+}
+
+#[test]
+fn what_left_the_line_is_no_turn_of_its_caller() {
+    let mut scene = Scene::new(2, 0, 1);
+    let gone = [1, 2].map(|value| scene.comes_from(1, value, Interactive, HOUR));
+    let _stay = [3, 4].map(|value| scene.comes_from(1, value, Interactive, HOUR));
+    let _other = scene.comes_from(2, 21, Interactive, HOUR);
+    drop(gone);
+    assert_eq!(scene.next(0, 0), Next::Take(vec![3, 21]));
 }
 
 /// `sharing` workers, and a lone one behind them.

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::message::{BatchError, Encoded, Priority, Shelf, WaitedFor, Waiter, WantedTile};
+use super::message::{BatchError, Encoded, Shelf, WaitedFor, Waiter, WantedTile};
 use super::queue::{Next, Queue};
 use super::tally::Tally;
 use super::{EncodeRequest, QueueOptions};
 use crate::serve::admission::DrainRate;
+use crate::serve::caller::Caller;
 use crate::serve::trace::Asker;
 use restain_bundle::codec::TileKey;
 use tokio::sync::oneshot;
@@ -63,12 +64,15 @@ impl Shared {
     ) -> Result<Vec<Place>, BatchError> {
         let queued = Instant::now();
         let EncodeRequest { tiles, deadline, priority, permit } = request;
-        let asker = Asker::now();
+        let (asker, caller) = (Asker::now(), Caller::current());
+        let (priority, caller) = (caller.allowed(priority), caller.name);
         let mut state = self.lock();
-        self.check_wait(&state, priority, deadline.saturating_duration_since(queued))?;
+        let ahead = state.queue.ahead_of(priority, &caller);
+        self.check_wait(&state, ahead, deadline.saturating_duration_since(queued))?;
         let mut place = |tile: WantedTile| {
             let (reply, answer) = oneshot::channel();
             let waiter = Waiter {
+                caller: caller.clone(),
                 deadline,
                 queued,
                 _permit: Arc::clone(&permit),
@@ -92,13 +96,7 @@ impl Shared {
         Ok(places)
     }
 
-    fn check_wait(
-        &self,
-        state: &State,
-        priority: Priority,
-        left: Duration,
-    ) -> Result<(), BatchError> {
-        let ahead = state.queue.ahead_of(priority);
+    fn check_wait(&self, state: &State, ahead: usize, left: Duration) -> Result<(), BatchError> {
         let wait = state.rate.time_for(ahead) / self.workers as u32;
         if ahead > 0 && wait > left.min(self.max_wait) {
             Err(BatchError::Overloaded { wait })

@@ -184,7 +184,8 @@ pub struct Config {
     #[arg(long, help_heading = LIMITS, value_name = "DURATION", default_value = "1m")]
     pub request_timeout: Span,
 
-    /// Accept at most this many connections at once; further ones wait
+    /// Accept at most this many connections at once; further ones wait. An address may have seven
+    /// eighths of them
     #[arg(long, help_heading = CONNECTIONS, value_name = "N", default_value = "4096")]
     pub max_connections: NonZeroUsize,
     /// Close a connection that is silent this long between requests, or takes this long to send a

@@ -9,12 +9,14 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
+use super::caller_body::CallerBody;
 use super::guarded_body::GuardedBody;
 use super::origin::check_origin;
 use super::route::Permission;
-use super::{Frame, Matched};
-use crate::serve::access::{Scope, Standing};
+use super::{Frame, Matched, Peer};
+use crate::serve::access::{Pass, Scope, Standing};
 use crate::serve::cache::Tenant;
+use crate::serve::caller::{Caller, CallerName};
 use crate::serve::config::Config;
 use crate::serve::error::{Error, ErrorKind};
 
@@ -46,11 +48,17 @@ pub(super) async fn check_access(
     let verdict = frame.app.access.judge(authorization, scope);
     let mut response = match verdict.pass {
         Ok(pass) => {
-            let key = pass.name();
+            let caller = caller(&pass, &request);
+            let key = match &caller.name {
+                CallerName::Key(name) => Some(Arc::clone(name)),
+                CallerName::Address(_) | CallerName::Server => None,
+            };
             // Streams are judged again, message by message.
             request.extensions_mut().insert(pass.ticket());
             request.extensions_mut().insert(tenant(&frame.app.config, key.as_deref()));
-            let response = next.run(request).await;
+            let response = caller.clone().scope(next.run(request)).await;
+            let written = |body| Body::new(CallerBody::new(body, caller));
+            let response = response.map(written);
             let mut response = response.map(|body| Body::new(GuardedBody::new(body, pass)));
             if let Some(key) = key {
                 response.extensions_mut().insert(KeyName(key));
@@ -68,6 +76,12 @@ pub(super) async fn check_access(
         add_rate_limit(response.headers_mut(), standing);
     }
     response
+}
+
+/// Who a request is from: the holder of its key, or else its address.
+fn caller(pass: &Pass, request: &Request) -> Caller {
+    let address = || request.extensions().get::<Peer>().map(|peer| Caller::at(peer.0));
+    pass.caller().cloned().or_else(address).unwrap_or_default()
 }
 
 /// Whose encodings a request may use: those of its key's holder, unless all share theirs.

@@ -7,6 +7,7 @@
 //! these, such as CORS. What is written of an answer's body is not decided here.
 
 pub(crate) mod access;
+mod caller_body;
 pub(crate) mod guarded_body;
 mod observe;
 mod origin;
@@ -15,6 +16,7 @@ mod request_id;
 pub(crate) mod route;
 
 use std::any::Any;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -46,6 +48,10 @@ pub(crate) struct Frame {
     /// Writes an error as this transport's response.
     pub refuse: fn(Error) -> Response,
 }
+
+/// The address that a request came from, among its extensions.
+#[derive(Clone, Copy)]
+pub(crate) struct Peer(pub IpAddr);
 
 /// The route of a request, among its extensions; `None` when the transport declares none that fits.
 #[derive(Clone)]

@@ -3,12 +3,11 @@
 //! admission. What they log stands under the request that they work for.
 //!
 //! Work comes as a job of one or many pieces. A thread takes one piece of the job whose turn it is,
-//! then the next job has its turn: a request of one tile waits for a piece of another request,
-//! never for all of it. When the caller of a job is gone, because it left or its deadline passed,
+//! then the next caller has its turn, and of one caller the next job: a request of one tile waits
+//! for a piece of each other caller, never for all of what one asked for. When the caller of a job is gone, because it left or its deadline passed,
 //! its pieces that have not begun will not. A piece itself is not interrupted, so work is cut into
 //! pieces of about a picture.
 
-use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -17,6 +16,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::Span;
 
+use super::rounds::Rounds;
+use crate::serve::caller::{Caller, CallerName};
 use crate::serve::error::Error;
 
 pub struct Cpu {
@@ -31,7 +32,7 @@ struct Turns {
 }
 
 struct State {
-    waiting: VecDeque<Waiting>,
+    waiting: Rounds<Waiting>,
     /// When each thread began the piece that it works on.
     at_work: Vec<Option<Instant>>,
     closed: bool,
@@ -45,6 +46,7 @@ struct Waiting {
 }
 
 struct Job {
+    caller: CallerName,
     pieces: usize,
     run: Box<dyn Fn(usize) + Send + Sync>,
     request: Span,
@@ -67,8 +69,7 @@ struct Waiter<'a> {
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         let mut state = lock(&self.turns.state);
-        let place = state.waiting.iter().position(|waiting| Arc::ptr_eq(&waiting.job, &self.job));
-        let left = place.and_then(|place| state.waiting.remove(place));
+        let left = state.waiting.remove(|waiting| Arc::ptr_eq(&waiting.job, &self.job));
         drop(state);
         // What it owns may be much to give back: not under the lock.
         drop(left);
@@ -80,7 +81,8 @@ impl Cpu {
     /// When the threads cannot be started.
     pub fn new(threads: NonZeroUsize) -> std::io::Result<Self> {
         let threads = threads.get();
-        let state = State { waiting: VecDeque::new(), at_work: vec![None; threads], closed: false };
+        let state =
+            State { waiting: Rounds::default(), at_work: vec![None; threads], closed: false };
         let turns = Arc::new(Turns { state: Mutex::new(state), work: Condvar::new() });
         let cpu = Self { turns: Arc::clone(&turns), threads };
         for index in 0..threads {
@@ -153,7 +155,8 @@ impl Cpu {
                 let _ = reply.send(std::mem::take(&mut made.made));
             }
         };
-        let job = Arc::new(Job { pieces, run: Box::new(run), request: Span::current() });
+        let (caller, request) = (Caller::current().name, Span::current());
+        let job = Arc::new(Job { caller, pieces, run: Box::new(run), request });
         let _waiter = Waiter { turns: &self.turns, job: Arc::clone(&job) };
         self.turns.add(job);
         let made = answer.await.map_err(|_| Error::panicked())?;
@@ -179,8 +182,8 @@ impl Drop for Cpu {
 
 impl Turns {
     fn add(&self, job: Arc<Job>) {
-        let pieces = job.pieces;
-        lock(&self.state).waiting.push_back(Waiting { job, next: 0, since: Instant::now() });
+        let (pieces, caller) = (job.pieces, job.caller.clone());
+        lock(&self.state).waiting.push(&caller, Waiting { job, next: 0, since: Instant::now() });
         if pieces == 1 { self.work.notify_one() } else { self.work.notify_all() }
     }
 
@@ -196,7 +199,7 @@ impl Turns {
         let mut state = lock(&self.state);
         state.at_work[thread] = None;
         let Waiting { job, next: index, .. } = loop {
-            match state.waiting.pop_front() {
+            match state.waiting.take() {
                 Some(waiting) => break waiting,
                 None if state.closed => return None,
                 None => {
@@ -207,7 +210,8 @@ impl Turns {
         };
         let (next, since) = (index + 1, Instant::now());
         if next < job.pieces {
-            state.waiting.push_back(Waiting { job: Arc::clone(&job), next, since });
+            let waiting = Waiting { job: Arc::clone(&job), next, since };
+            state.waiting.push(&job.caller, waiting);
         }
         state.at_work[thread] = Some(since);
         Some((job, index))
@@ -283,6 +287,32 @@ mod tests {
             assert!(large.is_ok() && small.is_ok());
         });
         assert_eq!(order.try_iter().collect::<Vec<_>>(), [0, 7, 1, 2]);
+    }
+
+    #[test]
+    fn a_job_of_one_caller_waits_for_a_piece_of_another_and_not_for_all_of_its_jobs() {
+        let (runtime, cpu) = (runtime(), cpu(1));
+        let (log, order) = mpsc::channel();
+        let (begun, has_begun) = mpsc::channel();
+        let (go, gate) = mpsc::channel::<()>();
+        let gate = Arc::new(Mutex::new(gate));
+        let job = |address: u8, n: usize| {
+            let (log, begun, gate) = (log.clone(), begun.clone(), Arc::clone(&gate));
+            let work = cpu.run(move || {
+                begun.send(()).unwrap();
+                let _ = lock(&gate).recv();
+                log.send((address, n)).unwrap();
+            });
+            let mut job = Box::pin(Caller::at([10, 0, 0, address].into()).scope(work));
+            assert!((&mut job).now_or_never().is_none());
+            job
+        };
+        let mut jobs = vec![job(1, 0)];
+        has_begun.recv().unwrap();
+        jobs.extend([job(1, 1), job(1, 2), job(1, 3), job(2, 0)]);
+        drop(go);
+        runtime.block_on(futures_util::future::join_all(jobs));
+        assert_eq!(order.try_iter().collect::<Vec<_>>(), [(1, 0), (1, 1), (2, 0), (1, 2), (1, 3)]);
     }
 
     #[test]

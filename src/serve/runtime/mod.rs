@@ -9,4 +9,5 @@ pub mod limits;
 pub mod log_lines;
 pub mod panics;
 pub mod reload;
+pub(crate) mod rounds;
 pub mod signal;

@@ -5,19 +5,23 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::middleware::AddExtension;
+use axum::{Extension, Router};
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, BufWriter};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio_io_timeout::TimeoutStream;
+use tower::Layer;
 
+use super::places::{Place, Places};
 pub use super::tls::Protocol;
 use super::tls::Tls;
 use crate::serve::metrics::{Connected, Metrics};
+use crate::serve::middleware::Peer;
 
 /// Pause after an accept that failed for want of file descriptors or memory: at once it would fail
 /// again.
@@ -44,7 +48,8 @@ pub struct ListenOptions {
     pub metrics: Arc<Metrics>,
     /// What is spoken lies inside of TLS.
     pub tls: Option<Tls>,
-    /// Connections at once; further ones wait in the system's backlog.
+    /// Connections at once; further ones wait in the system's backlog, and those of an address that
+    /// has seven eighths of them are closed.
     pub max_connections: usize,
     /// How long a connection may take over the head of a request, or be silent between two. Over
     /// HTTP/2, where a connection without calls is a client's idle channel, it must answer pings
@@ -76,9 +81,8 @@ pub async fn serve(
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(MAX_FRAME)
         .max_header_list_size(MAX_HEAD);
-    let service = TowerToHyperService::new(router);
     let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(options.max_connections));
+    let places = Places::new(options.max_connections);
     // Dropped at the end: hands that are not shaken by then will not be.
     let (close, closing) = watch::channel(());
     tokio::pin!(shutdown);
@@ -97,7 +101,9 @@ pub async fn serve(
         let connection = Connection {
             http1: http1.clone(),
             http2: http2.clone(),
-            service: service.clone(),
+            service: TowerToHyperService::new(
+                Extension(Peer(place.address())).layer(router.clone()),
+            ),
             watcher: graceful.watcher(),
             _counted: options.metrics.connected(options.port),
             _place: place,
@@ -128,9 +134,9 @@ pub async fn serve(
 struct Connection {
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
-    service: TowerToHyperService<Router>,
+    service: TowerToHyperService<AddExtension<Router, Peer>>,
     watcher: Watcher,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     _counted: Connected,
 }
 
@@ -160,19 +166,20 @@ impl Connection {
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> (TcpStream, OwnedSemaphorePermit) {
-    let place = Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed");
+async fn accept(listener: &TcpListener, places: &Arc<Places>) -> (TcpStream, Place) {
+    let mut free = places.free().await;
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 // Answers are written whole; waiting for more would only delay the last packet.
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "no TCP_NODELAY");
                 }
-                return (stream, place);
+                match places.take(peer.ip(), free) {
+                    Ok(place) => return (stream, place),
+                    Err(unused) => free = unused,
+                }
+                tracing::debug!(address = %peer.ip(), "closed: too many connections from there");
             }
             Err(error) if is_the_peers(&error) => {}
             Err(error) => {

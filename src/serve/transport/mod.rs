@@ -9,6 +9,7 @@ pub mod http;
 mod inflate;
 pub mod listen;
 pub mod oip;
+mod places;
 pub mod read_body;
 pub mod rpc;
 pub mod tls;

@@ -22,6 +22,8 @@ fn a_key_that_no_server_would_take_is_not_made() {
         ("a,b", "letters"),
         ("a --requests-per-second 0", "above 0"),
         ("a --concurrency 0", "concurrency"),
+        ("a --tiles 0", "tiles"),
+        ("a --priority urgent", "priority"),
         ("a --burst 3", "requests-per-second"),
     ] {
         let said = restain().arg("key").args(words.split(' ')).output().unwrap();

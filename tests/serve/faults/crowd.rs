@@ -57,7 +57,7 @@ fn ten_thousand_idle_connections_cost_little_and_nobody_waits_for_them() {
         // SAFETY: between fork and exec it makes two system calls, and allocates nothing.
         unsafe { command.pre_exec(|| lower_the_soft_limit(1024)) };
     };
-    let server = Server::start_as(&["--max-connections", "10100", "--idle-timeout", "10m"], soft);
+    let server = Server::start_as(&["--max-connections", "11500", "--idle-timeout", "10m"], soft);
     still_serves(&server);
     let (before, open) = (resident(&server), descriptors(&server));
     let guests: Vec<TcpStream> = (0..MANY).map(|_| guest(&server)).collect();
