@@ -8,6 +8,7 @@ mod collector;
 mod connections;
 mod devices;
 mod encode;
+mod fairness;
 mod faults;
 mod fields;
 mod forms;

@@ -4,11 +4,15 @@
 //! a caller who left still occupies stays counted until it is freed. A rejected request gets a
 //! Retry-After: the tiles in flight divided by the measured drain rate.
 //!
-//! It does not queue: a full server rejects at once, and the caller waits.
+//! It does not queue: a full server rejects at once, and the caller waits. So that a greedy caller
+//! does not fill it for the others, each may hold at most [`SHARE`] times what it leaves free: alone
+//! it comes to seven eighths, and two of them to seven fifteenths each. A caller with nothing in
+//! flight may take all that is free.
 
 mod memory;
 mod rate;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -16,9 +20,12 @@ use std::time::{Duration, Instant};
 use memory::MemoryGuard;
 pub use rate::{DrainRate, advised};
 
+use super::caller::{Caller, CallerName};
 use super::error::{Error, ErrorKind};
 use super::metrics::Metrics;
 
+/// How many times what is left free a caller may hold.
+const SHARE: usize = 7;
 /// When to come back where memory is short, whose drain is not measured.
 const MEMORY_WAIT: Duration = Duration::from_secs(2);
 
@@ -35,20 +42,35 @@ pub struct Admission {
 #[derive(Default)]
 struct State {
     held: Amount,
+    /// What each caller with something in flight holds of it.
+    by_caller: HashMap<CallerName, Amount>,
     rate: DrainRate,
     /// When tiles last left, or the first arrived.
     since: Option<Instant>,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Amount {
     tiles: usize,
     bytes: u64,
 }
 
+impl Amount {
+    fn add(&mut self, more: Self) {
+        self.tiles += more.tiles;
+        self.bytes += more.bytes;
+    }
+
+    fn take(&mut self, less: Self) {
+        self.tiles -= less.tiles;
+        self.bytes -= less.bytes;
+    }
+}
+
 /// A share of the limits, released when the last clone of its `Arc` is dropped.
 pub struct Permit {
     admission: Arc<Admission>,
+    caller: Caller,
     tiles: usize,
     bytes: AtomicU64,
 }
@@ -85,7 +107,7 @@ impl Admission {
     /// # Errors
     /// As [`Admission::admit`].
     pub fn body_if_free(self: &Arc<Self>, bytes: u64) -> Result<Arc<Permit>, Error> {
-        self.lend(Amount { tiles: 0, bytes }, 1)
+        self.lend(Caller::current(), Amount { tiles: 0, bytes }, 1)
     }
 
     /// Admits `tiles` and `bytes`, both or neither.
@@ -94,11 +116,17 @@ impl Admission {
     /// `request_too_large` when the share would never fit, `overloaded` with the time to wait when
     /// it does not fit now.
     pub fn admit(self: &Arc<Self>, tiles: usize, bytes: u64) -> Result<Arc<Permit>, Error> {
-        self.lend(Amount { tiles, bytes }, tiles).map_err(|error| self.refuse(error))
+        let share = Amount { tiles, bytes };
+        self.lend(Caller::current(), share, tiles).map_err(|error| self.refuse(error))
     }
 
     /// Admits `share` when there is room for it and, in all, for `room` tiles.
-    fn lend(self: &Arc<Self>, share: Amount, room: usize) -> Result<Arc<Permit>, Error> {
+    fn lend(
+        self: &Arc<Self>,
+        caller: Caller,
+        share: Amount,
+        room: usize,
+    ) -> Result<Arc<Permit>, Error> {
         let Amount { tiles, bytes } = share;
         if tiles > self.max_tiles || bytes > self.max_bytes {
             let needs =
@@ -109,6 +137,11 @@ impl Admission {
             );
             return Err(Error::new(ErrorKind::RequestTooLarge, format!("{needs}; {lends}")));
         }
+        if let Some(most) = caller.most_tiles.filter(|most| tiles > *most) {
+            let detail =
+                format!("the request has {tiles} tiles, and the key may have {most} in flight");
+            return Err(Error::new(ErrorKind::RequestTooLarge, detail));
+        }
         // Work that was let in is let finish, which gives memory back.
         let guard = self.memory.as_ref().filter(|_| room > 0);
         if let Some((used, limit)) = guard.and_then(MemoryGuard::is_short) {
@@ -116,27 +149,60 @@ impl Admission {
             return Err(Error::new(ErrorKind::Overloaded, detail).retry_after(MEMORY_WAIT));
         }
         let mut state = self.state.lock().expect("no code panics while it holds this lock");
-        let held = state.held;
-        if held.tiles + room > self.max_tiles || held.bytes + bytes > self.max_bytes {
-            let wait = advised(state.rate.time_for(held.tiles));
+        if let Err(in_use) = self.has_room(&state, &caller, share, room) {
+            let wait = advised(state.rate.time_for(state.held.tiles));
             drop(state);
-            let detail = format!(
-                "{} of {} tiles and {} of {} bytes are in use: retry in {} s",
-                held.tiles,
-                self.max_tiles,
-                held.bytes,
-                self.max_bytes,
-                wait.as_secs()
-            );
+            let detail = format!("{in_use}: retry in {} s", wait.as_secs());
             return Err(Error::new(ErrorKind::Overloaded, detail).retry_after(wait));
         }
-        if held.tiles == 0 && tiles > 0 {
+        if state.held.tiles == 0 && tiles > 0 {
             state.since = Some(Instant::now());
         }
-        state.held = Amount { tiles: held.tiles + tiles, bytes: held.bytes + bytes };
+        state.held.add(share);
+        if share != Amount::default() {
+            state.by_caller.entry(caller.name.clone()).or_default().add(share);
+        }
         self.metrics.inflight(state.held.tiles, state.held.bytes);
         let bytes = AtomicU64::new(bytes);
-        Ok(Arc::new(Permit { admission: Arc::clone(self), tiles, bytes }))
+        Ok(Arc::new(Permit { admission: Arc::clone(self), caller, tiles, bytes }))
+    }
+
+    /// # Errors
+    /// In a sentence, what is in use.
+    fn has_room(
+        &self,
+        state: &State,
+        caller: &Caller,
+        share: Amount,
+        room: usize,
+    ) -> Result<(), String> {
+        let (held, own) = (state.held, state.by_caller.get(&caller.name));
+        let own = own.copied().unwrap_or_default();
+        if held.tiles + room > self.max_tiles || held.bytes + share.bytes > self.max_bytes {
+            return Err(format!(
+                "{} of {} tiles and {} of {} bytes are in use",
+                held.tiles, self.max_tiles, held.bytes, self.max_bytes
+            ));
+        }
+        if let Some(most) = caller.most_tiles.filter(|most| room > 0 && own.tiles + room > *most) {
+            return Err(format!(
+                "{} of the {most} tiles that the key may have are in use",
+                own.tiles
+            ));
+        }
+        // What was let in is let grow; only new work is held to a share.
+        let free_tiles = self.max_tiles - held.tiles - room;
+        let free_bytes = self.max_bytes - held.bytes - share.bytes;
+        let is_greedy = free_tiles < (own.tiles + room) / SHARE
+            || free_bytes < (own.bytes + share.bytes) / SHARE as u64;
+        let is_one_of_many = own != Amount::default() && caller.name != CallerName::Server;
+        if room > 0 && is_greedy && is_one_of_many {
+            return Err(format!(
+                "you use {} of {} tiles and {} of {} bytes, and the rest is kept for other callers",
+                own.tiles, self.max_tiles, own.bytes, self.max_bytes
+            ));
+        }
+        Ok(())
     }
 
     /// Counts a rejection, here or by a queue further on.
@@ -145,10 +211,16 @@ impl Admission {
         error
     }
 
-    fn take_back(&self, share: Amount) {
+    fn take_back(&self, caller: &CallerName, share: Amount) {
         let mut state = self.state.lock().expect("no code panics while it holds this lock");
-        state.held.tiles -= share.tiles;
-        state.held.bytes -= share.bytes;
+        state.held.take(share);
+        // A permit of nothing may outlive its caller's entry.
+        if let Some(own) = state.by_caller.get_mut(caller) {
+            own.take(share);
+            if *own == Amount::default() {
+                state.by_caller.remove(caller);
+            }
+        }
         if share.tiles > 0 {
             let now = Instant::now();
             let busy = state.since.replace(now).map_or(Duration::ZERO, |since| now - since);
@@ -164,7 +236,9 @@ impl Permit {
     /// # Errors
     /// As [`Admission::admit`]; what was lent stays lent.
     pub fn grow(&self, bytes: u64) -> Result<(), Error> {
-        let more = self.admission.admit(0, bytes)?;
+        let share = Amount { tiles: 0, bytes };
+        let more = self.admission.lend(self.caller.clone(), share, 0);
+        let more = more.map_err(|error| self.admission.refuse(error))?;
         self.bytes.fetch_add(more.bytes.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         Ok(())
     }
@@ -173,7 +247,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let (tiles, bytes) = (self.tiles, *self.bytes.get_mut());
-        self.admission.take_back(Amount { tiles, bytes });
+        self.admission.take_back(&self.caller.name, Amount { tiles, bytes });
     }
 }
 
@@ -208,6 +282,15 @@ mod tests {
     }
 
     #[test]
+    fn a_permit_of_nothing_is_given_back_like_any_other() {
+        let admission = admission();
+        let nothing = [(); 2].map(|()| admission.admit(0, 0).unwrap());
+        drop(admission.admit(1, 1).unwrap());
+        drop(nothing);
+        assert!(admission.state.lock().unwrap().by_caller.is_empty());
+    }
+
+    #[test]
     fn what_would_never_fit_is_not_told_to_come_back() {
         let error = admission().admit(1, 101).err().unwrap();
         assert_eq!((error.kind, error.retry_after), (ErrorKind::RequestTooLarge, None));
@@ -219,6 +302,50 @@ mod tests {
         admission.state.lock().unwrap().rate.record(1, Duration::from_secs(2));
         let _permit = admission.admit(4, 1).unwrap();
         assert_eq!(admission.admit(1, 1).err().unwrap().retry_after, Some(Duration::from_secs(8)));
+    }
+
+    #[test]
+    fn a_greedy_caller_leaves_room_for_the_others() {
+        let admission = Admission::new(64, 1 << 20, Arc::new(Metrics::new().unwrap()));
+        let caller = |address| Caller::at([10, 0, 0, address].into());
+        let ask = |address, tiles| caller(address).run(|| admission.admit(tiles, 16)).ok();
+        let held: Vec<_> = std::iter::from_fn(|| ask(1, 1)).collect();
+        assert_eq!(held.len(), 56, "seven eighths");
+        assert!(ask(2, 8).is_some(), "who has nothing gets what is free");
+        let error = caller(1).run(|| admission.admit(1, 0)).err().unwrap();
+        assert!(error.detail.contains("you use 56 of 64 tiles"), "{}", error.detail);
+        drop(held);
+        assert!(caller(1).run(|| admission.admit(64, 0)).is_ok(), "one request may take it all");
+    }
+
+    #[test]
+    fn bytes_are_shared_as_tiles_are_and_what_was_let_in_may_grow() {
+        let admission = Admission::new(64, 1000, Arc::new(Metrics::new().unwrap()));
+        let caller = |address| Caller::at([10, 0, 0, address].into());
+        let permit = caller(1).run(|| admission.admit(1, 900)).unwrap();
+        assert!(caller(1).run(|| admission.admit_body(10)).is_err());
+        let other = caller(2).run(|| admission.admit_body(10)).unwrap();
+        permit.grow(90).unwrap();
+        drop((permit, other));
+        assert!(admission.admit(64, 1000).is_ok(), "all of it came back");
+    }
+
+    #[test]
+    fn a_key_may_have_so_many_tiles_in_flight_and_no_more() {
+        let admission = Admission::new(64, 1000, Arc::new(Metrics::new().unwrap()));
+        let key = Caller { most_tiles: Some(4), ..Caller::at([10, 0, 0, 1].into()) };
+        let three = key.run(|| admission.admit(3, 0)).unwrap();
+        let error = key.run(|| admission.admit(2, 0)).err().unwrap();
+        assert_eq!(error.kind, ErrorKind::Overloaded);
+        assert!(
+            error.detail.contains("3 of the 4 tiles that the key may have"),
+            "{}",
+            error.detail
+        );
+        drop(three);
+        assert!(key.run(|| admission.admit(4, 0)).is_ok());
+        let error = key.run(|| admission.admit(5, 0)).err().unwrap();
+        assert_eq!(error.kind, ErrorKind::RequestTooLarge);
     }
 
     #[test]

@@ -1,0 +1,79 @@
+//! Callers share the server: who brings much waits for itself, and takes nothing from the others.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use reqwest::StatusCode;
+use serde_json::json;
+
+use super::access::Keys;
+use crate::harness::{SAFETENSORS, Server, tensor_body, tile, until};
+
+/// Ends the threads that look at it, whatever becomes of the test.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Sends `tiles`, numbered from `first`, and returns the status.
+fn ask(server: &Server, token: &str, first: usize, tiles: usize) -> StatusCode {
+    let tiles: Vec<_> = (first..first + tiles).map(tile).collect();
+    let request = server.client.post(server.url("/v1/augment"));
+    let request = request.bearer_auth(token).header("content-type", SAFETENSORS);
+    let request = request.header("accept", SAFETENSORS);
+    request.body(tensor_body(&tiles, &[], &json!({}))).send().unwrap().status()
+}
+
+#[test]
+fn beside_a_greedy_key_another_is_never_refused_and_waits_for_a_tile_of_it_at_a_time() {
+    let keys = Keys::new(&["greedy", "other", "ops --scope metrics"]);
+    let server = keys.server(&["--max-tiles", "64", "--max-queue-tiles", "64", "--max-batch", "1"]);
+    let encoded = || {
+        let metrics = server.client.get(server.url("/metrics")).bearer_auth(&keys.tokens[2]);
+        let metrics = metrics.send().unwrap().text().unwrap();
+        let line = metrics.lines().find(|line| line.starts_with("restain_tiles_total"));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or_default()
+    };
+    let (stop, refused) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let next = AtomicUsize::new(1000);
+    std::thread::scope(|threads| {
+        let _stop = StopAtEnd(&stop);
+        for _ in 0..16 {
+            threads.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let first = next.fetch_add(8, Ordering::Relaxed);
+                    match ask(&server, &keys.tokens[0], first, 8) {
+                        StatusCode::OK => {}
+                        StatusCode::TOO_MANY_REQUESTS => {
+                            refused.fetch_add(1, Ordering::Relaxed);
+                        }
+                        other => panic!("{other}"),
+                    }
+                }
+            });
+        }
+        until("it is refused, for all that it may have is in flight", || {
+            refused.load(Ordering::Relaxed) >= 4
+        });
+        let waits: Vec<f64> = (0..20)
+            .map(|n| {
+                let before = encoded();
+                assert_eq!(ask(&server, &keys.tokens[1], 2 * n, 2), StatusCode::OK);
+                encoded() - before
+            })
+            .collect();
+        let mean = waits.iter().sum::<f64>() / waits.len() as f64;
+        // Of 64 tiles in flight, in the order in which they came, 56 would stand before it.
+        assert!(mean < 32.0, "{mean} tiles were encoded for one of two: {waits:?}");
+    });
+}
+
+#[test]
+fn a_key_with_a_number_of_tiles_has_no_more_in_flight_and_is_told_so() {
+    let keys = Keys::new(&["few --tiles 3"]);
+    let server = keys.server(&[]);
+    assert_eq!(ask(&server, &keys.tokens[0], 0, 3), StatusCode::OK);
+    assert_eq!(ask(&server, &keys.tokens[0], 0, 4), StatusCode::PAYLOAD_TOO_LARGE);
+}
