@@ -48,13 +48,18 @@ fn the_demo_bundles_recorded_figures_meet_their_targets() {
     let figure = |row: &serde_json::Value, name: &str| row[name].as_f64().unwrap();
     // As it is served: the tile's own characteristics, and a style of a slide.
     let vit = of("vit", "style");
-    assert!(figure(vit, "glassy_delta_e") <= 5.0 && figure(vit, "beside_glass") <= 4.0, "{vit}");
+    assert!(figure(vit, "beside_glass") <= 4.0, "{vit}");
+    // Partly white tiles come nearer to the truth than half of their distance to it.
+    let untouched = figure(of("identity", "tile"), "glassy_delta_e");
+    assert!(figure(vit, "glassy_delta_e") <= untouched / 2.0, "{vit}");
     assert!(figure(vit, "order") >= figure(vit, "order_before") - 0.005, "{vit}");
     for way in ["tile", "style"] {
         for method in ["color-match", "macenko", "reinhard", "tone"] {
             let method = method.replace('-', "_");
-            let [ours, theirs] = ["vit", &method].map(|name| figure(of(name, way), "delta_e"));
-            assert!(ours < theirs, "{method}, {way}: {ours} and {theirs}");
+            for name in ["delta_e", "glassy_delta_e"] {
+                let [ours, theirs] = ["vit", &method].map(|method| figure(of(method, way), name));
+                assert!(ours < theirs, "{name} of {method}, {way}: {ours} and {theirs}");
+            }
         }
     }
 }

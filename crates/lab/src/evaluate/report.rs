@@ -61,7 +61,8 @@ pub(super) struct StainFigures {
     pub psnr_db: Option<f64>,
     /// Projection of variant − tile on truth − tile; 1 is all the way.
     pub strength: Option<f64>,
-    /// `delta_e` of tiles of which 40 % or more is glass.
+    /// `delta_e` of tiles of which 40 % or more is glass: those that are so, and all with their
+    /// right half turned into glass.
     pub glassy_delta_e: Option<f64>,
     /// Mean difference of glass to the truth, levels.
     pub glass: Option<f64>,

@@ -28,14 +28,15 @@ pub(super) struct Slide {
     pub stain: FieldStain,
     /// Tiles to be restained, at random places; every other one is the one of five with most glass.
     pub contents: Vec<Encoded>,
+    /// `contents` with their right halves turned into glass.
+    pub half_glass: Vec<Encoded>,
     /// Tiles half of which or more is tissue; they describe the slide.
     pub tiles: Vec<Encoded>,
     /// Two tiles that share half of their pixels: the right half of the first is the left half of
     /// the second.
     pub overlapping: [Encoded; 2],
-    /// The last of `contents`' tissue with its right half turned into glass, and the tile before
-    /// that.
-    pub half_glass: [Encoded; 2],
+    /// A tile of tissue with its right half turned into glass, and the tile before that.
+    pub beside_glass: [Encoded; 2],
     /// A tile of 243 everywhere.
     pub blank: Encoded,
     pub reference: References,
@@ -127,16 +128,12 @@ fn slide(
     let [x, y] = place(image, [side + side / 2, side], rng);
     let overlapping = [0, side / 2].map(|shift| crop(image, [x + shift, y], side));
     let white = stain.white.map(|white| (255.0 * white).round() as u8);
-    let half: Vec<u8> = whole
-        .as_chunks::<3>()
-        .0
-        .iter()
-        .enumerate()
-        .flat_map(|(i, pixel)| if i as u32 % side < side / 2 { *pixel } else { white })
-        .collect();
+    let half = half_glass(&whole, side, white);
+    let halves = contents.iter().map(|tile| half_glass(tile, side, white)).collect();
     let [first, second] = overlapping;
     let others = [first, second, half, whole, vec![243; geometry.tile_bytes()]];
     let [tiles, contents] = [model.encode(tiles)?, model.encode(contents)?];
+    let half_glass = model.encode(halves)?;
     let others: [Encoded; 5] =
         model.encode(others.into())?.try_into().ok().expect("as many as were given");
     let [first, second, half, whole, blank] = others;
@@ -145,11 +142,18 @@ fn slide(
         stain,
         reference: References::of(model, &tiles),
         contents,
+        half_glass,
         tiles,
         overlapping: [first, second],
-        half_glass: [half, whole],
+        beside_glass: [half, whole],
         blank,
     }))
+}
+
+/// Turns the right half of a tile, u8 [H, W, 3], into glass.
+fn half_glass(tile: &[u8], side: u32, white: [u8; 3]) -> Vec<u8> {
+    let pixels = tile.as_chunks::<3>().0.iter().enumerate();
+    pixels.flat_map(|(i, pixel)| if i as u32 % side < side / 2 { *pixel } else { white }).collect()
 }
 
 /// Cuts a tile at a random place.

@@ -44,7 +44,7 @@ pub(super) fn measure(
         let of_blank = made(&slide.blank, change);
         let off = of_blank.iter().map(|&level| (f64::from(level) - 243.0).abs());
         blank = off.chain(blank).reduce(f64::max);
-        let [half, whole] = slide.half_glass.each_ref().map(|tile| made(tile, change));
+        let [half, whole] = slide.beside_glass.each_ref().map(|tile| made(tile, change));
         beside.push(difference(&columns(&half, side, 0), &columns(&whole, side, 0)));
         let [first, second] = slide.overlapping.each_ref().map(|tile| made(tile, change));
         overlap.push(difference(&columns(&first, side, 1), &columns(&second, side, 0)));

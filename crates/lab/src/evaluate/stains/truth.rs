@@ -30,6 +30,8 @@ pub(super) struct Case {
     reference: References,
     /// Each of the field's contents, changed: u8 [H, W, 3].
     truths: Vec<Vec<u8>>,
+    /// The same of those whose right half is glass.
+    half_glass: Vec<Vec<u8>>,
 }
 
 /// The error of variants, means over the contents of a case.
@@ -40,7 +42,7 @@ pub(super) struct Error {
     pub strength: Option<f64>,
     /// Of glass, in levels.
     pub glass: Option<f64>,
-    /// Sum and count of ΔE of glassy contents.
+    /// Sum and count of ΔE of glassy contents, and of those whose right half is glass.
     glassy: (f64, f64),
 }
 
@@ -55,8 +57,9 @@ pub(super) fn cases(model: &mut Model, slides: &[Slide], seed: u64) -> Result<Ve
             let change = unseen(&slide.stain, &mut rng);
             let changed = |tiles: &[Encoded]| transformed(&change, tiles, side);
             let tiles = model.encode(changed(&slide.tiles))?;
-            let truths = changed(&slide.contents);
-            cases.push(Case { slide: index, reference: References::of(model, &tiles), truths });
+            let [truths, half_glass] = [&slide.contents, &slide.half_glass].map(|of| changed(of));
+            let reference = References::of(model, &tiles);
+            cases.push(Case { slide: index, reference, truths, half_glass });
         }
     }
     Ok(cases)
@@ -103,6 +106,12 @@ impl Case {
             if glassy / (side * side) as f64 >= GLASSY {
                 error.glassy = (error.glassy.0 + off, error.glassy.1 + 1.0);
             }
+        }
+        for (content, truth) in slide.half_glass.iter().zip(&self.half_glass) {
+            let made = method.apply(&model.synth, content, change, &mut draws(0, STREAM, 0));
+            let [a, b] = [&made, truth].map(|tile| pictures([tile.as_slice()], side));
+            let off = delta_e(&a, &b).mean(Kind::Float).double_value(&[]);
+            error.glassy = (error.glassy.0 + off, error.glassy.1 + 1.0);
         }
         error.strength = (whole > 0.0).then_some(along / whole);
         error.glass = (glass_values > 0.0).then_some(glass / glass_values);
