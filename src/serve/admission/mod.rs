@@ -73,6 +73,8 @@ pub struct Permit {
     caller: Caller,
     tiles: usize,
     bytes: AtomicU64,
+    /// What the permits before it hold, of the same request.
+    before: u64,
 }
 
 impl Admission {
@@ -107,7 +109,7 @@ impl Admission {
     /// # Errors
     /// As [`Admission::admit`].
     pub fn body_if_free(self: &Arc<Self>, bytes: u64) -> Result<Arc<Permit>, Error> {
-        self.lend(Caller::current(), Amount { tiles: 0, bytes }, 1)
+        self.lend(Caller::current(), Amount { tiles: 0, bytes }, 1, 0)
     }
 
     /// Admits `tiles` and `bytes`, both or neither.
@@ -117,20 +119,23 @@ impl Admission {
     /// it does not fit now.
     pub fn admit(self: &Arc<Self>, tiles: usize, bytes: u64) -> Result<Arc<Permit>, Error> {
         let share = Amount { tiles, bytes };
-        self.lend(Caller::current(), share, tiles).map_err(|error| self.refuse(error))
+        self.lend(Caller::current(), share, tiles, 0).map_err(|error| self.refuse(error))
     }
 
-    /// Admits `share` when there is room for it and, in all, for `room` tiles.
+    /// Admits `share` when there is room for it and, in all, for `room` tiles. The same request
+    /// holds `before` bytes already.
     fn lend(
         self: &Arc<Self>,
         caller: Caller,
         share: Amount,
         room: usize,
+        before: u64,
     ) -> Result<Arc<Permit>, Error> {
         let Amount { tiles, bytes } = share;
-        if tiles > self.max_tiles || bytes > self.max_bytes {
+        let whole = before.saturating_add(bytes);
+        if tiles > self.max_tiles || whole > self.max_bytes {
             let needs =
-                format!("the request needs {tiles} tiles and {bytes} bytes with its answer");
+                format!("the request needs {tiles} tiles and {whole} bytes with its answer");
             let lends = format!(
                 "the server's limits are {} tiles and {} bytes: send fewer tiles or ask for fewer variants",
                 self.max_tiles, self.max_bytes
@@ -164,7 +169,7 @@ impl Admission {
         }
         self.metrics.inflight(state.held.tiles, state.held.bytes);
         let bytes = AtomicU64::new(bytes);
-        Ok(Arc::new(Permit { admission: Arc::clone(self), caller, tiles, bytes }))
+        Ok(Arc::new(Permit { admission: Arc::clone(self), caller, tiles, bytes, before }))
     }
 
     /// # Errors
@@ -230,15 +235,32 @@ impl Admission {
     }
 }
 
+/// Admits more for the request that was given these permits, one after the other.
+///
+/// # Errors
+/// As [`Permit::admit`].
+pub fn admit_more(permits: &[Arc<Permit>], bytes: u64) -> Result<Option<Arc<Permit>>, Error> {
+    permits.last().map(|last| last.admit(0, bytes)).transpose()
+}
+
 impl Permit {
+    /// Admits more of the same request, as a permit of its own. What the request as a whole may
+    /// never have is too large, where it would otherwise be told to come back.
+    ///
+    /// # Errors
+    /// As [`Admission::admit`].
+    pub fn admit(&self, tiles: usize, bytes: u64) -> Result<Arc<Permit>, Error> {
+        let before = self.before + self.bytes.load(Ordering::Relaxed);
+        let lent = self.admission.lend(self.caller.clone(), Amount { tiles, bytes }, tiles, before);
+        lent.map_err(|error| self.admission.refuse(error))
+    }
+
     /// Adds `bytes` to the share.
     ///
     /// # Errors
     /// As [`Admission::admit`]; what was lent stays lent.
     pub fn grow(&self, bytes: u64) -> Result<(), Error> {
-        let share = Amount { tiles: 0, bytes };
-        let more = self.admission.lend(self.caller.clone(), share, 0);
-        let more = more.map_err(|error| self.admission.refuse(error))?;
+        let more = self.admit(0, bytes)?;
         self.bytes.fetch_add(more.bytes.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         Ok(())
     }
@@ -275,10 +297,23 @@ mod tests {
         let admission = admission();
         let permit = admission.admit_body(10).unwrap();
         permit.grow(60).unwrap();
-        assert_eq!(permit.grow(31).unwrap_err().kind, ErrorKind::Overloaded);
+        assert_eq!(permit.grow(31).unwrap_err().kind, ErrorKind::RequestTooLarge);
         assert!(admission.admit_body(31).is_err() && admission.admit_body(30).is_ok());
         drop(permit);
         assert!(admission.admit_body(100).is_ok());
+    }
+
+    #[test]
+    fn what_a_request_may_never_have_in_all_is_too_large_whatever_its_parts_are() {
+        let admission = admission();
+        let body = admission.admit_body(40).unwrap();
+        let tiles = body.admit(2, 40).unwrap();
+        assert_eq!(tiles.admit(0, 21).err().unwrap().kind, ErrorKind::RequestTooLarge);
+        assert_eq!(body.grow(61).unwrap_err().kind, ErrorKind::RequestTooLarge);
+        let working = tiles.admit(0, 20).unwrap();
+        assert_eq!(admission.admit(1, 1).err().unwrap().kind, ErrorKind::Overloaded);
+        drop((tiles, working));
+        assert!(body.admit(4, 60).is_ok());
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Pipeline {
     }
 
     async fn add(&self, request: AddStyles, deadline: Instant) -> Result<Arc<Model>, Error> {
-        let AddStyles { ask, tiles, permit: _body, tenant, .. } = request;
+        let AddStyles { ask, tiles, permit: body, tenant, .. } = request;
         let Request { domain, model, styles, .. } = ask;
         let model = self.models.find(model.as_deref())?;
         let wanted = usize::try_from(styles).unwrap_or(usize::MAX);
@@ -50,7 +50,7 @@ impl Pipeline {
         self.check_counts(Counts { tiles: tiles.len(), references: 0 })?;
         let work = Work { model: &model, encodes: true, variants: 1, at_model_size: true };
         let Admitted { tiles, permit, .. } =
-            trace::stage("decode", self.decode(work, tiles, Vec::new())).await?;
+            trace::stage("decode", self.decode(work, tiles, Vec::new(), &body)).await?;
 
         let chosen_for = Arc::clone(&model);
         let tiles = self.cpu.run(move || choose(&chosen_for, tiles, wanted)).await??;

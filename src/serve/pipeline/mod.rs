@@ -158,7 +158,7 @@ impl Pipeline {
             at_model_size: plan.at_model_size(),
         };
         let Admitted { tiles, references, permit, decode } =
-            trace::stage("decode", self.decode(work, tiles, references)).await?;
+            trace::stage("decode", self.decode(work, tiles, references, &body)).await?;
 
         let mut timings = Timings::default();
         let (mut encodings, mut styles) = (Vec::new(), Vec::new());
@@ -172,8 +172,9 @@ impl Pipeline {
         let side = plan.at_model_size().then(|| plan.model.bundle.manifest.geometry.image_size());
         let tiles = Prepared::all(tiles, encodings, side, plan.output.sheet);
         let references = Prepared::all(references, styles, None, false);
+        let beyond = admit_beyond(&plan, &tiles, &permit)?;
         let mut permits = vec![body, permit];
-        permits.extend(self.admit_beyond(&plan, &tiles)?);
+        permits.extend(beyond);
         let takes_from_tiles = plan.style.source.is_of_request();
         let mut materials = Materials { plan, tiles, references, givers: Givers::default() };
         if takes_from_tiles {
@@ -195,7 +196,7 @@ impl Pipeline {
         self.check_counts(counts)?;
         let work = Work { model: &model, encodes: true, variants: 0, at_model_size: true };
         let Admitted { tiles, permit, decode, .. } =
-            trace::stage("decode", self.decode(work, tiles, Vec::new())).await?;
+            trace::stage("decode", self.decode(work, tiles, Vec::new(), &body)).await?;
         let held = Arc::clone(&permit);
         let asking = Asking { deadline, priority: ask.priority, permit: held, tenant };
         let EncodedTiles { tiles: encodings, queue, encode, .. } =
@@ -243,12 +244,13 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Probes the headers, then takes a permit, then decodes the pixels.
+    /// Probes the headers, then takes a permit beside that of the body, then decodes the pixels.
     async fn decode(
         &self,
         work: Work<'_>,
         tiles: Vec<TileInput>,
         references: Vec<TileInput>,
+        body: &Permit,
     ) -> Result<Admitted, Error> {
         let started = Instant::now();
         let limits = self.limits.codec;
@@ -259,27 +261,30 @@ impl Pipeline {
         let (sizes, tiles, references) = self.cpu.run(probe).await??;
         sizes.check()?;
         let bytes = sizes.bytes(&work);
-        let permit = self.admission.admit(tiles.len() + references.len(), bytes)?;
+        let permit = body.admit(tiles.len() + references.len(), bytes)?;
         let side = work.encodes.then(|| work.model.bundle.manifest.geometry.image_size());
         let inputs = tiles.iter().chain(&references);
         let working = decode::working_bytes(inputs, &sizes, side, self.cpu.threads());
-        let permits = vec![Arc::clone(&permit), self.admission.admit(0, working)?];
+        let permits = vec![Arc::clone(&permit), permit.admit(0, working)?];
         let decoding = Decoding { side, limits, permits };
         let (tiles, references) = decode::all(&self.cpu, tiles, references, decoding).await?;
         Ok(Admitted { tiles, references, permit, decode: started.elapsed() })
     }
+}
 
-    /// A tile that came as a key was admitted as one of the model's size: what its variants need
-    /// beyond that.
-    fn admit_beyond(&self, plan: &Plan, tiles: &[Prepared]) -> Result<Option<Arc<Permit>>, Error> {
-        let assumed = plan.model.bundle.manifest.geometry.tile_bytes() as u64;
-        let beyond = |tile: &Prepared| {
-            decode::picture_bytes((tile.width, tile.height)).saturating_sub(assumed)
-        };
-        let keys = tiles.iter().filter(|tile| tile.by_key);
-        let bytes: u64 = keys.map(|tile| decode::answer_bytes(beyond(tile), plan.variants)).sum();
-        if bytes == 0 { Ok(None) } else { self.admission.admit(0, bytes).map(Some) }
-    }
+/// A tile that came as a key was admitted as one of the model's size: what its variants need beyond
+/// that.
+fn admit_beyond(
+    plan: &Plan,
+    tiles: &[Prepared],
+    permit: &Permit,
+) -> Result<Option<Arc<Permit>>, Error> {
+    let assumed = plan.model.bundle.manifest.geometry.tile_bytes() as u64;
+    let beyond =
+        |tile: &Prepared| decode::picture_bytes((tile.width, tile.height)).saturating_sub(assumed);
+    let keys = tiles.iter().filter(|tile| tile.by_key);
+    let bytes: u64 = keys.map(|tile| decode::answer_bytes(beyond(tile), plan.variants)).sum();
+    if bytes == 0 { Ok(None) } else { permit.admit(0, bytes).map(Some) }
 }
 
 /// Says what the request is about, in its trace.

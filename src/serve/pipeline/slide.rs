@@ -92,12 +92,12 @@ impl Pipeline {
     }
 
     async fn slide(&self, request: Request, deadline: Instant) -> Result<AddedSlide, Error> {
-        let Request { ask, tiles, permit: _body, tenant, .. } = request;
+        let Request { ask, tiles, permit: body, tenant, .. } = request;
         let model = self.models.find(ask.model.as_deref())?;
         self.check_counts(Counts { tiles: tiles.len(), references: 0 })?;
         let work = Work { model: &model, encodes: true, variants: 0, at_model_size: true };
         let Admitted { tiles, permit, .. } =
-            trace::stage("decode", self.decode(work, tiles, Vec::new())).await?;
+            trace::stage("decode", self.decode(work, tiles, Vec::new(), &body)).await?;
         let (priority, held) = (ask.priority, Arc::clone(&permit));
         let asking = Asking { deadline, priority, permit: held, tenant };
         let encodings = self.encoded(&model, &tiles, &[], asking).await?.tiles;

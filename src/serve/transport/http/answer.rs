@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 
 use super::accept::{Form, SAFETENSORS, TAR};
 use super::tensors::{self, TensorHead};
-use crate::serve::admission::Permit;
+use crate::serve::admission::{Permit, admit_more};
 use crate::serve::app::App;
 use crate::serve::batch::TileEncoding;
 use crate::serve::error::Error;
@@ -101,7 +101,7 @@ pub(super) async fn write(app: &App, answer: Answer, form: Form) -> Result<Writt
         }
     };
     let mut permits = answer.permits.clone();
-    permits.push(app.admission.admit(0, beyond)?);
+    permits.extend(admit_more(&permits, beyond)?);
     let held = permits.clone();
     let body = app.cpu.run(move || {
         let _held = held;

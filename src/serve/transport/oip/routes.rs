@@ -25,6 +25,7 @@ use super::output::{self, Output, Tensor, TensorData};
 use super::refusal::{self, Refusal};
 use super::{OF_INDEX, OF_INFER, OF_LOAD, OF_MODEL, OF_UNLOAD, model, proto, repository};
 use crate::serve::access::Scope;
+use crate::serve::admission::admit_more;
 use crate::serve::app::App;
 use crate::serve::cache::Tenant;
 use crate::serve::error::{Error, ErrorKind};
@@ -229,7 +230,7 @@ async fn answered(
     let mut permits = answer.permits.clone();
     let as_json = numbers_as_json(&tensors);
     if as_json > 0 {
-        permits.push(app.admission.admit(0, JSON_EXTRA * as_json)?);
+        permits.extend(admit_more(&permits, JSON_EXTRA * as_json)?);
     }
     let timings = answer.timings;
     let held = permits.clone();
