@@ -89,3 +89,36 @@ def test_versions_agree():
     version = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
     assert f'__version__ = "{version}"' in (ROOT / "clients/python/src/restain/version.py").read_text()
+
+
+def test_known_vulnerabilities_are_found_in_a_lock_file_without_a_network(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import advisories
+
+    lines = advisories.SNAPSHOT.read_text().splitlines()[1:]
+    lock = """
+        [[package]]
+        name = "time"
+        version = "0.2.22"
+        source = "registry"
+
+        [[package]]
+        name = "paste"
+        version = "1.0.15"
+        source = "registry"
+
+        [[package]]
+        name = "time"
+        version = "0.3.47"
+        source = "registry"
+
+        [[package]]
+        name = "smallvec"
+        version = "0.1.0"
+    """
+    found = list(advisories.applying(lock, lines))
+    # The patched version has none, and a package of the workspace is not the crate of its name.
+    assert ("RUSTSEC-2020-0071", "time", "0.2.22", "vulnerability") in found
+    assert ("RUSTSEC-2024-0436", "paste", "1.0.15", "unmaintained") in found
+    assert {(crate, version) for _, crate, version, _ in found} == {("time", "0.2.22"), ("paste", "1.0.15")}
+    assert advisories.check(), capsys.readouterr().err
