@@ -14,6 +14,7 @@ from .aio import AsyncClient
 from .answers import Augmented, Domain, EncoderModel, Encodings, ModelInfo, Provenance, StyleInfo, Styles, Timings
 from .bank import BankStyle, StyleBank
 from .client import Client
+from .contexts import SlideContexts
 from .errors import (
     AccessDenied,
     Cancelled,
@@ -62,6 +63,7 @@ __all__ = [
     "RestainError",
     "Retry",
     "ServerError",
+    "SlideContexts",
     "Style",
     "StyleBank",
     "StyleInfo",

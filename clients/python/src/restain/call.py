@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -64,6 +64,14 @@ class Call:
                     raise
                 self.cancelled.wait(wait)
 
+    def waited(self, error: errors.ServerError, waits: int) -> bool:
+        """Waits until the replicas are asked again, for the `waits`-th time; returns whether they may be."""
+        wait = self.retry.wait(error, waits, repeatable=True)
+        if wait is None or wait >= self.deadline.left():
+            return False
+        self.cancelled.wait(wait)
+        return not self.cancelled.is_set()
+
 
 @dataclass(frozen=True)
 class Ask:
@@ -76,6 +84,9 @@ class Ask:
     is_whole: bool
     """Whether tiles must stay in one request and in order, because the result depends on both."""
     references: Pixels | None = None
+    slides: Sequence[str | None] | None = None
+    """The slide of each tile of the call, if they have several: its id, or None. A request is about tiles that all have
+    one, or none."""
 
     def body(self, tiles: Distinct, sent: list[int], named: list[int], deadline: Deadline) -> list[wire.Piece]:
         """Returns a body with the tiles at `sent` as pixels, followed by those at `named` as keys."""
@@ -88,6 +99,8 @@ class Ask:
             tensors |= packed("references", "reference_shapes", self.references)
         # The server drops requests after their deadline.
         request = {**self.request, "timeout_ms": max(1, int(deadline.left() * 1e3))}
+        if tiles.slides is not None:
+            request["slide"] = [tiles.slides[place] for place in (*sent, *named)]
         return wire.pack(tensors, {"request": wire.json_text(request)})
 
 
@@ -106,7 +119,25 @@ HEADERS = {"Content-Type": wire.SAFETENSORS, "Accept": wire.SAFETENSORS}
 
 
 def ask(call: Call, ask: Ask, tiles: Distinct, into: Mapping[str, NDArray[Any]]) -> Answer:
-    """Sends tiles by key first, and then as pixels those that the server does not cache."""
+    """Sends tiles, and returns the tensors of the response."""
+    return _by_key(ask, tiles, lambda sent, named: _answer(call, ask, tiles, sent, named, into))
+
+
+def ask_json(call: Call, ask: Ask, tiles: Distinct) -> Any:
+    """Sends tiles, and returns the parsed JSON of the response."""
+
+    def send(sent: list[int], named: list[int]) -> Any:
+        headers = {"Content-Type": wire.SAFETENSORS, "Accept": "application/json"}
+        return call.exchange("POST", ask.path, read_json, lambda: ask.body(tiles, sent, named, call.deadline), headers)
+
+    return _by_key(ask, tiles, send)
+
+
+def _by_key(ask: Ask, tiles: Distinct, send: Callable[[list[int], list[int]], T]) -> T:
+    """Sends tiles by key first, and then as pixels those that the server does not cache.
+
+    `send` gets the tiles to send as pixels, and those to send by key.
+    """
     every = list(range(len(tiles.keys)))
     missing: set[int] = set() if ask.by_key else set(every)
     rounds = 0
@@ -115,7 +146,7 @@ def ask(call: Call, ask: Ask, tiles: Distinct, into: Mapping[str, NDArray[Any]])
             missing = set(every)
         sent, named = sorted(missing), [place for place in every if place not in missing]
         try:
-            return _answer(call, ask, tiles, sent, named, into)
+            return send(sent, named)
         except errors.TileNotHeld as error:
             rounds += 1
             lost = [named[index] for index in error.indices if index < len(named)]

@@ -20,13 +20,14 @@ from . import cancel, errors, replicas, rows, slides
 from .address import request_headers, server_urls
 from .answers import Augmented, Encodings, ModelInfo
 from .call import Ask, Call
+from .contexts import OfSlides
 from .forks import open_in_forks
 from .mixed import Pixels
 from .portions import Delivery, Portion, Split
 from .rendezvous import SHARDS
 from .replicas import Replica, Replicas
 from .retry import Retry
-from .room import room_for
+from .room import ArrayRoom, ListRoom, room_for
 from .style import Detail, Method, Priority, Style
 from .style_calls import StyleCalls
 from .threads import Threads
@@ -178,7 +179,7 @@ class Client(StyleCalls):
         model: str | None = None,
         method: Method | None = None,
         style: Style | None = None,
-        slide: str | Sequence[str] | None = None,
+        slide: str | Sequence[str | None] | OfSlides | None = None,
         strength: float | None = None,
         detail: Detail | None = None,
         priority: Priority | None = None,
@@ -195,23 +196,15 @@ class Client(StyleCalls):
         `Augmented.variants` is a list of arrays uint8 [variants, H, W, 3], and `out` cannot be given. With `detail`
         `model`, the model's reconstruction alone, variants have the model's size, and an array of tiles must have it.
 
-        `slide`: the slides that the tiles are from, one id of `add_slide` for all tiles or one for each. The change of
-        stain then starts from the slide's stain instead of the tile's own colours, which depend on what is in it.
+        `slide`: the slides that the tiles are from, one id of `add_slide` for all tiles, one or None for each, or their
+        names: `SlideContexts.of`. The change of stain then starts from the slide's stain instead of the tile's own
+        colours, which depend on what is in it.
         """
         pixels, variants = as_pixels(tiles), operator.index(variants)
         if variants < 1:
             raise ValueError(f"variants is {variants}, and must be at least 1")
         made = room_for(pixels, variants, out)
         seed = secrets.randbits(53) if seed is None else operator.index(seed)
-        if slide is not None and not isinstance(slide, str):
-
-            def of_one(part: Any, slide: str | None) -> Augmented[Any]:
-                options = (model, method, style, strength, detail, priority, timeout)
-                names = ("model", "method", "style", "strength", "detail", "priority", "timeout")
-                same: Any = dict(zip(names, options, strict=True))
-                return self.augment(part, variants=variants, seed=seed, slide=slide, **same)
-
-            return slides.augmented(pixels, slide, style, made.variants, of_one)
         request = {
             "variants": variants,
             "seed": seed,
@@ -221,7 +214,6 @@ class Client(StyleCalls):
             "detail": detail,
             "priority": priority,
             "style": None if style is None else style.to_json(),
-            "slide": slide,
         }
         ask = Ask(
             "/v1/augment",
@@ -230,6 +222,24 @@ class Client(StyleCalls):
             is_whole=style is not None and style.is_of_batch,
             references=None if style is None or style.references is None else as_pixels(style.references),
         )
+
+        def of_slides(ids: slides.Ids) -> Augmented[Any]:
+            return self._augmented(slides.asked(ask, ids, len(pixels), style), pixels, made, variants, seed, timeout)
+
+        if not isinstance(slide, OfSlides):
+            return of_slides(slide)
+        try:
+            return slide.settled(of_slides)
+        except errors.ServerError as error:
+            if self.on_error != "original":
+                raise
+            self._warn(error)
+            every = Portion(slice(0, len(pixels)), None, self._replicas.every()[0], {})
+            return rows.augmented(made.variants, seed, np.ones(len(pixels), bool), [(every, made.keep(every, seed))])
+
+    def _augmented(
+        self, ask: Ask, pixels: Pixels, made: ArrayRoom | ListRoom, variants: int, seed: int, timeout: float | None
+    ) -> Augmented[Any]:
         failed = np.zeros(len(pixels), bool)
 
         def one(call: Call, portion: Portion) -> rows.Made:
@@ -318,13 +328,35 @@ class Client(StyleCalls):
 
     def _everywhere(self, timeout: float | None, ask: Callable[[Call], T]) -> T:
         """Sends a request that changes a server to every replica; returns the last response."""
+        self._refuse_gateway()
+        every = self._replicas.every()
+        return [ask(replace(self._call(timeout, replica), is_alone=True)) for replica in every][-1]
+
+    def _on_usable(self, timeout: float | None, ask: Callable[[Call], T]) -> T:
+        """Sends a request to the replicas that are there, and waits for one; returns the last response."""
+        self._refuse_gateway()
+        call, waits, answers = self._call(timeout, self._replicas.every()[0]), 0, []
+        while True:
+            for replica in self._replicas.usable() or self._replicas.every():
+                try:
+                    answers.append(ask(replace(call, transport=replica.transport)))
+                except errors.Unavailable as error:
+                    if call.is_alone:
+                        raise
+                    self._replicas.leave_out(replica)
+                    failure = error
+            if answers:
+                return answers[-1]
+            waits += 1
+            if not call.waited(failure, waits):
+                raise failure
+
+    def _refuse_gateway(self) -> None:
         if self.spread == "gateway":
             raise errors.InvalidRequest(
                 "a gateway forwards this to one replica only: send it to each replica's own address",
                 code="behind_gateway",
             )
-        every = self._replicas.every()
-        return [ask(replace(self._call(timeout, replica), is_alone=True)) for replica in every][-1]
 
     def _delivered(
         self,
@@ -345,7 +377,7 @@ class Client(StyleCalls):
 
         shards = self.shards if self.spread == "gateway" else None
         split = Split(self._replicas, shards, ask.is_whole, ask.by_key)
-        portions = split.all_of(pixels, bounds)
+        portions = [part for portion in split.all_of(pixels, bounds) for part in portion.by_slide(pixels, ask)]
         call = self._call(timeout, portions[0].replica)
         return Delivery(call, split, one, instead, self._takes).all_of(portions, self._threads)
 
