@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from . import errors, wire
 from .cancel import Cancellation
 from .mixed import Pixels, packed
-from .retry import Retry
+from .retry import Retry, is_unanswered, last_error
 from .tiles import Distinct, keys_array
 from .transport import Body, Deadline, Transport
 
@@ -46,7 +46,7 @@ class Call:
         repeatable: bool = True,
     ) -> T:
         """Sends a request, with retries until the deadline. `repeatable`: whether the request is idempotent."""
-        attempt = 0
+        attempt, unanswered = 0, 0
         while True:
             attempt += 1
             if self.cancelled.is_set():
@@ -59,6 +59,9 @@ class Call:
                     raise errors.cancelled_error() from None
                 if not self.is_alone and isinstance(error, errors.Unavailable):
                     raise
+                unanswered += is_unanswered(error)
+                if (last := last_error(error, unanswered)) is not None:
+                    raise last from error
                 wait = self.retry.wait(error, attempt, repeatable)
                 if wait is None or wait >= self.deadline.left():
                     raise

@@ -26,7 +26,7 @@ from .mixed import Pixels
 from .portions import Delivery, Portion, Split
 from .rendezvous import SHARDS
 from .replicas import Replica, Replicas
-from .retry import Retry
+from .retry import Retry, is_unanswered, last_error
 from .room import ArrayRoom, ListRoom, room_for
 from .style import Detail, Method, Priority, Style
 from .style_calls import StyleCalls
@@ -335,7 +335,7 @@ class Client(StyleCalls):
     def _on_usable(self, timeout: float | None, ask: Callable[[Call], T]) -> T:
         """Sends a request to the replicas that are there, and waits for one; returns the last response."""
         self._refuse_gateway()
-        call, waits, answers = self._call(timeout, self._replicas.every()[0]), 0, []
+        call, waits, unanswered, answers = self._call(timeout, self._replicas.every()[0]), 0, 0, []
         while True:
             for replica in self._replicas.usable() or self._replicas.every():
                 try:
@@ -344,7 +344,10 @@ class Client(StyleCalls):
                     if call.is_alone:
                         raise
                     self._replicas.leave_out(replica)
-                    failure = error
+                    unanswered += is_unanswered(error)
+                    failure = last_error(error, unanswered) or error
+                    if failure is not error:
+                        raise failure from error
             if answers:
                 return answers[-1]
             waits += 1

@@ -217,8 +217,8 @@ class SlideContexts:
             return ""
         try:
             return self.client._add_context(tiles, self.model)
-        except errors.RequestError as error:
-            if error.code not in ("bank_full", "no_styles", "behind_gateway"):
+        except errors.RestainError as error:
+            if error.code not in ("bank_full", "no_styles", "behind_gateway", "unanswered"):
                 raise
             self._warn(
                 _REFUSED,

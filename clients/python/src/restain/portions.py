@@ -20,6 +20,7 @@ from . import errors, rendezvous
 from .call import Ask, Call
 from .mixed import Pixels
 from .replicas import Replica, Replicas
+from .retry import is_unanswered, last_error
 from .threads import Threads
 from .tiles import Distinct, keys_of
 
@@ -39,6 +40,8 @@ class Portion:
     """None if they are not computed yet."""
     replica: Replica
     headers: Mapping[str, str]
+    unanswered: int = 0
+    """How often its tiles were sent to a server that broke the connection in place of an answer."""
 
     def __len__(self) -> int:
         places = self.places
@@ -186,17 +189,21 @@ class Delivery(Generic[T]):
                 self.smaller(middle)
                 waiting += [portion.cut(0, middle), portion.cut(middle, len(portion))]
             except errors.ServerError as error:
-                is_moving = self._left_out(portion, error)
+                is_moving, unanswered = self._left_out(portion, error), portion.unanswered + is_unanswered(error)
+                last = last_error(error, unanswered) if is_moving else None
+                if last is not None:
+                    is_moving = False
                 if is_moving and not self.split.replicas.usable():
                     # No replica is usable: wait, as for a single server.
                     waits += 1
                     is_moving = self.call.waited(error, waits)
                 if is_moving and self.call.deadline.left() > 0:
-                    waiting += self.split.of(portion.places, portion.keys)
+                    parts = self.split.of(portion.places, portion.keys)
+                    waiting += [replace(part, unanswered=unanswered) for part in parts]
                     continue
-                stand_in = self.instead(portion, error)
+                stand_in = self.instead(portion, last or error)
                 if stand_in is None:
-                    raise
+                    raise last or error from None
                 done.append((portion, stand_in))
         return done
 
