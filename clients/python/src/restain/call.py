@@ -155,6 +155,11 @@ def _by_key(ask: Ask, tiles: Distinct, send: Callable[[list[int], list[int]], T]
             lost = [named[index] for index in error.indices if index < len(named)]
             # Several servers behind one address may each lack other tiles: the third attempt sends all of them.
             missing = missing | set(lost) if lost and rounds < 3 else set(every)
+        except errors.RequestError as error:
+            order = {"tile": [*sent, *named], "key": named}.get(error.list or "", [])
+            if error.index is None or error.index >= len(order):
+                raise
+            raise error.at_tile(tiles.first(order[error.index])) from None
 
 
 def _answer(

@@ -27,7 +27,7 @@ from .portions import Delivery, Portion, Split
 from .rendezvous import SHARDS
 from .replicas import Replica, Replicas
 from .retry import Retry, is_unanswered, last_error
-from .room import ArrayRoom, ListRoom, room_for
+from .room import Room, room_for
 from .style import Detail, Method, Priority, Style
 from .style_calls import StyleCalls
 from .threads import Threads
@@ -194,7 +194,7 @@ class Client(StyleCalls):
 
         Tiles have from 16 to 8,192 pixels a side, and their variants the same size. For tiles of several sizes,
         `Augmented.variants` is a list of arrays uint8 [variants, H, W, 3], and `out` cannot be given. With `detail`
-        `model`, the model's reconstruction alone, variants have the model's size, and an array of tiles must have it.
+        `model`, the model's reconstruction alone, variants have the model's size, whatever that of the tiles is.
 
         `slide`: the slides that the tiles are from, one id of `add_slide` for all tiles, one or None for each, or their
         names: `SlideContexts.of`. The change of stain then starts from the slide's stain instead of the tile's own
@@ -203,7 +203,7 @@ class Client(StyleCalls):
         pixels, variants = as_pixels(tiles), operator.index(variants)
         if variants < 1:
             raise ValueError(f"variants is {variants}, and must be at least 1")
-        made = room_for(pixels, variants, out)
+        made = room_for(pixels, variants, out, of_model=detail == "model")
         seed = secrets.randbits(53) if seed is None else operator.index(seed)
         request = {
             "variants": variants,
@@ -235,10 +235,11 @@ class Client(StyleCalls):
                 raise
             self._warn(error)
             every = Portion(slice(0, len(pixels)), None, self._replicas.every()[0], {})
-            return rows.augmented(made.variants, seed, np.ones(len(pixels), bool), [(every, made.keep(every, seed))])
+            kept = [(every, made.keep(every, seed))]
+            return rows.augmented(made.variants, seed, np.ones(len(pixels), bool), kept)
 
     def _augmented(
-        self, ask: Ask, pixels: Pixels, made: ArrayRoom | ListRoom, variants: int, seed: int, timeout: float | None
+        self, ask: Ask, pixels: Pixels, made: Room, variants: int, seed: int, timeout: float | None
     ) -> Augmented[Any]:
         failed = np.zeros(len(pixels), bool)
 
@@ -391,7 +392,12 @@ class Client(StyleCalls):
         self, call: Call, ask: Ask, portion: Portion, pixels: Pixels, into: Mapping[str, NDArray[Any]]
     ) -> tuple[calls.Answer, Distinct]:
         tiles = portion.tiles(pixels, ask)
-        answer = calls.ask(call, ask, tiles, into if tiles.places is None else {})
+        try:
+            answer = calls.ask(call, ask, tiles, into if tiles.places is None else {})
+        except errors.RequestError as error:
+            if error.list != "tile" or error.index is None:
+                raise
+            raise error.at_tile(int(portion.indices()[error.index])) from None
         self._is_down = False
         return answer, tiles
 

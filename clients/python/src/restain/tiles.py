@@ -130,6 +130,10 @@ class Distinct:
         own = None if slides is None else [slides[place] for place in kept]
         return cls(pixels, kept if rows is None else rows[kept], [keys[place] for place in kept], places, own)
 
+    def first(self, place: int) -> int:
+        """Returns the index of the first tile of the request that is the one at `place` of these."""
+        return place if self.places is None else int(np.flatnonzero(self.places == place)[0])
+
     def taken(self, places: Sequence[int]) -> Pixels:
         """Returns the pixels of the tiles at `places`."""
         if self.rows is not None:

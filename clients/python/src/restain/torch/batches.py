@@ -112,7 +112,7 @@ class Batch:
         self._made: list[NDArray[np.uint8]] = []
         self._memory: torch.Tensor | None = None
         self._out: NDArray[np.uint8] | None = None
-        if len({tile.shape for tile in tiles}) > 1:
+        if len({tile.shape for tile in tiles}) > 1 or of.options.get("detail") == "model":
             return
         count, (height, width) = len(tiles), tiles[0].shape[:2]
         kept = count if of.originals else 0
