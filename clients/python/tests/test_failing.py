@@ -235,6 +235,15 @@ def test_a_server_that_has_not_got_the_whole_request_gets_it_again():
     assert raised.value.code == "connection"
 
 
+def test_retries_are_counted_and_their_pauses():
+    refused = said(503, b"", "Retry-After: 0.2")
+    with Answers(refused, refused, MODELS) as server, restain.Client(server.url) as client:
+        client.models()
+        stats = client.stats()
+    assert (stats.requests, stats.retries) == (3, 2)
+    assert 0.4 <= stats.pausing < 5
+
+
 def test_a_wait_that_is_longer_than_the_timeout_is_not_begun():
     refused = said(429, b'{"code":"overloaded","detail":"full"}', "Retry-After: 50")
     with Answers(refused) as server, restain.Client(server.url, timeout=20) as client:

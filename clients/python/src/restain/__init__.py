@@ -33,6 +33,7 @@ from .errors import (
 )
 from .keys import epoch_seed, tile_key
 from .retry import Retry
+from .stats import Stats
 from .style import Part, Style
 from .synth import reconstruct, synthesise
 from .tiles import Limits
@@ -64,6 +65,7 @@ __all__ = [
     "Retry",
     "ServerError",
     "SlideContexts",
+    "Stats",
     "Style",
     "StyleBank",
     "StyleInfo",

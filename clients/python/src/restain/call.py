@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from . import errors, wire
 from .cancel import Cancellation
 from .mixed import Pixels, packed
 from .retry import Retry, is_unanswered, last_error
+from .stats import Counters, Reading
 from .tiles import Distinct, keys_array
 from .transport import Body, Deadline, Transport
 
@@ -35,6 +37,7 @@ class Call:
     """Whether there is only this server. If not, `exchange` does not retry a server that is away: its caller moves
     on."""
     headers: Mapping[str, str] = field(default_factory=dict)
+    counters: Counters = field(default_factory=Counters)
 
     def exchange(
         self,
@@ -52,8 +55,7 @@ class Call:
             if self.cancelled.is_set():
                 raise errors.cancelled_error()
             try:
-                sent = {**self.headers, **(headers or {})}
-                return self.transport.send(method, path, body(), sent, self.deadline, read, self.cancelled)
+                return self._send(method, path, read, body, headers)
             except errors.ServerError as error:
                 if self.cancelled.is_set():
                     raise errors.cancelled_error() from None
@@ -65,15 +67,44 @@ class Call:
                 wait = self.retry.wait(error, attempt, repeatable)
                 if wait is None or wait >= self.deadline.left():
                     raise
-                self.cancelled.wait(wait)
+                self.counters.add(retries=1)
+                self._pause(wait)
 
     def waited(self, error: errors.ServerError, waits: int) -> bool:
         """Waits until the replicas are asked again, for the `waits`-th time; returns whether they may be."""
         wait = self.retry.wait(error, waits, repeatable=True)
         if wait is None or wait >= self.deadline.left():
             return False
-        self.cancelled.wait(wait)
+        self._pause(wait)
         return not self.cancelled.is_set()
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[Body], T],
+        body: Callable[[], list[wire.Piece]],
+        headers: Mapping[str, str] | None,
+    ) -> T:
+        reading, began = Reading(read), time.perf_counter()
+        pieces = body()
+        packed = time.perf_counter()
+        sent = {**self.headers, **(headers or {})}
+        try:
+            return self.transport.send(method, path, pieces, sent, self.deadline, reading, self.cancelled)
+        finally:
+            self.counters.add(
+                requests=1,
+                bytes_sent=wire.size(pieces),
+                bytes_received=reading.bytes,
+                packing=packed - began,
+                waiting=time.perf_counter() - packed - reading.seconds,
+                unpacking=reading.seconds,
+            )
+
+    def _pause(self, seconds: float) -> None:
+        with self.counters.timing("pausing"):
+            self.cancelled.wait(seconds)
 
 
 @dataclass(frozen=True)
@@ -123,7 +154,7 @@ HEADERS = {"Content-Type": wire.SAFETENSORS, "Accept": wire.SAFETENSORS}
 
 def ask(call: Call, ask: Ask, tiles: Distinct, into: Mapping[str, NDArray[Any]]) -> Answer:
     """Sends tiles, and returns the tensors of the response."""
-    return _by_key(ask, tiles, lambda sent, named: _answer(call, ask, tiles, sent, named, into))
+    return _by_key(call, ask, tiles, lambda sent, named: _answer(call, ask, tiles, sent, named, into))
 
 
 def ask_json(call: Call, ask: Ask, tiles: Distinct) -> Any:
@@ -133,10 +164,10 @@ def ask_json(call: Call, ask: Ask, tiles: Distinct) -> Any:
         headers = {"Content-Type": wire.SAFETENSORS, "Accept": "application/json"}
         return call.exchange("POST", ask.path, read_json, lambda: ask.body(tiles, sent, named, call.deadline), headers)
 
-    return _by_key(ask, tiles, send)
+    return _by_key(call, ask, tiles, send)
 
 
-def _by_key(ask: Ask, tiles: Distinct, send: Callable[[list[int], list[int]], T]) -> T:
+def _by_key(call: Call, ask: Ask, tiles: Distinct, send: Callable[[list[int], list[int]], T]) -> T:
     """Sends tiles by key first, and then as pixels those that the server does not cache.
 
     `send` gets the tiles to send as pixels, and those to send by key.
@@ -148,6 +179,7 @@ def _by_key(ask: Ask, tiles: Distinct, send: Callable[[list[int], list[int]], T]
         if missing and ask.is_whole:
             missing = set(every)
         sent, named = sorted(missing), [place for place in every if place not in missing]
+        call.counters.add(tiles_sent=len(sent))
         try:
             return send(sent, named)
         except errors.TileNotHeld as error:

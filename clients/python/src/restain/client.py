@@ -28,6 +28,7 @@ from .rendezvous import SHARDS
 from .replicas import Replica, Replicas
 from .retry import Retry, is_unanswered, last_error
 from .room import Room, room_for
+from .stats import Counters, Stats
 from .style import Detail, Method, Priority, Style
 from .style_calls import StyleCalls
 from .threads import Threads
@@ -117,6 +118,7 @@ class Client(StyleCalls):
         urls = (self.url,) if isinstance(self.url, str) else self.url
         self._replicas = Replicas(urls, self._connect, by_name=self.spread == "dns")
         self._lock = threading.Lock()
+        self._counters = Counters()
         is_one = self._replicas.is_alone and self.spread is None
         self._threads = Threads(self.connections if is_one else max(self.connections, _THREADS), "restain")
         self._cancelled = cancel.Cancellation(cancel.of_process())
@@ -300,6 +302,10 @@ class Client(StyleCalls):
         every = self._replicas.every()
         return any(replicas.is_ready(replica.transport, self.connect_timeout) for replica in every)
 
+    def stats(self) -> Stats:
+        """Returns where the client's time went, in this process: `print(client.stats())`."""
+        return self._counters.stats()
+
     # Inside.
 
     def _query(self, model: str | None) -> str:
@@ -317,7 +323,8 @@ class Client(StyleCalls):
         is_quick = self._is_down and self.on_error == "original"
         retry = Retry(attempts=1) if is_quick else self.retry
         deadline = Deadline.within(float(self.timeout if timeout is None else timeout))
-        return Call(replica.transport, retry, deadline, cancel.of_call(self._cancelled), self._replicas.is_alone)
+        cancelled, is_alone = cancel.of_call(self._cancelled), self._replicas.is_alone
+        return Call(replica.transport, retry, deadline, cancelled, is_alone, counters=self._counters)
 
     def _anywhere(self, timeout: float | None, ask: Callable[[Call], T]) -> T:
         """Sends a request to any replica."""
@@ -381,7 +388,8 @@ class Client(StyleCalls):
 
         shards = self.shards if self.spread == "gateway" else None
         split = Split(self._replicas, shards, ask.is_whole, ask.by_key)
-        portions = [part for portion in split.all_of(pixels, bounds) for part in portion.by_slide(pixels, ask)]
+        with self._counters.timing("hashing"):
+            portions = [part for portion in split.all_of(pixels, bounds) for part in portion.by_slide(pixels, ask)]
         call = self._call(timeout, portions[0].replica)
         return Delivery(call, split, one, instead, self._takes).all_of(portions, self._threads)
 
@@ -391,7 +399,8 @@ class Client(StyleCalls):
     def _asked(
         self, call: Call, ask: Ask, portion: Portion, pixels: Pixels, into: Mapping[str, NDArray[Any]]
     ) -> tuple[calls.Answer, Distinct]:
-        tiles = portion.tiles(pixels, ask)
+        with self._counters.timing("hashing"):
+            tiles = portion.tiles(pixels, ask)
         try:
             answer = calls.ask(call, ask, tiles, into if tiles.places is None else {})
         except errors.RequestError as error:
@@ -399,6 +408,7 @@ class Client(StyleCalls):
                 raise
             raise error.at_tile(int(portion.indices()[error.index])) from None
         self._is_down = False
+        self._counters.add(tiles=len(portion))
         return answer, tiles
 
     def _warn(self, error: errors.ServerError) -> None:

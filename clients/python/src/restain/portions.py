@@ -198,6 +198,7 @@ class Delivery(Generic[T]):
                     waits += 1
                     is_moving = self.call.waited(error, waits)
                 if is_moving and self.call.deadline.left() > 0:
+                    self.call.counters.add(retries=1)
                     parts = self.split.of(portion.places, portion.keys)
                     waiting += [replace(part, unanswered=unanswered) for part in parts]
                     continue
