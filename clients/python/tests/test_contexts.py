@@ -72,6 +72,9 @@ def test_names_become_contexts_of_some_tiles_of_each_slide(client, sent):
     assert [other.ids([name])[0] for name in ids] == list(ids.values())
     assert pickle.loads(pickle.dumps(contexts)).ids(["node_1"]) == [ids["node_1"]]
     assert SlideContexts(client, samples.tiles, NAMES, count=5, seed=1).ids(["node_1"]) != [ids["node_1"]]
+    numbers = torch.arange(24) % 3
+    by_number = SlideContexts(client, samples.tiles, numbers, count=8)
+    assert by_number.ids(numbers[:3]) == [client.add_slide(samples.tiles[place::3]) for place in range(3)]
     # They are known now: a second call is one request, of keys.
     del sent.sizes[:]
     client.augment(samples.tiles, seed=3, style=NORTH, slide=contexts.of(NAMES))

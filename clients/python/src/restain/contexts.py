@@ -120,8 +120,8 @@ class SlideContexts:
         self.client = client
         self.count, self.fewest, self.seed, self.model = count, fewest, seed, model
         self._tiles, self._tile_of = tiles, tile_of
-        self._slide_of = slide_of if callable(slide_of) or isinstance(slide_of, str | int) else None
-        self._slides = _Slides.of(self._listed(slide_of))
+        self._slide_of = slide_of if _is_in_samples(slide_of) else None
+        self._slides = _Slides.of(names_of(tiles, slide_of))
         self._open_with(b"")
 
     def _open_with(self, known: bytes) -> None:
@@ -146,7 +146,12 @@ class SlideContexts:
 
     def of_samples(self, samples: Sequence[Any]) -> OfSlides:
         """Returns the slides of samples. Raises `ValueError` if samples do not have their slides' names."""
-        return self.of([self._name_in(sample) for sample in samples])
+        if self._slide_of is None:
+            raise ValueError(
+                "slide_of is a list of names here, so that the slide of a sample is unknown: "
+                "give the key of the name in a sample, or a function of the sample"
+            )
+        return self.of([_name_in(sample, self._slide_of) for sample in samples])
 
     def of_places(self, places: Sequence[int]) -> OfSlides:
         """Returns the slides of the tiles with these indices."""
@@ -171,29 +176,6 @@ class SlideContexts:
             if name is not None:
                 self._slides.number(name)
         return plain
-
-    def _listed(self, slide_of: Any) -> list[str | None]:
-        if self._slide_of is not None:
-            return _plain([self._name_in(self._tiles[place]) for place in range(len(self._tiles))])
-        names = _plain(slide_of)
-        if len(names) != len(self._tiles):
-            raise ValueError(
-                f"slide_of has {len(names)} names for {len(self._tiles)} tiles, and must have one for each"
-            )
-        return names
-
-    def _name_in(self, sample: Any) -> Name:
-        where = self._slide_of
-        if where is None:
-            raise ValueError(
-                "slide_of is a list of names here, so that the slide of a sample is unknown: "
-                "give the key of the name in a sample, or a function of the sample"
-            )
-        if callable(where):
-            return where(sample)
-        if isinstance(where, str) and not isinstance(sample, Mapping):
-            return getattr(sample, where)
-        return sample[where]
 
     def _id_of(self, name: str | None) -> str | None:
         if name is None:
@@ -249,6 +231,33 @@ class SlideContexts:
     def _warn(self, reason: int, text: str) -> None:
         if self._known.is_news(reason):
             warnings.warn(text, RuntimeWarning, stacklevel=6)
+
+
+def names_of(samples: Samples, slide_of: Any) -> list[str | None]:
+    """Returns the name of each sample's slide; see `SlideContexts`. Raises `ValueError` if there are not as many.
+
+    >>> names_of([{"slide": 3}, {"slide": None}], "slide"), names_of(["x", "y"], str.upper)
+    (['3', None], ['X', 'Y'])
+    """
+    if _is_in_samples(slide_of):
+        return _plain([_name_in(samples[place], slide_of) for place in range(len(samples))])
+    names = _plain(slide_of)
+    if len(names) != len(samples):
+        raise ValueError(f"slide_of has {len(names)} names for {len(samples)} tiles, and must have one for each")
+    return names
+
+
+def _is_in_samples(slide_of: Any) -> bool:
+    """Returns whether samples have the names, at a key or by a function."""
+    return callable(slide_of) or isinstance(slide_of, str | int)
+
+
+def _name_in(sample: Any, slide_of: Any) -> Name:
+    if callable(slide_of):
+        return slide_of(sample)
+    if isinstance(slide_of, str) and not isinstance(sample, Mapping):
+        return getattr(sample, slide_of)
+    return sample[slide_of]
 
 
 class _Slides:

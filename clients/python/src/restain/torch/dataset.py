@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ..client import Client
-from ..contexts import Samples, SlideContexts
+from ..contexts import Samples, SlideContexts, names_of
 from ..options import AugmentOptions
 from . import ranks
 from .batches import Batch, RestainCollate, Then, tile_of
@@ -82,8 +82,9 @@ class RestainDataset(IterableDataset[Any]):
         if slide_of is not None:
             if options.get("slide") is not None:
                 raise ValueError("slide is the slide of all samples, and slide_of that of each: give one of them")
+            names = names_of(dataset, slide_of)
             self._slides = SlideContexts(
-                client, dataset, slide_of, model=options.get("model"), tile_of=partial(tile_of, image)
+                client, dataset, names, model=options.get("model"), tile_of=partial(tile_of, image)
             )
         self._collate = RestainCollate(
             client, variants=variants, originals=originals, image=image, then=then, **options
