@@ -190,6 +190,15 @@ def fill(path):
     save_file(tensors, path, {"domains": json.dumps(ids)})
 
 
+def test_a_context_is_of_as_many_tiles_as_a_request_takes(serve):
+    several = tiles(24, seed=63)
+    with restain.Client(serve("--max-tiles", 6).url) as client:
+        (slide,) = set(SlideContexts(client, several, ["a"] * 24).ids(["a"]))
+        assert client.slides() == (slide,)
+        with pytest.raises(restain.TooLarge):
+            SlideContexts(client, several, ["a"] * 24, fewest=8).ids(["a"])
+
+
 def test_a_context_that_the_server_has_lost_is_added_again(serve):
     server, samples = serve(), Samples(58)
     with restain.Client(server.url) as client:
@@ -286,5 +295,8 @@ def test_names_that_do_not_fit_are_explained(client):
         RestainDataset(list(several), client, slide_of=["a"] * 3, slide="x")
     with pytest.raises(ValueError, match="give one of them"):
         RestainCollate(client, slides=SlideContexts(client, several, ["a"] * 3), slide="x")
+    chosen = torch.from_numpy(tiles(4, seed=62)).permute(0, 3, 1, 2)
+    with pytest.raises(ValueError, match=r"tiles are uint8 \[1, 3, 32, 32\], and must be uint8"):
+        SlideContexts(client, chosen, ["a"] * 4).ids(["a"])
     with pytest.raises(ValueError, match="fewest is 5"):
         SlideContexts(client, several, ["a"] * 3, count=4, fewest=5)

@@ -16,8 +16,10 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from . import errors, pictures
+from . import errors
+from .call import is_divisible
 from .forks import open_in_forks
+from .tiles import as_tiles
 from .tissue import has_tissue
 
 if TYPE_CHECKING:
@@ -198,7 +200,7 @@ class SlideContexts:
             )
             return ""
         try:
-            return self.client._add_context(tiles, self.model)
+            return self._sent(tiles)
         except errors.RestainError as error:
             if error.code not in ("bank_full", "no_styles", "behind_gateway", "unanswered"):
                 raise
@@ -208,6 +210,17 @@ class SlideContexts:
                 "their own colours",
             )
             return ""
+
+    def _sent(self, tiles: list[NDArray[np.uint8]]) -> str:
+        """Adds a context from the first tiles that the server, or a proxy before it, takes in one request."""
+        while True:
+            try:
+                return self.client._add_context(tiles, self.model)
+            except errors.TooLarge as error:
+                half = tiles[: (len(tiles) + 1) // 2]
+                if len(half) < self.fewest or len(half) == len(tiles) or not is_divisible(error):
+                    raise
+                tiles = half
 
     def _drawn(self, number: int, name: str) -> list[NDArray[np.uint8]]:
         """Draws tiles of a slide that have tissue, as many as a request may have."""
@@ -225,8 +238,9 @@ class SlideContexts:
         return list(drawn.values())
 
     def _tile(self, place: int) -> NDArray[np.uint8]:
-        tile = self._tiles[place] if self._tile_of is None else self._tile_of(self._tiles[place])
-        return pictures.rgb(tile) if hasattr(tile, "convert") else np.asarray(tile)
+        sample = self._tiles[place]
+        tile: NDArray[np.uint8] = as_tiles([sample if self._tile_of is None else self._tile_of(sample)])[0]
+        return tile
 
     def _warn(self, reason: int, text: str) -> None:
         if self._known.is_news(reason):
