@@ -2,8 +2,10 @@
 
 import asyncio
 import socket
+import struct
 import threading
 import time
+from contextlib import ExitStack, suppress
 
 import numpy as np
 import pytest
@@ -99,6 +101,147 @@ def test_retry_after_is_obeyed_and_other_failures_are_tried_again():
         assert client.models() == ()
         assert time.monotonic() - started > 1
         assert server.requests == 4
+
+
+class Dying:
+    """A server that dies of the first request with tiles, once it has all of it, in one of these ways: for requests
+    that no server survives."""
+
+    def __init__(self, how):
+        self.how, self.requests = how, 0
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening.settimeout(0.05)
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self):
+        with self._listening:
+            while self.requests == 0 and not self._is_over.is_set():
+                with suppress(TimeoutError):
+                    connection, _ = self._listening.accept()
+                    with connection:
+                        self._die(connection)
+
+    def _die(self, connection):
+        connection.setblocking(True)
+        with connection.makefile("rb") as request:
+            length = 0
+            while (line := request.readline().strip()) != b"":
+                if line.lower().startswith(b"content-length:"):
+                    length = int(line.split(b":")[1])
+            request.read(length)
+        self.requests += length > 0
+        if self.how == "reset":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if self.how in ("head", "half"):
+            connection.sendall(said(200, struct.pack("<Q", 100) + bytes(100))[: 10 if self.how == "head" else -50])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._is_over.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def fleet():
+    """Starts servers that die of a request."""
+    with ExitStack() as running:
+        yield lambda how, count: [running.enter_context(Dying(how)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("how", ["closed", "reset", "head", "half"])
+@pytest.mark.parametrize("call", ["augment", "encode", "add"])
+def test_a_request_that_stops_servers_stops_two_of_them(fleet, how, call):
+    servers = fleet(how, 5)
+    with restain.Client([server.url for server in servers], timeout=10) as client:
+        ask = {
+            "augment": lambda: client.augment(tiles(1)),
+            "encode": lambda: client.encode(tiles(1)),
+            "add": lambda: client._add_context(tiles(4), None),
+        }
+        with pytest.raises(restain.Unavailable, match=r"unanswered: .* sent 2 times without an answer") as raised:
+            ask[call]()
+        assert raised.value.code == "unanswered"
+        assert sum(server.requests for server in servers) == 2
+
+
+async def test_a_request_that_stops_servers_stops_two_of_them_with_asyncio_too(fleet):
+    servers = fleet("reset", 5)
+    async with restain.AsyncClient([server.url for server in servers], timeout=10) as client:
+        with pytest.raises(restain.Unavailable, match="unanswered: "):
+            await client.augment(tiles(1))
+    assert sum(server.requests for server in servers) == 2
+
+
+def test_other_requests_of_a_call_find_a_server(fleet, serve):
+    # Which of several tiles stops a server is unknown: one dies, those that get its tiles next are real.
+    (dying,), server, several = fleet("closed", 1), serve(), tiles(16, seed=2)
+    with restain.Client([dying.url, server.url], timeout=60) as client, restain.Client(server.url) as alone:
+        assert np.array_equal(client.augment(several, seed=1).variants, alone.augment(several, seed=1).variants)
+    assert dying.requests == 1
+
+
+def test_originals_stand_in_for_what_stops_servers(fleet):
+    servers = fleet("closed", 5)
+    urls = [server.url for server in servers]
+    with (
+        restain.Client(urls, timeout=10, on_error="original") as client,
+        pytest.warns(RuntimeWarning, match="originals stand in"),
+    ):
+        assert client.augment(tiles(1)).failed.all()
+    assert sum(server.requests for server in servers) == 2
+
+
+@pytest.mark.parametrize("died", [b"", said(502), b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"])
+def test_one_address_gets_what_it_did_not_answer_twice(died):
+    # One address may be many servers: a Service, a gateway.
+    refused = said(503, b"", "Retry-After: 0")
+    with (
+        Answers(refused, refused, died, refused, died) as server,
+        restain.Client(server.url, timeout=30) as client,
+        pytest.raises(restain.Unavailable, match="sent 2 times without an answer"),
+    ):
+        client.augment(tiles(1))
+    assert server.requests == 5
+
+
+def test_a_server_that_has_not_got_the_whole_request_gets_it_again():
+    large = tiles(200, 128)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        cut = []
+
+        def serve():
+            while len(cut) < 4:
+                connection, _ = listening.accept()
+                with connection:
+                    cut.append(connection.recv(100))
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        retry = Retry(attempts=4, first_wait=0.01)
+        with (
+            restain.Client(url, retry=retry, timeout=30) as client,
+            pytest.raises(restain.Unavailable, match="connection: ") as raised,
+        ):
+            client.augment(large, method="identity")
+        thread.join()
+    assert raised.value.code == "connection"
+
+
+def test_retries_are_counted_and_their_pauses():
+    refused = said(503, b"", "Retry-After: 0.2")
+    with Answers(refused, refused, MODELS) as server, restain.Client(server.url) as client:
+        client.models()
+        stats = client.stats()
+    assert (stats.requests, stats.retries) == (3, 2)
+    assert 0.4 <= stats.pausing < 5
 
 
 def test_a_wait_that_is_longer_than_the_timeout_is_not_begun():

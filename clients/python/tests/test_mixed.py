@@ -65,6 +65,34 @@ def test_a_second_time_no_pixels_are_sent_and_then_only_what_is_missing(serve, s
         assert [records[0].tile_key for records in mixed.provenance][1] == restain.tile_key(new).hex()
 
 
+def test_the_models_own_detail_has_the_models_size(serve):
+    server, large = serve(), tiles(5, 48, seed=30)
+    with restain.Client(server.url, limits=Limits(tiles=2)) as client:
+        answer = client.augment(large, variants=2, seed=1, detail="model")
+        assert answer.variants.shape == (5, 2, SIDE, SIDE, 3)
+        mixed = client.augment([*large, several(1)[1]], variants=2, seed=1, detail="model").variants
+        assert same(mixed[:5], list(answer.variants))
+        out = np.zeros_like(answer.variants)
+        again = client.augment(large, variants=2, seed=1, detail="model", out=out)
+        assert again.variants is out
+        assert np.array_equal(out, answer.variants)
+        assert again.provenance == answer.provenance
+        own = tiles(3, seed=31)
+        assert client.augment(own, detail="model").variants.shape == (3, 1, SIDE, SIDE, 3)
+        for wrong in (np.zeros((5, 2, 48, 48, 3), np.uint8), np.zeros((5, 2, SIDE, SIDE, 3))):
+            with pytest.raises(ValueError, match=r"out is .*, and must be uint8 \[5, 2, 32, 32, 3\]"):
+                client.augment(large, variants=2, seed=1, detail="model", out=wrong)
+        # Originals and variants of other sizes are a list.
+        batch = RestainCollate(client, seed=1, detail="model")(list(large))
+        assert [tuple(image.shape) for image in batch] == [(3, 48, 48)] * 5 + [(3, SIDE, SIDE)] * 5
+        assert RestainCollate(client, seed=1, detail="model", originals=False)(list(large)).shape == (5, 3, SIDE, SIDE)
+    with restain.Client(server.url, timeout=0.5, on_error="original") as client:
+        server.kill()
+        with pytest.warns(RuntimeWarning, match="originals stand in"):
+            answer = client.augment(large, detail="model")
+        assert np.array_equal(answer.variants[:, 0], large)
+
+
 @pytest.mark.parametrize("method", ["color-match", "hed-jitter", "identity"])
 def test_methods_on_pixels_take_them_too(client, method):
     images = several(4)
@@ -207,3 +235,31 @@ def test_workers_make_the_same_batches(client):
     for (images, labels), (others, other_labels) in zip(here, there, strict=True):
         assert torch.equal(labels, other_labels)
         assert all(torch.equal(image, other) for image, other in zip(images, others, strict=True))
+
+
+@pytest.mark.parametrize("method", ["vit", "hed-jitter"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_error_names_the_tile_of_the_call(replicas, method, count):
+    servers, good = replicas(count), list(tiles(7, seed=32))
+    small = tiles(1, 15, seed=33)[0]
+    with restain.Client([server.url for server in servers], limits=Limits(tiles=3)) as client:
+        # Cached, so that only what is missing is sent.
+        client.augment(good[:4])
+        several = [*good[:3], good[0], good[0], *good[3:], small, small]
+        slides = [client.add_slide(good[:4]), None] * 5 + [None]
+        for options in ({}, {"slide": slides[0]}, {} if method == "hed-jitter" else {"slide": slides}):
+            for _ in range(2):
+                with pytest.raises(restain.InvalidRequest) as raised:
+                    client.augment(several, method=method, **options)
+                error = raised.value
+                assert (error.code, error.list) == ("tile_size", "tile")
+                assert error.index in (9, 10)
+                assert error.detail.startswith(f"tile {error.index} is 15×15 pixels")
+                assert str(error) == f"tile_size: {error.detail}"
+        with pytest.raises(restain.InvalidRequest, match="tile 3 is 15×15 pixels") as raised:
+            client.encode([*good[:3], small])
+        assert raised.value.index == 3
+        with pytest.raises(restain.InvalidRequest, match="tile 4 is 15×15 pixels"):
+            client.add_slide([good[0], good[0], *good[:2], small])
+        with pytest.raises(restain.InvalidRequest, match="reference 1 is 15×15 pixels"):
+            client.augment(good, style=Style(references=[good[0], small]))

@@ -14,6 +14,7 @@ from .aio import AsyncClient
 from .answers import Augmented, Domain, EncoderModel, Encodings, ModelInfo, Provenance, StyleInfo, Styles, Timings
 from .bank import BankStyle, StyleBank
 from .client import Client
+from .contexts import SlideContexts
 from .errors import (
     AccessDenied,
     Cancelled,
@@ -32,6 +33,7 @@ from .errors import (
 )
 from .keys import epoch_seed, tile_key
 from .retry import Retry
+from .stats import Stats
 from .style import Part, Style
 from .synth import reconstruct, synthesise
 from .tiles import Limits
@@ -62,6 +64,8 @@ __all__ = [
     "RestainError",
     "Retry",
     "ServerError",
+    "SlideContexts",
+    "Stats",
     "Style",
     "StyleBank",
     "StyleInfo",

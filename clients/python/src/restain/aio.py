@@ -14,6 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from .cancel import Cancellation
 from .client import Client
+from .stats import Stats
 from .threads import Threads
 
 P = ParamSpec("P")
@@ -60,6 +61,10 @@ class AsyncClient:
     load_model = _on_thread(Client.load_model)
     unload_model = _on_thread(Client.unload_model)
     ready = _on_thread(Client.ready)
+
+    async def stats(self) -> Stats:
+        """As `Client.stats`; it waits for no call."""
+        return self.client.stats()
 
     async def __aenter__(self) -> AsyncClient:
         return self

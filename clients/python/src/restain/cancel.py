@@ -81,6 +81,8 @@ class Line:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._is_cut = False
+        self.is_sent = False
+        """Whether the whole request was handed to the socket."""
 
     def hold(self, used: socket.socket) -> None:
         """Remembers the socket, as a duplicate: TLS and `Connection: close` take the original away from its owner."""

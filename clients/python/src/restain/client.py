@@ -20,13 +20,15 @@ from . import cancel, errors, replicas, rows, slides
 from .address import request_headers, server_urls
 from .answers import Augmented, Encodings, ModelInfo
 from .call import Ask, Call
+from .contexts import OfSlides
 from .forks import open_in_forks
 from .mixed import Pixels
 from .portions import Delivery, Portion, Split
 from .rendezvous import SHARDS
 from .replicas import Replica, Replicas
-from .retry import Retry
-from .room import room_for
+from .retry import Retry, is_unanswered, last_error
+from .room import Room, room_for
+from .stats import Counters, Stats
 from .style import Detail, Method, Priority, Style
 from .style_calls import StyleCalls
 from .threads import Threads
@@ -116,6 +118,7 @@ class Client(StyleCalls):
         urls = (self.url,) if isinstance(self.url, str) else self.url
         self._replicas = Replicas(urls, self._connect, by_name=self.spread == "dns")
         self._lock = threading.Lock()
+        self._counters = Counters()
         is_one = self._replicas.is_alone and self.spread is None
         self._threads = Threads(self.connections if is_one else max(self.connections, _THREADS), "restain")
         self._cancelled = cancel.Cancellation(cancel.of_process())
@@ -178,7 +181,7 @@ class Client(StyleCalls):
         model: str | None = None,
         method: Method | None = None,
         style: Style | None = None,
-        slide: str | Sequence[str] | None = None,
+        slide: str | Sequence[str | None] | OfSlides | None = None,
         strength: float | None = None,
         detail: Detail | None = None,
         priority: Priority | None = None,
@@ -193,25 +196,17 @@ class Client(StyleCalls):
 
         Tiles have from 16 to 8,192 pixels a side, and their variants the same size. For tiles of several sizes,
         `Augmented.variants` is a list of arrays uint8 [variants, H, W, 3], and `out` cannot be given. With `detail`
-        `model`, the model's reconstruction alone, variants have the model's size, and an array of tiles must have it.
+        `model`, the model's reconstruction alone, variants have the model's size, whatever that of the tiles is.
 
-        `slide`: the slides that the tiles are from, one id of `add_slide` for all tiles or one for each. The change of
-        stain then starts from the slide's stain instead of the tile's own colours, which depend on what is in it.
+        `slide`: the slides that the tiles are from, one id of `add_slide` for all tiles, one or None for each, or their
+        names: `SlideContexts.of`. The change of stain then starts from the slide's stain instead of the tile's own
+        colours, which depend on what is in it.
         """
         pixels, variants = as_pixels(tiles), operator.index(variants)
         if variants < 1:
             raise ValueError(f"variants is {variants}, and must be at least 1")
-        made = room_for(pixels, variants, out)
+        made = room_for(pixels, variants, out, of_model=detail == "model")
         seed = secrets.randbits(53) if seed is None else operator.index(seed)
-        if slide is not None and not isinstance(slide, str):
-
-            def of_one(part: Any, slide: str | None) -> Augmented[Any]:
-                options = (model, method, style, strength, detail, priority, timeout)
-                names = ("model", "method", "style", "strength", "detail", "priority", "timeout")
-                same: Any = dict(zip(names, options, strict=True))
-                return self.augment(part, variants=variants, seed=seed, slide=slide, **same)
-
-            return slides.augmented(pixels, slide, style, made.variants, of_one)
         request = {
             "variants": variants,
             "seed": seed,
@@ -221,7 +216,6 @@ class Client(StyleCalls):
             "detail": detail,
             "priority": priority,
             "style": None if style is None else style.to_json(),
-            "slide": slide,
         }
         ask = Ask(
             "/v1/augment",
@@ -230,6 +224,25 @@ class Client(StyleCalls):
             is_whole=style is not None and style.is_of_batch,
             references=None if style is None or style.references is None else as_pixels(style.references),
         )
+
+        def of_slides(ids: slides.Ids) -> Augmented[Any]:
+            return self._augmented(slides.asked(ask, ids, len(pixels), style), pixels, made, variants, seed, timeout)
+
+        if not isinstance(slide, OfSlides):
+            return of_slides(slide)
+        try:
+            return slide.settled(of_slides)
+        except errors.ServerError as error:
+            if self.on_error != "original":
+                raise
+            self._warn(error)
+            every = Portion(slice(0, len(pixels)), None, self._replicas.every()[0], {})
+            kept = [(every, made.keep(every, seed))]
+            return rows.augmented(made.variants, seed, np.ones(len(pixels), bool), kept)
+
+    def _augmented(
+        self, ask: Ask, pixels: Pixels, made: Room, variants: int, seed: int, timeout: float | None
+    ) -> Augmented[Any]:
         failed = np.zeros(len(pixels), bool)
 
         def one(call: Call, portion: Portion) -> rows.Made:
@@ -289,6 +302,10 @@ class Client(StyleCalls):
         every = self._replicas.every()
         return any(replicas.is_ready(replica.transport, self.connect_timeout) for replica in every)
 
+    def stats(self) -> Stats:
+        """Returns where the client's time went, in this process: `print(client.stats())`."""
+        return self._counters.stats()
+
     # Inside.
 
     def _query(self, model: str | None) -> str:
@@ -306,7 +323,8 @@ class Client(StyleCalls):
         is_quick = self._is_down and self.on_error == "original"
         retry = Retry(attempts=1) if is_quick else self.retry
         deadline = Deadline.within(float(self.timeout if timeout is None else timeout))
-        return Call(replica.transport, retry, deadline, cancel.of_call(self._cancelled), self._replicas.is_alone)
+        cancelled, is_alone = cancel.of_call(self._cancelled), self._replicas.is_alone
+        return Call(replica.transport, retry, deadline, cancelled, is_alone, counters=self._counters)
 
     def _anywhere(self, timeout: float | None, ask: Callable[[Call], T]) -> T:
         """Sends a request to any replica."""
@@ -318,13 +336,38 @@ class Client(StyleCalls):
 
     def _everywhere(self, timeout: float | None, ask: Callable[[Call], T]) -> T:
         """Sends a request that changes a server to every replica; returns the last response."""
+        self._refuse_gateway()
+        every = self._replicas.every()
+        return [ask(replace(self._call(timeout, replica), is_alone=True)) for replica in every][-1]
+
+    def _on_usable(self, timeout: float | None, ask: Callable[[Call], T]) -> T:
+        """Sends a request to the replicas that are there, and waits for one; returns the last response."""
+        self._refuse_gateway()
+        call, waits, unanswered, answers = self._call(timeout, self._replicas.every()[0]), 0, 0, []
+        while True:
+            for replica in self._replicas.usable() or self._replicas.every():
+                try:
+                    answers.append(ask(replace(call, transport=replica.transport)))
+                except errors.Unavailable as error:
+                    if call.is_alone:
+                        raise
+                    self._replicas.leave_out(replica)
+                    unanswered += is_unanswered(error)
+                    failure = last_error(error, unanswered) or error
+                    if failure is not error:
+                        raise failure from error
+            if answers:
+                return answers[-1]
+            waits += 1
+            if not call.waited(failure, waits):
+                raise failure
+
+    def _refuse_gateway(self) -> None:
         if self.spread == "gateway":
             raise errors.InvalidRequest(
                 "a gateway forwards this to one replica only: send it to each replica's own address",
                 code="behind_gateway",
             )
-        every = self._replicas.every()
-        return [ask(replace(self._call(timeout, replica), is_alone=True)) for replica in every][-1]
 
     def _delivered(
         self,
@@ -345,7 +388,8 @@ class Client(StyleCalls):
 
         shards = self.shards if self.spread == "gateway" else None
         split = Split(self._replicas, shards, ask.is_whole, ask.by_key)
-        portions = split.all_of(pixels, bounds)
+        with self._counters.timing("hashing"):
+            portions = [part for portion in split.all_of(pixels, bounds) for part in portion.by_slide(pixels, ask)]
         call = self._call(timeout, portions[0].replica)
         return Delivery(call, split, one, instead, self._takes).all_of(portions, self._threads)
 
@@ -355,9 +399,16 @@ class Client(StyleCalls):
     def _asked(
         self, call: Call, ask: Ask, portion: Portion, pixels: Pixels, into: Mapping[str, NDArray[Any]]
     ) -> tuple[calls.Answer, Distinct]:
-        tiles = portion.tiles(pixels, ask)
-        answer = calls.ask(call, ask, tiles, into if tiles.places is None else {})
+        with self._counters.timing("hashing"):
+            tiles = portion.tiles(pixels, ask)
+        try:
+            answer = calls.ask(call, ask, tiles, into if tiles.places is None else {})
+        except errors.RequestError as error:
+            if error.list != "tile" or error.index is None:
+                raise
+            raise error.at_tile(int(portion.indices()[error.index])) from None
         self._is_down = False
+        self._counters.add(tiles=len(portion))
         return answer, tiles
 
     def _warn(self, error: errors.ServerError) -> None:

@@ -11,6 +11,7 @@ restain.errors.NotFound: model_not_found: no model `demp`; there is `demo`
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,12 +38,23 @@ class RestainError(Exception):
         self.list = list
         """The list whose item is at fault: `tile`, `key` or `reference`."""
         self.index = index
-        """The index of the item at fault, counted from 0 in the rejected request."""
+        """The index of the item at fault, counted from 0 in the tiles or references of the call."""
         self.indices = indices
         self.retry_after = retry_after
         """Seconds after which the server accepts the request again."""
         self.location = location
         """Where a redirect leads."""
+
+    def at_tile(self, index: int) -> RestainError:
+        """Returns this error about the tile `index`, in place of the one that it names.
+
+        >>> error = InvalidRequest("tile 0 is 8×8 pixels", list="tile", index=0).at_tile(7)
+        >>> error.index, error.detail
+        (7, 'tile 7 is 8×8 pixels')
+        """
+        detail = re.sub(rf"\b{self.list} {self.index}\b", f"tile {index}", self.detail, count=1)
+        self.args, self.detail, self.list, self.index = (detail,), detail, "tile", index
+        return self
 
     def __str__(self) -> str:
         return f"{self.code}: {self.detail}" if self.code else self.detail

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypedDict
 
+from .contexts import OfSlides
 from .style import Detail, Method, Priority, Style
 
 
@@ -14,7 +15,7 @@ class AugmentOptions(TypedDict, total=False):
     model: str | None
     method: Method | None
     style: Style | None
-    slide: str | Sequence[str] | None
+    slide: str | Sequence[str | None] | OfSlides | None
     strength: float | None
     detail: Detail | None
     priority: Priority | None

@@ -20,6 +20,7 @@ from . import errors, rendezvous
 from .call import Ask, Call
 from .mixed import Pixels
 from .replicas import Replica, Replicas
+from .retry import is_unanswered, last_error
 from .threads import Threads
 from .tiles import Distinct, keys_of
 
@@ -39,6 +40,8 @@ class Portion:
     """None if they are not computed yet."""
     replica: Replica
     headers: Mapping[str, str]
+    unanswered: int = 0
+    """How often its tiles were sent to a server that broke the connection in place of an answer."""
 
     def __len__(self) -> int:
         places = self.places
@@ -48,10 +51,34 @@ class Portion:
         """Selects the portion's tiles from the call's `pixels`."""
         rows = None if isinstance(self.places, slice) else self.places
         pixels = pixels[self.places] if isinstance(self.places, slice) else pixels
+        slides = [slide for slide in self.slides(ask) if slide is not None] or None
         if not ask.by_key:
-            return Distinct(pixels, rows, [b""] * len(self), None)
+            return Distinct(pixels, rows, [b""] * len(self), None, slides)
         keys = keys_of(pixels) if self.keys is None else self.keys
-        return Distinct(pixels, rows, keys, None) if ask.is_whole else Distinct.of(pixels, rows, keys)
+        return Distinct(pixels, rows, keys, None, slides) if ask.is_whole else Distinct.of(pixels, rows, keys, slides)
+
+    def indices(self) -> NDArray[np.intp]:
+        """Returns the indices of its tiles in the call."""
+        return np.arange(self.places.start, self.places.stop) if isinstance(self.places, slice) else self.places
+
+    def slides(self, ask: Ask) -> list[str | None]:
+        """Returns the slides of its tiles; an empty list if the call has none for each tile."""
+        return [] if ask.slides is None else [ask.slides[place] for place in self.indices()]
+
+    def by_slide(self, pixels: Pixels, ask: Ask) -> list[Portion]:
+        """Splits it into the tiles that have a slide, and those that have none."""
+        slides = self.slides(ask)
+        if None not in slides or not any(slides):
+            return [self]
+        keys = self.keys
+        if keys is None and ask.by_key:
+            keys = keys_of(pixels[self.places])
+        has_slide = np.array([slide is not None for slide in slides])
+        parts = []
+        for mine in (np.flatnonzero(has_slide), np.flatnonzero(~has_slide)):
+            own = None if keys is None else [keys[at] for at in mine]
+            parts.append(replace(self, places=self.indices()[mine], keys=own))
+        return parts
 
     def room(self, made: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Returns memory for its rows of `made`: a view of it if they are adjacent, else a new array."""
@@ -162,17 +189,22 @@ class Delivery(Generic[T]):
                 self.smaller(middle)
                 waiting += [portion.cut(0, middle), portion.cut(middle, len(portion))]
             except errors.ServerError as error:
-                is_moving = self._left_out(portion, error)
+                is_moving, unanswered = self._left_out(portion, error), portion.unanswered + is_unanswered(error)
+                last = last_error(error, unanswered) if is_moving else None
+                if last is not None:
+                    is_moving = False
                 if is_moving and not self.split.replicas.usable():
                     # No replica is usable: wait, as for a single server.
                     waits += 1
-                    is_moving = self._waited(error, waits)
+                    is_moving = self.call.waited(error, waits)
                 if is_moving and self.call.deadline.left() > 0:
-                    waiting += self.split.of(portion.places, portion.keys)
+                    self.call.counters.add(retries=1)
+                    parts = self.split.of(portion.places, portion.keys)
+                    waiting += [replace(part, unanswered=unanswered) for part in parts]
                     continue
-                stand_in = self.instead(portion, error)
+                stand_in = self.instead(portion, last or error)
                 if stand_in is None:
-                    raise
+                    raise last or error from None
                 done.append((portion, stand_in))
         return done
 
@@ -182,10 +214,3 @@ class Delivery(Generic[T]):
         if is_away:
             self.split.replicas.leave_out(portion.replica)
         return is_away and not self.call.cancelled.is_set()
-
-    def _waited(self, error: errors.ServerError, waits: int) -> bool:
-        wait = self.call.retry.wait(error, waits, repeatable=True)
-        if wait is None or wait >= self.call.deadline.left():
-            return False
-        self.call.cancelled.wait(wait)
-        return not self.call.cancelled.is_set()

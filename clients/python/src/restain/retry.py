@@ -6,7 +6,11 @@ import random
 from dataclasses import dataclass
 
 from . import errors
-from .transport import NotSent
+from .transport import NotSent, Unanswered
+
+# How often a request is sent again after a server, or one behind a gateway, broke its connection in place of an answer:
+# it may be what stops servers, and must not stop all of them.
+_RESENDS = 1
 
 
 @dataclass(frozen=True)
@@ -41,3 +45,26 @@ class Retry:
         if error.retry_after is not None:
             return error.retry_after * spread
         return min(self.first_wait * 2.0 ** (attempt - 1), self.longest_wait) * spread
+
+
+def is_unanswered(error: errors.ServerError) -> bool:
+    """Returns whether a server, or one behind a gateway, got the request and broke its connection in place of an
+    answer."""
+    return isinstance(error, Unanswered) or error.status == 502
+
+
+def last_error(error: errors.ServerError, unanswered: int) -> errors.ServerError | None:
+    """Returns the error of a request that must not be sent again, after it was `unanswered` so often; else None.
+
+    >>> broken = Unanswered("the connection broke", code="connection")
+    >>> last_error(broken, 1) is None, last_error(broken, 2).code
+    (True, 'unanswered')
+    """
+    if unanswered <= _RESENDS:
+        return None
+    return Unanswered(
+        f"{error.detail}; the request was sent {unanswered} times without an answer and is not sent again, because it "
+        "may be what stops the servers",
+        code="unanswered",
+        status=error.status,
+    )

@@ -47,10 +47,14 @@ class ArrayRoom:
 class ListRoom:
     """A list of n arrays [K, H, W, 3], which are parts of the responses."""
 
-    def __init__(self, pixels: Mixed, variants: int) -> None:
+    def __init__(self, pixels: Pixels, variants: int) -> None:
         self._pixels = pixels
         self._count = variants
-        self.variants = [np.empty(0, np.uint8)] * len(pixels)
+        self._each = [np.empty(0, np.uint8)] * len(pixels)
+
+    @property
+    def variants(self) -> Any:
+        return self._each
 
     def fill(self, portion: Portion, asked: Asked) -> rows.Made:
         answer, tiles = asked({})
@@ -66,14 +70,37 @@ class ListRoom:
         return rows.originals_of(tiles, self._count, seed)
 
     def _put(self, portion: Portion, made: list[NDArray[np.uint8]]) -> None:
-        for place, variants in zip(np.arange(len(self.variants))[portion.places], made, strict=True):
-            self.variants[place] = variants
+        for place, variants in zip(np.arange(len(self._each))[portion.places], made, strict=True):
+            self._each[place] = variants
 
 
-def room_for(pixels: Pixels, variants: int, out: NDArray[np.uint8] | None) -> ArrayRoom | ListRoom:
-    """Returns memory for the variants of tiles. Raises `ValueError` if `out` does not fit."""
+class ModelRoom(ListRoom):
+    """An array [n, K, S, S, 3] of the model's size S, which the responses have: the caller's `out`, or a new one."""
+
+    def __init__(self, pixels: NDArray[np.uint8], variants: int, out: NDArray[np.uint8] | None) -> None:
+        super().__init__(pixels, variants)
+        self._out = out
+
+    @property
+    def variants(self) -> Any:
+        """The array; a list if originals of another size stand in for some variants."""
+        if len({made.shape for made in self._each}) > 1:
+            return self._each
+        shape = (len(self._each), *self._each[0].shape)
+        room = np.empty(shape, np.uint8) if self._out is None else _checked(self._out, shape)
+        return np.stack(self._each, out=room)
+
+
+Room = ArrayRoom | ListRoom
+
+
+def room_for(pixels: Pixels, variants: int, out: NDArray[np.uint8] | None, of_model: bool = False) -> Room:
+    """Returns memory for the variants of tiles, which have the model's size instead of theirs with `of_model`.
+
+    Raises `ValueError` if `out` does not fit.
+    """
     if not isinstance(pixels, Mixed):
-        return ArrayRoom(pixels, variants, out)
+        return ModelRoom(pixels, variants, out) if of_model else ArrayRoom(pixels, variants, out)
     if out is not None:
         raise ValueError(f"out is {out.dtype} {list(out.shape)}, and must be None: the tiles have several sizes")
     return ListRoom(pixels, variants)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
 from . import call as calls
 from . import wire
 from .answers import Domain, Styles
 from .bank import StyleBank
-from .call import Call
+from .call import Ask, Call
 from .mixed import packed
-from .tiles import Tiles, as_pixels
+from .tiles import Distinct, Tiles, as_pixels, keys_of
 from .transport import read_all
 
 T = TypeVar("T")
@@ -30,6 +30,9 @@ class StyleCalls:
         raise NotImplementedError
 
     def _everywhere(self, timeout: float | None, ask: Callable[[Call], T]) -> T:
+        raise NotImplementedError
+
+    def _on_usable(self, timeout: float | None, ask: Callable[[Call], T]) -> T:
         raise NotImplementedError
 
     def styles(self, model: str | None = None) -> Styles:
@@ -78,14 +81,19 @@ class StyleCalls:
         Some 16 tiles that show different parts of the slide are enough. The id is a hash of the tiles: the same tiles
         give the same id, from every server.
         """
-        named = model or self.model
-        metadata = {"request": wire.json_text({"model": named} if named else {})}
-        body = wire.pack(packed("tiles", "shapes", as_pixels(tiles)), metadata)
-        headers = {"Content-Type": wire.SAFETENSORS, "Accept": "application/json"}
-        added: dict[str, Any] = self._everywhere(
-            timeout, lambda call: call.exchange("POST", "/v1/slides", calls.read_json, lambda: body, headers)
-        )
-        return str(added["slide"])
+        return self._everywhere(timeout, self._slide(tiles, model))
+
+    def _add_context(self, tiles: Tiles, model: str | None) -> str:
+        """As `add_slide`, on the replicas that are there."""
+        return self._on_usable(None, self._slide(tiles, model))
+
+    def _slide(self, tiles: Tiles, model: str | None) -> Callable[[Call], str]:
+        """Returns the request that adds the context of a slide."""
+        pixels, named = as_pixels(tiles), model or self.model
+        # The server may have encoded the tiles before, for variants.
+        distinct = Distinct.of(pixels, None, keys_of(pixels))
+        ask = Ask("/v1/slides", {"model": named} if named else {}, by_key=True, is_whole=False)
+        return lambda call: str(calls.ask_json(call, ask, distinct)["slide"])
 
     def slides(self, model: str | None = None) -> tuple[str, ...]:
         """Lists the ids of the slides that a server, or one of its replicas, keeps."""

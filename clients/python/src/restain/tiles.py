@@ -108,17 +108,31 @@ class Distinct:
     keys: list[bytes]
     places: NDArray[np.intp] | None
     """For each tile of the request its index among these; None if there are no duplicates."""
+    slides: Sequence[str] | None = None
+    """The id of each tile's slide; None if the call has none for each."""
 
     @classmethod
-    def of(cls, pixels: Pixels, rows: NDArray[np.intp] | None, keys: list[bytes]) -> Distinct:
-        """Removes duplicates from the tiles at `rows` of `pixels`, which have these keys."""
-        first = {key: place for place, key in reversed(list(enumerate(keys)))}
+    def of(
+        cls,
+        pixels: Pixels,
+        rows: NDArray[np.intp] | None,
+        keys: list[bytes],
+        slides: Sequence[str] | None = None,
+    ) -> Distinct:
+        """Removes duplicates from the tiles at `rows` of `pixels`, which have these keys and are from these slides."""
+        whole: Sequence[Any] = keys if slides is None else list(zip(keys, slides, strict=True))
+        first = {each: place for place, each in reversed(list(enumerate(whole)))}
         if len(first) == len(keys):
-            return cls(pixels, rows, keys, None)
+            return cls(pixels, rows, keys, None, slides)
         kept = np.array(sorted(first.values()))
-        rank = {keys[place]: n for n, place in enumerate(kept)}
-        places = np.array([rank[key] for key in keys])
-        return cls(pixels, kept if rows is None else rows[kept], [keys[place] for place in kept], places)
+        rank = {whole[place]: n for n, place in enumerate(kept)}
+        places = np.array([rank[each] for each in whole])
+        own = None if slides is None else [slides[place] for place in kept]
+        return cls(pixels, kept if rows is None else rows[kept], [keys[place] for place in kept], places, own)
+
+    def first(self, place: int) -> int:
+        """Returns the index of the first tile of the request that is the one at `place` of these."""
+        return place if self.places is None else int(np.flatnonzero(self.places == place)[0])
 
     def taken(self, places: Sequence[int]) -> Pixels:
         """Returns the pixels of the tiles at `places`."""

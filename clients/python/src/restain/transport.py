@@ -62,6 +62,8 @@ class _Held:
     def request(self, *arguments: Any, **options: Any) -> None:
         _hold(self.sock)  # type: ignore[attr-defined]
         super().request(*arguments, **options)  # type: ignore[misc]
+        if _of_thread.line is not None:
+            _of_thread.line.is_sent = True
 
 
 class _Connection(_Held, HTTPConnection):
@@ -87,6 +89,10 @@ def _hold(used: socket.socket | None) -> None:
 
 class NotSent(errors.Unavailable):
     """The connection failed: the server has not received the request."""
+
+
+class Unanswered(errors.Unavailable):
+    """The connection broke after the request was sent, before the end of the answer: it may be why the server died."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ class Body:
         while start < len(target):
             count = self._response.readinto(target[start : start + _PIECE])
             if count == 0:
-                raise errors.Unavailable(f"the response ends {len(target) - start} bytes early", code="connection")
+                raise Unanswered(f"the response ends {len(target) - start} bytes early", code="connection")
             if self._deadline.left() < -_GRACE:
                 raise self._deadline.error()
             start += count
@@ -244,7 +250,9 @@ class Transport:
         except ReadTimeoutError as error:
             raise deadline.error() from error
         except (HTTPError, OSError) as error:
-            raise errors.Unavailable(f"the connection to {self._url} broke: {error}", code="connection") from error
+            is_sent = _of_thread.line is not None and _of_thread.line.is_sent
+            broken = Unanswered if is_sent else errors.Unavailable
+            raise broken(f"the connection to {self._url} broke: {error}", code="connection") from error
         except errors.RestainError:
             if response is not None and response.length_remaining == 0:
                 response.release_conn()

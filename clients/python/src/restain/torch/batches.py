@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import default_collate
 
 from ..client import Client
+from ..contexts import OfSlides, SlideContexts
 from ..options import AugmentOptions
 from . import images
 from .epochs import Epochs
@@ -37,6 +39,9 @@ class RestainCollate:
     a list of tensors [3, H, W]. Then `then` is applied to each of them, and if it brings them to one size, for example
     by a crop, the batch is a tensor as above.
 
+    `slides`: the contexts of the slides that samples are from, with a key or a function that finds a slide's name in a
+    sample.
+
     In a `DataLoader` epochs count themselves, as in `RestainDataset`; elsewhere call `set_epoch` before each epoch, or
     every epoch has the same variants. Without a `seed`, every batch draws one from torch's random generator.
     """
@@ -50,16 +55,20 @@ class RestainCollate:
         seed: int | None = None,
         image: int | str = 0,
         then: Then | None = None,
+        slides: SlideContexts | None = None,
         **options: Unpack[AugmentOptions],
     ) -> None:
         variants = operator.index(variants)
         if variants < 1:
             raise ValueError(f"variants is {variants}, and must be at least 1")
+        if slides is not None and options.get("slide") is not None:
+            raise ValueError("slide is the slide of all samples, and slides says that of each: give one of them")
         self.client = client
         self.variants = variants
         self.originals = originals
         self.image = image
         self.then = then
+        self.slides = slides
         self.options = options
         self._epochs = Epochs(seed)
 
@@ -76,22 +85,25 @@ class RestainCollate:
         self._epochs.resume(state["epoch"])
 
     def __call__(self, samples: Sequence[Any]) -> Any:
-        batch = self.begin(samples)
-        batch.ask(self._epochs.seed_here())
+        batch, seed = self.begin(samples), self._epochs.seed_here()
+        batch.settle(partial(batch.ask, seed), seed)
         return batch.finish()
 
-    def begin(self, samples: Sequence[Any]) -> Batch:
-        """Returns a batch without its variants, which `Batch.ask` requests."""
-        return Batch(self, samples)
+    def begin(self, samples: Sequence[Any], slides: OfSlides | None = None) -> Batch:
+        """Returns a batch without its variants, which `Batch.ask` requests. `slides`: if samples do not name them."""
+        if slides is None and self.slides is not None:
+            slides = self.slides.of_samples(samples)
+        return Batch(self, samples, None if slides is None else slides.prepare())
 
 
 class Batch:
     """A batch, made in three steps. The second waits for the server and can run in any thread: it does not call torch,
     whose operations start threads of their own in every calling thread."""
 
-    def __init__(self, of: RestainCollate, samples: Sequence[Any]) -> None:
+    def __init__(self, of: RestainCollate, samples: Sequence[Any], slides: OfSlides | None) -> None:
         self._of = of
         self._samples = samples
+        self._slides = slides
         self._at = samples_image(samples[0], of.image)
         pictures = [sample if self._at is None else sample[self._at] for sample in samples]
         tiles = [images.pixels(picture) for picture in pictures]
@@ -100,7 +112,7 @@ class Batch:
         self._made: list[NDArray[np.uint8]] = []
         self._memory: torch.Tensor | None = None
         self._out: NDArray[np.uint8] | None = None
-        if len({tile.shape for tile in tiles}) > 1:
+        if len({tile.shape for tile in tiles}) > 1 or of.options.get("detail") == "model":
             return
         count, (height, width) = len(tiles), tiles[0].shape[:2]
         kept = count if of.originals else 0
@@ -113,9 +125,18 @@ class Batch:
     def ask(self, seed: int) -> None:
         """Requests the variants with this seed."""
         of, variants = self._of, self._of.variants
-        made = of.client.augment(self._tiles, variants=variants, seed=seed, out=self._out, **of.options).variants
+        options = of.options if self._slides is None else {**of.options, "slide": self._slides}
+        made = of.client.augment(self._tiles, variants=variants, seed=seed, out=self._out, **options).variants
         if self._memory is None:
             self._made = [*(self._tiles if of.originals else ()), *(variant for each in made for variant in each)]
+
+    def settle(self, asking: Callable[[], None], seed: int) -> None:
+        """Waits for `asking`, which ends when the variants are there. If the server has lost the context of a slide,
+        adds it again in this thread, which may read samples, and requests the variants again."""
+        if self._slides is None:
+            asking()
+        else:
+            self._slides.renewing(asking, partial(self.ask, seed))
 
     def finish(self) -> Any:
         """Returns the batch for the training loop, of the same type as a sample."""
@@ -151,6 +172,12 @@ class Batch:
         """Returns the sample of each original, if the batch has them, and of each variant."""
         each = [sample for sample in self._samples for _ in range(self._of.variants)]
         return [*self._samples, *each] if self._of.originals else each
+
+
+def tile_of(image: int | str, sample: Any) -> NDArray[np.uint8]:
+    """Returns the pixels of a sample's image, uint8 [H, W, 3]."""
+    at = samples_image(sample, image)
+    return images.pixels(sample if at is None else sample[at])
 
 
 def samples_image(sample: Any, image: int | str) -> Any:

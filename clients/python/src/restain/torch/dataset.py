@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ..client import Client
+from ..contexts import Samples, SlideContexts, names_of
 from ..options import AugmentOptions
 from . import ranks
-from .batches import Batch, RestainCollate, Then
+from .batches import Batch, RestainCollate, Then, tile_of
 from .epochs import Epochs, Pass
 from .passes import Batches, Position
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-
-class Samples(Protocol):
-    """A map-style dataset of `torch.utils.data`, with a length."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Any: ...
 
 
 class RestainDataset(IterableDataset[Any]):
@@ -43,6 +37,10 @@ class RestainDataset(IterableDataset[Any]):
     With several training processes, each gets its share of the samples, with equally many batches each: those of
     `torch.distributed`, or else of the variables RANK and WORLD_SIZE; or `replica` of `replicas`, if given
     (`replicas=1`: all samples in every process). If accelerate distributes batches, one process makes all of them.
+
+    `slide_of`: the name of each sample's slide, as in `SlideContexts`: a sequence as long as `dataset`, for example a
+    column of its metadata; or a key or a function, for which every sample is read once, here. Then 16 tiles of each
+    slide become its context when the slide is first met, and variants start from the stain of the slide.
 
     `state_dict` and `load_state_dict` continue a pass where a training run has stopped, without requests for the
     batches before. `StatefulDataLoader` of torchdata calls them.
@@ -64,6 +62,7 @@ class RestainDataset(IterableDataset[Any]):
         replicas: int | None = None,
         image: int | str = 0,
         then: Then | None = None,
+        slide_of: Sequence[Any] | Callable[[Any], Any] | str | int | None = None,
         **options: Unpack[AugmentOptions],
     ) -> None:
         counts = {"batch_size": batch_size, "in_flight": in_flight, "replicas": 1 if replicas is None else replicas}
@@ -79,6 +78,14 @@ class RestainDataset(IterableDataset[Any]):
         self.in_flight = operator.index(in_flight)
         self.replica = replica
         self.replicas = replicas
+        self._slides: SlideContexts | None = None
+        if slide_of is not None:
+            if options.get("slide") is not None:
+                raise ValueError("slide is the slide of all samples, and slide_of that of each: give one of them")
+            names = names_of(dataset, slide_of)
+            self._slides = SlideContexts(
+                client, dataset, names, model=options.get("model"), tile_of=partial(tile_of, image)
+            )
         self._collate = RestainCollate(
             client, variants=variants, originals=originals, image=image, then=then, **options
         )
@@ -181,7 +188,8 @@ class RestainDataset(IterableDataset[Any]):
 
     def _batch(self, position: Position, number: int) -> Batch:
         places = position.order[number * self.batch_size : (number + 1) * self.batch_size].tolist()
-        return self._collate.begin([self.dataset[place] for place in places])
+        slides = None if self._slides is None else self._slides.of_places(places)
+        return self._collate.begin([self.dataset[place] for place in places], slides)
 
     def _order(self, seed: int, replica: int, replicas: int) -> torch.Tensor:
         """Returns the indices of this process's samples, in the order of the epoch."""

@@ -78,7 +78,7 @@ class Batches(Iterator[Any]):
             if not self._waiting:
                 raise StopIteration
             batch, asking = self._waiting.popleft()
-            asking.result()
+            batch.settle(asking.result, position.running.seed)
             made = batch.finish()
         except BaseException:
             self.close()
