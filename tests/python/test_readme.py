@@ -111,7 +111,8 @@ class Walk:
     def stop(self):
         if self.serving:
             self.serving.send_signal(signal.SIGINT)
-            assert self.serving.wait(STUCK) == 0
+            # What a program returns that Ctrl-C has ended.
+            assert self.serving.wait(STUCK) == 128 + signal.SIGINT
             self.serving.stdout.close()
             self.serving = None
 
