@@ -28,7 +28,7 @@ GLIBC ?= 2.28
 TRIPLE = $(shell uname -m)-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install wheels extension train test test-python check fmt doc fuzz fuzz-api soak deny bench bench-serve bench-clients bench-train bench-scale bench-gpu image image-test sbom onnxruntime onnxruntime-cuda libtorch python release bench-peers clean
+.PHONY: help serve install wheels extension train test test-python check fmt doc docs fuzz fuzz-api soak deny bench bench-serve bench-clients bench-train bench-scale bench-gpu image image-test sbom onnxruntime onnxruntime-cuda libtorch python release bench-peers clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -82,6 +82,15 @@ fmt: ## Format the sources
 doc: libtorch ## Build the API documentation
 	@tools/need.sh cargo gcc g++
 	cargo doc $(CARGO_FLAGS) --no-deps --workspace
+
+docs: .deps/docs/pins ## Build the documentation as a site into target/site, and check its links
+	.deps/docs/bin/python tools/site.py $(TARGET)/site --programs $(TARGET)/release $(TARGET)/debug
+
+.deps/docs/pins: tools/docs.txt
+	@tools/need.sh python3 pip
+	python3 -m venv --clear .deps/docs
+	.deps/docs/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	cp $< $@
 
 fuzz: ## Fuzz every decoder of external bytes for SECONDS=60 each: make fuzz SECONDS=600 NAMES="image oip"
 	@tools/need.sh cargo gcc g++

@@ -1,18 +1,36 @@
-"""What README.md and docs/ show is run, as it stands, against the demo model."""
+"""What README.md and docs/ show is run as it stands, block after block, in an empty folder, with the packages that the text
+says to install and nothing else.
+
+The folder holds what the text made, and what a clone has under the names that the text uses (`docs`, `proto`). What installs
+or builds is not run: it decides what the environment has. A block of `text` after one of Python is its output, to the letter.
+"""
 
 import os
 import re
-import shutil
+import shlex
+import signal
 import subprocess
-import sys
 import tarfile
 
 import pytest
+from packed import install_named
 from PIL import Image
 from served import PROGRAM, ROOT, Served, environment
 
-# A block that talks to a server; others build, train or stand for files that nobody has.
-ADDRESSES = ("127.0.0.1:8080", "127.0.0.1:8081")
+# What a walk cannot do: it installs, builds, needs a cluster, or stands for files of the reader's own.
+NOT_RUN = re.compile(r"pip install|^make |python3 -m venv|kubectl|docker", re.M)
+STUCK = 300
+
+
+def blocks(text):
+    """Returns the blocks of a page as pairs of language and content."""
+    return re.findall(r"^```(sh|python|text)\n(.*?)^```", text, re.M | re.S)
+
+
+def installed(text):
+    """Returns what a page says to install by name."""
+    words = [word for line in re.findall(r"pip install ([^`\n]*)", text) for word in shlex.split(line.split("&&")[0], comments=True)]
+    return sorted({word for word in words if re.fullmatch(r"[a-z][\w-]*(\[[\w,]+\])?", word)})
 
 
 @pytest.fixture(scope="module")
@@ -23,93 +41,164 @@ def server(tmp_path_factory):
     server.kill()
 
 
+class Walk:
+    """One reader of one page: a folder, an environment, and the addresses of the server that answers."""
+
+    def __init__(self, folder, page, wheels):
+        self.folder, self.text = folder / "here", page.read_text()
+        self.folder.mkdir()
+        for name in ("docs", "proto"):
+            (self.folder / name).symlink_to(ROOT / name)
+        self.bin = install_named(installed(self.text), wheels, folder / "env")
+        self.addresses = {}
+        self.serving = None
+        self.printed = []
+
+    @property
+    def variables(self):
+        # Threads of PyTorch wait for each other on a machine that does other work.
+        own = {"PATH": f"{self.bin}:/usr/bin:/bin", "HOME": str(self.folder), "OMP_NUM_THREADS": "1"}
+        return {**own, "RESTAIN_HTTP": "127.0.0.1:0", "RESTAIN_GRPC": "127.0.0.1:0", "RESTAIN_THREADS": "1", "RESTAIN_DRAIN_DELAY": "0s"}
+
+    def served_by(self, server):
+        self.addresses = {"127.0.0.1:8080": server.http, "127.0.0.1:8081": server.grpc}
+
+    def here(self, code):
+        for shown, real in self.addresses.items():
+            code = code.replace(shown, real)
+        return code
+
+    def go(self):
+        """Runs the blocks in order; those of Python are one session, which runs when the last of them has been read."""
+        session, expected = [], []
+        parts = blocks(self.text)
+        last = max((place for place, (language, _) in enumerate(parts) if language == "python"), default=None)
+        for place, (language, code) in enumerate(parts):
+            if language == "python":
+                session.append(code)
+                if place + 1 < len(parts) and parts[place + 1][0] == "text":
+                    expected.append(parts[place + 1][1])
+                if place == last:
+                    (self.folder / "session.py").write_text(self.here("".join(session)))
+                    output = self.run("python", "-W", "ignore", "session.py")
+                    assert not expected or output == "".join(expected)
+            elif language == "sh" and not NOT_RUN.search(code):
+                self.shell(code)
+
+    def shell(self, code):
+        commands, serves, rest = code.partition("restain serve")
+        if commands.strip():
+            self.printed.append(self.run("bash", "-euo", "pipefail", "-c", self.here(commands)))
+        if serves:
+            self.serve(f"exec {serves}{rest}")
+
+    def run(self, *command):
+        done = subprocess.run(command, cwd=self.folder, env=self.variables, capture_output=True, text=True, timeout=STUCK)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        assert '"urn:restain:' not in done.stdout, f"{command}: {done.stdout}"
+        return done.stdout
+
+    def serve(self, command):
+        """Starts the server of the page, after its earlier one has drained, and waits until it is ready."""
+        self.stop()
+        with open(self.folder.parent / "log", "ab") as log:
+            self.serving = subprocess.Popen(["bash", "-c", command], cwd=self.folder, env=self.variables, stdout=subprocess.PIPE, stderr=log, text=True)
+        ready, grpc = self.serving.stdout.readline(), self.serving.stdout.readline()
+        assert ready.startswith("ready on "), (self.folder.parent / "log").read_text()
+        self.addresses = {"127.0.0.1:8080": ready.split()[2].removeprefix("http://"), "127.0.0.1:8081": grpc.split()[2]}
+        self.said = ready + grpc
+
+    def stop(self):
+        if self.serving:
+            self.serving.send_signal(signal.SIGINT)
+            # What a program returns that Ctrl-C has ended.
+            assert self.serving.wait(STUCK) == 128 + signal.SIGINT
+            self.serving.stdout.close()
+            self.serving = None
+
+
 @pytest.fixture
-def folder(tmp_path):
-    """A working directory with the files that the texts name, and the stubs that README says how to make."""
-    for name in ["tile.png", "a.png", "b.png"]:
-        Image.open(ROOT / "docs/tile.png").convert("RGB").resize((96, 96)).save(tmp_path / name)
-    (tmp_path / "docs").symlink_to(ROOT / "docs")
-    return tmp_path
+def walk(tmp_path, wheels):
+    walks = []
+
+    def walk(page):
+        walks.append(Walk(tmp_path, ROOT / page, wheels))
+        return walks[-1]
+
+    yield walk
+    for one in walks:
+        if one.serving:
+            one.serving.kill()
+            one.serving.wait()
+            one.serving.stdout.close()
 
 
-def blocks(text, language):
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
+def height(path):
+    with Image.open(path) as picture:
+        return picture.size[1]
 
 
-def sections(path, language):
-    """The blocks of each section together: they build on each other, and on no other section."""
-    for section in re.split(r"^#+ ", path.read_text(), flags=re.M):
-        found = blocks(section, language)
-        if any(address in block for block in found for address in ADDRESSES):
-            yield pytest.param("\n".join(found), id=f"{path.stem}-{section.splitlines()[0]}".replace(" ", "-"))
+@pytest.mark.parametrize("page", ["README.md", "docs/http.md", "docs/grpc.md", "docs/wire.md", "docs/encode.md"])
+def test_a_page_runs_as_it_is_written(page, walk, server):
+    one = walk(page)
+    one.served_by(server)
+    one.go()
+    pictures = [path for path in one.folder.glob("variant*.*") if path.suffix in (".png", ".jpg")]
+    assert all(height(path) >= 96 for path in pictures)
+    assert pictures or page not in ("README.md", "docs/http.md")
 
 
-def here(code, server):
-    return code.replace("127.0.0.1:8080", server.http).replace("127.0.0.1:8081", server.grpc)
+def test_the_first_hour_runs_as_it_is_written(walk):
+    one = walk("docs/first-hour.md")
+    one.go()
+    assert height(one.folder / "variants.png") == 104
+    assert (one.folder / "models/ours/1/bundle.json").is_file()
+    # The page shows what the server says.
+    for line in re.findall(r"```text\n(ready on .*?)```", one.text, re.S)[0].splitlines()[:2]:
+        assert one.here(line) in one.said
+    one.stop()
 
 
-def run(command, folder, env=None):
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def test_a_page_has_only_the_packages_that_it_names(walk):
+    one = walk("docs/wire.md")
+    assert installed(one.text) == ["blake3", "numpy", "pillow", "requests", "safetensors"]
+    one.run("python", "-c", "import blake3, numpy, PIL, requests, safetensors")
+    with pytest.raises(AssertionError, match="No module named 'torch'"):
+        one.run("python", "-c", "import torch")
 
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "docs/wire.md"]
-
-
-@pytest.mark.parametrize("code", [section for path in DOCUMENTS for section in sections(path, "python")])
-def test_python_runs_as_it_is_written(code, server, folder):
-    if "restain_pb2" in code:
-        run(stubs(folder), ROOT)
-    (folder / "snippet.py").write_text(here(code, server))
-    run([sys.executable, "-W", "ignore", "snippet.py"], folder)
-
-
-def test_an_answer_over_4_mib_needs_the_option_that_readme_names(server, folder):
-    [code] = [block for block in blocks((ROOT / "README.md").read_text(), "python") if "restain_pb2" in block]
+def test_an_answer_over_4_mib_needs_the_option_that_the_page_names(walk, server):
+    one = walk("docs/grpc.md")
+    one.served_by(server)
+    stubs, code = [code for language, code in blocks(one.text) if language != "text"][:2]
+    one.shell(stubs)
     # Three tiles in 64 variants each: 5 MiB of pixels.
-    code = here(code, server).replace(".read()]", ".read()] * 3").replace("variants=4", "variants=64")
+    code = one.here(code).replace(".read()]", ".read()] * 3").replace("variants=4", "variants=64")
     code = code.replace("FORMAT_PNG", "FORMAT_PIXELS") + "print(answer.ByteSize())\n"
-    run(stubs(folder), ROOT)
-    (folder / "large.py").write_text(code)
-    assert int(run([sys.executable, "-W", "ignore", "large.py"], folder).split()[-1]) > 5 << 20
-    (folder / "small.py").write_text(code.replace(", options=options", ""))
-    refused = subprocess.run([sys.executable, "small.py"], cwd=folder, capture_output=True, text=True, timeout=120)
-    assert "RESOURCE_EXHAUSTED" in refused.stderr
+    assert int(one.run("python", "-W", "ignore", "-c", code).split()[-1]) > 5 << 20
+    with pytest.raises(AssertionError, match="RESOURCE_EXHAUSTED"):
+        one.run("python", "-c", code.replace(", options=options", ""))
 
 
-def stubs(folder):
-    text = (ROOT / "README.md").read_text()
-    words = re.search(r"`python (-m grpc_tools\.protoc .*?)`", text)[1].split()
-    return [sys.executable, *(word.replace("_out=.", f"_out={folder}") for word in words)]
-
-
-CURL = [block for block in blocks((ROOT / "README.md").read_text(), "sh") if "curl" in block]
-
-
-@pytest.mark.parametrize("code", CURL)
-def test_curl_runs_as_it_is_written(code, server, folder):
-    run(["bash", "-euo", "pipefail", "-c", here(code, server).replace("curl -sS", "curl -sS --fail-with-body")], folder)
-    pictures = [name for name in os.listdir(folder) if name.startswith("variant")]
-    assert pictures
-    for name in pictures:
-        assert (folder / name).stat().st_size > 1000
-
-
-def test_a_data_set_is_augmented_as_it_is_written(folder):
-    [code] = [block for block in blocks((ROOT / "README.md").read_text(), "sh") if "restain augment" in block]
-    (folder / "data/tiles").mkdir(parents=True)
-    shutil.copy(folder / "a.png", folder / "data/tiles")
-    (folder / "shards").mkdir()
+def test_a_data_set_is_augmented_as_it_is_written(tmp_path):
+    # The folders of the reader's own that the page names.
+    [code] = [code for language, code in blocks((ROOT / "docs/datasets.md").read_text()) if language == "sh"]
+    tile = Image.open(ROOT / "docs/tile.png")
+    (tmp_path / "data/tiles").mkdir(parents=True)
+    tile.save(tmp_path / "data/tiles/a.png")
+    (tmp_path / "shards").mkdir()
     for number in range(16):
-        with tarfile.open(folder / f"shards/train-{number:06}.tar", "w") as tar:
-            tar.add(folder / "b.png", f"tile{number}.png")
-    path = f"{PROGRAM.parent}:{os.environ['PATH']}"
-    run(["bash", "-euo", "pipefail", "-c", code], folder, {**environment(), "PATH": path, "RESTAIN_MODELS": str(ROOT / "models"), "RESTAIN_AUGMENT_MODELS": str(ROOT / "models")})
-    assert len(list((folder / "data/augmented").glob("*.png"))) == 4
-    assert [tar.name for tar in (folder / "shards/out").glob("*.tar")] == ["train-000003.tar"]
+        with tarfile.open(tmp_path / f"shards/train-{number:06}.tar", "w") as tar:
+            tar.add(ROOT / "docs/tile.png", f"tile{number}.png")
+    variables = {**environment(), "PATH": f"{PROGRAM.parent}:{os.environ['PATH']}", "RESTAIN_AUGMENT_MODELS": str(ROOT / "models")}
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", code], cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=STUCK)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "data/augmented").glob("*.png"))) == 4
+    assert [tar.name for tar in (tmp_path / "shards/out").glob("*.tar")] == ["train-000003.tar"]
 
 
-def test_no_snippet_is_longer_than_ten_lines():
-    for block in blocks((ROOT / "README.md").read_text(), "python"):
-        assert len([line for line in block.splitlines() if line.strip()]) <= 10, block
+def test_readme_is_one_page_with_short_snippets():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 170
+    for language, block in blocks(text):
+        assert language != "python" or len([line for line in block.splitlines() if line.strip()]) <= 10, block

@@ -4,7 +4,6 @@ Such an environment sees the packages of the tests, as it would see a researcher
 alone. Nothing is downloaded.
 """
 
-import os
 import signal
 import subprocess
 import sys
@@ -16,10 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import required
-from served import ROOT, TARGET
+from packed import behind, install
+from served import ROOT
 
-BUILT = Path(os.environ.get("RESTAIN_WHEELS_FROM", TARGET / "debug"))
 VERSION = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
 BUNDLE = ROOT / "models/demo/4"
 STUCK = 300
@@ -30,13 +28,11 @@ class Environment:
 
     def __init__(self, folder, wheels):
         self.folder = folder
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True)
+        install(wheels, folder / "env")
         self.bin = folder / "env/bin"
-        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", self.bin / "python", "install", "--quiet"]
-        subprocess.run([*pip, "--no-index", "--no-deps", *wheels], check=True)
         (packages,) = (folder / "env/lib").glob("python*/site-packages")
         # Behind its own: what the tests' environment has too is found here first.
-        (packages / "tests.pth").write_text("\n".join({sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *behind()}) + "\n")
+        (packages / "tests.pth").write_text("\n".join(behind()) + "\n")
 
     def command(self, *words, **variables):
         return {
@@ -69,22 +65,6 @@ class Environment:
                 yield server, ready.split()[2]
             finally:
                 server.kill()
-
-
-def behind():
-    """The other directories of this environment, if its packages lie in several."""
-    return [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
-
-
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory):
-    """Packs the three wheels."""
-    for name in ("restain", "restain-train", "librestain_local.so"):
-        if not (BUILT / name).is_file():
-            required.missing(f"{BUILT / name} is not built: make test builds it")
-    out = tmp_path_factory.mktemp("dist")
-    subprocess.run([sys.executable, ROOT / "tools/wheels.py", out, "--server", BUILT], check=True)
-    return {wheel.name.split("-")[0]: wheel for wheel in out.glob("*.whl")}
 
 
 @pytest.fixture(scope="module")
