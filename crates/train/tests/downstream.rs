@@ -41,16 +41,25 @@ fn the_same_seeds_give_the_same_figures_however_many_run_at_once() {
     let table = run(home.path(), &format!("{all} --json one.json --plot runs.svg")).stdout;
     run(home.path(), &format!("{all} --json two.json --jobs 2"));
     let (one, two) = (read(home.path(), "one.json"), read(home.path(), "two.json"));
-    assert_eq!(runs(&one).len(), 2 * 4);
+    assert_eq!(runs(&one).len(), 2 * 5);
     assert_eq!(runs(&one), runs(&two));
     assert_eq!((&one["configuration"], &one["summary"]), (&two["configuration"], &two["summary"]));
 
     let table = String::from_utf8(table).unwrap();
-    for method in ["none", "hed-jitter", "color-match", "vit"] {
+    for method in ["none", "color-jitter", "hed-jitter", "color-match", "vit"] {
         assert!(table.contains(&format!("| {method} | ")), "{table}");
     }
     let svg = std::fs::read_to_string(home.path().join("runs.svg")).unwrap();
-    assert_eq!((svg.matches("<circle").count(), svg.matches("class=\"mean ").count()), (8, 4));
+    assert_eq!((svg.matches("<circle").count(), svg.matches("class=\"mean ").count()), (10, 5));
+    let of = |value: &Value| value.as_f64().unwrap();
+    for against in one["summary"]["methods"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|row| row["against"].as_array().unwrap())
+    {
+        assert!(of(&against["p_corrected"]) >= of(&against["p"]), "{against}");
+    }
 }
 
 #[test]
@@ -147,6 +156,10 @@ fn what_cannot_be_meant_is_refused_in_one_line() {
         (
             "--data tiles --train-domains hospital_0 --test-domains hospital_1 --methods vit",
             "--bundle is needed for vit",
+        ),
+        (
+            "--data tiles --train-domains hospital_0 --test-domains hospital_1 --methods vit-jitter",
+            "--bundle is needed for vit-jitter",
         ),
         (
             "--data tiles --train-domains hospital_0 --test-domains hospital_1 --methods color-match",

@@ -12,7 +12,7 @@ use crate::classifier::{Classifier, fit, score};
 use crate::downstream::options::DownstreamArgs;
 use crate::downstream::record::{Record, Run, Tested};
 use crate::downstream::split::Split;
-use crate::downstream::statistics::auroc;
+use crate::downstream::statistics::{auroc, balanced_accuracy, calibration_error};
 use crate::downstream::variants::{Maker, Technique};
 
 /// Tiles per batch of a test.
@@ -97,10 +97,11 @@ impl Experiment<'_> {
         )?;
         let tests = self.split.tests.iter().map(|(domain, tiles)| {
             let probabilities = classifier.probabilities(tiles, TEST_BATCH)?;
-            let accuracy = score(&probabilities, &tiles.labels).accuracy;
             Ok(Tested {
                 domain: domain.clone(),
-                accuracy,
+                accuracy: score(&probabilities, &tiles.labels).accuracy,
+                balanced_accuracy: balanced_accuracy(&probabilities, &tiles.labels, classes),
+                calibration_error: calibration_error(&probabilities, &tiles.labels, classes),
                 auroc: auroc(&probabilities, &tiles.labels, classes),
             })
         });
@@ -118,8 +119,11 @@ impl Experiment<'_> {
 
 /// Describes a run for the log.
 fn describe(run: &Run) -> String {
-    let tests: Vec<String> =
-        run.tests.iter().map(|test| format!("{} {:.3}", test.domain, test.accuracy)).collect();
+    let tests: Vec<String> = run
+        .tests
+        .iter()
+        .map(|test| format!("{} {:.3}", test.domain, test.balanced_accuracy))
+        .collect();
     let (method, epoch, chosen) = (run.method.name(), run.epoch, run.validation.accuracy);
     format!(
         "seed {}, {method}: {}; validation {chosen:.3} at epoch {epoch}; {:.0} s",

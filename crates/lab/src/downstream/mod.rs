@@ -9,6 +9,7 @@
 //! hyperparameter is tuned, and test domains are used once, after the epoch is chosen.
 
 mod experiment;
+mod jitter;
 mod options;
 mod plot;
 mod record;
@@ -23,7 +24,7 @@ use crate::downstream::experiment::Experiment;
 use crate::downstream::record::{Configuration, Record};
 use crate::downstream::split::Split;
 use crate::downstream::summary::Summary;
-use crate::downstream::variants::{Maker, StyleSource, Technique};
+use crate::downstream::variants::{Maker, StyleSource};
 use crate::encodings::Model;
 
 pub use options::DownstreamArgs;
@@ -57,9 +58,7 @@ pub fn run(args: &DownstreamArgs) -> Result<()> {
 
 fn needs_model(args: &DownstreamArgs) -> bool {
     let bank = args.styles() == StyleSource::Bank;
-    args.methods
-        .iter()
-        .any(|&method| method == Technique::Vit || (method == Technique::ColorMatch && bank))
+    args.methods.iter().any(|method| method.encodes() || (method.matches_colours() && bank))
 }
 
 /// Describes the tiles for the log.

@@ -38,7 +38,7 @@ pub struct DownstreamArgs {
     /// Put one variant of each tile by these methods into a batch; `none` puts each tile in twice,
     /// so that every method sees as many images in as many updates. All images of all methods are
     /// flipped and rotated at random
-    #[arg(long, value_name = "METHOD", value_enum, value_delimiter = ',', default_values = ["none", "hed-jitter", "color-match", "vit"])]
+    #[arg(long, value_name = "METHOD", value_enum, value_delimiter = ',', default_values = ["none", "color-jitter", "hed-jitter", "color-match", "vit"])]
     pub methods: Vec<Technique>,
     /// Take the styles of vit and the statistics of color-match from the bundle's bank, or from
     /// other tiles of the training domains [default: train, if there are two training domains or
@@ -122,16 +122,18 @@ impl DownstreamArgs {
             );
         }
         if self.bundle.is_none() {
-            let vit = self.methods.contains(&Technique::Vit);
+            let vit = self.methods.iter().find(|method| method.encodes());
             ensure!(
-                !vit,
-                "--bundle is needed for vit; without one: --methods none,hed-jitter,color-match"
+                vit.is_none(),
+                "--bundle is needed for {}; without one: --methods none,color-jitter,hed-jitter,color-match",
+                vit.map_or("", |method| method.name())
             );
-            let bank =
-                self.methods.contains(&Technique::ColorMatch) && self.styles() == StyleSource::Bank;
+            let bank = self.methods.iter().find(|method| method.matches_colours());
+            let bank = bank.filter(|_| self.styles() == StyleSource::Bank);
             ensure!(
-                !bank,
-                "--bundle is needed for color-match with --styles bank; without one: --styles train"
+                bank.is_none(),
+                "--bundle is needed for {} with --styles bank; without one: --styles train",
+                bank.map_or("", |method| method.name())
             );
         }
         Ok(())

@@ -26,7 +26,7 @@ fn plot(title: &str, record: &Record, args: &DownstreamArgs, domain: usize) -> O
     let methods = accuracies(record, args, domain);
     let names: Vec<&str> = methods.iter().map(|(name, _)| *name).collect();
     let all = methods.iter().flat_map(|(_, values)| values).copied();
-    let x = Axis::covering("accuracy, %", all)?;
+    let x = Axis::covering("balanced accuracy, %", all)?;
     let mut plot = Plot::new(&Axes { title, x, y: Axis::names(&names) });
     for (row, (_, values)) in methods.iter().enumerate() {
         let middle = row as f64 + 0.5;
@@ -49,7 +49,7 @@ fn accuracies(
     let seeds = || args.seeds_from..args.seeds_from + args.seeds;
     let of = |&method: &_| {
         let runs = seeds().filter_map(|seed| record.find(seed, method));
-        (method.name(), runs.map(|run| 100.0 * run.tests[domain].accuracy).collect())
+        (method.name(), runs.map(|run| 100.0 * run.tests[domain].balanced_accuracy).collect())
     };
     args.methods.iter().map(of).collect()
 }

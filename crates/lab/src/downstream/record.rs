@@ -38,6 +38,11 @@ pub(super) struct Run {
 pub(super) struct Tested {
     pub domain: String,
     pub accuracy: f64,
+    /// The mean over the labels of the share of their tiles that are told right.
+    pub balanced_accuracy: f64,
+    /// Expected calibration error: the mean distance of confidence and accuracy, over 15 bins of
+    /// confidence.
+    pub calibration_error: f64,
     /// `null` if the domain has only one label.
     pub auroc: Option<f64>,
 }

@@ -8,6 +8,8 @@ use serde::Serialize;
 /// With up to this many pairs all assignments of signs are counted; with more, [`DRAWN_SIGNS`] are
 /// drawn.
 const EXACT_PAIRS: usize = 16;
+/// Bins of confidence.
+const BINS: usize = 15;
 const DRAWN_SIGNS: u32 = 1 << EXACT_PAIRS;
 
 /// Mean and sample standard deviation; the deviation of one number is 0.
@@ -42,6 +44,49 @@ pub(super) fn auroc(probabilities: &[f64], labels: &[usize], classes: usize) -> 
     }
     let areas: Vec<f64> = (0..classes).filter_map(of).collect();
     (!areas.is_empty()).then(|| Spread::of(&areas).mean)
+}
+
+/// Computes the mean over the labels that occur of the share of their tiles whose most probable
+/// class is theirs. `probabilities` f64 [n, classes].
+pub(super) fn balanced_accuracy(probabilities: &[f64], labels: &[usize], classes: usize) -> f64 {
+    let mut counts = vec![(0.0, 0.0); classes];
+    for (row, &label) in probabilities.chunks_exact(classes).zip(labels) {
+        counts[label].0 += f64::from(u8::from(most_probable(row) == label));
+        counts[label].1 += 1.0;
+    }
+    let shares: Vec<f64> =
+        counts.into_iter().filter(|(_, all)| *all > 0.0).map(|(right, all)| right / all).collect();
+    Spread::of(&shares).mean
+}
+
+/// Computes the expected calibration error (Guo et al. 2017): the distance of the mean confidence
+/// and the accuracy of each of 15 bins of confidence, weighted by their tiles. `probabilities` f64
+/// [n, classes].
+pub(super) fn calibration_error(probabilities: &[f64], labels: &[usize], classes: usize) -> f64 {
+    let mut bins = [0.0; BINS];
+    for (row, &label) in probabilities.chunks_exact(classes).zip(labels) {
+        let class = most_probable(row);
+        let bin = ((row[class] * BINS as f64) as usize).min(BINS - 1);
+        bins[bin] += row[class] - f64::from(u8::from(class == label));
+    }
+    bins.iter().map(|off: &f64| off.abs()).sum::<f64>() / labels.len() as f64
+}
+
+fn most_probable(row: &[f64]) -> usize {
+    (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).expect("at least one class")
+}
+
+/// Corrects p-values for their number (Holm 1979): each is at least as large as before, and the
+/// chance that any of those below a level is a mistake is at most that level.
+pub(super) fn holm(ps: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..ps.len()).collect();
+    order.sort_by(|&a, &b| ps[a].total_cmp(&ps[b]));
+    let (mut corrected, mut least) = (vec![0.0; ps.len()], 0.0f64);
+    for (rank, place) in order.into_iter().enumerate() {
+        least = least.max((ps[place] * (ps.len() - rank) as f64).min(1.0));
+        corrected[place] = least;
+    }
+    corrected
 }
 
 /// Computes the probability that a positive scores higher than a negative; ties count half (Mann
@@ -87,6 +132,32 @@ pub(super) fn sign_flip_p(differences: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn balanced_accuracy_weighs_labels_and_not_tiles() {
+        // Three of class 0, all right; one of class 1, wrong.
+        let probabilities = [0.9, 0.1, 0.8, 0.2, 0.6, 0.4, 0.7, 0.3];
+        assert_eq!(balanced_accuracy(&probabilities, &[0, 0, 0, 1], 2), 0.5);
+        assert_eq!(balanced_accuracy(&probabilities[..6], &[0, 0, 0], 2), 1.0);
+    }
+
+    #[test]
+    fn who_is_as_sure_as_right_is_calibrated() {
+        // Confidence .75, three of four right.
+        let probabilities = [0.75, 0.25].repeat(4);
+        assert!(calibration_error(&probabilities, &[0, 0, 0, 1], 2) < 1e-12);
+        assert!((calibration_error(&probabilities, &[1; 4], 2) - 0.75).abs() < 1e-12);
+    }
+
+    #[test]
+    fn p_values_grow_with_their_number_as_holm_says() {
+        // Worked out by hand: 4·.01, 3·.02, then not less than those before.
+        let corrected = holm(&[0.04, 0.01, 0.03, 0.02]);
+        for (found, expected) in corrected.iter().zip([0.06, 0.04, 0.06, 0.06]) {
+            assert!((found - expected).abs() < 1e-12, "{corrected:?}");
+        }
+        assert_eq!(holm(&[0.9, 0.8]), [1.0, 1.0]);
+    }
 
     #[test]
     fn spreads_are_mean_and_sample_deviation() {

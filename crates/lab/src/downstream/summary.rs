@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::downstream::options::DownstreamArgs;
 use crate::downstream::record::{Record, Run};
-use crate::downstream::statistics::{Spread, sign_flip_p};
+use crate::downstream::statistics::{Spread, holm, sign_flip_p};
 use crate::downstream::variants::Technique;
 
 /// The techniques that the others are compared with.
@@ -24,9 +24,9 @@ pub(super) struct Row {
     pub method: Technique,
     pub validation: Spread,
     pub domains: Vec<Column>,
-    /// Each seed's mean accuracy over the test domains.
+    /// Each seed's mean balanced accuracy over the test domains.
     pub mean: Spread,
-    /// Each seed's lowest accuracy among the test domains.
+    /// Each seed's lowest balanced accuracy among the test domains.
     pub worst: Spread,
     /// Comparisons of `mean`, paired by seed.
     pub against: Vec<Comparison>,
@@ -36,6 +36,8 @@ pub(super) struct Row {
 pub(super) struct Column {
     pub domain: String,
     pub accuracy: Spread,
+    pub balanced_accuracy: Spread,
+    pub calibration_error: Spread,
     /// `null` if the domain has only one label.
     pub auroc: Option<Spread>,
 }
@@ -45,17 +47,23 @@ pub(super) struct Comparison {
     pub baseline: Technique,
     pub difference: Spread,
     pub p: f64,
+    /// `p`, corrected for the number of comparisons in the table (Holm).
+    pub p_corrected: f64,
 }
 
 impl Run {
-    /// Returns the mean accuracy over the test domains.
+    /// Returns the mean balanced accuracy over the test domains.
     fn mean(&self) -> f64 {
-        Spread::of(&self.tests.iter().map(|test| test.accuracy).collect::<Vec<_>>()).mean
+        Spread::of(&self.balanced().collect::<Vec<_>>()).mean
     }
 
-    /// Returns the lowest accuracy among the test domains.
+    /// Returns the lowest balanced accuracy among the test domains.
     fn worst(&self) -> f64 {
-        self.tests.iter().map(|test| test.accuracy).fold(f64::INFINITY, f64::min)
+        self.balanced().fold(f64::INFINITY, f64::min)
+    }
+
+    fn balanced(&self) -> impl Iterator<Item = f64> {
+        self.tests.iter().map(|test| test.balanced_accuracy)
     }
 }
 
@@ -75,7 +83,11 @@ impl Summary {
                 .collect();
             row(method, &runs(method), against)
         });
-        let methods = methods.collect();
+        let mut methods: Vec<Row> = methods.collect();
+        let comparisons = || methods.iter().flat_map(|row| &row.against);
+        let corrected = holm(&comparisons().map(|against| against.p).collect::<Vec<_>>());
+        let comparisons = methods.iter_mut().flat_map(|row| &mut row.against);
+        comparisons.zip(corrected).for_each(|(against, p)| against.p_corrected = p);
         Self {
             test: "two-sided paired sign-flip permutation test of the mean difference",
             methods,
@@ -104,7 +116,7 @@ impl Summary {
             let mut cells = vec![row.method.name().to_owned(), percent(&row.validation)];
             for column in &row.domains {
                 cells.extend([
-                    percent(&column.accuracy),
+                    percent(&column.balanced_accuracy),
                     column
                         .auroc
                         .as_ref()
@@ -117,7 +129,7 @@ impl Summary {
             cells.extend(compared.iter().map(|&baseline| {
                 let against = row.against.iter().find(|against| against.baseline == baseline);
                 against.map_or("–".to_owned(), |a| {
-                    format!("{} ({})", signed(&a.difference), p_value(a.p))
+                    format!("{} ({})", signed(&a.difference), p_value(a.p_corrected))
                 })
             }));
             lines.push(line(&cells));
@@ -128,10 +140,11 @@ impl Summary {
         };
         lines.push(String::new());
         lines.push(format!(
-            "Accuracy in per cent, mean ± standard deviation over {} seeds. Trained on {}; best epoch chosen {chosen}; p: {}.",
+            "Balanced accuracy in per cent, mean ± standard deviation over {} seeds. Trained on {}; best epoch chosen {chosen}; p: {}, corrected for {} comparisons (Holm).",
             self.seeds.len(),
             args.train_domains.join(", "),
-            self.test
+            self.test,
+            self.methods.iter().map(|row| row.against.len()).sum::<usize>()
         ));
         lines.join("\n")
     }
@@ -145,6 +158,8 @@ fn row(method: Technique, runs: &[&Run], against: Vec<Comparison>) -> Row {
         Column {
             domain: runs[0].tests[d].domain.clone(),
             accuracy: spread(&|run| run.tests[d].accuracy),
+            balanced_accuracy: spread(&|run| run.tests[d].balanced_accuracy),
+            calibration_error: spread(&|run| run.tests[d].calibration_error),
             auroc: areas.map(|areas| Spread::of(&areas)),
         }
     });
@@ -161,7 +176,8 @@ fn row(method: Technique, runs: &[&Run], against: Vec<Comparison>) -> Row {
 fn comparison(runs: &[&Run], baselines: &[&Run], baseline: Technique) -> Comparison {
     let differences: Vec<f64> =
         runs.iter().zip(baselines).map(|(run, other)| run.mean() - other.mean()).collect();
-    Comparison { baseline, difference: Spread::of(&differences), p: sign_flip_p(&differences) }
+    let p = sign_flip_p(&differences);
+    Comparison { baseline, difference: Spread::of(&differences), p, p_corrected: p }
 }
 
 fn line(cells: &[String]) -> String {

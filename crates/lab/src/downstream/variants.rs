@@ -12,12 +12,15 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::classifier::Tiles;
+use crate::downstream::jitter::{color_jitter, gain_and_bias};
 use crate::encodings::{Encoded, Model};
 use restain_bundle::StyleBank;
 use restain_bundle::codec::{RgbImage, resize};
 use restain_data::below;
 use restain_method::color::{ChannelStats, color_match, hed_jitter};
+use restain_method::glass::keep_glass;
 use restain_method::synth::{Scratch, Synthesiser};
+use restain_method::upsample::{UpsampleScratch, Upsampler};
 use restain_method::{Style, exemplar};
 
 /// Tiles between two log lines.
@@ -31,12 +34,20 @@ const ENCODED_AT_ONCE: usize = 256;
 pub enum Technique {
     /// The tile again, unchanged.
     None,
+    /// Random brightness, contrast, saturation and hue: torchvision's ColorJitter(.4, .4, .4, .1).
+    ColorJitter,
+    /// A random gain (1 ± .3) and offset (± .1 of the range) for each channel.
+    GainBias,
     /// Random stain densities (Tellez et al. 2018).
     HedJitter,
     /// The per-channel mean and standard deviation of another tile.
     ColorMatch,
-    /// The bundle's encoder and another tile's style.
+    /// The same, and then `color-jitter`.
+    ColorMatchJitter,
+    /// The bundle: the tile, and what another tile's style makes of its anatomy, as it is served.
     Vit,
+    /// The same, and then `color-jitter`.
+    VitJitter,
 }
 
 impl Technique {
@@ -44,10 +55,24 @@ impl Technique {
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
+            Self::ColorJitter => "color-jitter",
+            Self::GainBias => "gain-bias",
             Self::HedJitter => "hed-jitter",
             Self::ColorMatch => "color-match",
+            Self::ColorMatchJitter => "color-match-jitter",
             Self::Vit => "vit",
+            Self::VitJitter => "vit-jitter",
         }
+    }
+
+    /// Returns whether it needs the bundle's encoder.
+    pub(super) fn encodes(self) -> bool {
+        matches!(self, Self::Vit | Self::VitJitter)
+    }
+
+    /// Returns whether it matches the colours of a tile or of an entry of the bank.
+    pub(super) fn matches_colours(self) -> bool {
+        matches!(self, Self::ColorMatch | Self::ColorMatchJitter)
     }
 }
 
@@ -69,11 +94,20 @@ struct Look {
     style: Style,
 }
 
-/// The anatomy of the training tiles, and the synthesiser that turns it into pixels.
-struct Anatomies {
+/// The encodings of the training tiles, and what turns them into variants.
+struct Encodings {
     synth: Synthesiser,
-    /// f16 [N, h] for each training tile.
-    halves: Vec<Vec<f16>>,
+    upsampler: Upsampler,
+    tiles: Vec<Halves>,
+}
+
+/// What is kept of one tile.
+struct Halves {
+    /// f16 [N, h] each.
+    anatomy: Vec<f16>,
+    characteristics: Vec<f16>,
+    /// Whether it takes a style: one that is blank, black or flat does not.
+    has_stain: bool,
 }
 
 /// Makes variants of the training tiles.
@@ -84,14 +118,20 @@ pub(super) struct Maker<'a> {
     /// Indices into `looks` by domain, for styles of the bank; `None` if each look belongs to a
     /// tile, which never uses its own.
     bank: Option<Vec<Vec<usize>>>,
-    anatomies: Option<Anatomies>,
+    encodings: Option<Encodings>,
     hed_sigma: f32,
 }
 
 /// Buffers of one thread.
 pub(super) struct Bench {
     scratch: Option<Scratch>,
-    synthesised: Vec<u8>,
+    upsample: UpsampleScratch,
+    /// f32 [N, h]: a style less the tile's own characteristics.
+    difference: Vec<f32>,
+    /// f32 [H, W, 3], levels: what that changes at the model's size.
+    change: Vec<f32>,
+    /// u8 [side, side, 3]
+    variant: Vec<u8>,
 }
 
 impl<'a> Maker<'a> {
@@ -109,7 +149,7 @@ impl<'a> Maker<'a> {
         let stats: Vec<ChannelStats> =
             tiles.pixels.iter().map(|tile| ChannelStats::from_tile(tile)).collect();
         let mut maker =
-            Self { tiles, looks: Vec::new(), bank: None, anatomies: None, hed_sigma, stats };
+            Self { tiles, looks: Vec::new(), bank: None, encodings: None, hed_sigma, stats };
         let mut styles = vec![Style(Vec::new()); tiles.len()];
         if let Some(model) = model {
             if source == StyleSource::Bank {
@@ -152,7 +192,7 @@ impl<'a> Maker<'a> {
         Ok(())
     }
 
-    /// Encodes every tile and keeps its anatomy. Returns the style of each tile, or none if styles
+    /// Encodes every tile and keeps both halves. Returns the style of each tile, or none if styles
     /// come from the bank.
     fn encode(&mut self, model: &mut Model) -> Result<Vec<Style>> {
         let (side, of_model) = (self.tiles.side, model.synth.geometry().image_size());
@@ -162,30 +202,39 @@ impl<'a> Maker<'a> {
                 exemplar::representative(&synth, &tile.tile, &tile.anatomy, &tile.characteristics);
             exemplar::style_of(synth.geometry(), &tile.characteristics, token)
         };
-        let (mut halves, mut styles) = (Vec::new(), Vec::new());
+        let (mut kept, mut styles) = (Vec::new(), Vec::new());
         // In chunks: an encoding takes four times the memory of what is kept of it.
         for chunk in self.tiles.pixels.chunks(ENCODED_AT_ONCE) {
             let encoded = model
                 .encode(chunk.par_iter().map(|tile| resized(tile, side, of_model)).collect())?;
-            halves.extend(
-                encoded
-                    .iter()
-                    .map(|tile| tile.anatomy.iter().map(|&value| f16::from_f32(value)).collect()),
-            );
+            let half = |of: &[f32]| of.iter().map(|&value| f16::from_f32(value)).collect();
+            kept.extend(encoded.iter().zip(chunk).map(|(tile, pixels)| Halves {
+                anatomy: half(&tile.anatomy),
+                characteristics: half(&tile.characteristics),
+                has_stain: exemplar::has_stain(pixels, side, exemplar::STAIN_SQUARE),
+            }));
             if self.bank.is_none() {
                 styles.par_extend(encoded.par_iter().map(lent));
             }
-            tracing::info!("encoded {} of {} training tiles", halves.len(), self.tiles.len());
+            tracing::info!("encoded {} of {} training tiles", kept.len(), self.tiles.len());
         }
-        self.anatomies = Some(Anatomies { synth, halves });
+        let upsampler = Upsampler::new(of_model, side, side);
+        self.encodings = Some(Encodings { synth, upsampler, tiles: kept });
         Ok(styles)
     }
 
     pub(super) fn bench(&self) -> Bench {
-        let scratch = self.anatomies.as_ref().map(|anatomies| anatomies.synth.scratch());
-        let bytes =
-            self.anatomies.as_ref().map_or(0, |anatomies| anatomies.synth.geometry().tile_bytes());
-        Bench { scratch, synthesised: vec![0; bytes] }
+        let synth = self.encodings.as_ref().map(|encodings| &encodings.synth);
+        let [latent, bytes] = synth.map_or([0; 2], |synth| {
+            [synth.geometry().tile_latent(), synth.geometry().tile_bytes()]
+        });
+        Bench {
+            scratch: synth.map(Synthesiser::scratch),
+            upsample: UpsampleScratch::default(),
+            difference: vec![0.0; latent],
+            change: vec![0.0; bytes],
+            variant: vec![0; 3 * self.tiles.side * self.tiles.side],
+        }
     }
 
     /// Writes a variant of one tile into `out`, u8 [side, side, 3].
@@ -200,27 +249,41 @@ impl<'a> Maker<'a> {
         let pixels = &self.tiles.pixels[tile];
         match method {
             Technique::None => out.copy_from_slice(pixels),
+            Technique::ColorJitter => color_jitter(pixels, rng, out),
+            Technique::GainBias => gain_and_bias(pixels, rng, out),
             Technique::HedJitter => hed_jitter(pixels, self.hed_sigma, rng, out),
             Technique::ColorMatch => {
                 color_match(pixels, &self.stats[tile], &self.draw(tile, rng).stats, out)
             }
-            Technique::Vit => {
-                let style = &self.draw(tile, rng).style;
-                let anatomies = self.anatomies.as_ref().expect("vit is refused without a bundle");
-                let scratch = bench.scratch.as_mut().expect("a bench of this maker");
-                anatomies.synth.broadcast(
-                    &anatomies.halves[tile],
-                    &style.0,
-                    scratch,
-                    &mut bench.synthesised,
-                );
-                out.copy_from_slice(&resized(
-                    &bench.synthesised,
-                    anatomies.synth.geometry().image_size(),
-                    self.tiles.side,
-                ));
+            Technique::Vit => self.restained(tile, &self.draw(tile, rng).style, bench, out),
+            Technique::ColorMatchJitter | Technique::VitJitter => {
+                let mut variant = std::mem::take(&mut bench.variant);
+                let first = if method == Technique::VitJitter {
+                    Technique::Vit
+                } else {
+                    Technique::ColorMatch
+                };
+                self.make(first, tile, rng, bench, &mut variant);
+                color_jitter(&variant, rng, out);
+                bench.variant = variant;
             }
         }
+    }
+
+    /// Adds to a tile what the change from its own characteristics to a style makes of its anatomy,
+    /// and keeps its glass, as the server does.
+    fn restained(&self, tile: usize, style: &Style, bench: &mut Bench, out: &mut [u8]) {
+        let encodings = self.encodings.as_ref().expect("vit is refused without a bundle");
+        let (pixels, own) = (&self.tiles.pixels[tile], &encodings.tiles[tile]);
+        if !own.has_stain {
+            return out.copy_from_slice(pixels);
+        }
+        let Bench { scratch, upsample, difference, change, .. } = bench;
+        let scratch = scratch.as_mut().expect("a bench of this maker");
+        encodings.synth.difference_into(&own.characteristics, &style.0, 1.0, difference);
+        encodings.synth.change(&own.anatomy, difference, scratch, change);
+        encodings.upsampler.add(change, pixels, upsample, out);
+        keep_glass(pixels, out);
     }
 
     fn draw(&self, tile: usize, rng: &mut ChaCha8Rng) -> &Look {
