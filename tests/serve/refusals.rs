@@ -190,6 +190,9 @@ fn a_full_house_says_when_to_come_back_and_empties_when_a_caller_leaves() {
     guest.write_all(&[0; 65_000]).unwrap();
     until("the guest's body is admitted", || server.metric("restain_inflight_bytes") >= 64_000.0);
 
+    for path in ["/v1/styles", "/v1/slides"] {
+        assert_eq!(server.get(path).status(), 200, "{path}: there is room for a list");
+    }
     let refused = server.png("", &tile(0), "image/png");
     let wait: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=60).contains(&wait));
@@ -199,6 +202,23 @@ fn a_full_house_says_when_to_come_back_and_empties_when_a_caller_leaves() {
     drop(guest);
     until("what the guest held is given back", || server.metric("restain_inflight_bytes") == 0.0);
     still_serves(&server);
+}
+
+#[test]
+fn a_list_is_answered_from_memory_that_is_lent() {
+    let server = Server::start(&["--max-body", "64KiB", "--max-inflight-bytes", "64KiB"]);
+    let mut guest = TcpStream::connect(&server.address).unwrap();
+    write!(guest, "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: 65536\r\n\r\n").unwrap();
+    guest.write_all(&[0; 65_000]).unwrap();
+    until("all is lent", || server.metric("restain_inflight_bytes") >= 65_000.0);
+    for path in ["/v1/styles", "/v1/slides"] {
+        problem(server.get(path), 429, "overloaded");
+    }
+    drop(guest);
+    until("what the guest held is given back", || server.metric("restain_inflight_bytes") == 0.0);
+    for path in ["/v1/styles", "/v1/slides"] {
+        assert_eq!(server.get(path).status(), 200, "{path}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use prost::Message as _;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
@@ -98,7 +99,10 @@ impl Restain for Service {
             .pipeline()
             .and_then(|pipeline| pipeline.models.find(model.as_deref()))
             .map_err(status)?;
-        Ok(Response::new(answer::styles(&model, &model.styles.offer())))
+        let styles = answer::styles(&model, &model.styles.offer());
+        // Held until the reader has taken it.
+        let permit = self.app.admission.admit_body(styles.encoded_len() as u64).map_err(status)?;
+        Ok(ResponsePermits::new(vec![permit]).with(styles))
     }
 
     async fn add_styles(

@@ -11,6 +11,7 @@ mod cors;
 mod drain_body;
 mod encode;
 mod health;
+mod listing;
 mod models;
 mod openapi;
 mod page;

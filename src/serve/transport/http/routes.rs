@@ -54,7 +54,7 @@ pub(super) fn operations() -> Routes {
             rules(
                 Needs(Augment),
                 Fully,
-                &[e::SERVING, &[ErrorKind::MalformedRequest], e::MODEL, e::ACCEPT],
+                &[e::SERVING, &[ErrorKind::MalformedRequest], e::MODEL, e::ACCEPT, e::LIST],
             ),
             styles::list,
         )
@@ -70,7 +70,11 @@ pub(super) fn operations() -> Routes {
         )
         .operation(
             slides::__path_list,
-            rules(Needs(Augment), Fully, &[e::SERVING, &[ErrorKind::MalformedRequest], e::MODEL]),
+            rules(
+                Needs(Augment),
+                Fully,
+                &[e::SERVING, &[ErrorKind::MalformedRequest], e::MODEL, e::LIST],
+            ),
             slides::list,
         )
         .operation(

@@ -7,12 +7,14 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 use restain_request::Operation;
 use restain_request::schema::EncodeTilesRequest;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::bodies::{EncodeFormBody, EncodeJsonBody, EncodeTensors, Picture};
+use super::listing;
 use super::read::{PathPart, read};
 use super::styles::{BankInfo, StylesQuery, bank, model_of};
 use crate::serve::app::App;
@@ -76,9 +78,10 @@ pub(super) async fn add(
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     query: Result<Query<StylesQuery>, QueryRejection>,
-) -> Result<Json<SlideList>, Error> {
+) -> Result<Response, Error> {
     let model = app.pipeline()?.models.find(model_of(query)?.as_deref())?;
-    Ok(Json(SlideList { of: bank(&model), slides: model.styles.offer().slides().to_vec() }))
+    let slides = model.styles.offer().slides().to_vec();
+    listing::json(&app, &SlideList { of: bank(&model), slides })
 }
 
 /// Remove the context of a slide

@@ -7,8 +7,8 @@ use std::time::Instant;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -16,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::accept::{JSON, SAFETENSORS, accept, choose};
 use super::add_body::AddBody;
 use super::bodies::{AddForm, AddTensors, StyleTensors};
+use super::listing;
 use super::read::PathPart;
 use super::tensors::{self, TensorHead};
 use crate::serve::app::App;
@@ -109,12 +110,10 @@ pub(super) async fn list(
     let accept = accept(&headers);
     let offer = model.styles.offer();
     if choose(accept.as_deref(), &[JSON, SAFETENSORS])? == SAFETENSORS {
-        return Ok(
-            ([(header::CONTENT_TYPE, SAFETENSORS)], as_tensor(&model, &offer)).into_response()
-        );
+        return listing::lend(&app, SAFETENSORS, as_tensor(&model, &offer));
     }
     let domains = (0..offer.domains().count()).map(|place| describe(&offer, place)).collect();
-    Ok(Json(Styles { of: bank(&model), domains }).into_response())
+    listing::json(&app, &Styles { of: bank(&model), domains })
 }
 
 /// Add a domain from reference tiles
