@@ -1,5 +1,6 @@
-//! Tiles that are files: of folders, or a WILDS root; or rows of PatchCamelyon. Each is read, made and written by itself; what
-//! is there already, whole, is not made again, so that a job goes on wherever it was stopped.
+//! Tiles that are files: of folders, or a WILDS root; or rows of PatchCamelyon. Each is read, made
+//! and written by itself; what is there already, whole, is not made again, so that a job goes on
+//! wherever it was stopped.
 
 use std::io::ErrorKind;
 use std::path::Path;

@@ -5,13 +5,13 @@
 //! ```text
 //! job.json                   what the job was begun with; nothing else may go on in its place
 //! done/00003-of-00016.json   a part that is done, and what it left out
-//! work/00003-of-00016/       a part at work: its lock, files that are not whole, tars that are not finished
+//! work/00003-of-00016/       a part at work: its lock, and files and tars that are not whole
 //! tars/NAME.tar.jsonl        what became of every sample of a tar
 //! ```
 //!
-//! A file is there whole or not at all: it is written in `work` and renamed, which needs both folders
-//! on one file system. That outlives the end of the process at any moment; after a loss of power files may be empty, and an empty file counts
-//! as not there.
+//! A file is there whole or not at all: it is written in `work` and renamed, which needs both
+//! folders on one file system. That outlives the end of the process at any moment; after a loss of
+//! power files may be empty, and an empty file counts as not there.
 
 use std::fs::{self, File, Permissions};
 use std::io::{ErrorKind, Write};

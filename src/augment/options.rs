@@ -153,8 +153,8 @@ pub struct JobArgs {
     /// OUT.restain, beside OUT]
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
-    /// Take the tile from this field of a tar's samples, such as png or input.png [default: the only
-    /// image; or, of several, the only one named by its ending alone]
+    /// Take the tile from this field of a tar's samples, such as png or input.png [default: the
+    /// only image; or, of several, the only one named by its ending alone]
     #[arg(long, value_name = "FIELD")]
     pub image_field: Option<String>,
     /// Print what the job would do, and exit

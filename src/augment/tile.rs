@@ -18,8 +18,8 @@ pub(super) struct Tile {
     pub place: Place,
 }
 
-/// Returns the node of a variant. The loaders of camelyon17 build a patch's path from the columns of
-/// its row, so a variant must differ in one of them; the node is a name, while coordinates are
+/// Returns the node of a variant. The loaders of camelyon17 build a patch's path from the columns
+/// of its row, so a variant must differ in one of them; the node is a name, while coordinates are
 /// numbers that people compute with.
 pub(super) fn node_of(patch: &Patch, variant: usize) -> String {
     format!("{}_{}", patch.node, number(variant))

@@ -2,7 +2,8 @@
 //!
 //! A variant has its patch's row, with a node of its own and, behind the columns that were there,
 //! where it comes from. The table is made once all parts of a job are done, out of the provenance
-//! beside the files, so that neither a kill nor another part's end can lose a row or give one twice.
+//! beside the files, so that neither a kill nor another part's end can lose a row or give one
+//! twice.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -107,8 +108,8 @@ pub(super) fn carry_along(
     Ok(count)
 }
 
-/// The rows that a row becomes, without their numbers; `own` gives the columns that were there, with
-/// another node. `index` is the number of the row.
+/// The rows that a row becomes, without their numbers; `own` gives the columns that were there,
+/// with another node. `index` is the number of the row.
 fn becomes(
     row: &WildsRow,
     index: String,

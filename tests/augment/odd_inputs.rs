@@ -1,6 +1,6 @@
 //! Odd inputs, as people have them, through both programs: `restain augment` must take the same
-//! tiles as `restain_data::Dataset`, from which `restain-train` trains, count what it passes over by
-//! the same reasons, and refuse what that refuses.
+//! tiles as `restain_data::Dataset`, from which `restain-train` trains, count what it passes over
+//! by the same reasons, and refuse what that refuses.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;

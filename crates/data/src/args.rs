@@ -30,8 +30,8 @@ pub struct SelectionArgs {
     /// Leave these images out, by their path below --data; repeat, or separate by commas
     #[arg(long, value_name = "IMAGE", value_delimiter = ',')]
     pub exclude: Vec<PathBuf>,
-    /// Take the image from this field of a tar's samples, such as png or input.png [default: the only
-    /// image; or, of several, the only one named by its ending alone]
+    /// Take the image from this field of a tar's samples, such as png or input.png [default: the
+    /// only image; or, of several, the only one named by its ending alone]
     #[arg(long, value_name = "FIELD")]
     #[serde(default)]
     pub image_field: Option<String>,

@@ -1,6 +1,6 @@
 //! A data set as a list of images for a program that reads each of them once, byte for byte, and
-//! decodes none: what `restain augment` works from. [`crate::Dataset`] is the same list for one that
-//! draws at random and needs pixels.
+//! decodes none: what `restain augment` works from. [`crate::Dataset`] is the same list for one
+//! that draws at random and needs pixels.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -4,9 +4,9 @@
 //! the provenance as the field `restain.json`.
 //!
 //! One thread reads ahead, through all tars of the part; samples are made side by side and written
-//! in their order. A tar grows in the folder of the job's state, with a line in its journal for each
-//! sample, and is moved to its place when it is whole: a job that was stopped goes on after the last
-//! line.
+//! in their order. A tar grows in the folder of the job's state, with a line in its journal for
+//! each sample, and is moved to its place when it is whole: a job that was stopped goes on after
+//! the last line.
 //!
 //! Not here: compressed tars, which cannot be gone on with in the middle.
 

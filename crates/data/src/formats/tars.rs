@@ -1,8 +1,8 @@
 //! WebDataset tars, read at random. Each sample has one image, and its label as the text of `cls`
 //! or as `label` in `json`. Its domain is `domain` in `json`, or else the folder of the tar.
 //!
-//! Listing reads the headers of the tars and the small fields `cls` and `json`; images are read when
-//! they are drawn. How members become samples is in [`crate::samples`].
+//! Listing reads the headers of the tars and the small fields `cls` and `json`; images are read
+//! when they are drawn. How members become samples is in [`crate::samples`].
 
 use std::collections::HashSet;
 use std::fs::File;

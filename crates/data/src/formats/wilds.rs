@@ -5,7 +5,8 @@
 //! The official splits are those of the `wilds` package: all of centre 1 is val, all of centre 2 is
 //! test, and for the other centres the column `split` is 0 for train and 1 for id_val. The
 //! unlabelled release has `split` 10 in every row, and the centre alone decides. [`check`] compares
-//! the selected rows with the files that exist; it opens none but one. [`WildsTable`] reads the rows.
+//! the selected rows with the files that exist; it opens none but one. [`WildsTable`] reads the
+//! rows.
 
 mod table;
 
@@ -108,8 +109,8 @@ pub(crate) fn check(items: &mut [Item], places: &Places) -> Result<()> {
     Ok(())
 }
 
-/// Finds the file of every item: in place of a missing `.png`, the ending of another image or one in
-/// capitals. Returns the paths of those that have none. Reads the names in folders, and no file.
+/// Finds the file of every item: in place of a missing `.png`, the ending of another image or one
+/// in capitals. Returns the paths of those that have none. Reads the names in folders, and no file.
 pub(crate) fn resolve(items: &mut [Item], root: &Path) -> Vec<String> {
     let folders: HashSet<PathBuf> =
         items.iter().filter_map(|item| item.path.parent().map(Path::to_owned)).collect();
