@@ -72,11 +72,12 @@ fn walk_below(root: &Path, folder: &Path, above: Option<&Above<'_>>) -> Result<F
         let metadata = || root.join(&path).metadata();
         let is = |wanted: fn(&std::fs::Metadata) -> bool| metadata().is_ok_and(|it| wanted(&it));
         let is_link = kind.is_symlink();
+        let is_file = kind.is_file() || (is_link && metadata().map_or(true, |it| it.is_file()));
         if is_hidden(&entry.file_name()) {
             found.passed_over.add(Reason::Hidden, &path);
         } else if kind.is_dir() || (is_link && is(std::fs::Metadata::is_dir)) {
             folders.push(path);
-        } else if !kind.is_file() && !(is_link && metadata().map_or(true, |it| it.is_file())) {
+        } else if !is_file {
             found.passed_over.add(Reason::NoFile, &path);
         } else if is_image(&path) {
             found.images.push(path);
