@@ -1,6 +1,9 @@
 //! Why a job ends before its end.
 
+use std::fmt;
 use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
 
 use crate::serve::error::Error;
 use crate::serve::services::OpenError;
@@ -14,8 +17,14 @@ pub enum AugmentError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("{} cannot be written: {source}", .path.display())]
     Write { path: PathBuf, source: std::io::Error },
-    #[error("{} is wrong: {source}", .path.display())]
-    Table { path: PathBuf, source: csv::Error },
+    #[error(
+        "{} cannot be made: {source}; the job's state can lie elsewhere: --state DIR",
+        .path.display()
+    )]
+    State { path: PathBuf, source: std::io::Error },
+    /// The table of a data set, which was read before.
+    #[error("{0:#}")]
+    Table(anyhow::Error),
     #[error("{}: {said}", .path.display())]
     Tar { path: PathBuf, said: String },
     #[error(transparent)]
@@ -32,9 +41,39 @@ pub enum AugmentError {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{name} {reason}")]
 pub struct Bad {
+    pub kind: BadKind,
     pub name: String,
     /// Goes on after the name.
     pub reason: String,
+}
+
+/// What is wrong with a tile, for counting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BadKind {
+    /// It cannot be decoded.
+    #[default]
+    Damaged,
+    /// Its file does not exist.
+    NotThere,
+    /// Its file cannot be read.
+    Unreadable,
+    /// It is smaller or larger than a tile can be.
+    Size,
+    /// The sample has no image.
+    NoPicture,
+}
+
+impl fmt::Display for BadKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Damaged => "damaged",
+            Self::NotThere => "not there",
+            Self::Unreadable => "not readable",
+            Self::Size => "too small or too large",
+            Self::NoPicture => "without a picture",
+        })
+    }
 }
 
 fn more(allowed: &u64) -> String {

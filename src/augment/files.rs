@@ -1,8 +1,9 @@
-//! Tiles that are files: a folder, or a WILDS root. Each is read, made and written by itself; what
-//! is there already, whole, is not made again, so that a job goes on wherever it was stopped.
+//! Tiles that are files: of folders, or a WILDS root; or rows of PatchCamelyon. Each is read, made
+//! and written by itself; what is there already, whole, is not made again, so that a job goes on
+//! wherever it was stopped.
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -11,11 +12,12 @@ use futures_util::stream::{self, StreamExt};
 use rayon::prelude::*;
 
 use super::Stop;
-use super::error::{AugmentError, Bad};
+use super::error::{AugmentError, Bad, BadKind};
 use super::home::{Done, Home};
 use super::maker::{Made, Maker, Unmade};
 use super::progress::Progress;
 use super::tile::{Tile, suffixed};
+use restain_data::Catalogue;
 
 /// Files that are read ahead.
 const READ_AHEAD: usize = 32;
@@ -24,8 +26,7 @@ const READ_AHEAD: usize = 32;
 #[derive(Clone)]
 pub(super) struct Writing {
     pub home: Arc<Home>,
-    /// Of the data set.
-    pub root: PathBuf,
+    pub catalogue: Arc<Catalogue>,
     pub variants: usize,
     /// Of pictures, without the dot.
     pub ending: &'static str,
@@ -59,30 +60,23 @@ impl Writing {
             is_whole(&suffixed(&stem, ".json"))
                 && is_whole(&suffixed(&stem, &format!(".{}", self.ending)))
         };
-        (0..self.variants).all(variant_is_whole)
-            && (!self.originals || tile.find(&self.home.out).is_ok_and(|path| is_whole(&path)))
+        (0..self.variants).all(variant_is_whole) && (!self.originals || is_whole(&tile.original))
     }
 
     /// Writes the files of one tile.
-    fn write(
-        &self,
-        tile: &Tile,
-        original: Option<(&Path, &[u8])>,
-        made: &Made,
-    ) -> Result<(), AugmentError> {
+    fn write(&self, tile: &Tile, original: Option<&[u8]>, made: &Made) -> Result<(), AugmentError> {
         for (number, variant) in made.variants.iter().enumerate() {
             let stem = tile.variant(number);
             self.home.put(&suffixed(&stem, &format!(".{}", self.ending)), &variant.picture)?;
             self.home.put(&suffixed(&stem, ".json"), &variant.provenance)?;
         }
-        original.map_or(Ok(()), |(path, bytes)| self.home.put(path, bytes))
+        original.map_or(Ok(()), |bytes| self.home.put(&tile.original, bytes))
     }
 }
 
 /// A tile's file, read.
 struct Loaded {
     tile: Tile,
-    path: PathBuf,
     file: Bytes,
 }
 
@@ -99,9 +93,9 @@ pub(super) async fn run(
 ) -> Result<bool, AugmentError> {
     let mut left = tiles.len();
     let read = |tile: Tile| {
-        let root = writing.root.clone();
+        let catalogue = Arc::clone(&writing.catalogue);
         async move {
-            tokio::task::spawn_blocking(move || read(&root, tile))
+            tokio::task::spawn_blocking(move || read(&catalogue, tile))
                 .await
                 .map_err(AugmentError::from)?
         }
@@ -112,12 +106,12 @@ pub(super) async fn run(
         Ok((loaded, room))
     };
     let make = |lent: Result<(Loaded, _), Unmade>| async {
-        let (Loaded { tile, path, file }, room) = lent?;
-        let made = maker.make(&path.display().to_string(), file.clone()).await?;
+        let (Loaded { tile, file }, room) = lent?;
+        let made = maker.make(&tile.source.display().to_string(), file.clone()).await?;
         let writing = writing.clone();
         let write = move || {
             let _room = room;
-            writing.write(&tile, writing.originals.then_some((&path, &file)), &made)
+            writing.write(&tile, writing.originals.then_some(&file), &made)
         };
         tokio::task::spawn_blocking(write).await.map_err(AugmentError::from)??;
         Ok(())
@@ -135,15 +129,15 @@ pub(super) async fn run(
     Ok(left == 0)
 }
 
-fn read(root: &Path, tile: Tile) -> Result<Loaded, Unmade> {
-    let bad =
-        |name: &Path, reason: String| Unmade::Bad(Bad { name: name.display().to_string(), reason });
-    let path = tile.find(root).map_err(|path| bad(&path, "is not there".to_owned()))?;
-    match std::fs::read(root.join(&path)) {
-        Ok(file) => Ok(Loaded { file: file.into(), path, tile }),
+fn read(catalogue: &Catalogue, tile: Tile) -> Result<Loaded, Unmade> {
+    let bad = |kind, reason: String| {
+        Unmade::Bad(Bad { kind, name: tile.source.display().to_string(), reason })
+    };
+    match catalogue.read(&tile.source, tile.place) {
+        Ok(file) => Ok(Loaded { file: file.into(), tile }),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            Err(bad(&path, "is not there".to_owned()))
+            Err(bad(BadKind::NotThere, "is not there".to_owned()))
         }
-        Err(error) => Err(bad(&path, format!("cannot be read: {error}"))),
+        Err(error) => Err(bad(BadKind::Unreadable, format!("cannot be read: {error}"))),
     }
 }

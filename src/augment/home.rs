@@ -1,37 +1,40 @@
-//! OUT, as a job keeps it. Data lies where users look for it; what the job has to remember lies in
-//! OUT/.restain:
+//! OUT, as a job keeps it, and the folder of its state. In OUT lies data and nothing else, so that
+//! other programs can load it: a folder of the job's own would be a class to torchvision. What the
+//! job has to remember lies in OUT.restain beside it, or where `--state` says:
 //!
 //! ```text
 //! job.json                   what the job was begun with; nothing else may go on in its place
 //! done/00003-of-00016.json   a part that is done, and what it left out
-//! work/00003-of-00016/       a part at work: its lock, files that are not whole, tars that are not finished
+//! work/00003-of-00016/       a part at work: its lock, and files and tars that are not whole
 //! tars/NAME.tar.jsonl        what became of every sample of a tar
 //! ```
 //!
-//! A file is there whole or not at all: it is written in `work` and renamed. That outlives the end
-//! of the process at any moment; after a loss of power files may be empty, and an empty file counts
-//! as not there.
+//! A file is there whole or not at all: it is written in `work` and renamed, which needs both
+//! folders on one file system. That outlives the end of the process at any moment; after a loss of
+//! power files may be empty, and an empty file counts as not there.
 
 use std::fs::{self, File, Permissions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use super::error::{AugmentError, unreadable, unwritable};
+use super::error::{AugmentError, BadKind, unreadable, unwritable};
 use super::shard::Shard;
 use crate::serve::pipeline::plan::draw_seed;
 use crate::serve::pipeline::request::Request;
 use restain_bundle::atomic;
 
-const HIDDEN: &str = ".restain";
+/// What stands behind the name of OUT in that of the folder of its state.
+const STATE: &str = ".restain";
 
 /// OUT, locked for one part of the job.
 pub(super) struct Home {
     pub out: PathBuf,
+    state: PathBuf,
     shard: Shard,
     work: PathBuf,
     /// Held for its lock, which the end of the process gives back, whatever ends it.
@@ -45,6 +48,8 @@ pub(super) struct Terms {
     pub layout: &'static str,
     pub originals: bool,
     pub image_field: Option<String>,
+    /// Which tiles are left out; nothing if none are.
+    pub selection: Option<Value>,
     pub bundle: String,
     pub precision: String,
     pub provider: &'static str,
@@ -71,6 +76,8 @@ pub(super) struct Done {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct BadTile {
+    #[serde(default)]
+    pub kind: BadKind,
     pub name: String,
     pub reason: String,
 }
@@ -80,19 +87,39 @@ impl Home {
     /// [`Home::settle`].
     ///
     /// # Errors
-    /// When OUT holds something else, lies within IN, or another process works on this part.
-    pub(super) fn open(out: &Path, inputs: &[PathBuf], shard: Shard) -> Result<Self, AugmentError> {
-        check_apart(out, inputs)?;
+    /// When OUT holds something else, lies within IN, or another process works on this part; or the
+    /// state cannot lie where it is to.
+    pub(super) fn open(
+        out: &Path,
+        state: Option<&Path>,
+        inputs: &[PathBuf],
+        shard: Shard,
+    ) -> Result<Self, AugmentError> {
+        let state = state.map_or_else(|| beside(out), |state| Ok(state.to_owned()))?;
+        check_apart("OUT", out, "IN", inputs)?;
+        check_apart("--state", &state, "IN", inputs)?;
+        check_apart("--state", &state, "OUT", &[out.to_owned()])?;
         let foreign = out.exists() && holds_data(out)?;
-        if foreign && !out.join(HIDDEN).join("job.json").exists() {
-            let out = out.display();
+        if foreign && !state.join("job.json").exists() {
+            let (out, state) = (out.display(), state.display());
             return Err(AugmentError::Use(format!(
-                "OUT is {out}, which holds files and is no job's: name a new folder"
+                "OUT is {out}, which holds files, and {state} holds no job that made them: name a \
+                 new folder"
             )));
         }
-        let work = out.join(HIDDEN).join("work").join(shard.file_name());
+        let work = state.join("work").join(shard.file_name());
         let scratch = work.join("scratch");
-        fs::create_dir_all(&work).map_err(unwritable(&work))?;
+        let unmade = |source| AugmentError::State { path: state.clone(), source };
+        fs::create_dir_all(&work).map_err(unmade)?;
+        fs::create_dir_all(out).map_err(unwritable(out))?;
+        let device = |path: &Path| path.metadata().map(|it| it.dev()).map_err(unreadable(path));
+        if device(out)? != device(&state)? {
+            let (out, state) = (out.display(), state.display());
+            return Err(AugmentError::Use(format!(
+                "{state} lies on another file system than {out}, and files are moved from one to the \
+                 other: name a folder on that of OUT with --state"
+            )));
+        }
         let path = work.join("lock");
         let lock = File::create(&path).map_err(unwritable(&path))?;
         match lock.try_lock() {
@@ -114,7 +141,7 @@ impl Home {
             fs::remove_dir_all(&scratch).map_err(unwritable(&scratch))?;
         }
         fs::create_dir_all(&scratch).map_err(unwritable(&scratch))?;
-        Ok(Self { out: out.to_owned(), shard, work, _lock: lock })
+        Ok(Self { out: out.to_owned(), state, shard, work, _lock: lock })
     }
 
     /// Writes down what the job is, or checks that it still is that. The first of parts that begin
@@ -124,7 +151,7 @@ impl Home {
     /// # Errors
     /// When the job in OUT is another one, with the differences named.
     pub(super) fn settle(&self, terms: &mut Terms) -> Result<bool, AugmentError> {
-        let path = self.out.join(HIDDEN).join("job.json");
+        let path = self.state.join("job.json");
         let given = terms.ask.seed;
         if !path.exists() {
             terms.ask.seed = given.or_else(|| Some(draw_seed()));
@@ -142,9 +169,10 @@ impl Home {
             return Ok(true);
         }
         let said = different.join("; ");
-        let out = self.out.display();
+        let (out, state) = (self.out.display(), self.state.display());
         Err(AugmentError::Use(format!(
-            "the job in {out} was begun with other options: {said}. Give those again, or name another OUT"
+            "the job in {out} was begun with other options: {said}. Give those again, or name \
+             another OUT, or delete {out} and {state}"
         )))
     }
 
@@ -211,7 +239,7 @@ impl Home {
 
     /// Where it is kept what became of the samples of a tar.
     pub(super) fn kept(&self, tar: &Path) -> PathBuf {
-        self.out.join(HIDDEN).join("tars").join(super::tile::suffixed(tar, ".jsonl"))
+        self.state.join("tars").join(super::tile::suffixed(tar, ".jsonl"))
     }
 
     /// Notes that this part is done, which outlives a loss of power, and returns whether all parts
@@ -220,32 +248,48 @@ impl Home {
     /// # Errors
     /// When it cannot be noted.
     pub(super) fn finish(&self, done: &Done) -> Result<bool, AugmentError> {
-        let note = |shard: Shard| {
-            Path::new(HIDDEN).join("done").join(format!("{}.json", shard.file_name()))
-        };
-        let path = self.out.join(note(self.shard));
+        let folder = self.state.join("done");
+        let note = |shard: Shard| folder.join(format!("{}.json", shard.file_name()));
+        let path = note(self.shard);
         let text = serde_json::to_vec_pretty(done).expect("counts and names");
-        fs::create_dir_all(self.out.join(HIDDEN).join("done"))
+        fs::create_dir_all(&folder)
             .and_then(|()| atomic::write_file(&path, &text))
             .map_err(unwritable(&path))?;
-        Ok(self.shard.all().all(|shard| self.out.join(note(shard)).exists()))
+        Ok(self.shard.all().all(|shard| note(shard).exists()))
     }
 }
 
-/// Neither of IN and OUT may lie within the other: a job must not find its own files, nor write
+/// Neither of two folders may lie within the other: a job must not find its own files, nor write
 /// over its tiles.
-fn check_apart(out: &Path, inputs: &[PathBuf]) -> Result<(), AugmentError> {
-    let real_out = real(out);
-    for input in inputs {
-        let real_in = real(input);
-        if real_out.starts_with(&real_in) || real_in.starts_with(&real_out) {
-            let (out, input) = (out.display(), input.display());
+fn check_apart(
+    name: &str,
+    folder: &Path,
+    other_name: &str,
+    others: &[PathBuf],
+) -> Result<(), AugmentError> {
+    let real_folder = real(folder);
+    for other in others {
+        let real_other = real(other);
+        if real_folder.starts_with(&real_other) || real_other.starts_with(&real_folder) {
+            let (folder, other) = (folder.display(), other.display());
             return Err(AugmentError::Use(format!(
-                "OUT is {out} and IN {input}: neither may lie in the other"
+                "{name} is {folder} and {other_name} {other}: neither may lie in the other"
             )));
         }
     }
     Ok(())
+}
+
+/// The folder of the state of a job that writes to `out`.
+fn beside(out: &Path) -> Result<PathBuf, AugmentError> {
+    let real = real(out);
+    match real.file_name() {
+        Some(_) => Ok(super::tile::suffixed(&real, STATE)),
+        None => Err(AugmentError::Use(format!(
+            "OUT is {}, and nothing lies beside it: say with --state where the job's state goes",
+            out.display()
+        ))),
+    }
 }
 
 /// The path without links and dots, as far as it exists.
@@ -264,7 +308,7 @@ pub(super) fn real(path: &Path) -> PathBuf {
 
 fn holds_data(out: &Path) -> Result<bool, AugmentError> {
     let mut entries = fs::read_dir(out).map_err(unreadable(out))?;
-    Ok(entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != HIDDEN)))
+    Ok(entries.next().is_some())
 }
 
 /// Every value that is not the same, by its path.
@@ -304,7 +348,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let input = home.path().join("in");
         fs::create_dir(&input).unwrap();
-        let apart = |out: &Path| check_apart(out, std::slice::from_ref(&input)).is_ok();
+        let apart =
+            |out: &Path| check_apart("OUT", out, "IN", std::slice::from_ref(&input)).is_ok();
         assert!(
             apart(&home.path().join("out"))
                 && apart(&home.path().join("in2/x"))

@@ -1,163 +1,111 @@
 //! What IN is, and what is in it: tiles by their paths, in an order that is the same on every
-//! machine.
+//! machine. `restain_data` reads it, as it does for training.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use serde::Serialize;
+use restain_data::{
+    Catalogue, Entry, Files, Format, Found, PassedOver, Patch, Reason, Selection, WildsTable,
+    is_tar, unselected_samples,
+};
 
-use super::error::{AugmentError, unreadable};
-use super::pattern;
-use super::tile::{Tile, has_picture_ending};
-use super::wilds::Table;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum LayoutChoice {
-    /// Recognised by what is in it
-    Auto,
-    /// Pictures in folders
-    Folder,
-    /// metadata.csv and patches/, in the columns of camelyon17_v1.0
-    Wilds,
-    /// Tars of samples, a sample being files of one name
-    Webdataset,
-}
+use super::error::AugmentError;
+use super::options::AugmentArgs;
+use super::tile::{Tile, suffixed};
+use super::{collisions, pattern};
 
 /// A data set, listed.
 pub(super) enum Input {
-    Folder { root: PathBuf, tiles: Vec<Tile> },
-    Wilds { root: PathBuf, table: Table, tiles: Vec<Tile> },
-    Tars(Vec<Tar>),
+    Tiles(Tiles),
+    Tars { tars: Vec<Tar>, passed_over: PassedOver },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Tiles that are files, or rows of files.
+pub(super) struct Tiles {
+    pub catalogue: Arc<Catalogue>,
+    pub tiles: Vec<Tile>,
+    /// Of a WILDS root, with the numbers of the rows that are selected.
+    pub table: Option<(WildsTable, HashSet<u32>)>,
+}
+
+#[derive(Clone, Debug)]
 pub(super) struct Tar {
     pub path: PathBuf,
     /// Where it goes below OUT.
     pub target: PathBuf,
+    /// Keys of samples that are left out on request.
+    pub unselected: Arc<HashSet<String>>,
 }
 
 impl Input {
-    /// Lists what `paths` hold.
+    /// Lists what IN holds.
     ///
     /// # Errors
-    /// When they are no data set of this layout, or two tiles would be written to one place.
-    pub(super) fn list(paths: &[PathBuf], choice: LayoutChoice) -> Result<Self, AugmentError> {
-        let paths: Vec<PathBuf> =
-            paths.iter().map(|path| pattern::expand(path)).collect::<Result<Vec<_>, _>>()?.concat();
+    /// When it is no data set of this layout, or two tiles would be written to one place.
+    pub(super) fn list(args: &AugmentArgs) -> Result<Self, AugmentError> {
+        let paths = args.inputs.iter().map(|path| pattern::expand(path));
+        let paths: Vec<PathBuf> = paths.collect::<Result<Vec<_>, _>>()?.concat();
         if let Some(missing) = paths.iter().find(|path| !path.exists()) {
             return Err(AugmentError::Use(format!(
                 "IN is {}, and there is no such file or folder",
                 missing.display()
             )));
         }
-        let one_folder =
-            if let [path] = &paths[..] { Some(path).filter(|path| path.is_dir()) } else { None };
-        match choice {
-            LayoutChoice::Folder => {
-                Self::folder(one_folder.ok_or_else(|| not_one_folder("a folder of pictures"))?)
+        let selection = args.job.selection();
+        let found = match &paths[..] {
+            [root] if root.is_dir() => Found::open(root, &selection).map_err(wrong)?,
+            _ if matches!(selection.format, Format::Auto | Format::Webdataset) => {
+                Found::Tars(Files::default())
             }
-            LayoutChoice::Wilds => {
-                let root = one_folder.ok_or_else(|| not_one_folder("a WILDS root"))?;
-                let table = Table::open(root)?.ok_or_else(|| {
-                    AugmentError::Use(format!(
-                        "{} has no metadata.csv with the columns {}",
-                        root.display(),
-                        Table::wanted()
-                    ))
-                })?;
-                Self::wilds(root, table)
+            _ => {
+                let layout = format!("{:?}", selection.format).to_lowercase();
+                let said = format!("--layout {layout} takes one folder as IN");
+                return Err(AugmentError::Use(said));
             }
-            LayoutChoice::Webdataset => Self::tars(&paths),
-            LayoutChoice::Auto => match one_folder {
-                None => Self::tars(&paths),
-                Some(root) => match Table::open(root)? {
-                    Some(table) => Self::wilds(root, table),
-                    None => {
-                        let mut found = Vec::new();
-                        walk(root, &mut Vec::new(), &mut |path| found.push(path))?;
-                        let has = |wanted: fn(&Path) -> bool| found.iter().any(|path| wanted(path));
-                        match (has(has_picture_ending), has(is_tar)) {
-                            (true, true) => Err(AugmentError::Use(format!(
-                                "{} holds pictures and tars: say which with --layout folder or --layout webdataset",
-                                root.display()
-                            ))),
-                            (false, true) => Self::tars(&paths),
-                            _ => Self::folder(root),
-                        }
-                    }
-                },
-            },
+        };
+        match found {
+            Found::Images(catalogue) => {
+                let tiles = Tiles::of(catalogue)?;
+                let variants = args.ask.variants as usize;
+                collisions::check_tiles(&tiles.tiles, variants, args.job.originals)?;
+                Ok(Self::Tiles(tiles))
+            }
+            Found::Tars(_) => Self::tars(&paths, &selection),
         }
     }
 
     pub(super) fn name(&self) -> &'static str {
         match self {
-            Self::Folder { .. } => "folder",
-            Self::Wilds { .. } => "wilds",
-            Self::Tars(_) => "webdataset",
+            Self::Tiles(tiles) => match tiles.catalogue.format {
+                Format::Wilds => "wilds",
+                Format::Pcam => "pcam",
+                Format::Epistr => "epistr",
+                _ => "folders",
+            },
+            Self::Tars { .. } => "webdataset",
         }
     }
 
-    fn folder(root: &Path) -> Result<Self, AugmentError> {
-        let mut files = Vec::new();
-        walk(root, &mut Vec::new(), &mut |path| {
-            if has_picture_ending(&path) {
-                files.push(path);
-            }
-        })?;
-        let below = |path: PathBuf| {
-            path.strip_prefix(root).expect("it was found below the root").to_owned()
-        };
-        let mut files: Vec<PathBuf> = files.into_iter().map(below).collect();
-        files.sort();
-        if files.is_empty() {
-            return Err(AugmentError::Use(format!(
-                "{} holds no picture: PNG, JPEG, WebP and TIFF are read",
-                root.display()
-            )));
+    /// What was not taken, by reason.
+    pub(super) fn passed_over(&self) -> &PassedOver {
+        match self {
+            Self::Tiles(tiles) => &tiles.catalogue.passed_over,
+            Self::Tars { passed_over, .. } => passed_over,
         }
-        let mut stems: Vec<(PathBuf, &PathBuf)> =
-            files.iter().map(|path| (path.with_extension(""), path)).collect();
-        stems.sort();
-        if let Some([(_, one), (_, other)]) = stems.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            let (one, other) = (one.display(), other.display());
-            return Err(AugmentError::Use(format!(
-                "{one} and {other} would be written to the same files: rename one of them"
-            )));
-        }
-        Ok(Self::Folder {
-            root: root.to_owned(),
-            tiles: files.into_iter().map(Tile::File).collect(),
-        })
     }
 
-    fn wilds(root: &Path, table: Table) -> Result<Self, AugmentError> {
-        let tiles = table.patches()?;
-        if tiles.is_empty() {
-            return Err(AugmentError::Use(format!(
-                "metadata.csv of {} has no row",
-                root.display()
-            )));
-        }
-        Ok(Self::Wilds { root: root.to_owned(), table, tiles })
-    }
-
-    fn tars(paths: &[PathBuf]) -> Result<Self, AugmentError> {
-        let mut tars = Vec::new();
+    fn tars(paths: &[PathBuf], selection: &Selection) -> Result<Self, AugmentError> {
+        let (mut tars, mut passed_over) = (Vec::new(), PassedOver::default());
         for path in paths {
             if path.is_dir() {
-                let below = |found: &PathBuf| {
-                    found.strip_prefix(path).expect("it was found below the folder").to_owned()
-                };
-                walk(path, &mut Vec::new(), &mut |found| {
-                    if is_tar(&found) {
-                        tars.push(Tar { target: below(&found), path: found });
-                    }
-                })?;
+                let found = Files::below(path).map_err(wrong)?;
+                passed_over.merge(found.passed_over);
+                found.images.iter().for_each(|image| passed_over.add(Reason::Image, image));
+                tars.extend(found.tars.into_iter().map(|tar| (path.join(&tar), tar)));
             } else if is_tar(path) {
                 let name = path.file_name().expect("a path with an ending has a name");
-                tars.push(Tar { target: name.into(), path: path.clone() });
+                tars.push((path.clone(), name.into()));
             } else {
                 let path = path.display();
                 return Err(AugmentError::Use(format!(
@@ -168,50 +116,69 @@ impl Input {
         if tars.is_empty() {
             return Err(AugmentError::Use("IN holds no .tar".to_owned()));
         }
-        tars.sort_by(|one, other| one.target.cmp(&other.target));
-        if let Some([one, other]) = tars.windows(2).find(|pair| pair[0].target == pair[1].target) {
-            let (one, other) = (one.path.display(), other.path.display());
+        tars.sort_by(|one, other| one.1.cmp(&other.1));
+        if let Some([one, other]) = tars.windows(2).find(|pair| pair[0].1 == pair[1].1) {
+            let (one, other) = (one.0.display(), other.0.display());
             return Err(AugmentError::Use(format!(
                 "{one} and {other} would be written to the same file: give each job one of them"
             )));
         }
-        Ok(Self::Tars(tars))
-    }
-}
-
-fn not_one_folder(what: &str) -> AugmentError {
-    AugmentError::Use(format!("IN must be {what}, and one folder"))
-}
-
-fn is_tar(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("tar"))
-}
-
-/// Every file below a folder; links are followed, and hidden ones left out, which belong to no data
-/// set. `above` holds the folders on the way, so that a link back to one of them ends there.
-fn walk(
-    folder: &Path,
-    above: &mut Vec<PathBuf>,
-    found: &mut dyn FnMut(PathBuf),
-) -> Result<(), AugmentError> {
-    let real = folder.canonicalize().map_err(unreadable(folder))?;
-    if above.contains(&real) {
-        return Ok(());
-    }
-    above.push(real);
-    for entry in std::fs::read_dir(folder).map_err(unreadable(folder))? {
-        let entry = entry.map_err(unreadable(folder))?;
-        let path = entry.path();
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
-            continue;
-        }
-        let kind = entry.file_type().map_err(unreadable(&path))?;
-        if kind.is_dir() || (kind.is_symlink() && path.is_dir()) {
-            walk(&path, above, found)?;
+        let unselected = if selection.is_all() {
+            vec![HashSet::new(); tars.len()]
         } else {
-            found(path);
-        }
+            unselected_samples(&tars, selection).map_err(wrong)?
+        };
+        let tars = tars.into_iter().zip(unselected).map(|((path, target), keys)| {
+            keys.iter().for_each(|key| passed_over.add(Reason::NotSelected, &target.join(key)));
+            Tar { path, target, unselected: Arc::new(keys) }
+        });
+        Ok(Self::Tars { tars: tars.collect(), passed_over })
     }
-    above.pop();
-    Ok(())
+}
+
+impl Tiles {
+    fn of(catalogue: Catalogue) -> Result<Self, AugmentError> {
+        let is_wilds = catalogue.format == Format::Wilds;
+        let table = is_wilds.then(|| WildsTable::open(&catalogue.root)).transpose();
+        let table = table.map_err(wrong)?;
+        let numbers: HashSet<u32> = catalogue.entries.iter().map(|entry| entry.number).collect();
+        let mut patches: Vec<Option<Patch>> = Vec::new();
+        if let Some(table) = &table {
+            for row in table.rows().map_err(wrong)? {
+                let patch = row.map_err(wrong)?.patch;
+                let is_selected = numbers.contains(&(patches.len() as u32));
+                patches.push(is_selected.then_some(patch));
+            }
+        }
+        let mut tile = |entry: &Entry| {
+            let mut original = entry.path.clone();
+            let patch = patches.get_mut(entry.number as usize).and_then(Option::take);
+            if let Some(patch) = &patch {
+                let ending = entry.path.extension().unwrap_or_default().to_string_lossy();
+                original = suffixed(&patch.path(&patch.node), &format!(".{ending}"));
+            } else if catalogue.format == Format::Pcam {
+                original = of_row(&catalogue, entry);
+            }
+            let patch = patch.map(Box::new);
+            Tile { source: entry.path.clone(), original, patch, place: entry.place }
+        };
+        let tiles = catalogue.entries.iter().map(&mut tile).collect();
+        let table = table.map(|table| (table, numbers));
+        Ok(Self { catalogue: Arc::new(catalogue), tiles, table })
+    }
+}
+
+/// `train/tumor/000001.png`: folders as other loaders know splits and classes by.
+fn of_row(catalogue: &Catalogue, entry: &Entry) -> PathBuf {
+    let name = |names: &[String], number: Option<usize>| -> PathBuf {
+        number.map(|number| names[number].clone().into()).unwrap_or_default()
+    };
+    let (split, label) =
+        (name(&catalogue.splits, entry.split), name(&catalogue.labels, entry.label));
+    let row = entry.path.file_name().map_or(Path::new(""), Path::new);
+    split.join(label).join(suffixed(row, ".png"))
+}
+
+fn wrong(error: anyhow::Error) -> AugmentError {
+    AugmentError::Use(format!("{error:#}"))
 }

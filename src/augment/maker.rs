@@ -13,7 +13,7 @@ use half::f16;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::error::{AugmentError, Bad, unreadable};
+use super::error::{AugmentError, Bad, BadKind, unreadable};
 use super::options::AugmentArgs;
 use crate::serve::cache::Tenant;
 use crate::serve::error::Error;
@@ -162,14 +162,14 @@ impl Maker {
     pub(super) async fn make(&self, name: &str, file: Bytes) -> Result<Made, Unmade> {
         let pipeline = &self.services.pipeline;
         let failed = |source| Unmade::from(AugmentError::Tile { name: name.to_owned(), source });
-        let bad = |reason: String| Unmade::Bad(Bad { name: name.to_owned(), reason });
+        let bad = |kind, reason: String| Unmade::Bad(Bad { kind, name: name.to_owned(), reason });
         let limits = pipeline.limits.codec;
         let decoded =
             pipeline.cpu.run(move || codec::decode(&file, &limits)).await.map_err(failed)?;
         let RgbImage { width, height, pixels } =
-            decoded.map_err(|error| bad(undecodable(&error)))?;
+            decoded.map_err(|error| bad(kind(&error), undecodable(&error)))?;
         if let Some(reason) = no_tile(width, height) {
-            return Err(bad(reason));
+            return Err(bad(BadKind::Size, reason));
         }
         let pixels_of = |tile: &Reference| TileInput::Pixels {
             width: tile.width,
@@ -225,6 +225,13 @@ fn reference(path: &PathBuf, args: &AugmentArgs) -> Result<Reference, AugmentErr
     };
     let RgbImage { width, height, pixels } = codec::decode(&file, &limits).map_err(wrong)?;
     Ok(Reference { width, height, pixels: pixels.into() })
+}
+
+fn kind(error: &DecodeError) -> BadKind {
+    match error {
+        DecodeError::TooLarge { .. } | DecodeError::SideOutOfRange { .. } => BadKind::Size,
+        _ => BadKind::Damaged,
+    }
 }
 
 fn undecodable(error: &DecodeError) -> String {

@@ -1,13 +1,15 @@
 //! `restain augment`: a data set in, the same data set in other stains out, without a server.
 //!
 //! The pipeline is the server's own, in this process (`serve::services`); what is added here is
-//! where tiles come from and where variants go. `layout` lists what IN is; `files` and `webdataset`
-//! move its tiles; `maker` asks the pipeline for each; `home` keeps OUT, so that a job which is
-//! stopped or killed goes on when it is given again, and gives the same bytes as one that was not:
-//! a variant depends on bundle, tile, seed and index alone.
+//! where tiles come from and where variants go. `layout` lists what IN is, by the readers of
+//! `restain_data`; `collisions` refuses files of one name; `files` and `webdataset` move tiles;
+//! `maker` asks the pipeline for each; `home` keeps OUT, so that a job which is stopped or killed
+//! goes on when it is given again, and gives the same bytes as one that was not: a variant depends
+//! on bundle, tile, seed and index alone.
 //!
 //! Not here: reading from or writing to anything but a file system, and cutting slides into tiles.
 
+mod collisions;
 mod error;
 mod files;
 mod home;
@@ -21,6 +23,7 @@ mod tile;
 mod webdataset;
 mod wilds;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,14 +32,15 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt, Shared};
 
 pub use error::AugmentError;
-use error::{unreadable, unwritable};
+use error::{BadKind, unreadable, unwritable};
 use files::Writing;
 use home::{Home, Terms};
-use layout::{Input, Tar};
+use layout::{Input, Tar, Tiles};
 use maker::Maker;
 pub use options::AugmentArgs;
 use progress::{Extent, Progress};
 use restain_bundle::atomic;
+use restain_data::PassedOver;
 use tile::Tile;
 use webdataset::Samples;
 use wilds::{METADATA, Written};
@@ -59,7 +63,8 @@ pub struct Summary {
     tiles: u64,
     variants: u64,
     before: u64,
-    left_out: usize,
+    left_out: BTreeMap<BadKind, usize>,
+    passed_over: PassedOver,
     took: Duration,
     encoders_busy: f64,
 }
@@ -73,16 +78,21 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Ending, AugmentError> {
     let stop: Stop = stop.boxed().shared();
-    let (inputs, layout) = (args.inputs.clone(), args.job.layout);
-    let input = tokio::task::spawn_blocking(move || Input::list(&inputs, layout)).await??;
+    let listing = args.clone();
+    let (input, samples, passed_over) =
+        tokio::task::spawn_blocking(move || list(&listing)).await??;
     if args.job.dry_run {
-        return Ok(Ending::DryRun(describe(&args, &input)));
+        return Ok(Ending::DryRun(describe(&args, &input, samples, &passed_over)));
     }
-    let home = Arc::new(Home::open(&args.out, &args.inputs, args.job.shard)?);
+    let state = args.job.state.as_deref();
+    let home = Arc::new(Home::open(&args.out, state, &args.inputs, args.job.shard)?);
     let mut maker = tokio::select! {
         maker = Maker::open(&args) => maker?,
         () = stop.clone() => return Ok(Ending::Interrupted(Summary::default())),
     };
+    if !passed_over.is_empty() {
+        tracing::info!("{passed_over}");
+    }
     let mut terms = terms(&args, &input, &maker);
     let begun = home.settle(&mut terms)?;
     maker.ask.seed = terms.ask.seed;
@@ -105,13 +115,38 @@ pub async fn run(
         tiles: progress.tiles_of_this_run(),
         variants: progress.variants_of_this_run(),
         before: progress.done.tiles - progress.tiles_of_this_run(),
-        left_out: progress.done.bad.len(),
+        left_out: progress.done.bad.iter().fold(BTreeMap::new(), |mut counts, bad| {
+            *counts.entry(bad.kind).or_default() += 1;
+            counts
+        }),
+        passed_over,
         took: progress.elapsed(),
         encoders_busy: maker.encoders_busy(progress.elapsed()),
     };
     let maker = Arc::into_inner(maker).expect("what worked with it is over");
     maker.close().await?;
     Ok(if is_done { Ending::Done(summary) } else { Ending::Interrupted(summary) })
+}
+
+/// Lists IN, and checks all names that this part would write. Returns the number of samples in the
+/// tars of the part, and what is passed over.
+fn list(args: &AugmentArgs) -> Result<(Input, u64, PassedOver), AugmentError> {
+    let input = Input::list(args)?;
+    let mut passed_over = input.passed_over().clone();
+    let mut samples = 0;
+    if let Input::Tars { tars, .. } = &input {
+        let tars = of_part(args, tars);
+        let (within, count) = webdataset::check(&tars, args)?;
+        let is_whole = args.job.shard.all().count() == 1;
+        if count == 0 && is_whole && tars.iter().all(|tar| tar.unselected.is_empty()) {
+            let tar = tars[0].path.display();
+            let said = format!("IN holds no sample: there is none in {tar}, nor in any other tar");
+            return Err(AugmentError::Use(said));
+        }
+        passed_over.merge(within);
+        samples = count;
+    }
+    Ok((input, samples, passed_over))
 }
 
 /// Makes what is left of the part, and says whether that is all.
@@ -124,11 +159,11 @@ async fn work(
 ) -> Result<(Progress, bool), AugmentError> {
     let variants = args.ask.variants as usize;
     match input {
-        Input::Folder { root, tiles } | Input::Wilds { root, tiles, .. } => {
-            let (root, ending) = (root.clone(), args.ask.format.extension());
+        Input::Tiles(Tiles { catalogue, tiles, .. }) => {
+            let ending = args.ask.format.extension();
             let writing = Writing {
                 home: Arc::clone(home),
-                root,
+                catalogue: Arc::clone(catalogue),
                 variants,
                 ending,
                 originals: args.job.originals,
@@ -140,7 +175,7 @@ async fn work(
             let is_done = files::run(&writing, maker, left.tiles, &mut progress, stop).await?;
             Ok((progress, is_done))
         }
-        Input::Tars(tars) => {
+        Input::Tars { tars, .. } => {
             let tars: Vec<Tar> = of_part(args, tars);
             if tars.is_empty() {
                 tracing::info!("part {} has no tar: a tar is never divided", args.job.shard);
@@ -169,14 +204,17 @@ async fn work(
 /// What only the whole of a data set has, once all of its parts are done. Of parts that end
 /// together each may do it: the bytes are the same.
 fn complete(args: &AugmentArgs, input: &Input, home: &Home) -> Result<(), AugmentError> {
-    let Input::Wilds { root, table, .. } = input else { return Ok(()) };
+    let Input::Tiles(Tiles { catalogue, table: Some((table, rows)), .. }) = input else {
+        return Ok(());
+    };
+    let root = &catalogue.root.join(&table.below);
     let path = home.out.join(METADATA);
     let file = home.scratch_file()?;
     let ending = args.ask.format.extension();
     let variants = args.ask.variants as usize;
     let written = Written { out: &home.out, variants, ending, originals: args.job.originals };
     let handle = file.as_file().try_clone().map_err(unwritable(&path))?;
-    let rows = table.carry_along(written, handle, &path)?;
+    let rows = wilds::carry_along(table, rows, written, handle, &path)?;
     atomic::move_file(&file.into_temp_path(), &path).map_err(unwritable(&path))?;
     // The file by which the usual loaders know the data set.
     for entry in std::fs::read_dir(root).map_err(unreadable(root))?.flatten() {
@@ -204,6 +242,7 @@ fn terms(args: &AugmentArgs, input: &Input, maker: &Maker) -> Terms {
         layout: input.name(),
         originals: args.job.originals,
         image_field: args.job.image_field.clone(),
+        selection: selected(args),
         bundle: model.bundle.digest.clone(),
         precision: model.precision.to_string(),
         provider: model.provider,
@@ -212,10 +251,24 @@ fn terms(args: &AugmentArgs, input: &Input, maker: &Maker) -> Terms {
     }
 }
 
-fn describe(args: &AugmentArgs, input: &Input) -> String {
+/// Which tiles are left out on request; nothing if none are.
+fn selected(args: &AugmentArgs) -> Option<serde_json::Value> {
+    let job = &args.job;
+    (!job.selection().is_all()).then(|| {
+        serde_json::json!({
+            "split": job.splits,
+            "tile-domains": job.tile_domains,
+            "exclude-tile-domains": job.exclude_tile_domains,
+            "only": job.only,
+            "exclude": job.exclude,
+        })
+    })
+}
+
+fn describe(args: &AugmentArgs, input: &Input, samples: u64, passed_over: &PassedOver) -> String {
     let (shard, variants) = (args.job.shard, args.ask.variants);
-    match input {
-        Input::Folder { tiles, .. } | Input::Wilds { tiles, .. } => {
+    let said = match input {
+        Input::Tiles(Tiles { tiles, .. }) => {
             let of_part = of_part::<Tile>(args, tiles).len() as u64;
             let (layout, all) = (input.name(), tiles.len());
             format!(
@@ -223,30 +276,38 @@ fn describe(args: &AugmentArgs, input: &Input) -> String {
                 of_part * variants
             )
         }
-        Input::Tars(tars) => {
+        Input::Tars { tars, .. } => {
             let of_part = of_part::<Tar>(args, tars);
             let bytes: u64 =
                 of_part.iter().filter_map(|tar| Some(tar.path.metadata().ok()?.len())).sum();
             let (all, of_part) = (tars.len(), of_part.len());
             format!(
-                "webdataset: {all} tars; part {shard} has {of_part} of them, {bytes} bytes; each sample becomes {variants}"
+                "webdataset: {all} tars; part {shard} has {of_part} of them, {bytes} bytes, with \
+                 {samples} samples; each becomes {variants}"
             )
         }
-    }
+    };
+    if passed_over.is_empty() { said } else { format!("{said}\n{passed_over}") }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tiles, variants, before, left_out, took, encoders_busy } = self;
+        let Self { tiles, variants, before, left_out, passed_over, took, encoders_busy } = self;
+        let kinds = left_out.iter().map(|(kind, count)| format!("{count} {kind}"));
+        let (bad, kinds) = (left_out.values().sum::<usize>(), kinds.collect::<Vec<_>>().join(", "));
+        let kinds = if bad == 0 { kinds } else { format!(" ({kinds})") };
         let seconds = took.as_secs_f64();
         let rate = *tiles as f64 / seconds.max(f64::MIN_POSITIVE);
         write!(
             f,
-            "{tiles} tiles, {variants} variants, {left_out} left out, {seconds:.1} s, {rate:.1} tiles/s"
+            "{tiles} tiles, {variants} variants, {bad} left out{kinds}, {seconds:.1} s, {rate:.1} tiles/s"
         )?;
         write!(f, ", encoder at work {:.0} % of the time", 100.0 * encoders_busy)?;
         if *before > 0 {
             write!(f, "; {before} tiles were done before")?;
+        }
+        if !passed_over.is_empty() {
+            write!(f, "\n{passed_over}")?;
         }
         Ok(())
     }

@@ -4,13 +4,13 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::layout::LayoutChoice;
 use super::shard::Shard;
 use crate::serve::config::{
     ByteSize, Config, Devices, LogArgs, MOST_BATCH, MOST_ENCODERS, PrecisionChoice, Span,
     all_threads, default_models,
 };
 use restain_bundle::codec::ImageFormat;
+use restain_data::{Format, Selection};
 use restain_options::within;
 use restain_request::{
     Detail, Method, Placement, Priority, Request, Share, Spelling, StyleSource, Wire, field,
@@ -29,12 +29,18 @@ Output:
   A folder is mirrored: a/b.png becomes a/b.v00.png, a/b.v01.png, …, each with its provenance in a .json beside it.
   A WILDS root becomes one again: variant 0 of node 2 is node 2_v00, in the file's name and in metadata.csv alike.
   Tars keep their names: sample KEY becomes KEY_v00, KEY_v01, …, each with its provenance as the field restain.json.
+  PatchCamelyon's HDF5 files become folders: row 7 becomes train/tumor/000007.v00.png.
+  OUT holds data alone; what the job has to remember lies in OUT.restain beside it. Delete that once the job is done.
+
+IN is read as for training: hidden files are passed over, and what is passed over or left out is counted by reason at the
+end. Files that would have one name in OUT are refused before anything is written.
 
 Interrupted jobs resume: run the same command again. --shard selects a part, for indexed Jobs; the parts may run side by
 side on one OUT. In a Kubernetes Job with 16 completions: --shard $(JOB_COMPLETION_INDEX)/16.")]
 pub struct AugmentArgs {
-    /// Tiles: a folder of images, a WILDS root (metadata.csv and patches/), or WebDataset tars:
-    /// some, a folder of them, or a pattern such as 'train-{000000..000099}.tar'
+    /// Tiles: a folder of images, a WILDS root (metadata.csv and patches/), PatchCamelyon's HDF5
+    /// files, or WebDataset tars: some, a folder of them, or a pattern such as
+    /// 'train-{000000..000099}.tar'
     #[arg(value_name = "IN", required = true, num_args = 1..)]
     pub inputs: Vec<PathBuf>,
     /// The folder to write to: a new one, or that of an interrupted job
@@ -60,8 +66,8 @@ pub struct AskArgs {
     /// Write this many variants of each tile, from 1 to 100
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = variants)]
     pub variants: u64,
-    /// Draw styles from this seed: the same seed gives the same bytes [default: drawn, and kept in
-    /// OUT]
+    /// Draw styles from this seed: the same seed gives the same bytes [default: drawn, and kept
+    /// with the job's state]
     #[arg(long, value_parser = |text: &str| read_flag::<u64>(&field::seed, text))]
     pub seed: Option<u64>,
     /// Make variants by this method: vit, color-match, hed-jitter or identity
@@ -117,8 +123,23 @@ pub struct AskArgs {
 #[command(next_help_heading = "Job")]
 pub struct JobArgs {
     /// Read IN in this layout
-    #[arg(long, value_enum, default_value = "auto")]
-    pub layout: LayoutChoice,
+    #[arg(long, value_enum, default_value_t)]
+    pub layout: Format,
+    /// Use only tiles of these official splits; repeat, or separate by commas
+    #[arg(long = "split", value_name = "SPLIT", value_delimiter = ',')]
+    pub splits: Vec<String>,
+    /// Use only tiles of these domains; repeat, or separate by commas
+    #[arg(long, value_name = "DOMAIN", value_delimiter = ',')]
+    pub tile_domains: Vec<String>,
+    /// Leave tiles of these domains out; repeat, or separate by commas
+    #[arg(long, value_name = "DOMAIN", value_delimiter = ',')]
+    pub exclude_tile_domains: Vec<String>,
+    /// Use only these tiles, by their path below IN; repeat, or separate by commas
+    #[arg(long, value_name = "IMAGE", value_delimiter = ',')]
+    pub only: Vec<PathBuf>,
+    /// Leave these tiles out, by their path below IN; repeat, or separate by commas
+    #[arg(long, value_name = "IMAGE", value_delimiter = ',')]
+    pub exclude: Vec<PathBuf>,
     /// Do the I-th of N parts, counted from 0: every N-th tile, or every N-th tar
     #[arg(long, value_name = "I/N", default_value = "0/1")]
     pub shard: Shard,
@@ -128,8 +149,12 @@ pub struct JobArgs {
     /// Skip up to this many damaged tiles; one more ends the job
     #[arg(long, value_name = "TILES", default_value_t = 0)]
     pub max_damaged: u64,
+    /// Keep what the job has to remember in this folder, on the file system of OUT [default:
+    /// OUT.restain, beside OUT]
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
     /// Take the tile from this field of a tar's samples, such as png or input.png [default: the
-    /// only image]
+    /// only image; or, of several, the only one named by its ending alone]
     #[arg(long, value_name = "FIELD")]
     pub image_field: Option<String>,
     /// Print what the job would do, and exit
@@ -213,6 +238,24 @@ impl AugmentArgs {
             "--references needs --style-from reference",
         )?;
         Ok(self)
+    }
+}
+
+impl JobArgs {
+    /// Returns which tiles take part.
+    pub fn selection(&self) -> Selection {
+        let named = |list: &[String]| list.iter().map(|name| name.trim().to_owned()).collect();
+        Selection {
+            format: self.layout,
+            splits: named(&self.splits),
+            domains: named(&self.tile_domains),
+            exclude_domains: named(&self.exclude_tile_domains),
+            only: self.only.clone(),
+            exclude: self.exclude.clone(),
+            image_field: self.image_field.clone(),
+            domain_options: ["tile-domains", "exclude-tile-domains"],
+            ..Selection::default()
+        }
     }
 }
 

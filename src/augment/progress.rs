@@ -72,8 +72,9 @@ impl Progress {
             tiles_shown: 0,
         };
         match progress.done.bad.get(max_damaged as usize) {
-            Some(BadTile { name, reason }) => {
-                Err(progress.too_many(Bad { name: name.clone(), reason: reason.clone() }))
+            Some(BadTile { kind, name, reason }) => {
+                let (kind, name, reason) = (*kind, name.clone(), reason.clone());
+                Err(progress.too_many(Bad { kind, name, reason }))
             }
             None => Ok(progress),
         }
@@ -96,7 +97,8 @@ impl Progress {
         if self.done.bad.len() < NAMED {
             self.beside_the_bar(|| tracing::warn!("left out: {bad}"));
         }
-        self.done.bad.push(BadTile { name: bad.name, reason: bad.reason });
+        let Bad { kind, name, reason } = bad;
+        self.done.bad.push(BadTile { kind, name, reason });
         self.show();
         Ok(())
     }

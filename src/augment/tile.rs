@@ -1,72 +1,57 @@
-//! Where one tile of a folder or a WILDS root lies, and where its variants go.
+//! Where one tile of a data set lies, and where its variants go.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// Endings of the pictures that are read, in the order in which they are looked for.
-pub(super) const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "tif", "tiff", "webp"];
+use restain_data::{Patch, Place};
 
-pub(super) fn has_picture_ending(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|ending| ENDINGS.contains(&ending.to_string_lossy().to_lowercase().as_str()))
-}
-
+/// A tile that is a file, or a row of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Tile {
-    /// By its path from the root.
-    File(PathBuf),
-    /// A patch of camelyon17, whose path follows from its row.
-    Patch(Patch),
+pub(super) struct Tile {
+    /// Its path in IN.
+    pub source: PathBuf,
+    /// Its path in OUT, if originals are written.
+    pub original: PathBuf,
+    /// What its row says, if it is a patch of camelyon17, whose path follows from its row.
+    pub patch: Option<Box<Patch>>,
+    /// Where its bytes are.
+    pub place: Place,
 }
 
-/// What a row of metadata.csv says of where a patch is, as it is written there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Patch {
-    pub patient: Box<str>,
-    pub node: Box<str>,
-    pub x: Box<str>,
-    pub y: Box<str>,
-}
-
-impl Patch {
-    /// The node of a variant. The loaders of this data set build a patch's path from these columns,
-    /// so a variant must differ in one of them; the node is a name, while coordinates are numbers
-    /// that people compute with.
-    pub(super) fn node_of(&self, variant: usize) -> String {
-        format!("{}_{}", self.node, number(variant))
-    }
-
-    /// The path without its ending, as those loaders build it.
-    fn path(&self, node: &str) -> PathBuf {
-        let Self { patient, x, y, .. } = self;
-        let slide = format!("patient_{patient}_node_{node}");
-        PathBuf::from(format!("patches/{slide}/patch_{slide}_x_{x}_y_{y}"))
-    }
+/// Returns the node of a variant. The loaders of camelyon17 build a patch's path from the columns
+/// of its row, so a variant must differ in one of them; the node is a name, while coordinates are
+/// numbers that people compute with.
+pub(super) fn node_of(patch: &Patch, variant: usize) -> String {
+    format!("{}_{}", patch.node, number(variant))
 }
 
 impl Tile {
-    /// The tile's file below `root`, by its path from there.
-    ///
-    /// # Errors
-    /// When there is none: the path that was looked for.
-    pub(super) fn find(&self, root: &Path) -> Result<PathBuf, PathBuf> {
-        match self {
-            Self::File(path) => Ok(path.clone()),
-            Self::Patch(patch) => {
-                let stem = patch.path(&patch.node);
-                let mut found = ENDINGS.iter().map(|ending| suffixed(&stem, &format!(".{ending}")));
-                found.find(|path| root.join(path).exists()).ok_or_else(|| suffixed(&stem, ".png"))
-            }
+    /// The path of a variant, without its ending.
+    pub(super) fn variant(&self, variant: usize) -> PathBuf {
+        match &self.patch {
+            Some(patch) => patch.path(&node_of(patch, variant)),
+            None => suffixed(&self.stem(), &format!(".{}", number(variant))),
         }
     }
 
-    /// The path of a variant, without its ending.
-    pub(super) fn variant(&self, variant: usize) -> PathBuf {
-        match self {
-            Self::File(path) => {
-                suffixed(&path.with_extension(""), &format!(".{}", number(variant)))
+    /// The path of the original, without its ending.
+    pub(super) fn stem(&self) -> PathBuf {
+        self.original.with_extension("")
+    }
+
+    /// The stem of the tile whose variant this one has the name of, if it has such a name and is
+    /// one of the first `variants`.
+    pub(super) fn stem_of_source(&self, variants: usize) -> Option<PathBuf> {
+        let without = |name: &str, before: char| {
+            let (source, last) = name.rsplit_once(before)?;
+            (0..variants).any(|variant| last == number(variant)).then(|| source.to_owned())
+        };
+        match &self.patch {
+            Some(patch) => Some(patch.path(&without(&patch.node, '_')?)),
+            None => {
+                let stem = self.stem();
+                Some(stem.with_file_name(without(stem.file_name()?.to_str()?, '.')?))
             }
-            Self::Patch(patch) => patch.path(&patch.node_of(variant)),
         }
     }
 }
@@ -87,12 +72,28 @@ pub(super) fn suffixed(path: &Path, suffix: &str) -> PathBuf {
 mod tests {
     use super::*;
 
+    fn tile(path: &str, node: Option<&str>) -> Tile {
+        let patch = node.map(|node| {
+            let [patient, node, x, y] = ["004", node, "96", "0"].map(Box::from);
+            Box::new(Patch { patient, node, x, y })
+        });
+        Tile { source: path.into(), original: path.into(), patch, place: Place::File }
+    }
+
     #[test]
     fn variants_stand_beside_each_other_under_the_name_of_their_tile() {
-        assert_eq!(Tile::File("a/b.tile.png".into()).variant(7), Path::new("a/b.tile.v07"));
-        let patch =
-            Patch { patient: "004".into(), node: "2".into(), x: "96".into(), y: "0".into() };
+        assert_eq!(tile("a/b.tile.png", None).variant(7), Path::new("a/b.tile.v07"));
         let home = "patches/patient_004_node_2_v00/patch_patient_004_node_2_v00_x_96_y_0";
-        assert_eq!(Tile::Patch(patch).variant(0), Path::new(home));
+        assert_eq!(tile("x.png", Some("2")).variant(0), Path::new(home));
+    }
+
+    #[test]
+    fn a_tile_that_has_the_name_of_a_variant_leads_to_the_other() {
+        let source = |path, node| tile(path, node).stem_of_source(2);
+        assert_eq!(source("a/b.tile.v01.jpg", None), Some("a/b.tile".into()));
+        assert_eq!([source("a/b.v02.png", None), source("v01.png", None)], [None, None]);
+        let stem = "patches/patient_004_node_2/patch_patient_004_node_2_x_96_y_0";
+        assert_eq!(source("x.png", Some("2_v01")), Some(stem.into()));
+        assert_eq!(source("x.v01.png", Some("2")), None);
     }
 }

@@ -1,24 +1,22 @@
-//! metadata.csv of a WILDS root in the columns of camelyon17_v1.0: which patches there are, and the
-//! same table again for their variants.
+//! metadata.csv of a WILDS root again, for the variants of its patches.
 //!
-//! A variant has its patch's row, with a node of its own and, behind the columns that
-//! were there, where it comes from. The table is made once all parts of a job are done, out of the
-//! provenance beside the files, so that neither a kill nor another part's end can lose a row or
-//! give one twice.
+//! A variant has its patch's row, with a node of its own and, behind the columns that were there,
+//! where it comes from. The table is made once all parts of a job are done, out of the provenance
+//! beside the files, so that neither a kill nor another part's end can lose a row or give one
+//! twice.
 
+use std::collections::HashSet;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use csv::StringRecord;
 use rayon::prelude::*;
+use restain_data::{WildsRow, WildsTable};
 use serde_json::Value;
 
 use super::error::{AugmentError, unreadable};
-use super::tile::{Patch, Tile, suffixed};
+use super::tile::{node_of, suffixed};
 
 pub(super) const METADATA: &str = "metadata.csv";
-/// The columns that a path is built from.
-const COLUMNS: [&str; 4] = ["patient", "node", "x_coord", "y_coord"];
 /// What variants have besides; a table that is augmented again has the new values in them.
 const ADDED: [&str; 12] = [
     "restain_file",
@@ -34,16 +32,10 @@ const ADDED: [&str; 12] = [
     "restain_method",
     "restain_tile_key",
 ];
+/// Endings that an original may have.
+const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "tif", "tiff", "webp"];
 /// Rows whose provenance is read at once.
 const CHUNK: usize = 4096;
-
-/// A table of patches.
-pub(super) struct Table {
-    path: PathBuf,
-    headers: StringRecord,
-    /// Places of [`COLUMNS`].
-    columns: [usize; 4],
-}
 
 /// How variants are found below OUT.
 #[derive(Clone, Copy)]
@@ -54,166 +46,125 @@ pub(super) struct Written<'a> {
     pub originals: bool,
 }
 
-impl Table {
-    /// The table of a root; `None` when there is none, or one without these columns.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub(super) fn open(root: &Path) -> Result<Option<Self>, AugmentError> {
-        let path = root.join(METADATA);
-        if !path.is_file() {
-            return Ok(None);
+/// Writes the table of what there is below OUT, of the selected rows: rows of bad tiles have no
+/// variants and are left out. Returns how many rows there are.
+///
+/// # Errors
+/// When the table or a file's provenance cannot be read, or the new table not be written.
+pub(super) fn carry_along(
+    table: &WildsTable,
+    selected: &HashSet<u32>,
+    written: Written<'_>,
+    to: File,
+    to_path: &Path,
+) -> Result<u64, AugmentError> {
+    let failed = |source: csv::Error| AugmentError::Write {
+        path: to_path.to_owned(),
+        source: source.into(),
+    };
+    let mut new = csv::Writer::from_writer(to);
+    let headers = &table.headers;
+    // Loaders take the first column for the number of the row, and look for no other in it.
+    let numbered = headers.get(0).is_some_and(|first| first.is_empty() || first == "Unnamed: 0");
+    let kept: Vec<usize> = (usize::from(numbered)..headers.len())
+        .filter(|&place| !ADDED.contains(&&headers[place]))
+        .collect();
+    let names = kept.iter().map(|&place| &headers[place]).chain(ADDED);
+    new.write_record([""].into_iter().chain(names)).map_err(failed)?;
+    let rows = table.rows().map_err(AugmentError::Table)?;
+    let mut rows = rows.zip(0..).filter(|(_, number)| selected.contains(number));
+    let mut count = 0;
+    loop {
+        let chunk = rows.by_ref().take(CHUNK).map(|(row, number)| Ok((row?, number)));
+        let chunk: Vec<(WildsRow, u32)> =
+            chunk.collect::<anyhow::Result<_>>().map_err(AugmentError::Table)?;
+        if chunk.is_empty() {
+            break;
         }
-        let headers = reader(&path)?.headers().cloned().map_err(wrong(&path))?;
-        let place = |name: &str| headers.iter().position(|header| header == name);
-        let [Some(patient), Some(node), Some(x), Some(y)] = COLUMNS.map(place) else {
-            return Ok(None);
-        };
-        Ok(Some(Self { path, columns: [patient, node, x, y], headers }))
-    }
-
-    /// The columns that a root must have, for people.
-    pub(super) fn wanted() -> String {
-        COLUMNS.join(", ")
-    }
-
-    /// Every row's patch, in the order of the rows.
-    ///
-    /// # Errors
-    /// When a row cannot be read, or its values cannot be part of a path.
-    pub(super) fn patches(&self) -> Result<Vec<Tile>, AugmentError> {
-        let rows = reader(&self.path)?.into_records();
-        rows.map(|row| Ok(Tile::Patch(self.patch(&row.map_err(wrong(&self.path))?)?))).collect()
-    }
-
-    fn patch(&self, row: &StringRecord) -> Result<Patch, AugmentError> {
-        let value = |place: usize| -> Result<Box<str>, AugmentError> {
-            let value = &row[place];
-            if value.is_empty() || value.contains(['/', '\\', '\0']) {
-                let line = row.position().map_or(0, csv::Position::line);
-                let (table, column) = (self.path.display(), &self.headers[place]);
-                return Err(AugmentError::Use(format!(
-                    "{table}, line {line}: {column} is {value:?}, which is no part of a patch's path"
-                )));
-            }
-            Ok(value.into())
-        };
-        let [patient, node, x, y] = self.columns;
-        Ok(Patch { patient: value(patient)?, node: value(node)?, x: value(x)?, y: value(y)? })
-    }
-
-    /// Writes the table of what there is below OUT: rows of bad tiles have no variants and are left
-    /// out. Returns how many rows there are.
-    ///
-    /// # Errors
-    /// When the table or a file's provenance cannot be read, or the new table not be written.
-    pub(super) fn carry_along(
-        &self,
-        written: Written<'_>,
-        to: File,
-        to_path: &Path,
-    ) -> Result<u64, AugmentError> {
-        let failed = |source: csv::Error| AugmentError::Table { path: to_path.to_owned(), source };
-        let mut table = csv::Writer::from_writer(to);
-        let kept: Vec<usize> = (0..self.headers.len())
-            .filter(|&place| !ADDED.contains(&&self.headers[place]))
-            .collect();
-        let headers = kept.iter().map(|&place| &self.headers[place]).chain(ADDED);
-        table.write_record(headers).map_err(failed)?;
-        // WILDS tables begin with the number of the row, in a column without a name.
-        let numbered = kept.first() == Some(&0) && self.headers[0].is_empty();
-        let (mut rows, mut count) = (reader(&self.path)?.into_records(), 0);
-        loop {
-            let chunk: Vec<StringRecord> =
-                rows.by_ref().take(CHUNK).collect::<Result<_, _>>().map_err(wrong(&self.path))?;
-            if chunk.is_empty() {
-                break;
-            }
-            let made: Vec<Vec<Vec<String>>> = chunk
-                .par_iter()
-                .map(|row| self.rows(row, &kept, written))
-                .collect::<Result<_, _>>()?;
-            for mut row in made.into_iter().flatten() {
-                if numbered {
-                    row[0] = count.to_string();
-                }
-                table.write_record(&row).map_err(failed)?;
-                count += 1;
-            }
+        let node = table.node_column();
+        let made: Vec<Vec<Vec<String>>> = chunk
+            .par_iter()
+            .map(|(row, number)| {
+                let index = if numbered { row.record[0].to_owned() } else { number.to_string() };
+                becomes(
+                    row,
+                    index,
+                    |name| {
+                        let own = kept.iter().map(|&place| {
+                            if place == node { name } else { &row.record[place] }.to_owned()
+                        });
+                        own.collect()
+                    },
+                    written,
+                )
+            })
+            .collect::<Result<_, _>>()?;
+        for row in made.into_iter().flatten() {
+            new.write_record([count.to_string()].into_iter().chain(row)).map_err(failed)?;
+            count += 1;
         }
-        table.flush().map_err(|source| AugmentError::Write { path: to_path.to_owned(), source })?;
-        Ok(count)
     }
-
-    /// The rows that a row becomes.
-    fn rows(
-        &self,
-        row: &StringRecord,
-        kept: &[usize],
-        written: Written<'_>,
-    ) -> Result<Vec<Vec<String>>, AugmentError> {
-        let patch = self.patch(row)?;
-        let node = patch.node.clone();
-        let tile = Tile::Patch(patch.clone());
-        let mut rows = Vec::new();
-        let mut push = |node: &str, added: [String; 12]| {
-            let own = kept
-                .iter()
-                .map(|&place| if place == self.columns[1] { node } else { &row[place] }.to_owned());
-            rows.push(own.chain(added).collect::<Vec<String>>());
-        };
-        let index = row[0].to_owned();
-        for variant in 0..written.variants {
-            let stem = tile.variant(variant);
-            let record = written.out.join(suffixed(&stem, ".json"));
-            let text = match std::fs::read(&record) {
-                Ok(text) => text,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(unreadable(record)(error)),
-            };
-            let of: Value =
-                serde_json::from_slice(&text).map_err(|error| unreadable(&record)(error.into()))?;
-            let field = |name: &str| match &of[name] {
-                Value::Null => String::new(),
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
-            };
-            let file = suffixed(&stem, &format!(".{}", written.ending)).display().to_string();
-            let model = format!("{}/{}", field("model"), field("version"));
-            let (style, domain, seed) = (field("style"), field("domain"), field("seed"));
-            let added = [
-                file,
-                field("source"),
-                index.clone(),
-                node.to_string(),
-                variant.to_string(),
-                style,
-                domain,
-                model,
-                field("bundle"),
-                seed,
-                field("method"),
-                field("tile_key"),
-            ];
-            push(&patch.node_of(variant), added);
-        }
-        if written.originals
-            && let Ok(file) = tile.find(written.out)
-        {
-            let mut added: [String; 12] = Default::default();
-            (added[0], added[1]) = (file.display().to_string(), file.display().to_string());
-            (added[2], added[3]) = (index, node.to_string());
-            push(&node, added);
-        }
-        Ok(rows)
-    }
+    new.flush().map_err(|source| AugmentError::Write { path: to_path.to_owned(), source })?;
+    Ok(count)
 }
 
-fn reader(path: &Path) -> Result<csv::Reader<File>, AugmentError> {
-    csv::Reader::from_path(path).map_err(wrong(path))
-}
-
-fn wrong(path: &Path) -> impl Fn(csv::Error) -> AugmentError {
-    let path = path.to_owned();
-    move |source| AugmentError::Table { path: path.clone(), source }
+/// The rows that a row becomes, without their numbers; `own` gives the columns that were there,
+/// with another node. `index` is the number of the row.
+fn becomes(
+    row: &WildsRow,
+    index: String,
+    own: impl Fn(&str) -> Vec<String>,
+    written: Written<'_>,
+) -> Result<Vec<Vec<String>>, AugmentError> {
+    let patch = &row.patch;
+    let mut rows = Vec::new();
+    let mut push = |node: &str, added: [String; 12]| {
+        let mut values = own(node);
+        values.extend(added);
+        rows.push(values);
+    };
+    for variant in 0..written.variants {
+        let node = node_of(patch, variant);
+        let stem = patch.path(&node);
+        let record = written.out.join(suffixed(&stem, ".json"));
+        let text = match std::fs::read(&record) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(unreadable(record)(error)),
+        };
+        let of: Value =
+            serde_json::from_slice(&text).map_err(|error| unreadable(&record)(error.into()))?;
+        let field = |name: &str| match &of[name] {
+            Value::Null => String::new(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let added = [
+            suffixed(&stem, &format!(".{}", written.ending)).display().to_string(),
+            field("source"),
+            index.clone(),
+            patch.node.to_string(),
+            variant.to_string(),
+            field("style"),
+            field("domain"),
+            format!("{}/{}", field("model"), field("version")),
+            field("bundle"),
+            field("seed"),
+            field("method"),
+            field("tile_key"),
+        ];
+        push(&node, added);
+    }
+    let stem = patch.path(&patch.node);
+    let spelt = ENDINGS.iter().flat_map(|ending| [(*ending).to_owned(), ending.to_uppercase()]);
+    let mut files = spelt.map(|ending| suffixed(&stem, &format!(".{ending}")));
+    if written.originals
+        && let Some(file) = files.find(|file| written.out.join(file).exists())
+    {
+        let mut added: [String; 12] = Default::default();
+        (added[0], added[1]) = (file.display().to_string(), file.display().to_string());
+        (added[2], added[3]) = (index, patch.node.to_string());
+        push(&patch.node, added);
+    }
+    Ok(rows)
 }

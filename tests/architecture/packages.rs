@@ -6,9 +6,10 @@ use std::path::Path;
 use toml::Table;
 
 /// Packages of the server and of both programs; they are built without libtorch.
-const SERVER: [&str; 9] = [
+const SERVER: [&str; 10] = [
     "restain",
     "restain-bundle",
+    "restain-data",
     "restain-engine",
     "restain-load",
     "restain-method",
@@ -18,8 +19,7 @@ const SERVER: [&str; 9] = [
     "restain-request",
 ];
 /// Packages that only the trainer is made of.
-const TRAINER: [&str; 5] =
-    ["restain-collectives", "restain-data", "restain-lab", "restain-torch", "restain-train"];
+const TRAINER: [&str; 4] = ["restain-collectives", "restain-lab", "restain-torch", "restain-train"];
 /// Libraries that few packages may name.
 const OWNED: [(&str, &[&str]); 4] = [
     ("ort", &["restain-engine"]),

@@ -1,10 +1,13 @@
 //! `restain augment` as a program: what it makes of data sets, and what becomes of it when it is
 //! stopped.
 
+mod collisions;
 mod folder;
+mod odd_inputs;
 mod program;
 mod refusals;
 mod resume;
+mod selection;
 mod webdataset;
 mod wilds;
 
@@ -59,6 +62,11 @@ impl Job {
 
     fn out(&self) -> PathBuf {
         self.home.path().join("out")
+    }
+
+    /// Where the job keeps what it has to remember.
+    fn state(&self) -> PathBuf {
+        self.home.path().join("out.restain")
     }
 
     /// A file of the data set.
@@ -116,17 +124,14 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// All data below a folder; what the job keeps for itself is none. Files that come and go meanwhile
-/// are passed over.
+/// All files below a folder. Those that come and go meanwhile are passed over.
 fn tree(root: &Path) -> Tree {
     let (mut files, mut open) = (Tree::new(), vec![root.to_owned()]);
     while let Some(folder) = open.pop() {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             let path = entry.path();
             if path.is_dir() {
-                if entry.file_name() != ".restain" {
-                    open.push(path);
-                }
+                open.push(path);
             } else if let Ok(bytes) = std::fs::read(&path) {
                 files.insert(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned(), bytes);
             }

@@ -44,7 +44,7 @@ fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
 fn a_dry_run_counts_and_writes_nothing() {
     let job = Job::of_tiles(5);
     let said = job.run(&["--dry-run", "--variants", "3", "--shard", "1/2"]);
-    assert_eq!(said, "folder: 5 tiles; part 1/2 has 2 of them, which become 6 variants\n");
+    assert_eq!(said, "folders: 5 tiles; part 1/2 has 2 of them, which become 6 variants\n");
     assert!(!job.out().exists());
 }
 

@@ -35,7 +35,7 @@ fn paths_that_cannot_be_meant_are_refused() {
         ("a-{0..2}.tar", "out", "a-0.tar"),
         ("in", "in/out", "neither may lie in the other"),
         ("in/north", "in", "neither may lie in the other"),
-        ("empty", "out", "no picture"),
+        ("empty", "out", "holds no images"),
         ("in", "mine", "name a new folder"),
         ("mine/thesis.txt", "out", "neither a folder nor a .tar"),
     ] {
@@ -69,10 +69,11 @@ fn a_damaged_tile_is_named_and_left_out_only_when_that_is_allowed() {
     let (status, said) = job.refused(&["--max-damaged", "1"]);
     assert!(status == 1 && said.contains("south/cut.png is damaged"), "{status} {said}");
     let output = job.output(&["--max-damaged", "2"]);
-    assert!(succeeded(&output).contains("2 left out"), "{}", text(&output.stderr));
+    let said = succeeded(&output);
+    assert!(said.contains("2 left out (2 damaged)"), "{said}{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("left out: south/bad.png is damaged"));
     assert_eq!(job.made().len(), 4 * 2);
-    let note = fs::read_to_string(job.out().join(".restain/done/00000-of-00001.json")).unwrap();
+    let note = fs::read_to_string(job.state().join("done/00000-of-00001.json")).unwrap();
     assert!(note.contains("south/bad.png") && note.contains("south/cut.png"), "{note}");
     // Once it is mended, the same command makes what was missing.
     job.put("south/bad.png", &png(&tile(7)));
@@ -112,7 +113,7 @@ fn a_job_does_not_go_on_with_other_options() {
 fn one_part_is_one_process() {
     let job = Job::of_tiles(2);
     job.run(&[]);
-    let lock = fs::File::create(job.out().join(".restain/work/00000-of-00001/lock")).unwrap();
+    let lock = fs::File::create(job.state().join("work/00000-of-00001/lock")).unwrap();
     lock.try_lock().unwrap();
     let (status, said) = job.refused(&[]);
     assert!(status == 2 && said.contains("another process works on part 0/1"), "{said}");

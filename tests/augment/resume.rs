@@ -48,7 +48,7 @@ fn a_job_that_is_killed_again_and_again_ends_as_if_it_never_was() {
     assert!(killed >= 3, "the job was too fast to be killed: {killed}");
     job.run(&FLAGS);
     assert_same(&job.made(), &undisturbed);
-    let scratch = job.out().join(".restain/work/00000-of-00001/scratch");
+    let scratch = job.state().join("work/00000-of-00001/scratch");
     assert_eq!(std::fs::read_dir(scratch).unwrap().count(), 0);
 }
 
@@ -107,7 +107,7 @@ fn parts_side_by_side_make_what_one_job_makes() {
         assert!(child.wait().unwrap().success());
     }
     assert_same(&job.made(), &whole);
-    let done = std::fs::read_dir(job.out().join(".restain/done")).unwrap().count();
+    let done = std::fs::read_dir(job.state().join("done")).unwrap().count();
     assert_eq!(done, 3);
 }
 

@@ -101,10 +101,27 @@ fn which_field_is_the_tile_is_asked_when_several_could_be() {
     let names: Vec<&str> = made.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(
         names,
-        ["s.mask.png", "s.input.png", "s_v00.mask.png", "s_v00.input.jpg", "s_v00.restain.json"]
+        [
+            "s.mask.png",
+            "s.input.png",
+            "s.restain.json",
+            "s_v00.mask.png",
+            "s_v00.input.jpg",
+            "s_v00.restain.json"
+        ]
     );
-    assert!(made[0].1 == mask && made[2].1 == mask && made[1].1 == png(&tile(1)));
-    assert_eq!(decode(&made[3].1).width, tile(1).width);
+    assert!(made[0].1 == mask && made[3].1 == mask && made[1].1 == png(&tile(1)));
+    assert_eq!(decode(&made[4].1).width, tile(1).width);
+    let record =
+        |place: usize| -> serde_json::Value { serde_json::from_slice(&made[place].1).unwrap() };
+    let (original, variant) = (record(2), record(5));
+    assert_eq!(
+        (&original["method"], &original["source"]),
+        (&"original".into(), &variant["source"])
+    );
+    let fields =
+        |of: &serde_json::Value| of.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(fields(&original), fields(&variant));
 }
 
 #[test]
@@ -147,7 +164,7 @@ fn what_is_damaged_is_named_by_tar_and_key() {
     let (status, said) = job.refused(&["--max-damaged", "1"]);
     assert!(status == 1 && said.contains("x.tar/c has no picture"), "{said}");
     let said = job.run(&["--max-damaged", "2"]);
-    assert!(said.contains("2 left out"), "{said}");
+    assert!(said.contains("2 left out (1 damaged, 1 without a picture)"), "{said}");
     let keys: Vec<String> = untar(&job.made()["x.tar"])
         .into_iter()
         .map(|(name, _)| name)
@@ -175,7 +192,7 @@ fn originals_whose_names_variants_would_have_are_refused() {
 
 /// Lines of the journals of tars that are not finished.
 fn journalled(job: &Job) -> usize {
-    let work = job.out().join(".restain/work/00000-of-00001/tars");
+    let work = job.state().join("work/00000-of-00001/tars");
     let files = std::fs::read_dir(work).into_iter().flatten().flatten().map(|entry| entry.path());
     let journals = files.filter(|path| path.extension().is_some_and(|ending| ending == "jsonl"));
     journals.map(|path| std::fs::read_to_string(path).unwrap_or_default().lines().count()).sum()
@@ -216,7 +233,7 @@ fn a_tar_that_is_killed_in_its_middle_is_gone_on_with_after_its_last_sample() {
     }
     assert!(killed >= 3, "the job was too fast to be killed: {killed}");
     // A sample that was cut in its middle, and a line that was.
-    let work = job.out().join(".restain/work/00000-of-00001/tars");
+    let work = job.state().join("work/00000-of-00001/tars");
     if work.join("a.tar").exists() {
         append(&work.join("a.tar"), &[7; 700]);
         append(&work.join("a.tar.jsonl"), b"{\"end\":99");

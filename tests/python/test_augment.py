@@ -32,7 +32,7 @@ def on_a_terminal(command, interrupt):
 
 
 def contents(folder):
-    files = (path for path in folder.rglob("*") if path.is_file() and ".restain" not in path.parts)
+    files = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder): path.read_bytes() for path in files}
 
 

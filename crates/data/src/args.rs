@@ -30,6 +30,11 @@ pub struct SelectionArgs {
     /// Leave these images out, by their path below --data; repeat, or separate by commas
     #[arg(long, value_name = "IMAGE", value_delimiter = ',')]
     pub exclude: Vec<PathBuf>,
+    /// Take the image from this field of a tar's samples, such as png or input.png [default: the
+    /// only image; or, of several, the only one named by its ending alone]
+    #[arg(long, value_name = "FIELD")]
+    #[serde(default)]
+    pub image_field: Option<String>,
     /// Skip up to this many damaged images; one more ends the run
     #[arg(long, value_name = "IMAGES", default_value_t = 100)]
     pub max_damaged: u64,
@@ -51,10 +56,11 @@ impl SelectionArgs {
             exclude_domains: self.exclude_domains.clone(),
             only: self.only.clone(),
             exclude: self.exclude.clone(),
-            training_by_default: false,
+            image_field: self.image_field.clone(),
             max_damaged: self.max_damaged,
             workers: self.workers,
             cache_bytes: self.cache_memory.0,
+            ..Selection::default()
         }
     }
 }

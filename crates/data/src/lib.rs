@@ -12,11 +12,15 @@
 #![warn(missing_docs)]
 
 mod args;
+mod catalogue;
 mod formats;
+mod lenient_json;
 mod listing;
+mod passed_over;
 mod places;
 mod random;
 mod rows;
+mod samples;
 mod selection;
 mod slides;
 mod statistics;
@@ -35,10 +39,16 @@ use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
 
 pub use args::{BundleDataArgs, SelectionArgs};
-pub use formats::Format;
+pub use catalogue::{Catalogue, Entry, Found};
+pub use formats::tars::unselected_samples;
+pub use formats::wilds::{Patch, WildsRow, WildsTable};
+pub use formats::{Files, Format, is_tar};
 use listing::Item;
-use places::{Place, Places};
+pub use passed_over::{PassedOver, Reason};
+pub use places::Place;
+use places::Places;
 pub use random::{below, normal, unit};
+pub use samples::{Content, Field, Item as TarItem, NoTile, Sample, read_samples};
 pub use selection::Selection;
 pub use slides::Slide;
 pub use statistics::measure;
@@ -76,6 +86,8 @@ pub struct Dataset {
     pub splits: Vec<String>,
     /// The images, sorted by path.
     pub sources: Vec<Source>,
+    /// What is in the folder and was not taken, by reason; without damaged images.
+    pub passed_over: PassedOver,
     /// Indices into `sources` for each domain.
     members: Vec<Vec<u32>>,
     /// Which splits are selected and why, for the log; empty without official splits.
@@ -121,7 +133,11 @@ impl Dataset {
             .num_threads(selection.workers)
             .build()
             .with_context(|| format!("--workers {}: cannot start threads", selection.workers))?;
-        let (format, mut listing) = pool.install(|| formats::list(root, selection.format))?;
+        let (format, mut listing) = pool.install(|| {
+            let (format, found) = formats::find(root, selection.format)?;
+            let image_field = selection.image_field.as_deref();
+            anyhow::Ok((format, formats::list(root, format, found, image_field)?))
+        })?;
         listing.sort();
         let splits = selection.apply(root, &mut listing)?;
         listing.places.root = root.to_owned();
@@ -130,6 +146,10 @@ impl Dataset {
                 .with_context(|| root.display().to_string())?;
         }
         let damage = Damage { count: AtomicU64::new(0), limit: selection.max_damaged };
+        let without_image = listing.without_image.iter();
+        without_image
+            .map(|said| anyhow!("{}/{said}", root.display()))
+            .try_for_each(|error| damage.add(&error))?;
         pool.install(|| measure_sizes(&mut listing.items, &listing.places, &damage))?;
         ensure!(!listing.items.is_empty(), "no image of {} can be decoded", root.display());
         let domains = selection::present_domains(&mut listing.items, &listing.domains);
@@ -144,6 +164,7 @@ impl Dataset {
             labels: listing.labels.all().to_vec(),
             about_splits: selection.describe_splits(&splits, &listing.splits),
             splits: listing.splits,
+            passed_over: listing.passed_over,
             sources: listing.items.into_iter().map(Source::from).collect(),
             members,
             places: Arc::new(listing.places),
@@ -164,6 +185,7 @@ impl Dataset {
             splits,
             sources,
             about_splits,
+            passed_over,
             places,
             pool,
             cache_bytes,
@@ -186,6 +208,7 @@ impl Dataset {
                 sources,
                 members,
                 about_splits: about_splits.clone(),
+                passed_over: passed_over.clone(),
                 places: places.clone(),
                 pool: pool.clone(),
                 cached: AtomicU64::new(0),
@@ -353,7 +376,7 @@ fn measure_sizes(items: &mut Vec<Item>, places: &Places, damage: &Damage) -> Res
 
 impl From<Item> for Source {
     fn from(item: Item) -> Self {
-        let Item { path, domain, label, split, place, size } = item;
+        let Item { path, domain, label, split, place, size, number: _ } = item;
         let (width, height) = size.expect("`measure_sizes` removed items without a size");
         Self {
             path,

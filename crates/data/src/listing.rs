@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use crate::passed_over::PassedOver;
 use crate::places::{Place, Places};
 
 /// All images of a data set, before any are selected.
@@ -17,6 +18,10 @@ pub(crate) struct Listing {
     /// The official splits that are meant for training.
     pub training: Vec<String>,
     pub places: Places,
+    /// What is no image of the data set.
+    pub passed_over: PassedOver,
+    /// Samples without an image, in words.
+    pub without_image: Vec<String>,
 }
 
 /// One image of a [`Listing`].
@@ -29,6 +34,17 @@ pub(crate) struct Item {
     pub place: Place,
     /// Width and height in pixels, if they are known without reading the image.
     pub size: Option<(u32, u32)>,
+    /// Place among the items in the order in which they were read: the row of a table.
+    pub number: u32,
+}
+
+impl Item {
+    /// Returns an image that is a file of its own, of the first domain, about which nothing else is
+    /// known.
+    pub(crate) fn file(path: PathBuf) -> Self {
+        let place = Place::File;
+        Self { path, domain: 0, label: None, split: None, place, size: None, number: 0 }
+    }
 }
 
 /// Names, numbered in the order of their first use.

@@ -17,14 +17,26 @@ const LIMITS: Limits = Limits { max_pixels: 1 << 32, max_side: u32::MAX };
 const HEAD_BYTES: usize = 64 << 10;
 
 /// Where the bytes of an image are.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Place {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
     /// A file of its own, at the item's path.
     File,
     /// A row of an HDF5 data set.
-    Row { file: usize, row: u64 },
+    Row {
+        /// Its number among the open files.
+        file: usize,
+        /// From 0.
+        row: u64,
+    },
     /// Bytes `offset..offset + length` of a tar.
-    Entry { tar: usize, offset: u64, length: u64 },
+    Entry {
+        /// Its number among the open tars.
+        tar: usize,
+        /// Where they begin.
+        offset: u64,
+        /// Their number.
+        length: u64,
+    },
 }
 
 /// The folder and the open containers of a data set.

@@ -10,6 +10,7 @@ use anyhow::{Result, bail, ensure};
 
 use crate::formats::Format;
 use crate::listing::{Item, Listing, Names};
+use crate::passed_over::Reason;
 
 /// Which images of a data set are used, and the limits on reading them. Paths are relative to the
 /// data set's root.
@@ -29,6 +30,10 @@ pub struct Selection {
     pub exclude_domains: Vec<String>,
     /// If `splits` is empty, use the splits that the data set's publishers mean for training.
     pub training_by_default: bool,
+    /// The field of a tar's samples that is the image; the only one if it is not named.
+    pub image_field: Option<String>,
+    /// The options that `domains` and `exclude_domains` come from, for messages.
+    pub domain_options: [&'static str; 2],
     /// Damaged images to skip; one more is an error.
     pub max_damaged: u64,
     /// Memory for decoded images, bytes.
@@ -47,6 +52,8 @@ impl Default for Selection {
             domains: Vec::new(),
             exclude_domains: Vec::new(),
             training_by_default: false,
+            image_field: None,
+            domain_options: ["domains", "exclude-domains"],
             max_damaged: 100,
             cache_bytes: 4 << 30,
             workers: 0,
@@ -59,6 +66,14 @@ impl Selection {
     /// images are named.
     pub fn for_training(self) -> Self {
         Self { training_by_default: self.splits.is_empty() && self.only.is_empty(), ..self }
+    }
+
+    /// Returns whether nothing is left out.
+    pub fn is_all(&self) -> bool {
+        let Self { only, exclude, splits, domains, exclude_domains, .. } = self;
+        let paths = [only, exclude].into_iter().all(Vec::is_empty);
+        let names = [splits, domains, exclude_domains].into_iter().all(Vec::is_empty);
+        paths && names && !self.training_by_default
     }
 
     /// Removes the items that are not selected. Returns the names of the selected splits; empty
@@ -85,20 +100,27 @@ impl Selection {
             asked.iter().map(place).collect()
         };
         let in_splits = known("split", &splits, &listing.splits)?;
-        let in_domains = known("domains", &self.domains, listing.domains.all())?;
-        let out_domains = known("exclude-domains", &self.exclude_domains, listing.domains.all())?;
+        let [include, exclude] = self.domain_options;
+        let in_domains = known(include, &self.domains, listing.domains.all())?;
+        let out_domains = known(exclude, &self.exclude_domains, listing.domains.all())?;
         let only: HashSet<&Path> = self.only.iter().map(PathBuf::as_path).collect();
         let exclude: HashSet<&Path> = self.exclude.iter().map(PathBuf::as_path).collect();
-        listing.items.retain(|item| {
-            (in_splits.is_empty() || item.split.is_some_and(|split| in_splits.contains(&split)))
+        let Listing { items, passed_over, .. } = listing;
+        items.retain(|item| {
+            let is_chosen = (in_splits.is_empty()
+                || item.split.is_some_and(|split| in_splits.contains(&split)))
                 && (in_domains.is_empty() || in_domains.contains(&item.domain))
                 && !out_domains.contains(&item.domain)
                 && (only.is_empty() || only.contains(item.path.as_path()))
-                && !exclude.contains(item.path.as_path())
+                && !exclude.contains(item.path.as_path());
+            if !is_chosen {
+                passed_over.add(Reason::NotSelected, &item.path);
+            }
+            is_chosen
         });
         ensure!(
             !listing.items.is_empty(),
-            "--split, --domains, --only and their exclusions select no image of {}",
+            "--split, --{include}, --only and their exclusions select no image of {}",
             root.display()
         );
         Ok(splits)

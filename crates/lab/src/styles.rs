@@ -81,6 +81,9 @@ pub fn styles(args: &StylesArgs) -> Result<()> {
         bundle.styles.domains.len(),
         args.on.bundle.display()
     );
+    if let Some(left_out) = dataset.left_out() {
+        tracing::info!("{}: {left_out}", args.on.data.display());
+    }
     Ok(())
 }
 

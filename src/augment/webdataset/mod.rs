@@ -4,8 +4,9 @@
 //! the provenance as the field `restain.json`.
 //!
 //! One thread reads ahead, through all tars of the part; samples are made side by side and written
-//! in their order. A tar grows in `.restain`, with a line in its journal for each sample, and is
-//! moved to its place when it is whole: a job that was stopped goes on after the last line.
+//! in their order. A tar grows in the folder of the job's state, with a line in its journal for
+//! each sample, and is moved to its place when it is whole: a job that was stopped goes on after
+//! the last line.
 //!
 //! Not here: compressed tars, which cannot be gone on with in the middle.
 
@@ -13,7 +14,6 @@ mod sample;
 mod unfinished;
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,13 +24,16 @@ use tokio::sync::mpsc::{Sender, channel};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Stop;
-use super::error::{AugmentError, Bad, unreadable};
+use super::collisions::check_keys;
+use super::error::{AugmentError, Bad, BadKind};
 use super::home::{Done, Home};
 use super::layout::Tar;
 use super::maker::{Maker, Unmade};
+use super::options::AugmentArgs;
 use super::progress::Progress;
+use rayon::prelude::*;
 use restain_bundle::codec::ImageFormat;
-use sample::{Item, Sample};
+use restain_data::{Content, NoTile, PassedOver, Sample, TarItem, read_samples};
 pub(super) use unfinished::done;
 use unfinished::{Line, Unfinished};
 
@@ -52,7 +55,7 @@ enum Event {
     Begin(Box<Unfinished>),
     Item {
         tar: Arc<Tar>,
-        item: Item,
+        item: TarItem,
         /// Bytes of the tar since the last one.
         bytes: u64,
     },
@@ -128,7 +131,7 @@ async fn write_all(
     let mut done = 0;
     let lend = |event: Event| async {
         let room = match &event {
-            Event::Item { item: Item::Sample(sample), .. } => {
+            Event::Item { item: TarItem::Sample(sample), .. } => {
                 let (tile, others) = samples.weigh(sample);
                 maker.room(tile, others).await
             }
@@ -174,6 +177,66 @@ async fn write_all(
     Ok(done)
 }
 
+/// Reads the names in tars, and none of their pictures: all that can be wrong with their names is
+/// found before anything is written. Returns what belongs to no sample, and the number of samples.
+///
+/// # Errors
+/// When a tar is damaged, it must be said which field is the tile, or two samples or fields would
+/// have one name.
+pub(super) fn check(tars: &[Tar], args: &AugmentArgs) -> Result<(PassedOver, u64), AugmentError> {
+    let image_field = args.job.image_field.as_deref();
+    let (variants, originals) = (args.ask.variants as usize, args.job.originals);
+    let check = |tar: &Tar| {
+        let (mut passed_over, mut keys) = (PassedOver::default(), HashSet::new());
+        let mut renamed = None;
+        let names = Content::Fields(&[]);
+        let ended = read_samples(&tar.path, names, &mut passed_over, &mut |item, _| {
+            let TarItem::Sample(sample) = item else { return ControlFlow::Continue(()) };
+            if tar.unselected.contains(&sample.key) {
+                return ControlFlow::Continue(());
+            }
+            match sample.tile(image_field) {
+                Ok(tile) => match sample::check_fields(&sample, tile, args.ask.format) {
+                    Ok(other) => renamed = renamed.take().or(other),
+                    Err(said) => {
+                        let path = tar.path.clone();
+                        return ControlFlow::Break(AugmentError::Tar { path, said });
+                    }
+                },
+                Err(NoTile::None(_)) => {}
+                Err(several) => return ControlFlow::Break(asked(tar, &sample, &several)),
+            }
+            keys.insert(sample.key);
+            ControlFlow::Continue(())
+        });
+        let wrong = |said| AugmentError::Tar { path: tar.path.clone(), said };
+        if let ControlFlow::Break(error) = ended.map_err(wrong)? {
+            return Err(error);
+        }
+        check_keys(&keys, variants, originals).map_err(wrong)?;
+        Ok((passed_over, keys.len() as u64, renamed))
+    };
+    let checked = tars.par_iter().map(check).collect::<Result<Vec<_>, _>>()?;
+    let (mut all, mut samples, mut renamed) = (PassedOver::default(), 0, None);
+    for (passed_over, of_tar, other) in checked {
+        all.merge(passed_over);
+        samples += of_tar;
+        renamed = renamed.or(other);
+    }
+    if let Some((own, other)) = renamed.filter(|_| originals) {
+        tracing::warn!(
+            "originals have the field {own}, and variants {other} in its place: some readers take \
+             only samples of the same fields; --format decides that of variants"
+        );
+    }
+    Ok((all, samples))
+}
+
+fn asked(tar: &Tar, sample: &Sample, several: &NoTile) -> AugmentError {
+    let said = format!("sample {} {several}", sample.key);
+    AugmentError::Tar { path: tar.path.clone(), said }
+}
+
 impl Samples {
     /// The reader's thread; it ends when no one receives from it.
     fn read_all(&self, tars: Vec<Tar>, send: &Sender<Event>) {
@@ -200,17 +263,14 @@ impl Samples {
         };
         let mut skip = unfinished.items;
         tell(Event::Begin(unfinished))?;
-        let file = match File::open(&tar.path).map_err(unreadable(&tar.path)) {
-            Ok(file) => file,
-            Err(error) => return failed(error),
-        };
-        let (mut keys, mut read) = (HashSet::new(), 0);
-        let ended = sample::read(file, &mut |item, at| {
-            if let Err(said) = self.check_key(&item, &mut keys) {
-                return ControlFlow::Break(Some(AugmentError::Tar {
-                    path: tar.path.clone(),
-                    said,
-                }));
+        let mut read = 0;
+        // It was counted when the tar was checked.
+        let mut passed_over = PassedOver::default();
+        let ended = read_samples(&tar.path, Content::All, &mut passed_over, &mut |item, at| {
+            if let TarItem::Sample(sample) = &item
+                && tar.unselected.contains(&sample.key)
+            {
+                return ControlFlow::Continue(());
             }
             if skip > 0 {
                 skip -= 1;
@@ -224,26 +284,6 @@ impl Samples {
             Ok(stopped) => stopped,
             Err(said) => failed(AugmentError::Tar { path: tar.path.clone(), said }),
         }
-    }
-
-    /// Beside originals, none may have the name of another's variant.
-    fn check_key(&self, item: &Item, keys: &mut HashSet<String>) -> Result<(), String> {
-        let Item::Sample(Sample { key, .. }) = item else { return Ok(()) };
-        if !self.originals {
-            return Ok(());
-        }
-        let of_its_own = (0..self.variants)
-            .map(|variant| sample::variant_key(key, variant))
-            .find(|variant| keys.contains(variant));
-        let of_another = (0..self.variants)
-            .find_map(|variant| key.strip_suffix(&sample::variant_key("", variant)));
-        if of_its_own.is_some() || of_another.is_some_and(|other| keys.contains(other)) {
-            return Err(format!(
-                "sample {key} and a variant of another would have one key: leave out --originals"
-            ));
-        }
-        keys.insert(key.clone());
-        Ok(())
     }
 
     /// The tile of a sample, and how many bytes its other fields will take.
@@ -272,8 +312,14 @@ impl Samples {
             path: tar.path.clone(),
             said: error.to_string(),
         };
-        let Item::Sample(sample) = item else {
-            item.append_to(&mut entries).map_err(untold)?;
+        let sample = match item {
+            TarItem::Sample(sample) => Some(sample),
+            TarItem::Loose { path, bytes } => {
+                entries.append(&path, &bytes).map_err(untold)?;
+                None
+            }
+        };
+        let Some(sample) = sample else {
             return Ok(Step::Append {
                 entries: entries.into_bytes(),
                 variants: 0,
@@ -285,16 +331,11 @@ impl Samples {
         let within = format!("{}/{}", tar.target.display(), sample.key);
         let field = match sample.tile(self.image_field.as_deref()) {
             Ok(field) => field,
-            Err(sample::NoTile::None(reason)) => {
-                return Ok(Step::LeaveOut { bad: Bad { name: within, reason }, bytes });
+            Err(NoTile::None(reason)) => {
+                let bad = Bad { kind: BadKind::NoPicture, name: within, reason };
+                return Ok(Step::LeaveOut { bad, bytes });
             }
-            Err(sample::NoTile::Several(names)) => {
-                let said = format!(
-                    "sample {} has several pictures, {names}: say which is the tile with --image-field",
-                    sample.key
-                );
-                return Err(AugmentError::Tar { path: tar.path.clone(), said });
-            }
+            Err(several) => return Err(asked(&tar, &sample, &several)),
         };
         let tile = &sample.fields[field];
         let made = match maker.make(&format!("{within}.{}", tile.name), tile.bytes.clone()).await {
@@ -302,13 +343,11 @@ impl Samples {
             Err(Unmade::Bad(bad)) => return Ok(Step::LeaveOut { bad, bytes }),
             Err(Unmade::Failed(error)) => return Err(*error),
         };
-        if self.originals {
-            sample.append_to(&mut entries).map_err(untold)?;
+        if let Some(first) = made.variants.first().filter(|_| self.originals) {
+            entries.append_original(&sample, first).map_err(untold)?;
         }
         for (number, variant) in made.variants.iter().enumerate() {
-            sample
-                .append_variant(&mut entries, number, field, self.format, variant)
-                .map_err(untold)?;
+            entries.append_variant(&sample, number, field, self.format, variant).map_err(untold)?;
         }
         Ok(Step::Append {
             entries: entries.into_bytes(),

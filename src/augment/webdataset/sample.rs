@@ -1,111 +1,19 @@
-//! Samples out of the entries of a tar, and entries out of samples.
+//! Entries of a tar, made out of samples.
 
-use std::io::{self, Read};
-use std::ops::ControlFlow;
+use std::io;
 
-use bytes::Bytes;
+use serde_json::{Value, json};
 
 use crate::augment::maker::Variant;
-use crate::augment::tile::{ENDINGS, number};
-use restain_bundle::codec::{ImageFormat, split_name};
+use crate::augment::tile::number;
+use restain_bundle::codec::ImageFormat;
+use restain_data::Sample;
 
 const PROVENANCE: &str = "restain.json";
 /// What ends a tar: two empty blocks.
 pub(super) const END: [u8; 1024] = [0; 1024];
 
-pub(super) enum Item {
-    Sample(Sample),
-    /// A file whose name has no dot, or begins with one, belongs to no sample, and is carried
-    /// along.
-    Loose {
-        path: String,
-        bytes: Bytes,
-    },
-}
-
-pub(super) struct Sample {
-    /// With the folders before it.
-    pub key: String,
-    pub fields: Vec<Field>,
-}
-
-pub(super) struct Field {
-    /// What stands behind the first dot.
-    pub name: String,
-    pub bytes: Bytes,
-}
-
-/// Why a sample has no tile.
-#[derive(Debug)]
-pub(super) enum NoTile {
-    None(String),
-    /// The fields that could be it.
-    Several(String),
-}
-
-/// Reads the items of a tar, in order, each with where the tar has been read to. `emit` may end it.
-///
-/// # Errors
-/// In words, what is wrong with the tar.
-pub(super) fn read<B>(
-    tar: impl Read,
-    emit: &mut dyn FnMut(Item, u64) -> ControlFlow<B>,
-) -> Result<ControlFlow<B>, String> {
-    let mut archive = tar::Archive::new(io::BufReader::with_capacity(1 << 20, tar));
-    let broken = |error: io::Error| format!("the tar is damaged or cut off: {error}");
-    let (mut open, mut at): (Option<Sample>, u64) = (None, 0);
-    for entry in archive.entries().map_err(broken)? {
-        let mut entry = entry.map_err(broken)?;
-        // Folders and links hold no data; readers of this format pass over them as well.
-        if !entry.header().entry_type().is_file() {
-            continue;
-        }
-        let path = entry.path_bytes().into_owned();
-        let path = String::from_utf8(path)
-            .map_err(|error| format!("the name {:?} is not UTF-8", error.to_string()))?;
-        let (size, before) = (entry.size(), at);
-        at = entry.raw_file_position() + size;
-        let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes).map_err(broken)?;
-        if bytes.len() as u64 != size {
-            return Err(format!("the tar is cut off: {path} has {} of {size} bytes", bytes.len()));
-        }
-        let bytes = Bytes::from(bytes);
-        let (key, field) = match split_name(&path) {
-            Some((key, field)) => {
-                (key.to_owned(), Some(Field { name: field.to_owned(), bytes: bytes.clone() }))
-            }
-            None => (String::new(), None),
-        };
-        if let (Some(sample), Some(field)) = (&mut open, &field)
-            && sample.key == key
-            && sample.fields.iter().any(|other| other.name == field.name)
-        {
-            return Err(format!("sample {key} has the field {} twice", field.name));
-        }
-        match (&mut open, field) {
-            (Some(sample), Some(field)) if sample.key == key => sample.fields.push(field),
-            (_, field) => {
-                if let Some(ended) = open.take()
-                    && let ControlFlow::Break(stop) = emit(Item::Sample(ended), before)
-                {
-                    return Ok(ControlFlow::Break(stop));
-                }
-                match field {
-                    Some(field) => open = Some(Sample { key, fields: vec![field] }),
-                    None => {
-                        if let ControlFlow::Break(stop) = emit(Item::Loose { path, bytes }, at) {
-                            return Ok(ControlFlow::Break(stop));
-                        }
-                    }
-                }
-            }
-        }
-    }
-    Ok(open.map_or(ControlFlow::Continue(()), |last| emit(Item::Sample(last), at)))
-}
-
-pub(super) fn variant_key(key: &str, variant: usize) -> String {
+fn variant_key(key: &str, variant: usize) -> String {
     format!("{key}_{}", number(variant))
 }
 
@@ -119,12 +27,49 @@ impl Default for Entries {
 }
 
 impl Entries {
-    fn append(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn append(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let mut header = tar::Header::new_ustar();
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
         header.set_mtime(0);
         self.0.append_data(&mut header, path, bytes)
+    }
+
+    /// Appends the sample as it is, with a provenance like that of its variants.
+    pub(super) fn append_original(&mut self, sample: &Sample, variant: &Variant) -> io::Result<()> {
+        let key = &sample.key;
+        for field in &sample.fields {
+            self.append(&format!("{key}.{}", field.name), &field.bytes)?;
+        }
+        if sample.fields.iter().any(|field| is_provenance(&field.name)) {
+            return Ok(());
+        }
+        self.append(&format!("{key}.{PROVENANCE}"), &provenance_of_original(variant))
+    }
+
+    /// Appends the sample once more, with a variant in the place of field `tile`.
+    pub(super) fn append_variant(
+        &mut self,
+        sample: &Sample,
+        number: usize,
+        tile: usize,
+        format: ImageFormat,
+        variant: &Variant,
+    ) -> io::Result<()> {
+        let key = variant_key(&sample.key, number);
+        for (place, field) in sample.fields.iter().enumerate() {
+            let name = &field.name;
+            match place == tile {
+                true => {
+                    self.append(&format!("{key}.{}", renamed(name, format)), &variant.picture)?
+                }
+                // The tile may be a variant itself; what it came from is named by its own key and
+                // file.
+                false if is_provenance(name) => {}
+                false => self.append(&format!("{key}.{name}"), &field.bytes)?,
+            }
+        }
+        self.append(&format!("{key}.{PROVENANCE}"), &variant.provenance)
     }
 
     /// Without what ends a tar.
@@ -135,70 +80,49 @@ impl Entries {
     }
 }
 
-impl Item {
-    pub(super) fn append_to(&self, entries: &mut Entries) -> io::Result<()> {
-        match self {
-            Self::Sample(sample) => sample.append_to(entries),
-            Self::Loose { path, bytes } => entries.append(path, bytes),
-        }
-    }
+fn is_provenance(field: &str) -> bool {
+    field.eq_ignore_ascii_case(PROVENANCE)
 }
 
-impl Sample {
-    /// Which field is the tile: the one that was `named`, or the only one that is a picture.
-    ///
-    /// # Errors
-    /// When there is none, or it must be said which.
-    pub(super) fn tile(&self, named: Option<&str>) -> Result<usize, NoTile> {
-        if let Some(named) = named {
-            let place = self.fields.iter().position(|field| field.name == named);
-            return place.ok_or_else(|| NoTile::None(format!("has no field {named}")));
-        }
-        let is_picture =
-            |field: &Field| ENDINGS.contains(&ending(&field.name).to_lowercase().as_str());
-        let pictures: Vec<usize> =
-            (0..self.fields.len()).filter(|&place| is_picture(&self.fields[place])).collect();
-        match pictures[..] {
-            [] => Err(NoTile::None("has no picture".to_owned())),
-            [one] => Ok(one),
-            _ => Err(NoTile::Several(
-                pictures
-                    .iter()
-                    .map(|&place| &self.fields[place].name[..])
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            )),
+/// The provenance of an original: the fields that its variants have, with values of the same types,
+/// so that readers which infer the columns of a tar from its first samples find the same in each.
+fn provenance_of_original(variant: &Variant) -> Vec<u8> {
+    let mut record: Value =
+        serde_json::from_slice(&variant.provenance).expect("it was written as JSON");
+    record["method"] = json!("original");
+    record["index"] = json!(-1);
+    record["strength"] = json!(0.0);
+    for field in ["style", "domain"] {
+        if record[field].is_string() {
+            record[field] = json!("");
         }
     }
+    let mut text = serde_json::to_vec_pretty(&record).expect("it was JSON before");
+    text.push(b'\n');
+    text
+}
 
-    pub(super) fn append_to(&self, entries: &mut Entries) -> io::Result<()> {
-        self.fields.iter().try_for_each(|field| {
-            entries.append(&format!("{}.{}", self.key, field.name), &field.bytes)
-        })
+/// Checks that the variant, which may have another ending than the tile, takes the name of no other
+/// field. Returns the names of the tile's field and of the variant's if they differ.
+///
+/// # Errors
+/// In words, if it does.
+pub(super) fn check_fields(
+    sample: &Sample,
+    tile: usize,
+    format: ImageFormat,
+) -> Result<Option<(String, String)>, String> {
+    let own = &sample.fields[tile].name;
+    let name = renamed(own, format);
+    let mut others = sample.fields.iter().enumerate().filter(|(place, _)| *place != tile);
+    if others.any(|(_, field)| field.name.eq_ignore_ascii_case(&name)) {
+        return Err(format!(
+            "sample {} has a field {name}, which is the name that a variant of its field {own} would \
+             have: choose another --format",
+            sample.key
+        ));
     }
-
-    /// The sample once more, with a variant in the place of field `tile`.
-    pub(super) fn append_variant(
-        &self,
-        entries: &mut Entries,
-        number: usize,
-        tile: usize,
-        format: ImageFormat,
-        variant: &Variant,
-    ) -> io::Result<()> {
-        let key = variant_key(&self.key, number);
-        for (place, field) in self.fields.iter().enumerate() {
-            match place == tile {
-                true => entries
-                    .append(&format!("{key}.{}", renamed(&field.name, format)), &variant.picture)?,
-                // The tile may be a variant itself; what it came from is named by its own key and
-                // file.
-                false if field.name == PROVENANCE => {}
-                false => entries.append(&format!("{key}.{}", field.name), &field.bytes)?,
-            }
-        }
-        entries.append(&format!("{key}.{PROVENANCE}"), &variant.provenance)
-    }
+    Ok((!own.eq_ignore_ascii_case(&name)).then(|| (own.clone(), name)))
 }
 
 fn ending(field: &str) -> &str {
@@ -226,23 +150,13 @@ mod tests {
     }
 
     #[test]
-    fn the_only_picture_is_the_tile_and_several_are_asked_about() {
-        let sample = |names: &[&str]| Sample {
-            key: "k".into(),
-            fields: names
-                .iter()
-                .map(|name| Field { name: (*name).into(), bytes: Bytes::new() })
-                .collect(),
-        };
-        assert_eq!(sample(&["cls", "input.PNG"]).tile(None).unwrap(), 1);
-        assert!(matches!(sample(&["cls"]).tile(None), Err(NoTile::None(_))));
-        let masked = sample(&["mask.png", "png"]);
-        assert!(
-            matches!(masked.tile(None), Err(NoTile::Several(names)) if names == "mask.png, png")
-        );
-        assert_eq!(masked.tile(Some("png")).unwrap(), 1);
-        assert!(
-            matches!(masked.tile(Some("tif")), Err(NoTile::None(said)) if said.contains("tif"))
-        );
+    fn an_original_has_the_fields_of_a_variant_and_their_types() {
+        let provenance = br#"{"source": "k.png", "style": "a/1", "domain": null, "index": 0, "method": "vit", "strength": 1.0}"#;
+        let variant = Variant { picture: Vec::new(), provenance: provenance.to_vec() };
+        let made: Value = serde_json::from_slice(&provenance_of_original(&variant)).unwrap();
+        let expected = json!({
+            "source": "k.png", "style": "", "domain": null, "index": -1, "method": "original", "strength": 0.0
+        });
+        assert_eq!(made, expected);
     }
 }

@@ -40,7 +40,11 @@ impl Line {
             end: 0,
             tiles: 0,
             variants: 0,
-            bad: Some(BadTile { name: bad.name.clone(), reason: bad.reason.clone() }),
+            bad: Some(BadTile {
+                kind: bad.kind,
+                name: bad.name.clone(),
+                reason: bad.reason.clone(),
+            }),
         }
     }
 }

@@ -5,9 +5,8 @@ use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
 
-use super::folders::walk;
+use super::folders::Files;
 use crate::listing::{Item, Listing};
-use crate::places::Place;
 
 const INSTITUTIONS: [&str; 4] = ["IHC", "NCH", "NKI", "VGH"];
 const SPLITS: [&str; 2] = ["train", "test"];
@@ -49,14 +48,13 @@ pub(crate) fn list(root: &Path) -> Result<Listing> {
                 }
                 let (domain, label) =
                     (listing.domains.number(institution), Some(listing.labels.number(tissue)));
-                let images = walk(&root.join(&folder))?.images.into_iter();
-                listing.items.extend(images.map(|image| Item {
-                    path: folder.join(image),
+                let found = Files::below(&root.join(&folder))?;
+                listing.passed_over.merge(found.passed_over);
+                listing.items.extend(found.images.into_iter().map(|image| Item {
                     domain,
                     label,
                     split: Some(split),
-                    place: Place::File,
-                    size: None,
+                    ..Item::file(folder.join(image))
                 }));
             }
         }

@@ -70,6 +70,7 @@ pub(crate) fn list(root: &Path) -> Result<Listing> {
             split: Some(number),
             place: Place::Row { file, row },
             size: Some((SIDE, SIDE)),
+            number: 0,
         }));
     }
     ensure!(

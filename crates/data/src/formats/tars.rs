@@ -1,107 +1,161 @@
-//! WebDataset tars, read at random. A sample is a run of consecutive files whose names agree up to
-//! the first dot: one image, and its label as the text of `cls` or as `label` in `json`. Its domain
-//! is `domain` in `json`, or else the folder of the tar.
+//! WebDataset tars, read at random. Each sample has one image, and its label as the text of `cls`
+//! or as `label` in `json`. Its domain is `domain` in `json`, or else the folder of the tar.
 //!
-//! Listing reads the headers of the tar and the small fields `cls` and `json`; images are read when
-//! they are drawn. Compressed tars are not supported, because they do not allow random reads.
+//! Listing reads the headers of the tars and the small fields `cls` and `json`; images are read
+//! when they are drawn. How members become samples is in [`crate::samples`].
 
+use std::collections::HashSet;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow};
 use rayon::prelude::*;
+use restain_bundle::codec::split_name;
 use serde_json::Value;
 
-use restain_bundle::codec::split_name;
-
-use super::folders::{NO_DOMAIN, is_image};
+use super::folders::NO_DOMAIN;
+use crate::Selection;
+use crate::lenient_json;
 use crate::listing::{Item, Listing};
+use crate::passed_over::PassedOver;
 use crate::places::Place;
+use crate::samples::{self, Content, NoTile, Sample, read_samples};
 
-/// A larger `cls` or `json` is an error.
-const FIELD_BYTES: u64 = 1 << 20;
+/// What is read of samples that are listed.
+const DESCRIBING: Content = Content::Fields(&["cls", "json"]);
 
-/// The fields of one sample.
+/// What one tar holds.
 #[derive(Default)]
-struct Sample {
+struct Listed {
+    samples: Vec<Described>,
+    without_image: Vec<String>,
+    passed_over: PassedOver,
+}
+
+/// A sample with an image.
+#[derive(Default)]
+struct Described {
     key: String,
-    /// Extension, offset and length in the tar.
-    picture: Option<(String, u64, u64)>,
+    /// The field of the image, and where its bytes lie.
+    field: String,
+    offset: u64,
+    length: u64,
     label: Option<String>,
     domain: Option<String>,
 }
 
-/// Lists the samples of `tars`, whose paths are relative to `root`. A sample without an image is
-/// ignored.
+/// Lists the samples of tars, each given with the path that it has in the data set, in the order of
+/// these.
 ///
 /// # Errors
 /// If a tar is damaged, a sample has several images, or its `cls` or `json` cannot be parsed.
-pub(crate) fn list(root: &Path, mut tars: Vec<PathBuf>) -> Result<Listing> {
-    tars.sort();
-    let read = |tar: &PathBuf| {
-        let full = root.join(tar);
-        let file = File::open(&full).with_context(|| format!("cannot open {}", full.display()))?;
-        let samples = samples(&file).with_context(|| full.display().to_string())?;
-        Ok((file, samples))
+pub(crate) fn list(tars: &[(PathBuf, PathBuf)], image_field: Option<&str>) -> Result<Listing> {
+    let read = |(path, _): &(PathBuf, PathBuf)| {
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        let listed = describe(path, image_field).with_context(|| path.display().to_string())?;
+        Ok((file, listed))
     };
-    let read: Vec<(File, Vec<Sample>)> = tars.par_iter().map(read).collect::<Result<_>>()?;
+    let read: Vec<(File, Listed)> = tars.par_iter().map(read).collect::<Result<_>>()?;
     let mut listing = Listing::default();
-    for (number, (tar, (file, samples))) in tars.iter().zip(read).enumerate() {
+    for (number, ((_, tar), (file, listed))) in tars.iter().zip(read).enumerate() {
         let folder =
             tar.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
         let folder = folder.unwrap_or_else(|| NO_DOMAIN.into());
         listing.places.tars.push(file);
-        for sample in samples {
-            let Some((ending, offset, length)) = sample.picture else { continue };
+        listing.passed_over.merge(listed.passed_over);
+        let named = listed.without_image.iter().map(|said| format!("{}/{said}", tar.display()));
+        listing.without_image.extend(named);
+        for sample in listed.samples {
+            let Described { key, field, offset, length, label, domain } = sample;
             listing.items.push(Item {
-                path: tar.join(format!("{}.{ending}", sample.key)),
-                domain: listing.domains.number(sample.domain.as_ref().unwrap_or(&folder)),
-                label: sample.label.map(|label| listing.labels.number(&label)),
-                split: None,
+                domain: listing.domains.number(domain.as_ref().unwrap_or(&folder)),
+                label: label.map(|label| listing.labels.number(&label)),
                 place: Place::Entry { tar: number, offset, length },
-                size: None,
+                ..Item::file(tar.join(format!("{key}.{field}")))
             });
         }
     }
     Ok(listing)
 }
 
-fn samples(file: &File) -> Result<Vec<Sample>> {
-    let end = file.metadata()?.len();
-    let mut archive = tar::Archive::new(BufReader::new(file));
-    let mut samples: Vec<Sample> = Vec::new();
-    for entry in archive.entries_with_seek()? {
-        let mut entry = entry.context("the tar is damaged or cut off")?;
-        if !entry.header().entry_type().is_file() {
-            continue;
-        }
-        let path =
-            String::from_utf8(entry.path_bytes().into_owned()).context("a name is not UTF-8")?;
-        let (offset, length) = (entry.raw_file_position(), entry.size());
-        ensure!(offset + length <= end, "the tar is cut off within {path}");
-        let Some((key, field)) = split_name(&path) else { continue };
-        if samples.last().is_none_or(|last| last.key != key) {
-            samples.push(Sample { key: key.to_owned(), ..Sample::default() });
-        }
-        let sample = samples.last_mut().expect("one was put there");
-        if is_image(Path::new(&path)) {
-            let second = sample.picture.replace((field.to_owned(), offset, length));
-            if let Some((first, ..)) = second {
-                bail!("sample {key} has several images, {first} and {field}, and must have one");
-            }
-        } else if ["cls", "json"].contains(&field) {
-            ensure!(length <= FIELD_BYTES, "{path} has {length} bytes, and may have {FIELD_BYTES}");
-            let mut text = String::new();
-            entry.read_to_string(&mut text).with_context(|| format!("{path} is not UTF-8"))?;
-            sample.describe(field, &text).with_context(|| path.clone())?;
-        }
+/// Returns the keys of the samples of each tar that a selection leaves out. Tars are given as to
+/// [`list`].
+///
+/// # Errors
+/// If a tar or one of its samples cannot be read, or the selection names what is not there.
+pub fn unselected_samples(
+    tars: &[(PathBuf, PathBuf)],
+    selection: &Selection,
+) -> Result<Vec<HashSet<String>>> {
+    let mut listing = list(tars, selection.image_field.as_deref())?;
+    let place = |item: &Item| match item.place {
+        Place::Entry { tar, .. } => tar,
+        _ => unreachable!("the samples of a tar are entries"),
+    };
+    let all: Vec<(usize, PathBuf)> =
+        listing.items.iter().map(|item| (place(item), item.path.clone())).collect();
+    selection.apply(Path::new("IN"), &mut listing)?;
+    let chosen: HashSet<PathBuf> = listing.items.into_iter().map(|item| item.path).collect();
+    let mut unselected = vec![HashSet::new(); tars.len()];
+    for (tar, path) in all.into_iter().filter(|(_, path)| !chosen.contains(path)) {
+        let within = path.strip_prefix(&tars[tar].1).expect("it lies in its tar");
+        let within = within.to_str().expect("names of members are UTF-8");
+        let (key, _) = split_name(within).expect("a sample has a key and a field");
+        unselected[tar].insert(key.to_owned());
     }
-    Ok(samples)
+    Ok(unselected)
 }
 
-impl Sample {
-    fn describe(&mut self, field: &str, text: &str) -> Result<()> {
+fn describe(tar: &Path, image_field: Option<&str>) -> Result<Listed> {
+    let mut listed = Listed::default();
+    let (mut samples, mut without_image) = (Vec::new(), Vec::new());
+    let ended = read_samples(tar, DESCRIBING, &mut listed.passed_over, &mut |item, _| {
+        let samples::Item::Sample(sample) = item else { return ControlFlow::Continue(()) };
+        match Described::of(&sample, image_field) {
+            Ok(Ok(described)) => samples.push(described),
+            Ok(Err(reason)) => without_image.push(format!("{} {reason}", sample.key)),
+            Err(error) => return ControlFlow::Break(error),
+        }
+        ControlFlow::Continue(())
+    });
+    (listed.samples, listed.without_image) = (samples, without_image);
+    match ended {
+        Ok(ControlFlow::Continue(())) => Ok(listed),
+        Ok(ControlFlow::Break(error)) => Err(error),
+        Err(said) => Err(anyhow!(said)),
+    }
+}
+
+impl Described {
+    /// Describes a sample; in words, why it has no image.
+    fn of(sample: &Sample, image_field: Option<&str>) -> Result<Result<Self, String>> {
+        let place = match sample.tile(image_field) {
+            Ok(place) => place,
+            Err(NoTile::None(reason)) => return Ok(Err(reason)),
+            Err(several) => return Err(anyhow!("sample {} {several}", sample.key)),
+        };
+        let image = &sample.fields[place];
+        let mut described = Self {
+            key: sample.key.clone(),
+            field: image.name.clone(),
+            offset: image.offset,
+            length: image.length,
+            ..Self::default()
+        };
+        for field in &sample.fields {
+            let name = || format!("{}.{}", sample.key, field.name);
+            let kind = field.name.to_ascii_lowercase();
+            if ["cls", "json"].contains(&&kind[..]) {
+                let text = std::str::from_utf8(&field.bytes)
+                    .with_context(|| format!("{} is not UTF-8", name()))?;
+                described.add(&kind, text).with_context(name)?;
+            }
+        }
+        Ok(Ok(described))
+    }
+
+    fn add(&mut self, field: &str, text: &str) -> Result<()> {
         if field == "cls" {
             let class: i64 = text
                 .trim()
@@ -110,7 +164,7 @@ impl Sample {
             self.label = Some(class.to_string());
             return Ok(());
         }
-        let json: Value = serde_json::from_str(text).context("it is not valid JSON")?;
+        let json = lenient_json::parse(text).context("it is not valid JSON")?;
         let named = |name: &str| match json.get(name) {
             Some(Value::String(text)) => Some(text.clone()),
             Some(Value::Number(number)) => Some(number.to_string()),
@@ -130,14 +184,11 @@ mod tests {
     #[test]
     fn cls_has_precedence_over_the_label_in_json_in_either_order() {
         for fields in [["cls", "json"], ["json", "cls"]] {
-            let mut sample = Sample::default();
+            let mut sample = Described::default();
             for field in fields {
-                sample
-                    .describe(
-                        field,
-                        if field == "cls" { "7\n" } else { r#"{"label": "seven", "domain": "d"}"# },
-                    )
-                    .unwrap();
+                let text =
+                    if field == "cls" { "7\n" } else { r#"{"label": "seven", "domain": "d"}"# };
+                sample.add(field, text).unwrap();
             }
             assert_eq!((sample.label.as_deref(), sample.domain.as_deref()), (Some("7"), Some("d")));
         }
@@ -145,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_class_that_is_not_a_whole_number_is_shown() {
-        let error = Sample::default().describe("cls", "tumour").unwrap_err();
+        let error = Described::default().add("cls", "tumour").unwrap_err();
         assert_eq!(format!("{error:#}"), "the class is \"tumour\", and must be a whole number");
     }
 }

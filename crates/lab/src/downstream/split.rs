@@ -69,6 +69,9 @@ impl Split {
             split.training.len(),
             split.labels[first]
         );
+        if let Some(left_out) = dataset.left_out() {
+            tracing::info!("{}: {left_out}", args.data.display());
+        }
         Ok(split)
     }
 

@@ -129,6 +129,9 @@ pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
     let mut report = measure(&mut model, &domains, judge.as_ref(), args)?;
     (report.no_judge, report.stains) = (no_judge, stains);
     println!("{}", table::markdown(&report, args.pairs));
+    if let Some(left_out) = dataset.left_out() {
+        tracing::info!("{}: {left_out}", args.on.data.display());
+    }
     write(args, &mut model, &domains, &report)?;
     if args.record {
         record(args, &mut model, &dataset, &report)?;

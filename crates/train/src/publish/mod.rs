@@ -100,6 +100,9 @@ pub(crate) fn finish(
         bundle.styles.entries.len(),
         bundle.styles.domains.join(", ")
     );
+    if let Some(left_out) = training.left_out() {
+        tracing::info!("{}: {left_out}", options.data.display());
+    }
     Ok(bundle)
 }
 

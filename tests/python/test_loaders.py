@@ -1,0 +1,101 @@
+"""What `restain augment` writes, with originals, loaded by the packages that people load such data sets with."""
+
+import io
+import json
+import subprocess
+import warnings
+
+import datasets
+import numpy as np
+import torchvision
+import webdataset
+from PIL import Image
+from required import missing
+from served import PROGRAM, SIDE, environment, install, tiles
+
+VARIANTS = 2
+
+
+def augment(home, source, out):
+    install(home / "models")
+    flags = ["--models", home / "models", "--variants", VARIANTS, "--seed", 5, "--originals", "--threads", 1]
+    command = [PROGRAM, "augment", source, out, *flags]
+    subprocess.run([str(word) for word in command], env=environment(), check=True)
+
+
+def load(kind, tmp_path, **where):
+    with warnings.catch_warnings():
+        # The package leaves files to the garbage collector.
+        warnings.simplefilter("ignore", ResourceWarning)
+        return datasets.load_dataset(kind, split="train", cache_dir=str(tmp_path / "cache"), **where)
+
+
+def test_folders_load_as_folders_of_classes(tmp_path):
+    pictures = tiles(4)
+    for number, picture in enumerate(pictures):
+        folder = tmp_path / "in" / ["normal", "tumour"][number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / f"{number}.png")
+    augment(tmp_path, tmp_path / "in", tmp_path / "out")
+
+    loaded = torchvision.datasets.ImageFolder(tmp_path / "out")
+    assert loaded.classes == ["normal", "tumour"]
+    assert sorted(label for _, label in loaded) == [0] * 6 + [1] * 6
+
+    loaded = load("imagefolder", tmp_path, data_dir=str(tmp_path / "out"))
+    assert loaded.features["label"].names == ["normal", "tumour"]
+    assert sorted(loaded["label"]) == [0] * 6 + [1] * 6
+    assert all(image.size == (SIDE, SIDE) for image in loaded["image"])
+
+
+def test_tars_load_in_webdataset_and_datasets(tmp_path):
+    pictures = tiles(3)
+    (tmp_path / "in").mkdir()
+    with webdataset.TarWriter(str(tmp_path / "in/train-000.tar")) as writer:
+        for number, picture in enumerate(pictures):
+            file = io.BytesIO()
+            Image.fromarray(picture).save(file, "png")
+            writer.write({"__key__": f"{number:04}", "png": file.getvalue(), "cls": number})
+    augment(tmp_path, tmp_path / "in", tmp_path / "out")
+    tar = str(tmp_path / "out/train-000.tar")
+
+    loaded = load("webdataset", tmp_path, data_files={"train": tar})
+    assert len(loaded) == 3 * (1 + VARIANTS)
+    methods = [record["method"] for record in loaded["restain.json"]]
+    assert methods == ["original", "vit", "vit"] * 3
+    assert np.array_equal(np.asarray(loaded[3]["png"]), pictures[1])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        samples = list(webdataset.WebDataset(tar, shardshuffle=False).decode("rgb8"))
+    assert [sample["cls"] for sample in samples] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert len({frozenset(sample) for sample in samples}) == 1, "every sample has the same fields"
+    record = samples[0]["restain.json"]
+    assert (record if isinstance(record, dict) else json.loads(record))["index"] == -1
+
+
+def test_a_wilds_root_loads_in_wilds(tmp_path):
+    try:
+        from wilds.datasets.camelyon17_dataset import Camelyon17Dataset
+    except ImportError as error:
+        missing(f"the package wilds cannot be imported: {error}")
+    root = tmp_path / "in/camelyon17_v1.0"
+    # As spreadsheets write it back: without the zeros of patients, and without the number of the row.
+    rows = ["patient,node,x_coord,y_coord,tumor,slide,center,split"]
+    for number, picture in enumerate(tiles(5)):
+        slide = f"patient_{number:03}_node_1"
+        patches = root / "patches" / slide
+        patches.mkdir(parents=True)
+        Image.fromarray(picture).save(patches / f"patch_{slide}_x_96_y_0.png")
+        rows.append(f"{number},1,96.0,0,{number % 2},{number},{number},0")
+    (root / "metadata.csv").write_text("\n".join(rows) + "\n")
+    (root / "RELEASE_v1.0.txt").write_text("")
+    augment(tmp_path, tmp_path / "in", tmp_path / "out/camelyon17_v1.0")
+
+    loaded = Camelyon17Dataset(root_dir=str(tmp_path / "out"))
+    assert len(loaded) == 5 * (1 + VARIANTS)
+    assert loaded[0][0].size == (SIDE, SIDE)
+    # Of each patch its two variants, and then itself; centre 1 is val, and centre 2 test.
+    assert loaded.y_array.tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0, 0, 0]
+    assert len(loaded.get_subset("val")) == len(loaded.get_subset("test")) == 3
+    assert np.array_equal(np.asarray(loaded[5][0]), tiles(5)[1])
