@@ -1,4 +1,5 @@
-//! Callers share the server: who brings much waits for itself, and takes nothing from the others.
+//! Callers share the server: who brings much leaves room for the others. That they take turns is
+//! tested where turns are taken, without a clock: in the queue of the encoders and the CPU threads.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -27,15 +28,9 @@ fn ask(server: &Server, token: &str, first: usize, tiles: usize) -> StatusCode {
 }
 
 #[test]
-fn beside_a_greedy_key_another_is_never_refused_and_waits_for_a_tile_of_it_at_a_time() {
-    let keys = Keys::new(&["greedy", "other", "ops --scope metrics"]);
+fn beside_a_greedy_key_another_is_never_refused() {
+    let keys = Keys::new(&["greedy", "other"]);
     let server = keys.server(&["--max-tiles", "64", "--max-queue-tiles", "64", "--max-batch", "1"]);
-    let encoded = || {
-        let metrics = server.client.get(server.url("/metrics")).bearer_auth(&keys.tokens[2]);
-        let metrics = metrics.send().unwrap().text().unwrap();
-        let line = metrics.lines().find(|line| line.starts_with("restain_tiles_total"));
-        line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or_default()
-    };
     let (stop, refused) = (AtomicBool::new(false), AtomicUsize::new(0));
     let next = AtomicUsize::new(1000);
     std::thread::scope(|threads| {
@@ -57,16 +52,9 @@ fn beside_a_greedy_key_another_is_never_refused_and_waits_for_a_tile_of_it_at_a_
         until("it is refused, for all that it may have is in flight", || {
             refused.load(Ordering::Relaxed) >= 4
         });
-        let waits: Vec<f64> = (0..20)
-            .map(|n| {
-                let before = encoded();
-                assert_eq!(ask(&server, &keys.tokens[1], 2 * n, 2), StatusCode::OK);
-                encoded() - before
-            })
-            .collect();
-        let mean = waits.iter().sum::<f64>() / waits.len() as f64;
-        // Of 64 tiles in flight, in the order in which they came, 56 would stand before it.
-        assert!(mean < 32.0, "{mean} tiles were encoded for one of two: {waits:?}");
+        for n in 0..20 {
+            assert_eq!(ask(&server, &keys.tokens[1], 4 * n, 4), StatusCode::OK, "request {n}");
+        }
     });
 }
 

@@ -164,8 +164,8 @@ const TASKS: [&str; 10] = [
     "phantom",
 ];
 
-/// Flags of torchrun and of benches/ablation.py, which the texts name too.
-const OTHERS: [&str; 3] = ["--no-python", "--left-out", "--folds"];
+/// Flags of torchrun, of benches/ablation.py and of the server, which the texts name too.
+const OTHERS: [&str; 4] = ["--no-python", "--left-out", "--folds", "--models"];
 
 /// Its flags, from what `--help` prints of every task.
 fn known_flags(home: &std::path::Path) -> std::collections::BTreeSet<String> {

@@ -6,8 +6,8 @@
 //!
 //! It does not queue: a full server rejects at once, and the caller waits. So that a greedy caller
 //! does not fill it for the others, each may hold at most [`SHARE`] times what it leaves free: alone
-//! it comes to seven eighths, and two of them to seven fifteenths each. A caller with nothing in
-//! flight may take all that is free.
+//! it comes to seven eighths, and two of them to seven fifteenths each. The first request of a
+//! caller may take all that is free.
 
 mod memory;
 mod rate;
@@ -154,7 +154,7 @@ impl Admission {
             return Err(Error::new(ErrorKind::Overloaded, detail).retry_after(MEMORY_WAIT));
         }
         let mut state = self.state.lock().expect("no code panics while it holds this lock");
-        if let Err(in_use) = self.has_room(&state, &caller, share, room) {
+        if let Err(in_use) = self.has_room(&state, &caller, (share, before), room) {
             let wait = advised(state.rate.time_for(state.held.tiles));
             drop(state);
             let detail = format!("{in_use}: retry in {} s", wait.as_secs());
@@ -178,7 +178,7 @@ impl Admission {
         &self,
         state: &State,
         caller: &Caller,
-        share: Amount,
+        (share, before): (Amount, u64),
         room: usize,
     ) -> Result<(), String> {
         let (held, own) = (state.held, state.by_caller.get(&caller.name));
@@ -198,10 +198,10 @@ impl Admission {
         // What was let in is let grow; only new work is held to a share.
         let free_tiles = self.max_tiles - held.tiles - room;
         let free_bytes = self.max_bytes - held.bytes - share.bytes;
-        let is_greedy = free_tiles < (own.tiles + room) / SHARE
-            || free_bytes < (own.bytes + share.bytes) / SHARE as u64;
-        let is_one_of_many = own != Amount::default() && caller.name != CallerName::Server;
-        if room > 0 && is_greedy && is_one_of_many {
+        let has_tiles = own.tiles > 0 && free_tiles < (own.tiles + room) / SHARE;
+        // What the request holds itself, its body, makes nobody greedy.
+        let has_bytes = own.bytes > before && free_bytes < (own.bytes + share.bytes) / SHARE as u64;
+        if room > 0 && (has_tiles || has_bytes) && caller.name != CallerName::Server {
             return Err(format!(
                 "you use {} of {} tiles and {} of {} bytes, and the rest is kept for other callers",
                 own.tiles, self.max_tiles, own.bytes, self.max_bytes
@@ -274,122 +274,4 @@ impl Drop for Permit {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn admission() -> Arc<Admission> {
-        Admission::new(4, 100, Arc::new(Metrics::new().unwrap()))
-    }
-
-    #[test]
-    fn a_permit_is_given_back_when_its_last_holder_is_gone() {
-        let admission = admission();
-        let permit = admission.admit(4, 10).unwrap();
-        let job = Arc::clone(&permit);
-        drop(permit);
-        assert_eq!(admission.admit(1, 1).err().unwrap().kind, ErrorKind::Overloaded);
-        drop(job);
-        assert!(admission.admit(4, 100).is_ok());
-    }
-
-    #[test]
-    fn a_permit_may_grow_as_far_as_there_is_room() {
-        let admission = admission();
-        let permit = admission.admit_body(10).unwrap();
-        permit.grow(60).unwrap();
-        assert_eq!(permit.grow(31).unwrap_err().kind, ErrorKind::RequestTooLarge);
-        assert!(admission.admit_body(31).is_err() && admission.admit_body(30).is_ok());
-        drop(permit);
-        assert!(admission.admit_body(100).is_ok());
-    }
-
-    #[test]
-    fn what_a_request_may_never_have_in_all_is_too_large_whatever_its_parts_are() {
-        let admission = admission();
-        let body = admission.admit_body(40).unwrap();
-        let tiles = body.admit(2, 40).unwrap();
-        assert_eq!(tiles.admit(0, 21).err().unwrap().kind, ErrorKind::RequestTooLarge);
-        assert_eq!(body.grow(61).unwrap_err().kind, ErrorKind::RequestTooLarge);
-        let working = tiles.admit(0, 20).unwrap();
-        assert_eq!(admission.admit(1, 1).err().unwrap().kind, ErrorKind::Overloaded);
-        drop((tiles, working));
-        assert!(body.admit(4, 60).is_ok());
-    }
-
-    #[test]
-    fn a_permit_of_nothing_is_given_back_like_any_other() {
-        let admission = admission();
-        let nothing = [(); 2].map(|()| admission.admit(0, 0).unwrap());
-        drop(admission.admit(1, 1).unwrap());
-        drop(nothing);
-        assert!(admission.state.lock().unwrap().by_caller.is_empty());
-    }
-
-    #[test]
-    fn what_would_never_fit_is_not_told_to_come_back() {
-        let error = admission().admit(1, 101).err().unwrap();
-        assert_eq!((error.kind, error.retry_after), (ErrorKind::RequestTooLarge, None));
-    }
-
-    #[test]
-    fn the_wait_follows_the_measured_rate() {
-        let admission = admission();
-        admission.state.lock().unwrap().rate.record(1, Duration::from_secs(2));
-        let _permit = admission.admit(4, 1).unwrap();
-        assert_eq!(admission.admit(1, 1).err().unwrap().retry_after, Some(Duration::from_secs(8)));
-    }
-
-    #[test]
-    fn a_greedy_caller_leaves_room_for_the_others() {
-        let admission = Admission::new(64, 1 << 20, Arc::new(Metrics::new().unwrap()));
-        let caller = |address| Caller::at([10, 0, 0, address].into());
-        let ask = |address, tiles| caller(address).run(|| admission.admit(tiles, 16)).ok();
-        let held: Vec<_> = std::iter::from_fn(|| ask(1, 1)).collect();
-        assert_eq!(held.len(), 56, "seven eighths");
-        assert!(ask(2, 8).is_some(), "who has nothing gets what is free");
-        let error = caller(1).run(|| admission.admit(1, 0)).err().unwrap();
-        assert!(error.detail.contains("you use 56 of 64 tiles"), "{}", error.detail);
-        drop(held);
-        assert!(caller(1).run(|| admission.admit(64, 0)).is_ok(), "one request may take it all");
-    }
-
-    #[test]
-    fn bytes_are_shared_as_tiles_are_and_what_was_let_in_may_grow() {
-        let admission = Admission::new(64, 1000, Arc::new(Metrics::new().unwrap()));
-        let caller = |address| Caller::at([10, 0, 0, address].into());
-        let permit = caller(1).run(|| admission.admit(1, 900)).unwrap();
-        assert!(caller(1).run(|| admission.admit_body(10)).is_err());
-        let other = caller(2).run(|| admission.admit_body(10)).unwrap();
-        permit.grow(90).unwrap();
-        drop((permit, other));
-        assert!(admission.admit(64, 1000).is_ok(), "all of it came back");
-    }
-
-    #[test]
-    fn a_key_may_have_so_many_tiles_in_flight_and_no_more() {
-        let admission = Admission::new(64, 1000, Arc::new(Metrics::new().unwrap()));
-        let key = Caller { most_tiles: Some(4), ..Caller::at([10, 0, 0, 1].into()) };
-        let three = key.run(|| admission.admit(3, 0)).unwrap();
-        let error = key.run(|| admission.admit(2, 0)).err().unwrap();
-        assert_eq!(error.kind, ErrorKind::Overloaded);
-        assert!(
-            error.detail.contains("3 of the 4 tiles that the key may have"),
-            "{}",
-            error.detail
-        );
-        drop(three);
-        assert!(key.run(|| admission.admit(4, 0)).is_ok());
-        let error = key.run(|| admission.admit(5, 0)).err().unwrap();
-        assert_eq!(error.kind, ErrorKind::RequestTooLarge);
-    }
-
-    #[test]
-    fn a_body_is_not_let_in_when_its_tiles_could_not_be() {
-        let admission = admission();
-        let body = admission.admit_body(10).unwrap();
-        let tiles = admission.admit(4, 10).unwrap();
-        assert_eq!(admission.admit_body(1).err().unwrap().kind, ErrorKind::Overloaded);
-        drop((body, tiles));
-        assert!(admission.admit_body(100).is_ok());
-    }
-}
+mod tests;

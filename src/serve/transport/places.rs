@@ -87,6 +87,6 @@ mod tests {
         let others = [take(2), take(3), take(4)];
         assert_eq!(others.iter().flatten().count(), 2);
         drop((held, others));
-        assert!(take(1).is_some() && places.taken.lock().unwrap().len() == 0);
+        assert!(take(1).is_some() && places.taken.lock().unwrap().is_empty());
     }
 }
