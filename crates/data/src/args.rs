@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use restain_options::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use crate::{Format, Selection};
+use crate::{Format, LABEL, Selection};
 
 /// Which images of `--data` take part, by their paths relative to it, and how they are read.
 #[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
@@ -14,6 +14,15 @@ pub struct SelectionArgs {
     /// Read the data set in this layout
     #[arg(long, value_enum, default_value_t)]
     pub layout: Format,
+    /// Take the images from this table instead: a CSV file with the column file, the path below
+    /// --data, and, if known, domain, slide, label and split
+    #[arg(long, value_name = "FILE")]
+    #[serde(default)]
+    pub manifest: Option<PathBuf>,
+    /// Take labels from this column of --manifest
+    #[arg(long, value_name = "COLUMN", default_value = LABEL)]
+    #[serde(default = "label")]
+    pub label_column: String,
     /// Use only these official splits; repeat, or separate by commas [default: all; fit: the
     /// training split]
     #[arg(long = "split", value_name = "SPLIT", value_delimiter = ',')]
@@ -46,11 +55,17 @@ pub struct SelectionArgs {
     pub cache_memory: ByteSize,
 }
 
+fn label() -> String {
+    LABEL.to_owned()
+}
+
 impl SelectionArgs {
     /// Returns the selection that these options describe.
     pub fn selection(&self) -> Selection {
         Selection {
             format: self.layout,
+            manifest: self.manifest.clone(),
+            label_column: self.label_column.clone(),
             splits: self.splits.clone(),
             domains: self.domains.clone(),
             exclude_domains: self.exclude_domains.clone(),

@@ -13,6 +13,7 @@
 
 mod args;
 mod catalogue;
+mod damage;
 mod formats;
 mod lenient_json;
 mod listing;
@@ -36,10 +37,11 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use image::RgbImage;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use rayon::prelude::*;
 
 pub use args::{BundleDataArgs, SelectionArgs};
 pub use catalogue::{Catalogue, Entry, Found};
+use damage::{Damage, measure_sizes};
+pub use formats::manifest::LABEL;
 pub use formats::tars::unselected_samples;
 pub use formats::wilds::{Patch, WildsRow, WildsTable};
 pub use formats::{Files, Format, is_tar};
@@ -66,6 +68,8 @@ pub struct Source {
     pub label: Option<usize>,
     /// Index into [`Dataset::splits`]; `None` without official splits.
     pub split: Option<usize>,
+    /// The slide that it is from, if `--manifest` names it; unique within its domain.
+    pub slide: Option<Box<str>>,
     /// Pixels.
     pub width: u32,
     /// Pixels.
@@ -101,26 +105,6 @@ pub struct Dataset {
     damage: Damage,
 }
 
-/// The number of images that could not be decoded, and its limit.
-struct Damage {
-    count: AtomicU64,
-    limit: u64,
-}
-
-impl Damage {
-    /// Counts and logs one damaged image; an error if there are more than the limit.
-    fn add(&self, error: &anyhow::Error) -> Result<()> {
-        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
-        ensure!(
-            count <= self.limit,
-            "{error:#}: damaged images so far: {count}, and --max-damaged is {}",
-            self.limit
-        );
-        tracing::warn!("skipped: {error:#} (damaged so far: {count})");
-        Ok(())
-    }
-}
-
 impl Dataset {
     /// Lists the selected images of the folder `root`, checks that their files exist, and reads
     /// their sizes from the headers if the format does not state them.
@@ -134,6 +118,10 @@ impl Dataset {
             .build()
             .with_context(|| format!("--workers {}: cannot start threads", selection.workers))?;
         let (format, mut listing) = pool.install(|| {
+            if let Some(table) = &selection.manifest {
+                let listing = formats::manifest::list(root, table, &selection.label_column)?;
+                return anyhow::Ok((Format::Folders, listing));
+            }
             let (format, found) = formats::find(root, selection.format)?;
             let image_field = selection.image_field.as_deref();
             anyhow::Ok((format, formats::list(root, format, found, image_field)?))
@@ -353,36 +341,16 @@ impl Dataset {
     }
 }
 
-/// Reads the sizes that the format does not state from the headers. Counts an image whose header
-/// cannot be read as damaged, and removes it.
-fn measure_sizes(items: &mut Vec<Item>, places: &Places, damage: &Damage) -> Result<()> {
-    items.par_iter_mut().filter(|item| item.size.is_none()).try_for_each(|item| {
-        match places.size(&item.path, item.place) {
-            Ok(size) => {
-                item.size = Some(size);
-                Ok(())
-            }
-            Err(error) => {
-                damage.add(&error.context(format!(
-                    "{} cannot be decoded",
-                    places.root.join(&item.path).display()
-                )))
-            }
-        }
-    })?;
-    items.retain(|item| item.size.is_some());
-    Ok(())
-}
-
 impl From<Item> for Source {
     fn from(item: Item) -> Self {
-        let Item { path, domain, label, split, place, size, number: _ } = item;
+        let Item { path, domain, label, split, slide, place, size, number: _ } = item;
         let (width, height) = size.expect("`measure_sizes` removed items without a size");
         Self {
             path,
             domain,
             label,
             split,
+            slide,
             width,
             height,
             place,

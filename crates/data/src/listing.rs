@@ -31,6 +31,8 @@ pub(crate) struct Item {
     pub domain: usize,
     pub label: Option<usize>,
     pub split: Option<usize>,
+    /// The slide that it is from, if a table names it; unique within its domain.
+    pub slide: Option<Box<str>>,
     pub place: Place,
     /// Width and height in pixels, if they are known without reading the image.
     pub size: Option<(u32, u32)>,
@@ -43,7 +45,8 @@ impl Item {
     /// known.
     pub(crate) fn file(path: PathBuf) -> Self {
         let place = Place::File;
-        Self { path, domain: 0, label: None, split: None, place, size: None, number: 0 }
+        let (label, split, slide) = (None, None, None);
+        Self { path, domain: 0, label, split, slide, place, size: None, number: 0 }
     }
 }
 

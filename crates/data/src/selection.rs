@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 
 use crate::formats::Format;
+use crate::formats::manifest::LABEL;
 use crate::listing::{Item, Listing, Names};
 use crate::passed_over::Reason;
 
@@ -18,6 +19,10 @@ use crate::passed_over::Reason;
 pub struct Selection {
     /// The layout on disk.
     pub format: Format,
+    /// A table of the images, which takes the place of the layout.
+    pub manifest: Option<PathBuf>,
+    /// The column of the table that holds labels.
+    pub label_column: String,
     /// Use these images only; all if empty.
     pub only: Vec<PathBuf>,
     /// Leave these images out.
@@ -46,6 +51,8 @@ impl Default for Selection {
     fn default() -> Self {
         Self {
             format: Format::Auto,
+            manifest: None,
+            label_column: LABEL.to_owned(),
             only: Vec::new(),
             exclude: Vec::new(),
             splits: Vec::new(),

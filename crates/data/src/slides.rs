@@ -1,8 +1,8 @@
 //! Which images are of one slide, and so of one stain.
 //!
-//! An image of at least two tiles a side stands for a slide of its own. Smaller ones belong to the
-//! slide that their data set names (WILDS), or else to an unknown one: all of their domain
-//! together.
+//! An image belongs to the slide that `--manifest` names. Without one, an image of at least two
+//! tiles a side stands for a slide of its own, and smaller ones belong to the slide that their data
+//! set names (WILDS), or else to an unknown one: all of their domain together.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -39,6 +39,9 @@ impl Dataset {
 
 /// Returns the path that names a slide within its domain; empty if it is unknown.
 fn name(source: &Source, tile: u32) -> &Path {
+    if let Some(slide) = &source.slide {
+        return Path::new(&**slide);
+    }
     if source.width.min(source.height) >= 2 * tile {
         return &source.path;
     }

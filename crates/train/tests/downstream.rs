@@ -90,6 +90,32 @@ fn an_interrupted_experiment_goes_on_without_running_again_what_is_recorded() {
 }
 
 #[test]
+fn a_table_of_images_is_a_data_set_as_its_folders_are() {
+    let home = tempfile::tempdir().unwrap();
+    phantom(home.path());
+    let mut table = "hospital,diagnosis,file,domain\n".to_owned();
+    for hospital in 0..4 {
+        for label in ["normal", "tumour"] {
+            let folder = format!("hospital_{hospital}/{label}");
+            for entry in std::fs::read_dir(home.path().join("tiles").join(&folder)).unwrap() {
+                let name = entry.unwrap().file_name().into_string().unwrap();
+                table += &format!("-,{label}, {folder}/{name},hospital_{hospital}\n");
+            }
+        }
+    }
+    std::fs::write(home.path().join("table.csv"), table).unwrap();
+    let all = format!("{QUICK} --methods none --seeds 1");
+    run(home.path(), &format!("{all} --json folders.json"));
+    let named = "--manifest table.csv --label-column diagnosis --json table.json";
+    run(home.path(), &format!("{all} {named}"));
+    let [folders, table] = ["folders.json", "table.json"].map(|name| read(home.path(), name));
+    assert_eq!(runs(&table), runs(&folders));
+    assert_eq!(table["configuration"], folders["configuration"]);
+    let message = refused(home.path(), &format!("{all} --manifest table.csv --label-column grade"));
+    assert!(message.contains("--label-column: table.csv has no column \"grade\""), "{message}");
+}
+
+#[test]
 fn a_hospital_that_was_not_trained_on_is_harder() {
     let home = tempfile::tempdir().unwrap();
     run(home.path(), "phantom --out tiles --tiles-per-domain 100 --hospitals 5 --size 48 --seed 3");

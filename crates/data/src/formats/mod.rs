@@ -5,6 +5,7 @@
 
 mod epistr;
 pub(crate) mod folders;
+pub(crate) mod manifest;
 mod pcam;
 pub(crate) mod tars;
 pub(crate) mod wilds;

@@ -64,6 +64,7 @@ pub(crate) fn list(root: &Path) -> Result<Listing> {
         let file = listing.places.rows.len();
         listing.places.rows.push(rows);
         listing.items.extend((0..).zip(labels).map(|(row, label)| Item {
+            slide: None,
             path: PathBuf::from(format!("{}/{row:06}", parts[0])),
             domain,
             label: Some(label),

@@ -79,8 +79,8 @@ pub(crate) fn list(tars: &[(PathBuf, PathBuf)], image_field: Option<&str>) -> Re
     Ok(listing)
 }
 
-/// Returns the keys of the samples of each tar that a selection leaves out. Tars are given as to
-/// [`list`].
+/// Returns the keys of the samples of each tar that a selection leaves out. Of a tar is given where
+/// it lies, and its path in the data set.
 ///
 /// # Errors
 /// If a tar or one of its samples cannot be read, or the selection names what is not there.

@@ -22,7 +22,7 @@ pub struct DownstreamArgs {
     #[arg(long, value_name = "DOMAIN", value_delimiter = ',', required = true)]
     pub train_domains: Vec<String>,
     /// Choose the best epoch by the accuracy on this domain [default: a tenth of the training
-    /// tiles, held out]
+    /// tiles, held out; whole slides, if --manifest names them]
     #[arg(long, value_name = "DOMAIN")]
     pub validation_domain: Option<String>,
     /// Test on these domains, which nothing is trained on or chosen by; repeat, or separate by

@@ -9,7 +9,8 @@ use crate::classifier::Tiles;
 use crate::downstream::options::DownstreamArgs;
 use restain_data::{Dataset, Source};
 
-/// Without a validation domain, one in this many training tiles is held out.
+/// Without a validation domain, one in this many training tiles is held out: whole slides of them,
+/// if the slide of every tile is known.
 const HELD_OUT: usize = 10;
 
 /// The sets of an experiment.
@@ -40,21 +41,25 @@ impl Split {
             .min()
             .expect("no data set is empty") as usize;
         let read = |option: &str, name: &str| tiles(&dataset, (option, name), args, side);
-        let mut training = Tiles { side, ..Tiles::default() };
+        let (mut training, mut slides) = (Tiles { side, ..Tiles::default() }, Vec::new());
         for name in &args.train_domains {
-            append(&mut training, read("--train-domains", name)?);
+            let (tiles, of) = read("--train-domains", name)?;
+            append(&mut training, tiles);
+            slides.extend(of.into_iter().map(|slide| Some((name.as_str(), slide?))));
         }
         let validation = match &args.validation_domain {
-            Some(name) => read("--validation-domain", name)?,
-            None => hold_out(&mut training),
+            Some(name) => read("--validation-domain", name)?.0,
+            None => hold_out(&mut training, &slides),
         };
         ensure!(
             !training.is_empty() && !validation.is_empty(),
             "{} training tiles are too few to hold out a tenth for validation",
             training.len()
         );
-        let tests =
-            args.test_domains.iter().map(|name| Ok((name.clone(), read("--test-domains", name)?)));
+        let tests = args
+            .test_domains
+            .iter()
+            .map(|name| Ok((name.clone(), read("--test-domains", name)?.0)));
         let split = Self {
             tests: tests.collect::<Result<_>>()?,
             labels: dataset.labels.clone(),
@@ -92,13 +97,14 @@ impl Split {
     }
 }
 
-/// The tiles of one domain, in an order of chance, at most `--per-domain`, as many of every label.
-fn tiles(
-    dataset: &Dataset,
+/// The tiles of one domain, in an order of chance, at most `--per-domain`, as many of every label;
+/// and the slide of each, if it is known.
+fn tiles<'a>(
+    dataset: &'a Dataset,
     (option, name): (&str, &str),
     args: &DownstreamArgs,
     side: usize,
-) -> Result<Tiles> {
+) -> Result<(Tiles, Vec<Option<&'a str>>)> {
     let domain = dataset.domains.iter().position(|held| held == name);
     let domain = domain.with_context(|| {
         format!(
@@ -117,26 +123,28 @@ fn tiles(
     }
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     sources.sort_by_cached_key(|_| rng.next_u64());
-    let labelled = |source: &Source| {
-        let label = source.label.expect("checked above");
+    let labelled = |source: &'a Source| {
+        let (label, slide) = (source.label.expect("checked above"), source.slide.as_deref());
         Ok(dataset
             .grid_tiles(source, side)?
             .into_iter()
-            .map(|tile| (label, tile.into_raw()))
+            .map(|tile| (label, slide, tile.into_raw()))
             .collect::<Vec<_>>())
     };
     let found = sources.par_iter().map(|source| labelled(source)).collect::<Result<Vec<_>>>()?;
     let limit = args.per_domain.map_or(usize::MAX, |count| count.div_ceil(dataset.labels.len()));
     let (mut of_label, mut tiles) =
         (vec![0; dataset.labels.len()], Tiles { side, ..Tiles::default() });
-    for (label, pixels) in found.into_iter().flatten() {
+    let mut slides = Vec::new();
+    for (label, slide, pixels) in found.into_iter().flatten() {
         of_label[label] += 1;
         if of_label[label] <= limit {
             tiles.pixels.push(pixels);
             tiles.labels.push(label);
+            slides.push(slide);
         }
     }
-    Ok(tiles)
+    Ok((tiles, slides))
 }
 
 fn append(tiles: &mut Tiles, more: Tiles) {
@@ -144,17 +152,63 @@ fn append(tiles: &mut Tiles, more: Tiles) {
     tiles.labels.extend(more.labels);
 }
 
-fn hold_out(training: &mut Tiles) -> Tiles {
+/// Which of the training tiles are held out, by the slide of each.
+fn held_out<S: PartialEq>(slides: &[Option<S>]) -> Vec<bool> {
+    let count = slides.len().div_ceil(HELD_OUT);
+    let mut chosen: Vec<&S> = Vec::new();
+    for slide in slides {
+        let Some(slide) = slide else { break };
+        let held = slides.iter().flatten().filter(|slide| chosen.contains(slide)).count();
+        if held >= count {
+            break;
+        }
+        if !chosen.contains(&slide) {
+            chosen.push(slide);
+        }
+    }
+    let by_slide = |slide: &Option<S>| slide.as_ref().is_some_and(|slide| chosen.contains(&slide));
+    let is_held: Vec<bool> = slides.iter().map(by_slide).collect();
+    let is_known = slides.iter().all(Option::is_some);
+    if is_known && is_held.contains(&false) {
+        return is_held;
+    }
+    (0..slides.len()).map(|place| place % HELD_OUT == 0).collect()
+}
+
+fn hold_out<S: PartialEq>(training: &mut Tiles, slides: &[Option<S>]) -> Tiles {
     let side = training.side;
+    let is_held = held_out(slides);
     let (mut kept, mut held) =
         (Tiles { side, ..Tiles::default() }, Tiles { side, ..Tiles::default() });
     let pairs =
         std::mem::take(&mut training.pixels).into_iter().zip(std::mem::take(&mut training.labels));
     for (i, (pixels, label)) in pairs.enumerate() {
-        let into = if i % HELD_OUT == 0 { &mut held } else { &mut kept };
+        let into = if is_held[i] { &mut held } else { &mut kept };
         into.pixels.push(pixels);
         into.labels.push(label);
     }
     *training = kept;
     held
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_slides_are_held_out_where_they_are_known() {
+        let slides = |text: &str| -> Vec<Option<char>> {
+            text.chars().map(|slide| (slide != '-').then_some(slide)).collect()
+        };
+        let held = |text: &str| -> String {
+            held_out(&slides(text)).into_iter().map(|held| if held { 'x' } else { '.' }).collect()
+        };
+        // Two of twenty tiles at least: the first slide is enough, however large it is.
+        assert_eq!(held("abcabcabcabcabcabcab"), "x..x..x..x..x..x..x.");
+        // The first has one tile, which is too few.
+        assert_eq!(held("abcbcbcbcbcbcbcbcbcb"), "xx.x.x.x.x.x.x.x.x.x");
+        // Of one slide, or of an unknown one, every tenth tile.
+        assert_eq!(held("aaaaaaaaaaaa"), "x.........x.");
+        assert_eq!(held("abcabcabcabcabcabc-b"), "x.........x.........");
+    }
 }
