@@ -5,7 +5,7 @@
 //! Retry-After: the tiles in flight divided by the measured drain rate.
 //!
 //! It does not queue: a full server rejects at once, and the caller waits. So that a greedy caller
-//! does not fill it for the others, each may hold at most [`SHARE`] times what it leaves free: alone
+//! does not fill it for the others, each may hold at most seven times what it leaves free: alone
 //! it comes to seven eighths, and two of them to seven fifteenths each. The first request of a
 //! caller may take all that is free.
 
@@ -110,6 +110,14 @@ impl Admission {
     /// As [`Admission::admit`].
     pub fn body_if_free(self: &Arc<Self>, bytes: u64) -> Result<Arc<Permit>, Error> {
         self.lend(Caller::current(), Amount { tiles: 0, bytes }, 1, 0)
+    }
+
+    /// Admits the bytes of a list, which has a bound of its own: at most all that may be lent.
+    ///
+    /// # Errors
+    /// `overloaded`, as [`Admission::admit`].
+    pub fn admit_list(self: &Arc<Self>, bytes: u64) -> Result<Arc<Permit>, Error> {
+        self.admit_body(bytes.min(self.max_bytes))
     }
 
     /// Admits `tiles` and `bytes`, both or neither.

@@ -20,7 +20,7 @@ pub(crate) const MESSAGE: &[ErrorKind] = &[
 /// Of a path with a name in it: a name that holds a slash, or none at all, makes another path.
 pub(crate) const PATH: &[ErrorKind] = &[MalformedRequest, RouteNotFound];
 /// Of a list, whose memory is lent.
-pub(crate) const LIST: &[ErrorKind] = &[RequestTooLarge, Overloaded];
+pub(crate) const LIST: &[ErrorKind] = &[Overloaded];
 pub(crate) const FAILURE: &[ErrorKind] = &[Internal];
 pub(crate) const DEADLINE: &[ErrorKind] = &[DeadlineExceeded];
 pub(crate) const MODEL: &[ErrorKind] = &[ModelNotFound];

@@ -101,7 +101,7 @@ impl Restain for Service {
             .map_err(status)?;
         let styles = answer::styles(&model, &model.styles.offer());
         // Held until the reader has taken it.
-        let permit = self.app.admission.admit_body(styles.encoded_len() as u64).map_err(status)?;
+        let permit = self.app.admission.admit_list(styles.encoded_len() as u64).map_err(status)?;
         Ok(ResponsePermits::new(vec![permit]).with(styles))
     }
 

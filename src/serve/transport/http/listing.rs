@@ -24,9 +24,9 @@ pub(super) fn json(app: &App, list: &impl Serialize) -> Result<Response, Error> 
 /// Responds with a body of this media type.
 ///
 /// # Errors
-/// `overloaded` when there is no memory to lend, `request_too_large` when there never is.
+/// `overloaded` when there is no memory to lend.
 pub(super) fn lend(app: &App, media_type: &'static str, body: Vec<u8>) -> Result<Response, Error> {
-    let permit = app.admission.admit_body(body.len() as u64)?;
+    let permit = app.admission.admit_list(body.len() as u64)?;
     let body = Body::new(PermitBody::new([Bytes::from(body)], vec![permit]));
     let kind = HeaderValue::from_static(media_type);
     Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
