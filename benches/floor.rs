@@ -105,6 +105,7 @@ fn constant(address: &str, bytes: usize) -> anyhow::Result<()> {
             metrics,
             tls: None,
             max_connections: 64,
+            max_connections_of_address: 64,
             idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(30),
         };

@@ -2,7 +2,7 @@
 //! asked for, an address.
 //!
 //! The middleware runs a request, and the writing of its answer, under its caller, as a log line
-//! stands under its span; whoever lends memory, or gives turns, asks [`Caller::current`].
+//! stands under its span; code that lends memory, or gives turns, asks [`Caller::current`].
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,10 +23,10 @@ pub struct Caller {
     pub highest: Priority,
 }
 
-/// By what callers are told apart.
+/// What distinguishes callers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CallerName {
-    /// The server itself, and what it does for nobody in particular.
+    /// The server itself, and work that belongs to no request.
     #[default]
     Server,
     /// The holder of a key.

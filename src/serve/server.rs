@@ -203,11 +203,13 @@ async fn listen(
     tls: Option<Tls>,
     closed: watch::Receiver<()>,
 ) {
+    let most = app.config.max_connections.get();
     let options = ListenOptions {
         port: "http",
         metrics: Arc::clone(&app.metrics),
         tls,
-        max_connections: app.config.max_connections.get(),
+        max_connections: most,
+        max_connections_of_address: most - most / 8,
         idle_timeout: app.config.idle_timeout.0,
         write_timeout: app.config.write_timeout.0,
     };
@@ -222,6 +224,8 @@ async fn listen(
         port: "probes",
         tls: None,
         max_connections: PROBES,
+        // Further ones wait: a probe may come from the address of what fills the port.
+        max_connections_of_address: PROBES,
         idle_timeout: PATIENCE,
         ..options.clone()
     };

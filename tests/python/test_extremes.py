@@ -123,13 +123,13 @@ def test_a_request_takes_the_memory_that_it_was_lent_and_time_for_its_pixels(ser
     before, spent = status(server, "VmRSS"), cpu_seconds(server)
     answer = requests.post(f"{server.url}/v1/{route}", data=body, headers=headers, timeout=120)
     spent, most = cpu_seconds(server) - spent, status(server, "VmHWM")
-    told = f"{len(body)} bytes of {headers}, {pixels} pixels, {route}: {answer.status_code} {answer.text[:300] if not answer.ok else ''}"
-    # Nobody else is there: what cannot be had now never can, so it is no use to come back.
-    assert answer.status_code < 500 and answer.status_code != 429, told
+    case_text = f"{len(body)} bytes of {headers}, {pixels} pixels, {route}: {answer.status_code} {answer.text[:300] if not answer.ok else ''}"
+    # There is no other caller: what does not fit now never will, so a retry is useless.
+    assert answer.status_code < 500 and answer.status_code != 429, case_text
     if not answer.ok:
-        assert answer.json()["detail"], told
-    assert most - before <= LENT + MORE, f"{(most - before) >> 20} MiB for {told}"
+        assert answer.json()["detail"], case_text
+    assert most - before <= LENT + MORE, f"{(most - before) >> 20} MiB for {case_text}"
     allowed = SECONDS + SECONDS_PER_PIXEL * pixels * (1 + variants)
-    assert spent <= allowed, f"{spent:.1f} CPU seconds of {allowed:.1f} for {told}"
+    assert spent <= allowed, f"{spent:.1f} CPU seconds of {allowed:.1f} for {case_text}"
     if os.environ.get("SHOW"):
-        print(f"{(most - before) >> 20} MiB, {spent:.2f} s of {allowed:.1f}: {told}")
+        print(f"{(most - before) >> 20} MiB, {spent:.2f} s of {allowed:.1f}: {case_text}")

@@ -207,7 +207,7 @@ impl Admission {
         let free_tiles = self.max_tiles - held.tiles - room;
         let free_bytes = self.max_bytes - held.bytes - share.bytes;
         let has_tiles = own.tiles > 0 && free_tiles < (own.tiles + room) / SHARE;
-        // What the request holds itself, its body, makes nobody greedy.
+        // The request's own body does not count against it.
         let has_bytes = own.bytes > before && free_bytes < (own.bytes + share.bytes) / SHARE as u64;
         if room > 0 && (has_tiles || has_bytes) && caller.name != CallerName::Server {
             return Err(format!(
@@ -253,7 +253,7 @@ pub fn admit_more(permits: &[Arc<Permit>], bytes: u64) -> Result<Option<Arc<Perm
 
 impl Permit {
     /// Admits more of the same request, as a permit of its own. What the request as a whole may
-    /// never have is too large, where it would otherwise be told to come back.
+    /// never have is too large; as a separate request it would be asked to retry.
     ///
     /// # Errors
     /// As [`Admission::admit`].

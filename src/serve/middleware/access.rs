@@ -9,7 +9,6 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::caller_body::CallerBody;
 use super::guarded_body::GuardedBody;
 use super::origin::check_origin;
 use super::route::Permission;
@@ -57,9 +56,8 @@ pub(super) async fn check_access(
             request.extensions_mut().insert(pass.ticket());
             request.extensions_mut().insert(tenant(&frame.app.config, key.as_deref()));
             let response = caller.clone().scope(next.run(request)).await;
-            let written = |body| Body::new(CallerBody::new(body, caller));
-            let response = response.map(written);
-            let mut response = response.map(|body| Body::new(GuardedBody::new(body, pass)));
+            let guarded = |body| Body::new(caller.run(|| GuardedBody::new(body, pass)));
+            let mut response = response.map(guarded);
             if let Some(key) = key {
                 response.extensions_mut().insert(KeyName(key));
             }

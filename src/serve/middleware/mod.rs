@@ -7,7 +7,6 @@
 //! these, such as CORS. What is written of an answer's body is not decided here.
 
 pub(crate) mod access;
-mod caller_body;
 pub(crate) mod guarded_body;
 mod observe;
 mod origin;

@@ -48,9 +48,10 @@ pub struct ListenOptions {
     pub metrics: Arc<Metrics>,
     /// What is spoken lies inside of TLS.
     pub tls: Option<Tls>,
-    /// Connections at once; further ones wait in the system's backlog, and those of an address that
-    /// has seven eighths of them are closed.
+    /// Connections at once; further ones wait in the system's backlog.
     pub max_connections: usize,
+    /// Those of one address; further ones are closed.
+    pub max_connections_of_address: usize,
     /// How long a connection may take over the head of a request, or be silent between two. Over
     /// HTTP/2, where a connection without calls is a client's idle channel, it must answer pings
     /// within this time.
@@ -82,7 +83,7 @@ pub async fn serve(
         .max_frame_size(MAX_FRAME)
         .max_header_list_size(MAX_HEAD);
     let graceful = GracefulShutdown::new();
-    let places = Places::new(options.max_connections);
+    let places = Places::new(options.max_connections, options.max_connections_of_address);
     // Dropped at the end: hands that are not shaken by then will not be.
     let (close, closing) = watch::channel(());
     tokio::pin!(shutdown);

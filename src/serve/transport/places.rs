@@ -1,5 +1,5 @@
-//! Places for connections: so many at once, of which one address may take at most seven eighths,
-//! so that its idle connections do not shut others out.
+//! Places for connections: so many at once, of which one address may take only a part, so that its
+//! idle connections do not shut others out.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -22,9 +22,9 @@ pub(super) struct Place {
 }
 
 impl Places {
-    pub(super) fn new(places: usize) -> Arc<Self> {
-        let free = Arc::new(Semaphore::new(places));
-        Arc::new(Self { free, most: places - places / 8, taken: Mutex::default() })
+    /// So many places, of which one address may take `most`.
+    pub(super) fn new(places: usize, most: usize) -> Arc<Self> {
+        Arc::new(Self { free: Arc::new(Semaphore::new(places)), most, taken: Mutex::default() })
     }
 
     /// Waits until a place is free.
@@ -76,8 +76,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_address_leaves_an_eighth_to_the_others() {
-        let places = Places::new(16);
+    fn one_address_leaves_places_to_the_others() {
+        let places = Places::new(16, 14);
         let take = |address: u8| {
             let free = Arc::clone(&places.free).try_acquire_owned().ok()?;
             places.take([10, 0, 0, address].into(), free).ok()

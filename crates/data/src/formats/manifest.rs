@@ -1,7 +1,7 @@
 //! A table that names the images of a data set, whatever its folders are: a CSV file with a row for
 //! each, `--manifest`.
 //!
-//! Its columns are told by their names: `file`, the path below the data set; and, if they are
+//! Its columns are found by their names: `file`, the path below the data set; and, if they are
 //! there, `domain`, `slide`, `split`, and the label, whose column `--label-column` names. Others are
 //! ignored, and so are blanks around values. What is empty is unknown.
 

@@ -38,7 +38,7 @@ pub(super) struct Run {
 pub(super) struct Tested {
     pub domain: String,
     pub accuracy: f64,
-    /// The mean over the labels of the share of their tiles that are told right.
+    /// The mean over the labels of the share of their tiles that are classified correctly.
     pub balanced_accuracy: f64,
     /// Expected calibration error: the mean distance of confidence and accuracy, over 15 bins of
     /// confidence.
