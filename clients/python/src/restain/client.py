@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
-from urllib.parse import quote, urlencode
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +17,12 @@ from numpy.typing import NDArray
 from . import call as calls
 from . import cancel, errors, replicas, rows, slides
 from .address import request_headers, server_urls
-from .answers import Augmented, Encodings, ModelInfo
+from .answers import Augmented, Encodings
 from .call import Ask, Call
 from .contexts import OfSlides
 from .forks import open_in_forks
 from .mixed import Pixels
+from .model_calls import ModelCalls
 from .portions import Delivery, Portion, Split
 from .rendezvous import SHARDS
 from .replicas import Replica, Replicas
@@ -49,7 +49,7 @@ MAX_SEED = (1 << 53) - 1
 _THREADS = 64
 
 
-class Client(StyleCalls):
+class Client(ModelCalls, StyleCalls):
     """A client of a restain server, or of several replicas. Any number of threads can share it.
 
     `url`: one address (`http` if it has no scheme), or a list with one address for each replica. With `spread="dns"`
@@ -278,25 +278,6 @@ class Client(StyleCalls):
         answered = self._delivered(ask, pixels, 4, timeout, one, lambda portion, error: None)
         return rows.joined(len(pixels), answered)
 
-    def models(self) -> tuple[ModelInfo, ...]:
-        """Lists the models of the server: those that are ready, loading or failed."""
-        answer = self._anywhere(None, lambda call: calls.json_of(call, "GET", "/v1/models"))
-        return tuple(ModelInfo.from_json(entry) for entry in answer["models"])
-
-    def load_model(
-        self, name: str, *, version: str | None = None, default: bool = False, timeout: float | None = None
-    ) -> ModelInfo:
-        """Loads a bundle from the server's models directory, and returns when it is ready."""
-        body = {"default": default} if version is None else {"default": default, "version": version}
-        path = f"/v1/models/{quote(name, safe='')}/load"
-        return ModelInfo.from_json(self._everywhere(timeout, lambda call: calls.json_of(call, "POST", path, body)))
-
-    def unload_model(self, name: str, *, version: str | None = None) -> tuple[str, ...]:
-        """Unloads one version, or all of them; returns the unloaded ones as NAME/VERSION."""
-        body = {} if version is None else {"version": version}
-        path = f"/v1/models/{quote(name, safe='')}/unload"
-        return tuple(self._everywhere(None, lambda call: calls.json_of(call, "POST", path, body))["unloaded"])
-
     def ready(self) -> bool:
         """Returns whether the server, or one of its replicas, is ready. Sends one probe to each, without retries."""
         every = self._replicas.every()
@@ -307,10 +288,6 @@ class Client(StyleCalls):
         return self._counters.stats()
 
     # Inside.
-
-    def _query(self, model: str | None) -> str:
-        named = model or self.model
-        return f"?{urlencode({'model': named})}" if named else ""
 
     def _connect(self, url: str) -> Transport:
         # A call through a gateway sends as many requests at once as it has shards.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from . import call as calls
 from . import wire
@@ -24,7 +24,8 @@ class StyleCalls:
     model: str | None
 
     def _query(self, model: str | None) -> str:
-        raise NotImplementedError
+        named = model or self.model
+        return f"?{urlencode({'model': named})}" if named else ""
 
     def _anywhere(self, timeout: float | None, ask: Callable[[Call], T]) -> T:
         raise NotImplementedError
