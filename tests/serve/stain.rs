@@ -1,4 +1,4 @@
-//! A tile that is blank, black or flat has no stain: it gives none, and takes none.
+//! A tile that is blank, black, flat or pen has no stain: it gives none, and takes none.
 
 use restain_bundle::codec::RgbImage;
 use serde_json::{Value, json};
@@ -11,12 +11,22 @@ fn flat(value: u8) -> RgbImage {
     RgbImage { width, height, pixels: vec![value; pixels.len()] }
 }
 
-const STAINLESS: [u8; 3] = [245, 0, 128];
+/// Glass under green pen, with the noise of a scanner.
+fn pen() -> RgbImage {
+    let RgbImage { width, height, pixels } = tile(0);
+    let noise = |n: usize| (n * 7 % 11) as u8;
+    let pixels = (0..pixels.len()).map(|n| [40, 150, 120][n % 3] + noise(n)).collect();
+    RgbImage { width, height, pixels }
+}
+
+fn stainless() -> Vec<RgbImage> {
+    [245, 0, 128].map(flat).into_iter().chain([pen()]).collect()
+}
 
 #[test]
 fn a_tile_without_a_stain_gives_none_to_its_batch() {
     let server = Server::start(&[]);
-    let tiles: Vec<RgbImage> = (0..5).map(tile).chain(STAINLESS.map(flat)).collect();
+    let tiles: Vec<RgbImage> = (0..5).map(tile).chain(stainless()).collect();
     for share in ["tile", "request"] {
         for placement in ["broadcast", "aligned"] {
             let style = json!({"from": "batch", "share": share, "placement": placement});
@@ -24,7 +34,7 @@ fn a_tile_without_a_stain_gives_none_to_its_batch() {
             let (_, provenance) = server.tensor(&tiles, &[], &request);
             for record in provenance.as_array().unwrap() {
                 let given = record["style"].as_str().unwrap_or_default();
-                let blank = ["tile/5", "tile/6", "tile/7"];
+                let blank = ["tile/5", "tile/6", "tile/7", "tile/8"];
                 assert!(!blank.iter().any(|tile| given.starts_with(tile)), "{record}");
             }
         }
@@ -34,7 +44,7 @@ fn a_tile_without_a_stain_gives_none_to_its_batch() {
 #[test]
 fn a_tile_without_a_stain_keeps_its_own_look() {
     let server = Server::start(&[]);
-    let tiles = STAINLESS.map(flat);
+    let tiles = stainless();
     for method in ["vit", "color-match"] {
         let of = |style: Value| {
             server.tensor(&tiles, &[], &json!({"seed": 3, "method": method, "style": style}))
@@ -68,7 +78,7 @@ fn references_without_a_stain_are_left_out_or_refused() {
     for record in provenance.as_array().unwrap() {
         assert!(record["style"].as_str().unwrap().starts_with("reference/1#"), "{record}");
     }
-    let body = tensor_body(&[tile(1)], &STAINLESS.map(flat), &style);
+    let body = tensor_body(&[tile(1)], &stainless(), &style);
     let refused = server.post("").header("content-type", SAFETENSORS).body(body).send().unwrap();
     assert_eq!(refused.status(), 422);
     assert_eq!(refused.json::<Value>().unwrap()["code"], "no_styles");
@@ -77,11 +87,11 @@ fn references_without_a_stain_are_left_out_or_refused() {
 #[test]
 fn a_domain_is_not_made_of_tiles_without_a_stain() {
     let server = Server::start(&[]);
-    for value in STAINLESS {
-        let body = tensor_body(&[flat(value)], &[], &json!({"domain": "flat"}));
+    for tile in stainless() {
+        let body = tensor_body(&[tile.clone()], &[], &json!({"domain": "flat"}));
         let request = server.client.post(server.url("/v1/styles"));
         let refused = request.header("content-type", SAFETENSORS).body(body).send().unwrap();
-        assert_eq!(refused.status(), 422, "{value}");
+        assert_eq!(refused.status(), 422, "{:?}", &tile.pixels[..3]);
         assert_eq!(refused.json::<Value>().unwrap()["code"], "no_styles");
     }
 }

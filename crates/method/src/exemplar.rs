@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 use super::Style;
 use super::color::ChannelStats;
 use super::geometry::{CHANNELS, Geometry};
+use super::glass;
 use super::latent;
 use super::synth::{Element, Synthesiser};
 
@@ -40,7 +41,7 @@ pub fn tissue(geometry: &Geometry, tile: &[u8]) -> Vec<bool> {
 }
 
 /// Returns for each patch, row by row, whether a stain can be taken from it: it holds tissue, and
-/// is neither black nor flat.
+/// is neither black nor flat nor pen.
 ///
 /// # Shapes
 /// `tile` `[H, W, 3] u8`; `[N]`.
@@ -98,7 +99,20 @@ impl Patch<'_> {
     }
 
     fn is_stained(&self) -> bool {
-        (TISSUE_DENSITY..=BLACK_DENSITY).contains(&self.density()) && !self.is_flat()
+        (TISSUE_DENSITY..=BLACK_DENSITY).contains(&self.density())
+            && !self.is_flat()
+            && !glass::is_pen(self.mean())
+    }
+
+    /// Mean of each channel.
+    fn mean(&self) -> [f64; CHANNELS] {
+        let mut sum = [0u64; CHANNELS];
+        for pixel in self.rows().flat_map(|row| row.as_chunks::<CHANNELS>().0) {
+            for channel in 0..CHANNELS {
+                sum[channel] += u64::from(pixel[channel]);
+            }
+        }
+        sum.map(|sum| sum as f64 / (self.side * self.side) as f64)
     }
 
     fn is_flat(&self) -> bool {

@@ -120,7 +120,7 @@ fn choose(model: &Model, tiles: Vec<Decoded>, wanted: usize) -> Result<Vec<Decod
     });
     if tissue.is_empty() {
         let detail = format!(
-            "none of the {sent} tiles is half tissue or more: background, and what is black or flat, has no stain to give"
+            "none of the {sent} tiles is half tissue or more: background, pen, and what is black or flat, has no stain to give"
         );
         return Err(Error::new(ErrorKind::NoStyles, detail));
     }

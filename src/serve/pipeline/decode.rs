@@ -39,7 +39,7 @@ pub(super) struct TilePixels {
     pub bytes: Bytes,
     /// The same at the model's size, for the encoder; absent when the method does not need it.
     pub for_model: Option<Bytes>,
-    /// Whether there is a stain in it, or it is blank, black or flat.
+    /// Whether there is a stain in it, or it is blank, black, flat or pen.
     pub has_stain: bool,
 }
 

@@ -163,7 +163,7 @@ fn context(
     });
     let style = exemplar::mean_style(geometry, patches).ok_or_else(|| {
         let detail = format!(
-            "none of the {} tiles has tissue: background, and what is black or flat, has no stain",
+            "none of the {} tiles has tissue: background, pen, and what is black or flat, has no stain",
             tiles.len()
         );
         Error::new(ErrorKind::NoStyles, detail)

@@ -1,5 +1,5 @@
-//! Which tiles of a request have a stain. One that is blank, black or flat has none to give, and
-//! takes none: its variants keep its own look.
+//! Which tiles of a request have a stain. One that is blank, black, flat or pen has none to give,
+//! and takes none: its variants keep its own look.
 
 use super::choose::{Giver, Givers, Of};
 use super::make::{Materials, Prepared};
@@ -28,7 +28,7 @@ impl Materials {
             Source::Bank(_) | Source::Blend(_) | Source::None => return Ok(self),
         };
         if self.plan.style.source == Source::Reference && givers.0.is_empty() {
-            let detail = "no reference tile has a stain to give: each is blank, black or flat";
+            let detail = "no reference tile has a stain to give: each is blank, black, flat or pen";
             return Err(Error::new(ErrorKind::NoStyles, detail));
         }
         self.givers = givers;

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 # The server clamps levels to this before it rounds them, so that a residual fits into 16 bits.
 FURTHEST = 8192.0
-# Glass: the largest change in levels; the luminance up to which and the chroma from which a pixel is none; and the
-# levels over which it becomes glass.
-GLASS_LIMIT, GLASS_DARKEST, GLASS_CHROMA, GLASS_RAMP = 3, 214, 36, 16
+# Glass: the largest change in levels; the luminance up to which and the chroma from which a pixel is none; the green
+# minus red up to which it is no pen; and the levels over which it becomes glass or pen.
+GLASS_LIMIT, GLASS_DARKEST, GLASS_CHROMA, GLASS_PEN, GLASS_RAMP = 3, 214, 36, 36, 16
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,11 @@ def pixels_of(levels: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 def keep_glass(tile: NDArray[np.uint8], variant: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Limits the change where the tile is glass: bright and grey. Both are uint8 [H, W, 3].
+    """Limits the change where the tile is glass, bright and grey, or pen, greener than red. Both are uint8 [H, W, 3].
 
-    How much a pixel is glass is clamp(luminance - 214, 0, 16) · clamp(36 - chroma, 0, 16) / 256, with luminance
-    (77·R + 150·G + 29·B) / 256, rounded down, and chroma the largest channel minus the smallest. The change d of a
-    value becomes glass · clamp(d, -3, 3) + (1 - glass) · d.
+    How much a pixel is glass is max(clamp(luminance - 214, 0, 16) · clamp(36 - chroma, 0, 16), 16 · clamp(G - R - 36,
+    0, 16)) / 256, with luminance (77·R + 150·G + 29·B) / 256, rounded down, and chroma the largest channel minus the
+    smallest. The change d of a value becomes glass · clamp(d, -3, 3) + (1 - glass) · d.
 
     >>> keep_glass(np.uint8([[[243, 243, 243]]]), np.uint8([[[180, 240, 255]]])).tolist()
     [[[240, 240, 246]]]
@@ -90,7 +90,9 @@ def keep_glass(tile: NDArray[np.uint8], variant: NDArray[np.uint8]) -> NDArray[n
     luminance = own @ np.array([77, 150, 29], np.int32) >> 8
     chroma = own.max(-1) - own.min(-1)
     light = np.clip(luminance - GLASS_DARKEST, 0, GLASS_RAMP)
-    glass = (light * np.clip(GLASS_CHROMA - chroma, 0, GLASS_RAMP))[..., None]
+    grey = np.clip(GLASS_CHROMA - chroma, 0, GLASS_RAMP)
+    pen = np.clip(own[..., 1] - own[..., 0] - GLASS_PEN, 0, GLASS_RAMP)
+    glass = np.maximum(light * grey, GLASS_RAMP * pen)[..., None]
     change = variant.astype(np.int32) - own
     limited = np.clip(change, -GLASS_LIMIT, GLASS_LIMIT) * glass + change * (256 - glass)
     kept: NDArray[np.uint8] = (own + (limited + 128 >> 8)).astype(np.uint8)

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Side of the squares, pixels; their mean optical density as tissue, brighter is glass and darker is ink; the levels
-# that a channel of a flat square, which compression makes of one value, spans at most.
-_SIDE, _LIGHTEST, _DARKEST, _FLAT = 16, 0.15, 2.5, 3
+# that a channel of a flat square, which compression makes of one value, spans at most; the mean green minus red from
+# which it is pen.
+_SIDE, _LIGHTEST, _DARKEST, _FLAT, _PEN = 16, 0.15, 2.5, 3, 44
 _ENOUGH = 0.25
 _DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
 
@@ -24,5 +25,7 @@ def has_tissue(tile: NDArray[np.uint8], share: float = _ENOUGH) -> bool:
     squares = tile[: rows * side, : columns * side].reshape(rows, side, columns, side, 3)
     density = _DENSITY[squares].mean((1, 3, 4))
     spread = squares.max((1, 3)) - squares.min((1, 3))
+    color = squares.mean((1, 3))
     is_stained = (density >= _LIGHTEST) & (density <= _DARKEST) & (spread > _FLAT).any(-1)
+    is_stained &= color[..., 1] - color[..., 0] < _PEN
     return bool(is_stained.mean() >= share)
