@@ -11,7 +11,7 @@ use restain::serve::models::{LoadAsk, LoadContext, Registry};
 use restain::serve::styles::Store;
 use serde_json::{Value, json};
 
-use crate::harness::{Server, edit_manifest, install, models, tile, until};
+use crate::harness::{Server, edit_manifest, fixture, install, models, tile, until};
 
 /// NAME/VERSION of the model that answers a request.
 fn answered_by(server: &Server, query: &str) -> String {
@@ -128,6 +128,28 @@ fn a_broken_bundle_is_refused_with_its_reason_and_the_old_one_serves() {
     assert_eq!(server.post_json("/v1/models/tiny/load", &json!({"version": "2"})).0, 422);
     assert_eq!(answered_by(&server, "?model=tiny/2"), "tiny/2");
     assert_eq!(states(&server), ["tiny/2 ready", "tiny/1 ready", "tiny/2 failed"]);
+}
+
+/// An encoder with a loop that does not end: it is stopped, refused, and in no other's way.
+#[test]
+fn an_encoder_that_never_ends_is_stopped_and_the_next_bundle_is_loaded() {
+    let server = Server::start(&["--encode-timeout", "500ms"]);
+    let endless = install(server.models(), "tiny", "2");
+    let graph = std::fs::read(fixture().parent().unwrap().join("endless/encoder.onnx")).unwrap();
+    std::fs::write(endless.join("encoder.onnx"), &graph).unwrap();
+    edit_manifest(&endless, |manifest| {
+        let digest = <sha2::Sha256 as sha2::Digest>::digest(&graph);
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        manifest["files"]["encoder.onnx"] = hex.into();
+    });
+    let load =
+        |version: &str| server.post_json("/v1/models/tiny/load", &json!({"version": version}));
+    let (status, problem) = load("2");
+    assert_eq!((status, &problem["code"]), (422, &json!("bundle_refused")));
+    assert!(problem["detail"].as_str().unwrap().contains("longer than 0.5 s"), "{problem}");
+    install(server.models(), "tiny", "3");
+    assert_eq!(load("3").0, 200);
+    assert_eq!(answered_by(&server, ""), "tiny/3");
 }
 
 #[test]

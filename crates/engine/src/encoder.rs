@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
@@ -34,6 +37,7 @@ pub struct Encoder {
     session: Session,
     geometry: Geometry,
     device: Device,
+    run_limit: Option<Duration>,
     /// The type of the latents: f32, or f16 from a graph that computes in it.
     element: TensorElementType,
     /// Buffers by batch size.
@@ -101,6 +105,7 @@ impl Encoder {
             session,
             geometry: *geometry,
             device: options.device,
+            run_limit: options.run_limit.filter(|_| !matches!(options.device, Device::TensorRt(_))),
             element,
             bound: BTreeMap::new(),
         })
@@ -199,10 +204,10 @@ impl Encoder {
         }
         let bound = self.bound.get_mut(&batch).expect("present, or inserted above");
         bound.take(tiles).map_err(EngineError::Run)?;
-        let outputs = self
-            .session
-            .run_binding_with_options(&bound.binding, options)
-            .map_err(EngineError::Run)?;
+        let session = &mut self.session;
+        let outputs = within(self.run_limit, options, || {
+            session.run_binding_with_options(&bound.binding, options)
+        })?;
         let latents = |name: &'static str| {
             let output = &outputs[name];
             let values = match self.element {
@@ -220,6 +225,30 @@ impl Encoder {
         };
         Ok(read(latents(OUTPUTS[0])?, latents(OUTPUTS[1])?))
     }
+}
+
+/// Does a run, and has it stopped when it takes longer than `limit`: a graph may be one that never
+/// ends.
+fn within<T>(
+    limit: Option<Duration>,
+    options: &RunOptions,
+    run: impl FnOnce() -> ort::Result<T>,
+) -> Result<T, EngineError> {
+    let Some(limit) = limit else { return run().map_err(EngineError::Run) };
+    thread::scope(|scope| {
+        let (over, watched) = mpsc::channel::<()>();
+        let watch = scope.spawn(move || {
+            let is_late = watched.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
+            is_late && options.terminate().is_ok()
+        });
+        let outcome = run();
+        drop(over);
+        let stopped = watch.join().is_ok_and(|stopped| stopped);
+        outcome.map_err(|error| match stopped {
+            true => EngineError::TooLong(limit),
+            false => EngineError::Run(error),
+        })
+    })
 }
 
 /// Checks names, types and shapes of input and outputs; returns the type of the latents.

@@ -1,6 +1,7 @@
 //! Errors of loading the runtime, opening a graph and running it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Why ONNX Runtime, a graph or a run failed.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,9 @@ pub enum EngineError {
     /// The run failed.
     #[error("ONNX Runtime could not run the encoder")]
     Run(#[source] ort::Error),
+    /// The run took longer than it may, and was stopped.
+    #[error("the encoder was stopped: it ran longer than {} s", .0.as_secs_f64())]
+    TooLong(Duration),
     /// The profile could not be written or read.
     #[error("the profile of ONNX Runtime cannot be read from its temporary file")]
     Profile(#[source] std::io::Error),

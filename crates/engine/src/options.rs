@@ -1,6 +1,7 @@
 //! The options of an encoder: on which device it runs, and with how much of it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Device;
 
@@ -19,6 +20,8 @@ pub struct EncoderOptions {
     pub largest_batch: usize,
     /// TensorRT only: the directory that caches its engines, which take minutes to build.
     pub engines: Option<PathBuf>,
+    /// Stop a run that takes longer, unless the device is TensorRT's, whose first runs build engines.
+    pub run_limit: Option<Duration>,
 }
 
 impl EncoderOptions {
@@ -36,6 +39,7 @@ impl EncoderOptions {
             half: false,
             largest_batch: 1,
             engines: None,
+            run_limit: None,
         }
     }
 }

@@ -99,6 +99,7 @@ impl Encoders {
                 half: precision == Precision::Fp16,
                 largest_batch,
                 engines: config.cache_dir.as_ref().map(|directory| directory.join("tensorrt")),
+                run_limit: Some(config.encode_timeout.0),
             };
             let origin = Origin {
                 runtime: context.runtime.clone(),
