@@ -49,7 +49,7 @@ use listing::Item;
 pub use passed_over::{PassedOver, Reason};
 pub use places::Place;
 use places::Places;
-pub use random::{below, normal, unit};
+pub use random::{below, normal, shuffle, unit};
 pub use samples::{Content, Field, Item as TarItem, NoTile, Sample, read_samples};
 pub use selection::Selection;
 pub use slides::Slide;

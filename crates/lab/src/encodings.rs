@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use restain_bundle::{Bundle, Precision};
-use restain_data::{Dataset, below};
+use restain_data::{Dataset, shuffle};
 use restain_engine::{Encoder, EncoderOptions, Runtime};
 use restain_method::exemplar;
 use restain_method::synth::Synthesiser;
@@ -159,11 +159,4 @@ pub(crate) fn sample_of(
     }
     chosen.truncate(count);
     Ok(chosen)
-}
-
-/// Shuffles in place (Fisher and Yates).
-fn shuffle<T>(items: &mut [T], rng: &mut ChaCha8Rng) {
-    for i in (1..items.len()).rev() {
-        items.swap(i, below(rng, i as u64 + 1) as usize);
-    }
 }

@@ -12,6 +12,7 @@ pub mod downstream;
 pub mod encodings;
 pub mod evaluate;
 mod exemplars;
+pub mod familiar;
 pub mod phantom;
 pub mod phase;
 pub mod samples;

@@ -14,6 +14,7 @@ use rand_chacha::rand_core::SeedableRng;
 
 use crate::encodings::{Model, sample_of};
 use crate::exemplars::tissue_mean;
+use crate::familiar::{self, Microns, microns};
 use crate::phase::Phase;
 use crate::samples::{self, SAMPLES_FILE};
 use restain_bundle::{BundleDraft, Precision, StyleBank};
@@ -45,6 +46,10 @@ pub struct StylesArgs {
     /// unknown
     #[arg(long, value_name = "TILES", default_value_t = Wanted::default().style_tiles, value_parser = at_least(1usize))]
     pub style_tiles: usize,
+    /// Record that the model knows tiles of this magnification, µm a pixel of the images; or of
+    /// several, from that of the images to the coarsest [default: as recorded]
+    #[arg(long, value_name = "MICRONS", value_parser = microns)]
+    pub mpp: Option<Microns>,
     /// Draw tiles from this seed
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -73,7 +78,8 @@ pub fn styles(args: &StylesArgs) -> Result<()> {
     let dataset = Dataset::open(&args.on.data, &args.on.selection.selection())?;
     let mut draft = open_draft(&args.on.bundle)?;
     let wanted = Wanted { per_domain: args.per_domain, style_tiles: args.style_tiles };
-    add(&mut draft, &dataset, wanted, args.seed)?;
+    let mpp = args.mpp.or(draft.manifest.familiar.mpp);
+    add(&mut draft, &dataset, (wanted, mpp), args.seed)?;
     let bundle = draft.publish()?;
     tracing::info!(
         "{} styles of {} domains in {}",
@@ -92,11 +98,18 @@ pub(crate) fn open_draft(dir: &Path) -> Result<BundleDraft> {
     BundleDraft::of(dir).with_context(|| format!("the bundle {}", dir.display()))
 }
 
-/// Writes styles of a data set into a draft, and `samples.png` of it where the draft has none; both
-/// are computed by the draft's own encoder.
-pub fn add(draft: &mut BundleDraft, dataset: &Dataset, wanted: Wanted, seed: u64) -> Result<()> {
+/// Writes styles of a data set into a draft, what the model makes of its tiles, and `samples.png`
+/// of it where the draft has none; all are computed by the draft's own encoder. `mpp` are the
+/// magnifications that it was trained on, where they are known.
+pub fn add(
+    draft: &mut BundleDraft,
+    dataset: &Dataset,
+    (wanted, mpp): (Wanted, Option<Microns>),
+    seed: u64,
+) -> Result<()> {
     let mut model = Model::of(draft.so_far()?, Precision::Fp32)?;
     draft.set_styles(build(&mut model, dataset, wanted, seed)?)?;
+    draft.manifest.familiar = familiar::measure(&mut model, dataset, mpp, seed)?;
     if !draft.manifest.files.contains_key(SAMPLES_FILE) {
         let samples = samples::render(&mut model, dataset, seed)?;
         draft.add(SAMPLES_FILE, &samples::png(&samples)?)?;

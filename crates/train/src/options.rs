@@ -15,6 +15,7 @@ use crate::world::World;
 use crate::world::options::WorldArgs;
 use restain_bundle::is_plain_name;
 use restain_data::SelectionArgs;
+use restain_lab::familiar::Microns;
 use restain_method::{Normalisation, PixelOrder};
 use restain_options::{above, at_least, within};
 use restain_torch::device::{ComputePrecision, DeviceChoice};
@@ -113,9 +114,23 @@ pub(crate) struct TrainingArgs {
     /// Say in the model card what the images are, where they come from and under which licence
     #[arg(long, help_heading = "Data", value_name = "TEXT")]
     pub about_data: Option<String>,
+    /// Size of the images' pixels, µm: recorded with the magnifications that the recipe draws, so
+    /// that servers know which tiles the model knows
+    #[arg(long, help_heading = "Data", value_name = "MICRONS", value_parser = within(0.01, 100.0))]
+    #[serde(default)]
+    pub mpp: Option<f64>,
 }
 
 impl TrainingArgs {
+    /// The magnifications that a model is trained on, µm a pixel, if that of the images is known.
+    pub(crate) fn magnifications(&self) -> Option<Microns> {
+        let coarsest = match self.objective.recipe {
+            Recipe::Paired => self.objective.paired.largest_crop.floor().max(1.0),
+            _ => 1.0,
+        };
+        self.mpp.map(|mpp| [mpp, mpp * coarsest])
+    }
+
     /// Checks the options together, before anything is read.
     ///
     /// # Errors

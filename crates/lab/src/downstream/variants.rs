@@ -106,7 +106,7 @@ struct Halves {
     /// f16 [N, h] each.
     anatomy: Vec<f16>,
     characteristics: Vec<f16>,
-    /// Whether it takes a style: one that is blank, black or flat does not.
+    /// Whether it takes a style: one that is blank, black, flat or pen does not.
     has_stain: bool,
 }
 
@@ -218,7 +218,7 @@ impl<'a> Maker<'a> {
             }
             tracing::info!("encoded {} of {} training tiles", kept.len(), self.tiles.len());
         }
-        let upsampler = Upsampler::new(of_model, side, side);
+        let upsampler = Upsampler::new((of_model, of_model), (side, side));
         self.encodings = Some(Encodings { synth, upsampler, tiles: kept });
         Ok(styles)
     }

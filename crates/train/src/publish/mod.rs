@@ -92,7 +92,8 @@ pub(crate) fn finish(
         trained: true,
     };
     let mut draft = draft(&vit.weights()?, &product)?;
-    styles::add(&mut draft, &training, Wanted::default(), header.seed)?;
+    let wanted = (Wanted::default(), options.training.magnifications());
+    styles::add(&mut draft, &training, wanted, header.seed)?;
     let bundle = publish(draft)?;
     tracing::info!(
         "{} written: {} styles of {}",
@@ -236,7 +237,7 @@ pub(crate) fn import(args: &ImportArgs) -> Result<()> {
     match &args.data {
         Some(data) => {
             let dataset = Dataset::open(data, &args.selection.selection())?;
-            styles::add(&mut draft, &dataset, Wanted::default(), 0)?;
+            styles::add(&mut draft, &dataset, (Wanted::default(), None), 0)?;
         }
         None => tracing::warn!(
             "the bundle has no styles, so a server does not make it the default: add some with \

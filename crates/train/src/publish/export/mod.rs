@@ -23,7 +23,8 @@ use self::agreement::{TILES, fixed_tiles, reconstruction_psnr, relative_differen
 use self::encoder::{EncoderGraph, quantisable};
 use self::graph::ExternalData;
 use restain_bundle::{
-    BundleDraft, BundleError, Manifest, Precision, SCHEMA, WEIGHTS_FILE, Weights, WeightsError,
+    BundleDraft, BundleError, Familiar, Manifest, Precision, SCHEMA, WEIGHTS_FILE, Weights,
+    WeightsError,
 };
 use restain_engine::{Encoder, EncoderOptions, Encodings, EngineError, Runtime};
 use restain_method::{Geometry, Normalisation, PixelOrder};
@@ -158,6 +159,7 @@ fn manifest(request: &ExportRequest<'_>) -> Manifest {
         pixel_order: request.pixel_order,
         normalisation: request.normalisation,
         encoders: BTreeMap::new(),
+        familiar: Familiar::default(),
         files: BTreeMap::new(),
         provenance,
         quality: json!({}),
