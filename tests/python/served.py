@@ -36,12 +36,12 @@ def until(holds, seconds=60):
     return value
 
 
-def install(models, name="tiny", version="1"):
-    """Puts the fixture into a models directory under a name and version."""
+def install(models, name="tiny", version="1", **fields):
+    """Puts the fixture into a models directory under a name and version, with these fields in its manifest."""
     home = Path(models) / name / version
     shutil.copytree(FIXTURE, home)
     manifest = json.loads((home / "bundle.json").read_text())
-    manifest["name"], manifest["version"] = name, version
+    manifest |= {"name": name, "version": version, **fields}
     (home / "bundle.json").write_text(json.dumps(manifest))
     return home
 

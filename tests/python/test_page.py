@@ -236,6 +236,41 @@ def test_another_model_makes_other_variants_and_is_named_in_what_is_copied(visit
     expect(page.page.locator("#code-text")).to_contain_text('"model":"other/1"')
 
 
+def test_the_size_of_a_pixel_is_asked_for_and_a_warning_stands_by_the_variant(visit, serve, tmp_path):
+    install(tmp_path, familiar={"mpp": [0.25, 0.5]})
+    page = visit("#seed=7&domains=south", at=serve(models=tmp_path))
+    page.drop(a=png(tile(side=3 * SIDE)))
+    page.shows(variants=1, tiles=1)
+    unknown = page.picture(0)
+    size = page.page.get_by_label("Size of a pixel, µm")
+    size.fill("0.25")
+    page.shows(variants=1, tiles=1)
+    assert differ(page.picture(0), unknown) > 0 and "mpp=0.25" in page.page.url
+    expect(page.page.locator(".delta")).not_to_contain_text("⚠")
+    size.fill("40")
+    page.shows(variants=1, tiles=1)
+    expect(page.page.locator(".delta")).to_contain_text("⚠")
+    page.variants.first.press("Enter")
+    expect(page.page.locator("#zoom dl")).to_contain_text("knows tissue at 0.25 to 0.5")
+    expect(page.page.locator("#zoom dl")).to_contain_text("windows")
+
+
+def test_tiles_of_one_slide_change_from_its_stain(visit):
+    page = visit("#seed=7&domains=south")
+    page.drop(a=png(tile(1)), b=png(tile(2)))
+    page.shows(variants=2, tiles=2)
+    alone = page.picture(0)
+    page.page.get_by_label("The tiles are of one slide").check()
+    page.shows(variants=2, tiles=2)
+    assert differ(page.picture(0), alone) > 0 and "slide=1" in page.page.url
+    page.page.get_by_role("button", name="curl").click()
+    expect(page.page.locator("#code-text")).to_contain_text('"slide":"')
+    page.page.get_by_role("button", name="Close").click()
+    page.page.get_by_label("The tiles are of one slide").uncheck()
+    page.shows(variants=2, tiles=2)
+    assert differ(page.picture(0), alone) == 0
+
+
 # What the server is doing, and what the page is
 
 

@@ -23,43 +23,51 @@ function asCurl(jobs) {
 
 const outputName = (column, method, jobs) => fileName(column.label) + (jobs.some((job) => job.method !== method) ? `-${method}` : "");
 
+/** With the package `restain`: one call for each column. */
 function asPython(jobs) {
-  const [{ tiles }] = jobs, references = jobs.some((job) => job.column.references);
-  const entries = jobs.map((job) => {
-    const request = python(requestOf(job.column, job.method));
-    const names = references ? `, ${python((job.column.references ?? []).map((tile) => tile.name))}` : "";
-    return `    ${python(outputName(job.column, job.method, jobs))}: ${references ? `(${request}${names})` : request},`;
-  });
+  const [{ tiles }] = jobs, references = jobs.some((job) => job.column.references), names = python(tiles.map((tile) => tile.name));
+  const calls = jobs.map(({ column, method }) => `    ${python(outputName(column, method, jobs))}: client.augment(tiles, ${asArguments(requestOf(column, method), column.references)}),`);
   const key = sessionStorage.getItem(KEY);
-  const headers = `{"Content-Type": "application/json"${key ? ', "Authorization": f"Bearer {os.environ[\'RESTAIN_KEY\']}"' : ""}}`;
-  return `import base64
-import json${key ? "\nimport os" : ""}
-import urllib.request
-from pathlib import Path
+  return `from pathlib import Path
 
-URL = "${location.origin}/v1/augment"
-TILES = ${python(tiles.map((tile) => tile.name))}
-REQUESTS = {
-${entries.join("\n")}
+import numpy as np${key ? "  # The client reads the key from RESTAIN_KEY." : ""}
+import restain
+from PIL import Image
+
+NAMES = ${names}
+
+
+def read(name):
+    return np.asarray(Image.open(name).convert("RGB"))
+
+
+client = restain.Client("${location.origin}")
+tiles = [read(name) for name in NAMES]
+made = {
+${calls.join("\n")}
 }
-
-
-def read(names):
-    return [base64.b64encode(Path(name).read_bytes()).decode() for name in names]
-
-
-for label, ${references ? "(request, references)" : "request"} in REQUESTS.items():
-    body = {"request": request, "tiles": read(TILES)${references ? ', "references": read(references)' : ""}}
-    call = urllib.request.Request(URL, json.dumps(body).encode(), ${headers})
-    with urllib.request.urlopen(call) as response:
-        answer = json.load(response)
-    for name, tile in zip(TILES, answer["tiles"]):
-        for variant in tile["variants"]:
-            to = f"{Path(name).stem}-{label}-{variant['index']}.png"
-            Path(to).write_bytes(base64.b64decode(variant["image"]))
-            print(to, variant["style"])
+for label, augmented in made.items():
+    for name, variants in zip(NAMES, augmented.variants):
+        for index, variant in enumerate(variants):
+            Image.fromarray(variant).save(f"{Path(name).stem}-{label}-{index}.png")
 `;
 }
+
+/** The fields of a request as arguments of `Client.augment`. */
+function asArguments({ style, ...fields }, references) {
+  const part = ({ weight, ...of }) => `restain.Part(${asKeywords({ weight, ...of })})`;
+  const given = { ...style };
+  const parts = [
+    ...(given.from && !references ? [`source=${python(given.from)}`] : []),
+    ...(given.blend ? [`blend=[${given.blend.map(part).join(", ")}]`] : []),
+    ...(references ? [`references=np.stack([${references.map((tile) => `read(${python(tile.name)})`).join(", ")}])`] : []),
+  ];
+  for (const handled of ["from", "blend"]) delete given[handled];
+  if (Object.keys(given).length) parts.push(asKeywords(given));
+  return [asKeywords(fields), ...(parts.length ? [`style=restain.Style(${parts.join(", ")})`] : [])].join(", ");
+}
+
+const asKeywords = (fields) => Object.entries(fields).map(([name, value]) => `${name}=${python(value)}`).join(", ");
 
 /** A value of JSON as Python writes it. */
 function python(value) {

@@ -77,9 +77,11 @@ function variantCells(tile, groups, before) {
   })).flat());
 }
 
+const DELTA = "Mean difference from the original (0 to 255)";
+
 function variantCell() {
   const picture = make("div", { class: "picture" }, make("img", { class: "is", alt: "", draggable: false }), make("canvas", { width: 1, height: 1 }), make("img", { class: "was", alt: "", draggable: false }));
-  const caption = make("div", { class: "caption" }, make("span", { class: "of" }), make("span", { class: "style" }), make("span", { class: "delta", title: "Mean difference from the original (0 to 255)" }));
+  const caption = make("div", { class: "caption" }, make("span", { class: "of" }), make("span", { class: "style" }), make("span", { class: "delta", title: DELTA }));
   return make("div", { role: "gridcell" }, picture, caption);
 }
 
@@ -110,7 +112,8 @@ async function paint(job, signal) {
     cell.querySelector(".style").textContent = name.startsWith(`${job.column.label}/`) ? `#${name.slice(job.column.label.length + 1)}` : name;
     cell.querySelector(".style").title = name;
     cell.querySelector(".of").textContent = (name.startsWith("patch") ? `${job.column.label}, ${name}` : name) + beside;
-    cell.querySelector(".delta").textContent = `Δ ${mean.toFixed(1)}`;
+    cell.querySelector(".delta").textContent = `${made.warning ? "⚠ " : ""}Δ ${mean.toFixed(1)}`;
+    cell.querySelector(".delta").title = made.warning ?? DELTA;
     cell.setAttribute("aria-label", `${tile.name} as ${name}${beside}; differs by ${mean.toFixed(1)} of 255`);
   }));
   await Promise.all(each);

@@ -43,6 +43,8 @@ function requestOf(column, method) {
     ...(Object.keys(column.style).length && { style: column.style }),
     ...(state.strength < 1 && { strength: state.strength }),
     ...(method === "vit" && state.detail !== "carry" && { detail: state.detail }),
+    ...(method === "vit" && state.mpp !== null && { mpp: state.mpp }),
+    ...(state.slide && TAKES_STYLE.includes(method) && slide.id && { slide: slide.id }),
   };
 }
 
@@ -52,6 +54,21 @@ function formOf(job) {
   for (const tile of job.tiles) form.append("tile", tile.file, tile.name);
   for (const tile of job.column.references ?? []) form.append("reference", tile.file, tile.name);
   return form;
+}
+
+/** The slide of the loaded tiles, if the visitor says that they are of one: its id, and what it was made from. */
+const slide = { id: null, of: "" };
+
+/** Adds the slide of these tiles, once; without tissue in any of them there is none. */
+async function findSlide(tiles, signal) {
+  const of = JSON.stringify([state.model, tiles.map((tile) => tile.id)]);
+  if (!state.slide || slide.of === of) return;
+  Object.assign(slide, { id: null, of: "" });
+  const form = new FormData();
+  if (state.model) form.append("request", JSON.stringify({ model: state.model }));
+  for (const tile of tiles) form.append("tile", tile.file, tile.name);
+  const response = await ask("/v1/slides", { method: "POST", body: form, signal });
+  Object.assign(slide, { id: (await response.json()).slide, of });
 }
 
 let running = null, soon = 0;
@@ -83,6 +100,7 @@ async function run() {
   const started = performance.now();
   $("grid").classList.add("stale");
   try {
+    await findSlide(jobs[0].tiles, mine.signal);
     await Promise.all(jobs.map((job) => runJob(job, mine.signal)));
     if (mine.signal.aborted) return;
     showProblem(null);
@@ -112,7 +130,7 @@ function planJobs() {
 
 /** What the page can say without asking. */
 function incomplete() {
-  for (const input of [$("variants"), $("seed")]) {
+  for (const input of [$("variants"), $("seed"), $("mpp")]) {
     if (!input.checkValidity()) {
       return new Problem({ title: `${input.labels[0].textContent.trim()}: not a number that can be used`, detail: input.validationMessage }, 422);
     }
@@ -128,8 +146,8 @@ async function runJob(job, signal) {
   job.timings = timings(response);
   const answer = await response.json();
   if (signal.aborted) return;
-  job.made = answer.tiles.map(({ tile_key, fidelity, variants }) => variants.map(({ image, media_type, ...origin }) => ({
-    ...origin, src: `data:${media_type};base64,${image}`, tile_key, fidelity, method: answer.method, detail: answer.detail, seed: answer.seed,
+  job.made = answer.tiles.map(({ tile_key, fidelity, windows = 1, warning = null, variants }) => variants.map(({ image, media_type, ...origin }) => ({
+    ...origin, src: `data:${media_type};base64,${image}`, tile_key, fidelity, windows, warning, method: answer.method, detail: answer.detail, seed: answer.seed,
     model: `${answer.model}/${answer.version}`, bundle: answer.bundle,
   })));
   await paint(job, signal);

@@ -37,6 +37,8 @@ const DEFAULTS = {
   strength: 1,
   variants: 1,
   detail: "carry",
+  mpp: null, // the size of a pixel, µm, if the visitor says it
+  slide: false, // whether the loaded tiles are of one slide
   compare: false,
   view: "picture",
   samples: null, // as the page likes
@@ -68,6 +70,8 @@ function readAddress() {
     variants: Math.floor(number("variants", 1, 1e6, DEFAULTS.variants)),
     seed: Math.floor(number("seed", 0, Number.MAX_SAFE_INTEGER, state.seed)),
     detail: among("detail", ["carry", "model"]),
+    mpp: number("mpp", 0.01, 100, DEFAULTS.mpp),
+    slide: flag("slide"),
     compare: flag("compare"),
     view: among("view", ["picture", "difference"]),
     samples: list("samples"),
@@ -92,6 +96,8 @@ function showState() {
   $("share").checked = state.share;
   $("variants").value = state.variants;
   $("seed").value = state.seed;
+  $("mpp").value = state.mpp ?? "";
+  $("slide").checked = state.slide;
   $("compare").checked = state.compare;
   for (const [name, value] of [["placement", state.placement], ["method", state.method], ["detail", state.detail], ["view", state.view]]) {
     document.querySelector(`[name=${name}][value=${value}]`).checked = true;
@@ -109,6 +115,8 @@ function showDependents() {
   $("mix-row").hidden = state.ids.length !== 2;
   $("compare").disabled = state.method !== "vit";
   $("detail").disabled = state.method !== "vit";
+  $("mpp").disabled = state.method !== "vit";
+  $("slide").disabled = !TAKES_STYLE.includes(state.method);
   $("legend").hidden = state.view !== "difference";
   document.body.dataset.view = state.view;
 }
@@ -127,6 +135,8 @@ function readForm() {
     variants: $("variants").valueAsNumber,
     seed: $("seed").valueAsNumber,
     detail: chosen("detail"),
+    mpp: $("mpp").value === "" ? null : $("mpp").valueAsNumber,
+    slide: $("slide").checked,
     compare: $("compare").checked,
   });
   showDependents();

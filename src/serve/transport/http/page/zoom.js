@@ -32,8 +32,9 @@ function facts({ made, tile }) {
     ["Seed, index", `${made.seed}, ${made.index}`],
     ["Strength", state.strength.toFixed(2)],
     ["Difference", `${made.mean.toFixed(2)} of 255 on average`],
-    ["Tile", `${tile.width} × ${tile.height} pixels`],
+    ["Tile", `${tile.width} × ${tile.height} pixels${made.windows > 1 ? `, seen in ${made.windows} windows` : ""}`],
     ...(made.fidelity === null ? [] : [["Fidelity", `${made.fidelity.toFixed(1)} dB, the model's own reconstruction of the tile`]]),
+    ...(made.warning ? [["Warning", made.warning]] : []),
     ["Tile key", short(made.tile_key)],
     ["Model", `${made.model}, `, short(made.bundle)],
   ].map(([what, ...value]) => [what, make("span", {}, ...value)]);
