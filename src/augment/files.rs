@@ -16,6 +16,7 @@ use super::error::{AugmentError, Bad, BadKind};
 use super::home::{Done, Home};
 use super::maker::{Made, Maker, Unmade};
 use super::progress::Progress;
+use super::slides::Slides;
 use super::tile::{Tile, suffixed};
 use restain_data::Catalogue;
 
@@ -80,13 +81,14 @@ struct Loaded {
     file: Bytes,
 }
 
-/// Makes what is left, until it is done or `stop` says so. Says whether it is done.
+/// Makes what is left, until it is done or `stop` says so, of `slides` where they are known. Says
+/// whether it is done.
 ///
 /// # Errors
 /// The first thing that ends the job.
 pub(super) async fn run(
     writing: &Writing,
-    maker: &Arc<Maker>,
+    (maker, slides): (&Arc<Maker>, Option<&Slides>),
     tiles: Vec<Tile>,
     progress: &mut Progress,
     stop: Stop,
@@ -102,12 +104,18 @@ pub(super) async fn run(
     };
     let lend = |loaded: Result<Loaded, Unmade>| async {
         let loaded = loaded?;
+        // Before the tile's own room, so that what waits for a slide holds none.
+        let slide = match slides {
+            Some(slides) => slides.context(maker, &loaded.tile.source).await?,
+            None => None,
+        };
         let room = maker.room(&loaded.file, 0).await;
-        Ok((loaded, room))
+        Ok((loaded, slide, room))
     };
-    let make = |lent: Result<(Loaded, _), Unmade>| async {
-        let (Loaded { tile, file }, room) = lent?;
-        let made = maker.make(&tile.source.display().to_string(), file.clone()).await?;
+    let make = |lent: Result<(Loaded, _, _), Unmade>| async {
+        let (Loaded { tile, file }, slide, room) = lent?;
+        let name = tile.source.display().to_string();
+        let made = maker.make(&name, file.clone(), slide).await?;
         let writing = writing.clone();
         let write = move || {
             let _room = room;

@@ -47,6 +47,7 @@ pub(super) struct Terms {
     pub input: Vec<PathBuf>,
     pub layout: &'static str,
     pub originals: bool,
+    pub slides: bool,
     pub image_field: Option<String>,
     /// Which tiles are left out; nothing if none are.
     pub selection: Option<Value>,

@@ -9,14 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use half::f16;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{AugmentError, Bad, BadKind, unreadable};
 use super::options::AugmentArgs;
 use crate::serve::cache::Tenant;
-use crate::serve::error::Error;
+use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
 use crate::serve::pipeline::answer::{Answer, Provenance};
 use crate::serve::pipeline::plan::Plan;
@@ -136,30 +135,89 @@ impl Maker {
     /// Waits for the memory that a tile and its variants need, and `others` bytes that go with
     /// them. To be asked for in the order of the tiles.
     pub(super) async fn room(&self, file: &[u8], others: usize) -> OwnedSemaphorePermit {
-        let geometry = self.model().bundle.manifest.geometry;
-        // What is no picture needs no more than its file.
-        let pixels = codec::probe(file, &self.services.pipeline.limits.codec)
-            .map_or(0, |(width, height)| width * height * CHANNELS);
-        let latents = 2 * geometry.tile_latent() * size_of::<f16>();
-        let variants = self.ask.variants as usize;
-        // Two pictures of every variant; and of the tile what was decoded, what the encoder sees of
-        // it, and what is kept.
-        let bytes = file.len()
-            + others
-            + latents
-            + geometry.tile_bytes()
-            + pixels
-            + 2 * pixels.max(geometry.tile_bytes()) * (1 + variants);
+        self.lend(self.needed(file) + others).await
+    }
+
+    async fn lend(&self, bytes: usize) -> OwnedSemaphorePermit {
         let pieces =
             u32::try_from((bytes as u64).div_ceil(PIECE)).unwrap_or(u32::MAX).min(self.pieces);
         Arc::clone(&self.memory).acquire_many_owned(pieces).await.expect("it is never closed")
     }
 
-    /// The variants of the tile called `name`.
+    /// Bytes that a tile and its variants need.
+    fn needed(&self, file: &[u8]) -> usize {
+        let (pipeline, model) = (&self.services.pipeline, self.model());
+        let geometry = model.bundle.manifest.geometry;
+        // What is no picture needs no more than its file.
+        let size = codec::probe(file, &pipeline.limits.codec).ok();
+        let pixels = size.map_or(0, |(width, height)| width * height * CHANNELS);
+        let seen = size.filter(|(width, height)| no_tile(*width, *height).is_none());
+        let seen = seen.map_or(0, |size| pipeline.bytes_seen(&model, self.ask.mpp, size)) as usize;
+        let variants = self.ask.variants as usize;
+        // Two pictures of every variant; and of the tile what was decoded, what the encoder sees and
+        // makes of it, and what is kept.
+        file.len() + seen + pixels + 2 * pixels.max(geometry.tile_bytes()) * (1 + variants)
+    }
+
+    /// The context of the slide called `name`, from some of its files; nothing where none of them
+    /// has tissue. Files that are no tiles are left out.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub(super) async fn add_slide(
+        &self,
+        name: &str,
+        files: Vec<Bytes>,
+    ) -> Result<Option<String>, Unmade> {
+        let pipeline = &self.services.pipeline;
+        let failed = |source| Unmade::from(AugmentError::Tile { name: name.to_owned(), source });
+        // All at once: what holds some and waits for more could wait for itself.
+        let _room = self.lend(files.iter().map(|file| self.needed(file)).sum()).await;
+        let (limits, mut tiles) = (pipeline.limits.codec, Vec::new());
+        for file in files {
+            let decode = move || codec::decode(&file, &limits);
+            let decoded = pipeline.cpu.run(decode).await.map_err(failed)?;
+            let tile = decoded.ok().filter(|tile| no_tile(tile.width, tile.height).is_none());
+            tiles.extend(tile.map(|RgbImage { width, height, pixels }| TileInput::Pixels {
+                width,
+                height,
+                pixels: pixels.into(),
+            }));
+        }
+        if tiles.is_empty() {
+            return Ok(None);
+        }
+        let request = Request {
+            ask: request::Request { model: self.ask.model.clone(), ..Default::default() },
+            tiles,
+            references: Vec::new(),
+            received: Instant::now(),
+            permit: pipeline.admission.admit_body(0).map_err(failed)?,
+            tenant: Tenant::SHARED,
+        };
+        match pipeline.add_slide(request).await {
+            Ok(slide) => Ok(Some(slide.id)),
+            Err(error) if error.kind == ErrorKind::NoStyles => {
+                tracing::info!(
+                    slide = name,
+                    "no tissue in the tiles of a slide: each of its tiles stands for itself"
+                );
+                Ok(None)
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// The variants of the tile called `name`, whose slide has this context.
     ///
     /// # Errors
     /// When nothing can be made of the file, or the engine fails.
-    pub(super) async fn make(&self, name: &str, file: Bytes) -> Result<Made, Unmade> {
+    pub(super) async fn make(
+        &self,
+        name: &str,
+        file: Bytes,
+        slide: Option<String>,
+    ) -> Result<Made, Unmade> {
         let pipeline = &self.services.pipeline;
         let failed = |source| Unmade::from(AugmentError::Tile { name: name.to_owned(), source });
         let bad = |kind, reason: String| Unmade::Bad(Bad { kind, name: name.to_owned(), reason });
@@ -177,7 +235,7 @@ impl Maker {
             pixels: tile.pixels.clone(),
         };
         let request = Request {
-            ask: self.ask.clone(),
+            ask: request::Request { slide: slide.map(|id| vec![id]), ..self.ask.clone() },
             tiles: vec![TileInput::Pixels { width, height, pixels: pixels.into() }],
             references: self.references.iter().map(pixels_of).collect(),
             received: Instant::now(),

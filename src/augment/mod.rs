@@ -19,6 +19,7 @@ mod options;
 mod pattern;
 mod progress;
 mod shard;
+mod slides;
 mod tile;
 mod webdataset;
 mod wilds;
@@ -41,6 +42,7 @@ pub use options::AugmentArgs;
 use progress::{Extent, Progress};
 use restain_bundle::atomic;
 use restain_data::PassedOver;
+use slides::Slides;
 use tile::Tile;
 use webdataset::Samples;
 use wilds::{METADATA, Written};
@@ -135,6 +137,10 @@ fn list(args: &AugmentArgs) -> Result<(Input, u64, PassedOver), AugmentError> {
     let mut passed_over = input.passed_over().clone();
     let mut samples = 0;
     if let Input::Tars { tars, .. } = &input {
+        if args.job.slides {
+            let said = "--slides takes the folder of a tile as its slide, and IN holds tars";
+            return Err(AugmentError::Use(said.to_owned()));
+        }
         let tars = of_part(args, tars);
         let (within, count) = webdataset::check(&tars, args)?;
         let is_whole = args.job.shard.all().count() == 1;
@@ -168,11 +174,14 @@ async fn work(
                 ending,
                 originals: args.job.originals,
             };
-            let (tiles, sorting) = (of_part(args, tiles), writing.clone());
-            let left = tokio::task::spawn_blocking(move || sorting.left(tiles)).await?;
+            let (of_part, sorting) = (of_part(args, tiles), writing.clone());
+            let left = tokio::task::spawn_blocking(move || sorting.left(of_part)).await?;
             let extent = Extent::Tiles(left.tiles.len() as u64 + left.done.tiles);
             let mut progress = Progress::new(extent, args.job.max_damaged, left.done, 0)?;
-            let is_done = files::run(&writing, maker, left.tiles, &mut progress, stop).await?;
+            let slides = args.job.slides.then(|| Slides::of(catalogue, tiles));
+            let is_done =
+                files::run(&writing, (maker, slides.as_ref()), left.tiles, &mut progress, stop)
+                    .await?;
             Ok((progress, is_done))
         }
         Input::Tars { tars, .. } => {
@@ -241,6 +250,7 @@ fn terms(args: &AugmentArgs, input: &Input, maker: &Maker) -> Terms {
         input: args.inputs.iter().map(|path| home::real(path)).collect(),
         layout: input.name(),
         originals: args.job.originals,
+        slides: args.job.slides,
         image_field: args.job.image_field.clone(),
         selection: selected(args),
         bundle: model.bundle.digest.clone(),

@@ -102,6 +102,10 @@ pub struct AskArgs {
     /// spreads them
     #[arg(long, default_value_t = 1.0, value_parser = |text: &str| read_flag::<f64>(&field::style_spread, text))]
     pub spread: f64,
+    /// Say that the tiles' pixels have this size, µm, so that the model sees them at magnifications
+    /// that it knows [default: it sees every tile at its own]
+    #[arg(long, value_name = "MICRONS", value_parser = |text: &str| read_flag::<f32>(&field::mpp, text))]
+    pub mpp: Option<f32>,
     /// Mix this much of the style in: 0 keeps the tile's own characteristics, 1 takes all of the
     /// style's
     #[arg(long, default_value_t = 1.0, value_parser = |text: &str| read_flag::<f64>(&field::strength, text))]
@@ -146,6 +150,10 @@ pub struct JobArgs {
     /// Write the originals beside their variants, byte for byte
     #[arg(long)]
     pub originals: bool,
+    /// Take the folder that a tile lies in as its slide, as in WILDS roots: the change of stain starts
+    /// from the slide's stain, measured on some of its tiles
+    #[arg(long)]
+    pub slides: bool,
     /// Skip up to this many damaged tiles; one more ends the job
     #[arg(long, value_name = "TILES", default_value_t = 0)]
     pub max_damaged: u64,
@@ -198,6 +206,9 @@ pub struct EngineArgs {
     /// encoder, up to 16
     #[arg(long, value_name = "TILES", default_value_t = 0, value_parser = within(0, MOST_BATCH))]
     pub max_batch: usize,
+    /// Let the model see tiles shrunk by at most this; larger tiles are seen in overlapping windows
+    #[arg(long, value_name = "TIMES", default_value_t = 4.0, value_parser = within(1.0, 64.0))]
+    pub window: f64,
     /// Use this much memory for encodings, of use where a data set has a tile more than once
     #[arg(long, value_name = "BYTES", default_value = "64MiB")]
     pub cache_memory: ByteSize,
@@ -236,6 +247,10 @@ impl AugmentArgs {
         reject(
             !takes_references && !ask.references.is_empty(),
             "--references needs --style-from reference",
+        )?;
+        reject(
+            self.job.slides && !matches!(ask.method, Method::Vit | Method::ColorMatch),
+            "--slides is for --method vit and color-match",
         )?;
         Ok(self)
     }
@@ -277,6 +292,7 @@ impl AskArgs {
             style_placement: self.placement,
             style_share: self.share,
             style_spread: self.spread as f32,
+            mpp: self.mpp,
             strength: self.strength as f32,
             detail: self.detail,
             output_format: Some(self.format),
@@ -309,6 +325,7 @@ impl AugmentArgs {
             cache_memory: engine.cache_memory,
             max_variants: NonZeroUsize::new(MAX_VARIANTS as usize)
                 .expect("it is written above, and is not zero"),
+            window: engine.window,
             max_pixels: engine.max_pixels,
             ..defaults
         }

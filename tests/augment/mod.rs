@@ -8,6 +8,7 @@ mod program;
 mod refusals;
 mod resume;
 mod selection;
+mod slides;
 mod webdataset;
 mod wilds;
 

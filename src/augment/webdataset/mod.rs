@@ -338,11 +338,12 @@ impl Samples {
             Err(several) => return Err(asked(&tar, &sample, &several)),
         };
         let tile = &sample.fields[field];
-        let made = match maker.make(&format!("{within}.{}", tile.name), tile.bytes.clone()).await {
-            Ok(made) => made,
-            Err(Unmade::Bad(bad)) => return Ok(Step::LeaveOut { bad, bytes }),
-            Err(Unmade::Failed(error)) => return Err(*error),
-        };
+        let made =
+            match maker.make(&format!("{within}.{}", tile.name), tile.bytes.clone(), None).await {
+                Ok(made) => made,
+                Err(Unmade::Bad(bad)) => return Ok(Step::LeaveOut { bad, bytes }),
+                Err(Unmade::Failed(error)) => return Err(*error),
+            };
         if let Some(first) = made.variants.first().filter(|_| self.originals) {
             entries.append_original(&sample, first).map_err(untold)?;
         }
