@@ -139,7 +139,7 @@ fn carried_variants_of_every_size_are_as_sharp_as_their_tile() {
     let (anatomy, own) = (&encodings.anatomy[..], &encodings.characteristics[..]);
     let mut scratch = synthesiser.scratch();
     let (mut difference, mut change) = (vec![0.0; own.len()], vec![0.0; side * side * 3]);
-    let upsampler = Upsampler::new(side, large.width, large.height);
+    let upsampler = Upsampler::new((side, side), (large.width, large.height));
     for entry in bundle.styles.entries.iter().step_by(17) {
         synthesiser.difference_into(own, &entry.style.0, 1.0, &mut difference);
         synthesiser.change(anatomy, &difference, &mut scratch, &mut change);

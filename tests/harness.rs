@@ -86,7 +86,17 @@ impl Server {
 
     /// With something changed about how the program is started.
     pub(crate) fn start_as(flags: &[&str], change: impl FnOnce(&mut Command)) -> Self {
+        Self::on(models(), flags, change)
+    }
+
+    /// With something changed in the manifest of the fixture.
+    pub(crate) fn with_manifest(edit: impl FnOnce(&mut Value)) -> Self {
         let models = models();
+        edit_manifest(&models.path().join("tiny/1"), edit);
+        Self::on(models, &[], |_| {})
+    }
+
+    fn on(models: tempfile::TempDir, flags: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let log = std::fs::File::create(models.path().join("log")).unwrap();
         let mut command = restain();
         command
@@ -366,12 +376,8 @@ impl Parts {
 
     pub(crate) fn broadcast(&self, encodings: &Encodings, style: &[f32]) -> Vec<u8> {
         let mut out = vec![0; self.synthesiser.geometry().tile_bytes()];
-        self.synthesiser.broadcast(
-            &encodings.anatomy,
-            style,
-            &mut self.synthesiser.scratch(),
-            &mut out,
-        );
+        let mut scratch = self.synthesiser.scratch();
+        self.synthesiser.broadcast(&encodings.anatomy, style, &mut scratch, &mut out);
         out
     }
 

@@ -83,6 +83,7 @@ table! {
     PixelsNeeded = 422, INVALID_ARGUMENT, "pixels_needed", "The request needs the tile's pixels, and a key has only its encoding";
     VariantsOutOfRange = 422, INVALID_ARGUMENT, "variants_out_of_range", "The number of variants is out of range";
     SpreadOutOfRange = 422, INVALID_ARGUMENT, "spread_out_of_range", "The spread is not between 0 and 3";
+    MppOutOfRange = 422, INVALID_ARGUMENT, "mpp_out_of_range", "The size of a pixel is not between 0.01 and 100 µm";
     StrengthOutOfRange = 422, INVALID_ARGUMENT, "strength_out_of_range", "The strength is not between 0 and 1";
     SeedOutOfRange = 422, INVALID_ARGUMENT, "seed_out_of_range", "The seed is above 2^53 - 1, which JSON cannot carry exactly";
     QualityOutOfRange = 422, INVALID_ARGUMENT, "quality_out_of_range", "The quality is not between 1 and 100";

@@ -111,6 +111,7 @@ impl Services {
         let limits = Limits {
             max_tiles: config.max_tiles.get(),
             max_variants: config.max_variants.get(),
+            window: config.window,
             codec: codec::Limits::of_tile(config.max_pixels),
             timeout: config.request_timeout.0,
         };

@@ -195,6 +195,7 @@ PROVOKED = {
         "pixels_needed": sent(keys=["0" * 64], method="color-match"),
         "variants_out_of_range": sent(TILE, variants=0),
         "spread_out_of_range": sent(TILE, style={"spread": 3.5}),
+        "mpp_out_of_range": sent(TILE, mpp=1000),
         "strength_out_of_range": sent(TILE, strength=1.5),
         "seed_out_of_range": sent(TILE, seed=2**53),
         "quality_out_of_range": sent(TILE, output={"quality": 101}),

@@ -4,6 +4,7 @@ use restain_bundle::codec::{RgbImage, TileKey};
 use restain_method::glass::keep_glass;
 use restain_method::shrink::shrink;
 use restain_method::upsample::{UpsampleScratch, Upsampler};
+use restain_method::windows::Scaling;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
@@ -11,8 +12,9 @@ use crate::harness::{
     Parts, SAFETENSORS, Server, decode, packed_body, picture, png, read_tensor, tensor_body, tile,
 };
 
-/// Those of the fixture's model, smaller, larger, and not square.
-const SIZES: [(usize, usize); 5] = [(32, 32), (16, 16), (50, 41), (224, 160), (512, 512)];
+/// Those of the fixture's model, smaller, larger, not square, and in several windows.
+const SIZES: [(usize, usize); 6] =
+    [(32, 32), (16, 16), (50, 41), (128, 100), (224, 160), (512, 512)];
 
 fn send(server: &Server, body: Vec<u8>) -> (u16, Vec<u8>) {
     let answer = server
@@ -27,7 +29,7 @@ fn send(server: &Server, body: Vec<u8>) -> (u16, Vec<u8>) {
 
 /// A tile as the encoder sees it.
 fn at(tile: &RgbImage, side: usize) -> RgbImage {
-    let pixels = shrink(&tile.pixels, (tile.width, tile.height), side);
+    let pixels = shrink(&tile.pixels, (tile.width, tile.height), (side, side));
     RgbImage { width: side, height: side, pixels }
 }
 
@@ -35,29 +37,45 @@ fn at(tile: &RgbImage, side: usize) -> RgbImage {
 /// change elsewhere.
 fn carried(parts: &mut Parts, tile: &RgbImage, style: &[f32], strength: f32) -> Vec<u8> {
     let side = parts.synthesiser.geometry().image_size();
-    let seen = at(tile, side);
-    let encodings = parts.encode(&seen);
+    if (tile.width, tile.height) != (side, side) {
+        return resampled(parts, tile, style, strength);
+    }
+    let encodings = parts.encode(tile);
     let synthesiser = &parts.synthesiser;
     let (mut scratch, mut out) = (synthesiser.scratch(), vec![0; tile.pixels.len()]);
     let (anatomy, own) = (&encodings.anatomy[..], &encodings.characteristics[..]);
     let mut mixed = vec![0.0; own.len()];
-    if seen == *tile {
-        let (residual, _) = synthesiser.compare(anatomy, own, &tile.pixels, &mut scratch);
-        let carry = restain_method::synth::Carry { anatomy, residual: &residual };
-        synthesiser.blend_into(own, style, strength, &mut mixed);
-        synthesiser.carry_aligned(carry, &mixed, &mut scratch, &mut out);
-        keep_glass(&tile.pixels, &mut out);
-        return out;
+    let (residual, _) = synthesiser.compare(anatomy, own, &tile.pixels, &mut scratch);
+    let carry = restain_method::synth::Carry { anatomy, residual: &residual };
+    synthesiser.blend_into(own, style, strength, &mut mixed);
+    synthesiser.carry_aligned(carry, &mixed, &mut scratch, &mut out);
+    keep_glass(&tile.pixels, &mut out);
+    out
+}
+
+/// The same for a tile of another size: the changes of its windows, blended, resampled and added.
+fn resampled(parts: &mut Parts, tile: &RgbImage, style: &[f32], strength: f32) -> Vec<u8> {
+    let (side, size) = (parts.synthesiser.geometry().image_size(), (tile.width, tile.height));
+    // The server's own `--window`.
+    let windows = Scaling::up_to(side, 4.0).windows(size);
+    let canvas = shrink(&tile.pixels, size, windows.canvas());
+    let mut change = vec![0.0; canvas.len()];
+    for index in 0..windows.count() {
+        let pixels = windows.cut(index, &canvas);
+        let encodings = parts.encode(&RgbImage { width: side, height: side, pixels });
+        let synthesiser = &parts.synthesiser;
+        let own = &encodings.characteristics[..];
+        let (mut mixed, mut of_window) = (vec![0.0; own.len()], vec![0.0; side * side * 3]);
+        synthesiser.difference_into(own, style, strength, &mut mixed);
+        let mut scratch = synthesiser.scratch();
+        synthesiser.change(&encodings.anatomy, &mixed, &mut scratch, &mut of_window);
+        match windows.is_whole() {
+            true => change.copy_from_slice(&of_window),
+            false => windows.blend(index, &of_window, &mut change),
+        }
     }
-    let mut change = vec![0.0; side * side * 3];
-    synthesiser.difference_into(own, style, strength, &mut mixed);
-    synthesiser.change(anatomy, &mixed, &mut scratch, &mut change);
-    Upsampler::new(side, tile.width, tile.height).add(
-        &change,
-        &tile.pixels,
-        &mut UpsampleScratch::default(),
-        &mut out,
-    );
+    let (mut scratch, mut out) = (UpsampleScratch::default(), vec![0; tile.pixels.len()]);
+    Upsampler::new(windows.canvas(), size).add(&change, &tile.pixels, &mut scratch, &mut out);
     keep_glass(&tile.pixels, &mut out);
     out
 }
@@ -145,7 +163,7 @@ fn tiles_of_several_sizes_go_in_one_request_and_come_back_packed() {
     assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
     let file = SafeTensors::deserialize(&body).unwrap();
     let shapes = file.tensor("shapes").unwrap();
-    assert_eq!(shapes.shape(), [5, 2]);
+    assert_eq!(shapes.shape(), [SIZES.len(), 2]);
     let sides: Vec<i64> =
         shapes.data().as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect();
     let expected: Vec<i64> =

@@ -27,3 +27,4 @@ mod stain;
 mod styles;
 mod tenants;
 mod traces;
+mod windows;

@@ -51,7 +51,7 @@ fn context(parts: &mut Parts, tiles: &[RgbImage]) -> (Vec<f32>, ChannelStats) {
     let (half, side) = (geometry.half(), geometry.image_size());
     let (mut sums, mut count) = (vec![0.0; half], 0.0);
     for tile in tiles {
-        let pixels = shrink(&tile.pixels, (tile.width, tile.height), side);
+        let pixels = shrink(&tile.pixels, (tile.width, tile.height), (side, side));
         let stained = exemplar::stained(&geometry, &pixels);
         let seen = RgbImage { width: side, height: side, pixels };
         let own = parts.encode(&seen).characteristics;
@@ -99,7 +99,7 @@ fn a_variant_changes_by_the_difference_between_the_style_and_its_slide() {
     let style = parts.style("north/1").to_vec();
     let side = parts.synthesiser.geometry().image_size();
     for (tile, strength) in [(tile(3), 1.0), (tile(3), 0.5), (picture(4, 50, 41), 0.75)] {
-        let seen = shrink(&tile.pixels, (tile.width, tile.height), side);
+        let seen = shrink(&tile.pixels, (tile.width, tile.height), (side, side));
         let encodings = parts.encode(&RgbImage { width: side, height: side, pixels: seen.clone() });
         let (anatomy, own) = (&encodings.anatomy[..], &encodings.characteristics[..]);
         let change: Vec<f32> = (0..own.len())
@@ -115,7 +115,7 @@ fn a_variant_changes_by_the_difference_between_the_style_and_its_slide() {
         } else {
             let mut levels = vec![0.0; seen.len()];
             synthesiser.change(anatomy, &change, &mut scratch, &mut levels);
-            let upsampler = Upsampler::new(side, tile.width, tile.height);
+            let upsampler = Upsampler::new((side, side), (tile.width, tile.height));
             upsampler.add(&levels, &tile.pixels, &mut UpsampleScratch::default(), &mut out);
         }
         keep_glass(&tile.pixels, &mut out);

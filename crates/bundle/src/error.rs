@@ -20,6 +20,8 @@ pub enum BundleError {
         "{field} is {value:?}: it must be letters, digits, '.', '_' or '-', and not begin with '.'"
     )]
     Name { field: &'static str, value: String },
+    #[error("{field} of familiar is {value}, and must be {allowed}")]
+    Familiar { field: &'static str, value: String, allowed: &'static str },
     #[error("file name {0:?} must be a plain name inside the bundle, without directories")]
     FileName(String),
     #[error("{0} is missing, though the manifest lists it")]

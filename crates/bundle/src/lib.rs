@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 
 pub use draft::BundleDraft;
 pub use error::{BundleError, StylesError, WeightsError};
-pub use manifest::{MANIFEST_FILE, Manifest, SCHEMA, is_plain_name};
+pub use manifest::{Familiar, MANIFEST_FILE, Manifest, SCHEMA, is_plain_name};
 pub use precision::{Precision, UnknownPrecision};
 pub use styles::{STYLES_FILE, StyleBank, StyleEntry};
 pub use weights::{POSITIONS, Tensor, WEIGHTS_FILE, Weights, layout};

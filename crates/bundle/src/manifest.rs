@@ -34,6 +34,9 @@ pub struct Manifest {
     pub normalisation: Normalisation,
     /// Precision → file.
     pub encoders: BTreeMap<Precision, String>,
+    /// What tiles the model knows, as far as that was recorded.
+    #[serde(default, skip_serializing_if = "Familiar::is_empty")]
+    pub familiar: Familiar,
     /// File → sha256 in lower-case hex, for every file of the bundle but the manifest.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
@@ -43,6 +46,65 @@ pub struct Manifest {
     /// How good it is: free-form, an object.
     #[serde(default)]
     pub quality: serde_json::Value,
+}
+
+/// What tiles a model knows. Of others its answers warn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Familiar {
+    /// The finest and the coarsest magnification of the tiles that it was trained on, as it saw
+    /// them: µm a pixel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mpp: Option<[f64; 2]>,
+    /// The PSNR of a tile's own reconstruction that 99 of 100 tiles of tissue it was trained on
+    /// have, dB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fidelity: Option<f32>,
+}
+
+/// How far a magnification may be from those that a model knows: as far as two scanners of one
+/// nominal magnification are apart, about.
+const NEAR: f64 = 1.2;
+
+impl Familiar {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn check(&self) -> Result<(), BundleError> {
+        let wrong = |field, value, allowed| Err(BundleError::Familiar { field, value, allowed });
+        let is_range = |[finest, coarsest]: [f64; 2]| {
+            finest > 0.0 && finest <= coarsest && coarsest.is_finite()
+        };
+        if let Some(mpp) = self.mpp.filter(|mpp| !is_range(*mpp)) {
+            let allowed = "two sizes of a pixel above 0 µm, the finer first";
+            return wrong("mpp", format!("{mpp:?}"), allowed);
+        }
+        match self.fidelity.filter(|decibels| !(0.0..=99.0).contains(decibels)) {
+            Some(decibels) => wrong("fidelity", decibels.to_string(), "from 0 to 99 dB"),
+            None => Ok(()),
+        }
+    }
+
+    /// Says why a tile is unlike those that the model knows: a tile with this PSNR of its own
+    /// reconstruction, of which the model saw pixels of `seen` µm where that is known.
+    pub fn warning(&self, fidelity: f32, seen: Option<f64>) -> Option<String> {
+        let known = self
+            .mpp
+            .zip(seen)
+            .filter(|([finest, coarsest], seen)| !(finest / NEAR..=coarsest * NEAR).contains(seen));
+        if let Some(([finest, coarsest], seen)) = known {
+            return Some(format!(
+                "the model saw this tile at {seen:.2} µm a pixel, and knows tissue at {finest} to {coarsest}"
+            ));
+        }
+        self.fidelity.filter(|least| fidelity < *least).map(|least| {
+            format!(
+                "this tile is unlike what the model was trained on: its fidelity is {fidelity:.1} dB, and that of 99 of 100 \
+                 tiles it was trained on at least {least:.1}"
+            )
+        })
+    }
 }
 
 impl Manifest {
@@ -75,6 +137,7 @@ impl Manifest {
         for file in self.files.keys() {
             check_file_name(file)?;
         }
+        self.familiar.check()?;
         if self.encoders.is_empty() {
             return Err(BundleError::NoEncoder);
         }

@@ -22,6 +22,7 @@ fn manifest() -> Manifest {
         mlp_ratio: 4.0,
     };
     Manifest {
+        familiar: Familiar::default(),
         schema: SCHEMA.to_owned(),
         name: "tiny".to_owned(),
         version: "1".to_owned(),

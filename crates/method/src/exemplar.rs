@@ -14,6 +14,7 @@ use super::geometry::{CHANNELS, Geometry};
 use super::glass;
 use super::latent;
 use super::synth::{Element, Synthesiser};
+use super::windows::Windows;
 
 /// A patch is tissue when its mean optical density, −ln(pixel/255), is at least this: the usual
 /// threshold for white.
@@ -50,6 +51,17 @@ pub fn tissue(geometry: &Geometry, tile: &[u8]) -> Vec<bool> {
 /// When the tile does not have the geometry's size.
 pub fn stained(geometry: &Geometry, tile: &[u8]) -> Vec<bool> {
     patches(geometry, tile).map(|patch| patch.is_stained()).collect()
+}
+
+/// Returns the same for a tile that the model sees in windows, window by window.
+///
+/// # Shapes
+/// `canvas` `[height, width, 3] u8` of the windows; `[windows · N]`.
+///
+/// # Panics
+/// When a length is another.
+pub fn stained_in(geometry: &Geometry, windows: &Windows, canvas: &[u8]) -> Vec<bool> {
+    (0..windows.count()).flat_map(|index| stained(geometry, &windows.cut(index, canvas))).collect()
 }
 
 /// Returns whether a stain can be taken from any patch of a tile of any size.

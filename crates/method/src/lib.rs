@@ -32,6 +32,7 @@ pub mod style;
 pub mod synth;
 mod taps;
 pub mod upsample;
+pub mod windows;
 
 pub use geometry::{Geometry, GeometryError};
 pub use normalise::Normalisation;

@@ -1,4 +1,4 @@
-//! From the model's size to a tile's own: a change of colour, resampled and added to the tile.
+//! From the size that the model sees to a tile's own: a change of colour, resampled and added to the tile.
 //!
 //! Bilinear where the tile is larger than the model's; where it is smaller, a triangle as wide as
 //! the pixels that it covers. Pixel centres are aligned, edges are repeated. Rows are made as they
@@ -10,10 +10,11 @@ use super::normalise::to_byte;
 use super::taps::Taps;
 use multiversion::multiversion;
 
-/// Resamples from one square size to one tile's size. Both axes are independent.
+/// Resamples from one size to one tile's size. Both axes are independent.
 #[derive(Clone, Debug)]
 pub struct Upsampler {
-    side: usize,
+    /// Width and height of the change.
+    from: (usize, usize),
     columns: Taps,
     rows: Taps,
 }
@@ -28,26 +29,28 @@ pub struct UpsampleScratch {
 }
 
 impl Upsampler {
-    /// Prepares the way from `side`×`side` to `width`×`height` pixels, none of them 0.
+    /// Prepares the way from one width and height to another, none of them 0.
     ///
     /// # Panics
     /// When one is.
-    pub fn new(side: usize, width: usize, height: usize) -> Self {
-        assert!(side > 0 && width > 0 && height > 0, "a tile has pixels");
-        Self { side, columns: Taps::new(side, width), rows: Taps::new(side, height) }
+    pub fn new(from: (usize, usize), to: (usize, usize)) -> Self {
+        let all = [from.0, from.1, to.0, to.1];
+        assert!(all.iter().all(|length| *length > 0), "a tile has pixels");
+        Self { from, columns: Taps::new(from.0, to.0), rows: Taps::new(from.1, to.1) }
     }
 
     /// Adds a change to a tile: out = clamp(round(tile + resampled change)).
     ///
     /// # Shapes
-    /// `change` `[side, side, 3] f32` in levels, `tile` and `out` `[height, width, 3] u8`.
+    /// `change` `[from.1, from.0, 3] f32` in levels, `tile` and `out` `[height, width, 3] u8`.
     ///
     /// # Panics
     /// When a length is another.
     pub fn add(&self, change: &[f32], tile: &[u8], scratch: &mut UpsampleScratch, out: &mut [u8]) {
         let (columns, rows) = (&self.columns, &self.rows);
         let width = columns.starts.len() * CHANNELS;
-        assert_eq!(change.len(), self.side * self.side * CHANNELS, "change is [side, side, 3]");
+        let length = self.from.0 * CHANNELS;
+        assert_eq!(change.len(), length * self.from.1, "change has the size it is resampled from");
         assert_eq!(tile.len(), width * rows.starts.len(), "tile is [height, width, 3]");
         assert_eq!(tile.len(), out.len(), "out is [height, width, 3]");
         scratch.rows.resize(rows.each * width, 0.0);
@@ -60,7 +63,7 @@ impl Upsampler {
         {
             for row in made.max(start)..start + rows.each {
                 let at = row % rows.each * width;
-                let from = &change[row * self.side * CHANNELS..][..self.side * CHANNELS];
+                let from = &change[row * length..][..length];
                 widen_row(columns, from, &mut scratch.rows[at..][..width]);
             }
             made = start + rows.each;
@@ -78,7 +81,7 @@ impl Upsampler {
     }
 }
 
-/// A row at the tile's width: `from` `[side, 3]`, `to` `[width, 3]`.
+/// A row at the tile's width: `from` `[from.0, 3]`, `to` `[width, 3]`.
 #[multiversion(targets = "simd")]
 fn widen_row(columns: &Taps, from: &[f32], to: &mut [f32]) {
     let to = to.as_chunks_mut::<CHANNELS>().0;
@@ -131,7 +134,7 @@ mod tests {
 
     fn added(side: usize, change: &[f32], (width, height): (usize, usize), tile: u8) -> Vec<u8> {
         let (tile, mut out) = (vec![tile; width * height * 3], vec![7; width * height * 3]);
-        Upsampler::new(side, width, height).add(
+        Upsampler::new((side, side), (width, height)).add(
             change,
             &tile,
             &mut UpsampleScratch::default(),

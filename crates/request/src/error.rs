@@ -11,6 +11,8 @@ pub enum Fault {
     Strength,
     /// `style.spread` is out of range.
     Spread,
+    /// `mpp` is out of range.
+    Mpp,
     /// `seed` is out of range.
     Seed,
     /// `output.quality` is out of range.

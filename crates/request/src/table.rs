@@ -163,6 +163,12 @@ table! {
     detail: Detail = Detail::Carry,
         choice::<Detail>("detail").flag("detail");
 
+    /// Size of the tiles' pixels in micrometres. Tiles are brought to magnifications that the model
+    /// knows, where it says which, before it sees them; variants keep the tile's size. Without it
+    /// the model sees every tile at its own.
+    mpp: Option<f32> = None,
+        Field::new("mpp", Kind::Number { min: 0.01, max: 100.0 }).fault(Fault::Mpp).flag("mpp");
+
     /// Format of the pictures; without it `Accept` decides, and PNG where it does not say.
     output_format: Option<ImageFormat> = None,
         choice::<ImageFormat>("output.format").not_in_oip().grpc("format").flag("format");

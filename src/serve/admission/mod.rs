@@ -142,8 +142,9 @@ impl Admission {
         let Amount { tiles, bytes } = share;
         let whole = before.saturating_add(bytes);
         if tiles > self.max_tiles || whole > self.max_bytes {
-            let needs =
-                format!("the request needs {tiles} tiles and {whole} bytes with its answer");
+            let needs = format!(
+                "the request needs {tiles} tiles, the windows of large ones counted, and {whole} bytes with its answer"
+            );
             let lends = format!(
                 "the server's limits are {} tiles and {} bytes: send fewer tiles or ask for fewer variants",
                 self.max_tiles, self.max_bytes

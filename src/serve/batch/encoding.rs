@@ -1,7 +1,7 @@
 //! What is kept of a tile: its encoding, and what its variants are carried by.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use half::f16;
@@ -10,6 +10,7 @@ use restain_method::geometry::CHANNELS;
 use restain_method::glass::Glass;
 use restain_method::shrink::shrink;
 use restain_method::synth::{Carry, Residual, Scratch, Synthesiser};
+use restain_method::windows::Windows;
 
 /// What the encoder made of one tile, in the precision in which it is kept: whether a tile was
 /// encoded just now or in another epoch, its variants are the same bytes.
@@ -17,9 +18,11 @@ use restain_method::synth::{Carry, Residual, Scratch, Synthesiser};
 pub struct TileEncoding {
     /// Width and height of the tile as it came.
     pub size: (u32, u32),
-    /// PSNR of the tile's own reconstruction at the model's size, dB, at most 99.
+    /// In which windows the model saw it.
+    pub windows: Windows,
+    /// PSNR of the tile's own reconstruction as the model saw it, dB, at most 99.
     pub fidelity: f32,
-    /// `[2, N, h]`: anatomy, then characteristics.
+    /// `[windows, 2, N, h]`: of each window anatomy, then characteristics.
     latents: Vec<f16>,
     carried: Carried,
     /// From which patches a stain can be taken, once that was asked.
@@ -32,73 +35,139 @@ pub struct TileEncoding {
 pub enum Carried {
     /// Of a tile of the model's size: what its reconstruction misses, and the pixels of its glass.
     Residual(Residual, Glass),
-    /// The pixels of a tile of another size, `[height, width, 3] u8`.
+    /// The pixels of a tile of another size, or in several windows, `[height, width, 3] u8`; none of
+    /// one window of several.
     Pixels(Bytes),
 }
 
+/// What the model saw in one window.
+#[derive(Clone, Copy)]
+pub struct Window<'a> {
+    /// `[N, h]`
+    pub anatomy: &'a [f16],
+    /// `[N, h]`
+    pub characteristics: &'a [f16],
+}
+
+/// The tile that the model sees.
+#[derive(Clone, Debug)]
+pub enum Whole {
+    /// It is what the model sees.
+    Seen,
+    /// It has another size, and these pixels, `[height, width, 3] u8`.
+    Pixels(Bytes),
+    /// The model sees a window of it: it is kept in memory, by a key that is no tile's, until who
+    /// asked has all of them.
+    Elsewhere,
+}
+
 impl TileEncoding {
-    /// `latents` `[2, N, h]`: anatomy, then characteristics.
-    pub fn new(size: (u32, u32), fidelity: f32, latents: Vec<f16>, carried: Carried) -> Self {
-        Self { size, fidelity, latents, carried, stained: OnceLock::new() }
+    /// `latents` `[windows, 2, N, h]`: of each window anatomy, then characteristics.
+    pub fn new(
+        size: (u32, u32),
+        windows: Windows,
+        fidelity: f32,
+        latents: Vec<f16>,
+        carried: Carried,
+    ) -> Self {
+        Self { size, windows, fidelity, latents, carried, stained: OnceLock::new() }
     }
 
-    /// Puts together what is kept of a tile. `seen` `[H, W, 3] u8` is the tile at the model's size;
-    /// `pixels` the tile itself, when it has another.
+    /// Puts together what is kept of a tile that the model saw in one window, or of one window of a
+    /// larger tile. `seen` `[H, W, 3] u8` is what the model saw.
     pub(super) fn of(
         synthesiser: &Synthesiser,
         scratch: &mut Scratch,
         (size, latents): ((u32, u32), Vec<f16>),
         seen: &[u8],
-        pixels: Option<&Bytes>,
+        whole: &Whole,
     ) -> Self {
         let (anatomy, characteristics) = latents.split_at(latents.len() / 2);
         let (residual, fidelity) = synthesiser.compare(anatomy, characteristics, seen, scratch);
-        let carried = match pixels {
-            None => Carried::Residual(residual, Glass::of(seen)),
+        let carried = match whole {
+            Whole::Seen => Carried::Residual(residual, Glass::of(seen)),
             // A copy: what came may be a piece of a whole request's body.
-            Some(pixels) => Carried::Pixels(Bytes::copy_from_slice(pixels)),
+            Whole::Pixels(pixels) => Carried::Pixels(Bytes::copy_from_slice(pixels)),
+            Whole::Elsewhere => Carried::Pixels(Bytes::new()),
         };
-        Self::new(size, fidelity, latents, carried)
+        let side = synthesiser.geometry().image_size();
+        Self::new(size, Windows::of_canvas(side, (side, side)), fidelity, latents, carried)
     }
 
-    /// From which patches a stain can be taken, `[N]`; found by `find` the first time.
+    /// Puts together what is kept of a tile, `pixels` `[height, width, 3] u8`, that the model saw
+    /// in several windows.
+    pub fn of_windows(
+        size: (u32, u32),
+        windows: Windows,
+        pixels: &[u8],
+        of_each: &[Arc<TileEncoding>],
+    ) -> Self {
+        let latents = of_each.iter().flat_map(|window| window.latents()).copied().collect();
+        // The PSNR of all of them: that of the mean of their squared errors.
+        let error = |window: &Arc<TileEncoding>| 10f64.powf(-f64::from(window.fidelity) / 10.0);
+        let mean = of_each.iter().map(error).sum::<f64>() / of_each.len() as f64;
+        let fidelity = (-10.0 * mean.log10()) as f32;
+        let carried = Carried::Pixels(Bytes::copy_from_slice(pixels));
+        Self::new(size, windows, fidelity, latents, carried)
+    }
+
+    /// From which patches a stain can be taken, `[windows · N]`; found by `find` the first time.
     pub fn stained(&self, find: impl FnOnce() -> Vec<bool>) -> &[bool] {
         self.stained.get_or_init(find)
     }
 
-    /// `[2, N, h]`
+    /// `[windows, 2, N, h]`
     pub fn latents(&self) -> &[f16] {
         &self.latents
     }
 
-    /// `[N, h]`
-    pub fn anatomy(&self) -> &[f16] {
-        &self.latents[..self.latents.len() / 2]
+    /// What the model saw in each window, one at least.
+    pub fn seen(&self) -> impl ExactSizeIterator<Item = Window<'_>> {
+        let each = self.latents.len() / self.windows.count();
+        self.latents.chunks_exact(each).map(|latents| {
+            let (anatomy, characteristics) = latents.split_at(latents.len() / 2);
+            Window { anatomy, characteristics }
+        })
     }
 
-    /// `[N, h]`
-    pub fn characteristics(&self) -> &[f16] {
-        &self.latents[self.latents.len() / 2..]
+    /// What the model saw in the first window, which is all of a tile that needs no more.
+    pub fn first(&self) -> Window<'_> {
+        self.seen().next().expect("a tile has a window")
     }
 
-    /// The pixels that the encoder saw, `[H, W, 3] u8`.
-    pub fn seen(&self, synthesiser: &Synthesiser, scratch: &mut Scratch) -> Vec<u8> {
+    /// `[h]`: the characteristics of a patch, counted through all windows.
+    pub fn characteristics_of(&self, patch: usize, half: usize) -> &[f16] {
+        let patches = self.latents.len() / (2 * half * self.windows.count());
+        let window = self.seen().nth(patch / patches).expect("the tile has the patch");
+        &window.characteristics[patch % patches * half..][..half]
+    }
+
+    /// The tile's own pixels, `[height, width, 3] u8`.
+    pub fn pixels(&self, synthesiser: &Synthesiser, scratch: &mut Scratch) -> Bytes {
         match &self.carried {
+            Carried::Pixels(pixels) => pixels.clone(),
             Carried::Residual(residual, _) => {
                 let mut pixels = vec![0; synthesiser.geometry().tile_bytes()];
-                let carry = Carry { anatomy: self.anatomy(), residual };
-                synthesiser.restore(carry, self.characteristics(), scratch, &mut pixels);
-                pixels
-            }
-            Carried::Pixels(pixels) => {
-                let size = (self.size.0 as usize, self.size.1 as usize);
-                shrink(pixels, size, synthesiser.geometry().image_size())
+                let Window { anatomy, characteristics } = self.first();
+                let carry = Carry { anatomy, residual };
+                synthesiser.restore(carry, characteristics, scratch, &mut pixels);
+                pixels.into()
             }
         }
     }
 
+    /// The pixels that the model saw, at the size of the canvas, u8.
+    pub fn canvas(&self, synthesiser: &Synthesiser, scratch: &mut Scratch) -> Bytes {
+        at_canvas(self.size, &self.pixels(synthesiser, scratch), &self.windows)
+    }
+
     pub fn carried(&self) -> &Carried {
         &self.carried
+    }
+
+    /// Whether it is of one window of a larger tile.
+    pub fn is_window(&self) -> bool {
+        matches!(&self.carried, Carried::Pixels(pixels) if pixels.is_empty())
     }
 
     /// Bytes of what is kept.
@@ -110,14 +179,15 @@ impl TileEncoding {
     pub fn fits(&self, geometry: &Geometry) -> bool {
         let (width, height, side) =
             (self.size.0 as usize, self.size.1 as usize, geometry.image_size());
-        let is_the_models = (width, height) == (side, side);
+        let is_as_seen = (width, height) == (side, side) && self.windows.is_whole();
         let carried = match &self.carried {
-            Carried::Residual(residual, _) => {
-                is_the_models && residual.len() == geometry.tile_bytes()
+            Carried::Residual(residual, _) => is_as_seen && residual.len() == geometry.tile_bytes(),
+            Carried::Pixels(pixels) => {
+                !is_as_seen && (pixels.len() == width * height * CHANNELS || self.is_window())
             }
-            Carried::Pixels(pixels) => !is_the_models && pixels.len() == width * height * CHANNELS,
         };
-        carried && self.latents.len() == 2 * geometry.tile_latent()
+        let numbers = self.windows.count() * 2 * geometry.tile_latent();
+        carried && self.windows.side() == side && self.latents.len() == numbers
     }
 }
 
@@ -128,6 +198,15 @@ impl Carried {
             Self::Residual(residual, glass) => residual.bytes() + glass.bytes(),
             Self::Pixels(pixels) => pixels.len(),
         }
+    }
+}
+
+/// The pixels of a tile at the size of its canvas: the same memory, where they have it.
+pub fn at_canvas((width, height): (u32, u32), pixels: &Bytes, windows: &Windows) -> Bytes {
+    let size = (width as usize, height as usize);
+    match windows.canvas() {
+        canvas if canvas == size => pixels.clone(),
+        canvas => shrink(pixels, size, canvas).into(),
     }
 }
 

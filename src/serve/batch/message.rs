@@ -7,7 +7,7 @@ use bytes::Bytes;
 use half::f16;
 use tokio::sync::oneshot;
 
-use super::encoding::TileEncoding;
+use super::encoding::{TileEncoding, Whole};
 use crate::serve::admission::Permit;
 use crate::serve::caller::CallerName;
 use crate::serve::trace::{Asker, RunSpan};
@@ -21,10 +21,9 @@ pub struct WantedTile {
     pub key: TileKey,
     /// Width and height of the tile as it came.
     pub size: (u32, u32),
-    /// The tile at the model's size, `[H, W, 3] u8`.
+    /// What the model is to see: the tile at the model's size, or a window of it, `[H, W, 3] u8`.
     pub seen: Bytes,
-    /// The tile itself, `[height, width, 3] u8`, when it has another size.
-    pub pixels: Option<Bytes>,
+    pub whole: Whole,
 }
 
 /// Where encodings are kept. The queue asks it right before a tile would be encoded, and a worker
@@ -34,6 +33,8 @@ pub trait Shelf: Send + Sync {
     /// What is at hand, without waiting.
     fn peek(&self, key: &TileKey) -> Option<Arc<TileEncoding>>;
     fn keep(&self, key: &TileKey, encoding: &Arc<TileEncoding>);
+    /// Gives up what is no longer needed.
+    fn forget(&self, key: &TileKey);
 }
 
 /// Everyone who waited for one tile.

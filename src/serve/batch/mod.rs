@@ -24,7 +24,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub use buckets::Buckets;
-pub use encoding::{Carried, TileEncoding};
+pub use encoding::{Carried, TileEncoding, Whole, Window, at_canvas};
 pub use message::{BatchError, Encode, Encoded, Failure, Priority, Shelf, WantedTile};
 use shared::{Place, Shared};
 pub use tally::Tally;

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use super::super::message::Encoded;
 use super::*;
 use crate::serve::admission::Admission;
-use crate::serve::batch::BatchError;
+use crate::serve::batch::{BatchError, Whole};
 use crate::serve::metrics::Metrics;
 
 use std::sync::Arc;
@@ -52,8 +52,12 @@ impl Scene {
             reply,
         };
         if let Err(waiter) = self.queue.join(&key(value), priority, waiter) {
-            let tile =
-                WantedTile { key: key(value), size: (1, 1), seen: Bytes::new(), pixels: None };
+            let tile = WantedTile {
+                key: key(value),
+                size: (1, 1),
+                seen: Bytes::new(),
+                whole: Whole::Seen,
+            };
             self.queue.push(tile, priority, waiter);
         }
         answer

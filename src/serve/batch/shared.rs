@@ -82,8 +82,9 @@ impl Shared {
             match state.queue.join(&tile.key, priority, waiter) {
                 Ok(()) => Place::Coming(answer),
                 Err(waiter) => match shelf.peek(&tile.key) {
-                    Some(encoding) => Place::Here(encoding),
-                    None => {
+                    // In one window, as it is wanted: the tile may be held in several.
+                    Some(encoding) if encoding.windows.is_whole() => Place::Here(encoding),
+                    _ => {
                         state.queue.push(tile, priority, waiter);
                         Place::Coming(answer)
                     }

@@ -178,6 +178,8 @@ impl Encode for Heir {
 struct Refuses(TileKey);
 
 impl Shelf for Refuses {
+    fn forget(&self, _: &TileKey) {}
+
     fn peek(&self, _: &TileKey) -> Option<Arc<TileEncoding>> {
         None
     }

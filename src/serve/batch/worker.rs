@@ -7,11 +7,10 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use half::f16;
 
 use super::buckets::Buckets;
-use super::encoding::TileEncoding;
+use super::encoding::{TileEncoding, Whole};
 use super::message::{BatchError, Encode, Encoded, Failure, Shelf, WaitedFor, WantedTile};
 use super::shared::Shared;
 use crate::serve::metrics::Metrics;
@@ -79,7 +78,7 @@ impl Assembled {
 struct AssembledTile {
     key: TileKey,
     size: (u32, u32),
-    pixels: Option<Bytes>,
+    whole: Whole,
 }
 
 /// Starts the threads of the `index`-th worker. They end when the queue is closed and empty.
@@ -123,8 +122,8 @@ fn assemble(
             input.extend_from_slice(&tile.seen);
         }
         let assemble = |tile: WantedTile| {
-            let WantedTile { key, size, pixels, .. } = tile;
-            AssembledTile { key, size, pixels }
+            let WantedTile { key, size, whole, .. } = tile;
+            AssembledTile { key, size, whole }
         };
         let tiles = wanted.into_iter().map(assemble).collect();
         if assembled.send(Assembled { tiles, input, ended: false }).is_err() {
@@ -228,7 +227,7 @@ impl Worker {
         let seen = batch.input.chunks_exact(self.options.tile_bytes());
         let keep = |((tile, latents), seen): ((&AssembledTile, Vec<f16>), &[u8])| {
             let made = (tile.size, latents);
-            Arc::new(TileEncoding::of(synthesiser, scratch, made, seen, tile.pixels.as_ref()))
+            Arc::new(TileEncoding::of(synthesiser, scratch, made, seen, &tile.whole))
         };
         let encodings: Vec<Arc<TileEncoding>> =
             batch.tiles.iter().zip(latents).zip(seen).map(keep).collect();

@@ -15,9 +15,12 @@ use restain_bundle::codec::TileKey;
 use restain_method::geometry::CHANNELS;
 use restain_method::glass::{Glass, Run};
 use restain_method::synth::Residual;
+use restain_method::windows::Windows;
 
 /// More numbers than any encoding has, and more values than any tile: a length above it is damage.
 const MOST_NUMBERS: u64 = 1 << 28;
+/// No model sees a smaller square: below, a canvas could have windows without number.
+const LEAST_SIDE: usize = 2;
 /// As many as a tile of the paper's size has, and some.
 const VALUES_AT_ONCE: usize = 1 << 18;
 
@@ -63,8 +66,8 @@ impl Code for CacheKey {
     }
 }
 
-/// Width u32, height u32, fidelity f32, the form of what is carried u32, the count of numbers u64;
-/// the numbers as f16; what is carried, width × height × 3 values; of a residual then the glass:
+/// Width u32, height u32, fidelity f32, the form of what is carried u32, the count of numbers u64,
+/// the side of a window u32, width and height of the canvas u32 each; the numbers as f16; what is carried, width × height × 3 values; of a residual then the glass:
 /// the count of runs u32, start and length of each u32, and the pixels, 3 bytes each. All
 /// little-endian.
 impl Code for Kept {
@@ -76,7 +79,11 @@ impl Code for Kept {
         head[4..8].copy_from_slice(&height.to_le_bytes());
         head[8..12].copy_from_slice(&encoding.fidelity.to_le_bytes());
         head[12..16].copy_from_slice(&Form::of(encoding.carried()).number().to_le_bytes());
-        head[16..].copy_from_slice(&(encoding.latents().len() as u64).to_le_bytes());
+        head[16..24].copy_from_slice(&(encoding.latents().len() as u64).to_le_bytes());
+        let (columns, rows) = encoding.windows.canvas();
+        for (at, length) in [(24, encoding.windows.side()), (28, columns), (32, rows)] {
+            head[at..at + 4].copy_from_slice(&(length as u32).to_le_bytes());
+        }
         writer.write_all(&head).map_err(Error::io_error)?;
         write_shorts(writer, encoding.latents().reinterpret_cast())?;
         match encoding.carried() {
@@ -98,13 +105,19 @@ impl Code for Kept {
         let word = |at: usize| -> [u8; 4] { head[at..at + 4].try_into().expect("within the head") };
         let [width, height, form] = [0, 4, 12].map(|at| u32::from_le_bytes(word(at)));
         let fidelity = f32::from_le_bytes(word(8));
-        let numbers = u64::from_le_bytes(head[16..].try_into().expect("eight bytes of the head"));
+        let numbers = u64::from_le_bytes(head[16..24].try_into().expect("eight bytes of the head"));
+        let [side, columns, rows] = [24, 28, 32].map(|at| u32::from_le_bytes(word(at)) as usize);
         let values = u128::from(width) * u128::from(height) * CHANNELS as u128;
         let impossible = |what, value: u128| {
             Err(Error::new(ErrorKind::OutOfRange, what).with_context("value", value))
         };
         if numbers > MOST_NUMBERS || values > MOST_NUMBERS.into() {
             return impossible("an encoding of impossible length", values.max(numbers.into()));
+        }
+        // A window has as many numbers as the tile of its size has values, about.
+        let seen = columns as u128 * rows as u128;
+        if side < LEAST_SIDE || columns.min(rows) < side || seen > MOST_NUMBERS.into() {
+            return impossible("an encoding of impossible windows", seen);
         }
         let Some(form) = Form::numbered(form) else {
             return impossible("an encoding of unknown form", form.into());
@@ -126,7 +139,9 @@ impl Code for Kept {
             Form::Pixels => Carried::Pixels(read_values::<u8>(reader, values)?.into()),
         };
         let latents: Vec<f16> = latents.reinterpret_into();
-        Ok(Self(Arc::new(TileEncoding::new((width, height), fidelity, latents, carried))))
+        let windows = Windows::of_canvas(side, (columns, rows));
+        let size = (width, height);
+        Ok(Self(Arc::new(TileEncoding::new(size, windows, fidelity, latents, carried))))
     }
 
     fn estimated_size(&self) -> usize {
@@ -139,7 +154,7 @@ impl Code for Kept {
 }
 
 /// Bytes before the numbers.
-const HEAD: usize = 24;
+const HEAD: usize = 36;
 
 /// How what is carried is written.
 #[derive(Clone, Copy)]
@@ -251,6 +266,7 @@ mod tests {
         ] {
             whole_or_refused(&Kept(Arc::new(TileEncoding::new(
                 (4, 5),
+                Windows::of_canvas(4, (4, 9)),
                 31.5,
                 latents.clone(),
                 carried,
@@ -266,7 +282,7 @@ mod tests {
         for cut in 0..bytes.len() {
             assert!(Kept::decode(&mut &bytes[..cut]).is_err(), "cut at {cut}");
         }
-        for damaged in [0..8, 8..12, 12..16, 16..24] {
+        for damaged in [0..8, 8..12, 12..16, 16..24, 24..28, 28..32, 32..36] {
             let mut bytes = bytes.clone();
             bytes[damaged].fill(0xff);
             assert_eq!(Kept::decode(&mut &bytes[..]).unwrap_err().kind(), ErrorKind::OutOfRange);

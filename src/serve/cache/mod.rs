@@ -111,7 +111,7 @@ impl EncodingsCache {
     /// The part of one encoder. `encoder` names all that decides an encoding's bits: the bundle's
     /// digest, the precision, the provider.
     pub fn scope(self: &Arc<Self>, encoder: &[&str], geometry: &Geometry) -> Scope {
-        let mut hasher = blake3::Hasher::new_derive_key("restain 2026 encodings cache, carried");
+        let mut hasher = blake3::Hasher::new_derive_key("restain 2026 encodings cache, windows");
         for part in encoder {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
@@ -235,11 +235,17 @@ impl Shelf for Scope {
     fn keep(&self, tile: &TileKey, encoding: &Arc<TileEncoding>) {
         let EncodingsCache { cache, metrics, .. } = &*self.cache;
         let kept = Kept(Arc::clone(encoding));
-        let on_disk = kept.bytes() as u64 <= MOST_DISK_ENTRY && self.cache.disk_works();
+        let on_disk = !encoding.is_window()
+            && kept.bytes() as u64 <= MOST_DISK_ENTRY
+            && self.cache.disk_works();
         let place = if on_disk { Location::Default } else { Location::InMem };
         let properties = HybridCacheProperties::default().with_location(place);
         cache.insert_with_properties(self.key(tile), kept, properties);
         metrics.cache_bytes(cache.memory().usage());
+    }
+
+    fn forget(&self, tile: &TileKey) {
+        self.cache.cache.remove(&self.key(tile));
     }
 }
 

@@ -2,6 +2,7 @@ use half::f16;
 use restain_method::geometry::GeometrySpec;
 use restain_method::glass::Glass;
 use restain_method::synth::Residual;
+use restain_method::windows::Windows;
 
 use super::*;
 use crate::serve::batch::Carried;
@@ -36,6 +37,7 @@ fn encoding(value: u16) -> Arc<TileEncoding> {
     let latents = vec![f16::from_bits(value); 2 * geometry.tile_latent()];
     Arc::new(TileEncoding::new(
         (20, 20),
+        Windows::of_canvas(20, (20, 20)),
         30.0,
         latents,
         Carried::Residual(residual, Glass::default()),

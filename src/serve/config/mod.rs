@@ -134,6 +134,10 @@ pub struct Config {
     /// encoder, up to 16
     #[arg(long, help_heading = BATCHING, value_name = "TILES", default_value = "0", value_parser = within(0, MOST_BATCH))]
     pub max_batch: usize,
+    /// Stop an encoder that takes longer than this for a batch, when it is loaded too; TensorRT, which
+    /// builds engines then, is left alone
+    #[arg(long, help_heading = BATCHING, value_name = "DURATION", default_value = "2m")]
+    pub encode_timeout: Span,
     /// Hold a tile this long for others to share its batch while the encoder is idle
     #[arg(long, help_heading = BATCHING, value_name = "DURATION", default_value = "0s")]
     pub max_delay: Span,
@@ -177,6 +181,9 @@ pub struct Config {
     /// Reject requests for more variants of a tile than this
     #[arg(long, help_heading = LIMITS, value_name = "VARIANTS", default_value = "64")]
     pub max_variants: NonZeroUsize,
+    /// Let the model see tiles shrunk by at most this; larger tiles are seen in overlapping windows
+    #[arg(long, help_heading = ENGINE, value_name = "TIMES", default_value = "4", value_parser = within(1.0, 64.0))]
+    pub window: f64,
     /// Reject images with more pixels than this
     #[arg(long, help_heading = LIMITS, value_name = "PIXELS", default_value = "16777216")]
     pub max_pixels: u64,

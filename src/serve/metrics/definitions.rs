@@ -45,6 +45,7 @@ impl Metrics {
                 &tiles,
             )?,
             fidelity: register(&registry, fidelity)?,
+            unfamiliar: define.counters("unfamiliar_tiles_total", UNFAMILIAR, &["model"])?,
             queue_tiles: define.gauge("queue_tiles", QUEUE_TILES)?,
             inflight_bytes: define.gauge("inflight_bytes", INFLIGHT_BYTES)?,
             tiles: define.counter("tiles_total", "Tiles encoded.")?,
@@ -89,6 +90,8 @@ const QUEUE: &str = "A tile's wait for its batch.";
 const ENCODE: &str = "One batch through the encoder.";
 const FIDELITY: &str =
     "PSNR of the reconstructions of encoded tiles; low values are tiles unlike the training data.";
+const UNFAMILIAR: &str =
+    "Tiles whose answers warn that they are unlike what the model was trained on.";
 const QUEUE_TILES: &str = "Tiles admitted, waiting or being encoded.";
 const INFLIGHT_BYTES: &str = "Memory of requests and answers in flight.";
 const CPU_OLDEST: &str =

@@ -25,6 +25,7 @@ pub struct Metrics {
     synthesise_duration: Histogram,
     batch_tiles: Histogram,
     fidelity: HistogramVec,
+    unfamiliar: IntCounterVec,
     queue_tiles: IntGauge,
     inflight_bytes: IntGauge,
     tiles: IntCounter,
@@ -166,6 +167,13 @@ impl Metrics {
     /// A tile that was encoded, and the PSNR of its reconstruction in dB.
     pub fn reconstructed(&self, model: &str, fidelity: f32) {
         self.fidelity.with_label_values(&[model]).observe(fidelity.into());
+    }
+
+    /// Tiles whose answers warn that they are unlike what the model was trained on.
+    pub fn unfamiliar(&self, model: &str, tiles: usize) {
+        if tiles > 0 {
+            self.unfamiliar.with_label_values(&[model]).inc_by(tiles as u64);
+        }
     }
 
     /// Time that encoders have worked so far, all of them together.

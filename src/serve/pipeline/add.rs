@@ -9,7 +9,7 @@ use super::encode::Asking;
 use super::request::{Counts, Request};
 use super::{Admitted, Pipeline, Work};
 use crate::serve::admission::Permit;
-use crate::serve::batch::{Priority, TileEncoding};
+use crate::serve::batch::{Priority, TileEncoding, Window};
 use crate::serve::cache::Tenant;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
@@ -18,6 +18,7 @@ use crate::serve::trace;
 use restain_method::Style;
 use restain_method::color::ChannelStats;
 use restain_method::exemplar::{self, ENOUGH_TISSUE};
+use restain_method::windows::Scaling;
 
 /// A domain to be added, read off its wire.
 pub struct AddStyles {
@@ -48,14 +49,15 @@ impl Pipeline {
         let wanted = usize::try_from(styles).unwrap_or(usize::MAX);
         model.styles.check_new(&domain)?;
         self.check_counts(Counts { tiles: tiles.len(), references: 0 })?;
-        let work = Work { model: &model, encodes: true, variants: 1, at_model_size: true };
+        let scaling = Scaling::whole(model.bundle.manifest.geometry.image_size());
+        let work = Work { model: &model, encodes: true, variants: 1, at_model_size: true, scaling };
         let Admitted { tiles, permit, .. } =
             trace::stage("decode", self.decode(work, tiles, Vec::new(), &body)).await?;
 
         let chosen_for = Arc::clone(&model);
         let tiles = self.cpu.run(move || choose(&chosen_for, tiles, wanted)).await??;
         let (priority, held) = (Priority::Interactive, Arc::clone(&permit));
-        let asking = Asking { deadline, priority, permit: held, tenant };
+        let asking = Asking { deadline, priority, permit: held, tenant, scaling };
         let encodings = self.encoded(&model, &tiles, &[], asking).await?.tiles;
         let mut styles = Vec::with_capacity(tiles.len());
         for (tile, encoding) in tiles.into_iter().zip(encodings) {
@@ -133,18 +135,14 @@ fn choose(model: &Model, tiles: Vec<Decoded>, wanted: usize) -> Result<Vec<Decod
 /// The pixels that the encoder sees.
 fn model_pixels(tile: &Decoded) -> &[u8] {
     let pixels = tile.pixels.as_ref().and_then(|pixels| pixels.for_model.as_ref());
-    pixels.expect("reference tiles come whole, and are decoded for the model")
+    &pixels.expect("reference tiles come whole, and are decoded for the model").canvas
 }
 
 fn style(model: &Model, tile: &[u8], encoding: &TileEncoding) -> (Style, ChannelStats) {
-    let patch = exemplar::representative(
-        &model.synthesiser,
-        tile,
-        encoding.anatomy(),
-        encoding.characteristics(),
-    );
+    let Window { anatomy, characteristics } = encoding.first();
+    let patch = exemplar::representative(&model.synthesiser, tile, anatomy, characteristics);
     (
-        exemplar::style_of(model.synthesiser.geometry(), encoding.characteristics(), patch),
+        exemplar::style_of(model.synthesiser.geometry(), characteristics, patch),
         ChannelStats::from_tile(tile),
     )
 }

@@ -45,6 +45,9 @@ pub struct About {
     /// Where the detail of the variants comes from; null for the methods that work on pixels.
     #[schema(required)]
     pub detail: Option<Detail>,
+    /// Size of the tiles' pixels, µm, where the request named it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mpp: Option<f32>,
 }
 
 pub struct AnsweredTile {
@@ -54,6 +57,10 @@ pub struct AnsweredTile {
     /// PSNR of the tile's own reconstruction at the model's size, dB; nothing when the method works
     /// on pixels.
     pub fidelity: Option<f32>,
+    /// In how many windows the model saw it; 0 when the method works on pixels.
+    pub windows: usize,
+    /// Why it is unlike what the model was trained on, where it is.
+    pub warning: Option<String>,
     /// The slide that its change of stain started from, where one was named.
     pub slide: Option<String>,
     /// The tile's own pixels; nothing when only its key came.
@@ -81,11 +88,9 @@ pub struct Origin {
     pub domain: Option<String>,
 }
 
-/// Everything that says how one variant came to be.
+/// What all variants of a tile have in common.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct Provenance {
-    #[serde(flatten)]
-    pub about: About,
+pub struct AboutTile {
     /// BLAKE3 of the tile's size and decoded pixels.
     #[schema(pattern = "^[0-9a-f]{64}$")]
     pub tile_key: String,
@@ -93,9 +98,27 @@ pub struct Provenance {
     /// the tile is unlike what the model was trained on. Null for the methods that work on pixels.
     #[schema(required)]
     pub fidelity: Option<f32>,
+    /// The number of overlapping windows in which the model saw the tile, which is larger than one
+    /// of them; left out where it saw the tile in one.
+    #[serde(skip_serializing_if = "is_one")]
+    #[schema(required = false)]
+    pub windows: usize,
+    /// Why the tile is unlike what the model was trained on, by its fidelity or its magnification;
+    /// left out where it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// The slide that the change of stain started from, where the request named one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slide: Option<String>,
+}
+
+/// Everything that says how one variant came to be.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Provenance {
+    #[serde(flatten)]
+    pub about: About,
+    #[serde(flatten)]
+    pub tile: AboutTile,
     #[serde(flatten)]
     pub origin: Origin,
 }
@@ -124,10 +147,26 @@ impl Timings {
 }
 
 impl AnsweredTile {
+    /// What answers say of it.
+    pub fn about(&self) -> AboutTile {
+        AboutTile {
+            tile_key: self.key.to_string(),
+            fidelity: self.fidelity(),
+            windows: self.windows,
+            warning: self.warning.clone(),
+            slide: self.slide.clone(),
+        }
+    }
+
     /// PSNR of its own reconstruction as answers have it, to a hundredth of a dB.
     pub fn fidelity(&self) -> Option<f32> {
         self.fidelity.map(hundredths)
     }
+}
+
+/// Whether a count of windows goes without saying.
+fn is_one(windows: &usize) -> bool {
+    *windows <= 1
 }
 
 /// Rounds to two places.
@@ -137,13 +176,7 @@ pub fn hundredths(value: f32) -> f32 {
 
 impl Answer {
     pub fn provenance(&self, tile: &AnsweredTile, variant: &MadeVariant) -> Provenance {
-        Provenance {
-            about: self.about.clone(),
-            tile_key: tile.key.to_string(),
-            fidelity: tile.fidelity(),
-            slide: tile.slide.clone(),
-            origin: variant.origin.clone(),
-        }
+        Provenance { about: self.about.clone(), tile: tile.about(), origin: variant.origin.clone() }
     }
 
     /// Every variant's, tile by tile.
@@ -190,6 +223,9 @@ pub struct EncoderAbout {
     /// `mean` and `std` of pixels in 0..1.
     #[schema(value_type = Object)]
     pub normalisation: Normalisation,
+    /// Tiles of more than this times the model's size along a side are seen in several windows when
+    /// their variants are carried. Their encodings here are of one window all the same.
+    pub window: f64,
 }
 
 /// Described where models are listed.
@@ -198,7 +234,7 @@ fn geometry() -> utoipa::openapi::Ref {
 }
 
 impl EncoderAbout {
-    pub fn of(model: &Model) -> Self {
+    pub fn of(model: &Model, window: f64) -> Self {
         let manifest = &model.bundle.manifest;
         Self {
             model: model.name().to_owned(),
@@ -207,6 +243,7 @@ impl EncoderAbout {
             geometry: manifest.geometry,
             pixel_order: manifest.pixel_order,
             normalisation: manifest.normalisation,
+            window,
         }
     }
 }

@@ -8,12 +8,14 @@ use half::f16;
 
 use super::Work;
 use crate::serve::admission::Permit;
+use crate::serve::batch::at_canvas;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::runtime::cpu::Cpu;
 use restain_bundle::codec::{self, DecodeError, Limits, RgbImage, TileKey};
+use restain_method::Geometry;
 use restain_method::exemplar;
 use restain_method::geometry::CHANNELS;
-use restain_method::shrink::shrink;
+use restain_method::windows::{Scaling, Windows};
 
 /// One tile as it came.
 pub enum TileInput {
@@ -37,10 +39,18 @@ pub(super) struct TilePixels {
     pub height: usize,
     /// `[height, width, 3] u8`
     pub bytes: Bytes,
-    /// The same at the model's size, for the encoder; absent when the method does not need it.
-    pub for_model: Option<Bytes>,
+    /// What the model sees of it; absent when the method does not need the model.
+    pub for_model: Option<ForModel>,
     /// Whether there is a stain in it, or it is blank, black, flat or pen.
     pub has_stain: bool,
+}
+
+/// A tile at the scale at which the model sees it.
+#[derive(Clone)]
+pub(super) struct ForModel {
+    pub windows: Windows,
+    /// The tile at the size of the canvas, u8.
+    pub canvas: Bytes,
 }
 
 /// What the headers say: enough to refuse and to account, before a pixel is decoded. Of a key they
@@ -85,8 +95,8 @@ impl Sizes {
         let decoded: u64 = all.map(pixels).sum();
         // The tile as the encoder sees it, what the encoder makes of it, and what is kept of it.
         let for_model = |size: &Option<(usize, usize)>| {
-            let latents = 2 * geometry.tile_latent() * size_of::<f16>();
-            (geometry.tile_bytes() + latents) as u64 + pixels(size)
+            let windows = work.scaling.windows(size.unwrap_or((side, side)));
+            windows_bytes(&windows, geometry) + pixels(size)
         };
         let encoded: u64 = match work.encodes {
             true => self.tiles.iter().chain(&self.references).map(for_model).sum(),
@@ -99,23 +109,54 @@ impl Sizes {
         let made = self.tiles.iter().map(|size| answer_bytes(of_answer(size), work.variants));
         decoded + encoded + made.sum::<u64>()
     }
+
+    /// What the encoder has to do at most: the windows of all tiles and references; those of keys,
+    /// which are mostly held, count as one each.
+    pub(super) fn windows(&self, work: &Work<'_>) -> usize {
+        let count = |size: &Option<(usize, usize)>| match (size, work.encodes) {
+            (Some(size), true) => work.scaling.windows(*size).count(),
+            _ => 1,
+        };
+        self.tiles.iter().chain(&self.references).map(count).sum()
+    }
+}
+
+/// Memory for what the model sees of a tile, its windows cut out, and what the encoder makes of
+/// them.
+pub(super) fn windows_bytes(windows: &Windows, geometry: &Geometry) -> u64 {
+    let latents = 2 * geometry.tile_latent() * size_of::<f16>();
+    // Until all windows are encoded, each lies apart.
+    let copies = if windows.is_whole() { 1 } else { 2 };
+    let each = geometry.tile_bytes() + copies * latents;
+    let canvas = if windows.is_whole() { 0 } else { picture_bytes(windows.canvas()) };
+    (windows.count() * each) as u64 + canvas
+}
+
+/// Memory in which a variant's change is computed: one float a value of the canvas.
+pub(super) fn change_bytes(windows: &Windows) -> u64 {
+    picture_bytes(windows.canvas()) * size_of::<f32>() as u64
 }
 
 /// Memory that decoding and resizing need while they are at work, beside what they make: a file's
 /// decoder works with up to 16-bit RGBA twice over, resizing with four floats for each pixel of
-/// `side` rows.
+/// as many rows as the model sees.
 pub(super) fn working_bytes<'a>(
     inputs: impl Iterator<Item = &'a TileInput>,
     sizes: &Sizes,
-    side: Option<usize>,
+    scaling: Option<Scaling>,
     threads: usize,
 ) -> u64 {
     let of = |(input, size): (&TileInput, &Option<(usize, usize)>)| {
         let (width, height) = size.unwrap_or_default();
         let file = matches!(input, TileInput::File(_));
         let decoding = if file { width * height * codec::DECODER_BYTES_A_PIXEL } else { 0 };
-        let resizing = side.filter(|&side| (width, height) != (side, side));
-        (decoding + resizing.map_or(0, |side| 16 * width * side + 3 * width * height)) as u64
+        let windows = scaling.zip(*size).map(|(scaling, size)| scaling.windows(size));
+        let resizing = windows.filter(|windows| windows.canvas() != (width, height));
+        let resizing = resizing.map_or(0, |windows| {
+            let (columns, rows) = windows.canvas();
+            16 * width.max(columns) * windows.side().min(rows) + 3 * width * height
+        });
+        (decoding + resizing) as u64
     };
     let all = sizes.tiles.iter().chain(&sizes.references);
     let most = inputs.zip(all).map(of).max().unwrap_or_default();
@@ -172,10 +213,10 @@ fn probe_all(
     inputs.iter().enumerate().map(probe).collect()
 }
 
-/// How tiles are decoded: `side` is the model's, when it will see them; the permits are held while
-/// a thread is at work, whichever caller leaves.
+/// How tiles are decoded: `scaling` is how the model sees them, when it will; the permits are held
+/// while a thread is at work, whichever caller leaves.
 pub(super) struct Decoding {
-    pub side: Option<usize>,
+    pub scaling: Option<Scaling>,
     pub limits: Limits,
     pub permits: Vec<Arc<Permit>>,
 }
@@ -195,8 +236,8 @@ pub(super) async fn all(
     let references = references.into_iter().enumerate();
     let references = references.map(|(index, tile)| ("reference", index, tile));
     let decoded = cpu.each(tiles.chain(references).collect(), move |(list, index, input)| {
-        let Decoding { side, limits, permits: _held } = &decoding;
-        decode(list, index, input, *side, limits)
+        let Decoding { scaling, limits, permits: _held } = &decoding;
+        decode(list, index, input, *scaling, limits)
     });
     // In order, so that of several bad tiles the first is named, whichever thread was faster.
     let mut tiles: Vec<Decoded> = decoded.await?.into_iter().collect::<Result<_, _>>()?;
@@ -208,7 +249,7 @@ fn decode(
     list: &'static str,
     index: usize,
     input: TileInput,
-    side: Option<usize>,
+    scaling: Option<Scaling>,
     limits: &Limits,
 ) -> Result<Decoded, Error> {
     let (width, height, bytes) = match input {
@@ -221,17 +262,13 @@ fn decode(
         }
     };
     let key = TileKey::of_pixels(width, height, &bytes);
-    let for_model = side.map(|side| at_side((width, height), &bytes, side));
+    let for_model = scaling.map(|scaling| {
+        let windows = scaling.windows((width, height));
+        let canvas = at_canvas((width as u32, height as u32), &bytes, &windows);
+        ForModel { windows, canvas }
+    });
     let has_stain = exemplar::has_stain(&bytes, width, exemplar::STAIN_SQUARE);
     Ok(Decoded { key, pixels: Some(TilePixels { width, height, bytes, for_model, has_stain }) })
-}
-
-/// The pixels at the model's size: the same memory, where they have it.
-fn at_side((width, height): (usize, usize), bytes: &Bytes, side: usize) -> Bytes {
-    if (width, height) == (side, side) {
-        return bytes.clone();
-    }
-    shrink(bytes, (width, height), side).into()
 }
 
 fn refused(error: &DecodeError, list: &'static str, index: usize) -> Error {

@@ -3,16 +3,21 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::decode::Decoded;
+use super::decode::{Decoded, ForModel, TilePixels};
 use crate::serve::admission::{Permit, advised};
-use crate::serve::batch::{BatchError, EncodeRequest, Priority, TileEncoding, WantedTile};
+use crate::serve::batch::{
+    BatchError, EncodeRequest, Priority, Shelf as _, TileEncoding, WantedTile, Whole, at_canvas,
+};
 use crate::serve::cache::Tenant;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
+use crate::serve::runtime::cpu::Cpu;
 use crate::serve::trace;
 use restain_bundle::codec::TileKey;
+use restain_method::windows::{Scaling, Windows};
 
 /// How the encoder is asked.
 pub(super) struct Asking {
@@ -20,6 +25,8 @@ pub(super) struct Asking {
     pub priority: Priority,
     pub permit: Arc<Permit>,
     pub tenant: Tenant,
+    /// How the model sees the tiles.
+    pub scaling: Scaling,
 }
 
 /// The encodings of a request, its tiles and then its references, and what they waited for.
@@ -36,12 +43,13 @@ pub(super) struct EncodedTiles {
 /// # Errors
 /// `tile_not_held` with the places of the keys that are not, among the keys of the request.
 pub(super) async fn encode(
+    cpu: &Cpu,
     model: &Model,
     tiles: &[Decoded],
     references: &[Decoded],
     asking: Asking,
 ) -> Result<EncodedTiles, Error> {
-    let Asking { deadline, priority, permit, tenant } = asking;
+    let Asking { deadline, priority, permit, tenant, scaling } = asking;
     let all: Vec<&Decoded> = tiles.iter().chain(references).collect();
     let held: Vec<TileKey> = all.iter().map(|tile| tenant.held_by(&tile.key)).collect();
     let lookup = async {
@@ -51,22 +59,44 @@ pub(super) async fn encode(
         trace::note("restain.cache.misses", (found.len() - hits) as i64);
         Ok(found)
     };
-    let side = model.bundle.manifest.geometry.image_size();
     let mut found = trace::stage("cache", lookup).await?;
-    let (wanted, places): (Vec<WantedTile>, Vec<usize>) = all
-        .iter()
-        .enumerate()
-        .filter(|(place, _)| found[*place].is_none())
-        .filter_map(|(place, tile)| Some((wanted(tile, held[place], side)?, place)))
-        .unzip();
+    let mut missing = Vec::new();
+    for (place, tile) in all.iter().enumerate() {
+        let sent = tile.pixels.as_ref().and_then(Missing::sent);
+        let missed = match found[place].take() {
+            None => sent,
+            Some(kept) if kept.windows == scaling.windows(size_of(&kept)) => {
+                found[place] = Some(kept);
+                None
+            }
+            // Held as seen at another scale: its pixels are there.
+            Some(kept) => Some(match sent {
+                Some(sent) => sent,
+                None => Missing::held(cpu, model, kept, scaling).await?,
+            }),
+        };
+        missing.extend(missed.map(|missed| (place, missed)));
+    }
     let (mut queue, mut took) = (Duration::ZERO, Duration::ZERO);
-    if !wanted.is_empty() {
+    if !missing.is_empty() {
+        let wanted = missing.iter().flat_map(|(place, tile)| tile.wanted(held[*place])).collect();
         let request = EncodeRequest { tiles: wanted, deadline, priority, permit };
         let encode = async { model.batch.encode(request).await.map_err(batch_error) };
         let answer = trace::stage("encode", encode).await?;
         (queue, took) = (answer.queue, answer.encode);
-        for (place, encoding) in places.into_iter().zip(answer.encodings) {
-            found[place] = Some(encoding);
+        let mut encodings = answer.encodings.into_iter();
+        for (place, tile) in missing {
+            let of_each: Vec<_> = encodings.by_ref().take(tile.seen.windows.count()).collect();
+            found[place] = Some(match &of_each[..] {
+                [encoding] => Arc::clone(encoding),
+                _ => {
+                    let windows: Vec<TileKey> = tile.keys_of_windows(&held[place]).collect();
+                    let encoding = Arc::new(cpu.run(move || tile.put_together(&of_each)).await?);
+                    model.scope.keep(&held[place], &encoding);
+                    windows.iter().for_each(|key| model.scope.forget(key));
+                    encoding
+                }
+            });
         }
     }
     check_held(&all, &found)?;
@@ -75,16 +105,79 @@ pub(super) async fn encode(
     Ok(EncodedTiles { tiles: encodings, references, queue, encode: took })
 }
 
-/// A tile to be encoded, and what its encoding is held by.
-fn wanted(tile: &Decoded, key: TileKey, side: usize) -> Option<WantedTile> {
-    let pixels = tile.pixels.as_ref()?;
-    let is_another_size = (pixels.width, pixels.height) != (side, side);
-    Some(WantedTile {
-        key,
-        size: (pixels.width as u32, pixels.height as u32),
-        seen: pixels.for_model.clone()?,
-        pixels: is_another_size.then(|| pixels.bytes.clone()),
-    })
+fn size_of(encoding: &TileEncoding) -> (usize, usize) {
+    (encoding.size.0 as usize, encoding.size.1 as usize)
+}
+
+/// A tile to be encoded.
+struct Missing {
+    size: (u32, u32),
+    /// `[height, width, 3] u8`
+    pixels: Bytes,
+    seen: ForModel,
+}
+
+impl Missing {
+    /// One that came with its pixels, decoded for the model.
+    fn sent(tile: &TilePixels) -> Option<Self> {
+        let size = (tile.width as u32, tile.height as u32);
+        Some(Self { size, pixels: tile.bytes.clone(), seen: tile.for_model.clone()? })
+    }
+
+    /// One that is held as the model saw it at another scale.
+    async fn held(
+        cpu: &Cpu,
+        model: &Model,
+        kept: Arc<TileEncoding>,
+        scaling: Scaling,
+    ) -> Result<Self, Error> {
+        let synthesiser = model.synthesiser.clone();
+        let see = move || {
+            let pixels = kept.pixels(&synthesiser, &mut synthesiser.scratch());
+            let windows = scaling.windows(size_of(&kept));
+            let canvas = at_canvas(kept.size, &pixels, &windows);
+            Self { size: kept.size, pixels, seen: ForModel { windows, canvas } }
+        };
+        cpu.run(see).await
+    }
+
+    /// What the model is to see of it, `held` its key.
+    fn wanted(&self, held: TileKey) -> Vec<WantedTile> {
+        let ForModel { windows, canvas } = &self.seen;
+        if windows.is_whole() {
+            let is_seen = windows.canvas() == (self.size.0 as usize, self.size.1 as usize);
+            let whole = if is_seen { Whole::Seen } else { Whole::Pixels(self.pixels.clone()) };
+            return vec![WantedTile { key: held, size: self.size, seen: canvas.clone(), whole }];
+        }
+        let window = |(index, key): (usize, TileKey)| WantedTile {
+            key,
+            size: self.size,
+            seen: windows.cut(index, canvas).into(),
+            whole: Whole::Elsewhere,
+        };
+        self.keys_of_windows(&held).enumerate().map(window).collect()
+    }
+
+    /// What windows are asked for and held by, while several requests may want them.
+    fn keys_of_windows(&self, held: &TileKey) -> impl Iterator<Item = TileKey> {
+        let windows = &self.seen.windows;
+        (0..windows.count()).map(move |index| key_of_window(held, windows, index))
+    }
+
+    fn put_together(&self, of_each: &[Arc<TileEncoding>]) -> TileEncoding {
+        TileEncoding::of_windows(self.size, self.seen.windows.clone(), &self.pixels, of_each)
+    }
+}
+
+/// The key of one window.
+fn key_of_window(tile: &TileKey, windows: &Windows, index: usize) -> TileKey {
+    let mut hasher = blake3::Hasher::new_derive_key("restain 2026 window of a tile");
+    hasher.update(tile.as_bytes());
+    let (columns, rows) = windows.canvas();
+    for number in [columns, rows, index] {
+        hasher.update(&(number as u64).to_le_bytes());
+    }
+    TileKey::from_bytes(*hasher.finalize().as_bytes())
 }
 
 fn check_held(all: &[&Decoded], found: &[Option<Arc<TileEncoding>>]) -> Result<(), Error> {

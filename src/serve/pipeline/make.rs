@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::answer::Origin;
 use super::choose::{Choice, Givers, Of, Variant, choose};
-use super::decode::{Decoded, TilePixels};
+use super::decode::{Decoded, ForModel, TilePixels};
 use super::plan::Plan;
 use super::request::Method;
 use super::source::{Part, Source};
@@ -36,8 +36,8 @@ pub(super) struct Prepared {
     pub encoding: Option<Arc<TileEncoding>>,
     /// Whether there is a stain in its pixels; unknown of a key.
     pub has_stain: Option<bool>,
-    /// The pixels that the encoder saw, when they came with the request.
-    pub for_model: Option<Bytes>,
+    /// What the encoder saw, when the tile came with the request.
+    pub for_model: Option<ForModel>,
 }
 
 impl Prepared {
@@ -66,7 +66,7 @@ impl Prepared {
             let for_model = tile.pixels.as_ref().and_then(|pixels| pixels.for_model.clone());
             let original = tile.pixels.filter(|_| keep || encoding.is_none());
             let original = original.map(|TilePixels { bytes, for_model, .. }| {
-                for_model.filter(|_| side.is_some()).unwrap_or(bytes)
+                for_model.filter(|_| side.is_some()).map_or(bytes, |seen| seen.canvas)
             });
             Self { key: tile.key, width, height, by_key, original, encoding, has_stain, for_model }
         };
@@ -81,6 +81,19 @@ impl Prepared {
     /// Of a plan that works on pixels.
     fn pixels(&self) -> &[u8] {
         self.original.as_ref().expect("the pipeline keeps the pixels that a plan needs")
+    }
+}
+
+impl Plan {
+    /// Why a tile is unlike what the model was trained on, where it is. A tile without a stain,
+    /// glass, is not what a model is asked about.
+    pub(super) fn warning(&self, tile: &Prepared) -> Option<String> {
+        let encoding = tile.encoding.as_ref()?;
+        let (columns, rows) = encoding.windows.canvas();
+        let (width, height) = encoding.size;
+        let scale = (f64::from(width) / columns as f64).max(f64::from(height) / rows as f64);
+        let seen = self.mpp.map(|mpp| f64::from(mpp) * scale);
+        self.model.bundle.manifest.familiar.warning(encoding.fidelity, seen)
     }
 }
 

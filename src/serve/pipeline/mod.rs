@@ -47,12 +47,15 @@ use super::trace;
 use crate::serve::runtime::buffers::Buffers;
 use crate::serve::runtime::cpu::Cpu;
 use restain_bundle::codec;
+use restain_method::windows::Scaling;
 
 /// What one request may ask for.
 #[derive(Clone, Copy)]
 pub struct Limits {
     pub max_tiles: usize,
     pub max_variants: usize,
+    /// Pixels of a tile along each side that one pixel of what the model sees stands for at most.
+    pub window: f64,
     pub codec: codec::Limits,
     pub timeout: Duration,
 }
@@ -97,6 +100,8 @@ struct Work<'a> {
     variants: usize,
     /// Whether variants have the model's size, and not the tile's own.
     at_model_size: bool,
+    /// How the model sees the tiles.
+    scaling: Scaling,
 }
 
 impl Pipeline {
@@ -156,6 +161,7 @@ impl Pipeline {
             encodes: plan.encodes(),
             variants: plan.variants,
             at_model_size: plan.at_model_size(),
+            scaling: self.scaling_of(&plan),
         };
         let Admitted { tiles, references, permit, decode } =
             trace::stage("decode", self.decode(work, tiles, references, &body)).await?;
@@ -164,7 +170,7 @@ impl Pipeline {
         let (mut encodings, mut styles) = (Vec::new(), Vec::new());
         if plan.encodes() {
             let (priority, permit) = (ask.priority, Arc::clone(&permit));
-            let asking = Asking { deadline, priority, permit, tenant };
+            let asking = Asking { deadline, priority, permit, tenant, scaling: work.scaling };
             let encoded = self.encoded(&plan.model, &tiles, &references, asking).await?;
             (timings.queue, timings.encode) = (encoded.queue, encoded.encode);
             (encodings, styles) = (encoded.tiles, encoded.references);
@@ -172,9 +178,9 @@ impl Pipeline {
         let side = plan.at_model_size().then(|| plan.model.bundle.manifest.geometry.image_size());
         let tiles = Prepared::all(tiles, encodings, side, plan.output.sheet);
         let references = Prepared::all(references, styles, None, false);
-        let beyond = admit_beyond(&plan, &tiles, &permit)?;
-        let mut permits = vec![body, permit];
-        permits.extend(beyond);
+        let mut permits = vec![body, Arc::clone(&permit)];
+        permits.extend(admit_beyond(&plan, &tiles, &permit)?);
+        permits.extend(admit_changes(&tiles, self.cpu.threads(), &permit)?);
         let takes_from_tiles = plan.style.source.is_of_request();
         let mut materials = Materials { plan, tiles, references, givers: Givers::default() };
         if takes_from_tiles {
@@ -194,15 +200,16 @@ impl Pipeline {
         let counts = Counts { tiles: tiles.len(), references: 0 };
         trace_work(&model, counts);
         self.check_counts(counts)?;
-        let work = Work { model: &model, encodes: true, variants: 0, at_model_size: true };
+        let scaling = Scaling::whole(model.bundle.manifest.geometry.image_size());
+        let work = Work { model: &model, encodes: true, variants: 0, at_model_size: true, scaling };
         let Admitted { tiles, permit, decode, .. } =
             trace::stage("decode", self.decode(work, tiles, Vec::new(), &body)).await?;
         let held = Arc::clone(&permit);
-        let asking = Asking { deadline, priority: ask.priority, permit: held, tenant };
+        let asking = Asking { deadline, priority: ask.priority, permit: held, tenant, scaling };
         let EncodedTiles { tiles: encodings, queue, encode, .. } =
             self.encoded(&model, &tiles, &[], asking).await?;
         asked.answered(tiles.len(), &Phases { queue, decode, encode, synthesise: Duration::ZERO });
-        let about = EncoderAbout::of(&model);
+        let about = EncoderAbout::of(&model, self.limits.window);
         let tiles = tiles.iter().map(|tile| tile.key).zip(encodings).collect();
         Ok(EncodeAnswer {
             about,
@@ -224,7 +231,32 @@ impl Pipeline {
         let refused = |error: Error| {
             if error.kind == ErrorKind::Overloaded { self.admission.refuse(error) } else { error }
         };
-        encode::encode(model, tiles, references, asking).await.map_err(refused)
+        encode::encode(&self.cpu, model, tiles, references, asking).await.map_err(refused)
+    }
+
+    /// How the model sees the tiles of a request.
+    fn scaling_of(&self, plan: &Plan) -> Scaling {
+        match plan.needs_one_window() {
+            true => Scaling::whole(plan.model.bundle.manifest.geometry.image_size()),
+            false => self.scaling(&plan.model, plan.mpp),
+        }
+    }
+
+    /// How a model sees tiles whose pixels have `mpp` µm, where that is known.
+    fn scaling(&self, model: &Model, mpp: Option<f32>) -> Scaling {
+        let manifest = &model.bundle.manifest;
+        let scaling = Scaling::up_to(manifest.geometry.image_size(), self.limits.window);
+        match (mpp, manifest.familiar.mpp) {
+            (Some(mpp), Some([_, coarsest])) => scaling.within(mpp.into(), coarsest),
+            _ => scaling,
+        }
+    }
+
+    /// Memory for what a model sees of a tile, and for the change of one variant.
+    pub fn bytes_seen(&self, model: &Model, mpp: Option<f32>, size: (usize, usize)) -> u64 {
+        let windows = self.scaling(model, mpp).windows(size);
+        decode::windows_bytes(&windows, &model.bundle.manifest.geometry)
+            + decode::change_bytes(&windows)
     }
 
     fn check_counts(&self, counts: Counts) -> Result<(), Error> {
@@ -261,12 +293,12 @@ impl Pipeline {
         let (sizes, tiles, references) = self.cpu.run(probe).await??;
         sizes.check()?;
         let bytes = sizes.bytes(&work);
-        let permit = body.admit(tiles.len() + references.len(), bytes)?;
-        let side = work.encodes.then(|| work.model.bundle.manifest.geometry.image_size());
+        let permit = body.admit(sizes.windows(&work), bytes)?;
+        let scaling = work.encodes.then_some(work.scaling);
         let inputs = tiles.iter().chain(&references);
-        let working = decode::working_bytes(inputs, &sizes, side, self.cpu.threads());
+        let working = decode::working_bytes(inputs, &sizes, scaling, self.cpu.threads());
         let permits = vec![Arc::clone(&permit), permit.admit(0, working)?];
-        let decoding = Decoding { side, limits, permits };
+        let decoding = Decoding { scaling, limits, permits };
         let (tiles, references) = decode::all(&self.cpu, tiles, references, decoding).await?;
         Ok(Admitted { tiles, references, permit, decode: started.elapsed() })
     }
@@ -285,6 +317,19 @@ fn admit_beyond(
     let keys = tiles.iter().filter(|tile| tile.by_key);
     let bytes: u64 = keys.map(|tile| decode::answer_bytes(beyond(tile), plan.variants)).sum();
     if bytes == 0 { Ok(None) } else { permit.admit(0, bytes).map(Some) }
+}
+
+/// The memory in which threads compute the changes of tiles in several windows, each of one tile at
+/// a time.
+fn admit_changes(
+    tiles: &[Prepared],
+    threads: usize,
+    permit: &Permit,
+) -> Result<Option<Arc<Permit>>, Error> {
+    let windows = tiles.iter().filter_map(|tile| tile.encoding.as_ref()).map(|tile| &tile.windows);
+    let several = windows.filter(|windows| !windows.is_whole());
+    let most = several.map(decode::change_bytes).max().unwrap_or_default();
+    if most == 0 { Ok(None) } else { permit.admit(0, most * threads as u64).map(Some) }
 }
 
 /// Says what the request is about, in its trace.

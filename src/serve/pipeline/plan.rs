@@ -30,6 +30,8 @@ pub struct Plan {
     pub slides: Slides,
     pub strength: f32,
     pub detail: Detail,
+    /// Size of the tiles' pixels, µm, where the request says it.
+    pub mpp: Option<f32>,
     pub output: Output,
 }
 
@@ -96,6 +98,7 @@ impl Plan {
             slides,
             strength: request.strength,
             detail: request.detail,
+            mpp: request.mpp,
             output,
             bank,
             model,
@@ -110,6 +113,12 @@ impl Plan {
     /// Whether variants have the model's size, and not the tile's own.
     pub fn at_model_size(&self) -> bool {
         self.encodes() && self.detail == Detail::Model
+    }
+
+    /// Whether tiles are seen in one window each, however large: the variants have its size, or
+    /// styles are placed patch by patch.
+    pub(super) fn needs_one_window(&self) -> bool {
+        self.at_model_size() || self.style.placement == Placement::Aligned
     }
 
     /// The slide of a tile of the request, where its method takes a style.

@@ -84,12 +84,16 @@ impl Pipeline {
                 width: tile.width,
                 height: tile.height,
                 fidelity: tile.encoding.as_ref().map(|encoding| encoding.fidelity),
+                windows: tile.encoding.as_ref().map_or(0, |encoding| encoding.windows.count()),
+                warning: plan.warning(tile),
                 slide: plan.slide_of(place).map(|slide| plan.bank.slide_id(slide).to_owned()),
                 original: tile.original.clone(),
                 variants,
             }
         });
-        let tiles = tiles.collect();
+        let tiles: Vec<AnsweredTile> = tiles.collect();
+        let unfamiliar = tiles.iter().filter(|tile| tile.warning.is_some()).count();
+        self.metrics.unfamiliar(plan.model.name(), unfamiliar);
         let about = About {
             model: plan.model.name().to_owned(),
             version: plan.model.version().to_owned(),
@@ -97,6 +101,7 @@ impl Pipeline {
             seed: plan.seed,
             method: plan.method,
             detail: plan.encodes().then_some(plan.detail),
+            mpp: plan.mpp,
         };
         Ok(Answer {
             about,

@@ -23,6 +23,7 @@ pub(crate) fn field_error(error: restain_request::Error) -> Error {
         Fault::Variants => ErrorKind::VariantsOutOfRange,
         Fault::Strength => ErrorKind::StrengthOutOfRange,
         Fault::Spread => ErrorKind::SpreadOutOfRange,
+        Fault::Mpp => ErrorKind::MppOutOfRange,
         Fault::Seed => ErrorKind::SeedOutOfRange,
         Fault::Quality => ErrorKind::QualityOutOfRange,
         Fault::Timeout => ErrorKind::TimeoutOutOfRange,

@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::encode::Asking;
 use super::request::Counts;
 use super::{Admitted, Pipeline, Request, Work};
-use crate::serve::batch::{Carried, TileEncoding};
+use crate::serve::batch::{TileEncoding, at_canvas};
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::Model;
 use crate::serve::runtime::cpu;
@@ -95,11 +97,12 @@ impl Pipeline {
         let Request { ask, tiles, permit: body, tenant, .. } = request;
         let model = self.models.find(ask.model.as_deref())?;
         self.check_counts(Counts { tiles: tiles.len(), references: 0 })?;
-        let work = Work { model: &model, encodes: true, variants: 0, at_model_size: true };
+        let scaling = self.scaling(&model, None);
+        let work = Work { model: &model, encodes: true, variants: 0, at_model_size: true, scaling };
         let Admitted { tiles, permit, .. } =
             trace::stage("decode", self.decode(work, tiles, Vec::new(), &body)).await?;
         let (priority, held) = (ask.priority, Arc::clone(&permit));
-        let asking = Asking { deadline, priority, permit: held, tenant };
+        let asking = Asking { deadline, priority, permit: held, tenant, scaling };
         let encodings = self.encoded(&model, &tiles, &[], asking).await?.tiles;
         // In the order of their keys, each once.
         let tiles: BTreeMap<[u8; TileKey::BYTES], Arc<TileEncoding>> =
@@ -154,12 +157,19 @@ fn context(
     let synthesiser = &model.synthesiser;
     let geometry = synthesiser.geometry();
     let mut scratch = synthesiser.scratch();
-    let tiles: Vec<(Arc<TileEncoding>, Vec<u8>)> = tiles
-        .map(|tile| (tile.seen(synthesiser, &mut scratch), tile))
-        .map(|(a, b)| (b, a))
+    let tiles: Vec<(Arc<TileEncoding>, Bytes)> = tiles
+        .map(|tile| {
+            let pixels = tile.pixels(synthesiser, &mut scratch);
+            (tile, pixels)
+        })
         .collect();
-    let patches = tiles.iter().map(|(tile, seen)| {
-        (tile.characteristics(), tile.stained(|| exemplar::stained(geometry, seen)))
+    let patches = tiles.iter().flat_map(|(tile, pixels)| {
+        let find = || {
+            let canvas = at_canvas(tile.size, pixels, &tile.windows);
+            exemplar::stained_in(geometry, &tile.windows, &canvas)
+        };
+        let characteristics = tile.seen().map(|window| window.characteristics);
+        characteristics.zip(tile.stained(find).chunks_exact(geometry.patches()))
     });
     let style = exemplar::mean_style(geometry, patches).ok_or_else(|| {
         let detail = format!(
@@ -171,9 +181,5 @@ fn context(
     if style.0.iter().any(|value| !value.is_finite()) {
         return Err(Error::internal(&"a slide has values that are not finite"));
     }
-    let pixels = tiles.iter().map(|(tile, seen)| match tile.carried() {
-        Carried::Pixels(pixels) => &pixels[..],
-        Carried::Residual(..) => &seen[..],
-    });
-    Ok((style, ChannelStats::from_tiles(pixels)))
+    Ok((style, ChannelStats::from_tiles(tiles.iter().map(|(_, pixels)| &pixels[..]))))
 }

@@ -68,15 +68,15 @@ impl Materials {
         }
     }
 
-    /// Looked for in the pixels that the encoder saw.
+    /// Looked for in the pixels that the encoder saw, window by window.
     fn stained<'a>(&self, tile: &Prepared, encoding: &'a TileEncoding) -> &'a [bool] {
         let synthesiser = &self.plan.model.synthesiser;
         let geometry = synthesiser.geometry();
         encoding.stained(|| match &tile.for_model {
-            Some(pixels) => exemplar::stained(geometry, pixels),
+            Some(seen) => exemplar::stained_in(geometry, &seen.windows, &seen.canvas),
             None => {
-                let pixels = encoding.seen(synthesiser, &mut synthesiser.scratch());
-                exemplar::stained(geometry, &pixels)
+                let canvas = encoding.canvas(synthesiser, &mut synthesiser.scratch());
+                exemplar::stained_in(geometry, &encoding.windows, &canvas)
             }
         })
     }

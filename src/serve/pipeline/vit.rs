@@ -9,8 +9,9 @@ use super::make::{Chosen, Materials, Prepared};
 use super::plan::Plan;
 use super::request::{Detail, Method};
 use super::workspace::Workspace;
-use crate::serve::batch::{Carried, TileEncoding};
+use crate::serve::batch::{Carried, TileEncoding, Window};
 use crate::serve::styles::Offer;
+use restain_method::geometry::CHANNELS;
 use restain_method::glass::keep_glass;
 use restain_method::synth::{Carry, Element, Residual, Scratch};
 
@@ -42,7 +43,7 @@ impl Materials {
         };
         let styles: Vec<&[f32]> = styles;
         let (own, scratch) = (tile.encoding(), &mut workspace.scratch);
-        let (synthesiser, anatomy) = (&model.synthesiser, own.anatomy());
+        let (synthesiser, anatomy) = (&model.synthesiser, own.first().anatomy);
         match self.carried(own) {
             None => synthesiser.broadcast_each(anatomy, &styles, scratch, outs),
             Some(Carried::Residual(residual, glass)) => {
@@ -69,17 +70,19 @@ impl Materials {
                 self.product(own, Some(residual), chosen, workspace, out);
                 glass.keep(out);
             }
-            Some(Carried::Pixels(pixels)) if self.plan.strength == 0.0 => {
-                out.copy_from_slice(pixels);
-            }
+            Some(Carried::Pixels(pixels)) if self.keeps(chosen) => out.copy_from_slice(pixels),
             Some(Carried::Pixels(pixels)) => {
                 self.change(own, chosen, workspace);
-                let side = self.plan.model.synthesiser.geometry().image_size();
                 let Workspace { change, upsample, upsampler, .. } = workspace;
-                upsampler.of(side, own.size).add(change, pixels, upsample, out);
+                upsampler.of(own).add(change, pixels, upsample, out);
                 keep_glass(pixels, out);
             }
         }
+    }
+
+    /// Whether a variant of a tile that is carried is the tile itself.
+    fn keeps(&self, chosen: &Chosen) -> bool {
+        self.plan.strength == 0.0 || matches!(chosen.choice, Choice::None)
     }
 
     /// What the variants of a tile are carried by; nothing when they are the bare product.
@@ -97,30 +100,29 @@ impl Materials {
         out: &mut [u8],
     ) {
         let Plan { model, strength, .. } = &self.plan;
-        let (synthesiser, anatomy) = (&model.synthesiser, own.anatomy());
+        let synthesiser = &model.synthesiser;
+        let Window { anatomy, characteristics } = own.first();
         let Workspace { scratch, mixed, style: wide, .. } = workspace;
         let carry = residual.map(|residual| Carry { anatomy, residual });
         if let (Some(carry), true) = (carry, *strength == 0.0) {
-            return synthesiser.restore(carry, own.characteristics(), scratch, out);
+            return synthesiser.restore(carry, characteristics, scratch, out);
         }
         let style = self.style(own, chosen, wide);
         if let Some(slide) = self.slide(chosen) {
             mixed.resize(anatomy.len(), 0.0);
-            let characteristics = own.characteristics();
             style.combine(characteristics, mixed, |place, own, style| {
                 own + (style - slide[place]) * strength
             });
-            return self.aligned(own, carry, mixed, scratch, out);
+            return self.aligned(anatomy, carry, mixed, scratch, out);
         }
         match (style, *strength >= 1.0) {
             (Style::One(style), true) => match carry {
                 None => synthesiser.broadcast(anatomy, style, scratch, out),
                 Some(carry) => synthesiser.carry_each(carry, &[style], scratch, &mut [out]),
             },
-            (Style::Each(styles, _), true) => self.aligned(own, carry, styles, scratch, out),
+            (Style::Each(styles, _), true) => self.aligned(anatomy, carry, styles, scratch, out),
             (style, false) => {
                 mixed.resize(anatomy.len(), 0.0);
-                let characteristics = own.characteristics();
                 match style {
                     Style::One(style) => {
                         synthesiser.blend_into(characteristics, style, *strength, mixed);
@@ -131,14 +133,14 @@ impl Materials {
                         });
                     }
                 }
-                self.aligned(own, carry, mixed, scratch, out);
+                self.aligned(anatomy, carry, mixed, scratch, out);
             }
         }
     }
 
     fn aligned<S: Element>(
         &self,
-        own: &TileEncoding,
+        anatomy: &[f16],
         carry: Option<Carry<'_, f16>>,
         characteristics: &[S],
         scratch: &mut Scratch,
@@ -146,32 +148,48 @@ impl Materials {
     ) {
         let synthesiser = &self.plan.model.synthesiser;
         match carry {
-            None => synthesiser.aligned(own.anatomy(), characteristics, scratch, out),
+            None => synthesiser.aligned(anatomy, characteristics, scratch, out),
             Some(carry) => synthesiser.carry_aligned(carry, characteristics, scratch, out),
         }
     }
 
-    /// What the style changes about a tile, at the model's size.
+    /// What the style changes about a tile, at the size of its canvas, window by window.
     fn change(&self, own: &TileEncoding, chosen: &Chosen, workspace: &mut Workspace) {
+        let synthesiser = &self.plan.model.synthesiser;
+        let Workspace { scratch, mixed, style: wide, change, of_window, .. } = workspace;
+        let window_values = synthesiser.geometry().tile_bytes();
+        mixed.resize(synthesiser.geometry().tile_latent(), 0.0);
+        let (style, slide) = (self.style(own, chosen, wide), self.slide(chosen));
+        if own.windows.is_whole() {
+            change.resize(window_values, 0.0);
+            let Window { anatomy, characteristics } = own.first();
+            self.differ(&style, slide, characteristics, mixed);
+            return synthesiser.change(anatomy, mixed, scratch, change);
+        }
+        let (columns, rows) = own.windows.canvas();
+        change.clear();
+        change.resize(columns * rows * CHANNELS, 0.0);
+        of_window.resize(window_values, 0.0);
+        for (index, Window { anatomy, characteristics }) in own.seen().enumerate() {
+            self.differ(&style, slide, characteristics, mixed);
+            synthesiser.change(anatomy, mixed, scratch, of_window);
+            own.windows.blend(index, of_window, change);
+        }
+    }
+
+    /// How far a style is from a tile's own characteristics `[N, h]`, or from its slide's `[h]`, by
+    /// the strength.
+    fn differ(&self, style: &Style<'_>, slide: Option<&[f32]>, own: &[f16], out: &mut [f32]) {
         let Plan { model, strength, .. } = &self.plan;
-        let (synthesiser, characteristics) = (&model.synthesiser, own.characteristics());
-        let Workspace { scratch, mixed, style: wide, change, .. } = workspace;
-        mixed.resize(characteristics.len(), 0.0);
-        change.resize(synthesiser.geometry().tile_bytes(), 0.0);
-        match (self.style(own, chosen, wide), self.slide(chosen)) {
+        match (style, slide) {
             (style, Some(slide)) => {
-                style.combine(characteristics, mixed, |place, _, style| {
-                    (style - slide[place]) * strength
-                });
+                style.combine(own, out, |place, _, style| (style - slide[place]) * strength);
             }
             (Style::One(style), None) => {
-                synthesiser.difference_into(characteristics, style, *strength, mixed);
+                model.synthesiser.difference_into(own, style, *strength, out);
             }
-            (style, None) => {
-                style.combine(characteristics, mixed, |_, own, style| (style - own) * strength);
-            }
+            (style, None) => style.combine(own, out, |_, own, style| (style - own) * strength),
         }
-        synthesiser.change(own.anatomy(), mixed, scratch, change);
     }
 
     /// The characteristics `[h]` of the slide that a variant's tile is from, where it has one and
@@ -203,13 +221,13 @@ impl Materials {
                 Style::One(wide)
             }
             Choice::Patch(of, patch) => {
-                self.of(of).encoding().characteristics()[patch * half..][..half]
-                    .convert_to_f32_slice(wide);
+                let tile = self.of(of).encoding();
+                tile.characteristics_of(patch, half).convert_to_f32_slice(wide);
                 Style::One(wide)
             }
-            Choice::Whole(of) => Style::Each(self.of(of).encoding().characteristics(), half),
+            Choice::Whole(of) => Style::Each(self.of(of).encoding().first().characteristics, half),
             // It keeps its own.
-            Choice::None => Style::Each(own.characteristics(), half),
+            Choice::None => Style::Each(own.first().characteristics, half),
         }
     }
 }
@@ -226,7 +244,7 @@ fn whole<'a>(bank: &'a Offer, chosen: &'a Chosen) -> Option<&'a [f32]> {
 impl Style<'_> {
     /// `of(place, own, style)` for every number of every patch, `place` within the `h` of its
     /// patch.
-    fn combine(self, own: &[f16], out: &mut [f32], of: impl Fn(usize, f32, f32) -> f32) {
+    fn combine(&self, own: &[f16], out: &mut [f32], of: impl Fn(usize, f32, f32) -> f32) {
         match self {
             Self::One(style) => {
                 let patches = out.chunks_exact_mut(style.len()).zip(own.chunks_exact(style.len()));

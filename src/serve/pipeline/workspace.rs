@@ -1,6 +1,7 @@
 //! Buffers of one thread that makes variants. They grow to what the first variants need, and are
 //! used again for the next.
 
+use crate::serve::batch::TileEncoding;
 use restain_method::synth::{Scratch, Synthesiser};
 use restain_method::upsample::{UpsampleScratch, Upsampler};
 
@@ -10,15 +11,20 @@ pub(super) struct Workspace {
     pub style: Vec<f32>,
     /// `[N, h]`: characteristics mixed with the tile's own, or less them.
     pub mixed: Vec<f32>,
-    /// `[H, W, 3]` of the model: what a style changes about a tile of another size.
+    /// `[rows, columns, 3]` of the canvas: what a style changes about a tile of another size.
     pub change: Vec<f32>,
+    /// `[H, W, 3]` of the model: the same in one window of several.
+    pub of_window: Vec<f32>,
     pub upsample: UpsampleScratch,
     pub upsampler: LastUpsampler,
 }
 
 /// The last upsampler: tiles of one request mostly have one size.
 #[derive(Default)]
-pub(super) struct LastUpsampler(Option<((u32, u32), Upsampler)>);
+pub(super) struct LastUpsampler(Option<(Sizes, Upsampler)>);
+
+/// Of a canvas, and of a tile.
+type Sizes = ((usize, usize), (usize, usize));
 
 impl Workspace {
     pub(super) fn new(synthesiser: &Synthesiser) -> Self {
@@ -27,6 +33,7 @@ impl Workspace {
             style: vec![0.0; synthesiser.geometry().half()],
             mixed: Vec::new(),
             change: Vec::new(),
+            of_window: Vec::new(),
             upsample: UpsampleScratch::default(),
             upsampler: LastUpsampler::default(),
         }
@@ -34,11 +41,11 @@ impl Workspace {
 }
 
 impl LastUpsampler {
-    /// From `side` × `side` to the width and height of `size`.
-    pub(super) fn of(&mut self, side: usize, size: (u32, u32)) -> &Upsampler {
-        let last = self.0.take().filter(|(of, _)| *of == size);
-        let next =
-            last.unwrap_or_else(|| (size, Upsampler::new(side, size.0 as usize, size.1 as usize)));
+    /// From a tile's canvas to its own size.
+    pub(super) fn of(&mut self, tile: &TileEncoding) -> &Upsampler {
+        let sizes = (tile.windows.canvas(), (tile.size.0 as usize, tile.size.1 as usize));
+        let last = self.0.take().filter(|(of, _)| *of == sizes);
+        let next = last.unwrap_or_else(|| (sizes, Upsampler::new(sizes.0, sizes.1)));
         &self.0.insert(next).1
     }
 }

@@ -45,6 +45,7 @@ pub(crate) const AUGMENT: &[ErrorKind] = &[
     VariantsOutOfRange,
     StrengthOutOfRange,
     SpreadOutOfRange,
+    MppOutOfRange,
     SeedOutOfRange,
     QualityOutOfRange,
     UnknownDomain,

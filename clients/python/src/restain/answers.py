@@ -42,10 +42,17 @@ class Provenance:
     """PSNR of the tile's own reconstruction at the model's size, dB; None for the methods that work on pixels."""
     slide: str | None = None
     """The slide that the change of stain started from, if the call named one."""
+    mpp: float | None = None
+    """Size of the tiles' pixels, µm, if the call named it."""
+    windows: int = 1
+    """In how many overlapping windows the model saw the tile."""
+    warning: str | None = None
+    """Why the tile is unlike what the model was trained on, by its fidelity or its magnification, if it is."""
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Provenance:
         fields: dict[str, Any] = {name: record.get(name) for name in cls.__dataclass_fields__}
+        fields["windows"] = record.get("windows", 1)
         return cls(**fields)
 
 
@@ -98,6 +105,8 @@ class EncoderModel:
     pixel_order: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    window: float = 4.0
+    """The server sees tiles of more than this times `image_size` along a side in several windows."""
 
     @classmethod
     def from_json(cls, text: str) -> EncoderModel:
@@ -114,7 +123,17 @@ class EncoderModel:
             pixel_order=about["pixel_order"],
             mean=tuple(normalisation["mean"]),
             std=tuple(normalisation["std"]),
+            window=float(about["window"]),
         )
+
+    def check_one_window(self, height: int, width: int) -> None:
+        """Raises `ValueError` for tiles that the server sees in several windows: an encoding is of one."""
+        most = int(self.window * self.image_size)
+        if max(height, width) > most:
+            raise ValueError(
+                f"tiles are {height}×{width} pixels, and the server sees tiles of more than {most} pixels a side in "
+                "several windows, which encodings do not have: use `Client.augment`"
+            )
 
     @property
     def patches(self) -> int:

@@ -184,6 +184,7 @@ class Client(ModelCalls, StyleCalls):
         slide: str | Sequence[str | None] | OfSlides | None = None,
         strength: float | None = None,
         detail: Detail | None = None,
+        mpp: float | None = None,
         priority: Priority | None = None,
         timeout: float | None = None,
         out: NDArray[np.uint8] | None = None,
@@ -197,6 +198,8 @@ class Client(ModelCalls, StyleCalls):
         Tiles have from 16 to 8,192 pixels a side, and their variants the same size. For tiles of several sizes,
         `Augmented.variants` is a list of arrays uint8 [variants, H, W, 3], and `out` cannot be given. With `detail`
         `model`, the model's reconstruction alone, variants have the model's size, whatever that of the tiles is.
+
+        `mpp`: the size of the tiles' pixels, µm. The model sees them at magnifications that its bundle says it knows.
 
         `slide`: the slides that the tiles are from, one id of `add_slide` for all tiles, one or None for each, or their
         names: `SlideContexts.of`. The change of stain then starts from the slide's stain instead of the tile's own
@@ -214,6 +217,7 @@ class Client(ModelCalls, StyleCalls):
             "method": method,
             "strength": strength,
             "detail": detail,
+            "mpp": mpp,
             "priority": priority,
             "style": None if style is None else style.to_json(),
         }
@@ -392,8 +396,5 @@ class Client(ModelCalls, StyleCalls):
         with self._lock:
             is_news, self._is_down = not self._is_down, True
         if is_news:
-            warnings.warn(
-                f"{error}; originals stand in for variants until {self.url} answers",
-                RuntimeWarning,
-                stacklevel=4,
-            )
+            text = f"{error}; originals stand in for variants until {self.url} answers"
+            warnings.warn(text, RuntimeWarning, stacklevel=4)

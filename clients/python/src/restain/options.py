@@ -18,5 +18,6 @@ class AugmentOptions(TypedDict, total=False):
     slide: str | Sequence[str | None] | OfSlides | None
     strength: float | None
     detail: Detail | None
+    mpp: float | None
     priority: Priority | None
     timeout: float | None

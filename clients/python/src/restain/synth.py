@@ -28,9 +28,9 @@ def synthesise(
 ) -> NDArray[np.uint8]:
     """Returns the variants of n tiles in K styles: uint8 [n, K, H, W, 3].
 
-    `tiles`: the tiles themselves, uint8 [n, H, W, 3] of any size. With them the variants have the tiles' own detail and
-    size, as with the server's `detail` `carry`. Without them the variants are the bare product at the model's size,
-    `detail` `model`.
+    `tiles`: the tiles themselves, uint8 [n, H, W, 3], of up to `window` times the model's size a side. With them the
+    variants have the tiles' own detail and size, as with the server's `detail` `carry`. Without them the variants are
+    the bare product at the model's size, `detail` `model`.
 
     The shape of `styles` says what they are for:
 
@@ -58,6 +58,7 @@ def synthesise(
     each = per_tile(styles, count, model)
     variants, side = each.shape[1], model.image_size
     height, width = (side, side) if tiles is None else check_tiles(tiles, count)
+    model.check_one_window(height, width)
     made = np.empty((count, variants, height, width, 3), np.uint8)
     for tile, (anatomy, own) in enumerate(zip(encodings.anatomy, encodings.characteristics, strict=True)):
         maker = _Maker(anatomy, own, model, None if tiles is None else tiles[tile])

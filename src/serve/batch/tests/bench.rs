@@ -74,6 +74,10 @@ impl Encode for Gated {
 pub(super) struct List(pub(super) Mutex<Vec<(TileKey, Arc<TileEncoding>)>>);
 
 impl Shelf for List {
+    fn forget(&self, key: &TileKey) {
+        self.0.lock().unwrap().retain(|(held, _)| held != key);
+    }
+
     fn peek(&self, key: &TileKey) -> Option<Arc<TileEncoding>> {
         self.0
             .lock()
@@ -176,7 +180,7 @@ impl Bench {
 
 pub(super) fn tile(value: u8) -> WantedTile {
     let seen = Bytes::from(vec![value; geometry().tile_bytes()]);
-    WantedTile { key: TileKey::of_pixels(4, 4, &seen), size: (4, 4), seen, pixels: None }
+    WantedTile { key: TileKey::of_pixels(4, 4, &seen), size: (4, 4), seen, whole: Whole::Seen }
 }
 
 pub(super) fn later() -> Instant {
@@ -184,5 +188,5 @@ pub(super) fn later() -> Instant {
 }
 
 pub(super) fn values(answer: &EncodeAnswer) -> Vec<f32> {
-    answer.encodings.iter().map(|encoding| encoding.anatomy()[0].to_f32()).collect()
+    answer.encodings.iter().map(|encoding| encoding.first().anatomy[0].to_f32()).collect()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::proto;
-use crate::serve::batch::TileEncoding;
+use crate::serve::batch::Window;
 use crate::serve::error::Error;
 use crate::serve::models::Model;
 use crate::serve::pipeline::AddedSlide;
@@ -38,6 +38,8 @@ pub(super) fn augmented(
             variants: variants.collect(),
             fidelity: tile.fidelity(),
             slide: tile.slide.clone().unwrap_or_default(),
+            warning: tile.warning.clone().unwrap_or_default(),
+            windows: number(tile.windows),
         }
     };
     let about = &answer.about;
@@ -48,6 +50,7 @@ pub(super) fn augmented(
         seed: about.seed,
         method: method(about.method).into(),
         detail: about.detail.map_or(0, |detail| self::detail(detail).into()),
+        mpp: about.mpp,
         tiles: answer.tiles.iter().enumerate().map(tile).collect(),
         pixels: if answer.output.format.is_none() { answer.pixels.clone() } else { Bytes::new() },
         timings: Some(timings(&answer.timings, total)),
@@ -55,16 +58,19 @@ pub(super) fn augmented(
 }
 
 pub(super) fn encoded(answer: &EncodeAnswer, total: Duration) -> proto::EncodeResponse {
-    let joined = |half: fn(&TileEncoding) -> &[half::f16]| {
-        let pieces: Vec<&[u8]> =
-            answer.tiles.iter().map(|(_, encoding)| bytemuck::cast_slice(half(encoding))).collect();
+    let joined = |half: fn(Window<'_>) -> &[half::f16]| {
+        let pieces: Vec<&[u8]> = answer
+            .tiles
+            .iter()
+            .map(|(_, encoding)| bytemuck::cast_slice(half(encoding.first())))
+            .collect();
         Bytes::from(pieces.concat())
     };
     proto::EncodeResponse {
         encoder: Some(encoder(&answer.about)),
         keys: answer.tiles.iter().map(|(key, _)| Bytes::copy_from_slice(key.as_bytes())).collect(),
-        anatomy: joined(TileEncoding::anatomy),
-        characteristics: joined(TileEncoding::characteristics),
+        anatomy: joined(|window| window.anatomy),
+        characteristics: joined(|window| window.characteristics),
         timings: Some(timings(&answer.timings, total)),
         fidelity: answer.tiles.iter().map(|(_, encoding)| hundredths(encoding.fidelity)).collect(),
     }
@@ -86,6 +92,7 @@ fn encoder(about: &EncoderAbout) -> proto::EncoderInfo {
         },
         mean: about.normalisation.mean.to_vec(),
         std: about.normalisation.std.to_vec(),
+        window: about.window,
     }
 }
 

@@ -40,6 +40,7 @@ pub(crate) fn augment(request: proto::AugmentRequest) -> Result<Asked, Error> {
         ("slide", list(request.slide.into())),
         ("strength", request.strength.map_or(Value::Null, single)),
         ("detail", word::<proto::Detail>(request.detail)),
+        ("mpp", request.mpp.map_or(Value::Null, single)),
         ("format", format(request.format)),
         ("quality", number(request.quality.map(u64::from))),
         ("priority", word::<proto::Priority>(request.priority)),

@@ -24,7 +24,7 @@ use crate::serve::batch::TileEncoding;
 use crate::serve::error::Error;
 use crate::serve::middleware::permit_body::PermitBody;
 use crate::serve::pipeline::answer::{
-    About, Answer, AnsweredTile, EncodeAnswer, Origin, Timings, hundredths,
+    About, AboutTile, Answer, AnsweredTile, EncodeAnswer, Origin, Timings, hundredths,
 };
 use crate::serve::pipeline::render;
 use restain_bundle::codec::{EncodeError, ImageFormat};
@@ -40,16 +40,8 @@ pub(super) struct JsonAnswer<'a> {
 
 #[derive(Serialize, ToSchema)]
 struct JsonTile<'a> {
-    /// BLAKE3 of the tile's size and decoded pixels.
-    #[schema(pattern = "^[0-9a-f]{64}$")]
-    tile_key: String,
-    /// PSNR of the tile's own reconstruction by the model at its size, dB, at most 99: low where
-    /// the tile is unlike what the model was trained on. Null for the methods that work on pixels.
-    #[schema(required)]
-    fidelity: Option<f32>,
-    /// The slide that the change of stain started from, where the request named one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    slide: Option<&'a str>,
+    #[serde(flatten)]
+    about: AboutTile,
     variants: Vec<JsonVariant<'a>>,
 }
 
@@ -146,8 +138,8 @@ pub(super) fn write_encodings(answer: EncodeAnswer) -> Written {
         shape: vec![answer.tiles.len(), geometry.patches(), geometry.half()],
     };
     let keys: Vec<String> = answer.tiles.iter().map(|(key, _)| key.to_string()).collect();
-    let fidelity: Vec<f32> =
-        answer.tiles.iter().map(|(_, encoding)| hundredths(encoding.fidelity)).collect();
+    let decibels = answer.tiles.iter().map(|(_, encoding)| hundredths(encoding.fidelity));
+    let fidelity: Vec<f32> = decibels.collect();
     let text = |json: Vec<u8>| String::from_utf8(json).expect("JSON is UTF-8");
     let metadata = BTreeMap::from([
         ("fidelity", text(to_json(&fidelity))),
@@ -214,12 +206,7 @@ fn describe<'a>(
             media_type: format.media_type(),
             image: image(t, v),
         });
-        JsonTile {
-            tile_key: tile.key.to_string(),
-            fidelity: tile.fidelity(),
-            slide: tile.slide.as_deref(),
-            variants: variants.collect(),
-        }
+        JsonTile { about: tile.about(), variants: variants.collect() }
     });
     JsonAnswer { about: answer.about.clone(), tiles: tiles.collect() }
 }
@@ -339,9 +326,7 @@ fn image(answer: &Answer, format: ImageFormat, mut pictures: Pictures) -> Result
 fn head_provenance(answer: &Answer) -> HeaderValue {
     let text = if answer.output.sheet {
         let tile = |tile: &AnsweredTile| SheetTile {
-            tile_key: tile.key.to_string(),
-            fidelity: tile.fidelity(),
-            slide: tile.slide.clone(),
+            about: tile.about(),
             variants: tile.variants.iter().map(|variant| variant.origin.clone()).collect(),
         };
         ascii_json(&SheetProvenance {
@@ -363,10 +348,8 @@ struct SheetProvenance<'a> {
 
 #[derive(Serialize)]
 struct SheetTile {
-    tile_key: String,
-    fidelity: Option<f32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    slide: Option<String>,
+    #[serde(flatten)]
+    about: AboutTile,
     variants: Vec<Origin>,
 }
 

@@ -110,7 +110,11 @@ pub(super) async fn list(
     let accept = accept(&headers);
     let offer = model.styles.offer();
     if choose(accept.as_deref(), &[JSON, SAFETENSORS])? == SAFETENSORS {
-        return listing::lend(&app, SAFETENSORS, as_tensor(&model, &offer));
+        return listing::lend(
+            &app,
+            SAFETENSORS,
+            as_tensor(&model, &offer, app.pipeline()?.limits.window),
+        );
     }
     let domains = (0..offer.domains().count()).map(|place| describe(&offer, place)).collect();
     listing::json(&app, &Styles { of: bank(&model), domains })
@@ -210,8 +214,8 @@ fn info(offer: &Offer, style: usize) -> StyleInfo {
 }
 
 /// `characteristics` F32 [S, h], with what they are of in the metadata.
-fn as_tensor(model: &Model, offer: &Offer) -> Vec<u8> {
-    let about = EncoderAbout::of(model);
+fn as_tensor(model: &Model, offer: &Offer, window: f64) -> Vec<u8> {
+    let about = EncoderAbout::of(model, window);
     let placed = |style: usize| {
         let place = offer.domain_of(style);
         PlacedStyle {

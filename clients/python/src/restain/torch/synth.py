@@ -40,9 +40,9 @@ def synthesise(
 ) -> torch.Tensor:
     """Returns the variants of n tiles in K styles: uint8 [n, K, 3, H, W], in channels-last order.
 
-    `tiles`: the tiles themselves, uint8, a tensor [n, 3, H, W] or an array [n, H, W, 3] of any size. With them the
-    variants have the tiles' own detail and size, as with the server's `detail` `carry`. Without them the variants are
-    the bare product at the model's size, `detail` `model`.
+    `tiles`: the tiles themselves, uint8, a tensor [n, 3, H, W] or an array [n, H, W, 3], of up to `window` times the
+    model's size a side. With them the variants have the tiles' own detail and size, as with the server's `detail`
+    `carry`. Without them the variants are the bare product at the model's size, `detail` `model`.
 
     The shape of `styles` says what they are for:
 
@@ -68,6 +68,8 @@ def synthesise(
     anatomy, own = here.anatomy.float(), here.characteristics.float()[:, None]
     style = _per_tile(torch.as_tensor(styles).to(place, torch.float32), len(anatomy), model)
     pixels = None if tiles is None else _tiles(tiles, len(anatomy), place)
+    if pixels is not None:
+        model.check_one_window(*pixels.shape[1:3])
     if pixels is not None and strength == 0:
         return pixels[:, None].expand(-1, style.shape[1], -1, -1, -1).permute(0, 1, 4, 2, 3)
     scale, offset = (torch.from_numpy(part).to(_wide(place)).to(place) for part in byte_scale(model))
