@@ -106,6 +106,9 @@ pub struct AskArgs {
     /// that it knows [default: it sees every tile at its own]
     #[arg(long, value_name = "MICRONS", value_parser = |text: &str| read_flag::<f32>(&field::mpp, text))]
     pub mpp: Option<f32>,
+    /// Draw the strength of each variant, between this and --strength [default: all have --strength]
+    #[arg(long, value_name = "STRENGTH", value_parser = |text: &str| read_flag::<f32>(&field::strength_from, text))]
+    pub strength_from: Option<f32>,
     /// Mix this much of the style in: 0 keeps the tile's own characteristics, 1 takes all of the
     /// style's
     #[arg(long, default_value_t = 1.0, value_parser = |text: &str| read_flag::<f64>(&field::strength, text))]
@@ -293,6 +296,7 @@ impl AskArgs {
             style_share: self.share,
             style_spread: self.spread as f32,
             mpp: self.mpp,
+            strength_from: self.strength_from,
             strength: self.strength as f32,
             detail: self.detail,
             output_format: Some(self.format),

@@ -150,6 +150,10 @@ fn set(message: &mut proto::AugmentRequest, field: &Field, value: &Value) -> boo
             message.strength,
             value.as_f64().map(|number| number as f32).filter(|number| number.is_finite())
         ),
+        "strength_from" => number!(
+            message.strength_from,
+            value.as_f64().map(|number| number as f32).filter(|number| number.is_finite())
+        ),
         "mpp" => number!(
             message.mpp,
             value.as_f64().map(|number| number as f32).filter(|number| number.is_finite())

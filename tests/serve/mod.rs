@@ -24,6 +24,7 @@ mod refusals;
 mod slides;
 mod spellings;
 mod stain;
+mod strength;
 mod styles;
 mod tenants;
 mod traces;

@@ -87,6 +87,12 @@ fn a_field_out_of_range_is_named_with_its_range() {
         ("?domains=", 422, "no_styles", ["domains, exclude_domains and ids", "fits"]),
         ("?ids=north/99", 422, "unknown_style", ["`north/99`", "/v1/styles"]),
         ("?spread=3.5", 422, "spread_out_of_range", ["3.5", "from 0 to 3"]),
+        (
+            "?strength=0.5&strength_from=0.75",
+            422,
+            "strength_out_of_range",
+            ["strength_from is 0.75", "strength, which is 0.5"],
+        ),
         ("?mpp=0", 422, "mpp_out_of_range", ["mpp is 0", "from 0.01 to 100"]),
         ("?strength=1.5", 422, "strength_out_of_range", ["1.5", "from 0 to 1"]),
         ("?seed=9007199254740992", 422, "seed_out_of_range", ["9007199254740992", "2^53"]),

@@ -40,6 +40,15 @@ def test_the_size_of_a_pixel_is_passed_on_and_comes_back(client):
         client.augment(several, mpp=0)
 
 
+def test_a_range_of_strengths_is_drawn_from(client):
+    several = tiles(1, seed=6)
+    records = client.augment(several, seed=2, variants=8, strength=(0.5, 1)).provenance[0]
+    assert all(0.5 <= (record.strength or 0) < 1 for record in records)
+    assert len({record.strength for record in records}) == len(records)
+    with pytest.raises(restain.RequestError, match=r"strength_from is 0\.9, and must be at most strength"):
+        client.augment(several, strength=(0.9, 0.5))
+
+
 def test_a_tile_unlike_the_training_data_comes_with_a_warning(serve, tmp_path):
     install(tmp_path, familiar={"fidelity": 98.5})
     server = serve(models=tmp_path)

@@ -157,6 +157,11 @@ table! {
     strength: f32 = 1.0,
         Field::new("strength", Kind::Number { min: 0.0, max: 1.0 }).fault(Fault::Strength).flag("strength");
 
+    /// The least strength: each variant draws its own, between this and `strength`. Without it all
+    /// have `strength`.
+    strength_from: Option<f32> = None,
+        Field::new("strength_from", Kind::Number { min: 0.0, max: 1.0 }).fault(Fault::Strength).flag("strength-from");
+
     /// Where the detail of a variant comes from with the method `vit`: the tile itself, to which
     /// what the style changes is added (`carry`), or the `model`'s reconstruction alone, at the
     /// model's size.

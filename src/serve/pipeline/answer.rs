@@ -86,6 +86,9 @@ pub struct Origin {
     /// The style's domain, when it is the bank's and, of a blend, the only one.
     #[schema(required)]
     pub domain: Option<String>,
+    /// The strength that it drew, where the request named `strength_from`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strength: Option<f32>,
 }
 
 /// What all variants of a tile have in common.

@@ -12,7 +12,7 @@ use super::decode::{Decoded, ForModel, TilePixels};
 use super::plan::Plan;
 use super::request::Method;
 use super::source::{Part, Source};
-use super::spread::Drawn;
+use super::spread::{Drawn, uniform};
 use super::workspace::Workspace;
 use crate::serve::batch::TileEncoding;
 use restain_bundle::StyleEntry;
@@ -104,6 +104,8 @@ pub(super) struct Chosen {
     pub drawn: Option<Drawn>,
     /// The tile of the request that it is of.
     pub tile: usize,
+    /// How much of the style it takes.
+    pub strength: f32,
     /// Draws whatever else is random.
     pub generator: ChaCha8Rng,
 }
@@ -142,17 +144,14 @@ impl Materials {
                     Method::Vit => self.vit(prepared, chosen, workspace, out),
                     Method::ColorMatch => self.color_match(prepared.pixels(), chosen, out),
                     Method::HedJitter => {
-                        self.hed_jitter(prepared.pixels(), &mut chosen.generator, out);
+                        let sigma = HED_SIGMA * chosen.strength;
+                        hed_jitter(prepared.pixels(), sigma, &mut chosen.generator, out);
                     }
                     Method::Identity => out.copy_from_slice(prepared.pixels()),
                 }
             }
         }
-        chosen
-            .iter()
-            .enumerate()
-            .map(|(n, chosen)| self.origin(&chosen.choice, first + n))
-            .collect()
+        chosen.iter().enumerate().map(|(n, chosen)| self.origin(chosen, first + n)).collect()
     }
 
     fn chosen(&self, tile: usize, choice: Choice, mut generator: ChaCha8Rng) -> Chosen {
@@ -160,7 +159,11 @@ impl Materials {
             (Choice::Bank(style), Some(spread)) => Some(spread.draw(*style, &mut generator)),
             _ => None,
         };
-        Chosen { choice, drawn, tile, generator }
+        let (least, most) = self.plan.strength;
+        // Nothing is drawn where there is nothing to choose, so that seeds keep their variants.
+        let strength =
+            if least < most { least + (most - least) * uniform(&mut generator) } else { most };
+        Chosen { choice, drawn, tile, strength, generator }
     }
 
     /// The styles of a blend with their weights as asked.
@@ -197,20 +200,18 @@ impl Materials {
         let own = self.plan.slide_of(chosen.tile).map(|slide| slide.source);
         let own = own.unwrap_or_else(|| ChannelStats::from_tile(tile));
         color_match(tile, &own, &target, out);
-        if self.plan.strength < 1.0 {
+        let strength = chosen.strength;
+        if strength < 1.0 {
             for (out, &own) in out.iter_mut().zip(tile) {
-                let mixed = f32::from(own) * (1.0 - self.plan.strength)
-                    + f32::from(*out) * self.plan.strength;
+                let mixed = f32::from(own) * (1.0 - strength) + f32::from(*out) * strength;
                 *out = mixed.round() as u8;
             }
         }
     }
 
-    fn hed_jitter(&self, tile: &[u8], generator: &mut ChaCha8Rng, out: &mut [u8]) {
-        hed_jitter(tile, HED_SIGMA * self.plan.strength, generator, out);
-    }
-
-    fn origin(&self, choice: &Choice, index: usize) -> Origin {
+    fn origin(&self, chosen: &Chosen, index: usize) -> Origin {
+        let (least, most) = self.plan.strength;
+        let (choice, strength) = (&chosen.choice, (least < most).then_some(chosen.strength));
         let name = |of| match of {
             Of::Tile(tile) => format!("tile/{tile}"),
             Of::Reference(reference) => format!("reference/{reference}"),
@@ -242,6 +243,6 @@ impl Materials {
             Choice::Patch(of, _) | Choice::Whole(of) => (Some(name(of)), None),
             Choice::None => (None, None),
         };
-        Origin { index, style, domain }
+        Origin { index, style, domain, strength }
     }
 }

@@ -28,7 +28,8 @@ pub struct Plan {
     pub style: StyleRule,
     /// What the change of stain starts from.
     pub slides: Slides,
-    pub strength: f32,
+    /// From which to which; mostly the same.
+    pub strength: (f32, f32),
     pub detail: Detail,
     /// Size of the tiles' pixels, µm, where the request says it.
     pub mpp: Option<f32>,
@@ -96,7 +97,7 @@ impl Plan {
             seed: request.seed.unwrap_or_else(draw_seed),
             method: request.method,
             slides,
-            strength: request.strength,
+            strength: strength(request)?,
             detail: request.detail,
             mpp: request.mpp,
             output,
@@ -129,6 +130,19 @@ impl Plan {
         }
         Some(self.bank.slide(place))
     }
+}
+
+/// # Errors
+/// `strength_out_of_range`, when the least is above the most.
+fn strength(request: &Request) -> Result<(f32, f32), Error> {
+    let most = request.strength;
+    let least = request.strength_from.unwrap_or(most);
+    if least <= most {
+        return Ok((least, most));
+    }
+    let (from, to) = (request.name(&field::strength_from), request.name(&field::strength));
+    let detail = format!("{from} is {least}, and must be at most {to}, which is {most}");
+    Err(Error::new(ErrorKind::StrengthOutOfRange, detail))
 }
 
 /// 53 random bits. `RandomState` is keyed by the operating system and differs from call to call.

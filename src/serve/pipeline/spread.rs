@@ -119,7 +119,7 @@ fn add(sum: &mut [f32], factor: f32, row: &[f32]) {
 }
 
 /// Uniform in 0..1, below 1.
-fn uniform(generator: &mut ChaCha8Rng) -> f32 {
+pub(super) fn uniform(generator: &mut ChaCha8Rng) -> f32 {
     (generator.next_u32() >> 8) as f32 / (1 << 24) as f32
 }
 

@@ -33,9 +33,9 @@ impl Materials {
         workspace: &mut Workspace,
         outs: &mut [&mut [u8]],
     ) -> bool {
-        let Plan { model, strength, bank, method, .. } = &self.plan;
-        let of_slide = chosen.iter().any(|chosen| self.slide(chosen).is_some());
-        if *method != Method::Vit || *strength < 1.0 || of_slide {
+        let Plan { model, bank, method, .. } = &self.plan;
+        let in_part = |chosen: &Chosen| chosen.strength < 1.0 || self.slide(chosen).is_some();
+        if *method != Method::Vit || chosen.iter().any(in_part) {
             return false;
         }
         let Some(styles) = chosen.iter().map(|chosen| whole(bank, chosen)).collect() else {
@@ -82,7 +82,7 @@ impl Materials {
 
     /// Whether a variant of a tile that is carried is the tile itself.
     fn keeps(&self, chosen: &Chosen) -> bool {
-        self.plan.strength == 0.0 || matches!(chosen.choice, Choice::None)
+        chosen.strength == 0.0 || matches!(chosen.choice, Choice::None)
     }
 
     /// What the variants of a tile are carried by; nothing when they are the bare product.
@@ -99,12 +99,11 @@ impl Materials {
         workspace: &mut Workspace,
         out: &mut [u8],
     ) {
-        let Plan { model, strength, .. } = &self.plan;
-        let synthesiser = &model.synthesiser;
+        let (synthesiser, strength) = (&self.plan.model.synthesiser, chosen.strength);
         let Window { anatomy, characteristics } = own.first();
         let Workspace { scratch, mixed, style: wide, .. } = workspace;
         let carry = residual.map(|residual| Carry { anatomy, residual });
-        if let (Some(carry), true) = (carry, *strength == 0.0) {
+        if let (Some(carry), true) = (carry, strength == 0.0) {
             return synthesiser.restore(carry, characteristics, scratch, out);
         }
         let style = self.style(own, chosen, wide);
@@ -115,7 +114,7 @@ impl Materials {
             });
             return self.aligned(anatomy, carry, mixed, scratch, out);
         }
-        match (style, *strength >= 1.0) {
+        match (style, strength >= 1.0) {
             (Style::One(style), true) => match carry {
                 None => synthesiser.broadcast(anatomy, style, scratch, out),
                 Some(carry) => synthesiser.carry_each(carry, &[style], scratch, &mut [out]),
@@ -125,7 +124,7 @@ impl Materials {
                 mixed.resize(anatomy.len(), 0.0);
                 match style {
                     Style::One(style) => {
-                        synthesiser.blend_into(characteristics, style, *strength, mixed);
+                        synthesiser.blend_into(characteristics, style, strength, mixed);
                     }
                     style @ Style::Each(..) => {
                         style.combine(characteristics, mixed, |_, own, style| {
@@ -163,7 +162,7 @@ impl Materials {
         if own.windows.is_whole() {
             change.resize(window_values, 0.0);
             let Window { anatomy, characteristics } = own.first();
-            self.differ(&style, slide, characteristics, mixed);
+            self.differ((&style, chosen.strength), slide, characteristics, mixed);
             return synthesiser.change(anatomy, mixed, scratch, change);
         }
         let (columns, rows) = own.windows.canvas();
@@ -171,7 +170,7 @@ impl Materials {
         change.resize(columns * rows * CHANNELS, 0.0);
         of_window.resize(window_values, 0.0);
         for (index, Window { anatomy, characteristics }) in own.seen().enumerate() {
-            self.differ(&style, slide, characteristics, mixed);
+            self.differ((&style, chosen.strength), slide, characteristics, mixed);
             synthesiser.change(anatomy, mixed, scratch, of_window);
             own.windows.blend(index, of_window, change);
         }
@@ -179,14 +178,19 @@ impl Materials {
 
     /// How far a style is from a tile's own characteristics `[N, h]`, or from its slide's `[h]`, by
     /// the strength.
-    fn differ(&self, style: &Style<'_>, slide: Option<&[f32]>, own: &[f16], out: &mut [f32]) {
-        let Plan { model, strength, .. } = &self.plan;
+    fn differ(
+        &self,
+        (style, strength): (&Style<'_>, f32),
+        slide: Option<&[f32]>,
+        own: &[f16],
+        out: &mut [f32],
+    ) {
         match (style, slide) {
             (style, Some(slide)) => {
                 style.combine(own, out, |place, _, style| (style - slide[place]) * strength);
             }
             (Style::One(style), None) => {
-                model.synthesiser.difference_into(own, style, *strength, out);
+                self.plan.model.synthesiser.difference_into(own, style, strength, out);
             }
             (style, None) => style.combine(own, out, |_, own, style| (style - own) * strength),
         }

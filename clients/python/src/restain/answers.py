@@ -46,6 +46,8 @@ class Provenance:
     """Size of the tiles' pixels, µm, if the call named it."""
     windows: int = 1
     """In how many overlapping windows the model saw the tile."""
+    strength: float | None = None
+    """The strength that it drew, if the call named a range."""
     warning: str | None = None
     """Why the tile is unlike what the model was trained on, by its fidelity or its magnification, if it is."""
 

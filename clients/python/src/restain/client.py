@@ -29,7 +29,7 @@ from .replicas import Replica, Replicas
 from .retry import Retry, is_unanswered, last_error
 from .room import Room, room_for
 from .stats import Counters, Stats
-from .style import Detail, Method, Priority, Style
+from .style import Detail, Method, Priority, Style, strengths
 from .style_calls import StyleCalls
 from .threads import Threads
 from .tiles import Distinct, Limits, Tiles, as_pixels
@@ -182,7 +182,7 @@ class Client(ModelCalls, StyleCalls):
         method: Method | None = None,
         style: Style | None = None,
         slide: str | Sequence[str | None] | OfSlides | None = None,
-        strength: float | None = None,
+        strength: float | tuple[float, float] | None = None,
         detail: Detail | None = None,
         mpp: float | None = None,
         priority: Priority | None = None,
@@ -215,7 +215,7 @@ class Client(ModelCalls, StyleCalls):
             "seed": seed,
             "model": model or self.model,
             "method": method,
-            "strength": strength,
+            **strengths(strength),
             "detail": detail,
             "mpp": mpp,
             "priority": priority,

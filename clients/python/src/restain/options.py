@@ -16,7 +16,7 @@ class AugmentOptions(TypedDict, total=False):
     method: Method | None
     style: Style | None
     slide: str | Sequence[str | None] | OfSlides | None
-    strength: float | None
+    strength: float | tuple[float, float] | None
     detail: Detail | None
     mpp: float | None
     priority: Priority | None

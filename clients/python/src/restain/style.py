@@ -98,3 +98,15 @@ def _list(names: Sequence[str] | None) -> list[str] | None:
 
 def _given(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def strengths(strength: float | tuple[float, float] | None) -> dict[str, float | None]:
+    """Returns the fields of a strength, or of the range that each variant draws its own from.
+
+    >>> strengths(0.5), strengths((0.5, 1))
+    ({'strength': 0.5}, {'strength_from': 0.5, 'strength': 1})
+    """
+    if not isinstance(strength, tuple | list):
+        return {"strength": strength}
+    least, most = strength
+    return {"strength_from": least, "strength": most}

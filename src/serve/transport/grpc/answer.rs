@@ -29,6 +29,7 @@ pub(super) fn augmented(
             index: number(variant.origin.index),
             style: variant.origin.style.clone().unwrap_or_default(),
             domain: variant.origin.domain.clone().unwrap_or_default(),
+            strength: variant.origin.strength,
             image: pictures.as_mut().and_then(Iterator::next).map(Bytes::from).unwrap_or_default(),
         });
         proto::AugmentedTile {

@@ -39,6 +39,7 @@ pub(crate) fn augment(request: proto::AugmentRequest) -> Result<Asked, Error> {
         ("style.spread", style.spread.map_or(Value::Null, single)),
         ("slide", list(request.slide.into())),
         ("strength", request.strength.map_or(Value::Null, single)),
+        ("strength_from", request.strength_from.map_or(Value::Null, single)),
         ("detail", word::<proto::Detail>(request.detail)),
         ("mpp", request.mpp.map_or(Value::Null, single)),
         ("format", format(request.format)),
