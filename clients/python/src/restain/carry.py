@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 FURTHEST = 8192.0
 # Glass: the largest change in levels; the luminance up to which and the chroma from which a pixel is none; the green
 # minus red up to which it is no pen; and the levels over which it becomes glass or pen.
-GLASS_LIMIT, GLASS_DARKEST, GLASS_CHROMA, GLASS_PEN, GLASS_RAMP = 3, 214, 36, 36, 16
+GLASS_LIMIT, GLASS_DARKEST, GLASS_CHROMA, GLASS_PEN, GLASS_RAMP = 3, 214, 36, 16, 16
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def pixels_of(levels: NDArray[np.floating]) -> NDArray[np.uint8]:
 def keep_glass(tile: NDArray[np.uint8], variant: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Limits the change where the tile is glass, bright and grey, or pen, greener than red. Both are uint8 [H, W, 3].
 
-    How much a pixel is glass is max(clamp(luminance - 214, 0, 16) · clamp(36 - chroma, 0, 16), 16 · clamp(G - R - 36,
+    How much a pixel is glass is max(clamp(luminance - 214, 0, 16) · clamp(36 - chroma, 0, 16), 16 · clamp(G - R - 16,
     0, 16)) / 256, with luminance (77·R + 150·G + 29·B) / 256, rounded down, and chroma the largest channel minus the
     smallest. The change d of a value becomes glass · clamp(d, -3, 3) + (1 - glass) · d.
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 # Side of the squares, pixels; their mean optical density as tissue, brighter is glass and darker is ink; the levels
 # that a channel of a flat square, which compression makes of one value, spans at most; the mean green minus red from
 # which it is pen.
-_SIDE, _LIGHTEST, _DARKEST, _FLAT, _PEN = 16, 0.15, 2.5, 3, 44
+_SIDE, _LIGHTEST, _DARKEST, _FLAT, _PEN = 16, 0.15, 2.5, 3, 24
 _ENOUGH = 0.25
 _DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
 
