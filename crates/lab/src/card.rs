@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use restain_bundle::{BundleDraft, BundleError, Manifest};
+use restain_bundle::{BundleDraft, BundleError, Familiar, Manifest};
 use restain_method::geometry::GeometrySpec;
 
 const CARD_FILE: &str = "MODEL_CARD.md";
@@ -41,6 +41,7 @@ fn render(manifest: &Manifest) -> String {
             channels(manifest.normalisation.mean),
             channels(manifest.normalisation.std)
         ),
+        familiar(&manifest.familiar),
         String::new(),
         "## Made from".to_owned(),
         String::new(),
@@ -69,6 +70,21 @@ fn channels(values: [f32; 3]) -> String {
 }
 
 /// Lists the leaves of a JSON object, one line each, in its order.
+/// Says which tiles the model knows.
+fn familiar(familiar: &Familiar) -> String {
+    let mpp = match familiar.mpp {
+        Some([finest, coarsest]) if finest < coarsest => {
+            format!("It was trained on tissue at {finest} to {coarsest} µm a pixel.")
+        }
+        Some([mpp, _]) => format!("It was trained on tissue at {mpp} µm a pixel."),
+        None => "The magnification of its training data is not recorded.".to_owned(),
+    };
+    let fidelity = familiar.fidelity.map_or_else(String::new, |decibels| {
+        format!(" Of 100 tiles of it, 99 are reconstructed at {decibels} dB or more.")
+    });
+    mpp + &fidelity
+}
+
 fn fields(value: &Value, prefix: &str) -> Vec<String> {
     match value {
         Value::Object(map) => map

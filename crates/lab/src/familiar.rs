@@ -52,6 +52,15 @@ pub fn measure(
     mpp: Option<Microns>,
     seed: u64,
 ) -> Result<Familiar> {
+    // Images that are smaller than a tile are enlarged to one.
+    let side = model.synth.geometry().image_size();
+    let sides = dataset.sources.iter().map(|source| source.width.min(source.height));
+    let shown = sides
+        .filter(|&length| length > 0)
+        .max()
+        .map_or(1.0, |largest| f64::from(largest) / side as f64)
+        .min(1.0);
+    let mpp = mpp.map(|range| range.map(|mpp| mpp * shown));
     let coarsest = mpp.map_or(1.0, |[finest, coarsest]| coarsest / finest);
     let factors: Vec<usize> = std::iter::successors(Some(1), |factor| Some(2 * factor))
         .take_while(|&factor| factor as f64 <= coarsest)
@@ -66,7 +75,6 @@ pub fn measure(
         shuffle(&mut sources, &mut rng);
         sources.truncate(IMAGES);
         for &factor in &factors {
-            let side = model.synth.geometry().image_size();
             let large = side * factor;
             let mut tiles = Vec::new();
             for source in &sources {

@@ -12,6 +12,7 @@ use image::RgbImage;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+use crate::card;
 use crate::encodings::{Model, sample_of};
 use crate::exemplars::tissue_mean;
 use crate::familiar::{self, Microns, microns};
@@ -80,6 +81,7 @@ pub fn styles(args: &StylesArgs) -> Result<()> {
     let wanted = Wanted { per_domain: args.per_domain, style_tiles: args.style_tiles };
     let mpp = args.mpp.or(draft.manifest.familiar.mpp);
     add(&mut draft, &dataset, (wanted, mpp), args.seed)?;
+    card::add(&mut draft)?;
     let bundle = draft.publish()?;
     tracing::info!(
         "{} styles of {} domains in {}",
