@@ -260,15 +260,15 @@ fn a_disk_that_fails_under_a_running_server_leaves_the_memory_one_warning_and_a_
     let tiles: Vec<RgbImage> = (0..8).map(tile).collect();
     server.tensor(&tiles, &[], &json!({}));
     until("the disk has them", || server.by_key(&keys(&tiles), &json!({})).0 == 200);
-    for entry in std::fs::read_dir(dir.path()).unwrap() {
-        std::fs::File::options()
-            .write(true)
-            .open(entry.unwrap().path())
-            .unwrap()
-            .set_len(0)
-            .unwrap();
-    }
+    // Again and again: what was still on its way to the disk would write the file anew.
+    let fail = || {
+        for entry in std::fs::read_dir(dir.path()).unwrap() {
+            let file = std::fs::File::options().write(true).open(entry.unwrap().path()).unwrap();
+            file.set_len(0).unwrap();
+        }
+    };
     until("it is noticed", || {
+        fail();
         assert_eq!(
             server.tensor(&tiles, &[], &json!({"seed": 1})).0.len(),
             8,
