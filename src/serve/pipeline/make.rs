@@ -12,12 +12,12 @@ use super::decode::{Decoded, TilePixels};
 use super::plan::Plan;
 use super::request::Method;
 use super::source::{Part, Source};
-use super::spread::Drawn;
 use super::workspace::Workspace;
 use crate::serve::batch::TileEncoding;
 use restain_bundle::StyleEntry;
 use restain_bundle::codec::TileKey;
 use restain_method::color::{ChannelStats, color_match, hed_jitter};
+use restain_method::spread::Drawn;
 
 /// HED-light of Tellez et al. at strength 1.
 const HED_SIGMA: f32 = 0.05;
