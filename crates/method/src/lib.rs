@@ -5,9 +5,9 @@
 //! ([`geometry`]), the product that makes pixels from anatomy and a style ([`synth`]), the way from
 //! the model's size to the tile's own ([`upsample`]), glass that stays glass ([`glass`]), blends of
 //! styles ([`style`]), styles drawn wider than a bank ([`spread`]), which tiles and patches a style
-//! is taken from ([`exemplar`]), the training-free baselines ([`color`], [`macenko`], [`reinhard`]),
-//! and the [`metrics`] that compare them. No I/O, no async, no inference engine: encoding is in
-//! `restain-engine`.
+//! is taken from ([`exemplar`]), the training-free baselines ([`color`], [`macenko`], [`reinhard`],
+//! [`rand_stain_na`]), and the [`metrics`] that compare them. No I/O, no async, no inference
+//! engine: encoding is in `restain-engine`.
 //!
 //! Symbols follow the paper: tile side H = W, channels C = 3, patch side P, patches N = (H/P)²,
 //! embedding E, half h = E/2, rank L = h/(C·P). Slices are row-major.
@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod normalise;
 pub mod patches;
 pub mod positions;
+pub mod rand_stain_na;
 mod random;
 #[cfg(test)]
 mod reference_figures;
