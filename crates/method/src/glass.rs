@@ -132,6 +132,12 @@ pub fn keep_glass(tile: &[u8], variant: &mut [u8]) {
     }
 }
 
+/// Returns how much each pixel of a tile is glass, 0 to 1: u8 `[H, W, 3]` → f32 `[H, W]`.
+pub fn shares(tile: &[u8]) -> Vec<f32> {
+    let (tile, _) = tile.as_chunks::<CHANNELS>();
+    tile.iter().map(|pixel| glassness(pixel) as f32 / WHOLE as f32).collect()
+}
+
 /// A value of a variant, with the change of glass limited.
 fn limited(own: u8, value: u8, glass: i32) -> u8 {
     let change = i32::from(value) - i32::from(own);
@@ -208,6 +214,12 @@ mod tests {
         assert!(!of(&[run(6, 5)], 15), "beyond the tile");
         assert!(!of(&[run(0, 4)], 9) && !of(&[run(0, 3)], 10), "not as many pixels");
         assert!(!of(&[run(0, 0)], 0) && !of(&[run(u32::MAX, u32::MAX)], 3));
+    }
+
+    #[test]
+    fn white_is_glass_half_way_up_the_ramp_half_and_tissue_none() {
+        let tile = [243, 243, 243, 222, 222, 222, 200, 100, 180];
+        assert_eq!(shares(&tile), [1.0, 0.5, 0.0]);
     }
 
     #[test]

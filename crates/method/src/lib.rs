@@ -4,9 +4,10 @@
 //! steps around it: a tile at the model's size ([`shrink`](shrink::shrink)), the sizes of a model
 //! ([`geometry`]), the product that makes pixels from anatomy and a style ([`synth`]), the way from
 //! the model's size to the tile's own ([`upsample`]), glass that stays glass ([`glass`]), blends of
-//! styles ([`style`]), which tiles and patches a style is taken from ([`exemplar`]), the
-//! training-free baselines ([`color`], [`macenko`], [`reinhard`]), and the [`metrics`] that compare
-//! them. No I/O, no async, no inference engine: encoding is in `restain-engine`.
+//! styles ([`style`]), styles drawn wider than a bank ([`spread`]), which tiles and patches a style
+//! is taken from ([`exemplar`]), the training-free baselines ([`color`], [`macenko`], [`reinhard`],
+//! [`rand_stain_na`]), and the [`metrics`] that compare them. No I/O, no async, no inference
+//! engine: encoding is in `restain-engine`.
 //!
 //! Symbols follow the paper: tile side H = W, channels C = 3, patch side P, patches N = (H/P)²,
 //! embedding E, half h = E/2, rank L = h/(C·P). Slices are row-major.
@@ -24,10 +25,13 @@ pub mod metrics;
 pub mod normalise;
 pub mod patches;
 pub mod positions;
+pub mod rand_stain_na;
+pub mod random;
 #[cfg(test)]
 mod reference_figures;
 pub mod reinhard;
 pub mod shrink;
+pub mod spread;
 pub mod style;
 pub mod synth;
 mod taps;

@@ -17,23 +17,27 @@ const FLATTEST_STD: f64 = 0.0017;
 /// Black has no logarithm; half a level is as dark as eight bits can be.
 const DARKEST: f64 = 0.5;
 
-/// Mean and population standard deviation of L, α and β over some pixels.
+/// Mean and population standard deviation of the channels of a colour space over some pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LabStats {
-    /// Mean of L, α and β.
+    /// Mean of L, α and β, or of L*, a* and b*.
     pub mean: [f64; 3],
-    /// Population standard deviation of L, α and β.
+    /// Population standard deviation of the same.
     pub std: [f64; 3],
 }
 
 impl LabStats {
-    /// Computes the statistics of `[.., 3] u8`.
+    /// Computes the statistics of `[.., 3] u8` in Lαβ.
     ///
     /// # Panics
     /// When there are no pixels.
     pub fn of(tile: &[u8]) -> Self {
-        assert!(!tile.is_empty(), "a tile has pixels");
-        let pixels = lab(tile);
+        Self::over(&lab(tile))
+    }
+
+    /// Computes the statistics of pixels of any colour space.
+    pub(super) fn over(pixels: &[[f64; 3]]) -> Self {
+        assert!(!pixels.is_empty(), "a tile has pixels");
         let count = pixels.len() as f64;
         let mean: [f64; 3] =
             std::array::from_fn(|c| pixels.iter().map(|p| p[c]).sum::<f64>() / count);
@@ -79,13 +83,13 @@ fn lab(tile: &[u8]) -> Vec<[f64; 3]> {
         .collect()
 }
 
-fn product(matrix: &[[f64; 3]; 3], vector: [f64; 3]) -> [f64; 3] {
+pub(super) fn product(matrix: &[[f64; 3]; 3], vector: [f64; 3]) -> [f64; 3] {
     matrix.map(|row| row.iter().zip(vector).map(|(a, b)| a * b).sum())
 }
 
 /// By cofactors. The paper prints the inverse to four digits; computed, a tile matched to itself
 /// comes back exactly.
-fn inverse(m: &[[f64; 3]; 3]) -> [[f64; 3]; 3] {
+pub(super) fn inverse(m: &[[f64; 3]; 3]) -> [[f64; 3]; 3] {
     let cofactor = |r: usize, c: usize| {
         let at = |dr: usize, dc: usize| m[(r + dr) % 3][(c + dc) % 3];
         at(1, 1) * at(2, 2) - at(1, 2) * at(2, 1)

@@ -39,6 +39,19 @@ impl Upsampler {
         Self { from, columns: Taps::new(from.0, to.0), rows: Taps::new(from.1, to.1) }
     }
 
+    /// Returns how much of each column of a change goes to each column of the tile, `[width, side]`:
+    /// the resampling as a matrix, for those who need its gradient.
+    pub fn columns(&self) -> Vec<f32> {
+        let Taps { each, starts, weights } = &self.columns;
+        let mut matrix = vec![0.0; starts.len() * self.from.0];
+        for ((row, &start), weights) in
+            matrix.chunks_exact_mut(self.from.0).zip(starts).zip(weights.chunks_exact(*each))
+        {
+            row[start..start + each].copy_from_slice(weights);
+        }
+        matrix
+    }
+
     /// Adds a change to a tile: out = clamp(round(tile + resampled change)).
     ///
     /// # Shapes
@@ -165,6 +178,24 @@ mod tests {
         let row: Vec<u8> =
             added(2, &change, (8, 8), 0)[..24].chunks(3).map(|pixel| pixel[0]).collect();
         assert_eq!(row, [0, 0, 2, 6, 10, 14, 16, 16]);
+    }
+
+    #[test]
+    fn the_matrix_of_the_columns_does_what_adding_does() {
+        let row = [-40.0, 0.0, 25.0, 80.0, 10.0, -15.0];
+        let change: Vec<f32> =
+            row.iter().flat_map(|&value| [value; 3]).collect::<Vec<_>>().repeat(6);
+        for width in [3, 6, 11] {
+            let matrix = Upsampler::new((6, 6), (width, 6)).columns();
+            let expected: Vec<u8> = matrix
+                .chunks_exact(6)
+                .map(|weights| weights.iter().zip(row).map(|(weight, value)| weight * value).sum())
+                .map(|change: f32| to_byte(100.0 + change))
+                .collect();
+            let out = added(6, &change, (width, 6), 100);
+            let first: Vec<u8> = out[..3 * width].chunks_exact(3).map(|pixel| pixel[0]).collect();
+            assert_eq!(first, expected, "{width}");
+        }
     }
 
     /// Three pixels from twelve: each is the mean of what it covers and a little beyond.

@@ -90,6 +90,42 @@ fn an_interrupted_experiment_goes_on_without_running_again_what_is_recorded() {
 }
 
 #[test]
+fn target_styles_are_tiles_of_the_test_domain_that_are_not_tested() {
+    let home = tempfile::tempdir().unwrap();
+    phantom(home.path());
+    let methods =
+        "rand-stain-na,color-match,color-match-target,vit,vit-spread,vit-target,vit-worst";
+    let all = format!("{QUICK} --bundle models/tiny/1 --seeds 1 --json record.json");
+    let targets = "--target-styles 4 --against vit,color-match";
+    let table = run(home.path(), &format!("{all} --methods {methods} {targets}")).stdout;
+    let table = String::from_utf8(table).unwrap();
+    assert!(table.contains("| − vit (p) | − color-match (p) |"), "{table}");
+    let record = read(home.path(), "record.json");
+    let row = |n: usize| &record["summary"]["methods"][n];
+    for (n, method) in methods.split(',').enumerate() {
+        assert_eq!(row(n)["method"], *method);
+        assert!(table.contains(&format!("| {method} | ")), "{table}");
+    }
+    assert_eq!(row(6)["against"].as_array().unwrap().len(), 2);
+    assert_eq!(row(3)["against"][0]["baseline"], "color-match");
+    let configuration = &record["configuration"];
+    assert_eq!(configuration["target_styles"], 4);
+    assert_eq!(
+        (&configuration["spread"], &configuration["worst_radius"]),
+        (&1.8.into(), &1.0.into())
+    );
+
+    // Another spread is another experiment, but not to methods that do not draw by it.
+    let other = format!("{all} --target-styles 4 --spread 2.5 --methods");
+    run(home.path(), &format!("{other} vit"));
+    let message = refused(home.path(), &format!("{other} vit-spread"));
+    assert!(message.contains("another experiment, which differs in spread: "), "{message}");
+    let message = refused(home.path(), &format!("{all} --methods vit --target-styles 5"));
+    assert!(message.contains("differs in target_styles, tiles: "), "{message}");
+    assert_eq!(read(home.path(), "record.json")["configuration"]["spread"], 1.8);
+}
+
+#[test]
 fn a_table_of_images_is_a_data_set_as_its_folders_are() {
     let home = tempfile::tempdir().unwrap();
     phantom(home.path());
@@ -190,6 +226,26 @@ fn what_cannot_be_meant_is_refused_in_one_line() {
         (
             "--data tiles --train-domains hospital_0 --test-domains hospital_1 --methods color-match",
             "--bundle is needed for color-match with --styles bank",
+        ),
+        (
+            "--data tiles --train-domains hospital_0 --test-domains hospital_1 --methods rand-stain-na",
+            "--bundle is needed for rand-stain-na with --styles bank",
+        ),
+        (
+            "--data tiles --train-domains hospital_0 --test-domains hospital_1 --methods color-match-target",
+            "--target-styles is needed for color-match-target",
+        ),
+        (
+            "--data tiles --train-domains hospital_0 --test-domains hospital_1 --target-styles 12",
+            "--target-styles 12: hospital_1 has 12 tiles",
+        ),
+        (
+            "--data tiles --train-domains hospital_0 --test-domains hospital_1 --against none,hed-jitter",
+            "--against: hed-jitter is not among --methods (none)",
+        ),
+        (
+            "--data tiles --train-domains hospital_0 --test-domains hospital_1 --spread 3.5",
+            "`--spread 3.5`: must be",
         ),
     ];
     for (options, expected) in cases {

@@ -12,12 +12,12 @@ use super::decode::{Decoded, ForModel, TilePixels};
 use super::plan::Plan;
 use super::request::Method;
 use super::source::{Part, Source};
-use super::spread::{Drawn, uniform};
 use super::workspace::Workspace;
 use crate::serve::batch::TileEncoding;
 use restain_bundle::StyleEntry;
 use restain_bundle::codec::TileKey;
 use restain_method::color::{ChannelStats, color_match, hed_jitter};
+use restain_method::spread::Drawn;
 
 /// HED-light of Tellez et al. at strength 1.
 const HED_SIGMA: f32 = 0.05;
@@ -161,8 +161,11 @@ impl Materials {
         };
         let (least, most) = self.plan.strength;
         // Nothing is drawn where there is nothing to choose, so that seeds keep their variants.
-        let strength =
-            if least < most { least + (most - least) * uniform(&mut generator) } else { most };
+        let strength = if least < most {
+            least + (most - least) * restain_method::random::uniform(&mut generator)
+        } else {
+            most
+        };
         Chosen { choice, drawn, tile, strength, generator }
     }
 

@@ -239,7 +239,7 @@ impl Materials {
 /// A style of the bank, or what was drawn in its place; nothing where the style is made of others.
 fn whole<'a>(bank: &'a Offer, chosen: &'a Chosen) -> Option<&'a [f32]> {
     match (&chosen.choice, &chosen.drawn) {
-        (_, Some(drawn)) => Some(&drawn.style),
+        (_, Some(drawn)) => Some(&drawn.style.0),
         (Choice::Bank(style), None) => Some(&bank.style(*style).style.0),
         _ => None,
     }

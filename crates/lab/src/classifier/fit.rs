@@ -30,10 +30,10 @@ pub struct FitConfig {
     pub seed: u64,
 }
 
-/// Writes one variant, u8 [side, side, 3], of the training tile with an index; it joins the batch
-/// under the tile's label. The generator depends on seed, epoch and tile alone, so that all
-/// augmentations draw the same numbers.
-pub type Variants<'a> = dyn FnMut(usize, &mut ChaCha8Rng, &mut [u8]) + 'a;
+/// Writes one variant of each training tile of a batch, u8 [B, side, side, 3]; it joins the batch
+/// under the tile's label. Each tile has a generator, which depends on seed, epoch and tile alone,
+/// so that all augmentations draw the same numbers.
+pub type Variants<'a> = dyn FnMut(&[usize], &mut [ChaCha8Rng], &mut [u8]) -> Result<()> + 'a;
 
 /// The result of training. The classifier has the weights of the best epoch.
 #[derive(Clone, Debug)]
@@ -60,7 +60,8 @@ pub struct Score {
 /// thread.
 ///
 /// # Errors
-/// If there are no training tiles, no validation tiles or no epochs, or libtorch fails.
+/// If there are no training tiles, no validation tiles or no epochs, or `variants` or libtorch
+/// fails.
 pub fn fit(
     classifier: &Classifier,
     training: &Tiles,
@@ -84,8 +85,8 @@ pub fn fit(
     for epoch in 0..config.epochs {
         let order = order(training.len(), config.seed, epoch);
         for (step, chosen) in order.chunks_exact(batch).enumerate() {
-            let (images, labels) =
-                Batch { tiles: training, chosen, epoch, seed: config.seed }.images(&mut variants);
+            let (images, labels) = Batch { tiles: training, chosen, epoch, seed: config.seed }
+                .images(&mut variants)?;
             let (images, labels) = (
                 from_bytes(&images, training.side, classifier.device()),
                 Tensor::from_slice(&labels),
@@ -146,30 +147,38 @@ struct Batch<'a> {
 impl Batch<'_> {
     /// Returns the images, u8 [B, side, side, 3], and their labels [B]: the tiles first, then their
     /// variants.
-    fn images(&self, variants: &mut Option<&mut Variants>) -> (Vec<u8>, Vec<i64>) {
+    fn images(&self, variants: &mut Option<&mut Variants>) -> Result<(Vec<u8>, Vec<i64>)> {
         let (tiles, size) = (self.tiles, self.tiles.side * self.tiles.side * 3);
         let copies = 1 + usize::from(variants.is_some());
         let mut bytes = vec![0; copies * self.chosen.len() * size];
-        let mut made = vec![0; size];
-        let mut outs = bytes.chunks_exact_mut(size);
-        for copy in 0..copies {
-            for &tile in self.chosen {
-                let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-                rng.set_stream(
-                    DRAWS + (self.epoch * tiles.len() as u64 + tile as u64) * 2 + copy as u64,
-                );
-                let symmetry = below(&mut rng, 8) as u8;
-                let source = match variants {
-                    Some(variants) if copy == 1 => {
-                        variants(tile, &mut rng, &mut made);
-                        &made
-                    }
-                    _ => &tiles.pixels[tile],
-                };
-                orient(source, tiles.side, symmetry, outs.next().expect("room for every copy"));
+        let (own, made) = bytes.split_at_mut(self.chosen.len() * size);
+        let (symmetries, _) = self.draws(0);
+        for ((&tile, symmetry), out) in
+            self.chosen.iter().zip(symmetries).zip(own.chunks_exact_mut(size))
+        {
+            orient(&tiles.pixels[tile], tiles.side, symmetry, out);
+        }
+        if let Some(variants) = variants {
+            let (symmetries, mut rngs) = self.draws(1);
+            let mut upright = vec![0; made.len()];
+            variants(self.chosen, &mut rngs, &mut upright)?;
+            let pairs = upright.chunks_exact(size).zip(made.chunks_exact_mut(size));
+            for ((variant, out), symmetry) in pairs.zip(symmetries) {
+                orient(variant, tiles.side, symmetry, out);
             }
         }
         let labels = self.chosen.iter().map(|&tile| tiles.labels[tile] as i64);
-        (bytes, labels.clone().cycle().take(copies * self.chosen.len()).collect())
+        Ok((bytes, labels.clone().cycle().take(copies * self.chosen.len()).collect()))
+    }
+
+    /// Returns how each tile of a copy is flipped and turned, and its generator after that.
+    fn draws(&self, copy: u64) -> (Vec<u8>, Vec<ChaCha8Rng>) {
+        let draw = |&tile: &usize| {
+            let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+            let image = (self.epoch * self.tiles.len() as u64 + tile as u64) * 2 + copy;
+            rng.set_stream(DRAWS + image);
+            (below(&mut rng, 8) as u8, rng)
+        };
+        self.chosen.iter().map(draw).unzip()
     }
 }

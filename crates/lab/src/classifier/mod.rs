@@ -20,7 +20,7 @@ use layers::{Builder, Linear, Named};
 use small::Small;
 
 pub use fit::{FitConfig, Fitted, Score, Variants, fit, score};
-pub use tiles::{Tiles, input};
+pub use tiles::{Tiles, input, standardised};
 
 /// The network: `--classifier`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]

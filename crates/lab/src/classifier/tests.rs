@@ -63,9 +63,13 @@ fn every_tile_gets_one_variant_an_epoch_and_variants_change_what_is_learnt() {
     tch::set_num_threads(1);
     let (training, validation) = (halves(16, 1), halves(4, 2));
     let mut seen = Vec::new();
-    let mut variants = |tile: usize, _: &mut rand_chacha::ChaCha8Rng, out: &mut [u8]| {
-        seen.push((seen.len() / 16, tile));
-        out.copy_from_slice(&training.pixels[tile]);
+    let mut variants = |batch: &[usize], rngs: &mut [rand_chacha::ChaCha8Rng], out: &mut [u8]| {
+        assert_eq!((batch.len(), rngs.len()), (8, 8));
+        for (&tile, out) in batch.iter().zip(out.chunks_exact_mut(training.pixels[0].len())) {
+            seen.push((seen.len() / 16, tile));
+            out.copy_from_slice(&training.pixels[tile]);
+        }
+        Ok(())
     };
     let [with, without] =
         [1, 1].map(|seed| Classifier::init(Architecture::Small, 2, seed, Device::Cpu));

@@ -41,7 +41,12 @@ pub(super) fn from_bytes(bytes: &[u8], side: usize, device: Device) -> Tensor {
     let side = side as i64;
     let pixels =
         Tensor::from_slice(bytes).view([-1, side, side, 3]).permute([0, 3, 1, 2]).to_device(device);
-    (pixels.to_kind(Kind::Float) / 255.0 - MEAN) / STD
+    standardised(&pixels.to_kind(Kind::Float))
+}
+
+/// Standardises levels of 0 to 255, f32 of any shape.
+pub fn standardised(levels: &Tensor) -> Tensor {
+    (levels / 255.0 - MEAN) / STD
 }
 
 /// Applies one of the eight symmetries of a square: bit 0 mirrors left and right, bit 1 up and

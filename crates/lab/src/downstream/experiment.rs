@@ -13,7 +13,8 @@ use crate::downstream::options::DownstreamArgs;
 use crate::downstream::record::{Record, Run, Tested};
 use crate::downstream::split::Split;
 use crate::downstream::statistics::{auroc, balanced_accuracy, calibration_error};
-use crate::downstream::variants::{Maker, Technique};
+use crate::downstream::technique::Technique;
+use crate::downstream::variants::Maker;
 
 /// Tiles per batch of a test.
 const TEST_BATCH: usize = 64;
@@ -84,9 +85,9 @@ impl Experiment<'_> {
         let clock = Instant::now();
         let classes = self.split.labels.len();
         let classifier = Classifier::init(self.args.classifier, classes, seed, self.device);
-        let mut bench = self.maker.bench();
-        let mut variants = |tile: usize, rng: &mut _, out: &mut [u8]| {
-            self.maker.make(method, tile, rng, &mut bench, out)
+        let mut bench = self.maker.bench(self.device);
+        let mut variants = |batch: &[usize], rngs: &mut [_], out: &mut [u8]| {
+            self.maker.make_batch((method, &classifier), batch, rngs, &mut bench, out)
         };
         let fitted = fit(
             &classifier,

@@ -4,27 +4,34 @@
 //! Classifiers are trained on the tiles of some domains; each batch holds tiles and one variant of
 //! each. The best epoch is chosen on another domain, and accuracy is measured on yet others. With
 //! the same seed all techniques share initial weights, order, flips and turns, so that they are
-//! compared in pairs. `split` reads the tiles, `variants` makes the variants, `experiment` runs
-//! what `record` does not hold yet, and `statistics`, `summary` and `plot` present the results. No
+//! compared in pairs. `split` reads the tiles, `technique` lists what is compared, `variants` makes
+//! the variants out of the stains of `looks`, `experiment` runs what `record` does not hold yet, and
+//! `statistics`, `summary` and `plot` present the results. No
 //! hyperparameter is tuned, and test domains are used once, after the epoch is chosen.
 
+mod encoded;
 mod experiment;
 mod jitter;
+mod looks;
 mod options;
 mod plot;
 mod record;
 mod split;
 pub(crate) mod statistics;
 mod summary;
+mod technique;
 mod variants;
+mod worst;
 
 use anyhow::{Context, Result};
 
+use crate::classifier::Tiles;
 use crate::downstream::experiment::Experiment;
 use crate::downstream::record::{Configuration, Record};
 use crate::downstream::split::Split;
 use crate::downstream::summary::Summary;
-use crate::downstream::variants::{Maker, StyleSource};
+use crate::downstream::technique::StyleSource;
+use crate::downstream::variants::{Maker, Making};
 use crate::encodings::Model;
 
 pub use options::DownstreamArgs;
@@ -44,7 +51,7 @@ pub fn run(args: &DownstreamArgs) -> Result<()> {
     let configuration = Configuration::new(args, &split, model.as_ref());
     let mut record = Record::open(args.json.as_deref(), configuration)?;
     tracing::info!("{}", describe(args, &split));
-    let maker = Maker::new(&split.training, model.as_mut(), args.styles(), args.hed_sigma as f32)?;
+    let maker = Maker::new(&split.training, &split.targets, model.as_mut(), Making::of(args))?;
     Experiment { args, split: &split, maker: &maker, device }.run(&mut record)?;
     let summary = Summary::of(&record, args);
     record.finish(&summary)?;
@@ -69,8 +76,12 @@ fn describe(args: &DownstreamArgs, split: &Split) -> String {
     };
     let tests: Vec<String> =
         split.tests.iter().map(|(name, tiles)| format!("{} of {name}", tiles.len())).collect();
+    let targets = match split.targets.iter().map(Tiles::len).sum::<usize>() {
+        0 => String::new(),
+        tiles => format!(", taking target styles from {tiles} others of them without their labels"),
+    };
     format!(
-        "training on {} tiles of {} px ({}), validating on {} ({chosen_on}), testing on {}; labels {}",
+        "training on {} tiles of {} px ({}), validating on {} ({chosen_on}), testing on {}{targets}; labels {}",
         split.training.len(),
         split.training.side,
         args.train_domains.join(", "),

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 
 use crate::classifier::{Architecture, FitConfig};
-use crate::downstream::variants::{StyleSource, Technique};
+use crate::downstream::technique::{StyleSource, Technique};
 use restain_bundle::Precision;
 use restain_data::SelectionArgs;
-use restain_options::{above, at_least};
+use restain_options::{above, at_least, within};
 use restain_torch::device::DeviceChoice;
 
 /// The options of `evaluate --downstream`.
@@ -49,6 +49,18 @@ pub struct DownstreamArgs {
     /// default is the server's
     #[arg(long, value_name = "SIGMA", default_value_t = 0.05, value_parser = at_least(0.0))]
     pub hed_sigma: f64,
+    /// Draw the styles of vit-spread this wide, by the rule of the server's style.spread: 1 takes
+    /// them as the bank holds them. The default places them at 0.6 to 1.64 times their distance from
+    /// the bank's mean, so that many leave it, with noise along the differences within the bank
+    #[arg(long, value_name = "SPREAD", default_value_t = 1.8, value_parser = within(0.0, 3.0))]
+    pub spread: f64,
+    /// Let vit-worst go this far from the style that is drawn, in standard deviations of the styles
+    #[arg(long, value_name = "RADIUS", default_value_t = 1.0, value_parser = at_least(0.0))]
+    pub worst_radius: f64,
+    /// Set aside this many tiles of each test domain, whatever their labels: they are not tested,
+    /// and vit-target and color-match-target take their stains
+    #[arg(long, value_name = "TILES", value_parser = at_least(1usize))]
+    pub target_styles: Option<usize>,
     /// Use this many tiles of each domain, as many of every label [default: all]
     #[arg(long, value_name = "TILES")]
     pub per_domain: Option<usize>,
@@ -56,6 +68,10 @@ pub struct DownstreamArgs {
     /// methods share
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = at_least(1u64))]
     pub seeds: u64,
+    /// Compare every method with these, in pairs of one seed; they must be among --methods
+    /// [default: none and color-match, as far as they are]
+    #[arg(long, value_name = "METHOD", value_enum, value_delimiter = ',')]
+    pub against: Vec<Technique>,
     /// Begin with this seed
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     pub seeds_from: u64,
@@ -95,16 +111,28 @@ impl DownstreamArgs {
     /// # Errors
     /// When two options contradict each other.
     pub fn check(&self) -> Result<()> {
-        let methods: Vec<String> =
-            self.methods.iter().map(|method| method.name().to_owned()).collect();
+        let names = |methods: &[Technique]| -> Vec<String> {
+            methods.iter().map(|method| method.name().to_owned()).collect()
+        };
+        let (methods, against) = (names(&self.methods), names(&self.against));
         for (option, names) in [
             ("--methods", &methods),
+            ("--against", &against),
             ("--train-domains", &self.train_domains),
             ("--test-domains", &self.test_domains),
         ] {
             let twice = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name));
             ensure!(twice.is_none(), "{option} names {} twice", twice.map_or("", |(_, name)| name));
         }
+        if let Some(other) = against.iter().find(|name| !methods.contains(name)) {
+            anyhow::bail!("--against: {other} is not among --methods ({})", methods.join(", "));
+        }
+        let target = self.methods.iter().find(|method| method.targets());
+        ensure!(
+            target.is_none() || self.target_styles.is_some(),
+            "--target-styles is needed for {}: how many tiles of each test domain are set aside for it, for example 50",
+            target.map_or("", |method| method.name())
+        );
         for test in &self.test_domains {
             ensure!(
                 !self.train_domains.contains(test),
@@ -137,6 +165,20 @@ impl DownstreamArgs {
             );
         }
         Ok(())
+    }
+
+    /// Returns what every method is compared with.
+    pub fn against(&self) -> Vec<Technique> {
+        if !self.against.is_empty() {
+            return self.against.clone();
+        }
+        let usual = [Technique::None, Technique::ColorMatch];
+        usual.into_iter().filter(|baseline| self.methods.contains(baseline)).collect()
+    }
+
+    /// Returns whether one of the methods is this one.
+    pub fn compares(&self, method: Technique) -> bool {
+        self.methods.contains(&method)
     }
 
     /// Returns where styles come from: by default from the training tiles if there are several

@@ -12,13 +12,16 @@ use serde_json::{Value, json};
 use crate::classifier::Score;
 use crate::downstream::options::DownstreamArgs;
 use crate::downstream::split::Split;
-use crate::downstream::variants::Technique;
+use crate::downstream::technique::Technique;
 use crate::encodings::Model;
 use restain_bundle::atomic;
 
 /// Everything that the result of a run depends on besides its seed and technique.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Configuration(Value);
+
+/// Fields that only some methods need, and `null` without them.
+const OF_METHODS: [&str; 4] = ["bundle", "encoder", "spread", "worst_radius"];
 
 /// One trained and tested classifier.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -79,17 +82,19 @@ impl Configuration {
             "batch": fit.batch,
             "styles": args.styles(),
             "hed_sigma": args.hed_sigma,
+            "target_styles": args.target_styles,
+            "spread": args.compares(Technique::VitSpread).then_some(args.spread),
+            "worst_radius": args.compares(Technique::VitWorst).then_some(args.worst_radius),
             "bundle": model.map(|model| &model.bundle.digest),
             "encoder": model.map(|_| args.encoder.to_string()),
         }))
     }
 
-    /// Returns the names of the fields that differ. A bundle that only one of the two needs is not
-    /// a difference.
+    /// Returns the names of the fields that differ. What only one of the two needs is not a
+    /// difference.
     fn differences(&self, other: &Self) -> Vec<String> {
         let (mine, theirs) = (self.0.as_object(), other.0.as_object());
-        let optional =
-            |name: &str, value: &Value| ["bundle", "encoder"].contains(&name) && value.is_null();
+        let optional = |name: &str, value: &Value| OF_METHODS.contains(&name) && value.is_null();
         let same =
             |name: &str, a: &Value, b: &Value| a == b || optional(name, a) || optional(name, b);
         let pairs = mine.into_iter().flatten().map(|(name, value)| {
@@ -119,8 +124,10 @@ impl Record {
                 "--json: {shown} holds another experiment, which differs in {}: name another file",
                 differences.join(", ")
             );
-            if configuration.0["bundle"].is_null() {
-                configuration = file.configuration;
+            for name in OF_METHODS {
+                if configuration.0[name].is_null() {
+                    configuration.0[name] = file.configuration.0[name].clone();
+                }
             }
             runs = file.runs;
         }

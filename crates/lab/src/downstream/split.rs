@@ -20,6 +20,8 @@ pub(super) struct Split {
     pub validation: Tiles,
     /// Test domains with their tiles.
     pub tests: Vec<(String, Tiles)>,
+    /// Tiles of each test domain that are not tested: `--target-styles`. Their labels are not kept.
+    pub targets: Vec<Tiles>,
 }
 
 impl Split {
@@ -40,7 +42,10 @@ impl Split {
             .map(|source| source.width.min(source.height))
             .min()
             .expect("no data set is empty") as usize;
-        let read = |option: &str, name: &str| tiles(&dataset, (option, name), args, side);
+        let read = |option: &str, name: &str| {
+            let found = found(&dataset, (option, name), args, side)?;
+            Ok::<_, anyhow::Error>(limited(found, args.per_domain, dataset.labels.len(), side))
+        };
         let (mut training, mut slides) = (Tiles { side, ..Tiles::default() }, Vec::new());
         for name in &args.train_domains {
             let (tiles, of) = read("--train-domains", name)?;
@@ -56,16 +61,16 @@ impl Split {
             "{} training tiles are too few to hold out a tenth for validation",
             training.len()
         );
-        let tests = args
-            .test_domains
-            .iter()
-            .map(|name| Ok((name.clone(), read("--test-domains", name)?.0)));
-        let split = Self {
-            tests: tests.collect::<Result<_>>()?,
-            labels: dataset.labels.clone(),
-            training,
-            validation,
-        };
+        let (mut tests, mut targets) = (Vec::new(), Vec::new());
+        for name in &args.test_domains {
+            let mut found = found(&dataset, ("--test-domains", name), args, side)?;
+            if let Some(count) = args.target_styles {
+                targets.push(set_aside(&mut found, (name, count), side)?);
+            }
+            let (tiles, _) = limited(found, args.per_domain, dataset.labels.len(), side);
+            tests.push((name.clone(), tiles));
+        }
+        let split = Self { tests, targets, labels: dataset.labels.clone(), training, validation };
         let first = split.training.labels[0];
         let one_label = split.training.labels.iter().all(|&label| label == first);
         ensure!(
@@ -84,6 +89,9 @@ impl Split {
     /// experiment.
     pub(super) fn digest(&self) -> String {
         let mut hasher = blake3::Hasher::new();
+        for pixels in self.targets.iter().flat_map(|tiles| &tiles.pixels) {
+            hasher.update(pixels);
+        }
         for tiles in [&self.training, &self.validation]
             .into_iter()
             .chain(self.tests.iter().map(|(_, tiles)| tiles))
@@ -97,14 +105,16 @@ impl Split {
     }
 }
 
-/// The tiles of one domain, in an order of chance, at most `--per-domain`, as many of every label;
-/// and the slide of each, if it is known.
-fn tiles<'a>(
+/// A tile of a domain: its label, the slide it is of, if that is known, and u8 [side, side, 3].
+type Found<'a> = (usize, Option<&'a str>, Vec<u8>);
+
+/// The tiles of one domain, in an order of chance.
+fn found<'a>(
     dataset: &'a Dataset,
     (option, name): (&str, &str),
     args: &DownstreamArgs,
     side: usize,
-) -> Result<(Tiles, Vec<Option<&'a str>>)> {
+) -> Result<Vec<Found<'a>>> {
     let domain = dataset.domains.iter().position(|held| held == name);
     let domain = domain.with_context(|| {
         format!(
@@ -132,11 +142,43 @@ fn tiles<'a>(
             .collect::<Vec<_>>())
     };
     let found = sources.par_iter().map(|source| labelled(source)).collect::<Result<Vec<_>>>()?;
-    let limit = args.per_domain.map_or(usize::MAX, |count| count.div_ceil(dataset.labels.len()));
-    let (mut of_label, mut tiles) =
-        (vec![0; dataset.labels.len()], Tiles { side, ..Tiles::default() });
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// Takes `count` tiles out of those of a test domain, whatever their labels.
+fn set_aside(found: &mut Vec<Found>, (name, count): (&str, usize), side: usize) -> Result<Tiles> {
+    ensure!(
+        count < found.len(),
+        "--target-styles {count}: {name} has {} tiles, and at least one must be left to test on",
+        found.len()
+    );
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let mut order: Vec<usize> = (0..found.len()).collect();
+    order.sort_by_cached_key(|_| rng.next_u64());
+    let (mut tiles, mut kept) = (Tiles { side, ..Tiles::default() }, Vec::new());
+    for (place, tile) in std::mem::take(found).into_iter().enumerate() {
+        if order[..count].contains(&place) {
+            tiles.pixels.push(tile.2);
+        } else {
+            kept.push(tile);
+        }
+    }
+    *found = kept;
+    Ok(tiles)
+}
+
+/// At most `--per-domain` of the tiles of a domain, as many of every label; and the slide of each,
+/// if it is known.
+fn limited<'a>(
+    found: Vec<Found<'a>>,
+    per_domain: Option<usize>,
+    labels: usize,
+    side: usize,
+) -> (Tiles, Vec<Option<&'a str>>) {
+    let limit = per_domain.map_or(usize::MAX, |count| count.div_ceil(labels));
+    let (mut of_label, mut tiles) = (vec![0; labels], Tiles { side, ..Tiles::default() });
     let mut slides = Vec::new();
-    for (label, slide, pixels) in found.into_iter().flatten() {
+    for (label, slide, pixels) in found {
         of_label[label] += 1;
         if of_label[label] <= limit {
             tiles.pixels.push(pixels);
@@ -144,7 +186,7 @@ fn tiles<'a>(
             slides.push(slide);
         }
     }
-    Ok((tiles, slides))
+    (tiles, slides)
 }
 
 fn append(tiles: &mut Tiles, more: Tiles) {
@@ -194,6 +236,23 @@ fn hold_out<S: PartialEq>(training: &mut Tiles, slides: &[Option<S>]) -> Tiles {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tiles_are_set_aside_whatever_their_labels_and_the_others_keep_their_order() {
+        let all = || -> Vec<Found> { (0..40).map(|n| (n / 20, None, vec![n as u8])).collect() };
+        let mut left = all();
+        let aside = set_aside(&mut left, ("a", 10), 1).unwrap();
+        assert!(aside.labels.is_empty() && aside.len() == 10);
+        let of_first = aside.pixels.iter().filter(|tile| tile[0] < 20).count();
+        assert!((1..10).contains(&of_first), "{of_first}");
+        let expected = all().into_iter().filter(|tile| !aside.pixels.contains(&tile.2));
+        assert_eq!(left, expected.collect::<Vec<_>>());
+
+        let refused = set_aside(&mut all(), ("a", 40), 1).err().unwrap().to_string();
+        let expected =
+            "--target-styles 40: a has 40 tiles, and at least one must be left to test on";
+        assert_eq!(refused, expected);
+    }
 
     #[test]
     fn whole_slides_are_held_out_where_they_are_known() {

@@ -1,15 +1,12 @@
 //! The result of an experiment: the mean of each technique over the seeds, and paired comparisons
-//! with `none` and `color-match`.
+//! with those that `--against` names.
 
 use serde::Serialize;
 
 use crate::downstream::options::DownstreamArgs;
 use crate::downstream::record::{Record, Run};
 use crate::downstream::statistics::{Spread, holm, sign_flip_p};
-use crate::downstream::variants::Technique;
-
-/// The techniques that the others are compared with.
-const BASELINES: [Technique; 2] = [Technique::None, Technique::ColorMatch];
+use crate::downstream::technique::Technique;
 
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Summary {
@@ -75,9 +72,7 @@ impl Summary {
             seeds.iter().filter_map(|&seed| record.find(seed, method)).collect()
         };
         let methods = args.methods.iter().map(|&method| {
-            let baselines = BASELINES
-                .into_iter()
-                .filter(|&baseline| baseline != method && args.methods.contains(&baseline));
+            let baselines = args.against().into_iter().filter(|&baseline| baseline != method);
             let against = baselines
                 .map(|baseline| comparison(&runs(method), &runs(baseline), baseline))
                 .collect();
@@ -97,10 +92,8 @@ impl Summary {
 
     /// Renders the summary as a Markdown table, with accuracies in per cent.
     pub(super) fn table(&self, args: &DownstreamArgs) -> String {
-        let compared: Vec<Technique> = BASELINES
-            .into_iter()
-            .filter(|baseline| args.methods.len() > 1 && args.methods.contains(baseline))
-            .collect();
+        let mut compared = args.against();
+        compared.retain(|_| args.methods.len() > 1);
         let several = args.test_domains.len() > 1;
         let mut header = vec!["method".to_owned(), "validation".to_owned()];
         header.extend(

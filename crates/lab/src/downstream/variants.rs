@@ -1,125 +1,50 @@
-//! The augmentation techniques that the experiment compares: each makes one variant of a training
-//! tile, as the server would.
+//! Variants of the training tiles, made by each technique as the server would make them.
 //!
-//! Tiles are encoded once; a variant then costs one product. All techniques draw the same random
-//! numbers, so that `color-match` and `vit` use the stain of the same tile or bank entry for the
-//! same tile in the same epoch.
+//! Tiles are encoded once; a variant then costs one product.
 
-use anyhow::{Result, ensure};
-use half::f16;
+use anyhow::Result;
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
+use tch::Device;
 
-use crate::classifier::Tiles;
+use crate::classifier::{Classifier, Tiles};
+use crate::downstream::encoded::{Encodings, Halves, target_looks};
 use crate::downstream::jitter::{color_jitter, gain_and_bias};
-use crate::encodings::{Encoded, Model};
-use restain_bundle::StyleBank;
-use restain_bundle::codec::{RgbImage, resize};
-use restain_data::below;
+use crate::downstream::looks::{Look, Looks};
+use crate::downstream::options::DownstreamArgs;
+use crate::downstream::technique::{StyleSource, Technique};
+use crate::downstream::worst::{Tile, Worst};
+use crate::encodings::Model;
+use restain_method::Style;
 use restain_method::color::{ChannelStats, color_match, hed_jitter};
 use restain_method::glass::keep_glass;
+use restain_method::rand_stain_na::{self, RandStainNa};
+use restain_method::spread::Spread;
 use restain_method::synth::{Scratch, Synthesiser};
-use restain_method::upsample::{UpsampleScratch, Upsampler};
-use restain_method::{Style, exemplar};
+use restain_method::upsample::UpsampleScratch;
 
-/// Tiles between two log lines.
-const ENCODED_AT_ONCE: usize = 256;
-
-/// A technique: one value of `--methods`.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Technique {
-    /// The tile again, unchanged.
-    None,
-    /// Random brightness, contrast, saturation and hue: torchvision's ColorJitter(.4, .4, .4, .1).
-    ColorJitter,
-    /// A random gain (1 ± .3) and offset (± .1 of the range) for each channel.
-    GainBias,
-    /// Random stain densities (Tellez et al. 2018).
-    HedJitter,
-    /// The per-channel mean and standard deviation of another tile.
-    ColorMatch,
-    /// The same, and then `color-jitter`.
-    ColorMatchJitter,
-    /// The bundle: the tile, and what another tile's style makes of its anatomy, as it is served.
-    Vit,
-    /// The same, and then `color-jitter`.
-    VitJitter,
-}
-
-impl Technique {
-    /// Returns its name, as on the command line and in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::ColorJitter => "color-jitter",
-            Self::GainBias => "gain-bias",
-            Self::HedJitter => "hed-jitter",
-            Self::ColorMatch => "color-match",
-            Self::ColorMatchJitter => "color-match-jitter",
-            Self::Vit => "vit",
-            Self::VitJitter => "vit-jitter",
-        }
-    }
-
-    /// Returns whether it needs the bundle's encoder.
-    pub(super) fn encodes(self) -> bool {
-        matches!(self, Self::Vit | Self::VitJitter)
-    }
-
-    /// Returns whether it matches the colours of a tile or of an entry of the bank.
-    pub(super) fn matches_colours(self) -> bool {
-        matches!(self, Self::ColorMatch | Self::ColorMatchJitter)
-    }
-}
-
-/// Where styles come from: `--styles`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum StyleSource {
-    /// The bundle's style bank: first a domain is drawn, then one of its styles.
-    Bank,
-    /// Another training tile: the style of its most representative token, or its channel
-    /// statistics.
-    Train,
-}
-
-/// A target stain.
-struct Look {
-    stats: ChannelStats,
-    /// Empty without a model.
-    style: Style,
-}
-
-/// The encodings of the training tiles, and what turns them into variants.
-struct Encodings {
-    synth: Synthesiser,
-    upsampler: Upsampler,
-    tiles: Vec<Halves>,
-}
-
-/// What is kept of one tile.
-struct Halves {
-    /// f16 [N, h] each.
-    anatomy: Vec<f16>,
-    characteristics: Vec<f16>,
-    /// Whether it takes a style: one that is blank, black, flat or pen does not.
-    has_stain: bool,
+/// What variants are made with, besides tiles and a model.
+#[derive(Clone, Debug)]
+pub(super) struct Making {
+    pub methods: Vec<Technique>,
+    pub styles: StyleSource,
+    pub hed_sigma: f32,
+    /// How wide `vit-spread` draws styles.
+    pub spread: f32,
+    /// How far `vit-worst` goes, standard deviations of the styles.
+    pub radius: f64,
 }
 
 /// Makes variants of the training tiles.
 pub(super) struct Maker<'a> {
     tiles: &'a Tiles,
+    making: Making,
     stats: Vec<ChannelStats>,
-    looks: Vec<Look>,
-    /// Indices into `looks` by domain, for styles of the bank; `None` if each look belongs to a
-    /// tile, which never uses its own.
-    bank: Option<Vec<Vec<usize>>>,
+    looks: Looks,
+    /// The stains of the test domains; empty unless a technique takes them.
+    targets: Looks,
+    spread: Option<Spread>,
+    distribution: Option<RandStainNa>,
     encodings: Option<Encodings>,
-    hed_sigma: f32,
 }
 
 /// Buffers of one thread.
@@ -132,99 +57,86 @@ pub(super) struct Bench {
     change: Vec<f32>,
     /// u8 [side, side, 3]
     variant: Vec<u8>,
+    worst: Option<Worst>,
+}
+
+impl Making {
+    pub(super) fn of(args: &DownstreamArgs) -> Self {
+        Self {
+            methods: args.methods.clone(),
+            styles: args.styles(),
+            hed_sigma: args.hed_sigma as f32,
+            spread: args.spread as f32,
+            radius: args.worst_radius,
+        }
+    }
+
+    fn any(&self, of: impl Fn(Technique) -> bool) -> bool {
+        self.methods.iter().any(|&method| of(method))
+    }
 }
 
 impl<'a> Maker<'a> {
-    /// Prepares the variants of `tiles`. `model` is needed for [`Technique::Vit`] and for styles of
-    /// the bank.
+    /// Prepares the variants of `tiles`, by a technique each. `targets` are unlabelled tiles of each
+    /// test domain. `model` is needed for `vit` in all its forms and for styles of the bank.
     ///
     /// # Errors
-    /// If the bank is empty, there is only one tile to take styles from, or the encoder fails.
+    /// If the bank is empty, there is only one tile to take styles from, no tile of the test domains
+    /// has a stain, or the encoder fails.
     pub(super) fn new(
         tiles: &'a Tiles,
-        model: Option<&mut Model>,
-        source: StyleSource,
-        hed_sigma: f32,
+        targets: &[Tiles],
+        mut model: Option<&mut Model>,
+        making: Making,
     ) -> Result<Self> {
         let stats: Vec<ChannelStats> =
             tiles.pixels.iter().map(|tile| ChannelStats::from_tile(tile)).collect();
-        let mut maker =
-            Self { tiles, looks: Vec::new(), bank: None, encodings: None, hed_sigma, stats };
-        let mut styles = vec![Style(Vec::new()); tiles.len()];
-        if let Some(model) = model {
-            if source == StyleSource::Bank {
-                maker.take(&model.bundle.styles)?;
+        let bank = model.as_deref().filter(|_| making.styles == StyleSource::Bank);
+        let bank = bank.map(|model| Looks::of_bank(&model.bundle.styles)).transpose()?;
+        let encodes = model.as_deref_mut().filter(|_| making.any(Technique::encodes));
+        let (encodings, styles) = match encodes {
+            Some(model) => {
+                let (encodings, styles) = Encodings::of(tiles, bank.is_none(), model)?;
+                (Some(encodings), styles)
             }
-            styles = maker.encode(model)?;
-        }
-        if maker.bank.is_none() {
-            ensure!(
-                tiles.len() > 1,
-                "with one training tile there is no other tile to take a style from"
-            );
-            maker.looks = maker
-                .stats
-                .iter()
-                .zip(styles)
-                .map(|(&stats, style)| Look { stats, style })
-                .collect();
+            None => (None, vec![Style(Vec::new()); tiles.len()]),
+        };
+        let looks = match bank {
+            Some(bank) => bank,
+            None => Looks::of_tiles(
+                stats.iter().zip(styles).map(|(&stats, style)| Look { stats, style }).collect(),
+            )?,
+        };
+        let mut maker = Self {
+            tiles,
+            spread: making
+                .any(|it| it == Technique::VitSpread)
+                .then(|| looks.spread(making.spread)),
+            distribution: making
+                .any(|it| it == Technique::RandStainNa)
+                .then(|| looks.distribution(tiles, &stats)),
+            targets: Looks::of_domains([]),
+            making,
+            stats,
+            looks,
+            encodings,
+        };
+        if maker.making.any(Technique::targets) {
+            let encodes = |it| it == Technique::VitTarget;
+            let model = model.filter(|_| maker.making.any(encodes));
+            maker.targets = target_looks(targets, model)?;
         }
         Ok(maker)
     }
 
-    fn take(&mut self, bank: &StyleBank) -> Result<()> {
-        ensure!(
-            !bank.entries.is_empty(),
-            "the bundle has no styles: add some with `restain-train styles`, or use --styles train"
-        );
-        let of = |domain: usize| {
-            (0..bank.entries.len())
-                .filter(|&i| bank.entries[i].domain == domain)
-                .collect::<Vec<_>>()
-        };
-        self.bank =
-            Some((0..bank.domains.len()).map(of).filter(|domain| !domain.is_empty()).collect());
-        self.looks = bank
-            .entries
-            .iter()
-            .map(|entry| Look { stats: entry.source, style: entry.style.clone() })
-            .collect();
-        Ok(())
-    }
-
-    /// Encodes every tile and keeps both halves. Returns the style of each tile, or none if styles
-    /// come from the bank.
-    fn encode(&mut self, model: &mut Model) -> Result<Vec<Style>> {
-        let (side, of_model) = (self.tiles.side, model.synth.geometry().image_size());
-        let synth = model.synth.clone();
-        let lent = |tile: &Encoded| {
-            let token =
-                exemplar::representative(&synth, &tile.tile, &tile.anatomy, &tile.characteristics);
-            exemplar::style_of(synth.geometry(), &tile.characteristics, token)
-        };
-        let (mut kept, mut styles) = (Vec::new(), Vec::new());
-        // In chunks: an encoding takes four times the memory of what is kept of it.
-        for chunk in self.tiles.pixels.chunks(ENCODED_AT_ONCE) {
-            let encoded = model
-                .encode(chunk.par_iter().map(|tile| resized(tile, side, of_model)).collect())?;
-            let half = |of: &[f32]| of.iter().map(|&value| f16::from_f32(value)).collect();
-            kept.extend(encoded.iter().zip(chunk).map(|(tile, pixels)| Halves {
-                anatomy: half(&tile.anatomy),
-                characteristics: half(&tile.characteristics),
-                has_stain: exemplar::has_stain(pixels, side, exemplar::STAIN_SQUARE),
-            }));
-            if self.bank.is_none() {
-                styles.par_extend(encoded.par_iter().map(lent));
-            }
-            tracing::info!("encoded {} of {} training tiles", kept.len(), self.tiles.len());
-        }
-        let upsampler = Upsampler::new((of_model, of_model), (side, side));
-        self.encodings = Some(Encodings { synth, upsampler, tiles: kept });
-        Ok(styles)
-    }
-
-    pub(super) fn bench(&self) -> Bench {
+    /// Allocates the buffers of one thread, those of libtorch on `device`.
+    pub(super) fn bench(&self, device: Device) -> Bench {
         let synth = self.encodings.as_ref().map(|encodings| &encodings.synth);
+        let worst = self.making.any(|it| it == Technique::VitWorst).then(|| {
+            let Encodings { synth, upsampler, .. } = self.encodings();
+            let styles: Vec<&Style> = self.looks.all().iter().map(|look| &look.style).collect();
+            Worst::new(synth, upsampler, &styles, (self.tiles.side, self.making.radius), device)
+        });
         let [latent, bytes] = synth.map_or([0; 2], |synth| {
             [synth.geometry().tile_latent(), synth.geometry().tile_bytes()]
         });
@@ -234,11 +146,65 @@ impl<'a> Maker<'a> {
             difference: vec![0.0; latent],
             change: vec![0.0; bytes],
             variant: vec![0; 3 * self.tiles.side * self.tiles.side],
+            worst,
         }
     }
 
-    /// Writes a variant of one tile into `out`, u8 [side, side, 3].
-    pub(super) fn make(
+    fn encodings(&self) -> &Encodings {
+        self.encodings.as_ref().expect("vit is refused without a bundle")
+    }
+
+    /// Writes variants of the tiles of a batch into `out`, u8 [B, side, side, 3]. A generator of
+    /// each tile's own draws its stain.
+    ///
+    /// # Errors
+    /// If libtorch fails.
+    pub(super) fn make_batch(
+        &self,
+        (method, classifier): (Technique, &Classifier),
+        batch: &[usize],
+        rngs: &mut [ChaCha8Rng],
+        bench: &mut Bench,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let outs = out.chunks_exact_mut(3 * self.tiles.side * self.tiles.side);
+        if method == Technique::VitWorst {
+            let styles = self.worst(classifier, batch, rngs, bench)?;
+            for ((&tile, style), out) in batch.iter().zip(&styles).zip(outs) {
+                self.restained(tile, style, bench, out);
+            }
+            return Ok(());
+        }
+        for ((&tile, rng), out) in batch.iter().zip(rngs).zip(outs) {
+            self.make(method, tile, rng, bench, out);
+        }
+        Ok(())
+    }
+
+    /// Returns the worst-case style of every tile near that which `vit` draws.
+    fn worst(
+        &self,
+        classifier: &Classifier,
+        batch: &[usize],
+        rngs: &mut [ChaCha8Rng],
+        bench: &Bench,
+    ) -> Result<Vec<Style>> {
+        let encoded = |&tile: &usize| {
+            let Halves { anatomy, characteristics, .. } = &self.encodings().tiles[tile];
+            Tile { pixels: &self.tiles.pixels[tile], anatomy, characteristics }
+        };
+        let worst = bench.worst.as_ref().expect("a bench of this maker");
+        let tiles = worst.batch(&batch.iter().map(encoded).collect::<Vec<_>>());
+        let draws = batch.iter().zip(rngs);
+        let start: Vec<&Style> =
+            draws.map(|(&tile, rng)| &self.looks.draw(tile, rng).style).collect();
+        let labels: Vec<i64> = batch.iter().map(|&tile| self.tiles.labels[tile] as i64).collect();
+        worst.styles(classifier, &tiles, &labels, &start)
+    }
+
+    /// Writes a variant of one tile into `out`, u8 [side, side, 3]. The worst case is searched for a
+    /// batch at once; this is where the search begins.
+    fn make(
         &self,
         method: Technique,
         tile: usize,
@@ -251,11 +217,24 @@ impl<'a> Maker<'a> {
             Technique::None => out.copy_from_slice(pixels),
             Technique::ColorJitter => color_jitter(pixels, rng, out),
             Technique::GainBias => gain_and_bias(pixels, rng, out),
-            Technique::HedJitter => hed_jitter(pixels, self.hed_sigma, rng, out),
-            Technique::ColorMatch => {
-                color_match(pixels, &self.stats[tile], &self.draw(tile, rng).stats, out)
+            Technique::HedJitter => hed_jitter(pixels, self.making.hed_sigma, rng, out),
+            Technique::RandStainNa => {
+                let distribution = self.distribution.as_ref().expect("fitted for this method");
+                rand_stain_na::normalise(pixels, &distribution.draw(rng), out);
             }
-            Technique::Vit => self.restained(tile, &self.draw(tile, rng).style, bench, out),
+            Technique::ColorMatch | Technique::ColorMatchTarget => {
+                let target = self.looks_of(method).draw(tile, rng).stats;
+                color_match(pixels, &self.stats[tile], &target, out);
+            }
+            Technique::Vit | Technique::VitTarget | Technique::VitWorst => {
+                let style = &self.looks_of(method).draw(tile, rng).style;
+                self.restained(tile, style, bench, out);
+            }
+            Technique::VitSpread => {
+                let spread = self.spread.as_ref().expect("measured for this method");
+                let style = spread.draw(self.looks.place(tile, rng), rng).style;
+                self.restained(tile, &style, bench, out);
+            }
             Technique::ColorMatchJitter | Technique::VitJitter => {
                 let mut variant = std::mem::take(&mut bench.variant);
                 let first = if method == Technique::VitJitter {
@@ -273,7 +252,7 @@ impl<'a> Maker<'a> {
     /// Adds to a tile what the change from its own characteristics to a style makes of its anatomy,
     /// and keeps its glass, as the server does.
     fn restained(&self, tile: usize, style: &Style, bench: &mut Bench, out: &mut [u8]) {
-        let encodings = self.encodings.as_ref().expect("vit is refused without a bundle");
+        let encodings = self.encodings();
         let (pixels, own) = (&self.tiles.pixels[tile], &encodings.tiles[tile]);
         if !own.has_stain {
             return out.copy_from_slice(pixels);
@@ -286,24 +265,9 @@ impl<'a> Maker<'a> {
         keep_glass(pixels, out);
     }
 
-    fn draw(&self, tile: usize, rng: &mut ChaCha8Rng) -> &Look {
-        let mut below = |n: usize| below(rng, n as u64) as usize;
-        match &self.bank {
-            Some(domains) => {
-                let domain = &domains[below(domains.len())];
-                &self.looks[domain[below(domain.len())]]
-            }
-            None => &self.looks[(tile + 1 + below(self.looks.len() - 1)) % self.looks.len()],
-        }
+    fn looks_of(&self, method: Technique) -> &Looks {
+        if method.targets() { &self.targets } else { &self.looks }
     }
-}
-
-/// Resizes a square tile, u8 [from, from, 3] → u8 [to, to, 3], as the server does.
-fn resized(tile: &[u8], from: usize, to: usize) -> Vec<u8> {
-    if from == to {
-        return tile.to_vec();
-    }
-    resize(&RgbImage { width: from, height: from, pixels: tile.to_vec() }, to, to).pixels
 }
 
 #[cfg(test)]
@@ -318,12 +282,17 @@ mod tests {
         Tiles { pixels, labels: vec![0; usize::from(count)], side: 2 }
     }
 
+    fn making(methods: &[Technique]) -> Making {
+        let methods = methods.to_vec();
+        Making { methods, styles: StyleSource::Train, hed_sigma: 0.05, spread: 1.8, radius: 1.0 }
+    }
+
     #[test]
     fn a_tile_takes_the_colours_of_every_other_tile_and_never_its_own() {
         let tiles = tiles(4);
-        let maker = Maker::new(&tiles, None, StyleSource::Train, 0.05).unwrap();
+        let maker = Maker::new(&tiles, &[], None, making(&[Technique::ColorMatch])).unwrap();
         let (mut bench, mut out, mut rng) =
-            (maker.bench(), vec![0; 12], ChaCha8Rng::seed_from_u64(1));
+            (maker.bench(Device::Cpu), vec![0; 12], ChaCha8Rng::seed_from_u64(1));
         let mut seen: Vec<u8> = (0..60)
             .map(|_| {
                 maker.make(Technique::ColorMatch, 2, &mut rng, &mut bench, &mut out);
@@ -338,14 +307,33 @@ mod tests {
     }
 
     #[test]
-    fn one_tile_has_nothing_to_take_a_style_from() {
-        assert!(Maker::new(&tiles(1), None, StyleSource::Train, 0.05).is_err());
+    fn targets_are_drawn_from_tiles_that_have_a_stain_and_no_others() {
+        let stained = |level: u8| (0..768).map(|i| level + (i % 7) as u8).collect::<Vec<u8>>();
+        let side = 16;
+        let training = Tiles { pixels: vec![stained(90); 2], labels: vec![0, 1], side };
+        let of = |pixels| Tiles { pixels, labels: Vec::new(), side };
+        let targets = [of(vec![stained(120), vec![255; 768]]), of(vec![stained(160)])];
+        let method = Technique::ColorMatchTarget;
+        let maker = Maker::new(&training, &targets, None, making(&[method])).unwrap();
+        let (mut bench, mut out, mut rng) =
+            (maker.bench(Device::Cpu), vec![0; 768], ChaCha8Rng::seed_from_u64(1));
+        let mut draw = |_| {
+            maker.make(method, 0, &mut rng, &mut bench, &mut out);
+            out[0]
+        };
+        let drawn: Vec<u8> = (0..400).map(&mut draw).collect();
+        let first = drawn.iter().filter(|&&level| level == 120).count();
+        assert!(
+            drawn.iter().all(|level| [120, 160].contains(level)) && (150..250).contains(&first)
+        );
+
+        let blank = [of(vec![vec![255; 768]])];
+        let refused = Maker::new(&training, &blank, None, making(&[method])).err().unwrap();
+        assert!(refused.to_string().contains("--target-styles: no tile"), "{refused}");
     }
 
     #[test]
-    fn tiles_of_another_size_come_back_at_their_own() {
-        let tile: Vec<u8> = [90, 120, 150].repeat(36);
-        assert_eq!(resized(&resized(&tile, 6, 9), 9, 6), tile);
-        assert_eq!(resized(&tile, 6, 9).len(), 9 * 9 * 3);
+    fn one_tile_has_nothing_to_take_a_style_from() {
+        assert!(Maker::new(&tiles(1), &[], None, making(&[Technique::ColorMatch])).is_err());
     }
 }
