@@ -42,7 +42,7 @@ pub struct StylesArgs {
     pub on: BundleDataArgs,
     /// Take at most this many styles of each domain, from its slides in turn
     #[arg(long, value_name = "STYLES", default_value_t = Wanted::default().per_domain, value_parser = at_least(1usize))]
-    pub per_domain: usize,
+    pub styles_per_domain: usize,
     /// Average this many tiles of a slide for a style; at most 4 where the slides of tiles are
     /// unknown
     #[arg(long, value_name = "TILES", default_value_t = Wanted::default().style_tiles, value_parser = at_least(1usize))]
@@ -78,7 +78,7 @@ impl Default for Wanted {
 pub fn styles(args: &StylesArgs) -> Result<()> {
     let dataset = Dataset::open(&args.on.data, &args.on.selection.selection())?;
     let mut draft = open_draft(&args.on.bundle)?;
-    let wanted = Wanted { per_domain: args.per_domain, style_tiles: args.style_tiles };
+    let wanted = Wanted { per_domain: args.styles_per_domain, style_tiles: args.style_tiles };
     let mpp = args.mpp.or(draft.manifest.familiar.mpp);
     add(&mut draft, &dataset, (wanted, mpp), args.seed)?;
     card::add(&mut draft)?;

@@ -23,7 +23,7 @@ fn prepare(home: &Path, hospitals: usize) {
 }
 
 fn report(home: &Path, options: &str) -> Value {
-    run(home, &format!("{EVALUATE} --per-domain 4 --json report.json {options}"));
+    run(home, &format!("{EVALUATE} --tiles-per-domain 4 --json report.json {options}"));
     serde_json::from_slice(&std::fs::read(home.join("report.json")).unwrap()).unwrap()
 }
 
@@ -105,7 +105,8 @@ fn the_page_holds_its_pictures_and_asks_for_nothing() {
     prepare(home.path(), 2);
     let hostile = home.path().join("tiles/<b>&");
     std::fs::rename(home.path().join("tiles/hospital_1"), hostile).unwrap();
-    let output = run(home.path(), &format!("{EVALUATE} --per-domain 4 --html page.html --pairs"));
+    let output =
+        run(home.path(), &format!("{EVALUATE} --tiles-per-domain 4 --html page.html --pairs"));
     assert!(String::from_utf8_lossy(&output.stdout).contains("| hospital_0 → <b>& | hed-jitter |"));
     let page = std::fs::read_to_string(home.path().join("page.html")).unwrap();
     // Eight matrices and five strips.
@@ -123,8 +124,10 @@ fn the_page_holds_its_pictures_and_asks_for_nothing() {
 fn one_domain_has_a_reconstruction_and_says_what_it_cannot_have() {
     let home = tempfile::tempdir().unwrap();
     prepare(home.path(), 1);
-    let output =
-        run(home.path(), &format!("{EVALUATE} --per-domain 9 --json report.json --html page.html"));
+    let output = run(
+        home.path(),
+        &format!("{EVALUATE} --tiles-per-domain 9 --json report.json --html page.html"),
+    );
     let (said, table) =
         (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
     assert!(said.contains("no classifier of domains: there is one domain only"), "{said}");
@@ -139,10 +142,12 @@ fn one_domain_has_a_reconstruction_and_says_what_it_cannot_have() {
 fn fewer_tiles_than_asked_for_are_all_used_and_it_is_said() {
     let home = tempfile::tempdir().unwrap();
     prepare(home.path(), 2);
-    let output = run(home.path(), &format!("{EVALUATE} --methods identity --per-domain 99"));
+    let output = run(home.path(), &format!("{EVALUATE} --methods identity --tiles-per-domain 99"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
-        said.contains("domain hospital_1 has 16 tiles, fewer than --per-domain 99: all are used"),
+        said.contains(
+            "domain hospital_1 has 16 tiles, fewer than --tiles-per-domain 99: all are used"
+        ),
         "{said}"
     );
 }
@@ -165,7 +170,7 @@ fn what_cannot_be_is_refused_in_a_line_that_names_it() {
         let bundle = if options.contains("--bundle") { "" } else { "--bundle models/noise/1 " };
         let refused = refusal(
             home.path(),
-            &format!("evaluate {bundle}--data tiles --per-domain 2 {options}"),
+            &format!("evaluate {bundle}--data tiles --tiles-per-domain 2 {options}"),
         );
         assert!(refused.contains(said), "{refused}");
     }

@@ -46,7 +46,7 @@ fn phantom_tiles_become_a_bundle_with_styles_that_can_be_evaluated() {
 
     let output = run(
         home.path(),
-        "evaluate --bundle models/tiny/1 --data tiles --per-domain 3 --json report.json --record",
+        "evaluate --bundle models/tiny/1 --data tiles --tiles-per-domain 3 --json report.json --record",
     );
     assert!(String::from_utf8_lossy(&output.stdout).contains("| vit |"));
     let report: serde_json::Value =
@@ -153,7 +153,8 @@ fn a_folder_without_domains_is_one_domain_and_has_no_pairs() {
         ["default"]
     );
     let table =
-        run(home.path(), &format!("evaluate --bundle models/one/1 {only} --per-domain 2")).stdout;
+        run(home.path(), &format!("evaluate --bundle models/one/1 {only} --tiles-per-domain 2"))
+            .stdout;
     let table = String::from_utf8_lossy(&table);
     assert!(table.contains("| default |") && !table.contains("| vit |"), "{table}");
 }

@@ -101,7 +101,8 @@ fn styles_are_replaced_in_one_step_and_a_kill_leaves_the_old_ones_or_the_new() {
     phantom(home);
     run(home, &format!("{FIT} 4 --out {PLACE}"));
     let before = bundle(home).unwrap();
-    let styles = format!("styles --bundle {PLACE} --data tiles --per-domain 2 --style-tiles 1");
+    let styles =
+        format!("styles --bundle {PLACE} --data tiles --styles-per-domain 2 --style-tiles 1");
     let is_staged = || names(home).iter().any(|name| name.starts_with(".restain-"));
     kill_when(home, &styles, is_staged);
     let after_kill = bundle(home).expect("a bundle is in place at every moment");

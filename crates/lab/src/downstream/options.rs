@@ -63,7 +63,7 @@ pub struct DownstreamArgs {
     pub target_styles: Option<usize>,
     /// Use this many tiles of each domain, as many of every label [default: all]
     #[arg(long, value_name = "TILES")]
-    pub per_domain: Option<usize>,
+    pub tiles_per_domain: Option<usize>,
     /// Repeat the experiment this often, each time with its own weights and order, which the
     /// methods share
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = at_least(1u64))]

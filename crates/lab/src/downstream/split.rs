@@ -44,7 +44,12 @@ impl Split {
             .expect("no data set is empty") as usize;
         let read = |option: &str, name: &str| {
             let found = found(&dataset, (option, name), args, side)?;
-            Ok::<_, anyhow::Error>(limited(found, args.per_domain, dataset.labels.len(), side))
+            Ok::<_, anyhow::Error>(limited(
+                found,
+                args.tiles_per_domain,
+                dataset.labels.len(),
+                side,
+            ))
         };
         let (mut training, mut slides) = (Tiles { side, ..Tiles::default() }, Vec::new());
         for name in &args.train_domains {
@@ -67,7 +72,7 @@ impl Split {
             if let Some(count) = args.target_styles {
                 targets.push(set_aside(&mut found, (name, count), side)?);
             }
-            let (tiles, _) = limited(found, args.per_domain, dataset.labels.len(), side);
+            let (tiles, _) = limited(found, args.tiles_per_domain, dataset.labels.len(), side);
             tests.push((name.clone(), tiles));
         }
         let split = Self { tests, targets, labels: dataset.labels.clone(), training, validation };
@@ -167,7 +172,7 @@ fn set_aside(found: &mut Vec<Found>, (name, count): (&str, usize), side: usize) 
     Ok(tiles)
 }
 
-/// At most `--per-domain` of the tiles of a domain, as many of every label; and the slide of each,
+/// At most `--tiles-per-domain` of the tiles of a domain, as many of every label; and the slide of each,
 /// if it is known.
 fn limited<'a>(
     found: Vec<Found<'a>>,

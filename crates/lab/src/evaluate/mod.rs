@@ -53,7 +53,7 @@ pub struct EvaluateArgs {
     pub on: BundleDataArgs,
     /// Evaluate this many tiles of each domain, cut on a grid
     #[arg(long, value_name = "TILES", default_value_t = 25, value_parser = at_least(1usize))]
-    pub per_domain: usize,
+    pub tiles_per_domain: usize,
     /// Run the bundle's encoder of this precision: fp32, fp16 or int8
     #[arg(long, value_name = "PRECISION", default_value = "fp32")]
     pub encoder: Precision,
@@ -161,13 +161,13 @@ fn domains(
     let (mut domains, mut all) = (Vec::new(), Vec::new());
     let phase = Phase::start("domains encoded", dataset.domains.len());
     for (domain, name) in dataset.domains.iter().enumerate() {
-        let sampled = sample_tiles(model, dataset, domain, args.per_domain, 0.0, args.seed)?;
+        let sampled = sample_tiles(model, dataset, domain, args.tiles_per_domain, 0.0, args.seed)?;
         ensure!(!sampled.is_empty(), "domain {name} has no tiles");
-        if sampled.len() < args.per_domain {
+        if sampled.len() < args.tiles_per_domain {
             tracing::warn!(
-                "domain {name} has {} tiles, fewer than --per-domain {}: all are used",
+                "domain {name} has {} tiles, fewer than --tiles-per-domain {}: all are used",
                 sampled.len(),
-                args.per_domain
+                args.tiles_per_domain
             );
         }
         let tiles = model.encode(sampled.iter().map(|sampled| sampled.tile.clone()).collect())?;
@@ -242,7 +242,7 @@ fn measure(
     let failures = failures::measure(model, domains, args)?;
     Ok(Report {
         encoder: args.encoder.to_string(),
-        tiles_per_domain: args.per_domain,
+        tiles_per_domain: args.tiles_per_domain,
         seed: args.seed,
         style_tokens: args.style_tokens,
         style_tiles: args.style_tiles,

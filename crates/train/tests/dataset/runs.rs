@@ -36,7 +36,7 @@ fn fit_on_wilds_sees_the_training_centres_alone_and_says_so() {
     );
     let table = run(
         home.path(),
-        "evaluate --bundle models/wilds/1 --data camelyon17_v1.0 --split val,test --per-domain 2",
+        "evaluate --bundle models/wilds/1 --data camelyon17_v1.0 --split val,test --tiles-per-domain 2",
     )
     .stdout;
     assert!(
