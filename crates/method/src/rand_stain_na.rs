@@ -69,8 +69,8 @@ pub fn statistics(tile: &[u8]) -> LabStats {
     LabStats::over(&lab(tile))
 }
 
-/// Normalises a tile to a template. Each channel of L*a*b* becomes (value − own mean) · target std /
-/// own std, plus the target mean.
+/// Normalises a tile to a template. Each channel of L*a*b* becomes (value − own mean) · target
+/// std / own std, plus the target mean.
 ///
 /// # Shapes
 /// `tile` and `out` `[.., 3] u8`.

@@ -39,8 +39,8 @@ impl Upsampler {
         Self { from, columns: Taps::new(from.0, to.0), rows: Taps::new(from.1, to.1) }
     }
 
-    /// Returns how much of each column of a change goes to each column of the tile, `[width, side]`:
-    /// the resampling as a matrix, for those who need its gradient.
+    /// Returns how much of each column of a change goes to each column of the tile, `[width,
+    /// side]`: the resampling as a matrix, for those who need its gradient.
     pub fn columns(&self) -> Vec<f32> {
         let Taps { each, starts, weights } = &self.columns;
         let mut matrix = vec![0.0; starts.len() * self.from.0];

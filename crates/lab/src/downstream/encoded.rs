@@ -34,8 +34,8 @@ pub(super) struct Halves {
 }
 
 impl Encodings {
-    /// Encodes every tile and keeps both halves. Returns also the style of each tile, or none unless
-    /// `styled`.
+    /// Encodes every tile and keeps both halves. Returns also the style of each tile, or none
+    /// unless `styled`.
     pub(super) fn of(tiles: &Tiles, styled: bool, model: &mut Model) -> Result<(Self, Vec<Style>)> {
         let (side, of_model) = (tiles.side, model.synth.geometry().image_size());
         let (mut kept, mut styles) = (Vec::new(), Vec::new());

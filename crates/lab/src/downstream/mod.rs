@@ -5,8 +5,8 @@
 //! each. The best epoch is chosen on another domain, and accuracy is measured on yet others. With
 //! the same seed all techniques share initial weights, order, flips and turns, so that they are
 //! compared in pairs. `split` reads the tiles, `technique` lists what is compared, `variants` makes
-//! the variants out of the stains of `looks`, `experiment` runs what `record` does not hold yet, and
-//! `statistics`, `summary` and `plot` present the results. No
+//! the variants out of the stains of `looks`, `experiment` runs what `record` does not hold yet,
+//! and `statistics`, `summary` and `plot` present the results. No
 //! hyperparameter is tuned, and test domains are used once, after the epoch is chosen.
 
 mod encoded;

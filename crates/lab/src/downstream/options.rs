@@ -50,8 +50,8 @@ pub struct DownstreamArgs {
     #[arg(long, value_name = "SIGMA", default_value_t = 0.05, value_parser = at_least(0.0))]
     pub hed_sigma: f64,
     /// Draw the styles of vit-spread this wide, by the rule of the server's style.spread: 1 takes
-    /// them as the bank holds them. The default places them at 0.6 to 1.64 times their distance from
-    /// the bank's mean, so that many leave it, with noise along the differences within the bank
+    /// them as the bank holds them. The default places them at 0.6 to 1.64 times their distance
+    /// from the bank's mean, so that many leave it, with noise along the bank's differences
     #[arg(long, value_name = "SPREAD", default_value_t = 1.8, value_parser = within(0.0, 3.0))]
     pub spread: f64,
     /// Let vit-worst go this far from the style that is drawn, in standard deviations of the styles

@@ -77,12 +77,12 @@ impl Making {
 }
 
 impl<'a> Maker<'a> {
-    /// Prepares the variants of `tiles`, by a technique each. `targets` are unlabelled tiles of each
-    /// test domain. `model` is needed for `vit` in all its forms and for styles of the bank.
+    /// Prepares the variants of `tiles`, by a technique each. `targets` are unlabelled tiles of
+    /// each test domain. `model` is needed for `vit` in all its forms and for styles of the bank.
     ///
     /// # Errors
-    /// If the bank is empty, there is only one tile to take styles from, no tile of the test domains
-    /// has a stain, or the encoder fails.
+    /// If the bank is empty, there is only one tile to take styles from, no tile of the test
+    /// domains has a stain, or the encoder fails.
     pub(super) fn new(
         tiles: &'a Tiles,
         targets: &[Tiles],
@@ -202,8 +202,8 @@ impl<'a> Maker<'a> {
         worst.styles(classifier, &tiles, &labels, &start)
     }
 
-    /// Writes a variant of one tile into `out`, u8 [side, side, 3]. The worst case is searched for a
-    /// batch at once; this is where the search begins.
+    /// Writes a variant of one tile into `out`, u8 [side, side, 3]. The worst case is searched for
+    /// a batch at once; this is where the search begins.
     fn make(
         &self,
         method: Technique,
