@@ -18,33 +18,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from windows import Model, axis, delta_e, known_change, resized, style_of
+from windows import Model, change_of, delta_e, known_change, resized, scaled, style_of
 
 SIZES, SHRUNK = (96, 224, 256, 512), (1, 2, 4)
 STYLE_TILES, CHANGES, TILES = 16, 3, 3
 # The server's own: see windows.py.
 SCALE = 4
-
-
-def scaled(values, width, height, way):
-    channels = [Image.fromarray(values[..., c].astype(np.float32)).resize((width, height), way) for c in range(values.shape[2])]
-    return np.stack([np.asarray(channel) for channel in channels], -1)
-
-
-def seen(model, tile, style):
-    """Returns a tile at the size of its canvas, and what the style changes there."""
-    side, (height, width) = model.side, tile.shape[:2]
-    scale = max(width, height) / side
-    scale = scale if scale <= SCALE else SCALE
-    canvas = resized(tile, max(side, round(width / scale)), max(side, round(height / scale)))
-    (rows, down), (columns, across) = axis(canvas.shape[0], side), axis(canvas.shape[1], side)
-    places = [(j, i) for j in range(len(rows)) for i in range(len(columns))]
-    cut = np.stack([canvas[rows[j] : rows[j] + side, columns[i] : columns[i] + side] for j, i in places])
-    change = np.zeros(canvas.shape)
-    for (j, i), anatomy, own in zip(places, *model.encode(cut), strict=True):
-        y, x = slice(rows[j], rows[j] + side), slice(columns[i], columns[i] + side)
-        change[y, x] += model.change(anatomy, style - own) * (down[j, y, None] * across[i, x])[..., None]
-    return canvas.astype(float), change
 
 
 def bilinear(tile, canvas, change):
@@ -112,7 +91,8 @@ def measure(model, field, shrunk, figures):
             for _ in range(TILES):
                 y, x = rng.integers(height - size + 1), rng.integers(width - size + 1)
                 tile, truth = (picture[y : y + size, x : x + size] for picture in (field, changed))
-                canvas, change = seen(model, tile, style)
+                canvas, change, _ = change_of(model, tile, min(size / model.side, SCALE), style)
+                canvas = canvas.astype(float)
                 step = model.patch * size / canvas.shape[1]
                 for name, way in WAYS.items():
                     made = np.clip(way(tile.astype(float), canvas, change), 0, 255).round()

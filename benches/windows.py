@@ -94,8 +94,8 @@ def axis(length, side):
     return starts, weights / weights.sum(0)
 
 
-def variant(model, tile, scale, style, own):
-    """Returns the variant of a tile seen `scale` times smaller, and the number of windows."""
+def change_of(model, tile, scale, style, own=None):
+    """Sees a tile `scale` times smaller. Returns its canvas, what the style changes there, and the number of windows."""
     side, (height, width) = model.side, tile.shape[:2]
     canvas = resized(tile, max(side, round(width / scale)), max(side, round(height / scale)))
     (rows, down), (columns, across) = axis(canvas.shape[0], side), axis(canvas.shape[1], side)
@@ -106,8 +106,19 @@ def variant(model, tile, scale, style, own):
         y, x = slice(rows[j], rows[j] + side), slice(columns[i], columns[i] + side)
         of_window = model.change(anatomy, style - (characteristics if own is None else own))
         change[y, x] += of_window * (down[j, y, None] * across[i, x])[..., None]
-    channels = [Image.fromarray(change[..., c].astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR) for c in range(3)]
-    return np.clip(tile + np.stack([np.asarray(c) for c in channels], -1), 0, 255).round(), len(places)
+    return canvas, change, len(places)
+
+
+def scaled(values, width, height, way=Image.Resampling.BILINEAR):
+    """Resamples numbers [H, W, C] to a width and height."""
+    channels = [Image.fromarray(values[..., c].astype(np.float32)).resize((width, height), way) for c in range(values.shape[2])]
+    return np.stack([np.asarray(channel) for channel in channels], -1)
+
+
+def variant(model, tile, scale, style, own):
+    """Returns the variant of a tile seen `scale` times smaller, and the number of windows."""
+    _, change, windows = change_of(model, tile, scale, style, own)
+    return np.clip(tile + scaled(change, tile.shape[1], tile.shape[0]), 0, 255).round(), windows
 
 
 def style_of(model, tiles):

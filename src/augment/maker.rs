@@ -154,8 +154,8 @@ impl Maker {
         let seen = size.filter(|(width, height)| no_tile(*width, *height).is_none());
         let seen = seen.map_or(0, |size| pipeline.bytes_seen(&model, self.ask.mpp, size)) as usize;
         let variants = self.ask.variants as usize;
-        // Two pictures of every variant; and of the tile what was decoded, what the encoder sees and
-        // makes of it, and what is kept.
+        // Two pictures of every variant; and of the tile what was decoded, what the encoder sees
+        // and makes of it, and what is kept.
         file.len() + seen + pixels + 2 * pixels.max(geometry.tile_bytes()) * (1 + variants)
     }
 

@@ -106,7 +106,8 @@ pub struct AskArgs {
     /// that it knows [default: it sees every tile at its own]
     #[arg(long, value_name = "MICRONS", value_parser = |text: &str| read_flag::<f32>(&field::mpp, text))]
     pub mpp: Option<f32>,
-    /// Draw the strength of each variant, between this and --strength [default: all have --strength]
+    /// Draw the strength of each variant, between this and --strength [default: all have
+    /// --strength]
     #[arg(long, value_name = "STRENGTH", value_parser = |text: &str| read_flag::<f32>(&field::strength_from, text))]
     pub strength_from: Option<f32>,
     /// Mix this much of the style in: 0 keeps the tile's own characteristics, 1 takes all of the
@@ -153,8 +154,8 @@ pub struct JobArgs {
     /// Write the originals beside their variants, byte for byte
     #[arg(long)]
     pub originals: bool,
-    /// Take the folder that a tile lies in as its slide, as in WILDS roots: the change of stain starts
-    /// from the slide's stain, measured on some of its tiles
+    /// Take the folder that a tile lies in as its slide, as in WILDS roots: the change of stain
+    /// starts from the slide's stain, measured on some of its tiles
     #[arg(long)]
     pub slides: bool,
     /// Skip up to this many damaged tiles; one more ends the job

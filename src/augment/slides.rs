@@ -62,7 +62,7 @@ impl Slides {
             let chosen = self.folders.get(folder).cloned().unwrap_or_default();
             let catalogue = Arc::clone(&self.catalogue);
             let read = move || {
-                // What cannot be read is told of when its own turn comes.
+                // What cannot be read is reported when its own turn comes.
                 let read = |tile: Tile| catalogue.read(&tile.source, tile.place).ok();
                 chosen.into_iter().filter_map(read).map(Bytes::from).collect::<Vec<Bytes>>()
             };

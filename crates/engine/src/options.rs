@@ -20,7 +20,8 @@ pub struct EncoderOptions {
     pub largest_batch: usize,
     /// TensorRT only: the directory that caches its engines, which take minutes to build.
     pub engines: Option<PathBuf>,
-    /// Stop a run that takes longer, unless the device is TensorRT's, whose first runs build engines.
+    /// Stop a run that takes longer, unless the device is TensorRT's, whose first runs build
+    /// engines.
     pub run_limit: Option<Duration>,
 }
 

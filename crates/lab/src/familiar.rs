@@ -28,7 +28,7 @@ pub type Microns = [f64; 2];
 pub fn microns(text: &str) -> Result<Microns, String> {
     let numbers: Vec<f64> = text
         .split(',')
-        .map(|number| number.trim().parse().map_err(|_| format!("{number:?} is no number")))
+        .map(|number| number.trim().parse().map_err(|_| format!("{number:?} is not a number")))
         .collect::<Result<_, _>>()?;
     let range = match numbers[..] {
         [one] => [one, one],
@@ -124,7 +124,7 @@ mod tests {
             ("0", "from 0.01 to 100"),
             ("NaN", "from 0.01 to 100"),
             ("1,2,3", "FINEST,COARSEST"),
-            ("x", "no number"),
+            ("x", "not a number"),
         ] {
             assert!(microns(text).unwrap_err().contains(said), "{text}");
         }

@@ -10,10 +10,9 @@
 //!
 //! The first is 1 from luminance 230 and up to chroma 20, and 0 up to luminance 214 or from chroma
 //! 36; the second, pen, is 1 where G − R is 32 or more, and 0 up to 16: on 37 fields of H&E from
-//! five hospitals and on three recorded scanners, one pixel in a thousand has more than 9, and one in
-//! ten thousand more than 23.
-//! The change d of a value becomes glass · clamp(d, −3, 3) + (1 − glass) · d, in whole numbers, so
-//! that every client can compute the same bytes.
+//! five hospitals and on three recorded scanners, one pixel in a thousand has more than 9, and one
+//! in ten thousand more than 23. The change d of a value becomes glass · clamp(d, −3, 3) + (1 −
+//! glass) · d, in whole numbers, so that every client can compute the same bytes.
 
 use super::geometry::CHANNELS;
 
@@ -31,8 +30,8 @@ const WHOLE: i32 = RAMP * RAMP;
 
 type Pixel = [u8; CHANNELS];
 
-/// The pixels of a tile that are glass or pen, at least in part, for tiles whose own pixels are not at
-/// hand.
+/// The pixels of a tile that are glass or pen, at least in part, for tiles whose own pixels are not
+/// at hand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Glass {
     runs: Box<[Run]>,

@@ -1,5 +1,5 @@
-//! A tile at the size that a model sees, for the encoder: antialiased, as the tiles that a model is trained
-//! on.
+//! A tile at the size that a model sees, for the encoder: antialiased, as the tiles that a model is
+//! trained on.
 //!
 //! Rows are read one after the other, so that working memory grows with the model's size and not
 //! with the tile's.

@@ -1,4 +1,5 @@
-//! From the size that the model sees to a tile's own: a change of colour, resampled and added to the tile.
+//! From the size that the model sees to a tile's own: a change of colour, resampled and added to
+//! the tile.
 //!
 //! Bilinear where the tile is larger than the model's; where it is smaller, a triangle as wide as
 //! the pixels that it covers. Pixel centres are aligned, edges are repeated. Rows are made as they

@@ -35,8 +35,8 @@ pub struct TileEncoding {
 pub enum Carried {
     /// Of a tile of the model's size: what its reconstruction misses, and the pixels of its glass.
     Residual(Residual, Glass),
-    /// The pixels of a tile of another size, or in several windows, `[height, width, 3] u8`; none of
-    /// one window of several.
+    /// The pixels of a tile of another size, or in several windows, `[height, width, 3] u8`; none
+    /// of one window of several.
     Pixels(Bytes),
 }
 

@@ -67,9 +67,9 @@ impl Code for CacheKey {
 }
 
 /// Width u32, height u32, fidelity f32, the form of what is carried u32, the count of numbers u64,
-/// the side of a window u32, width and height of the canvas u32 each; the numbers as f16; what is carried, width × height × 3 values; of a residual then the glass:
-/// the count of runs u32, start and length of each u32, and the pixels, 3 bytes each. All
-/// little-endian.
+/// the side of a window u32, width and height of the canvas u32 each; the numbers as f16; what is
+/// carried, width × height × 3 values; of a residual then the glass: the count of runs u32, start
+/// and length of each u32, and the pixels, 3 bytes each. All little-endian.
 impl Code for Kept {
     fn encode(&self, writer: &mut impl Write) -> foyer::Result<()> {
         let encoding = &self.0;

@@ -134,8 +134,8 @@ pub struct Config {
     /// encoder, up to 16
     #[arg(long, help_heading = BATCHING, value_name = "TILES", default_value = "0", value_parser = within(0, MOST_BATCH))]
     pub max_batch: usize,
-    /// Stop an encoder that takes longer than this for a batch, when it is loaded too; TensorRT, which
-    /// builds engines then, is left alone
+    /// Stop an encoder that takes longer than this for a batch, when it is loaded too; TensorRT,
+    /// which builds engines then, is left alone
     #[arg(long, help_heading = BATCHING, value_name = "DURATION", default_value = "2m")]
     pub encode_timeout: Span,
     /// Hold a tile this long for others to share its batch while the encoder is idle

@@ -2,8 +2,8 @@
 //! each, `--manifest`.
 //!
 //! Its columns are found by their names: `file`, the path below the data set; and, if they are
-//! there, `domain`, `slide`, `split`, and the label, whose column `--label-column` names. Others are
-//! ignored, and so are blanks around values. What is empty is unknown.
+//! there, `domain`, `slide`, `split`, and the label, whose column `--label-column` names. Others
+//! are ignored, and so are blanks around values. What is empty is unknown.
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};

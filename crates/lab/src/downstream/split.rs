@@ -172,8 +172,8 @@ fn set_aside(found: &mut Vec<Found>, (name, count): (&str, usize), side: usize) 
     Ok(tiles)
 }
 
-/// At most `--tiles-per-domain` of the tiles of a domain, as many of every label; and the slide of each,
-/// if it is known.
+/// At most `--tiles-per-domain` of the tiles of a domain, as many of every label; and the slide of
+/// each, if it is known.
 fn limited<'a>(
     found: Vec<Found<'a>>,
     per_domain: Option<usize>,
