@@ -144,7 +144,8 @@ impl Bench {
             1e6 / changes
         );
         for side in [256, 512, 1024] {
-            let upsampler = Upsampler::new(synthesiser.geometry().image_size(), side, side);
+            let of_model = synthesiser.geometry().image_size();
+            let upsampler = Upsampler::new((of_model, of_model), (side, side));
             let (tile, mut out) = (vec![99; side * side * 3], vec![0; side * side * 3]);
             let mut scratch = UpsampleScratch::default();
             let [added] =

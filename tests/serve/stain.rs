@@ -88,7 +88,7 @@ fn references_without_a_stain_are_left_out_or_refused() {
 fn a_domain_is_not_made_of_tiles_without_a_stain() {
     let server = Server::start(&[]);
     for tile in stainless() {
-        let body = tensor_body(&[tile.clone()], &[], &json!({"domain": "flat"}));
+        let body = tensor_body(std::slice::from_ref(&tile), &[], &json!({"domain": "flat"}));
         let request = server.client.post(server.url("/v1/styles"));
         let refused = request.header("content-type", SAFETENSORS).body(body).send().unwrap();
         assert_eq!(refused.status(), 422, "{:?}", &tile.pixels[..3]);
