@@ -2,8 +2,8 @@
 
 Tiles of several sizes are cut from fields, with the same known change of stain and scanner on all: stain matrices from
 the literature, densities, white and gamma drawn. The variant of a tile, made in windows at each scale with the style of
-16 tiles of the changed field, is compared with the changed tile itself. "tile" changes from the tile's own
-characteristics, "slide" from those of 16 tiles of the field as it was.
+16 tiles of the changed field, is compared with the changed tile itself. "patch" changes from the characteristics of
+each patch, "tile" from the mean of the tile's tissue, "slide" from that of 16 tiles of the field as it was.
 
     pip install numpy pillow onnxruntime
     python3 benches/windows.py --bundle models/demo/4 FIELD...
@@ -94,15 +94,22 @@ def axis(length, side):
     return starts, weights / weights.sum(0)
 
 
-def change_of(model, tile, scale, style, own=None):
-    """Sees a tile `scale` times smaller. Returns its canvas, what the style changes there, and the number of windows."""
+def cut(model, tile, scale):
+    """Sees a tile `scale` times smaller. Returns its canvas, the windows' places and weights, and their pixels."""
     side, (height, width) = model.side, tile.shape[:2]
     canvas = resized(tile, max(side, round(width / scale)), max(side, round(height / scale)))
-    (rows, down), (columns, across) = axis(canvas.shape[0], side), axis(canvas.shape[1], side)
+    rows, columns = axis(canvas.shape[0], side), axis(canvas.shape[1], side)
+    windows = [canvas[y : y + side, x : x + side] for y in rows[0] for x in columns[0]]
+    return canvas, rows, columns, np.stack(windows)
+
+
+def change_of(model, tile, scale, style, own=None):
+    """Returns the canvas of a tile, what the style changes there, and the number of windows."""
+    side = model.side
+    canvas, (rows, down), (columns, across), windows = cut(model, tile, scale)
     places = [(j, i) for j in range(len(rows)) for i in range(len(columns))]
-    cut = np.stack([canvas[rows[j] : rows[j] + side, columns[i] : columns[i] + side] for j, i in places])
     change = np.zeros(canvas.shape)
-    for (j, i), anatomy, characteristics in zip(places, *model.encode(cut), strict=True):
+    for (j, i), anatomy, characteristics in zip(places, *model.encode(windows), strict=True):
         y, x = slice(rows[j], rows[j] + side), slice(columns[i], columns[i] + side)
         of_window = model.change(anatomy, style - (characteristics if own is None else own))
         change[y, x] += of_window * (down[j, y, None] * across[i, x])[..., None]
@@ -127,6 +134,7 @@ def style_of(model, tiles):
     grid = (model.side // model.patch, model.patch) * 2
     density = -np.log((np.stack(tiles).reshape(-1, *grid, 3) + 1.0) / 256)
     tissue = density.mean((2, 4, 5)).reshape(len(tiles), -1, 1) >= 0.15
+    tissue = tissue if tissue.any() else np.ones_like(tissue)
     return ((characteristics * tissue).sum((0, 1)) / tissue.sum()).astype(np.float32)[None]
 
 
@@ -152,12 +160,13 @@ def measure(model, field, errors):
             tile, truth = (picture[y : y + size, x : x + size] for picture in (field, changed))
             whole = size / model.side
             for scale in (whole, *(scale for scale in SCALES if scale < whole)):
-                cut = int(model.side * min(scale, 4))
+                side = int(model.side * min(scale, 4))
                 draw = np.random.default_rng(number)
-                places = [(draw.integers(height - cut + 1), draw.integers(width - cut + 1)) for _ in range(STYLE_TILES)]
-                pairs = [[resized(p[y : y + cut, x : x + cut], model.side, model.side) for p in (field, changed)] for y, x in places]
+                places = [(draw.integers(height - side + 1), draw.integers(width - side + 1)) for _ in range(STYLE_TILES)]
+                pairs = [[resized(p[y : y + side, x : x + side], model.side, model.side) for p in (field, changed)] for y, x in places]
                 before, after = (style_of(model, list(tiles)) for tiles in zip(*pairs, strict=True))
-                for start, own in (("tile", None), ("slide", before)):
+                of_tile = style_of(model, list(cut(model, tile, scale)[3]))
+                for start, own in (("patch", None), ("tile", of_tile), ("slide", before)):
                     made, windows = variant(model, tile, scale, after, own)
                     name = "one window" if scale == whole else f"{scale} × smaller"
                     errors[size, name, windows, start].append(delta_e(made, truth))
@@ -171,10 +180,10 @@ def main():
     model, errors = Model(options.bundle), defaultdict(list)
     for path in options.fields:
         measure(model, np.asarray(Image.open(path).convert("RGB")), errors)
-    print("| tile, px | seen | windows | ΔE, tile → slide | ΔE, slide → slide |\n|---|---|---|---|---|")
+    print("| tile, px | seen | windows | ΔE, patch → slide | tile → slide | slide → slide |\n|---|---|---|---|---|---|")
     for size, name, windows, start in errors:
-        if start == "tile":
-            means = (np.mean(errors[size, name, windows, start]) for start in ("tile", "slide"))
+        if start == "patch":
+            means = (np.mean(errors[size, name, windows, start]) for start in ("patch", "tile", "slide"))
             print(f"| {size} | {name} | {windows} | " + " | ".join(f"{mean:.1f}" for mean in means) + " |")
 
 

@@ -1,6 +1,7 @@
 //! The carry: variants of tiles of every size, with the tile's own detail.
 
 use restain_bundle::codec::{RgbImage, TileKey};
+use restain_method::exemplar;
 use restain_method::glass::keep_glass;
 use restain_method::shrink::shrink;
 use restain_method::upsample::{UpsampleScratch, Upsampler};
@@ -60,13 +61,28 @@ fn resampled(parts: &mut Parts, tile: &RgbImage, style: &[f32], strength: f32) -
     let windows = Scaling::up_to(side, 4.0).windows(size);
     let canvas = shrink(&tile.pixels, size, windows.canvas());
     let mut change = vec![0.0; canvas.len()];
-    for index in 0..windows.count() {
+    let mut encode = |index: usize| {
         let pixels = windows.cut(index, &canvas);
-        let encodings = parts.encode(&RgbImage { width: side, height: side, pixels });
-        let synthesiser = &parts.synthesiser;
+        parts.encode(&RgbImage { width: side, height: side, pixels })
+    };
+    let encoded: Vec<_> = (0..windows.count()).map(&mut encode).collect();
+    let synthesiser = &parts.synthesiser;
+    let geometry = synthesiser.geometry();
+    // A tile in several windows starts from their mean, and one in one window from each patch.
+    let stained = exemplar::stained_in(geometry, &windows, &canvas);
+    let characteristics = encoded.iter().map(|window| &window.characteristics[..]);
+    let patches = characteristics.zip(stained.chunks_exact(geometry.patches()));
+    let mean = exemplar::mean_style(geometry, patches).filter(|_| !windows.is_whole());
+    for (index, encodings) in encoded.iter().enumerate() {
         let own = &encodings.characteristics[..];
         let (mut mixed, mut of_window) = (vec![0.0; own.len()], vec![0.0; side * side * 3]);
-        synthesiser.difference_into(own, style, strength, &mut mixed);
+        match &mean {
+            None => synthesiser.difference_into(own, style, strength, &mut mixed),
+            Some(mean) => {
+                let pairs = mixed.iter_mut().zip(style.iter().zip(&mean.0).cycle());
+                pairs.for_each(|(mixed, (style, mean))| *mixed = (style - mean) * strength);
+            }
+        }
         let mut scratch = synthesiser.scratch();
         synthesiser.change(&encodings.anatomy, &mixed, &mut scratch, &mut of_window);
         match windows.is_whole() {

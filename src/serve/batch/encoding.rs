@@ -5,12 +5,12 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use half::f16;
-use restain_method::Geometry;
 use restain_method::geometry::CHANNELS;
 use restain_method::glass::Glass;
 use restain_method::shrink::shrink;
 use restain_method::synth::{Carry, Residual, Scratch, Synthesiser};
 use restain_method::windows::Windows;
+use restain_method::{Geometry, Style};
 
 /// What the encoder made of one tile, in the precision in which it is kept: whether a tile was
 /// encoded just now or in another epoch, its variants are the same bytes.
@@ -27,6 +27,8 @@ pub struct TileEncoding {
     carried: Carried,
     /// From which patches a stain can be taken, once that was asked.
     stained: OnceLock<Vec<bool>>,
+    /// The mean characteristics of these patches, once that was asked.
+    stain: OnceLock<Option<Style>>,
 }
 
 /// What a tile has that its encoding has not. Both forms take about one byte a value, so that a key
@@ -70,7 +72,15 @@ impl TileEncoding {
         latents: Vec<f16>,
         carried: Carried,
     ) -> Self {
-        Self { size, windows, fidelity, latents, carried, stained: OnceLock::new() }
+        Self {
+            size,
+            windows,
+            fidelity,
+            latents,
+            carried,
+            stained: OnceLock::new(),
+            stain: OnceLock::new(),
+        }
     }
 
     /// Puts together what is kept of a tile that the model saw in one window, or of one window of a
@@ -114,6 +124,11 @@ impl TileEncoding {
     /// From which patches a stain can be taken, `[windows · N]`; found by `find` the first time.
     pub fn stained(&self, find: impl FnOnce() -> Vec<bool>) -> &[bool] {
         self.stained.get_or_init(find)
+    }
+
+    /// The mean characteristics of all patches with a stain, `[h]`; made by `find` the first time.
+    pub fn stain(&self, find: impl FnOnce() -> Option<Style>) -> Option<&[f32]> {
+        self.stain.get_or_init(find).as_ref().map(|style| &style.0[..])
     }
 
     /// `[windows, 2, N, h]`

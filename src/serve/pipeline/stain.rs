@@ -68,6 +68,20 @@ impl Materials {
         }
     }
 
+    /// The mean characteristics of a tile's patches with a stain, `[h]`; nothing where none has one.
+    pub(super) fn own_stain<'a>(
+        &self,
+        tile: &Prepared,
+        encoding: &'a TileEncoding,
+    ) -> Option<&'a [f32]> {
+        let geometry = self.plan.model.synthesiser.geometry();
+        encoding.stain(|| {
+            let stained = self.stained(tile, encoding).chunks_exact(geometry.patches());
+            let characteristics = encoding.seen().map(|window| window.characteristics);
+            exemplar::mean_style(geometry, characteristics.zip(stained))
+        })
+    }
+
     /// Looked for in the pixels that the encoder saw, window by window.
     fn stained<'a>(&self, tile: &Prepared, encoding: &'a TileEncoding) -> &'a [bool] {
         let synthesiser = &self.plan.model.synthesiser;

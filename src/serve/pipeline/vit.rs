@@ -72,7 +72,7 @@ impl Materials {
             }
             Some(Carried::Pixels(pixels)) if self.keeps(chosen) => out.copy_from_slice(pixels),
             Some(Carried::Pixels(pixels)) => {
-                self.change(own, chosen, workspace);
+                self.change(tile, chosen, workspace);
                 let Workspace { change, upsample, upsampler, .. } = workspace;
                 upsampler.of(own).add(change, pixels, upsample, out);
                 keep_glass(pixels, out);
@@ -152,8 +152,11 @@ impl Materials {
         }
     }
 
-    /// What the style changes about a tile, at the size of its canvas, window by window.
-    fn change(&self, own: &TileEncoding, chosen: &Chosen, workspace: &mut Workspace) {
+    /// What the style changes about a tile, at the size of its canvas, window by window. A tile in
+    /// several windows shows enough to stand for its own slide: without another, its change starts
+    /// from the mean of all of them.
+    fn change(&self, tile: &Prepared, chosen: &Chosen, workspace: &mut Workspace) {
+        let own = tile.encoding();
         let synthesiser = &self.plan.model.synthesiser;
         let Workspace { scratch, mixed, style: wide, change, of_window, .. } = workspace;
         let window_values = synthesiser.geometry().tile_bytes();
@@ -165,6 +168,7 @@ impl Materials {
             self.differ((&style, chosen.strength), slide, characteristics, mixed);
             return synthesiser.change(anatomy, mixed, scratch, change);
         }
+        let slide = slide.or_else(|| self.own_stain(tile, own));
         let (columns, rows) = own.windows.canvas();
         change.clear();
         change.resize(columns * rows * CHANNELS, 0.0);
