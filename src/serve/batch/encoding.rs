@@ -116,7 +116,8 @@ impl TileEncoding {
         // The PSNR of all of them: that of the mean of their squared errors.
         let error = |window: &Arc<TileEncoding>| 10f64.powf(-f64::from(window.fidelity) / 10.0);
         let mean = of_each.iter().map(error).sum::<f64>() / of_each.len() as f64;
-        let fidelity = (-10.0 * mean.log10()) as f32;
+        // Of windows at the largest that it can be, rounding must not lead beyond.
+        let fidelity = (-10.0 * mean.log10()).clamp(0.0, 99.0) as f32;
         let carried = Carried::Pixels(Bytes::copy_from_slice(pixels));
         Self::new(size, windows, fidelity, latents, carried)
     }
