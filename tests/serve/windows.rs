@@ -120,6 +120,12 @@ fn a_tile_of_more_windows_than_the_queue_holds_is_refused_in_words() {
     assert!(problem["detail"].as_str().unwrap().contains("windows"), "{problem}");
     // The bare product needs one window, and a larger scale fewer.
     assert_eq!(server.png("?detail=model", &picture(0, 512, 512), "image/png").status(), 200);
+    // By its key, held as it was seen in one window, it is charged for its windows all the same.
+    let key = TileKey::of(&picture(0, 512, 512)).to_string();
+    let by_key = |ask| server.by_key(std::slice::from_ref(&key), &ask);
+    assert_eq!(by_key(json!({"detail": "model"})).0, 200);
+    let (status, problem) = by_key(json!({}));
+    assert!(status == 413, "{}", String::from_utf8_lossy(&problem));
     let server = Server::start(&["--max-tiles", "8", "--max-queue-tiles", "8", "--window", "16"]);
     assert_eq!(server.png("", &picture(0, 512, 512), "image/png").status(), 200);
 }

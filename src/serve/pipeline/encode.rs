@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::decode::{Decoded, ForModel, TilePixels};
+use super::decode::{Decoded, ForModel, TilePixels, picture_bytes, windows_bytes};
 use crate::serve::admission::{Permit, advised};
 use crate::serve::batch::{
     BatchError, EncodeRequest, Priority, Shelf as _, TileEncoding, WantedTile, Whole, at_canvas,
@@ -60,7 +60,7 @@ pub(super) async fn encode(
         Ok(found)
     };
     let mut found = trace::stage("cache", lookup).await?;
-    let mut missing = Vec::new();
+    let (mut missing, mut lent) = (Vec::new(), Vec::new());
     for (place, tile) in all.iter().enumerate() {
         let sent = tile.pixels.as_ref().and_then(Missing::sent);
         let missed = match found[place].take() {
@@ -72,7 +72,14 @@ pub(super) async fn encode(
             // Held as seen at another scale: its pixels are there.
             Some(kept) => Some(match sent {
                 Some(sent) => sent,
-                None => Missing::held(cpu, model, kept, scaling).await?,
+                None => {
+                    // A key was admitted as one tile of the model's size.
+                    let windows = scaling.windows(size_of(&kept));
+                    let bytes = windows_bytes(&windows, &model.bundle.manifest.geometry)
+                        + picture_bytes(size_of(&kept));
+                    lent.push(permit.admit(windows.count(), bytes)?);
+                    Missing::held(cpu, model, kept, windows).await?
+                }
             }),
         };
         missing.extend(missed.map(|missed| (place, missed)));
@@ -100,6 +107,7 @@ pub(super) async fn encode(
         }
     }
     check_held(&all, &found)?;
+    drop(lent);
     let mut encodings: Vec<Arc<TileEncoding>> = found.into_iter().flatten().collect();
     let references = encodings.split_off(tiles.len());
     Ok(EncodedTiles { tiles: encodings, references, queue, encode: took })
@@ -129,12 +137,11 @@ impl Missing {
         cpu: &Cpu,
         model: &Model,
         kept: Arc<TileEncoding>,
-        scaling: Scaling,
+        windows: Windows,
     ) -> Result<Self, Error> {
         let synthesiser = model.synthesiser.clone();
         let see = move || {
             let pixels = kept.pixels(&synthesiser, &mut synthesiser.scratch());
-            let windows = scaling.windows(size_of(&kept));
             let canvas = at_canvas(kept.size, &pixels, &windows);
             Self { size: kept.size, pixels, seen: ForModel { windows, canvas } }
         };
