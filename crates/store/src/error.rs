@@ -1,0 +1,134 @@
+//! What went wrong with a store, in one line.
+
+use std::error::Error as _;
+
+use object_store::{Error, ObjectStoreScheme};
+
+use crate::Location;
+
+/// Most letters of a store's own words.
+const MOST: usize = 300;
+
+/// Something that a store could not do, after it was tried again.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: {said}")]
+pub struct StoreError {
+    place: String,
+    said: String,
+    #[source]
+    source: Option<Box<Error>>,
+    is_conflict: bool,
+}
+
+impl StoreError {
+    pub(crate) fn new(location: &Location, error: Error) -> Self {
+        let said = said(location, &error);
+        let is_conflict = matches!(error, Error::Precondition { .. });
+        Self { place: location.to_string(), said, source: Some(Box::new(error)), is_conflict }
+    }
+
+    pub(crate) fn own(location: &Location, said: impl Into<String>) -> Self {
+        Self {
+            place: location.to_string(),
+            said: said.into(),
+            source: None,
+            is_conflict: false,
+        }
+    }
+
+    /// Whether the object was replaced by someone else meanwhile.
+    pub fn is_conflict(&self) -> bool {
+        self.is_conflict
+    }
+}
+
+impl From<StoreError> for std::io::Error {
+    fn from(error: StoreError) -> Self {
+        Self::other(error)
+    }
+}
+
+fn said(location: &Location, error: &Error) -> String {
+    let chain = chain(error);
+    let has =
+        |words: &[&'static str]| words.iter().find(|word| chain.contains(**word)).copied();
+    if has(&["NoSuchBucket", "ContainerNotFound", "specified bucket does not exist"]).is_some() {
+        return "there is no such bucket".to_owned();
+    }
+    let refused = [
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "InvalidToken",
+        "ExpiredToken",
+        "AuthenticationFailed",
+        "InvalidAuthenticationInfo",
+        "AccessDenied",
+        "403",
+        "401",
+    ];
+    let denied = matches!(error, Error::PermissionDenied { .. } | Error::Unauthenticated { .. });
+    if denied || has(&refused).is_some() {
+        let code = has(&refused).unwrap_or("denied");
+        return format!("the credentials are refused ({code}): {}", credentials(location));
+    }
+    if has(&["169.254.169.254", "metadata.google.internal", "InstanceCredentialProvider"]).is_some()
+    {
+        return format!("no credentials are found: {}", credentials(location));
+    }
+    match error {
+        Error::NotFound { .. } => "there is no such object".to_owned(),
+        Error::Precondition { .. } => "it was replaced by someone else meanwhile".to_owned(),
+        Error::NotImplemented { .. } | Error::NotSupported { .. } => {
+            format!("the store cannot do this: {}", short(&chain))
+        }
+        _ => match has(&["error sending request", "error decoding", "timed out", "dns error"]) {
+            Some(_) => format!("the store cannot be reached: {}", short(&last(error))),
+            None => short(&chain),
+        },
+    }
+}
+
+/// How credentials are given.
+fn credentials(location: &Location) -> &'static str {
+    match location.scheme() {
+        ObjectStoreScheme::AmazonS3 => {
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_ENDPOINT_URL for a store other than Amazon's"
+        }
+        ObjectStoreScheme::GoogleCloudStorage => "set GOOGLE_APPLICATION_CREDENTIALS",
+        ObjectStoreScheme::MicrosoftAzure => {
+            "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY"
+        }
+        _ => "this server asks for some, and none can be given",
+    }
+}
+
+/// An error and its causes, in one text.
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn last(error: &Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+fn short(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{} …", &line[..end]),
+        None => line,
+    }
+}
