@@ -60,7 +60,8 @@ pub fn copy_below(
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .unwrap_or_default();
     if !index.place.is_empty() && index.place != place.to_string() {
-        let said = format!("{} is a copy of {}: name another directory", dir.display(), index.place);
+        let said =
+            format!("{} is a copy of {}: name another directory", dir.display(), index.place);
         return Err(StoreError::own(place, said));
     }
     index.place = place.to_string();

@@ -15,30 +15,17 @@ const MOST: usize = 300;
 pub struct StoreError {
     place: String,
     said: String,
-    #[source]
-    source: Option<Box<Error>>,
-    is_conflict: bool,
 }
 
 impl StoreError {
     pub(crate) fn new(location: &Location, error: Error) -> Self {
-        let said = said(location, &error);
-        let is_conflict = matches!(error, Error::Precondition { .. });
-        Self { place: location.to_string(), said, source: Some(Box::new(error)), is_conflict }
+        // All of its words, for those who look for the cause of the cause.
+        tracing::debug!(%location, %error, "a store failed");
+        Self::own(location, said(location, &error))
     }
 
     pub(crate) fn own(location: &Location, said: impl Into<String>) -> Self {
-        Self {
-            place: location.to_string(),
-            said: said.into(),
-            source: None,
-            is_conflict: false,
-        }
-    }
-
-    /// Whether the object was replaced by someone else meanwhile.
-    pub fn is_conflict(&self) -> bool {
-        self.is_conflict
+        Self { place: location.to_string(), said: said.into() }
     }
 }
 
@@ -50,8 +37,7 @@ impl From<StoreError> for std::io::Error {
 
 fn said(location: &Location, error: &Error) -> String {
     let chain = chain(error);
-    let has =
-        |words: &[&'static str]| words.iter().find(|word| chain.contains(**word)).copied();
+    let has = |words: &[&'static str]| words.iter().find(|word| chain.contains(**word)).copied();
     if has(&["NoSuchBucket", "ContainerNotFound", "specified bucket does not exist"]).is_some() {
         return "there is no such bucket".to_owned();
     }

@@ -21,6 +21,6 @@ mod runtime;
 
 pub use copies::{Copied, copy_below};
 pub use error::StoreError;
-pub use place::{Location, Place, PlaceError};
+pub use place::{Location, Place, PlaceError, user_cache};
 pub use reader::Reader;
 pub use remote::{Newer, Object, Remote, Version};

@@ -13,6 +13,7 @@ use object_store::{
 };
 use url::Position;
 
+use crate::runtime::choose_cryptography;
 use crate::{Location, StoreError};
 
 /// Time for one request, which moves some MiB at most.
@@ -20,6 +21,7 @@ const TIMEOUT: &str = "30 seconds";
 const CONNECT_TIMEOUT: &str = "3 seconds";
 
 pub(crate) fn open(location: &Location) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    choose_cryptography();
     build(location).map_err(|error| StoreError::new(location, error))
 }
 

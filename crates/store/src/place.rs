@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use clap::builder::{OsStringValueParser, TypedValueParser, ValueParserFactory};
 use object_store::ObjectStoreScheme;
+use sha2::{Digest, Sha256};
 use url::Url;
 
 /// A path of this machine, or a location elsewhere.
@@ -76,6 +77,15 @@ impl From<PathBuf> for Place {
     }
 }
 
+impl From<Place> for OsString {
+    fn from(place: Place) -> Self {
+        match place {
+            Place::Here(path) => path.into(),
+            Place::Remote(location) => location.to_string().into(),
+        }
+    }
+}
+
 impl FromStr for Place {
     type Err = PlaceError;
 
@@ -123,9 +133,19 @@ impl Location {
     pub fn join(&self, name: &str) -> Self {
         let mut url = self.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(name.split('/'));
+            segments.pop_if_empty().extend(name.split('/').filter(|part| !part.is_empty()));
         }
         Self { url }
+    }
+
+    /// The name of a folder for a copy of it, another for every location.
+    pub fn folder_name(&self) -> String {
+        let digest = Sha256::digest(self.to_string().as_bytes());
+        let hash: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let name = self.name().unwrap_or_default();
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+        let name: String = name.chars().filter(|letter| plain(*letter)).collect();
+        format!("{}-{hash}", name.trim_start_matches('.'))
     }
 
     /// The last name of its path; nothing for the whole of a bucket.
@@ -168,6 +188,13 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.url.as_str().trim_end_matches('/'))
     }
+}
+
+/// The folder in which this user's programs keep copies of `what`; nothing for a user without a
+/// home.
+pub fn user_cache(what: &str) -> Option<PathBuf> {
+    let home = std::env::home_dir().filter(|home| home.is_absolute())?;
+    Some(home.join(".cache/restain").join(what))
 }
 
 #[cfg(test)]
@@ -216,5 +243,13 @@ mod tests {
             assert_eq!(below.name().unwrap(), "d.tar");
         }
         assert_eq!("s3://bucket".parse::<Location>().unwrap().name(), None);
+    }
+
+    #[test]
+    fn every_location_has_a_folder_of_its_own() {
+        let folder = |url: &str| url.parse::<Location>().unwrap().folder_name();
+        assert!(folder("s3://bucket/a/.train set").starts_with("trainset-"));
+        assert_eq!(folder("s3://bucket/a"), folder("s3://bucket/a/"));
+        assert_ne!(folder("s3://bucket/a"), folder("s3://other/a"));
     }
 }

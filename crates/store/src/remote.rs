@@ -110,7 +110,8 @@ impl Remote {
         (!name.is_empty()).then_some(Object { name, size, version })
     }
 
-    /// The object `name`, without its bytes; nothing when there is none. Blocks.
+    /// The object `name`, without its bytes; nothing when there is none. The empty name is the
+    /// location itself. Blocks.
     ///
     /// # Errors
     /// When the store cannot be reached, or refuses.
@@ -184,9 +185,7 @@ impl Remote {
         let put =
             wait(async move { store.put_opts(&path, PutPayload::from(bytes), mode.into()).await });
         match put {
-            Ok(put) => {
-                Ok(Some(Version { e_tag: put.e_tag, version: put.version, modified: None }))
-            }
+            Ok(put) => Ok(Some(Version { e_tag: put.e_tag, version: put.version, modified: None })),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(None),
             // What was there was removed: whoever reads next sees it gone.
             Err(Error::NotFound { source, path }) => {
@@ -248,7 +247,9 @@ impl Remote {
     }
 
     fn path(&self, name: &str) -> Path {
-        name.split('/').fold(self.prefix.clone(), |path, part| path.join(part))
+        name.split('/')
+            .filter(|part| !part.is_empty())
+            .fold(self.prefix.clone(), |path, part| path.join(part))
     }
 
     fn error(&self, name: &str, error: Error) -> StoreError {

@@ -23,11 +23,15 @@ pub(crate) fn begin<T: Send + 'static>(
     runtime().spawn(work)
 }
 
+/// Chooses the cryptography of clients that are made from now on.
+pub(crate) fn choose_cryptography() {
+    // Fails where another part of the program has chosen one, which does as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
-        // Fails where another part of the program has chosen one, which does as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("store")
