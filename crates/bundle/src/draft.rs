@@ -162,7 +162,7 @@ impl BundleDraft {
 }
 
 /// Creates the temporary directory of a bundle, and returns it with the bundle's absolute place.
-fn stage(place: &Path, replace: bool) -> Result<(StagedDir, PathBuf), BundleError> {
+pub(super) fn stage(place: &Path, replace: bool) -> Result<(StagedDir, PathBuf), BundleError> {
     let place = std::path::absolute(place).map_err(BundleError::io("resolve", place))?;
     if !replace && place.exists() {
         return Err(BundleError::Exists { path: place });

@@ -15,6 +15,7 @@ mod error;
 mod external;
 mod manifest;
 mod precision;
+mod receive;
 mod styles;
 mod weights;
 
@@ -27,6 +28,7 @@ pub use draft::BundleDraft;
 pub use error::{BundleError, StylesError, WeightsError};
 pub use manifest::{Familiar, MANIFEST_FILE, Manifest, SCHEMA, is_plain_name};
 pub use precision::{Precision, UnknownPrecision};
+pub use receive::receive;
 pub use styles::{STYLES_FILE, StyleBank, StyleEntry};
 pub use weights::{POSITIONS, Tensor, WEIGHTS_FILE, Weights, layout};
 

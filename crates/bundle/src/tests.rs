@@ -46,7 +46,7 @@ fn bank() -> StyleBank {
 }
 
 /// A home directory with one bundle in it.
-fn written() -> (tempfile::TempDir, PathBuf) {
+pub(super) fn written() -> (tempfile::TempDir, PathBuf) {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("tiny/1");
     let mut draft = BundleDraft::new(&dir, false, manifest()).unwrap();
