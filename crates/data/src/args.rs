@@ -53,6 +53,11 @@ pub struct SelectionArgs {
     /// Keep decoded images in memory up to this size
     #[arg(long, value_name = "BYTES", default_value = "4GiB")]
     pub cache_memory: ByteSize,
+    /// Keep the copy of a --data URL, such as s3://bucket/tiles, in this directory [default:
+    /// .cache/restain/data in the user's home]
+    #[arg(long, value_name = "DIR")]
+    #[serde(default)]
+    pub data_cache: Option<PathBuf>,
 }
 
 fn label() -> String {
@@ -75,6 +80,7 @@ impl SelectionArgs {
             max_damaged: self.max_damaged,
             workers: self.workers,
             cache_bytes: self.cache_memory.0,
+            data_cache: self.data_cache.clone(),
             ..Selection::default()
         }
     }
@@ -87,8 +93,8 @@ pub struct BundleDataArgs {
     /// Use this bundle, models/NAME/VERSION
     #[arg(long, value_name = "DIR")]
     pub bundle: PathBuf,
-    /// Use the images of this folder, or of the `<domain>/…` folders in it
-    #[arg(long, value_name = "DIR")]
+    /// Use the images of this folder or URL, or of the `<domain>/…` folders in it
+    #[arg(long, value_name = "DIR|URL")]
     pub data: PathBuf,
     /// Which of its images are used.
     #[command(flatten)]

@@ -14,6 +14,7 @@
 mod args;
 mod catalogue;
 mod damage;
+mod elsewhere;
 mod formats;
 mod lenient_json;
 mod listing;
@@ -50,7 +51,9 @@ pub use passed_over::{PassedOver, Reason};
 pub use places::Place;
 use places::Places;
 pub use random::{below, normal, shuffle, unit};
-pub use samples::{Content, Field, Item as TarItem, NoTile, Sample, read_samples};
+pub use samples::{
+    Content, Field, Item as TarItem, NoTile, Sample, read_samples, read_samples_from,
+};
 pub use selection::Selection;
 pub use slides::Slide;
 pub use statistics::measure;
@@ -113,6 +116,7 @@ impl Dataset {
     /// If the folder does not have the layout, a file is missing, a name of the selection does not
     /// exist, no image is selected, or more images are damaged than the selection allows.
     pub fn open(root: &Path, selection: &Selection) -> Result<Self> {
+        let root = &elsewhere::folder_of(root, selection.data_cache.as_deref())?;
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(selection.workers)
             .build()

@@ -24,6 +24,8 @@ use crate::passed_over::{PassedOver, Reason};
 
 /// A larger field is an error where only some fields are read.
 const FIELD_BYTES: u64 = 1 << 20;
+/// Bytes by which those are told.
+const START: u64 = 6;
 /// How files begin that are compressed, and by what.
 const COMPRESSED: [(&[u8], &str); 4] = [
     (&[0x1f, 0x8b], "gzip"),
@@ -105,9 +107,37 @@ pub fn read_samples<B>(
         Content::All => archive.entries(),
         Content::Fields(_) => archive.entries_with_seek(),
     };
+    read_members(members.map_err(broken)?, end, content, passed_over, emit)
+}
+
+/// As [`read_samples`], all bytes of a tar of `size` bytes that comes from elsewhere.
+///
+/// # Errors
+/// In words, what is wrong with the tar.
+pub fn read_samples_from<B>(
+    mut tar: impl Read,
+    size: u64,
+    passed_over: &mut PassedOver,
+    emit: &mut dyn FnMut(Item, u64) -> ControlFlow<B>,
+) -> Result<ControlFlow<B>, String> {
+    let mut start = Vec::new();
+    tar.by_ref().take(START).read_to_end(&mut start).map_err(unread)?;
+    check_start(&start)?;
+    let mut archive = tar::Archive::new(start.chain(tar));
+    let members = archive.entries().map_err(broken)?;
+    read_members(members, size, Content::All, passed_over, emit)
+}
+
+fn read_members<R: Read, B>(
+    members: tar::Entries<'_, R>,
+    end: u64,
+    content: Content,
+    passed_over: &mut PassedOver,
+    emit: &mut dyn FnMut(Item, u64) -> ControlFlow<B>,
+) -> Result<ControlFlow<B>, String> {
     let mut groups = Groups::default();
     let mut at = 0;
-    for member in members.map_err(broken)? {
+    for member in members {
         let mut member = member.map_err(broken)?;
         let Some(name) = name(&member, passed_over)? else { continue };
         let before = at;
@@ -152,16 +182,25 @@ pub fn read_samples<B>(
 /// Opens a tar that is neither empty nor compressed.
 fn open(tar: &Path) -> Result<File, String> {
     let file = File::open(tar).map_err(|error| format!("it cannot be opened: {error}"))?;
-    let mut start = [0; 6];
-    match file.read_at(&mut start, 0) {
-        Ok(0) => return Err("it is empty: a tar has at least two blocks of 512 bytes".to_owned()),
-        Ok(_) => {}
-        Err(error) => return Err(format!("it cannot be read: {error}")),
+    let mut start = [0; START as usize];
+    let read = file.read_at(&mut start, 0).map_err(unread)?;
+    check_start(&start[..read])?;
+    Ok(file)
+}
+
+/// Refuses a tar that begins so.
+fn check_start(start: &[u8]) -> Result<(), String> {
+    if start.is_empty() {
+        return Err("it is empty: a tar has at least two blocks of 512 bytes".to_owned());
     }
     match COMPRESSED.iter().find(|(magic, _)| start.starts_with(magic)) {
         Some((_, by)) => Err(format!("it is {by}: unpack what is compressed")),
-        None => Ok(file),
+        None => Ok(()),
     }
+}
+
+fn unread(error: io::Error) -> String {
+    format!("it cannot be read: {error}")
 }
 
 fn broken(error: io::Error) -> String {

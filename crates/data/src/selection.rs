@@ -43,6 +43,8 @@ pub struct Selection {
     pub max_damaged: u64,
     /// Memory for decoded images, bytes.
     pub cache_bytes: u64,
+    /// Where data sets of object stores are copied to; in the user's home if it is not said.
+    pub data_cache: Option<PathBuf>,
     /// Threads that read and decode; 0 means one per core.
     pub workers: usize,
 }
@@ -63,6 +65,7 @@ impl Default for Selection {
             domain_options: ["domains", "exclude-domains"],
             max_damaged: 100,
             cache_bytes: 4 << 30,
+            data_cache: None,
             workers: 0,
         }
     }

@@ -36,8 +36,8 @@ use restain_torch::device::{describe, device_name};
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Run")]
 pub(crate) struct FitArgs {
-    /// Train on the images of this folder, or of the `<domain>/…` folders in it
-    #[arg(long, value_name = "DIR")]
+    /// Train on the images of this folder or URL, or of the `<domain>/…` folders in it
+    #[arg(long, value_name = "DIR|URL")]
     pub data: PathBuf,
     /// Write this bundle, models/NAME/VERSION
     #[arg(long, value_name = "DIR")]

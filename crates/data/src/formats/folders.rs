@@ -53,6 +53,33 @@ impl Files {
     pub fn below(root: &Path) -> Result<Self> {
         walk_below(root, Path::new(""), None)
     }
+
+    /// Sorts files by their names alone, such as those of an object store, where nothing can be a
+    /// link.
+    pub fn of_names(names: impl IntoIterator<Item = PathBuf>) -> Self {
+        let mut found = Self::default();
+        for name in names {
+            if name.iter().any(is_hidden) {
+                found.passed_over.add(Reason::Hidden, &name);
+            } else {
+                found.take(name);
+            }
+        }
+        found
+    }
+
+    /// Takes a file that is not hidden.
+    fn take(&mut self, path: PathBuf) {
+        if is_image(&path) {
+            self.images.push(path);
+        } else if is_tar(&path) {
+            self.tars.push(path);
+        } else {
+            let is_slide = has_ending(&path, &SLIDES);
+            let reason = if is_slide { Reason::Slide } else { Reason::NoImage };
+            self.passed_over.add(reason, &path);
+        }
+    }
 }
 
 fn walk_below(root: &Path, folder: &Path, above: Option<&Above<'_>>) -> Result<Files> {
@@ -79,14 +106,8 @@ fn walk_below(root: &Path, folder: &Path, above: Option<&Above<'_>>) -> Result<F
             folders.push(path);
         } else if !is_file {
             found.passed_over.add(Reason::NoFile, &path);
-        } else if is_image(&path) {
-            found.images.push(path);
-        } else if is_tar(&path) {
-            found.tars.push(path);
         } else {
-            let is_slide = has_ending(&path, &SLIDES);
-            let reason = if is_slide { Reason::Slide } else { Reason::NoImage };
-            found.passed_over.add(reason, &path);
+            found.take(path);
         }
     }
     let here = Above { real, above };

@@ -15,7 +15,7 @@ use restain_torch::device::DeviceChoice;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Experiment")]
 pub struct DownstreamArgs {
-    /// Use the labelled tiles of this folder, `<domain>/…/<label>/image`
+    /// Use the labelled tiles of this folder or URL, `<domain>/…/<label>/image`
     #[arg(long, help_heading = "Data", value_name = "DIR")]
     pub data: PathBuf,
     /// Train on these domains; repeat, or separate by commas
