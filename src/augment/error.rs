@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::serve::error::Error;
 use crate::serve::services::OpenError;
+use restain_store::StoreError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum AugmentError {
@@ -27,6 +28,8 @@ pub enum AugmentError {
     Table(anyhow::Error),
     #[error("{}: {said}", .path.display())]
     Tar { path: PathBuf, said: String },
+    #[error(transparent)]
+    Store(#[from] StoreError),
     #[error(transparent)]
     Engine(#[from] OpenError),
     #[error("{name}: {source}")]

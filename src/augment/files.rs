@@ -55,7 +55,7 @@ impl Writing {
     fn is_done(&self, tile: &Tile) -> bool {
         // An empty file is what a loss of power leaves of one that was not on the disk yet.
         let is_whole =
-            |path: &Path| self.home.out.join(path).metadata().is_ok_and(|file| file.len() > 0);
+            |path: &Path| self.home.folder().join(path).metadata().is_ok_and(|file| file.len() > 0);
         let variant_is_whole = |variant| {
             let stem = tile.variant(variant);
             is_whole(&suffixed(&stem, ".json"))

@@ -9,6 +9,9 @@
 //! tars/NAME.tar.jsonl        what became of every sample of a tar
 //! ```
 //!
+//! Where OUT is a URL, `job.json`, `done` and `tars` lie in the store, at OUT.restain, so that parts on
+//! several machines are one job; a folder of this machine has the rest.
+//!
 //! A file is there whole or not at all: it is written in `work` and renamed, which needs both
 //! folders on one file system. That outlives the end of the process at any moment; after a loss of
 //! power files may be empty, and an empty file counts as not there.
@@ -24,17 +27,20 @@ use tempfile::NamedTempFile;
 
 use super::error::{AugmentError, BadKind, unreadable, unwritable};
 use super::shard::Shard;
+use super::shelf::{STATE, Shelf};
+use super::tile::suffixed;
 use crate::serve::pipeline::plan::draw_seed;
 use crate::serve::pipeline::request::Request;
-use restain_bundle::atomic;
+use restain_store::Place;
 
-/// What stands behind the name of OUT in that of the folder of its state.
-const STATE: &str = ".restain";
+/// The note of what the job was begun with.
+const JOB: &str = "job.json";
 
 /// OUT, locked for one part of the job.
 pub(super) struct Home {
-    pub out: PathBuf,
-    state: PathBuf,
+    pub shelf: Shelf,
+    /// As the caller said it.
+    out: Place,
     shard: Shard,
     work: PathBuf,
     /// Held for its lock, which the end of the process gives back, whatever ends it.
@@ -91,42 +97,51 @@ impl Home {
     /// When OUT holds something else, lies within IN, or another process works on this part; or the
     /// state cannot lie where it is to.
     pub(super) fn open(
-        out: &Path,
+        out: &Place,
         state: Option<&Path>,
         inputs: &[PathBuf],
         shard: Shard,
     ) -> Result<Self, AugmentError> {
+        if out.remote().is_some_and(|out| out.name().is_none()) {
+            let said = format!("OUT is {out}, the whole of a bucket: name a folder in it");
+            return Err(AugmentError::Use(said));
+        }
         let state = state.map_or_else(|| beside(out), |state| Ok(state.to_owned()))?;
-        check_apart("OUT", out, "IN", inputs)?;
+        if let Place::Here(out) = out {
+            check_apart("OUT", out, "IN", inputs)?;
+            check_apart("--state", &state, "OUT", std::slice::from_ref(out))?;
+        }
         check_apart("--state", &state, "IN", inputs)?;
-        check_apart("--state", &state, "OUT", &[out.to_owned()])?;
-        let foreign = out.exists() && holds_data(out)?;
-        if foreign && !state.join("job.json").exists() {
-            let (out, state) = (out.display(), state.display());
+        let work = state.join("work").join(shard.file_name());
+        let scratch = work.join("scratch");
+        let shelf = match out {
+            Place::Here(out) => {
+                let (out, state, scratch) = (out.clone(), state.clone(), scratch.clone());
+                Shelf::Here { out, state, scratch }
+            }
+            Place::Remote(out) => Shelf::remote(out)?,
+        };
+        if shelf.holds_data()? && shelf.note(JOB)?.is_none() {
+            let state = match out {
+                Place::Here(_) => state.display().to_string(),
+                Place::Remote(out) => format!("{out}{STATE}"),
+            };
             return Err(AugmentError::Use(format!(
                 "OUT is {out}, which holds files, and {state} holds no job that made them: name a \
                  new folder"
             )));
         }
-        let work = state.join("work").join(shard.file_name());
-        let scratch = work.join("scratch");
         let unmade = |source| AugmentError::State { path: state.clone(), source };
         fs::create_dir_all(&work).map_err(unmade)?;
-        fs::create_dir_all(out).map_err(unwritable(out))?;
-        let device = |path: &Path| path.metadata().map(|it| it.dev()).map_err(unreadable(path));
-        if device(out)? != device(&state)? {
-            let (out, state) = (out.display(), state.display());
-            return Err(AugmentError::Use(format!(
-                "{state} lies on another file system than {out}, and files are moved from one to the \
-                 other: name a folder on that of OUT with --state"
-            )));
+        if let Place::Here(out) = out {
+            fs::create_dir_all(out).map_err(unwritable(out))?;
+            check_one_device(out, &state)?;
         }
         let path = work.join("lock");
         let lock = File::create(&path).map_err(unwritable(&path))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
-                let out = out.display();
                 return Err(AugmentError::Use(format!(
                     "another process works on part {shard} of the job in {out}: wait for it, or end it"
                 )));
@@ -142,7 +157,12 @@ impl Home {
             fs::remove_dir_all(&scratch).map_err(unwritable(&scratch))?;
         }
         fs::create_dir_all(&scratch).map_err(unwritable(&scratch))?;
-        Ok(Self { out: out.to_owned(), state, shard, work, _lock: lock })
+        Ok(Self { shelf, out: out.clone(), shard, work, _lock: lock })
+    }
+
+    /// OUT, for a job that writes its tiles as files: it has no other than a folder.
+    pub(super) fn folder(&self) -> &Path {
+        self.out.here().expect("a job that writes files was refused any other OUT")
     }
 
     /// Writes down what the job is, or checks that it still is that. The first of parts that begin
@@ -152,17 +172,17 @@ impl Home {
     /// # Errors
     /// When the job in OUT is another one, with the differences named.
     pub(super) fn settle(&self, terms: &mut Terms) -> Result<bool, AugmentError> {
-        let path = self.state.join("job.json");
         let given = terms.ask.seed;
-        if !path.exists() {
+        let mut job = self.shelf.note(JOB)?;
+        if job.is_none() {
             terms.ask.seed = given.or_else(|| Some(draw_seed()));
-            if self.begin(&path, terms)? {
+            if self.begin(terms)? {
                 return Ok(false);
             }
+            job = self.shelf.note(JOB)?;
         }
-        let text = fs::read(&path).map_err(unreadable(&path))?;
-        let job: JobFile =
-            serde_json::from_slice(&text).map_err(|error| unreadable(&path)(error.into()))?;
+        let job: JobFile = serde_json::from_slice(&job.unwrap_or_default())
+            .map_err(|error| unreadable(JOB)(error.into()))?;
         terms.ask.seed = given.or_else(|| job.terms["seed"].as_u64());
         let mut different = Vec::new();
         differences(&job.terms, &serde_json::json!(terms), "", &mut different);
@@ -170,27 +190,21 @@ impl Home {
             return Ok(true);
         }
         let said = different.join("; ");
-        let (out, state) = (self.out.display(), self.state.display());
+        let out = &self.out;
         Err(AugmentError::Use(format!(
             "the job in {out} was begun with other options: {said}. Give those again, or name \
-             another OUT, or delete {out} and {state}"
+             another OUT, or delete {out} and its state, {out}{STATE} or that of --state"
         )))
     }
 
     /// Says whether it was the first.
-    fn begin(&self, path: &Path, terms: &Terms) -> Result<bool, AugmentError> {
+    fn begin(&self, terms: &Terms) -> Result<bool, AugmentError> {
         let job = JobFile {
             written_by: concat!("restain ", env!("CARGO_PKG_VERSION")).to_owned(),
             terms: serde_json::json!(terms),
         };
-        let mut file = self.scratch_file()?;
         let text = serde_json::to_vec_pretty(&job).expect("terms are strings, numbers and lists");
-        file.write_all(&text).and_then(|()| file.as_file().sync_all()).map_err(unwritable(path))?;
-        match file.persist_noclobber(path) {
-            Ok(_) => Ok(true),
-            Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(unwritable(path)(error.error)),
-        }
+        self.shelf.write_first_note(JOB, &text)
     }
 
     /// Writes a file below OUT in one step. It is not flushed to the disk: a job writes millions of
@@ -199,7 +213,7 @@ impl Home {
     /// # Errors
     /// When it cannot be written.
     pub(super) fn put(&self, target: &Path, bytes: &[u8]) -> Result<(), AugmentError> {
-        let path = self.out.join(target);
+        let path = self.folder().join(target);
         let mut file = self.scratch_file()?;
         file.write_all(bytes).map_err(unwritable(&path))?;
         self.place(file, &path)
@@ -238,26 +252,35 @@ impl Home {
         self.work.join("tars").join(tar)
     }
 
-    /// Where it is kept what became of the samples of a tar.
-    pub(super) fn kept(&self, tar: &Path) -> PathBuf {
-        self.state.join("tars").join(super::tile::suffixed(tar, ".jsonl"))
-    }
-
     /// Notes that this part is done, which outlives a loss of power, and returns whether all parts
     /// are.
     ///
     /// # Errors
     /// When it cannot be noted.
     pub(super) fn finish(&self, done: &Done) -> Result<bool, AugmentError> {
-        let folder = self.state.join("done");
-        let note = |shard: Shard| folder.join(format!("{}.json", shard.file_name()));
-        let path = note(self.shard);
+        let note = |shard: Shard| format!("done/{}.json", shard.file_name());
         let text = serde_json::to_vec_pretty(done).expect("counts and names");
-        fs::create_dir_all(&folder)
-            .and_then(|()| atomic::write_file(&path, &text))
-            .map_err(unwritable(&path))?;
-        Ok(self.shard.all().all(|shard| note(shard).exists()))
+        self.shelf.write_note(&note(self.shard), &text)?;
+        for shard in self.shard.all() {
+            if self.shelf.note(&note(shard))?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
+}
+
+/// Files are moved from the state to OUT.
+fn check_one_device(out: &Path, state: &Path) -> Result<(), AugmentError> {
+    let device = |path: &Path| path.metadata().map(|it| it.dev()).map_err(unreadable(path));
+    if device(out)? == device(state)? {
+        return Ok(());
+    }
+    let (out, state) = (out.display(), state.display());
+    Err(AugmentError::Use(format!(
+        "{state} lies on another file system than {out}, and files are moved from one to the \
+         other: name a folder on that of OUT with --state"
+    )))
 }
 
 /// Neither of two folders may lie within the other: a job must not find its own files, nor write
@@ -269,7 +292,7 @@ fn check_apart(
     others: &[PathBuf],
 ) -> Result<(), AugmentError> {
     let real_folder = real(folder);
-    for other in others {
+    for other in others.iter().filter(|other| !is_url(other)) {
         let real_other = real(other);
         if real_folder.starts_with(&real_other) || real_other.starts_with(&real_folder) {
             let (folder, other) = (folder.display(), other.display());
@@ -281,20 +304,28 @@ fn check_apart(
     Ok(())
 }
 
-/// The folder of the state of a job that writes to `out`.
-fn beside(out: &Path) -> Result<PathBuf, AugmentError> {
-    let real = real(out);
-    match real.file_name() {
-        Some(_) => Ok(super::tile::suffixed(&real, STATE)),
-        None => Err(AugmentError::Use(format!(
-            "OUT is {}, and nothing lies beside it: say with --state where the job's state goes",
-            out.display()
-        ))),
-    }
+/// The folder of the state of a job that writes to `out`; of a store, one of this machine for what
+/// is under way.
+fn beside(out: &Place) -> Result<PathBuf, AugmentError> {
+    let name = match out {
+        Place::Here(out) => {
+            let real = real(out);
+            real.file_name().map(|_| suffixed(&real, STATE))
+        }
+        Place::Remote(out) => out.name().map(|name| format!("{name}{STATE}").into()),
+    };
+    name.ok_or_else(|| {
+        AugmentError::Use(format!(
+            "OUT is {out}, and nothing lies beside it: say with --state where the job's state goes"
+        ))
+    })
 }
 
 /// The path without links and dots, as far as it exists.
 pub(super) fn real(path: &Path) -> PathBuf {
+    if is_url(path) {
+        return path.to_owned();
+    }
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let known = absolute.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
     let Some((above, mut path)) = known else { return absolute };
@@ -307,9 +338,9 @@ pub(super) fn real(path: &Path) -> PathBuf {
     path
 }
 
-fn holds_data(out: &Path) -> Result<bool, AugmentError> {
-    let mut entries = fs::read_dir(out).map_err(unreadable(out))?;
-    Ok(entries.next().is_some())
+/// Whether an IN is no path of this machine.
+pub(super) fn is_url(input: &Path) -> bool {
+    input.to_str().is_some_and(|text| text.contains("://") && !text.starts_with("file://"))
 }
 
 /// Every value that is not the same, by its path.

@@ -10,10 +10,12 @@ use restain_data::{
     is_tar, unselected_samples,
 };
 
-use super::error::AugmentError;
+use super::error::{AugmentError, unreadable};
+use super::home::is_url;
 use super::options::AugmentArgs;
 use super::tile::{Tile, suffixed};
 use super::{collisions, pattern};
+use restain_store::{Location, Object, PlaceError, Remote};
 
 /// A data set, listed.
 pub(super) enum Input {
@@ -31,11 +33,33 @@ pub(super) struct Tiles {
 
 #[derive(Clone, Debug)]
 pub(super) struct Tar {
+    /// Where it lies: a path, or a URL.
     pub path: PathBuf,
+    /// What it is read from, if not from that path.
+    pub object: Option<(Remote, Object)>,
     /// Where it goes below OUT.
     pub target: PathBuf,
     /// Keys of samples that are left out on request.
     pub unselected: Arc<HashSet<String>>,
+}
+
+impl Tar {
+    fn here(path: PathBuf, target: PathBuf) -> Self {
+        Self { path, object: None, target, unselected: Arc::default() }
+    }
+
+    fn object(remote: &Remote, object: Object, target: PathBuf) -> Self {
+        let path = remote.location().join(&object.name).to_string().into();
+        Self { object: Some((remote.clone(), object)), ..Self::here(path, target) }
+    }
+
+    /// Bytes.
+    pub(super) fn size(&self) -> Result<u64, AugmentError> {
+        match &self.object {
+            Some((_, object)) => Ok(object.size),
+            None => Ok(self.path.metadata().map_err(unreadable(&self.path))?.len()),
+        }
+    }
 }
 
 impl Input {
@@ -46,6 +70,10 @@ impl Input {
     pub(super) fn list(args: &AugmentArgs) -> Result<Self, AugmentError> {
         let paths = args.inputs.iter().map(|path| pattern::expand(path));
         let paths: Vec<PathBuf> = paths.collect::<Result<Vec<_>, _>>()?.concat();
+        if paths.iter().any(|path| is_url(path)) {
+            check_selection_of_urls(&args.job.selection())?;
+            return Self::tars(&paths, &args.job.selection());
+        }
         if let Some(missing) = paths.iter().find(|path| !path.exists()) {
             return Err(AugmentError::Use(format!(
                 "IN is {}, and there is no such file or folder",
@@ -98,14 +126,16 @@ impl Input {
     fn tars(paths: &[PathBuf], selection: &Selection) -> Result<Self, AugmentError> {
         let (mut tars, mut passed_over) = (Vec::new(), PassedOver::default());
         for path in paths {
-            if path.is_dir() {
+            if is_url(path) {
+                tars.extend(objects_of(path, &mut passed_over)?);
+            } else if path.is_dir() {
                 let found = Files::below(path).map_err(wrong)?;
                 passed_over.merge(found.passed_over);
                 found.images.iter().for_each(|image| passed_over.add(Reason::Image, image));
-                tars.extend(found.tars.into_iter().map(|tar| (path.join(&tar), tar)));
+                tars.extend(found.tars.into_iter().map(|tar| Tar::here(path.join(&tar), tar)));
             } else if is_tar(path) {
                 let name = path.file_name().expect("a path with an ending has a name");
-                tars.push((path.clone(), name.into()));
+                tars.push(Tar::here(path.clone(), name.into()));
             } else {
                 let path = path.display();
                 return Err(AugmentError::Use(format!(
@@ -116,24 +146,59 @@ impl Input {
         if tars.is_empty() {
             return Err(AugmentError::Use("IN holds no .tar".to_owned()));
         }
-        tars.sort_by(|one, other| one.1.cmp(&other.1));
-        if let Some([one, other]) = tars.windows(2).find(|pair| pair[0].1 == pair[1].1) {
-            let (one, other) = (one.0.display(), other.0.display());
+        tars.sort_by(|one, other| one.target.cmp(&other.target));
+        if let Some([one, other]) = tars.windows(2).find(|pair| pair[0].target == pair[1].target) {
+            let (one, other) = (one.path.display(), other.path.display());
             return Err(AugmentError::Use(format!(
                 "{one} and {other} would be written to the same file: give each job one of them"
             )));
         }
-        let unselected = if selection.is_all() {
-            vec![HashSet::new(); tars.len()]
-        } else {
-            unselected_samples(&tars, selection).map_err(wrong)?
-        };
-        let tars = tars.into_iter().zip(unselected).map(|((path, target), keys)| {
-            keys.iter().for_each(|key| passed_over.add(Reason::NotSelected, &target.join(key)));
-            Tar { path, target, unselected: Arc::new(keys) }
-        });
-        Ok(Self::Tars { tars: tars.collect(), passed_over })
+        if !selection.is_all() {
+            let places: Vec<(PathBuf, PathBuf)> =
+                tars.iter().map(|tar| (tar.path.clone(), tar.target.clone())).collect();
+            let unselected = unselected_samples(&places, selection).map_err(wrong)?;
+            for (tar, keys) in tars.iter_mut().zip(unselected) {
+                keys.iter()
+                    .for_each(|key| passed_over.add(Reason::NotSelected, &tar.target.join(key)));
+                tar.unselected = Arc::new(keys);
+            }
+        }
+        Ok(Self::Tars { tars, passed_over })
     }
+}
+
+/// The tars at a URL, or below it.
+fn objects_of(url: &Path, passed_over: &mut PassedOver) -> Result<Vec<Tar>, AugmentError> {
+    let text = url.to_str().expect("what is taken for a URL is text");
+    let location: Location =
+        text.parse().map_err(|error: PlaceError| AugmentError::Use(format!("IN: {error}")))?;
+    let remote = Remote::open(&location)?;
+    let name = location.name().map(PathBuf::from).filter(|name| is_tar(name));
+    if let Some(name) = name {
+        let object = remote.find("")?.ok_or_else(|| {
+            AugmentError::Use(format!("IN is {location}, and there is no such object"))
+        })?;
+        return Ok(vec![Tar::object(&remote, object, name)]);
+    }
+    let objects = remote.list()?;
+    let found = Files::of_names(objects.iter().map(|object| object.name.clone().into()));
+    passed_over.merge(found.passed_over);
+    found.images.iter().for_each(|image| passed_over.add(Reason::Image, image));
+    let tars: HashSet<PathBuf> = found.tars.into_iter().collect();
+    let tars = objects.into_iter().filter(|object| tars.contains(Path::new(&object.name)));
+    Ok(tars.map(|object| Tar::object(&remote, object.clone(), object.name.into())).collect())
+}
+
+/// Of tars in a store all tiles are taken: choosing would read each of them twice.
+fn check_selection_of_urls(selection: &Selection) -> Result<(), AugmentError> {
+    let said = if !selection.is_all() {
+        "IN is a URL, of which all tiles are taken: leave out --split, --only, --exclude, --tile-domains and --exclude-tile-domains"
+    } else if !matches!(selection.format, Format::Auto | Format::Webdataset) {
+        "IN is a URL, of which tars are read: leave out --layout"
+    } else {
+        return Ok(());
+    };
+    Err(AugmentError::Use(said.to_owned()))
 }
 
 impl Tiles {

@@ -7,7 +7,8 @@
 //! goes on when it is given again, and gives the same bytes as one that was not: a variant depends
 //! on bundle, tile, seed and index alone.
 //!
-//! Not here: reading from or writing to anything but a file system, and cutting slides into tiles.
+//! IN and OUT may lie in an object store, where they are tars: `shelf` has what outlives a process,
+//! wherever it lies. Not here: cutting slides into tiles.
 
 mod collisions;
 mod error;
@@ -19,6 +20,7 @@ mod options;
 mod pattern;
 mod progress;
 mod shard;
+mod shelf;
 mod slides;
 mod tile;
 mod webdataset;
@@ -42,9 +44,10 @@ pub use options::AugmentArgs;
 use progress::{Extent, Progress};
 use restain_bundle::atomic;
 use restain_data::PassedOver;
+use restain_store::Place;
 use slides::Slides;
 use tile::Tile;
-use webdataset::Samples;
+use webdataset::{Names, Samples};
 use wilds::{METADATA, Written};
 
 /// Resolves when the job is asked to stop.
@@ -86,8 +89,15 @@ pub async fn run(
     if args.job.dry_run {
         return Ok(Ending::DryRun(describe(&args, &input, samples, &passed_over)));
     }
-    let state = args.job.state.as_deref();
-    let home = Arc::new(Home::open(&args.out, state, &args.inputs, args.job.shard)?);
+    if let (Input::Tiles(_), Place::Remote(out)) = (&input, &args.out) {
+        return Err(AugmentError::Use(format!(
+            "OUT is {out}, where tars are written, and IN holds tiles as files: pack them into tars, or name a folder"
+        )));
+    }
+    let opened = (args.out.clone(), args.job.state.clone(), args.inputs.clone());
+    let shard = args.job.shard;
+    let open = move || Home::open(&opened.0, opened.1.as_deref(), &opened.2, shard);
+    let home = Arc::new(tokio::task::spawn_blocking(open).await??);
     let mut maker = tokio::select! {
         maker = Maker::open(&args) => maker?,
         () = stop.clone() => return Ok(Ending::Interrupted(Summary::default())),
@@ -96,14 +106,14 @@ pub async fn run(
         tracing::info!("{passed_over}");
     }
     let mut terms = terms(&args, &input, &maker);
-    let begun = home.settle(&mut terms)?;
+    let begun = tokio::task::block_in_place(|| home.settle(&mut terms))?;
     maker.ask.seed = terms.ask.seed;
     tracing::info!(seed = terms.ask.seed, part = %args.job.shard, layout = input.name(), "{}", if begun { "going on" } else { "beginning" });
     let maker = Arc::new(maker);
     let (progress, is_done) = work(&args, &input, &home, &maker, stop).await?;
     progress.end();
     if is_done {
-        let whole = home.finish(&progress.done)?;
+        let whole = tokio::task::block_in_place(|| home.finish(&progress.done))?;
         if whole {
             tokio::task::block_in_place(|| complete(&args, &input, &home))?;
         }
@@ -144,7 +154,8 @@ fn list(args: &AugmentArgs) -> Result<(Input, u64, PassedOver), AugmentError> {
         let tars = of_part(args, tars);
         let (within, count) = webdataset::check(&tars, args)?;
         let is_whole = args.job.shard.all().count() == 1;
-        if count == 0 && is_whole && tars.iter().all(|tar| tar.unselected.is_empty()) {
+        let is_here = tars.iter().all(|tar| tar.object.is_none());
+        if count == 0 && is_here && is_whole && tars.iter().all(|tar| tar.unselected.is_empty()) {
             let tar = tars[0].path.display();
             let said = format!("IN holds no sample: there is none in {tar}, nor in any other tar");
             return Err(AugmentError::Use(said));
@@ -189,12 +200,9 @@ async fn work(
             if tars.is_empty() {
                 tracing::info!("part {} has no tar: a tar is never divided", args.job.shard);
             }
-            let size = |tar: &Tar| {
-                tar.path.metadata().map(|file| file.len()).map_err(unreadable(&tar.path))
-            };
-            let all = tars.iter().map(size).sum::<Result<u64, _>>()?;
-            let (left, done) = webdataset::left(home, tars)?;
-            let of_left = left.iter().map(size).sum::<Result<u64, _>>()?;
+            let all = tars.iter().map(Tar::size).sum::<Result<u64, _>>()?;
+            let (left, done) = tokio::task::block_in_place(|| webdataset::left(home, tars))?;
+            let of_left = left.iter().map(Tar::size).sum::<Result<u64, _>>()?;
             let mut progress =
                 Progress::new(Extent::Bytes(all), args.job.max_damaged, done, all - of_left)?;
             let samples = Samples {
@@ -203,6 +211,7 @@ async fn work(
                 variants,
                 originals: args.job.originals,
                 image_field: args.job.image_field.clone(),
+                names: Names::of(args),
             };
             let is_done = webdataset::run(&samples, maker, left, &mut progress, stop).await?;
             Ok((progress, is_done))
@@ -217,11 +226,11 @@ fn complete(args: &AugmentArgs, input: &Input, home: &Home) -> Result<(), Augmen
         return Ok(());
     };
     let root = &catalogue.root.join(&table.below);
-    let path = home.out.join(METADATA);
+    let path = home.folder().join(METADATA);
     let file = home.scratch_file()?;
     let ending = args.ask.format.extension();
     let variants = args.ask.variants as usize;
-    let written = Written { out: &home.out, variants, ending, originals: args.job.originals };
+    let written = Written { out: home.folder(), variants, ending, originals: args.job.originals };
     let handle = file.as_file().try_clone().map_err(unwritable(&path))?;
     let rows = wilds::carry_along(table, rows, written, handle, &path)?;
     atomic::move_file(&file.into_temp_path(), &path).map_err(unwritable(&path))?;
@@ -288,12 +297,16 @@ fn describe(args: &AugmentArgs, input: &Input, samples: u64, passed_over: &Passe
         }
         Input::Tars { tars, .. } => {
             let of_part = of_part::<Tar>(args, tars);
-            let bytes: u64 =
-                of_part.iter().filter_map(|tar| Some(tar.path.metadata().ok()?.len())).sum();
+            let bytes: u64 = of_part.iter().filter_map(|tar| tar.size().ok()).sum();
             let (all, of_part) = (tars.len(), of_part.len());
+            // Those of stores are not read before their time.
+            let samples = match tars.iter().any(|tar| tar.object.is_some()) {
+                true => String::new(),
+                false => format!(", with {samples} samples"),
+            };
             format!(
-                "webdataset: {all} tars; part {shard} has {of_part} of them, {bytes} bytes, with \
-                 {samples} samples; each becomes {variants}"
+                "webdataset: {all} tars; part {shard} has {of_part} of them, {bytes} bytes{samples}; \
+                 each becomes {variants}"
             )
         }
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::shard::Shard;
 use crate::serve::config::{
-    ByteSize, Config, Devices, LogArgs, MOST_BATCH, MOST_ENCODERS, PrecisionChoice, Span,
+    ByteSize, Config, Devices, LogArgs, MOST_BATCH, MOST_ENCODERS, Place, PrecisionChoice, Span,
     all_threads, default_models,
 };
 use restain_bundle::codec::ImageFormat;
@@ -31,6 +31,8 @@ Output:
   Tars keep their names: sample KEY becomes KEY_v00, KEY_v01, …, each with its provenance as the field restain.json.
   PatchCamelyon's HDF5 files become folders: row 7 becomes train/tumor/000007.v00.png.
   OUT holds data alone; what the job has to remember lies in OUT.restain beside it. Delete that once the job is done.
+  IN and OUT may be URLs of tars: s3://, gs://, az://, https://. Credentials are those of each cloud's own variables. Tars
+  are read as a stream, and one at a time lies on this machine until it is whole and is sent.
 
 IN is read as for training: hidden files are passed over, and what is passed over or left out is counted by reason at the
 end. Files that would have one name in OUT are refused before anything is written.
@@ -40,12 +42,12 @@ side on one OUT. In a Kubernetes Job with 16 completions: --shard $(JOB_COMPLETI
 pub struct AugmentArgs {
     /// Tiles: a folder of images, a WILDS root (metadata.csv and patches/), PatchCamelyon's HDF5
     /// files, or WebDataset tars: some, a folder of them, or a pattern such as
-    /// 'train-{000000..000099}.tar'
+    /// 'train-{000000..000099}.tar'; tars may lie at URLs such as s3://bucket/train
     #[arg(value_name = "IN", required = true, num_args = 1..)]
     pub inputs: Vec<PathBuf>,
-    /// The folder to write to: a new one, or that of an interrupted job
+    /// The folder to write to, or a URL for tars: a new one, or that of an interrupted job
     #[arg(value_name = "OUT", required = true)]
-    pub out: PathBuf,
+    pub out: Place,
     #[command(flatten)]
     pub ask: AskArgs,
     #[command(flatten)]
@@ -161,8 +163,8 @@ pub struct JobArgs {
     /// Skip up to this many damaged tiles; one more ends the job
     #[arg(long, value_name = "TILES", default_value_t = 0)]
     pub max_damaged: u64,
-    /// Keep what the job has to remember in this folder, on the file system of OUT [default:
-    /// OUT.restain, beside OUT]
+    /// Keep what the job has to remember in this folder, on the file system of OUT; if OUT is a
+    /// URL, what is under way [default: OUT.restain, beside OUT; of a URL, in this folder]
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
     /// Take the tile from this field of a tar's samples, such as png or input.png [default: the
@@ -178,11 +180,15 @@ pub struct JobArgs {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Engine")]
 pub struct EngineArgs {
-    /// Find the model in this directory, laid out as NAME/VERSION/bundle.json [default: models, or
-    /// the installed ones if there is no bundle in it]
-    #[arg(long, value_name = "DIR", default_value_os_t = default_models(),
+    /// Find the model in this directory, laid out as NAME/VERSION/bundle.json, or below a URL such
+    /// as s3://bucket/models [default: models, or the installed ones if there is no bundle in it]
+    #[arg(long, value_name = "DIR|URL", default_value_os_t = default_models(),
           hide_default_value = true)]
-    pub models: PathBuf,
+    pub models: Place,
+    /// Keep a copy of the bundle of a --models URL in this directory [default:
+    /// .cache/restain/models in the user's home]
+    #[arg(long, value_name = "DIR")]
+    pub models_cache: Option<PathBuf>,
     /// Run encoders on cpu, cuda:0, tensorrt:0, or a list of one kind such as cuda:0,cuda:1
     #[arg(long, value_name = "DEVICES", default_value = "cpu")]
     pub devices: Devices,
@@ -316,6 +322,7 @@ impl AugmentArgs {
         let defaults = Config::default();
         Config {
             models: engine.models.clone(),
+            models_cache: engine.models_cache.clone(),
             default_model: self.ask.model.clone(),
             precision: engine.precision,
             devices: engine.devices.clone(),
@@ -355,7 +362,7 @@ mod tests {
     fn the_last_path_is_the_output() {
         let args = parse("a.tar b.tar out --variants 3").unwrap();
         assert_eq!(args.inputs, [PathBuf::from("a.tar"), PathBuf::from("b.tar")]);
-        assert_eq!((args.out, args.ask.variants), (PathBuf::from("out"), 3));
+        assert_eq!((args.out, args.ask.variants), (PathBuf::from("out").into(), 3));
     }
 
     #[test]

@@ -10,10 +10,11 @@
 //!
 //! Not here: compressed tars, which cannot be gone on with in the middle.
 
+mod names;
 mod sample;
 mod unfinished;
 
-use std::collections::HashSet;
+use std::io::BufReader;
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,21 +25,24 @@ use tokio::sync::mpsc::{Sender, channel};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Stop;
-use super::collisions::check_keys;
 use super::error::{AugmentError, Bad, BadKind};
 use super::home::{Done, Home};
 use super::layout::Tar;
 use super::maker::{Maker, Unmade};
 use super::options::AugmentArgs;
 use super::progress::Progress;
+use super::shelf::note_of_tar;
+pub(super) use names::Names;
+use names::{asked, warn_of_fields};
 use rayon::prelude::*;
 use restain_bundle::codec::ImageFormat;
-use restain_data::{Content, NoTile, PassedOver, Sample, TarItem, read_samples};
-pub(super) use unfinished::done;
+use restain_data::{Content, NoTile, PassedOver, Sample, TarItem, read_samples, read_samples_from};
 use unfinished::{Line, Unfinished};
 
 /// Samples that are read ahead.
 const READ_AHEAD: usize = 32;
+/// Bytes that are taken from a store's answer at once.
+const READER_BYTES: usize = 1 << 20;
 
 /// How samples are written.
 #[derive(Clone)]
@@ -48,6 +52,7 @@ pub(super) struct Samples {
     pub variants: usize,
     pub originals: bool,
     pub image_field: Option<String>,
+    pub names: Names,
 }
 
 /// What the reader comes across, tar by tar.
@@ -84,11 +89,15 @@ enum Step {
 /// Tars of a part that are not done, and what the others hold.
 pub(super) fn left(home: &Home, tars: Vec<Tar>) -> Result<(Vec<Tar>, Done), AugmentError> {
     let (mut left, mut sum) = (Vec::new(), Done::default());
+    let present = home.shelf.present()?;
     for tar in tars {
-        let whole = home.out.join(&tar.target).metadata().is_ok_and(|file| file.len() > 0);
-        let path =
-            if whole { home.kept(&tar.target) } else { unfinished::journal(home, &tar.target) };
-        let of_tar = done(&path)?;
+        let whole = present.has(&tar.target);
+        let journal = if whole {
+            home.shelf.note(&note_of_tar(&tar.target))?.unwrap_or_default()
+        } else {
+            unfinished::read_journal(home, &tar.target)?
+        };
+        let of_tar = unfinished::done(&journal);
         sum.tiles += of_tar.tiles;
         sum.variants += of_tar.variants;
         sum.bad.extend(of_tar.bad);
@@ -177,64 +186,37 @@ async fn write_all(
     Ok(done)
 }
 
-/// Reads the names in tars, and none of their pictures: all that can be wrong with their names is
-/// found before anything is written. Returns what belongs to no sample, and the number of samples.
+/// Reads the names in tars of this machine, and none of their pictures: all that can be wrong with
+/// their names is found before anything is written. Of a tar in a store it is found while it is
+/// read, before its variants take their place. Returns what belongs to no sample, and the number of
+/// samples.
 ///
 /// # Errors
 /// When a tar is damaged, it must be said which field is the tile, or two samples or fields would
 /// have one name.
 pub(super) fn check(tars: &[Tar], args: &AugmentArgs) -> Result<(PassedOver, u64), AugmentError> {
-    let image_field = args.job.image_field.as_deref();
-    let (variants, originals) = (args.ask.variants as usize, args.job.originals);
+    let names = Names::of(args);
     let check = |tar: &Tar| {
-        let (mut passed_over, mut keys) = (PassedOver::default(), HashSet::new());
-        let mut renamed = None;
-        let names = Content::Fields(&[]);
-        let ended = read_samples(&tar.path, names, &mut passed_over, &mut |item, _| {
-            let TarItem::Sample(sample) = item else { return ControlFlow::Continue(()) };
-            if tar.unselected.contains(&sample.key) {
-                return ControlFlow::Continue(());
-            }
-            match sample.tile(image_field) {
-                Ok(tile) => match sample::check_fields(&sample, tile, args.ask.format) {
-                    Ok(other) => renamed = renamed.take().or(other),
-                    Err(said) => {
-                        let path = tar.path.clone();
-                        return ControlFlow::Break(AugmentError::Tar { path, said });
-                    }
-                },
-                Err(NoTile::None(_)) => {}
-                Err(several) => return ControlFlow::Break(asked(tar, &sample, &several)),
-            }
-            keys.insert(sample.key);
-            ControlFlow::Continue(())
+        let (mut passed_over, mut checked) = (PassedOver::default(), names.begin(tar));
+        let fields = Content::Fields(&[]);
+        let ended = read_samples(&tar.path, fields, &mut passed_over, &mut |item, _| {
+            checked.see(&item).map_or_else(ControlFlow::Break, ControlFlow::Continue)
         });
         let wrong = |said| AugmentError::Tar { path: tar.path.clone(), said };
         if let ControlFlow::Break(error) = ended.map_err(wrong)? {
             return Err(error);
         }
-        check_keys(&keys, variants, originals).map_err(wrong)?;
-        Ok((passed_over, keys.len() as u64, renamed))
+        Ok((passed_over, checked.end()?, checked.renamed))
     };
-    let checked = tars.par_iter().map(check).collect::<Result<Vec<_>, _>>()?;
+    let here = tars.par_iter().filter(|tar| tar.object.is_none());
     let (mut all, mut samples, mut renamed) = (PassedOver::default(), 0, None);
-    for (passed_over, of_tar, other) in checked {
+    for (passed_over, of_tar, other) in here.map(check).collect::<Result<Vec<_>, _>>()? {
         all.merge(passed_over);
         samples += of_tar;
         renamed = renamed.or(other);
     }
-    if let Some((own, other)) = renamed.filter(|_| originals) {
-        tracing::warn!(
-            "originals have the field {own}, and variants {other} in its place: some readers take \
-             only samples of the same fields; --format decides that of variants"
-        );
-    }
+    warn_of_fields(renamed.filter(|_| names.originals));
     Ok((all, samples))
-}
-
-fn asked(tar: &Tar, sample: &Sample, several: &NoTile) -> AugmentError {
-    let said = format!("sample {} {several}", sample.key);
-    AugmentError::Tar { path: tar.path.clone(), said }
 }
 
 impl Samples {
@@ -264,9 +246,13 @@ impl Samples {
         let mut skip = unfinished.items;
         tell(Event::Begin(unfinished))?;
         let mut read = 0;
-        // It was counted when the tar was checked.
-        let mut passed_over = PassedOver::default();
-        let ended = read_samples(&tar.path, Content::All, &mut passed_over, &mut |item, at| {
+        let mut checked = self.names.begin(tar);
+        let mut take = |item: TarItem, at: u64| {
+            if tar.object.is_some()
+                && let Err(error) = checked.see(&item)
+            {
+                return failed(error);
+            }
             if let TarItem::Sample(sample) = &item
                 && tar.unselected.contains(&sample.key)
             {
@@ -278,8 +264,26 @@ impl Samples {
             }
             let bytes = at - std::mem::replace(&mut read, at);
             tell(Event::Item { tar: Arc::clone(tar), item, bytes })
-        });
+        };
+        let mut passed_over = PassedOver::default();
+        let ended = match &tar.object {
+            Some((remote, object)) => {
+                let reader = BufReader::with_capacity(READER_BYTES, remote.read(object));
+                read_samples_from(reader, object.size, &mut passed_over, &mut take)
+            }
+            // What it passes over was counted when it was checked.
+            None => read_samples(&tar.path, Content::All, &mut passed_over, &mut take),
+        };
         match ended {
+            Ok(ControlFlow::Continue(())) if tar.object.is_some() => {
+                if !passed_over.is_empty() {
+                    tracing::info!(tar = %tar.path.display(), "{passed_over}");
+                }
+                match checked.end() {
+                    Ok(_) => tell(Event::End),
+                    Err(error) => failed(error),
+                }
+            }
             Ok(ControlFlow::Continue(())) => tell(Event::End),
             Ok(stopped) => stopped,
             Err(said) => failed(AugmentError::Tar { path: tar.path.clone(), said }),

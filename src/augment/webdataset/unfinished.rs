@@ -11,7 +11,6 @@ use super::sample::END;
 use crate::augment::error::{AugmentError, Bad, unreadable, unwritable};
 use crate::augment::home::{BadTile, Done, Home};
 use crate::augment::tile::suffixed;
-use restain_bundle::atomic;
 
 pub(super) struct Unfinished {
     tar: PathBuf,
@@ -50,38 +49,43 @@ impl Line {
 }
 
 /// The journal of an unfinished tar.
-pub(super) fn journal(home: &Home, tar: &Path) -> PathBuf {
+fn journal(home: &Home, tar: &Path) -> PathBuf {
     suffixed(&home.unfinished(tar), ".jsonl")
 }
 
-/// What the lines of a journal sum up to; nothing when there is none.
-///
-/// # Errors
-/// When it cannot be read.
-pub(crate) fn done(journal: &Path) -> Result<Done, AugmentError> {
+/// What the lines of a journal sum up to.
+pub(crate) fn done(journal: &[u8]) -> Done {
     let mut done = Done::default();
-    for (line, _) in lines(journal)? {
+    for (line, _) in lines(journal) {
         done.tiles += line.tiles;
         done.variants += line.variants;
         done.bad.extend(line.bad);
     }
-    Ok(done)
+    done
+}
+
+/// The journal of an unfinished tar; empty when there is none.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn read_journal(home: &Home, tar: &Path) -> Result<Vec<u8>, AugmentError> {
+    let path = journal(home, tar);
+    match fs::read(&path) {
+        Ok(bytes) => Ok(bytes),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(unreadable(&path)(error)),
+    }
 }
 
 /// Every whole line, with where it ends.
-fn lines(journal: &Path) -> Result<Vec<(Line, u64)>, AugmentError> {
-    let bytes = match fs::read(journal) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(unreadable(journal)(error)),
-    };
+fn lines(journal: &[u8]) -> Vec<(Line, u64)> {
     let mut at = 0;
-    let whole = bytes.split_inclusive(|byte| *byte == b'\n').map_while(|text| {
+    let whole = journal.split_inclusive(|byte| *byte == b'\n').map_while(|text| {
         at += text.len() as u64;
         let line = text.strip_suffix(b"\n")?;
         Some((serde_json::from_slice(line).ok()?, at))
     });
-    Ok(whole.collect())
+    whole.collect()
 }
 
 impl Unfinished {
@@ -104,8 +108,10 @@ impl Unfinished {
         let (mut file, mut journal) = (open(&path)?, open(&journal_path)?);
         let length = file.metadata().map_err(unreadable(&path))?.len();
         // After a loss of power the tar may be shorter than its journal says.
-        let there: Vec<(Line, u64)> =
-            lines(&journal_path)?.into_iter().take_while(|(line, _)| line.end <= length).collect();
+        let there: Vec<(Line, u64)> = lines(&read_journal(home, tar)?)
+            .into_iter()
+            .take_while(|(line, _)| line.end <= length)
+            .collect();
         let (end, of_journal) = there.last().map_or((0, 0), |(line, at)| (line.end, *at));
         let cut = |file: &mut File, end: u64| {
             file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end)))
@@ -133,14 +139,7 @@ impl Unfinished {
     /// # Errors
     /// When that cannot be done.
     pub(super) fn finish(mut self, home: &Home) -> Result<(), AugmentError> {
-        let place = home.out.join(&self.tar);
         self.file.write_all(&END).map_err(unwritable(&self.path))?;
-        for (from, to) in [(journal(home, &self.tar), home.kept(&self.tar)), (self.path, place)] {
-            let folder = to.parent().expect("a file below OUT has a folder");
-            fs::create_dir_all(folder)
-                .and_then(|()| atomic::move_file(&from, &to))
-                .map_err(unwritable(&to))?;
-        }
-        Ok(())
+        home.shelf.place_tar(&self.path, &journal(home, &self.tar), &self.tar)
     }
 }
