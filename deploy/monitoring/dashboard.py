@@ -263,6 +263,12 @@ MODELS = [
         query(each(series("model_load_failures_total")), SERVER),
         description="Since the start of each server.",
     ),
+    graph(
+        "Failures of object stores",
+        "short",
+        query(each(series("store_failures_total")), SERVER + " {{store}}"),
+        description="Since the start of each server: of --models and --state by URL.",
+    ),
     table("Programs", f"count by (version) ({series('build_info')})"),
 ]
 
