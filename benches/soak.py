@@ -238,7 +238,7 @@ def run(program, minutes, out):
     models, failures, counts, stop = folder / "models", [], collections.Counter(), threading.Event()
     models.mkdir()
     install(models, "first")
-    command = [program, "serve", "--models", models, "--state-dir", folder / "state", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", *FLAGS]
+    command = [program, "serve", "--models", models, "--state", folder / "state", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", *FLAGS]
     environment = {"ORT_DYLIB_PATH": str(ROOT / ".deps/onnxruntime/lib/libonnxruntime.so"), **os.environ}
     process = subprocess.Popen(list(map(str, command)), env=environment, stdout=subprocess.PIPE, text=True)
     address = re.search(r"http://([^ \n]+)", process.stdout.readline())[1]

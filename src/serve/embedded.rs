@@ -201,7 +201,8 @@ mod tests {
     fn open() -> Embedded {
         let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
         let default_model = Some("demo".to_owned());
-        Embedded::open(Config { models, default_model, ..Config::default() }, None).unwrap()
+        Embedded::open(Config { models: models.into(), default_model, ..Config::default() }, None)
+            .unwrap()
     }
 
     fn get(path: &str) -> Request<Bytes> {

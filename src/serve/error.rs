@@ -104,6 +104,7 @@ table! {
     StateNotWritten = 500, INTERNAL, "state_not_written", "The change could not be written, and was not made";
     NotReady = 503, UNAVAILABLE, "not_ready", "The server is still loading its models";
     Draining = 503, UNAVAILABLE, "draining", "The server is shutting down";
+    StoreUnavailable = 503, UNAVAILABLE, "store_unavailable", "The store of the models cannot be read";
     DeadlineExceeded = 504, DEADLINE_EXCEEDED, "deadline_exceeded", "The answer was not ready in time";
 }
 

@@ -117,7 +117,11 @@ pub async fn run(
     }
     announce(&app, addresses)?;
     let every = config.poll_models.0;
-    let polling = (!every.is_zero()).then(|| tokio::spawn(Arc::clone(&registry).poll(every)));
+    let mut polling = JoinSet::new();
+    if !every.is_zero() {
+        polling.spawn(Arc::clone(&registry).poll(every));
+    }
+    polling.spawn(Arc::clone(&registry).poll_state(config.poll_state.0));
 
     let stop = shutdown.await;
     tracing::info!(?stop, "shutting down: not ready from now on");
@@ -127,9 +131,7 @@ pub async fn run(
     }
     app.lifecycle.enter(Stage::Closed);
     drop(close);
-    if let Some(polling) = polling {
-        polling.abort();
-    }
+    polling.abort_all();
     drain(&app, server, &registry, &cache).await?;
     tracing::info!("ended");
     Ok(stop)

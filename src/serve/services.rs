@@ -7,9 +7,9 @@ use super::admission::Admission;
 use super::cache::{CacheError, CacheOptions, DiskOptions, EncodingsCache};
 use super::config::Config;
 use super::metrics::Metrics;
-use super::models::{LoadContext, LoadError, Registry, pick};
+use super::models::{LoadContext, LoadError, Registry};
 use super::pipeline::{Limits, Pipeline};
-use super::styles::Store;
+use super::styles::{StateError, Store};
 use crate::serve::runtime::buffers::Buffers;
 use crate::serve::runtime::cpu::Cpu;
 use restain_bundle::codec;
@@ -24,8 +24,8 @@ pub enum OpenError {
     Load(#[from] LoadError),
     #[error(transparent)]
     Cache(#[from] CacheError),
-    #[error("the state directory {} cannot be used: {source}", .path.display())]
-    StateDir { path: std::path::PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    State(#[from] StateError),
     #[error("the metrics cannot be registered: {0}")]
     Metrics(#[from] prometheus::Error),
     #[error("the CPU threads cannot be started: {0}")]
@@ -88,24 +88,10 @@ impl Services {
         let cache = EncodingsCache::open(&options, Arc::clone(&metrics)).await?;
         let (kept, counted, settings) = (Arc::clone(&cache), Arc::clone(&metrics), config.clone());
         let open = move || -> Result<_, OpenError> {
-            let unusable = |source| OpenError::StateDir {
-                path: settings.state_dir.clone().unwrap_or_default(),
-                source,
-            };
-            let styles = Store::open(settings.state_dir.as_deref(), &settings.forbid_domain)
-                .map_err(unusable)?;
-            let only = if only_one {
-                Some(pick(&settings.models, settings.default_model.as_deref())?)
-            } else {
-                None
-            };
-            Ok(Registry::open(LoadContext {
-                config: settings,
-                cache: kept,
-                metrics: counted,
-                styles,
-                only,
-            })?)
+            let state = settings.state.as_ref();
+            let styles = Store::open(state, &settings.forbid_domain, Arc::clone(&counted))?;
+            let context = LoadContext::open(settings, kept, counted, styles, only_one)?;
+            Ok(Registry::open(context)?)
         };
         let models = tokio::task::spawn_blocking(open).await??;
         let limits = Limits {

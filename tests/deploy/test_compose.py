@@ -50,7 +50,7 @@ def test_the_server_knows_its_variables_and_listens_on_its_ports():
     assert published == {options[name].rpartition(":")[2] for name in ("http", "grpc")}
     # Everything that it writes is in the volume, and its models are those that are mounted.
     [volume] = [mount["target"] for mount in SERVICES["restain"]["volumes"] if mount["type"] == "volume"]
-    assert all(PurePosixPath(options[name]).is_relative_to(volume) for name in ("cache-dir", "state-dir"))
+    assert all(PurePosixPath(options[name]).is_relative_to(volume) for name in ("cache-dir", "state"))
     assert options["models"] in binds("restain")
 
 

@@ -177,7 +177,7 @@ def test_ports_and_folders_are_those_of_its_settings(target):
     assert variables(target)["RESTAIN_CONFIG"] in places
     assert any(place.startswith(f"{SETTINGS['models']}/") for place in places)
     (volume,) = all_of(target, "VOLUME")
-    for folder in ("cache-dir", "state-dir"):
+    for folder in ("cache-dir", "state"):
         assert Path(SETTINGS[folder]).is_relative_to(volume)
         assert any(SETTINGS[folder] in step.split() for step in all_of(target, "RUN")), "somebody makes it, for its user"
 

@@ -82,7 +82,7 @@ def test_the_server_has_what_the_manifests_promise(built, resolved):
         options = resolved(name, container)
         mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
         assert os.path.dirname(options["keys"]) in mounts
-        for directory in ["cache-dir", "state-dir"]:
+        for directory in ["cache-dir", "state"]:
             assert not mounts[options[directory]].get("readOnly"), name
         if "tls-cert" in options:
             assert {os.path.dirname(options["tls-cert"]), os.path.dirname(options["tls-key"])} <= set(mounts)
@@ -208,7 +208,7 @@ def server(built, tmp_path_factory):
         home / "keys.toml",
         "--cache-dir",
         home / "cache",
-        "--state-dir",
+        "--state",
         home / "state",
         "--cache-disk",
         "64MiB",

@@ -44,7 +44,7 @@ def test_the_server_accepts_its_options(command):
     options = tomllib.loads(done.stdout)
     assert options["models"] == "/usr/local/share/restain-models"
     assert options["cache-dir"].endswith("/cache/restain")
-    assert options["state-dir"].endswith("/state/restain")
+    assert options["state"].endswith("/state/restain")
     assert options["http"].startswith("127.0.0.1:")
 
 

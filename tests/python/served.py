@@ -51,7 +51,8 @@ class Served:
 
     def __init__(self, folder, *flags, models=None):
         self.folder = Path(folder)
-        self.models = Path(models) if models else self.folder / "models"
+        # A directory, or a URL.
+        self.models = models or self.folder / "models"
         if not models:
             install(self.models)
         self.flags = [str(flag) for flag in flags]

@@ -256,7 +256,7 @@ PROVOKED = {
 }
 # What needs a server that starts, ends, fails or is full; other tests see these.
 OF_THE_DOOR = {"unauthenticated", "forbidden", "rate_limited", "origin_forbidden"}
-ELSEWHERE = OF_THE_DOOR | {"internal", "state_not_written", "not_ready", "draining", "overloaded", "deadline_exceeded", "bank_full"}
+ELSEWHERE = OF_THE_DOOR | {"internal", "state_not_written", "store_unavailable", "not_ready", "draining", "overloaded", "deadline_exceeded", "bank_full"}
 # With the limits of this server other refusals come before it.
 NEVER_FIRST = {(operation, "request_too_large") for operation in ("encode", "add_styles", "add_slide")}
 

@@ -36,7 +36,7 @@ def installed(text):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     state = tmp_path_factory.mktemp("state")
-    server = Served(tmp_path_factory.mktemp("demo"), "--state-dir", state, models=ROOT / "models")
+    server = Served(tmp_path_factory.mktemp("demo"), "--state", state, models=ROOT / "models")
     yield server
     server.kill()
 

@@ -335,14 +335,9 @@ fn an_unloaded_model_gives_back_its_memory_when_the_last_request_lets_go() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let options = CacheOptions { memory_bytes: 0, disk: None };
     let cache = runtime.block_on(EncodingsCache::open(&options, Arc::clone(&metrics))).unwrap();
-    let registry = Registry::open(LoadContext {
-        config,
-        cache,
-        metrics,
-        styles: Store::open(None, &[]).unwrap(),
-        only: None,
-    })
-    .unwrap();
+    let styles = Store::open(None, &[], Arc::clone(&metrics)).unwrap();
+    let context = LoadContext::open(config, cache, metrics, styles, false).unwrap();
+    let registry = Registry::open(context).unwrap();
     // A worker is two threads: one assembles, one encodes.
     assert_eq!(runtime.block_on(registry.workers()), 4);
 

@@ -203,7 +203,7 @@ fn what_cannot_be_is_explained() {
 #[test]
 fn a_slide_is_there_after_a_kill_and_a_restart() {
     let state = tempfile::tempdir().unwrap();
-    let flags = ["--state-dir", state.path().to_str().unwrap()];
+    let flags = ["--state", state.path().to_str().unwrap()];
     let server = Server::start(&flags);
     let id = add(&server, &tiles());
     let request = json!({"slide": id, "seed": 5, "variants": 3});

@@ -276,7 +276,7 @@ fn a_domain_that_cannot_be_is_refused_by_name() {
 fn a_forbidden_domain_is_used_by_nobody() {
     let state = tempfile::tempdir().unwrap();
     let state_dir = state.path().to_str().unwrap();
-    let server = Server::start(&["--state-dir", state_dir]);
+    let server = Server::start(&["--state", state_dir]);
     assert_eq!(add(&server, &[("domain", "night")], &[reference(0)]).0, 201);
     assert_eq!(add(&server, &[("domain", "day")], &[reference(1)]).0, 201);
     let excluding = server.tensor(
@@ -287,7 +287,7 @@ fn a_forbidden_domain_is_used_by_nobody() {
     drop(server);
 
     let server = Server::start(&[
-        "--state-dir",
+        "--state",
         state_dir,
         "--forbid-domain",
         "south,night",
@@ -334,5 +334,5 @@ fn a_forbidden_domain_is_used_by_nobody() {
     // It is kept all the same, for when it is allowed again.
     assert_eq!(add(&server, &[("domain", "dusk")], &[reference(2)]).0, 201);
     drop(server);
-    assert_eq!(names(&Server::start(&["--state-dir", state_dir]))[3..], ["day", "dusk", "night"]);
+    assert_eq!(names(&Server::start(&["--state", state_dir]))[3..], ["day", "dusk", "night"]);
 }

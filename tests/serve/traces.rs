@@ -319,7 +319,7 @@ fn a_failure_marks_its_trace_and_is_logged_once_under_its_request() {
     let collector = Collector::start();
     let state = tempfile::tempdir().unwrap();
     let kept = state.path().join("state");
-    let server = traced(&collector, &["--state-dir", kept.to_str().unwrap()]);
+    let server = traced(&collector, &["--state", kept.to_str().unwrap()]);
     // A file where the directory was: nothing can be written any more.
     std::fs::remove_dir_all(&kept).unwrap();
     std::fs::write(&kept, "").unwrap();

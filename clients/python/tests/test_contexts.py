@@ -157,7 +157,7 @@ def test_a_slide_with_few_tiles_of_tissue_has_no_context_and_is_said_once(client
 
 
 def test_a_server_that_keeps_no_more_contexts_is_warned_of_once(serve, tmp_path):
-    server = serve("--state-dir", tmp_path)
+    server = serve("--state", tmp_path)
     several = tiles(12, seed=57)
     names = ["kept"] * 4 + ["new"] * 4 + ["newer"] * 4
     with restain.Client(server.url) as client:

@@ -26,7 +26,8 @@ impl Options {
     /// # Errors
     /// The first argument that cannot be used, with its value and what is allowed.
     pub(crate) fn config(self, models: PathBuf, model: String) -> Result<Config, String> {
-        let mut config = Config { models, default_model: Some(model), ..Config::default() };
+        let mut config =
+            Config { models: models.into(), default_model: Some(model), ..Config::default() };
         if let Some(threads) = self.threads {
             config.threads = NonZeroUsize::new(threads)
                 .ok_or_else(|| "threads is 0, and must be at least 1".to_owned())?;

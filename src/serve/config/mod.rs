@@ -22,6 +22,7 @@ pub use precision::PrecisionChoice;
 use restain_bundle::MANIFEST_FILE;
 use restain_options::within;
 pub use restain_options::{ByteSize, LogArgs, Span};
+pub use restain_store::Place;
 
 /// Most encoders of one device: each has its own copy of the weights there.
 pub(crate) const MOST_ENCODERS: usize = 16;
@@ -45,11 +46,15 @@ const TRACING: &str = "Tracing";
 /// The options of the server.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Config {
-    /// Serve the bundles of this directory, laid out as NAME/VERSION/bundle.json [default: models,
-    /// or the installed ones if there is no bundle in it]
-    #[arg(long, help_heading = MODELS, value_name = "DIR", default_value_os_t = default_models(),
+    /// Serve the bundles of this directory, laid out as NAME/VERSION/bundle.json, or of a URL such
+    /// as s3://bucket/models [default: models, or the installed ones if there is no bundle in it]
+    #[arg(long, help_heading = MODELS, value_name = "DIR|URL", default_value_os_t = default_models(),
           hide_default_value = true)]
-    pub models: PathBuf,
+    pub models: Place,
+    /// Keep copies of the bundles of a --models URL in this directory; several servers may share it
+    /// [default: .cache/restain/models in the user's home]
+    #[arg(long, help_heading = MODELS, value_name = "DIR")]
+    pub models_cache: Option<PathBuf>,
     /// Use this model for requests without `model`; required if several names are served [default:
     /// the only name's highest version]
     #[arg(long, help_heading = MODELS, value_name = "NAME[/VERSION]")]
@@ -57,10 +62,14 @@ pub struct Config {
     /// Look for new, changed and removed bundles this often; 0s never looks
     #[arg(long, help_heading = MODELS, value_name = "DURATION", default_value = "0s")]
     pub poll_models: Span,
-    /// Keep domains that are added at run time in this directory, used by this server alone
-    /// [default: keep them in memory, until the server exits]
-    #[arg(long, help_heading = MODELS, value_name = "DIR")]
-    pub state_dir: Option<PathBuf>,
+    /// Keep domains and slides that are added at run time in this directory, used by this server
+    /// alone, or at a URL such as s3://bucket/state, which all replicas share [default: keep them
+    /// in memory, until the server exits]
+    #[arg(long, help_heading = MODELS, value_name = "DIR|URL")]
+    pub state: Option<Place>,
+    /// Look this often for what other replicas added at a --state URL
+    #[arg(long, help_heading = MODELS, value_name = "DURATION", default_value = "5s")]
+    pub poll_state: Span,
     /// Never use or list styles of this domain, for training data that must not have seen it;
     /// repeat, or separate by commas
     #[arg(long, help_heading = MODELS, value_name = "DOMAIN", value_delimiter = ',')]
@@ -290,12 +299,12 @@ impl Config {
 
 /// The directory `models` here, unless there is no bundle in it and some are installed beside the
 /// program: as PREFIX/share/restain/models of PREFIX/bin/restain.
-pub(crate) fn default_models() -> PathBuf {
+pub(crate) fn default_models() -> Place {
     let here = PathBuf::from("models");
     let executable = std::env::current_exe().ok();
     let prefix = executable.as_deref().and_then(|path| path.parent()?.parent());
     let installed = prefix.map(|prefix| prefix.join("share/restain/models"));
-    installed.filter(|installed| !has_bundle(&here) && installed.is_dir()).unwrap_or(here)
+    installed.filter(|installed| !has_bundle(&here) && installed.is_dir()).unwrap_or(here).into()
 }
 
 /// Whether a directory has NAME/VERSION with a manifest.

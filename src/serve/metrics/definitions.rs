@@ -77,6 +77,7 @@ impl Metrics {
             connections: define.gauges("connections", "Connections open.", &["port"])?,
             model_load_failures: define
                 .counter("model_load_failures_total", "Bundles that were refused.")?,
+            store_failures: define.counters("store_failures_total", STORE_FAILURES, &["store"])?,
             reload_failures: define.counters("reload_failures_total", RELOAD_FAILED, &["file"])?,
             reload_refused: define.gauges("reload_refused", RELOAD_REFUSED, &["file"])?,
             offered: Mutex::default(),
@@ -100,6 +101,8 @@ const CACHE_HITS: &str = "Tiles whose encoding was held, in memory or on disk.";
 const CACHE_MISSES: &str = "Tiles whose encoding was not held.";
 const CACHE_EVICTIONS: &str = "Encodings evicted from memory.";
 const DISK_ERRORS: &str = "Disk errors of the cache.";
+const STORE_FAILURES: &str =
+    "Failures, after retries, of the stores that --models and --state name by URL.";
 const BY_KEY: &str = "Requests by key and outcome; requests without a known key have an empty key.";
 const MODEL_LOAD: &str = "Verifying a bundle, opening its encoder, and warming it.";
 const RELOAD_FAILED: &str = "Failed reloads of a changed file; its last good contents stay in use.";

@@ -41,6 +41,7 @@ pub struct Metrics {
     cpu_oldest: Gauge,
     connections: IntGaugeVec,
     model_load_failures: IntCounter,
+    store_failures: IntCounterVec,
     reload_failures: IntCounterVec,
     reload_refused: IntGaugeVec,
     styles: IntGaugeVec,
@@ -128,6 +129,11 @@ impl Metrics {
 
     pub fn model_refused(&self) {
         self.model_load_failures.inc();
+    }
+
+    /// A store that is read or written by URL failed, after it was tried again.
+    pub fn store_failed(&self, store: &'static str) {
+        self.store_failures.with_label_values(&[store]).inc();
     }
 
     /// When the certificate ends that is shown: seconds since 1970. There is none without TLS.

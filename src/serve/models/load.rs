@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use super::version::by_version;
-use super::{Key, Model};
+use super::version::in_order;
+use super::{Bundles, Key, Model};
 use crate::serve::cache::EncodingsCache;
 use crate::serve::config::Config;
 use crate::serve::error::with_causes;
@@ -16,6 +16,7 @@ use crate::serve::styles::Store;
 use restain_bundle::{Bundle, BundleError, MANIFEST_FILE};
 use restain_engine::{EngineError, Runtime};
 use restain_method::synth::Synthesiser;
+use restain_store::StoreError;
 
 /// What models are loaded with.
 #[derive(Clone)]
@@ -24,8 +25,32 @@ pub struct LoadContext {
     pub cache: Arc<EncodingsCache>,
     pub metrics: Arc<Metrics>,
     pub styles: Arc<Store>,
+    pub bundles: Arc<Bundles>,
     /// Only this one, rather than all of the models directory.
     pub only: Option<Key>,
+}
+
+impl LoadContext {
+    /// What a pipeline needs to load models: all of those in `--models`, or with `only_one` the one
+    /// that `--default-model` names. Blocks.
+    ///
+    /// # Errors
+    /// When there is no such model, or a store cannot be read.
+    pub fn open(
+        config: Config,
+        cache: Arc<EncodingsCache>,
+        metrics: Arc<Metrics>,
+        styles: Arc<Store>,
+        only_one: bool,
+    ) -> Result<Self, LoadError> {
+        let asked = config.default_model.as_deref();
+        let of_store = only_one.then_some(asked);
+        let copies = config.models_cache.as_deref();
+        let bundles = Bundles::open(&config.models, copies, of_store, &metrics)?;
+        let pick = || pick_of(&on_disk(bundles.dir())?, asked, bundles.dir()).cloned();
+        let only = only_one.then(pick).transpose()?;
+        Ok(Self { config, cache, metrics, styles, bundles: Arc::new(bundles), only })
+    }
 }
 
 /// A model, and the threads that work for it until its last handle is gone.
@@ -38,6 +63,10 @@ pub(super) struct Opened {
 pub enum LoadError {
     #[error("the models directory {} cannot be read: {source}", .path.display())]
     Unreadable { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Store(StoreError),
+    #[error("this user has no home: say with --models-cache where copies of bundles go")]
+    NoCache,
     #[error("no bundle under {}: it must hold NAME/VERSION/{MANIFEST_FILE}", .0.display())]
     Empty(PathBuf),
     #[error("the bundle {} is refused: {}", .path.display(), with_causes(.source))]
@@ -124,25 +153,25 @@ pub(super) fn on_disk(models: &Path) -> Result<Vec<Key>, LoadError> {
             .filter(|version| models.join(&name).join(version).join(MANIFEST_FILE).is_file());
         keys.extend(whole.map(|version| Key { name: name.clone(), version }));
     }
-    keys.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| by_version(&b.version, &a.version)));
-    Ok(keys)
+    Ok(in_order(keys))
 }
 
-/// The one bundle of `models` that is `asked` for: NAME/VERSION, or the highest version of NAME, or
-/// of the only name.
+/// The one of `keys`, which lie in `models`, that is `asked` for: NAME/VERSION, or the highest
+/// version of NAME, or of the only name. Versions stand from the highest down.
 ///
 /// # Errors
 /// When there is none, or nothing was asked for and there are several names.
-pub fn pick(models: &Path, asked: Option<&str>) -> Result<Key, LoadError> {
-    let keys = on_disk(models)?;
+pub(super) fn pick_of<'a>(
+    keys: &'a [Key],
+    asked: Option<&str>,
+    models: &Path,
+) -> Result<&'a Key, LoadError> {
     let known = || keys.iter().map(Key::to_string).collect::<Vec<_>>().join(", ");
     let first = keys.first().ok_or_else(|| LoadError::Empty(models.to_owned()))?;
     match asked {
-        // Versions stand from the highest down.
         Some(asked) => keys
             .iter()
             .find(|key| key.name == asked || key.to_string() == asked)
-            .cloned()
             .ok_or_else(|| LoadError::NoSuch {
                 asked: asked.to_owned(),
                 models: models.to_owned(),
@@ -151,7 +180,7 @@ pub fn pick(models: &Path, asked: Option<&str>) -> Result<Key, LoadError> {
         None if keys.iter().any(|key| key.name != first.name) => {
             Err(LoadError::Several { models: models.to_owned(), known: known() })
         }
-        None => Ok(first.clone()),
+        None => Ok(first),
     }
 }
 

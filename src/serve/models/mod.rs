@@ -6,8 +6,10 @@
 //! workers, so that one never waits for another's; they end, and the encoder's memory is given
 //! back, when the last request lets go.
 //!
-//! Bundles come from the models directory and from nowhere else: nothing is fetched.
+//! Bundles come from the models directory and from nowhere else. Where `--models` is a URL that
+//! directory is a copy of what lies there: see `bundles`.
 
+mod bundles;
 mod encoders;
 mod load;
 mod poll;
@@ -19,7 +21,8 @@ mod version;
 use std::fmt;
 use std::sync::Arc;
 
-pub use load::{LoadContext, LoadError, pick};
+pub use bundles::Bundles;
+pub use load::{LoadContext, LoadError};
 pub use registry::{LoadAsk, Registry, State};
 pub use served::Models;
 pub use statistics::{Asked, Phases, Statistics};

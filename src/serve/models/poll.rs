@@ -1,4 +1,4 @@
-//! Looking through the models directory now and then: what is new is loaded, what is gone unloaded,
+//! Looking through the models directory, or the store that it is a copy of, now and then: what is new is loaded, what is gone unloaded,
 //! what has changed loaded anew. Off unless asked for.
 //!
 //! It is careful: a directory must be gone twice in a row, since replacing one takes two renames
@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::registry::{LoadLock, path};
-use super::{Key, Registry, load};
+use super::{Key, LoadError, Registry, load};
 use crate::serve::error::Error;
+use crate::serve::runtime::cpu;
 use restain_bundle::Bundle;
 
 /// What was seen before.
@@ -47,12 +48,28 @@ impl Registry {
         }
     }
 
+    /// Reads what other replicas added to a shared state every `every`, until dropped.
+    pub async fn poll_state(self: Arc<Self>, every: Duration) {
+        let styles = Arc::clone(&self.context.styles);
+        while styles.is_shared() && !every.is_zero() {
+            tokio::time::sleep(every).await;
+            let styles = Arc::clone(&styles);
+            // An error is the server's end.
+            if cpu::blocking(move || styles.refresh()).await.unwrap_or(false) {
+                tracing::info!("other replicas added or removed domains or slides");
+                self.update_metrics();
+            }
+        }
+    }
+
     fn look(&self, load_lock: &mut LoadLock, seen: &mut Seen) {
-        let found = match load::on_disk(&self.context.config.models) {
+        let bundles = &self.context.bundles;
+        let refreshed = bundles.refresh().map_err(LoadError::Store);
+        let found = match refreshed.and_then(|()| load::on_disk(bundles.dir())) {
             Ok(found) => found,
             Err(error) => {
                 if !seen.unreadable {
-                    tracing::warn!(%error, "the models directory is left as it was last seen");
+                    tracing::warn!(%error, "the models are left as they were last seen");
                 }
                 seen.unreadable = true;
                 return;

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use tokio::sync::OwnedMutexGuard;
 
+use super::bundles::unavailable;
 use super::load::{self, LoadContext, LoadError, Opened};
 use super::served::warn_of_no_styles;
 use super::{Key, Model, Models};
@@ -64,9 +65,9 @@ impl Registry {
         let keys = context
             .only
             .clone()
-            .map_or_else(|| load::on_disk(&context.config.models), |key| Ok(vec![key]))?;
+            .map_or_else(|| load::on_disk(context.bundles.dir()), |key| Ok(vec![key]))?;
         if keys.is_empty() {
-            return Err(LoadError::Empty(context.config.models.clone()));
+            return Err(LoadError::Empty(context.bundles.dir().to_owned()));
         }
         let (mut models, mut load_lock) = (Models::default(), LoadLock::default());
         for key in &keys {
@@ -113,7 +114,7 @@ impl Registry {
     /// # Errors
     /// `internal`, when the directory cannot be read.
     pub fn on_disk(&self) -> Result<Vec<Key>, Error> {
-        load::on_disk(&self.context.config.models).map_err(|error| Error::internal(&error))
+        load::on_disk(self.context.bundles.dir()).map_err(|error| Error::internal(&error))
     }
 
     /// Loads a bundle, once those asked for before are done. The bundle that is served already is
@@ -128,6 +129,7 @@ impl Registry {
     pub async fn load(self: &Arc<Self>, ask: LoadAsk) -> Result<Arc<Model>, Error> {
         check_names(&ask.name, ask.version.as_deref())?;
         self.with_load_lock(move |registry, load_lock| {
+            registry.context.bundles.refresh().map_err(unavailable)?;
             let key = registry.wanted(&ask)?;
             let model = registry.load_now(load_lock, &key)?;
             if ask.default {
@@ -381,7 +383,7 @@ impl LoadLock {
 }
 
 pub(super) fn path(context: &LoadContext, key: &Key) -> PathBuf {
-    context.config.models.join(&key.name).join(&key.version)
+    context.bundles.dir().join(&key.name).join(&key.version)
 }
 
 /// Names come from callers: none may lead out of the models directory.

@@ -2,6 +2,14 @@
 
 use std::cmp::Ordering;
 
+use super::Key;
+
+/// Names in order, and each name's versions from the highest down.
+pub(super) fn in_order(mut keys: Vec<Key>) -> Vec<Key> {
+    keys.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| by_version(&b.version, &a.version)));
+    keys
+}
+
 /// `1.10` above `1.9`, and `2` above `1-rc`: parts between dots and dashes are compared as numbers
 /// where both are.
 pub(super) fn by_version(a: &str, b: &str) -> Ordering {

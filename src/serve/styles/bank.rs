@@ -87,7 +87,7 @@ impl Bank {
                 format!("the bundle itself has a domain `{domain}`: choose another name"),
             ));
         }
-        self.check_added(domain, &self.added.kept())
+        self.check_added(domain, &self.added.kept().bank)
     }
 
     fn check_added(&self, domain: &str, kept: &StyleBank) -> Result<(), Error> {
@@ -116,7 +116,7 @@ impl Bank {
             // Another caller may have been faster.
             self.check_added(domain, kept)?;
             let mut next = kept.clone();
-            styles.into_iter().for_each(|(style, source)| next.push(domain, style, source));
+            styles.iter().for_each(|(style, of)| next.push(domain, style.clone(), *of));
             Ok(next)
         })
     }
@@ -156,7 +156,7 @@ impl Bank {
     /// `bank_full`, `state_not_written`.
     pub fn add_slide(&self, id: &str, style: Style, source: ChannelStats) -> Result<bool, Error> {
         let mut is_new = false;
-        if is_in(&self.slides.kept().domains, id) {
+        if is_in(&self.slides.kept().bank.domains, id) {
             return Ok(is_new);
         }
         self.slides.change(|kept| {
@@ -171,7 +171,7 @@ impl Bank {
             }
             let mut next = kept.clone();
             if is_new {
-                next.push(id, style, source);
+                next.push(id, style.clone(), source);
             }
             Ok(next)
         })?;
@@ -185,11 +185,10 @@ impl Bank {
     pub fn remove_slide(&self, id: &str) -> Result<(), Error> {
         self.slides.change(|kept| {
             if is_in(&kept.domains, id) {
-                Ok(only(kept, |other| other != id))
-            } else {
-                let detail = format!("no slide `{id}` was added to this model");
-                Err(Error::new(ErrorKind::SlideNotFound, detail))
+                return Ok(only(kept, |other| other != id));
             }
+            let detail = format!("no slide `{id}` was added to this model");
+            Err(Error::new(ErrorKind::SlideNotFound, detail))
         })
     }
 }
@@ -343,18 +342,19 @@ fn is_in(names: &[String], name: &str) -> bool {
 mod tests {
     use super::super::Store;
     use super::*;
+    use crate::serve::metrics::Metrics;
 
     fn style(value: f32) -> (Style, ChannelStats) {
         (Style(vec![value]), ChannelStats { mean: [0.5; 3], std: [0.1; 3] })
     }
 
     fn bank() -> Bank {
+        let metrics = Arc::new(Metrics::new().unwrap());
         let mut own = StyleBank::default();
         own.push("own", style(0.0).0, style(0.0).1);
         own.push("hidden", style(1.0).0, style(1.0).1);
-        Store::open(None, &["hidden".to_owned(), "secret".to_owned()])
-            .unwrap()
-            .bank("digest", 1, own)
+        let forbidden = ["hidden".to_owned(), "secret".to_owned()];
+        Store::open(None, &forbidden, metrics).unwrap().bank("digest", 1, own)
     }
 
     #[test]

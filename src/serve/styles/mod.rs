@@ -3,8 +3,8 @@
 //!
 //! A [`Bank`] belongs to one model. A request takes one [`Offer`] of it, a snapshot that stays as
 //! it is, so that adding and removing never touch what is under way. Added domains belong to the
-//! bundle's digest they were encoded with: the [`Store`] keeps them by it, in a directory when it
-//! has one, and gives them back when that bundle is loaded again.
+//! bundle's digest they were encoded with: the [`Store`] keeps them by it, in a directory or an
+//! object store when it has one, and gives them back when that bundle is loaded again.
 //!
 //! Beside the styles lie the contexts of slides: what some tiles of a slide say of its own stain,
 //! from which the change to another stain starts. No style is drawn from them, so that a slide that
@@ -20,7 +20,7 @@ mod file;
 mod store;
 
 pub use bank::{Bank, DomainOrigin, Offer};
-pub use store::Store;
+pub use store::{StateError, Store};
 
 /// Most domains added to one bundle, so that neither its memory nor the metrics grow without end.
 pub const MAX_ADDED_DOMAINS: usize = 64;

@@ -73,5 +73,5 @@ pub(crate) const ADD_SLIDE: &[ErrorKind] = &[BankFull, NoStyles, StateNotWritten
 pub(crate) const REMOVE_SLIDE: &[ErrorKind] = &[SlideNotFound, StateNotWritten];
 /// Of a domain that is removed.
 pub(crate) const REMOVE_STYLES: &[ErrorKind] = &[DomainNotFound, DomainOfBundle, StateNotWritten];
-pub(crate) const LOAD: &[ErrorKind] = &[ModelNotFound, ModelName, BundleRefused];
+pub(crate) const LOAD: &[ErrorKind] = &[ModelNotFound, ModelName, BundleRefused, StoreUnavailable];
 pub(crate) const UNLOAD: &[ErrorKind] = &[ModelNotFound, ModelName, ModelIsDefault];

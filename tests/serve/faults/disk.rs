@@ -63,7 +63,7 @@ fn a_full_disk_refuses_a_style_and_loses_none() {
     let Some(disk) = Small::mount() else {
         return lacks("right to mount a file system");
     };
-    let flags = ["--state-dir", disk.0.path().to_str().unwrap()];
+    let flags = ["--state", disk.0.path().to_str().unwrap()];
     let server = Server::start(&flags);
     assert_eq!(add(&server, "night"), Some(201));
     disk.fill();
@@ -112,7 +112,7 @@ fn a_log_that_nobody_reads_stops_nobody() {
 #[test]
 fn a_state_directory_is_one_servers() {
     let state = tempfile::tempdir().unwrap();
-    let flags = ["--state-dir", state.path().to_str().unwrap()];
+    let flags = ["--state", state.path().to_str().unwrap()];
     let server = Server::start(&flags);
     let mut second = crate::harness::restain();
     second.args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--models"]);

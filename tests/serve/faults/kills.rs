@@ -12,7 +12,7 @@ use crate::harness::{Server, read_tensor, tile, until};
 #[test]
 fn every_style_that_was_acknowledged_survives_a_kill_at_any_moment() {
     let state = tempfile::tempdir().unwrap();
-    let flags = ["--state-dir", state.path().to_str().unwrap()];
+    let flags = ["--state", state.path().to_str().unwrap()];
     let acknowledged = Mutex::new(Vec::new());
     for round in 0..4 {
         let server = Server::start(&flags);

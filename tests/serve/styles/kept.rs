@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn what_was_acknowledged_is_there_after_a_kill_and_a_restart() {
     let state = tempfile::tempdir().unwrap();
-    let flags = ["--state-dir", state.path().to_str().unwrap()];
+    let flags = ["--state", state.path().to_str().unwrap()];
     let server = Server::start(&flags);
     let named = json!({"variants": 4, "seed": 2, "style": {"domains": ["night", "day"]}});
     for (domain, from) in [("night", 0), ("day", 5)] {
@@ -56,7 +56,7 @@ fn what_is_kept_in_memory_outlives_unloading_the_bundle() {
 #[test]
 fn a_damaged_file_is_set_aside_and_does_not_stop_the_server() {
     let state = tempfile::tempdir().unwrap();
-    let flags = ["--state-dir", state.path().to_str().unwrap()];
+    let flags = ["--state", state.path().to_str().unwrap()];
     let server = Server::start(&flags);
     assert_eq!(add(&server, &[("domain", "night")], &[reference(0)]).0, 201);
     drop(server);
@@ -77,7 +77,7 @@ fn a_damaged_file_is_set_aside_and_does_not_stop_the_server() {
 #[test]
 fn what_cannot_be_kept_is_not_added() {
     let state = tempfile::tempdir().unwrap();
-    let server = Server::start(&["--state-dir", state.path().to_str().unwrap()]);
+    let server = Server::start(&["--state", state.path().to_str().unwrap()]);
     std::fs::remove_dir_all(state.path()).unwrap();
     refused(
         add(&server, &[("domain", "night")], &[reference(0)]),

@@ -51,7 +51,7 @@ pub(super) struct SlideList {
 /// dark.
 ///
 /// The id is a hash of the tiles: the same tiles give the same slide, and a slide never changes.
-/// Once this is answered it is kept: with `--state-dir` on the disk, for this bundle and no other.
+/// Once this is answered it is kept: with `--state` on the disk, for this bundle and no other.
 /// Bodies are those of `/v1/encode`.
 #[utoipa::path(post, path = "/v1/slides", tag = "styles", operation_id = "add_slide", params(EncodeTilesRequest),
     request_body(content(

@@ -125,7 +125,7 @@ pub(super) async fn list(
 /// The tiles are encoded by the model, and one style is taken from each of the most typical ones
 /// that are at least half tissue: the patch whose style gives its own tile back best. Send a
 /// quarter more tiles than styles are wanted, so that those of unusual colour can be left out. Once
-/// this is answered the domain is kept: with `--state-dir` on the disk, for this bundle and no
+/// this is answered the domain is kept: with `--state` on the disk, for this bundle and no
 /// other.
 ///
 /// It is used by requests that name it, in `style.domains`, `style.ids` or `style.blend`, and by no
