@@ -1,7 +1,8 @@
 """The manifests of deploy/kustomize as kubectl builds them, and where to find things in them.
 
-They are built in a copy that contains the files that an operator adds: keys.toml and metrics.token. The copy has one
-further kustomization, `everything`: all components that can be combined, on the overlay with the most resources.
+They are built in a copy that contains the files that an operator adds: keys.toml and metrics.token. The copy has two
+further kustomizations: `everything`, all components that can be combined, on the overlay with the most resources; and `stores`,
+replicas whose models and state lie in an object store.
 """
 
 import json
@@ -37,11 +38,23 @@ components:
   - ../../components/models
 """
 
+STORES = """
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+namespace: restain
+resources:
+  - ../cpu
+components:
+  - ../../components/replicas
+  - ../../components/hpa
+  - ../../components/object-store
+"""
+
 
 def kustomizations():
-    """Folders that can be applied, and `everything`; components are parts of others."""
+    """Folders that can be applied, `everything` and `stores`; components are parts of others."""
     found = {path.parent for path in SOURCE.rglob("kustomization.yaml") if "components" not in path.parts}
-    return [*sorted(str(folder.relative_to(SOURCE)) for folder in found), "overlays/everything"]
+    return [*sorted(str(folder.relative_to(SOURCE)) for folder in found), "overlays/everything", "overlays/stores"]
 
 
 @cache
@@ -62,8 +75,9 @@ def copy(home):
     shutil.copytree(SOURCE, home, ignore=own)
     (home / "keys/keys.toml").write_text(KEYS)
     (home / "components/service-monitor/metrics.token").write_text(TOKEN)
-    (home / "overlays/everything").mkdir()
-    (home / "overlays/everything/kustomization.yaml").write_text(EVERYTHING)
+    for name, text in (("everything", EVERYTHING), ("stores", STORES)):
+        (home / "overlays" / name).mkdir()
+        (home / "overlays" / name / "kustomization.yaml").write_text(text)
     return home
 
 

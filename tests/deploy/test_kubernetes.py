@@ -242,11 +242,12 @@ def test_a_server_has_its_services_its_budget_and_its_policy(built):
         assert stateful["spec"]["serviceName"] == "restain-headless"
 
 
-def test_out_goes_nothing_but_traces(built):
+def test_out_goes_nothing_but_traces_and_what_a_store_is_asked(built):
+    out = {"overlays/everything": [53, 53, 4318], "overlays/stores": [53, 53, 443]}
     for name, each in built.items():
         for policy in each.of("NetworkPolicy"):
             ways = [port["port"] for rule in policy["spec"].get("egress", []) for port in rule["ports"]]
-            assert ways == ([53, 53, 4318] if name == "overlays/everything" else [])
+            assert ways == out.get(name, [])
     [(_, _, pod)] = built["overlays/everything"].pods()
     [otlp] = [variable["value"] for variable in pod["containers"][0]["env"] if variable["name"] == "RESTAIN_OTLP"]
     assert re.fullmatch(r"http://[\w.]+:4318", otlp)

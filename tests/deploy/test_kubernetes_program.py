@@ -22,6 +22,7 @@ TRAINER = PROGRAM.with_name("restain-train")
 IN_IMAGE = str(ROOT / "deploy/image/restain.toml")
 # What KServe's own controller reads.
 OF_KSERVE = {"PROTOCOL"}
+OF_STORES = {"AWS_REGION"}
 
 
 def run(command, **variables):
@@ -65,7 +66,7 @@ def test_variables_are_options_of_the_program(built):
     for name, each in built.items():
         for _, _, pod in each.pods():
             [container] = pod["containers"]
-            variables = {variable["name"] for variable in container.get("env", [])} - OF_KSERVE
+            variables = {variable["name"] for variable in container.get("env", [])} - OF_KSERVE - OF_STORES
             program = TRAINER if container["command"] == ["/usr/local/bin/restain-train"] else PROGRAM
             helped = run([program, container["args"][0], "--help"]) if variables else ""
             unknown = [variable for variable in variables if f"[env: {variable}=" not in helped]
@@ -74,7 +75,7 @@ def test_variables_are_options_of_the_program(built):
 
 def test_the_server_takes_its_options(built, resolved):
     ran = [name for name, _, container in servers(built) if resolved(name, container)]
-    assert len(ran) == 7
+    assert len(ran) == 8
 
 
 def test_the_server_has_what_the_manifests_promise(built, resolved):
@@ -82,8 +83,9 @@ def test_the_server_has_what_the_manifests_promise(built, resolved):
         options = resolved(name, container)
         mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
         assert os.path.dirname(options["keys"]) in mounts
-        for directory in ["cache-dir", "state"]:
-            assert not mounts[options[directory]].get("readOnly"), name
+        for directory in [options["cache-dir"], options.get("models-cache", options["state"])]:
+            [volume] = [mount for place, mount in mounts.items() if directory == place or directory.startswith(place + "/")]
+            assert not volume.get("readOnly"), name
         if "tls-cert" in options:
             assert {os.path.dirname(options["tls-cert"]), os.path.dirname(options["tls-key"])} <= set(mounts)
         assert options["devices"] == ("cuda:0" if "nvidia.com/gpu" in container["resources"]["limits"] else "cpu"), name

@@ -13,7 +13,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::access::Keys;
 use super::grpc::{channel, request};
-use crate::harness::{Server, png, tile, until};
+use crate::harness::{Server, client, png, tile, until};
 
 fn series(text: &str) -> usize {
     text.lines().filter(|line| !line.starts_with('#')).count()
@@ -33,7 +33,7 @@ fn call(client: &Client, server: &Server, path: &str) -> Response {
 fn made_up_calls_of_strangers_leave_no_trace_in_metrics() {
     let keys = Keys::new(&["ops --scope metrics"]);
     let server = keys.server(&[]);
-    let client = Client::builder().http2_prior_knowledge().build().unwrap();
+    let client = client().http2_prior_knowledge().build().unwrap();
     let text = || {
         server
             .client

@@ -92,6 +92,10 @@ impl Metrics {
     /// # Errors
     /// When called twice.
     pub fn set_limits(&self, most: &Most) -> prometheus::Result<()> {
+        // A first failure is an increase only where there was a 0.
+        for store in ["models", "state"] {
+            self.store_failures.with_label_values(&[store]).inc_by(0);
+        }
         let memory = limits::memory()
             .map(|bytes| ("process_memory_limit_bytes", "Memory that the process may use.", bytes));
         let limits = [
