@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use reqwest::blocking::{Client, ClientBuilder, RequestBuilder, Response};
+use reqwest::blocking::{Client, RequestBuilder, Response};
 use restain_bundle::codec::{self, ImageFormat, Limits, RgbImage};
 use restain_bundle::{Bundle, Precision};
 use restain_engine::{Encoder, EncoderOptions, Encodings, Runtime};
@@ -79,12 +79,6 @@ pub(crate) struct Server {
     models: tempfile::TempDir,
 }
 
-/// A client, with the cryptography that its packages are built without.
-pub fn client() -> ClientBuilder {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder()
-}
-
 impl Server {
     pub(crate) fn start(flags: &[&str]) -> Self {
         Self::start_as(flags, |_| {})
@@ -127,7 +121,7 @@ impl Server {
             lines.find_map(|line| Some(line.strip_prefix(what)?.split(' ').next()?.to_owned()))
         };
         let (address, grpc) = (told("ready on http://"), told("gRPC on "));
-        let client = client().timeout(STUCK).build().unwrap();
+        let client = crate::client().timeout(STUCK).build().unwrap();
         let log = || std::fs::read_to_string(models.path().join("log")).unwrap();
         let address = address.unwrap_or_else(|| panic!("the server did not start: {}", log()));
         Self {

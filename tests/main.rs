@@ -6,3 +6,9 @@ mod cli;
 mod demo;
 mod harness;
 mod serve;
+
+/// A client, with the cryptography that its packages are built without.
+pub(crate) fn client() -> reqwest::blocking::ClientBuilder {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::blocking::Client::builder()
+}

@@ -16,7 +16,7 @@ use super::error::{AugmentError, Bad, BadKind, unreadable};
 use super::options::AugmentArgs;
 use crate::serve::cache::Tenant;
 use crate::serve::error::{Error, ErrorKind};
-use crate::serve::models::Model;
+use crate::serve::models::{FindError, LoadError, Model};
 use crate::serve::pipeline::answer::{Answer, Provenance};
 use crate::serve::pipeline::plan::Plan;
 use crate::serve::pipeline::request::{self, Counts};
@@ -266,11 +266,10 @@ fn the_model(services: &Services) -> Result<Arc<Model>, AugmentError> {
 
 /// A model that is not there is wrong use; one that is broken is not.
 fn to_augment_error(error: OpenError) -> AugmentError {
-    use crate::serve::models::LoadError;
     match error {
-        OpenError::Load(
-            error @ (LoadError::NoSuch { .. } | LoadError::Several { .. } | LoadError::Empty(_)),
-        ) => AugmentError::Use(error.to_string()),
+        OpenError::Load(LoadError::Find(
+            error @ (FindError::NoSuch { .. } | FindError::Several { .. } | FindError::Empty(_)),
+        )) => AugmentError::Use(error.to_string()),
         error => AugmentError::Engine(error),
     }
 }

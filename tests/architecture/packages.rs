@@ -6,7 +6,7 @@ use std::path::Path;
 use toml::Table;
 
 /// Packages of the server and of both programs; they are built without libtorch.
-const SERVER: [&str; 10] = [
+const SERVER: [&str; 11] = [
     "restain",
     "restain-bundle",
     "restain-data",
@@ -17,15 +17,17 @@ const SERVER: [&str; 10] = [
     "restain-python",
     "restain-report",
     "restain-request",
+    "restain-store",
 ];
 /// Packages that only the trainer is made of.
 const TRAINER: [&str; 4] = ["restain-collectives", "restain-lab", "restain-torch", "restain-train"];
 /// Libraries that few packages may name.
-const OWNED: [(&str, &[&str]); 4] = [
+const OWNED: [(&str, &[&str]); 5] = [
     ("ort", &["restain-engine"]),
     ("tch", &["restain-collectives", "restain-lab", "restain-torch", "restain-train"]),
     ("axum", &["restain"]),
     ("prost", &["restain", "restain-train"]),
+    ("object_store", &["restain-store"]),
 ];
 /// Packages that share no code with the server, so that a common bug cannot hide: what they may
 /// depend on of this workspace.

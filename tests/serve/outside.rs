@@ -13,7 +13,8 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::access::Keys;
 use super::grpc::{channel, request};
-use crate::harness::{Server, client, png, tile, until};
+use crate::client;
+use crate::harness::{Server, png, tile, until};
 
 fn series(text: &str) -> usize {
     text.lines().filter(|line| !line.starts_with('#')).count()

@@ -12,8 +12,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::load::{LoadError, on_disk, pick_of};
-use super::{Key, version::in_order};
+use super::Key;
+use super::found::{FindError, on_disk, pick_of};
+use super::version::in_order;
 use crate::serve::error::{Error, ErrorKind, with_causes};
 use crate::serve::metrics::Metrics;
 use restain_bundle::{Bundle, BundleError, MANIFEST_FILE, Manifest, is_plain_name, receive};
@@ -61,31 +62,31 @@ impl Bundles {
         cache: Option<&Path>,
         only_one: Option<Option<&str>>,
         metrics: &Arc<Metrics>,
-    ) -> Result<Self, LoadError> {
+    ) -> Result<Self, FindError> {
         let location = match models {
             Place::Here(dir) => return Ok(Self { dir: dir.clone(), origin: None }),
             Place::Remote(location) => location,
         };
         let cache = cache.map(Path::to_owned).or_else(|| user_cache("models"));
-        let dir = cache.ok_or(LoadError::NoCache)?.join(location.folder_name());
+        let dir = cache.ok_or(FindError::NoCache)?.join(location.folder_name());
         fs::create_dir_all(&dir)
-            .map_err(|source| LoadError::Unreadable { path: dir.clone(), source })?;
-        let remote = Remote::open(location).map_err(LoadError::Store)?;
+            .map_err(|source| FindError::Unreadable { path: dir.clone(), source })?;
+        let remote = Remote::open(location).map_err(FindError::Store)?;
         let bundles = Self { dir, origin: None };
         let (metrics, seen) = (Arc::clone(metrics), Mutex::default());
         let mut origin = Origin { remote, metrics, only: None, seen };
         let refreshed = (|| {
             if let Some(asked) = only_one {
                 let keys: Vec<Key> =
-                    origin.found().map_err(LoadError::Store)?.into_keys().collect();
+                    origin.found().map_err(FindError::Store)?.into_keys().collect();
                 let place = PathBuf::from(location.to_string());
                 origin.only = Some(pick_of(&in_order(keys), asked, &place)?.to_string());
             }
-            origin.copy(&bundles.dir).map_err(LoadError::Store)
+            origin.copy(&bundles.dir).map_err(FindError::Store)
         })();
         match refreshed {
             Ok(()) => {}
-            Err(LoadError::Store(error)) if !on_disk(&bundles.dir)?.is_empty() => {
+            Err(FindError::Store(error)) if !on_disk(&bundles.dir)?.is_empty() => {
                 tracing::warn!(%error, dir = %bundles.dir.display(), "the bundles are those that were copied before");
             }
             Err(error) => return Err(error),

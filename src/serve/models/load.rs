@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use super::version::in_order;
+use super::found::{FindError, on_disk, pick_of};
 use super::{Bundles, Key, Model};
 use crate::serve::cache::EncodingsCache;
 use crate::serve::config::Config;
@@ -13,10 +13,9 @@ use crate::serve::error::with_causes;
 use crate::serve::metrics::Metrics;
 use crate::serve::models::encoders::{Encoders, EncodersContext, EncodersError};
 use crate::serve::styles::Store;
-use restain_bundle::{Bundle, BundleError, MANIFEST_FILE};
+use restain_bundle::{Bundle, BundleError};
 use restain_engine::{EngineError, Runtime};
 use restain_method::synth::Synthesiser;
-use restain_store::StoreError;
 
 /// What models are loaded with.
 #[derive(Clone)]
@@ -51,6 +50,13 @@ impl LoadContext {
         let only = only_one.then(pick).transpose()?;
         Ok(Self { config, cache, metrics, styles, bundles: Arc::new(bundles), only })
     }
+
+    /// What is to be loaded first.
+    pub(super) fn keys(&self) -> Result<Vec<Key>, FindError> {
+        let dir = self.bundles.dir();
+        let keys = self.only.clone().map_or_else(|| on_disk(dir), |key| Ok(vec![key]))?;
+        if keys.is_empty() { Err(FindError::Empty(dir.to_owned())) } else { Ok(keys) }
+    }
 }
 
 /// A model, and the threads that work for it until its last handle is gone.
@@ -61,14 +67,8 @@ pub(super) struct Opened {
 
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    #[error("the models directory {} cannot be read: {source}", .path.display())]
-    Unreadable { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
-    Store(StoreError),
-    #[error("this user has no home: say with --models-cache where copies of bundles go")]
-    NoCache,
-    #[error("no bundle under {}: it must hold NAME/VERSION/{MANIFEST_FILE}", .0.display())]
-    Empty(PathBuf),
+    Find(#[from] FindError),
     #[error("the bundle {} is refused: {}", .path.display(), with_causes(.source))]
     Bundle { path: PathBuf, source: BundleError },
     #[error("the manifest in {} names the bundle {name}/{version}, and its directory must have that path", .path.display())]
@@ -79,10 +79,6 @@ pub enum LoadError {
     Encoders { path: PathBuf, source: EncodersError },
     #[error("default-model is {asked}, and served are: {served}")]
     Default { asked: String, served: String },
-    #[error("model is `{asked}`, and {} holds: {known}", .models.display())]
-    NoSuch { asked: String, models: PathBuf, known: String },
-    #[error("model must be given, since {} holds several: {known}", .models.display())]
-    Several { models: PathBuf, known: String },
 }
 
 /// Verifies the bundle in `path`, opens its encoder, runs every batch size once, and starts its
@@ -137,64 +133,4 @@ fn open_once(context: &LoadContext, path: &Path) -> Result<Opened, LoadError> {
         model: Model { bundle, styles, precision, provider, synthesiser, batch, scope, statistics },
         workers,
     })
-}
-
-/// Every NAME/VERSION with a manifest under `models`, names in order and each name's versions from
-/// the highest down.
-///
-/// # Errors
-/// When a directory cannot be listed.
-pub(super) fn on_disk(models: &Path) -> Result<Vec<Key>, LoadError> {
-    let mut keys = Vec::new();
-    for name in directories(models)? {
-        let versions = directories(&models.join(&name))?;
-        let whole = versions
-            .into_iter()
-            .filter(|version| models.join(&name).join(version).join(MANIFEST_FILE).is_file());
-        keys.extend(whole.map(|version| Key { name: name.clone(), version }));
-    }
-    Ok(in_order(keys))
-}
-
-/// The one of `keys`, which lie in `models`, that is `asked` for: NAME/VERSION, or the highest
-/// version of NAME, or of the only name. Versions stand from the highest down.
-///
-/// # Errors
-/// When there is none, or nothing was asked for and there are several names.
-pub(super) fn pick_of<'a>(
-    keys: &'a [Key],
-    asked: Option<&str>,
-    models: &Path,
-) -> Result<&'a Key, LoadError> {
-    let known = || keys.iter().map(Key::to_string).collect::<Vec<_>>().join(", ");
-    let first = keys.first().ok_or_else(|| LoadError::Empty(models.to_owned()))?;
-    match asked {
-        Some(asked) => keys
-            .iter()
-            .find(|key| key.name == asked || key.to_string() == asked)
-            .ok_or_else(|| LoadError::NoSuch {
-                asked: asked.to_owned(),
-                models: models.to_owned(),
-                known: known(),
-            }),
-        None if keys.iter().any(|key| key.name != first.name) => {
-            Err(LoadError::Several { models: models.to_owned(), known: known() })
-        }
-        None => Ok(first),
-    }
-}
-
-/// The names of the directories in `path`. What no bundle can be called, such as one that is being
-/// written, is none.
-fn directories(path: &Path) -> Result<Vec<String>, LoadError> {
-    let unreadable = |source| LoadError::Unreadable { path: path.to_owned(), source };
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if restain_bundle::is_plain_name(&name) && entry.path().is_dir() {
-            names.push(name);
-        }
-    }
-    Ok(names)
 }

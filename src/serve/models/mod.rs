@@ -11,6 +11,7 @@
 
 mod bundles;
 mod encoders;
+mod found;
 mod load;
 mod poll;
 mod registry;
@@ -22,6 +23,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use bundles::Bundles;
+pub use found::FindError;
 pub use load::{LoadContext, LoadError};
 pub use registry::{LoadAsk, Registry, State};
 pub use served::Models;

@@ -13,8 +13,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::found::{FindError, on_disk};
 use super::registry::{LoadLock, path};
-use super::{Key, LoadError, Registry, load};
+use super::{Key, Registry};
 use crate::serve::error::Error;
 use crate::serve::runtime::cpu;
 use restain_bundle::Bundle;
@@ -64,8 +65,8 @@ impl Registry {
 
     fn look(&self, load_lock: &mut LoadLock, seen: &mut Seen) {
         let bundles = &self.context.bundles;
-        let refreshed = bundles.refresh().map_err(LoadError::Store);
-        let found = match refreshed.and_then(|()| load::on_disk(bundles.dir())) {
+        let refreshed = bundles.refresh().map_err(FindError::Store);
+        let found = match refreshed.and_then(|()| on_disk(bundles.dir())) {
             Ok(found) => found,
             Err(error) => {
                 if !seen.unreadable {

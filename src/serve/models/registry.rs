@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::OwnedMutexGuard;
 
 use super::bundles::unavailable;
+use super::found::on_disk;
 use super::load::{self, LoadContext, LoadError, Opened};
 use super::served::warn_of_no_styles;
 use super::{Key, Model, Models};
@@ -62,13 +63,7 @@ impl Registry {
     /// # Errors
     /// With the bundle at fault and the reason.
     pub fn open(context: LoadContext) -> Result<Arc<Self>, LoadError> {
-        let keys = context
-            .only
-            .clone()
-            .map_or_else(|| load::on_disk(context.bundles.dir()), |key| Ok(vec![key]))?;
-        if keys.is_empty() {
-            return Err(LoadError::Empty(context.bundles.dir().to_owned()));
-        }
+        let keys = context.keys()?;
         let (mut models, mut load_lock) = (Models::default(), LoadLock::default());
         for key in &keys {
             let Opened { model, workers } = load::open(&context, &path(&context, key))?;
@@ -114,7 +109,7 @@ impl Registry {
     /// # Errors
     /// `internal`, when the directory cannot be read.
     pub fn on_disk(&self) -> Result<Vec<Key>, Error> {
-        load::on_disk(self.context.bundles.dir()).map_err(|error| Error::internal(&error))
+        on_disk(self.context.bundles.dir()).map_err(|error| Error::internal(&error))
     }
 
     /// Loads a bundle, once those asked for before are done. The bundle that is served already is
