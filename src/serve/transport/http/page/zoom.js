@@ -32,6 +32,7 @@ function facts({ made, tile }) {
     ["Seed, index", `${made.seed}, ${made.index}`],
     ["Strength", state.strength.toFixed(2)],
     ["Difference", `${made.mean.toFixed(2)} of 255 on average`],
+    ...(made.clipped ? [["Clipped", `${(100 * made.clipped).toFixed(2)} % of the values, at 0 or 255`]] : []),
     ["Tile", `${tile.width} × ${tile.height} pixels${made.windows > 1 ? `, seen in ${made.windows} windows` : ""}`],
     ...(made.fidelity === null ? [] : [["Fidelity", `${made.fidelity.toFixed(1)} dB, the model's own reconstruction of the tile`]]),
     ...(made.warning ? [["Warning", made.warning]] : []),
