@@ -6,6 +6,7 @@
 //! disturbs least. What is compared is run in turns.
 
 use half::f16;
+use restain_method::clip;
 use restain_method::geometry::{Geometry, GeometrySpec};
 use restain_method::synth::{Carry, Element, Scratch, Synthesiser};
 use restain_method::upsample::{UpsampleScratch, Upsampler};
@@ -114,6 +115,7 @@ impl Bench {
                 synthesiser.carry_each(black_box(carry), &styles, second, &mut outs);
             },
         ]);
+        self.counted("values at 0 or 255", &outs[1][0]);
         println!(
             "{:<32} {:>9.0} variants/s of {:>9.0}, {:.3} times the time",
             format!("carried, {variants} a tile"),
@@ -151,7 +153,16 @@ impl Bench {
             let [added] =
                 rates([&mut || upsampler.add(black_box(&change), &tile, &mut scratch, &mut out)]);
             println!("{:<32} {:.1} µs", format!("upsample and add, {side} px"), 1e6 / added);
+            self.counted(&format!("values at 0 or 255, {side} px"), &out);
         }
+    }
+
+    /// What it takes to say how much of a variant is clipped.
+    fn counted(&self, name: &str, variant: &[u8]) {
+        let [counted] = rates([&mut || {
+            black_box(clip::share(7, black_box(variant)));
+        }]);
+        println!("{name:<32} {:.2} µs", 1e6 / counted);
     }
 
     fn scratches(&self) -> [Scratch; 2] {

@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{AugmentError, Bad, BadKind, unreadable};
+use super::microns::{self, Stated};
 use super::options::AugmentArgs;
 use crate::serve::cache::Tenant;
 use crate::serve::error::{Error, ErrorKind};
@@ -39,6 +40,8 @@ pub(super) struct Maker {
     /// read and written.
     pub in_flight: usize,
     encoders: usize,
+    /// What tiles' files say about the size of their pixels, where it takes effect.
+    pub stated: Stated,
 }
 
 struct Reference {
@@ -77,6 +80,9 @@ struct Record<'a> {
     #[serde(flatten)]
     provenance: Provenance,
     strength: f32,
+    /// Where the file states `mpp`, where it was not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mpp_from: Option<String>,
 }
 
 impl Maker {
@@ -109,6 +115,7 @@ impl Maker {
             pieces,
             in_flight: 4 * (batch * encoders + config.threads.get()),
             encoders,
+            stated: Stated::default(),
         };
         let counts = Counts { tiles: 1, references: maker.references.len() };
         let refused = |error: Error| AugmentError::Use(error.detail);
@@ -152,7 +159,8 @@ impl Maker {
         let size = codec::probe(file, &pipeline.limits.codec).ok();
         let pixels = size.map_or(0, |(width, height)| width * height * CHANNELS);
         let seen = size.filter(|(width, height)| no_tile(*width, *height).is_none());
-        let seen = seen.map_or(0, |size| pipeline.bytes_seen(&model, self.ask.mpp, size)) as usize;
+        let (mpp, _) = microns::of_file(self.ask.mpp, file);
+        let seen = seen.map_or(0, |size| pipeline.bytes_seen(&model, mpp, size)) as usize;
         let variants = self.ask.variants as usize;
         // Two pictures of every variant; and of the tile what was decoded, what the encoder sees
         // and makes of it, and what is kept.
@@ -222,6 +230,7 @@ impl Maker {
         let failed = |source| Unmade::from(AugmentError::Tile { name: name.to_owned(), source });
         let bad = |kind, reason: String| Unmade::Bad(Bad { kind, name: name.to_owned(), reason });
         let limits = pipeline.limits.codec;
+        let (mpp, stated) = microns::of_file(self.ask.mpp, &file);
         let decoded =
             pipeline.cpu.run(move || codec::decode(&file, &limits)).await.map_err(failed)?;
         let RgbImage { width, height, pixels } =
@@ -235,7 +244,7 @@ impl Maker {
             pixels: tile.pixels.clone(),
         };
         let request = Request {
-            ask: request::Request { slide: slide.map(|id| vec![id]), ..self.ask.clone() },
+            ask: request::Request { slide: slide.map(|id| vec![id]), mpp, ..self.ask.clone() },
             tiles: vec![TileInput::Pixels { width, height, pixels: pixels.into() }],
             references: self.references.iter().map(pixels_of).collect(),
             received: Instant::now(),
@@ -244,7 +253,15 @@ impl Maker {
         };
         let answer = Arc::new(pipeline.augment(request).await.map_err(failed)?);
         let pictures = render::pictures(&pipeline.cpu, &answer, self.format).await;
-        Ok(files(&answer, pictures.map_err(failed)?, name, self.ask.strength))
+        let pictures = pictures.map_err(failed)?;
+        stated.into_iter().for_each(|stated| self.stated.add(stated));
+        let record = |provenance| Record {
+            source: name,
+            provenance,
+            strength: self.ask.strength,
+            mpp_from: stated.map(|stated| stated.from.to_string()),
+        };
+        Ok(files(&answer, pictures, record))
     }
 
     /// The share of `wall` that the encoders were at work.
@@ -308,11 +325,15 @@ fn no_tile(width: usize, height: usize) -> Option<String> {
     })
 }
 
-fn files(answer: &Answer, mut pictures: Vec<Vec<Vec<u8>>>, source: &str, strength: f32) -> Made {
+fn files<'a>(
+    answer: &Answer,
+    mut pictures: Vec<Vec<Vec<u8>>>,
+    record: impl Fn(Provenance) -> Record<'a>,
+) -> Made {
     let tile = &answer.tiles[0];
     let pictures = pictures.pop().expect("an answer has the tiles of its request, which was one");
     let variant = |(variant, picture)| {
-        let record = Record { source, provenance: answer.provenance(tile, variant), strength };
+        let record = record(answer.provenance(tile, variant));
         let mut provenance =
             serde_json::to_vec_pretty(&record).expect("a record is strings and numbers");
         provenance.push(b'\n');

@@ -16,6 +16,7 @@ mod files;
 mod home;
 mod layout;
 mod maker;
+mod microns;
 mod options;
 mod pattern;
 mod progress;
@@ -72,6 +73,7 @@ pub struct Summary {
     passed_over: PassedOver,
     took: Duration,
     encoders_busy: f64,
+    stated: microns::Counts,
 }
 
 /// Does the part of the job that the options name, or what is left of it.
@@ -134,6 +136,7 @@ pub async fn run(
         passed_over,
         took: progress.elapsed(),
         encoders_busy: maker.encoders_busy(progress.elapsed()),
+        stated: maker.stated.counts(),
     };
     let maker = Arc::into_inner(maker).expect("what worked with it is over");
     maker.close().await?;
@@ -315,7 +318,8 @@ fn describe(args: &AugmentArgs, input: &Input, samples: u64, passed_over: &Passe
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tiles, variants, before, left_out, passed_over, took, encoders_busy } = self;
+        let Self { tiles, variants, before, left_out, passed_over, took, encoders_busy, stated } =
+            self;
         let kinds = left_out.iter().map(|(kind, count)| format!("{count} {kind}"));
         let (bad, kinds) = (left_out.values().sum::<usize>(), kinds.collect::<Vec<_>>().join(", "));
         let kinds = if bad == 0 { kinds } else { format!(" ({kinds})") };
@@ -328,6 +332,9 @@ impl fmt::Display for Summary {
         write!(f, ", encoder at work {:.0} % of the time", 100.0 * encoders_busy)?;
         if *before > 0 {
             write!(f, "; {before} tiles were done before")?;
+        }
+        if !stated.is_empty() {
+            write!(f, "\nsize of a pixel as the files state it: {stated}")?;
         }
         if !passed_over.is_empty() {
             write!(f, "\n{passed_over}")?;

@@ -105,7 +105,8 @@ pub struct AskArgs {
     #[arg(long, default_value_t = 1.0, value_parser = |text: &str| read_flag::<f64>(&field::style_spread, text))]
     pub spread: f64,
     /// Say that the tiles' pixels have this size, µm, so that the model sees them at magnifications
-    /// that it knows [default: it sees every tile at its own]
+    /// that it knows [default: what a tile's file states as OME, Aperio or a microscope's
+    /// resolution, or else unknown: the model sees the tile at its own]
     #[arg(long, value_name = "MICRONS", value_parser = |text: &str| read_flag::<f32>(&field::mpp, text))]
     pub mpp: Option<f32>,
     /// Draw the strength of each variant, between this and --strength [default: all have

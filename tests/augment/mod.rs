@@ -3,6 +3,7 @@
 
 mod collisions;
 mod folder;
+mod microns;
 mod odd_inputs;
 mod program;
 mod refusals;

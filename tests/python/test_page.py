@@ -296,3 +296,38 @@ def test_the_page_is_one_file_that_lets_in_nothing_from_elsewhere(server, visit)
     assert "default-src 'none'" in policy and "connect-src 'self'" in policy and "http" not in policy
     assert "{{" not in answer.text(), "a part was not put in"
     page.shows(variants=9, tiles=3)
+
+
+def test_larger_samples_keep_their_size_and_every_size_has_variants(visit):
+    page = visit("#seed=7&domains=south&samples=hospital_0_normal_224,hospital_4_normal_512")
+    page.shows(variants=2, tiles=2)
+    assert [page.picture(place).shape for place in (0, 1)] == [(224, 224, 3), (512, 512, 3)]
+    expect(page.page.get_by_role("button", name="hospital 4 normal, 512 px")).to_have_attribute("aria-pressed", "true")
+    page.drop(small=png(tile(1)), narrow=png(tile(2, side=4 * SIDE)))
+    page.shows(variants=4, tiles=4)
+    expect(page.page.locator(".problem:visible")).to_have_count(0)
+
+
+def test_a_variant_is_looked_at_closely_and_the_view_follows(visit):
+    page = visit("#seed=7&domains=south&samples=hospital_4_normal_512")
+    page.shows(variants=1, tiles=1)
+    page.variants.first.press("Enter")
+    stage, over = page.page.locator(".stage"), page.page.locator(".stage .over")
+    expect(page.page.locator("#times-shown")).to_have_text("1×")
+    page.page.locator("#times").fill("2")
+    expect(page.page.locator("#times-shown")).to_have_text("4×")
+    box = stage.bounding_box()
+    assert over.bounding_box()["width"] == pytest.approx(4 * box["width"])
+    # What lies under the pointer stays there, and so does the curtain.
+    page.page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 0.75 * box["height"])
+    page.page.mouse.wheel(0, -100)
+    expect(page.page.locator("#times-shown")).to_have_text("8×")
+    expect(page.page.locator("#curtain-shown")).to_have_text("25 : 75")
+    left = over.bounding_box()["x"] - box["x"]
+    assert left == pytest.approx(-7 * 0.25 * box["width"], abs=8)
+    stage.focus()
+    page.page.keyboard.press("ArrowRight")
+    assert over.bounding_box()["x"] - box["x"] == pytest.approx(-7 * 0.35 * box["width"], abs=8)
+    page.page.get_by_role("button", name="Close").click()
+    page.variants.first.press("Enter")
+    expect(page.page.locator("#times-shown")).to_have_text("1×")

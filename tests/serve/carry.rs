@@ -250,6 +250,37 @@ fn every_answer_has_the_fidelity_of_its_tiles() {
     assert_eq!(server.metric("restain_fidelity_decibels_count"), 1.0, "encoded once");
 }
 
+/// At 0 or 255, and not there in the tile; for every way to make a change of it.
+#[test]
+fn every_variant_has_the_share_of_its_values_that_is_clipped() {
+    let server = Server::start(&[]);
+    let at_limits =
+        |pixels: &[u8]| pixels.iter().filter(|value| [0, 255].contains(*value)).count() as f64;
+    let mut most = 0.0f64;
+    for (number, (width, height)) in SIZES.into_iter().enumerate() {
+        // Near the limits, and in part on them.
+        let mut tile = picture(number, width, height);
+        let near = |value: u8| if value < 128 { value / 16 } else { 255 - (255 - value) / 16 };
+        tile.pixels.iter_mut().for_each(|value| *value = near(*value));
+        for method in ["vit", "color-match", "hed-jitter", "identity"] {
+            let request = json!({"method": method, "variants": 3, "seed": number});
+            let (variants, provenance) = server.tensor(std::slice::from_ref(&tile), &[], &request);
+            for (variant, record) in variants.iter().zip(provenance.as_array().unwrap()) {
+                let beyond = at_limits(variant) - at_limits(&tile.pixels);
+                let expected = beyond.max(0.0) / variant.len() as f64;
+                let clipped = record["clipped"].as_f64().unwrap();
+                assert!((clipped - expected).abs() < 1e-4, "{record}: {expected}");
+                most = most.max(clipped);
+            }
+        }
+    }
+    assert!(most > 0.001, "something was clipped: {most}");
+    let count = server.metric("restain_clipped_values_ratio_count");
+    assert_eq!(count, (SIZES.len() * 4 * 3) as f64);
+    let bare = server.tensor(&[tile(0)], &[], &json!({"detail": "model"})).1;
+    assert!(bare[0]["clipped"].is_null(), "{bare}");
+}
+
 /// The largest tile is bounded by the server's pixels, and what it needs is admitted before it is
 /// decoded.
 #[test]

@@ -68,7 +68,6 @@ fn the_same_request_gives_the_same_pixels_as_over_http() {
         ..request(pixels(&tiles))
     };
     let answer = runtime.block_on(client.augment(ask)).unwrap().into_inner();
-
     let json = json!({"variants": 2, "seed": 9, "style": {"domains": ["north"], "placement": "broadcast"}, "strength": 0.5});
     let (expected, provenance) = server.tensor(&tiles, &[], &json);
     assert_eq!(answer.pixels, expected.concat());
@@ -84,6 +83,8 @@ fn the_same_request_gives_the_same_pixels_as_over_http() {
     let styles: Vec<&Value> =
         provenance.as_array().unwrap().iter().map(|record| &record["style"]).collect();
     assert!(told.iter().eq(styles));
+    let clipped = answer.tiles[2].variants[1].clipped.map(f64::from);
+    assert!((clipped.unwrap() - provenance[5]["clipped"].as_f64().unwrap()).abs() < 1e-6);
     assert!(answer.timings.unwrap().total_ms > 0.0);
 }
 

@@ -165,6 +165,7 @@ def test_a_tile_of_another_size_keeps_its_size_and_a_side_has_bounds(client):
         assert answer.variants.shape == (2, 1, SIDE // 2, SIDE // 2, 3)
         assert answer.provenance[0][0].detail == "carry"
         assert answer.provenance[0][0].fidelity > 0
+        assert 0 <= answer.provenance[0][0].clipped < 1
     assert np.array_equal(client.augment(small, strength=0).variants[:, 0], small)
 
 

@@ -53,15 +53,27 @@ impl Places {
     /// # Errors
     /// If it cannot be read or decoded.
     pub(crate) fn decode(&self, path: &Path, place: Place) -> Result<RgbImage> {
-        let picture = match place {
-            Place::Row { file, row } => return self.rows[file].image(row),
-            Place::File => codec::decode(&std::fs::read(self.root.join(path))?, &LIMITS)?,
-            Place::Entry { tar, offset, length } => {
-                codec::decode(&entry(&self.tars[tar], offset, length)?, &LIMITS)?
-            }
-        };
+        if let Place::Row { file, row } = place {
+            return self.rows[file].image(row);
+        }
+        let file = self.file(path, place)?.expect("only rows have no file");
+        let picture = codec::decode(&file, &LIMITS)?;
         let (width, height) = (picture.width as u32, picture.height as u32);
         RgbImage::from_raw(width, height, picture.pixels).context("the image has no pixels")
+    }
+
+    /// Reads the file of an image; rows of an HDF5 data set have none of their own.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(crate) fn file(&self, path: &Path, place: Place) -> Result<Option<Vec<u8>>> {
+        match place {
+            Place::Row { .. } => Ok(None),
+            Place::File => Ok(Some(std::fs::read(self.root.join(path))?)),
+            Place::Entry { tar, offset, length } => {
+                entry(&self.tars[tar], offset, length).map(Some)
+            }
+        }
     }
 
     /// Reads width and height in pixels, from the header alone if that is possible.

@@ -153,3 +153,36 @@ fn mean_and_deviation_weigh_domains_the_same_and_leave_damaged_images_out() {
         "{normalisation:?}"
     );
 }
+
+/// A TIFF whose pixels have a size, or none.
+fn tiff(microns: Option<f64>) -> Vec<u8> {
+    let mut file = std::io::Cursor::new(Vec::new());
+    let mut encoder = tiff::encoder::TiffEncoder::new(&mut file).unwrap();
+    let mut image = encoder.new_image::<tiff::encoder::colortype::RGB8>(20, 20).unwrap();
+    if let Some(microns) = microns {
+        let text = format!("Aperio |MPP = {microns}");
+        image.encoder().write_tag(tiff::tags::Tag::ImageDescription, &text[..]).unwrap();
+    }
+    image.write_data(&[9; 1200]).unwrap();
+    file.into_inner()
+}
+
+#[test]
+fn the_images_state_one_size_of_a_pixel_or_none() {
+    let stated = |sizes: [Option<f64>; 3]| {
+        let dir = tempfile::tempdir().unwrap();
+        for (number, size) in sizes.into_iter().enumerate() {
+            let path = dir.path().join(format!("domain_{}/{number}.tif", number % 2));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, tiff(size)).unwrap();
+        }
+        open(&dir, Selection::default()).unwrap().stated_microns().unwrap()
+    };
+    let same = stated([Some(0.25), Some(0.25), Some(0.2501)]).unwrap();
+    assert_eq!((same.size, same.images), (0.25, 3));
+    assert_eq!(same.to_string(), "0.25 µm a pixel, Aperio MPP of 3 images");
+    assert_eq!(stated([Some(0.25), Some(0.5), Some(0.25)]), None, "they differ");
+    assert_eq!(stated([Some(0.25), None, Some(0.25)]), None, "one states none");
+    assert_eq!(stated([None; 3]), None);
+    assert_eq!(open(&folder(), Selection::default()).unwrap().stated_microns().unwrap(), None);
+}

@@ -48,7 +48,8 @@ pub struct StylesArgs {
     #[arg(long, value_name = "TILES", default_value_t = Wanted::default().style_tiles, value_parser = at_least(1usize))]
     pub style_tiles: usize,
     /// Record that the model knows tiles of this magnification, µm a pixel of the images; or of
-    /// several, from that of the images to the coarsest [default: as recorded]
+    /// several, from that of the images to the coarsest [default: as recorded, or what TIFF files
+    /// state as OME, Aperio or a microscope's resolution]
     #[arg(long, value_name = "MICRONS", value_parser = microns)]
     pub mpp: Option<Microns>,
     /// Draw tiles from this seed
@@ -79,7 +80,10 @@ pub fn styles(args: &StylesArgs) -> Result<()> {
     let dataset = Dataset::open(&args.on.data, &args.on.selection.selection())?;
     let mut draft = open_draft(&args.on.bundle)?;
     let wanted = Wanted { per_domain: args.styles_per_domain, style_tiles: args.style_tiles };
-    let mpp = args.mpp.or(draft.manifest.familiar.mpp);
+    let mpp = match args.mpp.or(draft.manifest.familiar.mpp) {
+        None => stated(&dataset)?,
+        known => known,
+    };
     add(&mut draft, &dataset, (wanted, mpp), args.seed)?;
     card::add(&mut draft)?;
     let bundle = draft.publish()?;
@@ -93,6 +97,15 @@ pub fn styles(args: &StylesArgs) -> Result<()> {
         tracing::info!("{}: {left_out}", args.on.data.display());
     }
     Ok(())
+}
+
+/// The magnification that the images' own files state.
+fn stated(dataset: &Dataset) -> Result<Option<Microns>> {
+    let stated = dataset.stated_microns()?;
+    if let Some(stated) = stated {
+        tracing::info!("{stated}");
+    }
+    Ok(stated.map(|stated| [stated.size; 2]))
 }
 
 /// Copies the bundle in `dir`, to be changed.

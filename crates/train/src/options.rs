@@ -115,20 +115,22 @@ pub(crate) struct TrainingArgs {
     #[arg(long, help_heading = "Data", value_name = "TEXT")]
     pub about_data: Option<String>,
     /// Size of the images' pixels, µm: recorded with the magnifications that the recipe draws, so
-    /// that servers know which tiles the model knows
+    /// that servers know which tiles the model knows [default: what TIFF files state as OME, Aperio
+    /// or a microscope's resolution]
     #[arg(long, help_heading = "Data", value_name = "MICRONS", value_parser = within(0.01, 100.0))]
     #[serde(default)]
     pub mpp: Option<f64>,
 }
 
 impl TrainingArgs {
-    /// The magnifications that a model is trained on, µm a pixel, if that of the images is known.
-    pub(crate) fn magnifications(&self) -> Option<Microns> {
+    /// The magnifications that a model is trained on, µm a pixel, if that of the images is named or
+    /// `stated` by their files.
+    pub(crate) fn magnifications(&self, stated: Option<f64>) -> Option<Microns> {
         let coarsest = match self.objective.recipe {
             Recipe::Paired => self.objective.paired.largest_crop.floor().max(1.0),
             _ => 1.0,
         };
-        self.mpp.map(|mpp| [mpp, mpp * coarsest])
+        self.mpp.or(stated).map(|mpp| [mpp, mpp * coarsest])
     }
 
     /// Checks the options together, before anything is read.

@@ -189,3 +189,34 @@ fn a_classifier_of_other_images_can_be_asked_about_every_tile() {
     assert_eq!(report["judge"]["training_tiles"], 2 * 16);
     assert!(report["judge"]["trained_on"].as_str().unwrap().contains("images of others"));
 }
+
+#[test]
+fn tiles_of_every_size_that_the_images_have_are_restained_at_that_size() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    run(home, "phantom --out tiles --tiles-per-domain 2 --hospitals 1 --size 256 --seed 3");
+    run(home, "init --preset tiny --out models/noise/1 --styles 2");
+    let options = "--tiles-per-domain 1 --methods vit,macenko,identity --shrink 1,2";
+    let printed = run(home, &format!("{EVALUATE} {options} --json report.json")).stdout;
+    let report: Value =
+        serde_json::from_slice(&std::fs::read(home.join("report.json")).unwrap()).unwrap();
+    let sizes = report["sizes"].as_array().unwrap();
+    let rows: Vec<(u64, u64, &str)> = sizes
+        .iter()
+        .map(|row| {
+            let [shrink, side] = ["shrink", "side"].map(|name| row[name].as_u64().unwrap());
+            (shrink, side, row["method"].as_str().unwrap())
+        })
+        .collect();
+    let expected = [(1, 32), (1, 224), (1, 256), (2, 32)];
+    let expected = expected.map(|(shrink, side)| ["vit", "macenko"].map(|of| (shrink, side, of)));
+    assert_eq!(rows, expected.concat());
+    for row in sizes {
+        assert!(row["tiles"].as_u64().unwrap() > 0 && row["microns"].is_null(), "{row}");
+        for name in ["delta_e", "psnr_db", "sharpness", "grid"] {
+            assert!(number(&row[name]) > 0.0, "{row}");
+        }
+    }
+    let printed = String::from_utf8_lossy(&printed);
+    assert!(printed.contains("| 256 | 1/1 |") && printed.contains("| 32 | 1/2 |"), "{printed}");
+}

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use half::f16;
+use restain_method::clip;
 use restain_method::geometry::CHANNELS;
 use restain_method::glass::Glass;
 use restain_method::shrink::shrink;
@@ -29,6 +30,8 @@ pub struct TileEncoding {
     stained: OnceLock<Vec<bool>>,
     /// The mean characteristics of these patches, once that was asked.
     stain: OnceLock<Option<Style>>,
+    /// How many of the tile's values lie at 0 or 255, once that was asked.
+    at_limits: OnceLock<usize>,
 }
 
 /// What a tile has that its encoding has not. Both forms take about one byte a value, so that a key
@@ -80,6 +83,7 @@ impl TileEncoding {
             carried,
             stained: OnceLock::new(),
             stain: OnceLock::new(),
+            at_limits: OnceLock::new(),
         }
     }
 
@@ -130,6 +134,11 @@ impl TileEncoding {
     /// The mean characteristics of all patches with a stain, `[h]`; made by `find` the first time.
     pub fn stain(&self, find: impl FnOnce() -> Option<Style>) -> Option<&[f32]> {
         self.stain.get_or_init(find).as_ref().map(|style| &style.0[..])
+    }
+
+    /// How many of the tile's own values lie at 0 or 255; counted the first time.
+    pub fn at_limits(&self, synthesiser: &Synthesiser, scratch: &mut Scratch) -> usize {
+        *self.at_limits.get_or_init(|| clip::at_limits(&self.pixels(synthesiser, scratch)))
     }
 
     /// `[windows, 2, N, h]`

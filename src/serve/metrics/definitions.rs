@@ -24,6 +24,9 @@ impl Metrics {
         let decibels = prometheus::linear_buckets(12.0, 2.0, 20)?;
         let fidelity = HistogramOpts::new("fidelity_decibels", FIDELITY).buckets(decibels);
         let fidelity = HistogramVec::new(fidelity, &["model"])?;
+        let shares = vec![0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5];
+        let clipped = HistogramOpts::new("clipped_values_ratio", CLIPPED).buckets(shares);
+        let clipped = HistogramVec::new(clipped, &["model"])?;
         define.process()?;
         Ok(Self {
             requests: define.counters(
@@ -45,6 +48,7 @@ impl Metrics {
                 &tiles,
             )?,
             fidelity: register(&registry, fidelity)?,
+            clipped: register(&registry, clipped)?,
             unfamiliar: define.counters("unfamiliar_tiles_total", UNFAMILIAR, &["model"])?,
             queue_tiles: define.gauge("queue_tiles", QUEUE_TILES)?,
             inflight_bytes: define.gauge("inflight_bytes", INFLIGHT_BYTES)?,
@@ -91,6 +95,8 @@ const QUEUE: &str = "A tile's wait for its batch.";
 const ENCODE: &str = "One batch through the encoder.";
 const FIDELITY: &str =
     "PSNR of the reconstructions of encoded tiles; low values are tiles unlike the training data.";
+const CLIPPED: &str =
+    "Share of a variant's values that the change of stain drove to 0 or 255, by variant.";
 const UNFAMILIAR: &str =
     "Tiles whose answers warn that they are unlike what the model was trained on.";
 const QUEUE_TILES: &str = "Tiles admitted, waiting or being encoded.";

@@ -25,6 +25,7 @@ pub struct Metrics {
     synthesise_duration: Histogram,
     batch_tiles: Histogram,
     fidelity: HistogramVec,
+    clipped: HistogramVec,
     unfamiliar: IntCounterVec,
     queue_tiles: IntGauge,
     inflight_bytes: IntGauge,
@@ -177,6 +178,12 @@ impl Metrics {
     /// A tile that was encoded, and the PSNR of its reconstruction in dB.
     pub fn reconstructed(&self, model: &str, fidelity: f32) {
         self.fidelity.with_label_values(&[model]).observe(fidelity.into());
+    }
+
+    /// Variants, by the share of their values that is clipped.
+    pub fn clipped(&self, model: &str, shares: impl Iterator<Item = f32>) {
+        let of_model = self.clipped.with_label_values(&[model]);
+        shares.for_each(|share| of_model.observe(share.into()));
     }
 
     /// Tiles whose answers warn that they are unlike what the model was trained on.

@@ -89,6 +89,11 @@ pub struct Origin {
     /// The strength that it drew, where the request named `strength_from`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strength: Option<f32>,
+    /// The share of its values that the change of stain drove to 0 or 255: those at these limits,
+    /// less the tile's own, of all. Null with `detail=model`, whose variants are no change of the
+    /// tile.
+    #[schema(required, minimum = 0, maximum = 1)]
+    pub clipped: Option<f32>,
 }
 
 /// What all variants of a tile have in common.
@@ -175,6 +180,11 @@ fn is_one(windows: &usize) -> bool {
 /// Rounds to two places.
 pub fn hundredths(value: f32) -> f32 {
     (value * 100.0).round() / 100.0
+}
+
+/// Rounds to four places.
+pub(super) fn ten_thousandths(value: f32) -> f32 {
+    (value * 1e4).round() / 1e4
 }
 
 impl Answer {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 
-use super::answer::Origin;
+use super::answer::{Origin, ten_thousandths};
 use super::choose::{Choice, Givers, Of, Variant, choose};
 use super::decode::{Decoded, ForModel, TilePixels};
 use super::plan::Plan;
@@ -16,6 +16,7 @@ use super::workspace::Workspace;
 use crate::serve::batch::TileEncoding;
 use restain_bundle::StyleEntry;
 use restain_bundle::codec::TileKey;
+use restain_method::clip;
 use restain_method::color::{ChannelStats, color_match, hed_jitter};
 use restain_method::spread::Drawn;
 
@@ -139,7 +140,7 @@ impl Materials {
         let mut chosen: Vec<Chosen> =
             chosen.map(|(choice, generator)| self.chosen(tile, choice, generator)).collect();
         if !self.at_once(prepared, &chosen, workspace, outs) {
-            for (chosen, out) in chosen.iter_mut().zip(outs) {
+            for (chosen, out) in chosen.iter_mut().zip(outs.iter_mut()) {
                 match self.plan.method {
                     Method::Vit => self.vit(prepared, chosen, workspace, out),
                     Method::ColorMatch => self.color_match(prepared.pixels(), chosen, out),
@@ -151,7 +152,22 @@ impl Materials {
                 }
             }
         }
-        chosen.iter().enumerate().map(|(n, chosen)| self.origin(chosen, first + n)).collect()
+        let own = self.at_limits(prepared, workspace);
+        let origins = chosen.iter().zip(outs).enumerate().map(|(n, (chosen, out))| Origin {
+            clipped: own.map(|own| ten_thousandths(clip::share(own, out))),
+            ..self.origin(chosen, first + n)
+        });
+        origins.collect()
+    }
+
+    /// How many of a tile's own values lie at 0 or 255; nothing where its variants are the bare
+    /// product, and no change of it.
+    fn at_limits(&self, tile: &Prepared, workspace: &mut Workspace) -> Option<usize> {
+        match &tile.encoding {
+            _ if self.plan.at_model_size() => None,
+            None => Some(clip::at_limits(tile.pixels())),
+            Some(own) => Some(own.at_limits(&self.plan.model.synthesiser, &mut workspace.scratch)),
+        }
     }
 
     fn chosen(&self, tile: usize, choice: Choice, mut generator: ChaCha8Rng) -> Chosen {
@@ -246,6 +262,6 @@ impl Materials {
             Choice::Patch(of, _) | Choice::Whole(of) => (Some(name(of)), None),
             Choice::None => (None, None),
         };
-        Origin { index, style, domain, strength }
+        Origin { index, style, domain, strength, clipped: None }
     }
 }

@@ -92,6 +92,9 @@ impl Pipeline {
             }
         });
         let tiles: Vec<AnsweredTile> = tiles.collect();
+        let origins = tiles.iter().flat_map(|tile| &tile.variants).map(|variant| &variant.origin);
+        let clipped = origins.filter_map(|origin| origin.clipped);
+        self.metrics.clipped(plan.model.name(), clipped);
         let unfamiliar = tiles.iter().filter(|tile| tile.warning.is_some()).count();
         self.metrics.unfamiliar(plan.model.name(), unfamiliar);
         let about = About {

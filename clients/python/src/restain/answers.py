@@ -48,6 +48,8 @@ class Provenance:
     """In how many overlapping windows the model saw the tile."""
     strength: float | None = None
     """The strength that it drew, if the call named a range."""
+    clipped: float | None = None
+    """Share of its values that the change of stain drove to 0 or 255, 0 to 1; None with `detail="model"`."""
     warning: str | None = None
     """Why the tile is unlike what the model was trained on, by its fidelity or its magnification, if it is."""
 

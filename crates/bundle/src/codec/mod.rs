@@ -21,4 +21,5 @@ pub use encode::{EncodeError, ImageFormat, encode};
 pub use key::{NoKey, TileKey};
 pub use limits::{DECODER_BYTES_A_PIXEL, DecodeError, Limits, MAX_SIDE};
 pub use picture::{RgbImage, resize, sheet, sheet_bytes};
+pub use tiff::{Microns, MicronsTag, microns};
 pub use webdataset::split_name;

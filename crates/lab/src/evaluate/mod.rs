@@ -4,7 +4,7 @@
 //! For every ordered pair of domains, every `Technique` gives each tile of the first domain the
 //! stain of a random tile of the second. `pairs` measures colour, structure, nuclei and anatomy;
 //! `judge` measures with a classifier of domains; `diversity` compares the variants of one tile;
-//! `stains` compares variants with an exact target; `failures` tries white, ink and blur;
+//! `stains` compares variants with an exact target, and `sizes` those of larger tiles; `failures` tries white, ink and blur;
 //! `reconstruction` measures the model alone. `report` holds the figures, `table` and `page` render
 //! them. There are no thresholds: `evaluate` reports, and the reader decides.
 
@@ -16,6 +16,7 @@ mod pairs;
 mod pictures;
 mod reconstruction;
 mod report;
+mod sizes;
 mod split;
 mod stains;
 mod table;
@@ -126,8 +127,9 @@ pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
     let (mut domains, sampled) = domains(&mut model, &dataset, args)?;
     let (judge, no_judge) = train_judge(&model, &dataset, &sampled, &mut domains, args)?;
     let stains = stains::measure(&mut model, &dataset, args)?;
+    let sizes = sizes::measure(&mut model, &dataset, args)?;
     let mut report = measure(&mut model, &domains, judge.as_ref(), args)?;
-    (report.no_judge, report.stains) = (no_judge, stains);
+    (report.no_judge, report.stains, report.sizes) = (no_judge, stains, sizes);
     println!("{}", table::markdown(&report, args.pairs));
     if let Some(left_out) = dataset.left_out() {
         tracing::info!("{}: {left_out}", args.on.data.display());
@@ -258,6 +260,7 @@ fn measure(
         judge: judge.map(|judge| judge.report.clone()),
         no_judge: None,
         stains: Vec::new(),
+        sizes: Vec::new(),
         failures,
     })
 }

@@ -20,6 +20,9 @@ pub(super) fn render(manifest: &Manifest, report: &Report, pictures: &Pictures) 
     if let Some(stains) = table::stains(report) {
         page.section("Variants beside exact targets", |page| add(page, &stains));
     }
+    if let Some(sizes) = table::sizes(report) {
+        page.section("Tiles of several sizes", |page| add(page, &sizes));
+    }
     if let Some(methods) = table::methods(report) {
         page.section("Methods", |page| add(page, &methods));
     }

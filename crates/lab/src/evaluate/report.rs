@@ -18,6 +18,8 @@ pub(super) struct Report {
     pub reconstruction: Vec<Reconstruction>,
     /// By magnification, technique and way; empty if no image is two tiles a side.
     pub stains: Vec<StainFigures>,
+    /// By magnification, size and technique; empty likewise.
+    pub sizes: Vec<SizeFigures>,
     pub pairs: Vec<Pair>,
     /// `None` with one domain.
     pub mean: Option<Summary>,
@@ -76,6 +78,29 @@ pub(super) struct StainFigures {
     /// tiles as they are.
     pub order: Option<f64>,
     pub order_before: Option<f64>,
+}
+
+/// How near variants of tiles of one size are to the truth: the same tile through a known change of
+/// stain and scanner. Ratios are null where nothing varies.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct SizeFigures {
+    /// Of the tiles, pixels.
+    pub side: usize,
+    /// The images were shrunk to 1/shrink of their sides.
+    pub shrink: u32,
+    /// µm a pixel after that, where the images' files state it.
+    pub microns: Option<f64>,
+    pub method: Technique,
+    pub tiles: usize,
+    /// ΔE*ab between variant and truth.
+    pub delta_e: f64,
+    /// PSNR of the same, dB.
+    pub psnr_db: f64,
+    /// Mean difference of neighbouring pixels ÷ that of the truth.
+    pub sharpness: Option<f64>,
+    /// The difference of neighbours across the borders of the model's patches ÷ that inside, ÷ the
+    /// same of the truth: 1 without a visible grid.
+    pub grid: Option<f64>,
 }
 
 /// The figures of one ordered pair of domains. Distances are in levels of 255.

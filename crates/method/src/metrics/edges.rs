@@ -13,14 +13,24 @@ impl BlockEdges {
     /// Adds a tile `[H, W, 3] u8`, `width` pixels wide, of patches of `patch` pixels from its
     /// corner on.
     pub fn add(&mut self, tile: &[u8], width: usize, patch: usize) {
+        self.add_every(tile, width, patch as f64);
+    }
+
+    /// Adds a tile whose patches have `patch` pixels a side and maybe a part of one, as a model's
+    /// have in a tile of another size: a border is where the nearest pixel begins.
+    pub fn add_every(&mut self, tile: &[u8], width: usize, patch: f64) {
         let row = width * 3;
+        let length = width.max(tile.len() / row);
+        let mut borders = vec![false; length];
+        let places = (1..).map(|n| (f64::from(n) * patch).round() as usize);
+        places.take_while(|&place| place < length).for_each(|place| borders[place] = true);
         for (i, value) in tile.iter().enumerate() {
             let (x, y) = (i % row / 3, i / row);
             if x > 0 {
-                self.step(x.is_multiple_of(patch), *value, tile[i - 3]);
+                self.count(borders[x], *value, tile[i - 3]);
             }
             if y > 0 {
-                self.step(y.is_multiple_of(patch), *value, tile[i - row]);
+                self.count(borders[y], *value, tile[i - row]);
             }
         }
     }
@@ -39,7 +49,13 @@ impl BlockEdges {
         border / inside
     }
 
-    fn step(&mut self, border: bool, a: u8, b: u8) {
+    /// Returns the mean difference of neighbours, wherever they lie, levels. NaN without any.
+    pub fn step(&self) -> f64 {
+        let [inside, border] = self.steps;
+        (inside.0 + border.0) as f64 / (inside.1 + border.1) as f64
+    }
+
+    fn count(&mut self, border: bool, a: u8, b: u8) {
         let (sum, count) = &mut self.steps[usize::from(border)];
         *sum += u64::from(a.abs_diff(b));
         *count += 1;
@@ -62,5 +78,19 @@ mod tests {
         assert_eq!(ratio(|x, y| 5 * x + 5 * y), 1.0);
         assert_eq!(ratio(|x, y| 5 * x + 5 * y + 10 * (x / 4) + 10 * (y / 4)), 3.0);
         assert!(ratio(|_, _| 7).is_nan());
+    }
+
+    #[test]
+    fn patches_of_a_part_of_a_pixel_begin_at_the_nearest() {
+        // Steps of 9 before columns 3, 5 and 8, of 3 elsewhere.
+        let levels = [0u8, 3, 6, 15, 18, 27, 30, 33, 42];
+        let tile: Vec<u8> = levels.repeat(2).into_iter().flat_map(|level| [level; 3]).collect();
+        let mut edges = BlockEdges::default();
+        edges.add_every(&tile, 9, 2.6);
+        let (across, borders) = (3 * 2 * (5 * 3 + 3 * 9), 3.0 * 9.0);
+        assert_eq!(edges.step(), f64::from(across) / f64::from(3 * (2 * 8 + 9)));
+        // Inside are also the differences of the two rows, which are none.
+        let inside = 5.0 * 3.0 * 2.0 / (5.0 * 2.0 + 9.0);
+        assert!((edges.ratio() - borders / 3.0 / inside).abs() < 1e-9, "{}", edges.ratio());
     }
 }

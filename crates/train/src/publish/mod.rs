@@ -81,18 +81,28 @@ pub(crate) fn finish(
     overwrite: bool,
 ) -> Result<Bundle> {
     let Parts { training, kept_out } = splits::open(&options.data, &options.training, header.seed)?;
+    let stated = match options.training.mpp {
+        Some(_) => None,
+        None => training.stated_microns()?,
+    };
+    if let Some(stated) = stated {
+        tracing::info!("{}: {stated}", options.data.display());
+    }
+    let mut provenance = provenance(header, options, kept_out.sources.len());
+    provenance["mpp_from"] = json!(stated.map(|stated| stated.from.to_string()));
     let product = Product {
         geometry: header.geometry,
         pixel_order: header.pixel_order,
         normalisation: header.normalisation,
-        provenance: provenance(header, options, kept_out.sources.len()),
+        provenance,
         out: &options.out,
         overwrite,
         int8: true,
         trained: true,
     };
     let mut draft = draft(&vit.weights()?, &product)?;
-    let wanted = (Wanted::default(), options.training.magnifications());
+    let magnifications = options.training.magnifications(stated.map(|stated| stated.size));
+    let wanted = (Wanted::default(), magnifications);
     styles::add(&mut draft, &training, wanted, header.seed)?;
     let bundle = publish(draft)?;
     tracing::info!(

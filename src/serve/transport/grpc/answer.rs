@@ -30,6 +30,7 @@ pub(super) fn augmented(
             style: variant.origin.style.clone().unwrap_or_default(),
             domain: variant.origin.domain.clone().unwrap_or_default(),
             strength: variant.origin.strength,
+            clipped: variant.origin.clipped,
             image: pictures.as_mut().and_then(Iterator::next).map(Bytes::from).unwrap_or_default(),
         });
         proto::AugmentedTile {

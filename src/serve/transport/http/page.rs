@@ -33,7 +33,7 @@ macro_rules! samples {
 }
 
 /// Procedural tiles to try the page with: name, JPEG.
-const SAMPLES: [(&str, &[u8]); 10] = samples![
+const SAMPLES: [(&str, &[u8]); 14] = samples![
     "hospital_0_normal",
     "hospital_0_tumour",
     "hospital_1_normal",
@@ -44,6 +44,10 @@ const SAMPLES: [(&str, &[u8]); 10] = samples![
     "hospital_3_tumour",
     "hospital_4_normal",
     "hospital_4_tumour",
+    "hospital_0_normal_224",
+    "hospital_2_tumour_224",
+    "hospital_1_tumour_512",
+    "hospital_4_normal_512",
 ];
 
 /// Nothing from elsewhere, no frames around it, and no answers but those of this server.

@@ -6,8 +6,10 @@
 //! without anyone seeing it. The rules are those of `docs/pictures.md`.
 //!
 //! The library reads directories, strips and tiles; what these promise is judged first
-//! (`promises`), and so is whether there is one picture (`pages`).
+//! (`promises`), and so is whether there is one picture (`pages`). What a file says about the size of
+//! its pixels is no matter of decoding (`microns`).
 
+mod microns;
 mod pages;
 mod palette;
 mod promises;
@@ -18,6 +20,8 @@ use std::io::Cursor;
 use tiff::decoder::{Decoder, DecodingResult};
 use tiff::tags::{CompressionMethod, ExtraSamples, PhotometricInterpretation, SampleFormat, Tag};
 use tiff::{ColorType, TiffError};
+
+pub use microns::{Microns, MicronsTag, microns};
 
 use super::limits::{DECODER_BYTES, DECODER_BYTES_A_PIXEL, DecodeError, Limits};
 use super::picture::RgbImage;

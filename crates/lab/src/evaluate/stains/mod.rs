@@ -20,8 +20,10 @@ use crate::evaluate::report::StainFigures;
 use crate::evaluate::technique::{Technique, Way};
 use crate::phase::Phase;
 use restain_data::Dataset;
+pub(super) use slides::shrunk;
 use slides::{Slide, slides};
 use truth::Case;
+pub(super) use truth::{pictures, transformed};
 
 /// Measures every technique with a target, in every way, at every magnification. Returns nothing if
 /// no image is two tiles a side and shows two stains.

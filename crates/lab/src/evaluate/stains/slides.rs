@@ -86,15 +86,7 @@ pub(super) fn slides(
             continue;
         }
         let Some(image) = dataset.readable(source)? else { continue };
-        let image = match shrink {
-            1 => (*image).clone(),
-            _ => imageops::resize(
-                &*image,
-                image.width() / shrink,
-                image.height() / shrink,
-                imageops::FilterType::Triangle,
-            ),
-        };
+        let image = shrunk(&image, shrink);
         let Some(stain) = FieldStain::of(&sample(image.as_raw(), SAMPLE)) else { continue };
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(STREAM + index as u64);
@@ -103,6 +95,15 @@ pub(super) fn slides(
         }
     }
     Ok(slides)
+}
+
+/// Shrinks an image to `1/shrink` of its sides.
+pub(in crate::evaluate) fn shrunk(image: &RgbImage, shrink: u32) -> RgbImage {
+    let (width, height) = (image.width() / shrink, image.height() / shrink);
+    match shrink {
+        1 => image.clone(),
+        _ => imageops::resize(image, width, height, imageops::FilterType::Triangle),
+    }
 }
 
 /// Cuts and encodes the tiles of a field; `None` if too few are tissue.

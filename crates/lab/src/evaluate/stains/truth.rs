@@ -55,7 +55,9 @@ pub(super) fn cases(model: &mut Model, slides: &[Slide], seed: u64) -> Result<Ve
         rng.set_stream(STREAM + index as u64);
         for _ in 0..CHANGES {
             let change = unseen(&slide.stain, &mut rng);
-            let changed = |tiles: &[Encoded]| transformed(&change, tiles, side);
+            let changed = |tiles: &[Encoded]| {
+                transformed(&change, tiles.iter().map(|tile| tile.tile.as_slice()), side)
+            };
             let tiles = model.encode(changed(&slide.tiles))?;
             let [truths, half_glass] = [&slide.contents, &slide.half_glass].map(|of| changed(of));
             let reference = References::of(model, &tiles);
@@ -127,16 +129,27 @@ impl Error {
 }
 
 /// Applies a change to tiles: u8 [H, W, 3] each.
-fn transformed(change: &Transform, tiles: &[Encoded], side: usize) -> Vec<Vec<u8>> {
-    let pictures = pictures(tiles.iter().map(|tile| tile.tile.as_slice()), side);
-    let changed = Transforms::new(repeat_n(change, tiles.len()), Device::Cpu).apply(&pictures);
+pub(in crate::evaluate) fn transformed<'a>(
+    change: &Transform,
+    tiles: impl ExactSizeIterator<Item = &'a [u8]>,
+    side: usize,
+) -> Vec<Vec<u8>> {
+    let count = tiles.len();
+    if count == 0 {
+        return Vec::new();
+    }
+    let pictures = pictures(tiles, side);
+    let changed = Transforms::new(repeat_n(change, count), Device::Cpu).apply(&pictures);
     let bytes = (changed * 255.0).round().to_kind(Kind::Uint8).permute([0, 2, 3, 1]).contiguous();
     let bytes = Vec::<u8>::try_from(bytes.view([-1])).expect("bytes in main memory");
     bytes.chunks_exact(3 * side * side).map(<[u8]>::to_vec).collect()
 }
 
 /// Stacks tiles, u8 [H, W, 3] each, into f32 [n, 3, H, W] in 0..1.
-fn pictures<'a>(tiles: impl IntoIterator<Item = &'a [u8]>, side: usize) -> Tensor {
+pub(in crate::evaluate) fn pictures<'a>(
+    tiles: impl IntoIterator<Item = &'a [u8]>,
+    side: usize,
+) -> Tensor {
     let bytes: Vec<u8> = tiles.into_iter().flatten().copied().collect();
     let side = side as i64;
     Tensor::from_slice(&bytes).view([-1, side, side, 3]).permute([0, 3, 1, 2]).to_kind(Kind::Float)

@@ -228,7 +228,7 @@ fn answers() -> Vec<(Place, &'static str, ExampleBuilder)> {
         "state": "ready", "name": "demo", "version": "1", "default": true, "bundle": DIGEST, "precision": "fp32", "provider": "cpu",
         "geometry": geometry, "domains": ["centre_1", "centre_2"], "styles": 32, "quality": {},
     });
-    let variant = json!({"index": 0, "style": "centre_2/3", "domain": "centre_2", "media_type": "image/png", "image": REFERENCE});
+    let variant = json!({"index": 0, "style": "centre_2/3", "domain": "centre_2", "clipped": 0.0004, "media_type": "image/png", "image": REFERENCE});
     let variants = json!({
         "model": "demo", "version": "1", "bundle": DIGEST, "seed": 7, "method": "vit", "detail": "carry",
         "tiles": [{"tile_key": key_of(TILE), "fidelity": 31.5, "variants": [variant]}],

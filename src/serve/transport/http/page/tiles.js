@@ -104,13 +104,17 @@ async function sizeOf(blob) {
   }
 }
 
-/** A sample as a file of the model's size, so that it can be used with any model. */
+/** Of samples that are drawn at a model's size; larger ones show what becomes of a tile of their own size. */
+const SMALL = 96;
+
+/** A sample as a file: small ones of the model's size, the others as they are. */
 async function sampleFile(sample) {
   const side = server.model.geometry.image_size;
   const bytes = Uint8Array.from(atob(sample.image), (letter) => letter.charCodeAt(0));
   const drawn = new Blob([bytes], { type: "image/jpeg" });
+  const { width } = await createImageBitmap(drawn);
+  if (width === side || width > SMALL) return new File([drawn], `${sample.name}.jpg`, { type: "image/jpeg" });
   const bitmap = await createImageBitmap(drawn, { resizeWidth: side, resizeHeight: side, resizeQuality: "high" });
-  if ((await createImageBitmap(drawn)).width === side) return new File([drawn], `${sample.name}.jpg`, { type: "image/jpeg" });
   const canvas = make("canvas", { width: side, height: side });
   canvas.getContext("2d").drawImage(bitmap, 0, 0);
   const blob = await new Promise((resolve) => canvas.toBlob(resolve));
@@ -150,7 +154,11 @@ function noteSamples() {
 }
 
 function offerSamples() {
-  $("samples").replaceChildren(...samples.map((sample) => make("button", {
-    type: "button", value: sample.name, "aria-pressed": "false", title: `${sample.name.replaceAll("_", " ")}, drawn`, onclick: () => toggleSample(sample),
-  }, make("img", { src: `data:image/jpeg;base64,${sample.image}`, alt: sample.name.replaceAll("_", " ") }))));
+  $("samples").replaceChildren(...samples.map((sample) => {
+    const [, name, side] = sample.name.replaceAll("_", " ").match(/^(.*?)(?: (\d{3,}))?$/);
+    const label = side ? `${name}, ${side} px` : name;
+    return make("button", {
+      type: "button", value: sample.name, "aria-pressed": "false", title: `${label}, drawn`, onclick: () => toggleSample(sample),
+    }, make("img", { src: `data:image/jpeg;base64,${sample.image}`, alt: label }), side ? make("small", { textContent: side, "aria-hidden": "true" }) : null);
+  }));
 }

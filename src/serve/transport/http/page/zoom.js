@@ -1,6 +1,8 @@
-// One variant enlarged: with a slider between it and its original, and its provenance.
+// One variant enlarged: with a slider between it and its original, closer if wanted, and its provenance.
 
 let zoomed = null;
+/** What of the picture stays in place when it is enlarged, percent of its width and height. */
+let focus = [50, 50];
 
 function openZoom(cell) {
   zoomed = cell;
@@ -19,6 +21,8 @@ function openZoom(cell) {
   draw(Number($("curtain").value));
   $("zoom-difference").checked = state.view === "difference";
   if (!$("zoom").open) {
+    moveTo(50, 50);
+    enlarge(0);
     $("zoom").showModal();
     $("curtain").focus();
   }
@@ -32,6 +36,7 @@ function facts({ made, tile }) {
     ["Seed, index", `${made.seed}, ${made.index}`],
     ["Strength", state.strength.toFixed(2)],
     ["Difference", `${made.mean.toFixed(2)} of 255 on average`],
+    ...(made.clipped ? [["Clipped", `${(100 * made.clipped).toFixed(2)} % of the values, at 0 or 255`]] : []),
     ["Tile", `${tile.width} × ${tile.height} pixels${made.windows > 1 ? `, seen in ${made.windows} windows` : ""}`],
     ...(made.fidelity === null ? [] : [["Fidelity", `${made.fidelity.toFixed(1)} dB, the model's own reconstruction of the tile`]]),
     ...(made.warning ? [["Warning", made.warning]] : []),
@@ -51,6 +56,19 @@ function draw(percent) {
   $("curtain-shown").value = `${percent} : ${100 - percent}`;
 }
 
+/** By a power of two. */
+function enlarge(power) {
+  const times = $("times");
+  times.value = Math.min(Number(times.max), Math.max(0, power));
+  styled(document.querySelector(".stage"), { zoom: 2 ** times.value });
+  $("times-shown").value = `${2 ** times.value}×`;
+}
+
+function moveTo(...place) {
+  focus = place.map((percent) => Math.min(100, Math.max(0, percent)));
+  styled(document.querySelector(".stage"), { x: `${focus[0]}%`, y: `${focus[1]}%` });
+}
+
 /** The view is one for the whole page. */
 function look(view) {
   state.view = view;
@@ -62,12 +80,26 @@ function listenToZoom() {
   const stage = document.querySelector(".stage");
   const toNeighbour = (step) => { const cell = zoomNeighbour(step); if (cell) openZoom(cell); };
   const toPointer = (event) => {
-    const { left, width } = stage.getBoundingClientRect();
-    $("curtain").value = Math.round((event.clientX - left) / width * 100);
+    const { left, top, width, height } = stage.getBoundingClientRect();
+    const across = (event.clientX - left) / width * 100;
+    $("curtain").value = Math.round(across);
     draw(Number($("curtain").value));
+    moveTo(across, (event.clientY - top) / height * 100);
   };
   $("curtain").oninput = () => draw(Number($("curtain").value));
   stage.onpointermove = (event) => { if (event.pointerType === "mouse" || event.buttons) toPointer(event); };
+  $("times").oninput = () => enlarge(Number($("times").value));
+  stage.addEventListener("wheel", (event) => {
+    event.preventDefault();
+    toPointer(event);
+    enlarge(Number($("times").value) - Math.sign(event.deltaY));
+  }, { passive: false });
+  stage.onkeydown = (event) => {
+    const [down, right] = STEPS[event.key] ?? [];
+    if (!Number.isFinite(down) || !Number.isFinite(right)) return;
+    event.preventDefault();
+    moveTo(focus[0] + 10 * right, focus[1] + 10 * down);
+  };
   $("zoom-difference").onchange = () => look($("zoom-difference").checked ? "difference" : "picture");
   $("before").onclick = () => toNeighbour(-1);
   $("after").onclick = () => toNeighbour(1);
