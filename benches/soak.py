@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""A long mixed load on one server, with its memory watched: every form, refusals, callers who leave, models that are loaded
-anew, styles that come and go. Fails when an answer is not the one expected, or when memory, threads or file descriptors grow.
+"""A long mixed load on one server, with its memory watched: every form, refusals, callers who leave, callers who mean ill
+(hostile_callers.py), models that are loaded anew, styles that come and go. Fails when an answer is not the one expected, or when memory, threads or file descriptors grow.
 
     make soak               an hour
     make soak MINUTES=5     less
@@ -32,6 +32,7 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+from hostile_callers import HostileCaller
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,6 +42,7 @@ TENSORS = "application/vnd.restain.safetensors"
 GROWTH_MIB = 24.0
 SAMPLE_S = 5
 CALLERS = 4
+HOSTILE = 2
 FLAGS = ["--cache-memory", "16MiB", "--max-queue-tiles", "512", "--idle-timeout", "20s", "--log", "error"]
 
 
@@ -245,6 +247,7 @@ def run(program, minutes, out):
     grpc = process.stdout.readline().removeprefix("gRPC on ").strip()
     callers = [Caller(address, number, counts) for number in range(CALLERS)]
     callers += [RpcCaller(grpc, counts, folder), Reloader(address, models, counts, stop)]
+    callers += [HostileCaller(address, grpc, counts, Unexpected) for _ in range(HOSTILE)]
 
     def work(caller):
         while not stop.is_set():
