@@ -231,6 +231,23 @@ fn a_stream_ends_with_its_key_and_keeps_to_its_rate() {
     assert!(server.wait().success());
 }
 
+#[test]
+fn a_stream_of_a_key_with_one_place_answers_one_message_after_the_other() {
+    let keys = Keys::new(&["one --concurrency 1"]);
+    let server = keys.server(&[]);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let answered = runtime.block_on(async {
+        let messages = tokio_stream::iter(std::iter::repeat_with(message).take(5));
+        let mut call = Request::new(messages);
+        let token = format!("Bearer {}", keys.tokens[0]);
+        call.metadata_mut().insert("authorization", token.parse().unwrap());
+        let mut client = RestainClient::new(channel(&server).await);
+        let answers = client.augment_stream(call).await.unwrap().into_inner();
+        answers.map(|answer| answer.unwrap().id).collect::<Vec<_>>().await
+    });
+    assert_eq!(answered, ["1"; 5]);
+}
+
 fn message() -> proto::AugmentStreamRequest {
     let tiles = proto::Tiles { images: vec![png(&tile(0)).into()], ..Default::default() };
     proto::AugmentStreamRequest { id: "1".into(), request: Some(request(tiles)) }

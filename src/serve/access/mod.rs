@@ -25,6 +25,9 @@ use super::error::{Error, ErrorKind};
 use super::metrics::Metrics;
 use crate::serve::runtime::reload::{Reread, RereadError};
 
+/// When a message of a stream asks again, whose key has as many requests under way as it may have.
+const SOON: Duration = Duration::from_millis(50);
+
 pub struct Access {
     /// Without keys everyone may do everything.
     keys: Option<Arc<Reread<Keys>>>,
@@ -70,13 +73,14 @@ impl Access {
     }
 
     /// Admits one more message of a stream, by its key as it is now: the key may be gone from the
-    /// file, or have no request left.
+    /// file, or have no request left, or as many under way as it may have. Returns the message's
+    /// place among these; `has_place` says that the call's own is free, which will do.
     ///
     /// # Errors
     /// `unauthenticated`, when the key is gone or lacks the scope; `rate_limited`, with the time
-    /// until the next request.
-    pub fn judge_again(&self, ticket: &Ticket) -> Result<(), Error> {
-        let (Some(keys), Some((digest, scope))) = (&self.keys, ticket.0) else { return Ok(()) };
+    /// after which to ask again.
+    pub fn judge_again(&self, ticket: &Ticket, has_place: bool) -> Result<Option<Pass>, Error> {
+        let (Some(keys), Some((digest, scope))) = (&self.keys, ticket.0) else { return Ok(None) };
         let keys = keys.current();
         let key = keys.of(&digest).filter(|key| key.scopes.contains(&scope));
         let key = key.ok_or_else(|| {
@@ -84,12 +88,17 @@ impl Access {
                 "the key that this stream began with was removed, or no longer has the scope",
             )
         })?;
-        match self.usage(&key.name, &keys).take(key, Instant::now()) {
+        let usage = self.usage(&key.name, &keys);
+        if !has_place && !usage.enter(key.concurrency) {
+            return Err(Error::new(ErrorKind::RateLimited, too_many(key)).retry_after(SOON));
+        }
+        let pass = (!has_place).then(|| Pass::new(key.caller(), Arc::clone(&usage), *ticket));
+        match usage.take(key, Instant::now()) {
             Some((false, standing)) => {
                 Err(Error::new(ErrorKind::RateLimited, too_fast(key, standing))
                     .retry_after(standing.next))
             }
-            _ => Ok(()),
+            _ => Ok(pass),
         }
     }
 
@@ -148,10 +157,8 @@ impl Access {
             );
         }
         if !usage.enter(key.concurrency) {
-            let most = key.concurrency.unwrap_or_default();
-            let detail =
-                format!("the key {} has {most} requests in flight, which is its limit", key.name);
-            return refused(&key.name, self.limited(detail, Duration::from_secs(1)), standing);
+            let limited = self.limited(too_many(key), Duration::from_secs(1));
+            return refused(&key.name, limited, standing);
         }
         self.metrics.key_asked(&key.name, "let_in");
         Verdict {
@@ -174,6 +181,11 @@ impl Access {
         }
         Arc::clone(usage.entry(Arc::clone(name)).or_default())
     }
+}
+
+fn too_many(key: &Key) -> String {
+    let most = key.concurrency.unwrap_or_default();
+    format!("the key {} has {most} requests in flight, which is its limit", key.name)
 }
 
 fn too_fast(key: &Key, standing: Standing) -> String {
@@ -210,6 +222,23 @@ mod tests {
 
     fn kind(verdict: &Verdict) -> Option<ErrorKind> {
         verdict.pass.as_ref().err().map(|error| error.kind)
+    }
+
+    #[test]
+    fn messages_of_a_stream_count_as_requests_do_and_the_call_is_one_of_them() {
+        let key = Key { concurrency: Some(2), ..Key::new("a", "t", [Scope::Augment]) };
+        let (access, _dir) = access(&[key]);
+        let call = access.judge(Some(b"Bearer t"), Scope::Augment).pass.unwrap();
+        let ticket = call.ticket();
+        // The first message has the call's place, however often that is free again.
+        assert!(access.judge_again(&ticket, true).unwrap().is_none());
+        let second = access.judge_again(&ticket, false).unwrap();
+        let third = access.judge_again(&ticket, false).err().unwrap();
+        assert_eq!((third.kind, third.retry_after.is_some()), (ErrorKind::RateLimited, true));
+        let beside = access.judge(Some(b"Bearer t"), Scope::Augment);
+        assert_eq!(kind(&beside), Some(ErrorKind::RateLimited));
+        drop(second);
+        assert!(access.judge_again(&ticket, false).unwrap().is_some());
     }
 
     #[test]

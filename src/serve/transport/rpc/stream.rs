@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::status::status;
-use crate::serve::access::Ticket;
+use crate::serve::access::{Pass, Ticket};
 use crate::serve::app::App;
 use crate::serve::error::Error;
 use crate::serve::runtime::lifecycle::Stage;
@@ -77,9 +77,11 @@ async fn read_and_answer<Asked, Answer, Work, InWork>(
     let Calls { app, mut requests, messages, ticket, .. } = calls;
     let mut stages = app.lifecycle.stages();
     let (mut in_work, mut count) = (InWork::default(), 0);
+    // Of the messages in work but one, which has the call's own.
+    let mut places: Vec<Pass> = Vec::new();
     // The call itself was admitted with its first message.
     let (mut more, mut is_first) = (true, true);
-    // A message over its key's rate, and until when: nothing after it is read.
+    // A message over its key's rate or concurrency, and until when: nothing after it is read.
     let mut early: Option<(Asked, Instant)> = None;
     while more || count > 0 || early.is_some() {
         let until = early.as_ref().map_or_else(Instant::now, |(_, until)| *until);
@@ -87,8 +89,9 @@ async fn read_and_answer<Asked, Answer, Work, InWork>(
             () = answers.closed() => return,
             () = tokio::time::sleep_until(until), if early.is_some() => {
                 let (request, _) = early.take().expect("there is one");
-                match app.access.judge_again(&ticket) {
-                    Ok(()) => {
+                match app.access.judge_again(&ticket, count == 0) {
+                    Ok(place) => {
+                        places.extend(place);
                         in_work.extend([work(request, messages.take())]);
                         count += 1;
                     }
@@ -126,6 +129,7 @@ async fn read_and_answer<Asked, Answer, Work, InWork>(
             }
         };
         count -= 1;
+        places.truncate(usize::saturating_sub(count, 1));
         // Waiting for the reader; what is in work goes on when he has taken this.
         if answers.send(Ok(answered)).await.is_err() {
             return;
