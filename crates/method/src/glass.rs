@@ -14,6 +14,8 @@
 //! in ten thousand more than 23. The change d of a value becomes glass · clamp(d, −3, 3) + (1 −
 //! glass) · d, in whole numbers, so that every client can compute the same bytes.
 
+use multiversion::multiversion;
+
 use super::geometry::CHANNELS;
 
 /// The largest change of a value of glass, levels.
@@ -122,13 +124,60 @@ impl Glass {
 /// When the lengths differ.
 pub fn keep_glass(tile: &[u8], variant: &mut [u8]) {
     assert_eq!(tile.len(), variant.len(), "the variant has the tile's size");
-    let (variant, _) = variant.as_chunks_mut::<CHANNELS>();
-    for (tile, variant) in tile.as_chunks::<CHANNELS>().0.iter().zip(variant) {
+    keep_in_blocks(tile.as_chunks().0, variant.as_chunks_mut().0);
+}
+
+/// Pixels that are looked at together: of tissue, which has none of glass in most blocks, no more is
+/// done.
+const BLOCK: usize = 32;
+
+#[multiversion(targets = "simd")]
+fn keep_in_blocks(tile: &[Pixel], variant: &mut [Pixel]) {
+    let (tiles, last) = tile.as_chunks::<BLOCK>();
+    let (variants, last_variants) = variant.as_chunks_mut::<BLOCK>();
+    for (tile, variant) in tiles.iter().zip(variants) {
+        keep_in_block(tile, variant);
+    }
+    for (tile, variant) in last.iter().zip(last_variants) {
         let glass = glassness(tile);
-        if glass > 0 {
-            *variant = std::array::from_fn(|c| limited(tile[c], variant[c], glass));
+        *variant = std::array::from_fn(|c| limited(tile[c], variant[c], glass));
+    }
+}
+
+#[inline(always)]
+fn keep_in_block(tile: &[Pixel; BLOCK], variant: &mut [Pixel; BLOCK]) {
+    if !may_hold_glass(tile) {
+        return;
+    }
+    let glass: [i32; BLOCK] = std::array::from_fn(|place| glassness(&tile[place]));
+    for c in 0..CHANNELS {
+        for place in 0..BLOCK {
+            variant[place][c] = limited(tile[place][c], variant[place][c], glass[place]);
         }
     }
+}
+
+/// Whether a pixel may be glass or pen, told byte by byte: of glass no channel is darker than
+/// luminance less chroma, and green tells it from most of tissue.
+#[inline(always)]
+fn may_hold_glass(tile: &[Pixel; BLOCK]) -> bool {
+    const DARKEST_GREEN: u8 = (DARKEST - MOST_CHROMA) as u8;
+    const IS_RED: [u8; BLOCK * CHANNELS] = {
+        let (mut is_red, mut place) = ([0; BLOCK * CHANNELS], 0);
+        while place < is_red.len() {
+            is_red[place] = u8::MAX;
+            place += CHANNELS;
+        }
+        is_red
+    };
+    let bytes = tile.as_flattened();
+    let mut found = 0;
+    for ((red, green), is_red) in bytes.iter().zip(&bytes[1..]).zip(&IS_RED) {
+        let bright = green.saturating_sub(DARKEST_GREEN);
+        let pen = green.saturating_sub(*red).saturating_sub(LEAST_PEN as u8);
+        found |= (bright | pen) & is_red;
+    }
+    found > 0
 }
 
 /// Returns how much each pixel of a tile is glass, 0 to 1: u8 `[H, W, 3]` → f32 `[H, W]`.
@@ -137,7 +186,8 @@ pub fn shares(tile: &[u8]) -> Vec<f32> {
     tile.iter().map(|pixel| glassness(pixel) as f32 / WHOLE as f32).collect()
 }
 
-/// A value of a variant, with the change of glass limited.
+/// A value of a variant, with the change of glass limited; without glass, itself.
+#[inline(always)]
 fn limited(own: u8, value: u8, glass: i32) -> u8 {
     let change = i32::from(value) - i32::from(own);
     let kept = change.clamp(-LIMIT, LIMIT) * glass + change * (WHOLE - glass);
@@ -146,6 +196,7 @@ fn limited(own: u8, value: u8, glass: i32) -> u8 {
 }
 
 /// How much a pixel is glass or pen, of [`WHOLE`].
+#[inline(always)]
 fn glassness(pixel: &Pixel) -> i32 {
     let [red, green, blue] = pixel.map(i32::from);
     let luminance = (77 * red + 150 * green + 29 * blue) >> 8;
