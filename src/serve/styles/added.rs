@@ -6,6 +6,7 @@
 //! read by [`Added::refresh`].
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub(super) struct Object {
     pub remote: Remote,
     pub name: String,
     pub metrics: Arc<Metrics>,
+    /// Whether the last look at it failed: of a store that stays away the log has one line.
+    pub is_away: AtomicBool,
 }
 
 pub(super) struct Kept {
@@ -112,6 +115,7 @@ impl Added {
         let Keeper::Object(object) = &self.keeper else { return false };
         let known = self.kept().version.clone();
         let newer = self.newer(object, known.as_ref());
+        let was_away = object.is_away.swap(newer.is_err(), Ordering::Relaxed);
         let mut kept = self.kept();
         match newer {
             Ok(Some((bank, version))) if kept.version == known => {
@@ -123,7 +127,9 @@ impl Added {
             Ok(_) => false,
             Err(error) => {
                 object.metrics.store_failed(STATE_STORE);
-                tracing::warn!(error, "what other replicas added cannot be read");
+                if !was_away {
+                    tracing::warn!(error, "what other replicas added cannot be read");
+                }
                 false
             }
         }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use super::added::{Added, Keeper, Object};
@@ -99,6 +100,7 @@ impl Store {
                     remote: remote.clone(),
                     name: format!("{kind}/{name}"),
                     metrics: Arc::clone(&self.metrics),
+                    is_away: AtomicBool::new(false),
                 }),
             };
             Arc::new(Added::open(keeper, half, forbidden))
