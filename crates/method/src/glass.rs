@@ -254,6 +254,24 @@ mod tests {
     }
 
     #[test]
+    fn a_pixel_among_others_is_kept_as_it_is_alone() {
+        // Glass, pen and tissue on either side of every bound, in many orders.
+        let near = |seed: u32, place: u32| {
+            let random = (place + 1).wrapping_mul(seed).wrapping_mul(2_654_435_761) >> 16;
+            [170, 178, 180, 214, 215, 230, 250, 255, 40, 56, 57, 72, 90, 10, 200, 222]
+                [random as usize % 16]
+        };
+        let tile: Vec<u8> = (0..3 * 5000).map(|place| near(7, place)).collect();
+        let variant: Vec<u8> = (0..3 * 5000).map(|place| near(11, place)).collect();
+        let (mut together, mut alone) = (variant.clone(), variant);
+        keep_glass(&tile, &mut together);
+        for (tile, variant) in tile.chunks(CHANNELS).zip(alone.chunks_mut(CHANNELS)) {
+            keep_glass(tile, variant);
+        }
+        assert!(together == alone);
+    }
+
+    #[test]
     fn parts_that_belong_to_no_tile_are_refused() {
         let run = |start, len| Run { start, len };
         let of = |runs: &[Run], pixels: usize| {
