@@ -75,6 +75,20 @@ def test_tars_load_in_webdataset_and_datasets(tmp_path):
     assert (record if isinstance(record, dict) else json.loads(record))["index"] == -1
 
 
+def test_originals_and_variants_of_jpeg_tiles_have_the_same_fields(tmp_path):
+    (tmp_path / "in").mkdir()
+    with webdataset.TarWriter(str(tmp_path / "in/train-000.tar")) as writer:
+        for number, picture in enumerate(tiles(2)):
+            file = io.BytesIO()
+            Image.fromarray(picture).save(file, "jpeg")
+            writer.write({"__key__": f"{number:04}", "jpg": file.getvalue(), "cls": number})
+    augment(tmp_path, tmp_path / "in", tmp_path / "out")
+
+    loaded = load("webdataset", tmp_path, data_files={"train": str(tmp_path / "out/train-000.tar")})
+    assert set(loaded.column_names) == {"__key__", "__url__", "cls", "jpg", "restain.json"}
+    assert [image.format for image in loaded["jpg"]] == ["JPEG"] * 2 * (1 + VARIANTS)
+
+
 def test_names_in_latin_1_are_read_and_written_in_utf_8(tmp_path):
     (tmp_path / "in").mkdir()
     # As an old program of Windows writes them. Python holds such bytes as lone surrogates.
