@@ -18,6 +18,7 @@ use super::maker::{Made, Maker, Unmade};
 use super::progress::Progress;
 use super::slides::Slides;
 use super::tile::{Tile, suffixed};
+use restain_bundle::codec::ImageFormat;
 use restain_data::Catalogue;
 
 /// Files that are read ahead.
@@ -29,8 +30,7 @@ pub(super) struct Writing {
     pub home: Arc<Home>,
     pub catalogue: Arc<Catalogue>,
     pub variants: usize,
-    /// Of pictures, without the dot.
-    pub ending: &'static str,
+    pub format: ImageFormat,
     pub originals: bool,
 }
 
@@ -52,14 +52,18 @@ impl Writing {
         }
     }
 
+    /// Of pictures.
+    fn ending(&self) -> String {
+        format!(".{}", self.format.extension())
+    }
+
     fn is_done(&self, tile: &Tile) -> bool {
         // An empty file is what a loss of power leaves of one that was not on the disk yet.
         let is_whole =
             |path: &Path| self.home.folder().join(path).metadata().is_ok_and(|file| file.len() > 0);
         let variant_is_whole = |variant| {
             let stem = tile.variant(variant);
-            is_whole(&suffixed(&stem, ".json"))
-                && is_whole(&suffixed(&stem, &format!(".{}", self.ending)))
+            is_whole(&suffixed(&stem, ".json")) && is_whole(&suffixed(&stem, &self.ending()))
         };
         (0..self.variants).all(variant_is_whole) && (!self.originals || is_whole(&tile.original))
     }
@@ -68,7 +72,7 @@ impl Writing {
     fn write(&self, tile: &Tile, original: Option<&[u8]>, made: &Made) -> Result<(), AugmentError> {
         for (number, variant) in made.variants.iter().enumerate() {
             let stem = tile.variant(number);
-            self.home.put(&suffixed(&stem, &format!(".{}", self.ending)), &variant.picture)?;
+            self.home.put(&suffixed(&stem, &self.ending()), &variant.picture)?;
             self.home.put(&suffixed(&stem, ".json"), &variant.provenance)?;
         }
         original.map_or(Ok(()), |bytes| self.home.put(&tile.original, bytes))
@@ -115,7 +119,7 @@ pub(super) async fn run(
     let make = |lent: Result<(Loaded, _, _), Unmade>| async {
         let (Loaded { tile, file }, slide, room) = lent?;
         let name = tile.source.display().to_string();
-        let made = maker.make(&name, file.clone(), slide).await?;
+        let made = maker.make(&name, file.clone(), slide, writing.format).await?;
         let writing = writing.clone();
         let write = move || {
             let _room = room;

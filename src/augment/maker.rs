@@ -33,7 +33,6 @@ pub(super) struct Maker {
     services: Services,
     pub ask: request::Request,
     references: Vec<Reference>,
-    format: ImageFormat,
     memory: Arc<Semaphore>,
     pieces: u32,
     /// Tiles at once: enough that each encoder has a batch in work and one waiting while others are
@@ -96,6 +95,7 @@ impl Maker {
         let model = the_model(&services)?;
         let mut ask = args.ask.request();
         ask.model = Some(model.key().to_string());
+        ask.output_format = args.format();
         let layout = config.layout(&config.devices, 0);
         let (batch, encoders) = (layout.largest_batch, layout.sharing());
         let pieces = u32::try_from(args.engine.max_inflight_bytes.0.div_ceil(PIECE))
@@ -110,7 +110,6 @@ impl Maker {
                 .collect::<Result<_, _>>()?,
             services,
             ask,
-            format: args.ask.format,
             memory: Arc::new(Semaphore::new(pieces as usize)),
             pieces,
             in_flight: 4 * (batch * encoders + config.threads.get()),
@@ -216,7 +215,7 @@ impl Maker {
         }
     }
 
-    /// The variants of the tile called `name`, whose slide has this context.
+    /// The variants of the tile called `name`, whose slide has this context, in this format.
     ///
     /// # Errors
     /// When nothing can be made of the file, or the engine fails.
@@ -225,6 +224,7 @@ impl Maker {
         name: &str,
         file: Bytes,
         slide: Option<String>,
+        format: ImageFormat,
     ) -> Result<Made, Unmade> {
         let pipeline = &self.services.pipeline;
         let failed = |source| Unmade::from(AugmentError::Tile { name: name.to_owned(), source });
@@ -252,7 +252,7 @@ impl Maker {
             tenant: Tenant::SHARED,
         };
         let answer = Arc::new(pipeline.augment(request).await.map_err(failed)?);
-        let pictures = render::pictures(&pipeline.cpu, &answer, self.format).await;
+        let pictures = render::pictures(&pipeline.cpu, &answer, format).await;
         let pictures = pictures.map_err(failed)?;
         stated.into_iter().for_each(|stated| self.stated.add(stated));
         let record = |provenance| Record {

@@ -44,6 +44,7 @@ use maker::Maker;
 pub use options::AugmentArgs;
 use progress::{Extent, Progress};
 use restain_bundle::atomic;
+use restain_bundle::codec::ImageFormat;
 use restain_data::PassedOver;
 use restain_store::Place;
 use slides::Slides;
@@ -180,12 +181,11 @@ async fn work(
     let variants = args.ask.variants as usize;
     match input {
         Input::Tiles(Tiles { catalogue, tiles, .. }) => {
-            let ending = args.ask.format.extension();
             let writing = Writing {
                 home: Arc::clone(home),
                 catalogue: Arc::clone(catalogue),
                 variants,
-                ending,
+                format: args.format().unwrap_or(ImageFormat::Png),
                 originals: args.job.originals,
             };
             let (of_part, sorting) = (of_part(args, tiles), writing.clone());
@@ -210,7 +210,6 @@ async fn work(
                 Progress::new(Extent::Bytes(all), args.job.max_damaged, done, all - of_left)?;
             let samples = Samples {
                 home: Arc::clone(home),
-                format: args.ask.format,
                 variants,
                 originals: args.job.originals,
                 image_field: args.job.image_field.clone(),
@@ -231,7 +230,7 @@ fn complete(args: &AugmentArgs, input: &Input, home: &Home) -> Result<(), Augmen
     let root = &catalogue.root.join(&table.below);
     let path = home.folder().join(METADATA);
     let file = home.scratch_file()?;
-    let ending = args.ask.format.extension();
+    let ending = args.format().unwrap_or(ImageFormat::Png).extension();
     let variants = args.ask.variants as usize;
     let written = Written { out: home.folder(), variants, ending, originals: args.job.originals };
     let handle = file.as_file().try_clone().map_err(unwritable(&path))?;

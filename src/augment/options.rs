@@ -121,9 +121,10 @@ pub struct AskArgs {
     /// reconstruction at the model's size (model)
     #[arg(long, default_value = "carry", value_parser = |text: &str| read_flag::<Detail>(&field::detail, text))]
     pub detail: Detail,
-    /// Write images as png, jpeg or webp
-    #[arg(long, default_value = "png", value_parser = |text: &str| read_flag::<ImageFormat>(&field::output_format, text))]
-    pub format: ImageFormat,
+    /// Write images as png, jpeg or webp [default: png; into tars with --originals, as the name of
+    /// the tile's field says, so that all samples have the same fields]
+    #[arg(long, value_parser = |text: &str| read_flag::<ImageFormat>(&field::output_format, text))]
+    pub format: Option<ImageFormat>,
     /// Compress JPEG and WebP at this quality, from 1 to 100; WebP is lossless at 100
     #[arg(long, default_value_t = 90, value_parser = |text: &str| read_flag::<u8>(&field::output_quality, text))]
     pub quality: u8,
@@ -267,6 +268,13 @@ impl AugmentArgs {
     }
 }
 
+impl AugmentArgs {
+    /// Returns the format of all variants; nothing where each has that of its tile's field.
+    pub fn format(&self) -> Option<ImageFormat> {
+        self.ask.format.or((!self.job.originals).then_some(ImageFormat::Png))
+    }
+}
+
 impl JobArgs {
     /// Returns which tiles take part.
     pub fn selection(&self) -> Selection {
@@ -307,7 +315,7 @@ impl AskArgs {
             strength_from: self.strength_from,
             strength: self.strength as f32,
             detail: self.detail,
-            output_format: Some(self.format),
+            output_format: self.format,
             output_quality: self.quality,
             priority: Priority::Bulk,
             spelling: Spelling::of(Wire::Flag),

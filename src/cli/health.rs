@@ -1,14 +1,15 @@
 //! `restain health`: asks a running server once whether it is ready, for health checks of
-//! containers, which have neither a shell nor curl. It speaks plain HTTP alone, as the port of
-//! `--probes` does.
+//! containers, which have neither a shell nor curl.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use hyper::Uri;
+use restain_load::{TlsArgs, server_name};
 use restain_options::Span;
+use tokio_rustls::rustls::{ClientConnection, StreamOwned};
 
 /// More than any head of an answer whose first line is all that is read.
 const MOST_READ: u64 = 4096;
@@ -21,6 +22,8 @@ pub(crate) struct HealthArgs {
     /// Fail if there is no answer within this time
     #[arg(long, help_heading = "Health", value_name = "DURATION", default_value = "2s")]
     timeout: Span,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 /// Prints the status line of a server that is ready.
@@ -34,8 +37,10 @@ pub(crate) fn run(args: &HealthArgs) -> anyhow::Result<ExitCode> {
 
 #[derive(Debug, thiserror::Error)]
 enum HealthError {
-    #[error("`{0}`: not a URL of plain HTTP, for example http://127.0.0.1:8080/health/ready")]
-    NotPlainHttp(Uri),
+    #[error("`{0}`: not a URL of HTTP, for example http://127.0.0.1:8080/health/ready")]
+    NotHttp(Uri),
+    #[error("{0}")]
+    Tls(String),
     #[error("no answer from {url}")]
     Silent { url: Uri, source: io::Error },
     #[error("{url} answered `{status}`")]
@@ -48,28 +53,39 @@ enum HealthError {
 /// When there is no answer in time, or one with another status.
 fn ask(args: &HealthArgs) -> Result<String, HealthError> {
     let url = &args.url;
-    let (Some("http"), Some(host)) = (url.scheme_str(), url.host()) else {
-        return Err(HealthError::NotPlainHttp(url.clone()));
+    let (port, tls, host) = match (url.scheme_str(), url.host()) {
+        (Some("http"), Some(host)) => {
+            args.tls.check_unused().map_err(HealthError::Tls)?;
+            (80, None, host)
+        }
+        (Some("https"), Some(host)) => {
+            (443, Some(args.tls.config().map_err(HealthError::Tls)?), host)
+        }
+        _ => return Err(HealthError::NotHttp(url.clone())),
     };
-    let place = (host.trim_matches(['[', ']']), url.port_u16().unwrap_or(80));
-    let status = status_line(place, url, Instant::now() + args.timeout.0);
-    let status = status.map_err(|source| HealthError::Silent { url: url.clone(), source })?;
+    let place = (host.trim_matches(['[', ']']), url.port_u16().unwrap_or(port));
+    let end = Instant::now() + args.timeout.0;
+    let answered = Timed::connect(place, end).and_then(|stream| match tls {
+        None => status_line(stream, url),
+        Some(config) => {
+            let connection = ClientConnection::new(config, server_name(place.0)?);
+            let connection = connection.map_err(io::Error::other)?;
+            status_line(StreamOwned::new(connection, stream), url)
+        }
+    });
+    let status = answered.map_err(|source| HealthError::Silent { url: url.clone(), source })?;
     match status.split(' ').nth(1) {
         Some("200") => Ok(status),
         _ => Err(HealthError::Unwell { url: url.clone(), status }),
     }
 }
 
-fn status_line(place: (&str, u16), url: &Uri, end: Instant) -> io::Result<String> {
-    let mut stream = connect(&place.to_socket_addrs()?.collect::<Vec<_>>(), end)?;
-    stream.set_write_timeout(Some(left(end)?))?;
+fn status_line(mut stream: impl Read + Write, url: &Uri) -> io::Result<String> {
     let path = url.path_and_query().map_or("/", |path| path.as_str());
     let host = url.authority().map_or("", |authority| authority.as_str());
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
     let mut read = Vec::new();
     while !read.contains(&b'\n') && (read.len() as u64) < MOST_READ {
-        // Set anew for every piece: a server that sends a byte a second is not well either.
-        stream.set_read_timeout(Some(left(end)?))?;
         let mut piece = [0; 256];
         match stream.read(&mut piece)? {
             0 => break,
@@ -80,16 +96,43 @@ fn status_line(place: (&str, u16), url: &Uri, end: Instant) -> io::Result<String
     Ok(String::from_utf8_lossy(line).trim_end().to_owned())
 }
 
-/// The first of the addresses that takes the connection.
-fn connect(addresses: &[SocketAddr], end: Instant) -> io::Result<TcpStream> {
-    let mut refused = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in addresses {
-        match TcpStream::connect_timeout(address, left(end)?) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => refused = error,
+/// A connection that ends at a time. The timeout is set anew for every piece: a server that sends a
+/// byte a second is not well either.
+struct Timed {
+    stream: TcpStream,
+    end: Instant,
+}
+
+impl Timed {
+    /// Connects to the first of the addresses that takes the connection.
+    fn connect(place: (&str, u16), end: Instant) -> io::Result<Self> {
+        let mut refused = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in place.to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, left(end)?) {
+                Ok(stream) => return Ok(Self { stream, end }),
+                Err(error) => refused = error,
+            }
         }
+        Err(refused)
     }
-    Err(refused)
+}
+
+impl Read for Timed {
+    fn read(&mut self, piece: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(left(self.end)?))?;
+        self.stream.read(piece)
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(left(self.end)?))?;
+        self.stream.write(piece)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
 }
 
 /// A timeout of zero would mean none at all.
@@ -122,7 +165,8 @@ mod tests {
             let _ = io::copy(&mut request, &mut io::sink());
             first
         });
-        let result = ask(&HealthArgs { url, timeout: timeout.parse().unwrap() });
+        let timeout = timeout.parse().unwrap();
+        let result = ask(&HealthArgs { url, timeout, tls: TlsArgs::default() });
         (result, server.join().unwrap())
     }
 
@@ -149,15 +193,17 @@ mod tests {
         let args = HealthArgs {
             url: format!("http://{free}").parse().unwrap(),
             timeout: "1m".parse().unwrap(),
+            tls: TlsArgs::default(),
         };
         assert!(matches!(ask(&args), Err(HealthError::Silent { .. })));
     }
 
     #[test]
-    fn a_url_that_is_not_plain_http_is_rejected() {
-        for url in ["https://127.0.0.1/", "127.0.0.1:80", "/health/ready"] {
-            let args = HealthArgs { url: url.parse().unwrap(), timeout: "1m".parse().unwrap() };
-            assert!(matches!(ask(&args), Err(HealthError::NotPlainHttp(_))), "{url}");
+    fn a_url_that_is_not_http_is_rejected() {
+        for url in ["ftp://127.0.0.1/", "127.0.0.1:80", "/health/ready"] {
+            let (url, timeout) = (url.parse().unwrap(), "1m".parse().unwrap());
+            let args = HealthArgs { url, timeout, tls: TlsArgs::default() };
+            assert!(matches!(ask(&args), Err(HealthError::NotHttp(_))), "{}", args.url);
         }
     }
 }

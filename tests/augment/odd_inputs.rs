@@ -237,8 +237,24 @@ const TARS: &[Case] = &[
     },
     Case {
         name: "a name in Latin-1",
-        make: |job| job.put("x.tar", &tar(&[(b"k\xe9.png", &picture(1))])),
-        right: Refused("x.tar: the name \"k\u{fffd}.png\" is not UTF-8"),
+        make: |job| {
+            let entries: [(&[u8], &[u8]); 2] = [(b"k\xe9.png", &picture(1)), (b"k\xe9.cls", b"1")];
+            job.put("x.tar", &tar(&entries));
+        },
+        right: Tiles(&["x.tar/k\u{e9}.png"], ""),
+    },
+    Case {
+        name: "one name in Latin-1 and in UTF-8",
+        make: |job| {
+            let picture = picture(1);
+            let entries: [(&[u8], &[u8]); 3] = [
+                (b"k\xe9.png", &picture),
+                (b"l.png", &picture),
+                ("k\u{e9}.png".as_bytes(), &picture),
+            ];
+            job.put("x.tar", &tar(&entries));
+        },
+        right: Refused("sample k\u{e9} is there twice"),
     },
     Case {
         name: "a tar that is cut off",

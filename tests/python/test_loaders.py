@@ -3,6 +3,7 @@
 import io
 import json
 import subprocess
+import tarfile
 import warnings
 
 import datasets
@@ -72,6 +73,46 @@ def test_tars_load_in_webdataset_and_datasets(tmp_path):
     assert len({frozenset(sample) for sample in samples}) == 1, "every sample has the same fields"
     record = samples[0]["restain.json"]
     assert (record if isinstance(record, dict) else json.loads(record))["index"] == -1
+
+
+def test_originals_and_variants_of_jpeg_tiles_have_the_same_fields(tmp_path):
+    (tmp_path / "in").mkdir()
+    with webdataset.TarWriter(str(tmp_path / "in/train-000.tar")) as writer:
+        for number, picture in enumerate(tiles(2)):
+            file = io.BytesIO()
+            Image.fromarray(picture).save(file, "jpeg")
+            writer.write({"__key__": f"{number:04}", "jpg": file.getvalue(), "cls": number})
+    augment(tmp_path, tmp_path / "in", tmp_path / "out")
+
+    loaded = load("webdataset", tmp_path, data_files={"train": str(tmp_path / "out/train-000.tar")})
+    assert set(loaded.column_names) == {"__key__", "__url__", "cls", "jpg", "restain.json"}
+    assert [image.format for image in loaded["jpg"]] == ["JPEG"] * 2 * (1 + VARIANTS)
+
+
+def test_names_in_latin_1_are_read_and_written_in_utf_8(tmp_path):
+    (tmp_path / "in").mkdir()
+    # As an old program of Windows writes them. Python holds such bytes as lone surrogates.
+    name = "Präparat".encode("latin-1").decode("utf-8", "surrogateescape")
+    with tarfile.open(tmp_path / "in/train-000.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+        for number, picture in enumerate(tiles(2)):
+            file = io.BytesIO()
+            Image.fromarray(picture).save(file, "png")
+            for field, content in {"png": file.getvalue(), "cls": b"%d" % number}.items():
+                member = tarfile.TarInfo(f"{name}_{number}.{field}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    augment(tmp_path, tmp_path / "in", tmp_path / "out")
+    tar = str(tmp_path / "out/train-000.tar")
+
+    keys = [f"Präparat_{number}{variant}" for number in range(2) for variant in ["", "_v00", "_v01"]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        samples = list(webdataset.WebDataset(tar, shardshuffle=False).decode("rgb8"))
+    assert [sample["__key__"] for sample in samples] == keys
+    assert [sample["cls"] for sample in samples] == [0, 0, 0, 1, 1, 1]
+    loaded = load("webdataset", tmp_path, data_files={"train": tar})
+    assert loaded["__key__"] == keys
+    assert loaded[1]["restain.json"]["source"] == "train-000.tar/Präparat_0.png"
 
 
 def test_a_wilds_root_loads_in_wilds(tmp_path):

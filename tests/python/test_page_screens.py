@@ -1,6 +1,7 @@
 """The page at / on screens of several sizes, light and dark."""
 
 import pytest
+import requests
 from browser import browser, png, tile, visit  # noqa: F401, of which two are fixtures
 from playwright.sync_api import expect
 
@@ -24,6 +25,23 @@ def test_it_fits_every_screen_and_can_be_read_in_both_schemes(visit, screen, sch
     expect(page.page.locator("#zoom")).to_be_visible()
     expect(page.page.locator("#zoom").get_by_label("Difference")).to_be_checked()
     assert page.page.locator("#zoom").evaluate("zoom => zoom.scrollWidth <= zoom.clientWidth")
+
+
+def test_five_domains_by_two_methods_fit_a_laptop_and_their_names_are_seen_whole(visit, serve):
+    server = serve()
+    for domain in ["east", "far_hospital"]:
+        form = {"domain": (None, domain), "tile": ("tile.png", png(tile()), "image/png")}
+        requests.post(f"{server.url}/v1/styles", files=form).raise_for_status()
+    page = visit("#seed=7&samples=hospital_0_normal", at=server, viewport={"width": 1366, "height": 768})
+    page.shows(variants=5, tiles=1)
+    cut = "labels => labels.filter((label) => label.scrollWidth > label.clientWidth).map((label) => label.textContent)"
+    assert page.page.locator("#grid .label span").evaluate_all(cut) == []
+    page.page.get_by_label("Compare with color-match").check()
+    page.shows(variants=10, tiles=1)
+    assert page.page.locator("#grid :is(.label, .methods) span").evaluate_all(cut) == []
+    # Fifteen pixels are those of a scroll bar beside the page.
+    assert page.page.locator("#scroll").evaluate("scroll => scroll.clientWidth - scroll.scrollWidth") >= 0
+    assert page.page.locator("#grid").evaluate("grid => parseFloat(getComputedStyle(grid).minWidth) + 15 <= grid.clientWidth")
 
 
 # Every text that is seen whose colour has less contrast to what is behind it than WCAG 2.2 asks for, 4.5 to 1.

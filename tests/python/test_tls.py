@@ -3,12 +3,13 @@
 import datetime
 import socket
 import ssl
+import subprocess
 
 import pytest
 import requests
 import tritonclient.grpc as triton
 import trustme
-from served import until
+from served import PROGRAM, environment, until
 
 # Far beyond the time in which the server looks at its files again.
 STUCK = 60
@@ -122,6 +123,29 @@ def test_clients_show_a_certificate_of_the_right_root_or_stay_outside(serve, fil
     stranger.close()
     probes = (tmp_path / "addresses").read_text().split()[2]
     assert requests.get(f"http://{probes}/health/ready").json() == {"status": "ready"}
+
+
+def test_load_and_health_speak_tls_and_show_a_certificate(serve, files):
+    server = serve(*files.flags, "--tls-client-ca", files.root)
+    cert, key = files.client()
+
+    def run(command, *flags):
+        done = subprocess.run([PROGRAM, command, *flags], env=environment(), capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+
+    certificates = "--ca-certs", files.root, "--client-cert", cert, "--client-key", key
+    load = "load", server.url, "--requests", "3", "--tiles-per-request", "2", "--check", "--fail-on-error"
+    assert run(*load, *certificates)[0] == 0
+    assert run("health", f"{server.url}/health/ready", *certificates) == (0, "HTTP/1.1 200 OK\n")
+    for words in [load, ("health", f"{server.url}/health/ready")]:
+        # Not of a root that the system knows; and without the client's own certificate.
+        status, said = run(*words)
+        assert status == 1 and "UnknownIssuer" in said
+        assert run(*words, *certificates[:2])[0] == 1
+        status, said = run(*words, "--ca-certs", key)
+        assert status in (1, 2) and f"--ca-certs {key}: no certificate in PEM" in said
+    status, said = run("health", "http://127.0.0.1:1/", *certificates)
+    assert status == 1 and "https://" in said
 
 
 def test_who_shakes_no_hands_keeps_nobody_out(serve, files):

@@ -3,7 +3,7 @@
 //! behind that dot is the field.
 //!
 //! Names that begin with a dot belong to no sample and end none, such as the `._` files that macOS
-//! puts between the members of a tar. Two things that the package lets pass are refused, because
+//! puts between the members of a tar. Names that are not UTF-8 are Latin-1. Two things that the package lets pass are refused, because
 //! they lose data in silence: a sample whose files do not stand beside each other, and an empty
 //! file. Compressed tars are refused too: they allow neither random reads nor resuming.
 
@@ -139,7 +139,7 @@ fn read_members<R: Read, B>(
     let mut at = 0;
     for member in members {
         let mut member = member.map_err(broken)?;
-        let Some(name) = name(&member, passed_over)? else { continue };
+        let Some(name) = name(&member, passed_over) else { continue };
         let before = at;
         let (offset, length) = (member.raw_file_position(), member.size());
         at = offset + length;
@@ -209,29 +209,30 @@ fn broken(error: io::Error) -> String {
 
 /// The name of a member that may belong to a sample. Counts those that may not; folders hold no
 /// data and are not counted.
-fn name(
-    member: &tar::Entry<'_, impl Read>,
-    passed_over: &mut PassedOver,
-) -> Result<Option<String>, String> {
-    let (kind, bytes) = (member.header().entry_type(), member.path_bytes());
-    let lossy = String::from_utf8_lossy(&bytes);
+fn name(member: &tar::Entry<'_, impl Read>, passed_over: &mut PassedOver) -> Option<String> {
+    let kind = member.header().entry_type();
     if kind.is_dir() || kind.is_pax_global_extensions() {
-        return Ok(None);
+        return None;
     }
+    let name = text_of(&member.path_bytes());
     let reason = if !kind.is_file() && !kind.is_contiguous() {
-        Some(Reason::NoFile)
-    } else if Path::new(&*lossy).iter().any(is_hidden) {
-        Some(Reason::Hidden)
+        Reason::NoFile
+    } else if Path::new(&name).iter().any(is_hidden) {
+        Reason::Hidden
     } else {
-        None
+        return Some(name);
     };
-    if let Some(reason) = reason {
-        passed_over.add(reason, Path::new(&*lossy));
-        return Ok(None);
-    }
-    match std::str::from_utf8(&bytes) {
-        Ok(name) => Ok(Some(name.to_owned())),
-        Err(_) => Err(format!("the name {lossy:?} is not UTF-8: rename that file")),
+    passed_over.add(reason, Path::new(&name));
+    None
+}
+
+/// Decodes a name: as UTF-8, or else as Latin-1, in which every byte is the character of its number.
+/// Old programs of Windows write such names. Python keeps their bytes as lone surrogates, which
+/// neither JSON nor Arrow can hold.
+fn text_of(name: &[u8]) -> String {
+    match std::str::from_utf8(name) {
+        Ok(name) => name.to_owned(),
+        Err(_) => name.iter().copied().map(char::from).collect(),
     }
 }
 
@@ -343,6 +344,13 @@ mod tests {
             matches!(masked.tile(Some("tif")), Err(NoTile::None(said)) if said.contains("tif"))
         );
         assert!(matches!(sample(&["png", "jpg"]).tile(None), Err(NoTile::Several(_))));
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf_8_is_latin_1() {
+        assert_eq!(text_of("Pr\u{e4}parat.png".as_bytes()), "Pr\u{e4}parat.png");
+        assert_eq!(text_of(b"Pr\xe4parat.png"), "Pr\u{e4}parat.png");
+        assert_eq!(text_of(b"\xe4\x80.png"), "\u{e4}\u{80}.png");
     }
 
     #[test]

@@ -12,9 +12,12 @@ use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use super::target::Target;
+use super::tls::server_name;
 
 pub(crate) struct Connection {
     sender: SendRequest<Frames>,
@@ -23,17 +26,18 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// # Errors
-    /// When the connection is refused.
+    /// When the connection is refused, or the server's certificate is not trusted.
     pub(crate) async fn open(target: &Target) -> std::io::Result<Self> {
         let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
         // The last packet of a request is not to wait for the first acknowledgement.
         stream.set_nodelay(true)?;
-        let (sender, connection) =
-            Builder::new().handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
-        tokio::spawn(async move {
-            // Those who wait for an answer on it learn how it ended.
-            let _ = connection.await;
-        });
+        let sender = match &target.tls {
+            None => begin(stream).await?,
+            Some(config) => {
+                let name = server_name(&target.host)?;
+                begin(TlsConnector::from(config.clone()).connect(name, stream).await?).await?
+            }
+        };
         Ok(Self { sender, authorization: target.authorization.clone() })
     }
 
@@ -56,6 +60,19 @@ impl Connection {
     pub(crate) async fn is_free(&mut self) -> bool {
         self.sender.ready().await.is_ok()
     }
+}
+
+/// Begins HTTP on a stream.
+async fn begin(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+) -> std::io::Result<SendRequest<Frames>> {
+    let handshake = Builder::new().handshake(TokioIo::new(stream));
+    let (sender, connection) = handshake.await.map_err(std::io::Error::other)?;
+    tokio::spawn(async move {
+        // Those who wait for an answer on it learn how it ended.
+        let _ = connection.await;
+    });
+    Ok(sender)
 }
 
 /// A request body of several byte strings, with a known length.

@@ -6,8 +6,8 @@
 //! and a runtime of one thread sends requests and reads responses; on a machine of few cores the
 //! rest is left to the server.
 //!
-//! It leaves out the expected pixels of a response (see the tests), retries (a rejected request is
-//! counted), and TLS.
+//! It leaves out the expected pixels of a response (see the tests), and retries (a rejected
+//! request is counted).
 
 mod arrivals;
 mod body;
@@ -25,6 +25,7 @@ mod server;
 mod tally;
 mod target;
 mod tiles;
+mod tls;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use tokio::sync::mpsc;
 pub use drive::Ending;
 pub use options::LoadArgs;
 pub use report::Report;
+pub use tls::{TlsArgs, server_name};
 
 use arrivals::{Extent, Schedule};
 use body::{Prepared, Writer};

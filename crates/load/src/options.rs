@@ -11,13 +11,14 @@ use clap::builder::PossibleValuesParser;
 
 use super::choices::{Accept, Arrivals, BodyFormat, Payload};
 use super::target::{Target, bearer};
+use super::tls::TlsArgs;
 use restain_options::{LogArgs, Span, above, at_least};
 use restain_request::{field, read_flag};
 
 /// Send requests to a server and report throughput, latencies and errors
 #[derive(Clone, Debug, Serialize, clap::Args)]
 pub struct LoadArgs {
-    /// The server: http://HOST:PORT
+    /// The server: http://HOST:PORT, or https://HOST:PORT
     #[serde(skip)]
     pub url: Target,
     #[command(flatten)]
@@ -37,6 +38,9 @@ pub struct LoadArgs {
     #[arg(long, help_heading = "Access", hide_env_values = true, value_name = "TOKEN")]
     #[serde(skip)]
     pub key: Option<String>,
+    #[command(flatten)]
+    #[serde(skip)]
+    pub tls: TlsArgs,
     #[command(flatten)]
     #[serde(skip)]
     pub log: LogArgs,
@@ -165,6 +169,10 @@ impl LoadArgs {
     /// In one sentence, which options contradict each other.
     pub fn resolve(mut self) -> Result<Self, String> {
         self.url.authorization = self.key.take().map(|token| bearer(&token)).transpose()?;
+        match self.url.is_secure {
+            true => self.url.tls = Some(self.tls.config()?),
+            false => self.tls.check_unused()?,
+        }
         let Self { pace, tiles, ask, .. } = &mut self;
         let warmup = if pace.requests.is_some() { Duration::ZERO } else { Duration::from_secs(3) };
         pace.warmup.get_or_insert(Span(warmup));

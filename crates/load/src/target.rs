@@ -2,16 +2,22 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use hyper::Uri;
 use hyper::header::HeaderValue;
+use rustls::ClientConfig;
 use serde::{Serialize, Serializer};
 
-/// A host and a port that speak HTTP without TLS.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A host and a port that speak HTTP.
+#[derive(Clone, Debug)]
 pub struct Target {
     pub host: String,
     pub port: u16,
+    /// Whether they speak it inside of TLS.
+    pub is_secure: bool,
+    /// How hands are shaken then; set once all options are known.
+    pub tls: Option<Arc<ClientConfig>>,
     /// The value of the `authorization` header. It is never printed.
     pub authorization: Option<HeaderValue>,
 }
@@ -35,14 +41,11 @@ impl FromStr for Target {
         let uri: Uri = whole
             .parse()
             .map_err(|error| format!("`{text}` is no URL ({error}): write http://HOST:PORT"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            _ => {
-                return Err(format!(
-                    "`{text}` is not http://…: load the server itself, behind whatever ends its TLS"
-                ));
-            }
-        }
+        let (is_secure, port) = match uri.scheme_str() {
+            Some("http") => (false, 80),
+            Some("https") => (true, 443),
+            _ => return Err(format!("`{text}` begins with neither http:// nor https://")),
+        };
         if uri.path_and_query().is_some_and(|path| path.as_str() != "/") {
             return Err(format!("`{text}` has a path: write http://HOST:PORT alone"));
         }
@@ -52,7 +55,8 @@ impl FromStr for Target {
             .ok_or_else(|| format!("`{text}` names no host: write http://HOST:PORT"))?;
         // Brackets belong to the URL, and not to an address.
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { host, port: uri.port_u16().unwrap_or(80), authorization: None })
+        let port = uri.port_u16().unwrap_or(port);
+        Ok(Self { host, port, is_secure, tls: None, authorization: None })
     }
 }
 
@@ -66,7 +70,8 @@ impl Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.authority())
+        let scheme = if self.is_secure { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.authority())
     }
 }
 
@@ -86,7 +91,8 @@ mod tests {
         assert_eq!(read("127.0.0.1:8080").unwrap(), "http://127.0.0.1:8080");
         assert_eq!(read("http://tiles.local/").unwrap(), "http://tiles.local:80");
         assert_eq!(read("http://[::1]:8080").unwrap(), "http://[::1]:8080");
-        assert!(read("https://tiles.local").unwrap_err().contains("TLS"));
+        assert_eq!(read("https://tiles.local").unwrap(), "https://tiles.local:443");
+        assert!(read("grpc://tiles.local").unwrap_err().contains("https://"));
         assert!(read("http://tiles.local/v1/augment").unwrap_err().contains("path"));
         assert!(read("http://").is_err() && read("").is_err());
     }

@@ -253,7 +253,7 @@ pub(crate) fn unknown(
     let nearest = scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > LIKE);
     let nearest = match nearest {
         Some((_, nearest)) => format!(", did you mean `{nearest}`?"),
-        None => ";".to_owned(),
+        None => ".".to_owned(),
     };
     Error::malformed(format!(
         "there is no {} `{}`{nearest} Known are: {}",

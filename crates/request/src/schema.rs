@@ -8,7 +8,8 @@ use std::borrow::Cow;
 use serde_json::{Value, json};
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, ParameterStyle};
 use utoipa::openapi::schema::{
-    AdditionalProperties, ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, SchemaType, Type,
+    AdditionalProperties, AllOfBuilder, ArrayBuilder, Object, ObjectBuilder, OneOfBuilder,
+    SchemaType, Type,
 };
 use utoipa::openapi::{ContentBuilder, KnownFormat, Ref, RefOr, Required, Schema, SchemaFormat};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
@@ -36,6 +37,17 @@ const GROUPS: [(&str, &str, &str); 2] = [
     ("output", "OutputRequest", "How pictures are written."),
 ];
 
+/// The schemas of choices, by their fields: programs that generate clients name types after them.
+const CHOICES: [(&str, &str); 7] = [
+    ("method", "Method"),
+    ("detail", "Detail"),
+    ("priority", "Priority"),
+    ("style.from", "StyleSource"),
+    ("style.placement", "Placement"),
+    ("style.share", "Share"),
+    ("output.format", "ImageFormat"),
+];
+
 const LENIENT: &str = "Every field may be left out or null; unknown ones are rejected. A number or a boolean may also be \
                        written as text, `2.0` is 2, `1` is true, and a list of names may be one text with commas.";
 
@@ -56,6 +68,7 @@ macro_rules! described {
 
             fn schemas(schemas: &mut Vec<Named>) {
                 groups(Operation::$operation, schemas);
+                choices(Operation::$operation, schemas);
             }
         }
 
@@ -137,6 +150,38 @@ fn groups(operation: Operation, schemas: &mut Vec<Named>) {
     }
 }
 
+fn choices(operation: Operation, schemas: &mut Vec<Named>) {
+    for (field, _) in known(FIELDS, operation, Wire::Json) {
+        if let Kind::Choice { names } = field.kind {
+            let one_of = ObjectBuilder::new()
+                .schema_type(Type::String)
+                .enum_values(Some(names.iter().map(|name| json!(name))))
+                .description(Some(field.doc));
+            schemas.push((choice_name(field).to_owned(), one_of.into()));
+        }
+    }
+}
+
+fn choice_name(field: &Field) -> &'static str {
+    let named = CHOICES.iter().find(|(path, _)| *path == field.path);
+    named.expect("every choice has a schema").1
+}
+
+/// A field that is one of several words, as a reference to their schema.
+fn choice(field: &Field, nullable: bool) -> RefOr<Schema> {
+    let (words, default) = (Ref::from_schema_name(choice_name(field)), default_of(field));
+    if nullable {
+        let null = ObjectBuilder::new().schema_type(Type::Null);
+        let either = OneOfBuilder::new().item(null).item(words);
+        return either.default(default).description(Some(field.doc)).into();
+    }
+    AllOfBuilder::new().item(words).default(default).into()
+}
+
+fn default_of(field: &Field) -> Option<Value> {
+    Some((field.default)()).filter(|default| !default.is_null() && *default != json!(""))
+}
+
 /// A field of the request JSON.
 fn property(field: &Field, nullable: bool) -> RefOr<Schema> {
     let items = |items: RefOr<Schema>, min: Option<usize>, max: usize| {
@@ -155,15 +200,14 @@ fn property(field: &Field, nullable: bool) -> RefOr<Schema> {
         Kind::Blend { max_items } => {
             items(Ref::from_schema_name("BlendPart").into(), Some(1), max_items)
         }
+        Kind::Choice { .. } => choice(field, nullable),
         _ => value(field, nullable).description(Some(field.doc)).into(),
     }
 }
 
 /// A field that is one value.
 fn value(field: &Field, nullable: bool) -> ObjectBuilder {
-    let default =
-        Some((field.default)()).filter(|default| !default.is_null() && *default != json!(""));
-    let object = ObjectBuilder::new().default(default);
+    let object = ObjectBuilder::new().default(default_of(field));
     let of = |base| types(base, nullable);
     match field.kind {
         Kind::Boolean => object.schema_type(of(Type::Boolean)),
@@ -178,12 +222,7 @@ fn value(field: &Field, nullable: bool) -> ObjectBuilder {
             .minimum(Some(min))
             .maximum(Some(max)),
         Kind::Text { pattern } => object.schema_type(of(Type::String)).pattern(Some(pattern)),
-        Kind::Choice { names } => {
-            let null = nullable.then_some(Value::Null);
-            let names = names.iter().map(|name| json!(name)).chain(null);
-            object.schema_type(of(Type::String)).enum_values(Some(names))
-        }
-        Kind::Texts { .. } | Kind::Blend { .. } => object,
+        Kind::Choice { .. } | Kind::Texts { .. } | Kind::Blend { .. } => object,
     }
 }
 
@@ -209,6 +248,7 @@ fn parameter(field: &Field, name: &str) -> Parameter {
             "application/json",
             ContentBuilder::new().schema(Some(property(field, false))).build(),
         ),
+        Kind::Choice { .. } => parameter.schema(Some(choice(field, false))),
         _ => parameter.schema(Some(value(field, false))),
     }
     .build()

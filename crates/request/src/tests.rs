@@ -165,7 +165,7 @@ fn an_unknown_name_is_answered_with_the_nearest() {
         "JSON nests"
     );
     assert!(
-        said(query(&[("zzz", "1")])).starts_with("there is no query parameter `zzz`; Known are:")
+        said(query(&[("zzz", "1")])).starts_with("there is no query parameter `zzz`. Known are:")
     );
     assert!(said(json(r#"{"style": []}"#)).contains("style is a list, and must be an object"));
     assert!(said(json("[]")).contains("the request JSON is a list, and must be an object"));

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::exit;
 use crate::input::loader::{BatchSource, Loader, Turns};
 use crate::input::transforms::TransformConfig;
 use crate::model::vit::Vit;
@@ -245,7 +246,7 @@ fn run(run: Run<'_>) -> Result<Ending> {
 fn interrupt() {
     if INTERRUPTED.swap(true, Ordering::Relaxed) {
         tracing::warn!("stopped at once: the state is the one that was saved last");
-        std::process::exit(130);
+        exit::at_once(130);
     }
     tracing::info!(
         "stopping after this step, and its validation if one is due; press Ctrl-C again to stop at once"

@@ -6,6 +6,7 @@
 //! is in `restain-lab`; serving one is the other program's part.
 
 pub mod cli;
+mod exit;
 mod fit;
 mod input;
 pub mod model;

@@ -50,6 +50,29 @@ pub(super) fn stopped(home: &Path, fit: &str, name: &str) {
 }
 
 #[test]
+fn a_second_ctrl_c_ends_the_run_at_once_with_the_same_status() {
+    let home = tempfile::tempdir().unwrap();
+    phantom(home.path());
+    // Steps that last longer than it takes to send a second signal.
+    let fit =
+        "fit --data tiles --preset small --device cpu --batch 64 --steps 40 --out models/twice/1";
+    let (mut child, mut log) = until(home.path(), fit, "steps will take");
+    let interrupt = || {
+        let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+    };
+    interrupt();
+    let mut text = String::new();
+    while !text.contains("press Ctrl-C again") {
+        assert!(log.read_line(&mut text).unwrap() > 0, "{text}");
+    }
+    interrupt();
+    log.read_to_string(&mut text).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{text}");
+    assert!(text.contains("stopped at once"), "{text}");
+}
+
+#[test]
 fn a_run_stopped_by_ctrl_c_ends_with_the_losses_and_weights_of_one_that_was_not_in_its_own_precision()
  {
     let home = tempfile::tempdir().unwrap();

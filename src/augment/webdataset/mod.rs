@@ -35,7 +35,6 @@ use super::shelf::note_of_tar;
 pub(super) use names::Names;
 use names::{asked, warn_of_fields};
 use rayon::prelude::*;
-use restain_bundle::codec::ImageFormat;
 use restain_data::{Content, NoTile, PassedOver, Sample, TarItem, read_samples, read_samples_from};
 use unfinished::{Line, Unfinished};
 
@@ -48,7 +47,6 @@ const READER_BYTES: usize = 1 << 20;
 #[derive(Clone)]
 pub(super) struct Samples {
     pub home: Arc<Home>,
-    pub format: ImageFormat,
     pub variants: usize,
     pub originals: bool,
     pub image_field: Option<String>,
@@ -342,17 +340,17 @@ impl Samples {
             Err(several) => return Err(asked(&tar, &sample, &several)),
         };
         let tile = &sample.fields[field];
-        let made =
-            match maker.make(&format!("{within}.{}", tile.name), tile.bytes.clone(), None).await {
-                Ok(made) => made,
-                Err(Unmade::Bad(bad)) => return Ok(Step::LeaveOut { bad, bytes }),
-                Err(Unmade::Failed(error)) => return Err(*error),
-            };
+        let (format, name) = (self.names.format(&tile.name), format!("{within}.{}", tile.name));
+        let made = match maker.make(&name, tile.bytes.clone(), None, format).await {
+            Ok(made) => made,
+            Err(Unmade::Bad(bad)) => return Ok(Step::LeaveOut { bad, bytes }),
+            Err(Unmade::Failed(error)) => return Err(*error),
+        };
         if let Some(first) = made.variants.first().filter(|_| self.originals) {
             entries.append_original(&sample, first).map_err(untold)?;
         }
         for (number, variant) in made.variants.iter().enumerate() {
-            entries.append_variant(&sample, number, field, self.format, variant).map_err(untold)?;
+            entries.append_variant(&sample, number, field, format, variant).map_err(untold)?;
         }
         Ok(Step::Append {
             entries: entries.into_bytes(),

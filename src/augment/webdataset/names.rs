@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::sample::check_fields;
+use super::sample::{check_fields, format_named};
 use crate::augment::collisions::check_keys;
 use crate::augment::error::AugmentError;
 use crate::augment::layout::Tar;
@@ -14,7 +14,8 @@ use restain_data::{NoTile, Sample, TarItem};
 #[derive(Clone, Debug)]
 pub(in crate::augment) struct Names {
     image_field: Option<String>,
-    format: ImageFormat,
+    /// Nothing where the variants of a tile have the format that its field is named after.
+    format: Option<ImageFormat>,
     variants: usize,
     pub(super) originals: bool,
 }
@@ -32,10 +33,15 @@ impl Names {
     pub(in crate::augment) fn of(args: &AugmentArgs) -> Self {
         Self {
             image_field: args.job.image_field.clone(),
-            format: args.ask.format,
+            format: args.format(),
             variants: args.ask.variants as usize,
             originals: args.job.originals,
         }
+    }
+
+    /// The format of the variants of a tile in this field.
+    pub(super) fn format(&self, field: &str) -> ImageFormat {
+        self.format.or_else(|| format_named(field)).unwrap_or(ImageFormat::Png)
     }
 
     pub(super) fn begin<'a>(&'a self, tar: &'a Tar) -> Checked<'a> {
@@ -56,7 +62,8 @@ impl Checked<'_> {
         }
         match sample.tile(self.names.image_field.as_deref()) {
             Ok(tile) => {
-                let renamed = check_fields(sample, tile, self.names.format);
+                let format = self.names.format(&sample.fields[tile].name);
+                let renamed = check_fields(sample, tile, format);
                 let other = renamed.map_err(|said| self.wrong(said))?;
                 self.renamed = self.renamed.take().or(other);
             }
@@ -92,8 +99,8 @@ pub(super) fn asked(tar: &Tar, sample: &Sample, several: &NoTile) -> AugmentErro
 pub(super) fn warn_of_fields(renamed: Option<(String, String)>) {
     if let Some((own, other)) = renamed {
         tracing::warn!(
-            "originals have the field {own}, and variants {other} in its place: some readers take \
-             only samples of the same fields; --format decides that of variants"
+            "originals have the field {own}, and variants {other} in its place: some readers, such \
+             as Hugging Face's datasets, take only samples of the same fields"
         );
     }
 }

@@ -129,6 +129,16 @@ fn ending(field: &str) -> &str {
     field.rsplit('.').next().unwrap_or(field)
 }
 
+/// The format that a field is named after, if it is one that variants can have.
+pub(super) fn format_named(field: &str) -> Option<ImageFormat> {
+    match &ending(field).to_ascii_lowercase()[..] {
+        "png" => Some(ImageFormat::Png),
+        "jpg" | "jpeg" => Some(ImageFormat::Jpeg),
+        "webp" => Some(ImageFormat::Webp),
+        _ => None,
+    }
+}
+
 /// The field's name with the ending of what is in it now. `jpeg` stays `jpeg`, since it is right.
 fn renamed(field: &str, format: ImageFormat) -> String {
     let own = ending(field);
@@ -147,6 +157,13 @@ mod tests {
         assert_eq!(renamed("input.jpg", ImageFormat::Png), "input.png");
         assert_eq!(renamed("tif", ImageFormat::Webp), "webp");
         assert_eq!(renamed("JPEG", ImageFormat::Jpeg), "JPEG");
+    }
+
+    #[test]
+    fn a_field_is_named_after_a_format_by_its_ending() {
+        let formats = ["PNG", "input.jpg", "jpeg", "webp", "tif"].map(format_named);
+        let (png, jpeg) = (Some(ImageFormat::Png), Some(ImageFormat::Jpeg));
+        assert_eq!(formats, [png, jpeg, jpeg, Some(ImageFormat::Webp), None]);
     }
 
     #[test]

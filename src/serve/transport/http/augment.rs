@@ -11,7 +11,7 @@ use restain_request::schema::AugmentRequest;
 use super::accept::{Expected, Form, accept};
 use super::answer::{self, JsonAnswer};
 use super::bodies::{
-    AnswerPicture, AugmentTensors, FormBody, JsonBody, MixedParts, Picture, VariantTensors,
+    AnswerPicture, AugmentBody, AugmentForm, AugmentTensors, MixedParts, Picture, VariantTensors,
     WebDatasetTar,
 };
 use super::read::read;
@@ -44,8 +44,8 @@ use crate::serve::trace;
     operation_id = "augment",
     params(AugmentRequest),
     request_body(content(
-        (JsonBody = "application/json"),
-        (FormBody = "multipart/form-data"),
+        (AugmentBody = "application/json"),
+        (AugmentForm = "multipart/form-data"),
         (AugmentTensors = "application/vnd.restain.safetensors"),
         (Picture = "image/*"),
     )),

@@ -30,7 +30,7 @@ pub(super) struct Picture(
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes what the body reader reads")]
-pub(super) struct JsonBody {
+pub(super) struct AugmentBody {
     request: Option<AugmentRequest>,
     #[schema(required = false)]
     tiles: Vec<Base64Picture>,
@@ -47,7 +47,7 @@ pub(super) struct JsonBody {
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes what the body reader reads")]
-pub(super) struct EncodeJsonBody {
+pub(super) struct EncodeBody {
     request: Option<EncodeTilesRequest>,
     #[schema(required = false)]
     tiles: Vec<Base64Picture>,
@@ -60,7 +60,7 @@ pub(super) struct EncodeJsonBody {
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes the form, which is read part by part")]
-pub(super) struct FormBody {
+pub(super) struct AugmentForm {
     /// At most one part of this name, of JSON.
     #[schema(required = false)]
     request: AugmentRequest,
@@ -79,7 +79,7 @@ pub(super) struct FormBody {
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes the form, which is read part by part")]
-pub(super) struct EncodeFormBody {
+pub(super) struct EncodeForm {
     /// At most one part of this name, of JSON.
     #[schema(required = false)]
     request: EncodeTilesRequest,

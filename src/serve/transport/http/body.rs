@@ -177,9 +177,9 @@ fn json(operation: Operation, body: &[u8]) -> Result<Parsed, Error> {
                 .strip_prefix("data:")
                 .and_then(|url| url.split_once(','))
                 .map_or(&*item, |(_, data)| data);
-            base64_text::decode(base64).map(TileInput::File).map_err(|error| {
-                malformed(format!("{list} {index} is not base64: {error}")).at(list, index)
-            })
+            base64_text::decode(base64)
+                .map(TileInput::File)
+                .map_err(|error| malformed(format!("{list} {index} {error}")).at(list, index))
         };
         items.0.into_iter().enumerate().map(decode).collect()
     };

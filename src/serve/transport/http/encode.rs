@@ -9,7 +9,7 @@ use restain_request::Operation;
 use restain_request::schema::EncodeTilesRequest;
 
 use super::answer;
-use super::bodies::{EncodeFormBody, EncodeJsonBody, EncodeTensors, EncodingTensors, Picture};
+use super::bodies::{EncodeBody, EncodeForm, EncodeTensors, EncodingTensors, Picture};
 use super::read::read;
 use crate::serve::app::App;
 use crate::serve::error::Error;
@@ -29,8 +29,8 @@ use crate::serve::error::Error;
     operation_id = "encode",
     params(EncodeTilesRequest),
     request_body(content(
-        (EncodeJsonBody = "application/json"),
-        (EncodeFormBody = "multipart/form-data"),
+        (EncodeBody = "application/json"),
+        (EncodeForm = "multipart/form-data"),
         (EncodeTensors = "application/vnd.restain.safetensors"),
         (Picture = "image/*"),
     )),

@@ -13,7 +13,7 @@ use restain_request::schema::EncodeTilesRequest;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::bodies::{EncodeFormBody, EncodeJsonBody, EncodeTensors, Picture};
+use super::bodies::{EncodeBody, EncodeForm, EncodeTensors, Picture};
 use super::listing;
 use super::read::{PathPart, read};
 use super::styles::{BankInfo, StylesQuery, bank, model_of};
@@ -55,8 +55,8 @@ pub(super) struct SlideList {
 /// Bodies are those of `/v1/encode`.
 #[utoipa::path(post, path = "/v1/slides", tag = "styles", operation_id = "add_slide", params(EncodeTilesRequest),
     request_body(content(
-        (EncodeJsonBody = "application/json"),
-        (EncodeFormBody = "multipart/form-data"),
+        (EncodeBody = "application/json"),
+        (EncodeForm = "multipart/form-data"),
         (EncodeTensors = "application/vnd.restain.safetensors"),
         (Picture = "image/*"),
     )),

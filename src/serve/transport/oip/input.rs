@@ -68,9 +68,8 @@ pub(crate) fn pictures(inputs: Vec<Input>) -> Result<Pictures, Error> {
 
 fn tiles_of(list: &'static str, input: Input) -> Result<Vec<TileInput>, Error> {
     let base64 = |index: usize, text: &str| {
-        base64_text::decode(text).map_err(|error| {
-            malformed(format!("{list} {index} is not base64: {error}")).at(list, index)
-        })
+        base64_text::decode(text)
+            .map_err(|error| malformed(format!("{list} {index} {error}")).at(list, index))
     };
     match input.datatype.as_str() {
         "UINT8" => pixels(input),
