@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::exit;
 use crate::input::loader::{BatchSource, Loader, Turns};
 use crate::input::transforms::TransformConfig;
 use crate::model::vit::Vit;
@@ -246,7 +245,7 @@ fn run(run: Run<'_>) -> Result<Ending> {
 fn interrupt() {
     if INTERRUPTED.swap(true, Ordering::Relaxed) {
         tracing::warn!("stopped at once: the state is the one that was saved last");
-        exit::at_once(130);
+        crate::exit::at_once(130);
     }
     tracing::info!(
         "stopping after this step, and its validation if one is due; press Ctrl-C again to stop at once"
