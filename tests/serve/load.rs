@@ -322,7 +322,7 @@ fn wrong_use_ends_with_two_and_what_is_not_there_with_one() {
     for (args, said) in [
         (vec!["127.0.0.1:1", "--send", "key", "--unique"], "--unique"),
         (vec!["127.0.0.1:1", "--duration", "30"], "30s"),
-        (vec!["https://127.0.0.1:1"], "TLS"),
+        (vec!["127.0.0.1:1", "--ca-certs", "roots.pem"], "https://"),
         (vec!["127.0.0.1:1", "--config", "/nowhere/at/all.toml"], "/nowhere/at/all.toml"),
         (
             vec!["127.0.0.1:1", "--body-format", "image", "--tiles-per-request", "4"],
