@@ -38,7 +38,7 @@ impl Connection {
                 begin(TlsConnector::from(config.clone()).connect(name, stream).await?).await?
             }
         };
-        Ok(Self { sender, authorization: target.authorization.clone() })
+        Ok(Self { sender, authorization: target.authorization.as_deref().cloned() })
     }
 
     /// Sends a request and returns the head of the response. The connection is free again when the

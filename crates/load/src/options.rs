@@ -168,7 +168,8 @@ impl LoadArgs {
     /// # Errors
     /// In one sentence, which options contradict each other.
     pub fn resolve(mut self) -> Result<Self, String> {
-        self.url.authorization = self.key.take().map(|token| bearer(&token)).transpose()?;
+        self.url.authorization =
+            self.key.take().map(|token| bearer(&token).map(Box::new)).transpose()?;
         match self.url.is_secure {
             true => self.url.tls = Some(self.tls.config()?),
             false => self.tls.check_unused()?,

@@ -18,8 +18,9 @@ pub struct Target {
     pub is_secure: bool,
     /// How hands are shaken then; set once all options are known.
     pub tls: Option<Arc<ClientConfig>>,
-    /// The value of the `authorization` header. It is never printed.
-    pub authorization: Option<HeaderValue>,
+    /// The value of the `authorization` header. It is never printed. Errors hold a target, and stay
+    /// small.
+    pub authorization: Option<Box<HeaderValue>>,
 }
 
 /// Returns the `authorization` header of a key.
