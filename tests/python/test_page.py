@@ -62,10 +62,14 @@ def test_the_strength_changes_the_pixels_and_at_0_the_tile_is_as_it_was(visit):
     page.drop(a=png(tile()))
     page.shows(variants=1, tiles=1)
     whole = page.picture(0)
-    page.slide(0.5)
+    # Until it asks, the table is that of before.
+    asked = lambda answer: "/v1/augment" in answer.url
+    with page.page.expect_response(asked):
+        page.slide(0.5)
     page.shows(variants=1, tiles=1)
     half = page.picture(0)
-    page.slide(0)
+    with page.page.expect_response(asked):
+        page.slide(0)
     page.shows(variants=1, tiles=1)
     assert differ(page.picture(0), tile()) < 1
     assert 1 < differ(half, tile()) < differ(whole, tile())
