@@ -97,7 +97,7 @@ class HostileCaller:
             time.sleep(self.rng.random())
 
     def act_costly_and_gone(self):
-        """A large picture many times over, in the slowest format; nobody waits for it."""
+        """A large picture many times over, in the slowest format, from a caller who leaves."""
         head = f"POST /v1/augment?variants=18&format=webp HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: {len(LARGE)}\r\n\r\n"
         with self.connect() as stream:
             stream.sendall(head.encode() + LARGE)

@@ -84,7 +84,7 @@ impl Shelf {
             }
             Self::Remote { state, .. } => {
                 let known = state.find(name)?.map(|object| object.version);
-                // One process does a part, and writes its notes: nobody else writes this one.
+                // Only the process of this part writes this note.
                 state.put_if(name, bytes.to_vec(), known.as_ref())?;
                 Ok(())
             }

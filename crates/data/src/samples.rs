@@ -24,7 +24,7 @@ use crate::passed_over::{PassedOver, Reason};
 
 /// A larger field is an error where only some fields are read.
 const FIELD_BYTES: u64 = 1 << 20;
-/// Bytes by which those are told.
+/// The number of bytes that are compared with these.
 const START: u64 = 6;
 /// How files begin that are compressed, and by what.
 const COMPRESSED: [(&[u8], &str); 4] = [

@@ -157,8 +157,8 @@ fn keep_in_block(tile: &[Pixel; BLOCK], variant: &mut [Pixel; BLOCK]) {
     }
 }
 
-/// Whether a pixel may be glass or pen, told byte by byte: of glass no channel is darker than
-/// luminance less chroma, and green tells it from most of tissue.
+/// Returns false only if no pixel is glass or pen, by comparing single bytes: no channel of glass is
+/// below luminance − chroma, and the green of most tissue is.
 #[inline(always)]
 fn may_hold_glass(tile: &[Pixel; BLOCK]) -> bool {
     const DARKEST_GREEN: u8 = (DARKEST - MOST_CHROMA) as u8;

@@ -187,7 +187,7 @@ impl Remote {
         match put {
             Ok(put) => Ok(Some(Version { e_tag: put.e_tag, version: put.version, modified: None })),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(None),
-            // What was there was removed: whoever reads next sees it gone.
+            // The object was removed meanwhile: the next read returns nothing.
             Err(Error::NotFound { source, path }) => {
                 self.refuse_bucket(name, Error::NotFound { source, path }).map(|()| None)
             }
@@ -266,8 +266,8 @@ impl Remote {
 impl Version {
     fn of(found: &ObjectMeta) -> Self {
         let (e_tag, version) = (found.e_tag.clone(), found.version.clone());
-        let told = e_tag.is_some() || version.is_some();
-        let modified = (!told).then(|| format!("{} {}", found.last_modified, found.size));
+        let has_version = e_tag.is_some() || version.is_some();
+        let modified = (!has_version).then(|| format!("{} {}", found.last_modified, found.size));
         Self { e_tag, version, modified }
     }
 }
