@@ -92,7 +92,7 @@ pub fn copy_below(
                 seen(done, all);
             };
             fetch(remote, object, &path, &mut on_bytes)
-                .map_err(|error| told(remote, object, error))?;
+                .map_err(|error| store_error(remote, object, error))?;
             copied.fetched += 1;
             copied.bytes += object.size;
             index.objects.insert(object.name.clone(), object.version.clone());
@@ -140,7 +140,7 @@ fn write(path: &Path, index: &Index) -> io::Result<()> {
     fs::rename(&part, path)
 }
 
-fn told(remote: &Remote, object: &Object, error: io::Error) -> StoreError {
+fn store_error(remote: &Remote, object: &Object, error: io::Error) -> StoreError {
     match error.downcast::<StoreError>() {
         Ok(error) => error,
         Err(error) => StoreError::own(&remote.location().join(&object.name), error.to_string()),

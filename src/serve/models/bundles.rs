@@ -170,7 +170,7 @@ impl Origin {
     }
 }
 
-/// What a caller is told of a store.
+/// Returns the error that a caller gets of a store.
 pub(super) fn unavailable(error: StoreError) -> Error {
     Error::new(ErrorKind::StoreUnavailable, error.to_string())
 }
