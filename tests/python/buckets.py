@@ -1,4 +1,4 @@
-"""A real S3-compatible server in this process, what the programs are told of it, and a bad line to it."""
+"""A real S3-compatible server in this process, the variables that name it, and an unreliable connection to it."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ from moto import settings
 from moto.core import ActionAuthenticatorMixin
 from moto.server import ThreadedMotoServer
 
-KEY, SECRET = "AKIAIOSFODNN7EXAMPLE", "a secret of nobody"
+KEY, SECRET = "AKIAIOSFODNN7EXAMPLE", "not-a-real-secret"
 
 
 class Buckets:
@@ -84,7 +84,7 @@ def variables(url, key=KEY, secret=SECRET):
 
 @pytest.fixture
 def buckets(monkeypatch):
-    """A store of the test's own, which the programs that it starts are told of."""
+    """A store for one test, named by the environment of the programs that the test starts."""
     buckets = Buckets()
     for name, value in variables(buckets.url).items():
         monkeypatch.setenv(name, value)
@@ -94,7 +94,7 @@ def buckets(monkeypatch):
 
 @contextlib.contextmanager
 def keys_are_checked():
-    """Requests with a key that nobody was given are refused, as by everyone but moto."""
+    """Requests with an unknown key are refused, as real stores do and moto by default does not."""
     before = settings.INITIAL_NO_AUTH_ACTION_COUNT
     settings.INITIAL_NO_AUTH_ACTION_COUNT = 0
     ActionAuthenticatorMixin.request_count = 0

@@ -2,7 +2,7 @@
 //! such a directory is a copy.
 //!
 //! A copy has the bundles of the store as NAME/VERSION, each verified and put in its place in one
-//! step, so that whoever reads the directory need not know where it comes from. A bundle whose
+//! step, so that readers of the directory need not know where it comes from. A bundle whose
 //! digest is there already is not fetched again: a server starts from its copy, and may do so while
 //! the store is away.
 
