@@ -1,5 +1,5 @@
-//! The styles that were added to one bundle while the server runs: in memory, and in a file or in an
-//! object of a store when there is a `--state`.
+//! The styles that were added to one bundle while the server runs: in memory, and in a file or in
+//! an object of a store when there is a `--state`.
 //!
 //! An object is shared by all replicas. It is only ever written over the version that was read, so
 //! that of two replicas that add at once neither loses what the other added; what others added is
@@ -86,8 +86,8 @@ impl Added {
         self.kept.lock().expect("no code panics while it holds this lock")
     }
 
-    /// Puts `change` of what is kept in its place: kept first, then visible to requests. `change` is
-    /// asked again when another replica was faster.
+    /// Puts `change` of what is kept in its place: kept first, then visible to requests. `change`
+    /// is asked again when another replica was faster.
     pub(super) fn change(
         &self,
         mut change: impl FnMut(&StyleBank) -> Result<StyleBank, Error>,
@@ -173,7 +173,8 @@ impl Added {
             Keeper::File(path) => {
                 let written = file::write(path, bank, self.half);
                 written.map(|()| Written::Done(None)).map_err(|error| {
-                    tracing::error!(path = %path.display(), %error, "the style bank cannot be kept");
+                    tracing::error!(path = %path.display(), %error, "the style bank cannot be \
+                        kept");
                     "it could not be written into the state directory".to_owned()
                 })
             }

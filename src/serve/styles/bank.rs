@@ -1,14 +1,12 @@
-//! The styles of one model, and a snapshot of them.
+//! The styles of one model, as they change.
 
 use std::sync::Arc;
 
-use serde::Serialize;
-use utoipa::ToSchema;
-
 use super::added::{Added, only};
+use super::offer::{Offer, forbidden, is_in};
 use super::{MAX_ADDED_DOMAINS, MAX_SLIDES};
 use crate::serve::error::{Error, ErrorKind};
-use restain_bundle::{StyleBank, StyleEntry, is_plain_name};
+use restain_bundle::{StyleBank, is_plain_name};
 use restain_method::Style;
 use restain_method::color::ChannelStats;
 
@@ -21,26 +19,6 @@ pub struct Bank {
     /// Every domain that the bundle has, whether it may be used or not: none of these can be added.
     of_bundle: Vec<String>,
     forbidden: Arc<[String]>,
-}
-
-/// What there is to choose from, for the length of a request. Styles of forbidden domains are not
-/// in it. They are counted through: the bundle's own first, then those that were added.
-#[derive(Clone)]
-pub struct Offer {
-    own: Arc<StyleBank>,
-    added: Arc<StyleBank>,
-    slides: Arc<StyleBank>,
-    forbidden: Arc<[String]>,
-}
-
-/// Where a domain comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum DomainOrigin {
-    /// The bundle was made with it.
-    Bundle,
-    /// It was added from reference tiles; only requests that name it use it.
-    Added,
 }
 
 impl Bank {
@@ -74,7 +52,8 @@ impl Bank {
     pub fn check_new(&self, domain: &str) -> Result<(), Error> {
         if !is_plain_name(domain) {
             let detail = format!(
-                "domain is {domain:?}, and must be letters, digits, '.', '_' or '-', and not begin with '.'"
+                "domain is {domain:?}, and must be letters, digits, '.', '_' or '-', and not begin \
+                with '.'"
             );
             return Err(Error::new(ErrorKind::DomainName, detail));
         }
@@ -93,13 +72,15 @@ impl Bank {
     fn check_added(&self, domain: &str, kept: &StyleBank) -> Result<(), Error> {
         if is_in(&kept.domains, domain) {
             let detail = format!(
-                "the domain `{domain}` was added already: remove it first, with DELETE /v1/styles/{domain}"
+                "the domain `{domain}` was added already: remove it first, with DELETE \
+                /v1/styles/{domain}"
             );
             return Err(Error::new(ErrorKind::DomainExists, detail));
         }
         if kept.domains.len() >= MAX_ADDED_DOMAINS {
             let detail = format!(
-                "{MAX_ADDED_DOMAINS} domains were added to this model, and no more are kept: remove one first"
+                "{MAX_ADDED_DOMAINS} domains were added to this model, and no more are kept: \
+                remove one first"
             );
             return Err(Error::new(ErrorKind::BankFull, detail));
         }
@@ -128,8 +109,8 @@ impl Bank {
     pub fn remove(&self, domain: &str) -> Result<(), Error> {
         if is_in(&self.of_bundle, domain) {
             let detail = format!(
-                "`{domain}` is a domain of the bundle itself, which never changes: leave it out with style.exclude_domains, \
-                 or for everybody with --forbid-domain"
+                "`{domain}` is a domain of the bundle itself, which never changes: leave it out \
+                with style.exclude_domains, or for everybody with --forbid-domain"
             );
             return Err(Error::new(ErrorKind::DomainOfBundle, detail));
         }
@@ -164,8 +145,8 @@ impl Bank {
             is_new = !is_in(&kept.domains, id);
             if is_new && kept.domains.len() >= MAX_SLIDES {
                 let detail = format!(
-                    "{MAX_SLIDES} slides were added to this model, and no more are kept: remove one first, with \
-                     DELETE /v1/slides/ID"
+                    "{MAX_SLIDES} slides were added to this model, and no more are kept: remove \
+                    one first, with DELETE /v1/slides/ID"
                 );
                 return Err(Error::new(ErrorKind::BankFull, detail));
             }
@@ -193,156 +174,12 @@ impl Bank {
     }
 }
 
-impl Offer {
-    /// A bank to which nothing was added.
-    #[cfg(test)]
-    pub fn of(bank: StyleBank) -> Self {
-        Self {
-            own: Arc::new(bank),
-            added: Arc::default(),
-            slides: Arc::default(),
-            forbidden: Arc::default(),
-        }
-    }
-
-    /// Every domain, the bundle's own first.
-    pub fn domains(&self) -> impl Iterator<Item = (&str, DomainOrigin)> {
-        let own = self.own.domains.iter().map(|name| (name.as_str(), DomainOrigin::Bundle));
-        own.chain(self.added.domains.iter().map(|name| (name.as_str(), DomainOrigin::Added)))
-    }
-
-    pub fn styles(&self) -> usize {
-        self.own.entries.len() + self.added.entries.len()
-    }
-
-    /// Where the domain at a place comes from.
-    pub fn origin(&self, domain: usize) -> DomainOrigin {
-        if domain < self.own.domains.len() { DomainOrigin::Bundle } else { DomainOrigin::Added }
-    }
-
-    /// Styles of the bundle itself: those of the indices below.
-    pub fn own_styles(&self) -> usize {
-        self.own.entries.len()
-    }
-
-    /// # Panics
-    /// When there is no such style.
-    pub fn style(&self, index: usize) -> &StyleEntry {
-        self.own
-            .entries
-            .get(index)
-            .unwrap_or_else(|| &self.added.entries[index - self.own.entries.len()])
-    }
-
-    /// A style's domain, as its place in [`Offer::domains`].
-    pub fn domain_of(&self, index: usize) -> usize {
-        self.style(index).domain
-            + if index < self.own.entries.len() { 0 } else { self.own.domains.len() }
-    }
-
-    pub fn domain_name(&self, domain: usize) -> &str {
-        self.own
-            .domains
-            .get(domain)
-            .unwrap_or_else(|| &self.added.domains[domain - self.own.domains.len()])
-    }
-
-    /// The place of a domain, which a request names in `field`.
-    ///
-    /// # Errors
-    /// `domain_forbidden`, or `unknown_domain` with those that are known.
-    pub fn find_domain(&self, field: &str, domain: &str) -> Result<usize, Error> {
-        self.check_allowed(field, domain)?;
-        self.domains().position(|(known, _)| known == domain).ok_or_else(|| {
-            let known: Vec<&str> = self.domains().map(|(name, _)| name).collect();
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            Error::new(
-                ErrorKind::UnknownDomain,
-                format!("{field} names `{domain}`, and the domains of this model are: {known}"),
-            )
-        })
-    }
-
-    /// The place of a style, which a request names in `field`.
-    ///
-    /// # Errors
-    /// `domain_forbidden` or `unknown_style`.
-    pub fn find_style(&self, field: &str, id: &str) -> Result<usize, Error> {
-        if let Some((domain, _)) = id.rsplit_once('/') {
-            self.check_allowed(field, domain)?;
-        }
-        (0..self.styles()).find(|&index| self.style(index).id == id).ok_or_else(|| {
-            let detail = format!("{field} names `{id}`, which the bank does not hold; GET /v1/styles lists what it holds");
-            Error::new(ErrorKind::UnknownStyle, detail)
-        })
-    }
-
-    /// The ids of all slides.
-    pub fn slides(&self) -> &[String] {
-        &self.slides.domains
-    }
-
-    /// The place of a slide, which a request names in `field`.
-    ///
-    /// # Errors
-    /// `unknown_slide`.
-    pub fn find_slide(&self, field: &str, id: &str) -> Result<usize, Error> {
-        // In the order of their ids, one style each.
-        let found = self.slides.domains.binary_search_by(|known| known.as_str().cmp(id));
-        found.map_err(|_| unknown_slide(field, id))
-    }
-
-    /// The context of a slide: its mean characteristics, and the colours of its tiles.
-    ///
-    /// # Panics
-    /// When there is no such slide.
-    pub fn slide(&self, place: usize) -> &StyleEntry {
-        &self.slides.entries[place]
-    }
-
-    /// The id of a slide of this offer.
-    pub fn slide_id(&self, slide: &StyleEntry) -> &str {
-        &self.slides.domains[slide.domain]
-    }
-
-    /// Whether some domains are forbidden, be they of this bundle or not.
-    pub fn forbids_some(&self) -> bool {
-        !self.forbidden.is_empty()
-    }
-
-    pub fn is_forbidden(&self, domain: &str) -> bool {
-        is_in(&self.forbidden, domain)
-    }
-
-    fn check_allowed(&self, field: &str, domain: &str) -> Result<(), Error> {
-        if self.is_forbidden(domain) { Err(forbidden(field, domain)) } else { Ok(()) }
-    }
-}
-
-fn forbidden(field: &str, domain: &str) -> Error {
-    let detail = format!(
-        "{field} names the domain `{domain}`, which --forbid-domain excludes on this server"
-    );
-    Error::new(ErrorKind::DomainForbidden, detail)
-}
-
-fn unknown_slide(field: &str, id: &str) -> Error {
-    let detail = format!(
-        "{field} names the slide `{id}`, which this server does not hold for this model: POST /v1/slides with tiles of the \
-         slide gives its id"
-    );
-    Error::new(ErrorKind::UnknownSlide, detail)
-}
-
-fn is_in(names: &[String], name: &str) -> bool {
-    names.iter().any(|known| known == name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Store;
     use super::*;
     use crate::serve::metrics::Metrics;
+    use crate::serve::styles::DomainOrigin;
 
     fn style(value: f32) -> (Style, ChannelStats) {
         (Style(vec![value]), ChannelStats { mean: [0.5; 3], std: [0.1; 3] })

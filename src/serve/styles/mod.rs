@@ -17,9 +17,11 @@
 mod added;
 mod bank;
 mod file;
+mod offer;
 mod store;
 
-pub use bank::{Bank, DomainOrigin, Offer};
+pub use bank::Bank;
+pub use offer::{DomainOrigin, Offer};
 pub use store::{StateError, Store};
 
 /// Most domains added to one bundle, so that neither its memory nor the metrics grow without end.

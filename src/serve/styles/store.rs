@@ -1,5 +1,5 @@
-//! What was added, by the digest of the bundle it belongs to; in memory, and in a directory or in an
-//! object store when `--state` names one.
+//! What was added, by the digest of the bundle it belongs to; in memory, and in a directory or in
+//! an object store when `--state` names one.
 
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
@@ -60,8 +60,8 @@ impl Store {
     /// which is asked whether it can be read; without one, in memory alone. Blocks.
     ///
     /// # Errors
-    /// When the directory cannot be made or listed, or another server uses it; when the store cannot
-    /// be reached, or refuses.
+    /// When the directory cannot be made or listed, or another server uses it; when the store
+    /// cannot be reached, or refuses.
     pub fn open(
         state: Option<&Place>,
         forbidden: &[String],
