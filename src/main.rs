@@ -12,7 +12,8 @@ use restain_load::LoadArgs;
 use restain_options::{CompletionsArgs, ManArgs};
 
 #[derive(Parser)]
-#[command(version, about)]
+// Help is as wide as the terminal, or as COLUMNS says; in a pipe, 100 columns.
+#[command(version, about, max_term_width = 0)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -164,6 +164,15 @@ fn a_pipe_gets_no_colour_codes() {
 }
 
 #[test]
+fn help_in_a_pipe_is_no_wider_than_a_page() {
+    for command in COMMANDS {
+        let help = printed(run(&format!("{command} --help")));
+        let widest = help.lines().max_by_key(|line| line.chars().count()).unwrap();
+        assert!(widest.chars().count() <= 100, "{command}: {widest}");
+    }
+}
+
+#[test]
 fn the_version_names_the_onnx_runtime_that_is_found() {
     for flag in ["--version", "-V"] {
         let text = printed(run(flag));

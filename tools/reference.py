@@ -173,7 +173,8 @@ def command_page(program):
 def help_of(program, *command):
     # `--help` shows the values that the environment sets.
     shown = re.compile("RESTAIN_|(WORLD_SIZE|RANK|LOCAL_RANK|MASTER_ADDR|MASTER_PORT)$")
-    environment = {name: value for name, value in os.environ.items() if not shown.match(name)}
+    # On so wide a screen no line is wrapped.
+    environment = {name: value for name, value in os.environ.items() if not shown.match(name)} | {"COLUMNS": "10000"}
     return subprocess.run([program, *command, "--help"], env=environment, capture_output=True, text=True, check=True).stdout
 
 

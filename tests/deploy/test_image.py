@@ -146,7 +146,7 @@ def test_labels_say_what_the_package_says(target):
 
 @pytest.mark.parametrize("target", ["cpu", "cuda"])
 def test_the_server_knows_every_variable_that_is_set(target):
-    known = run("serve", "--help").stdout + run("augment", "--help").stdout
+    known = " ".join((run("serve", "--help").stdout + run("augment", "--help").stdout).split())
     set_here = [name for name in variables(target) if name.startswith("RESTAIN_")]
     assert "RESTAIN_CONFIG" in set_here
     for name in set_here:

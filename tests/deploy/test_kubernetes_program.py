@@ -68,7 +68,7 @@ def test_variables_are_options_of_the_program(built):
             [container] = pod["containers"]
             variables = {variable["name"] for variable in container.get("env", [])} - OF_KSERVE - OF_STORES
             program = TRAINER if container["command"] == ["/usr/local/bin/restain-train"] else PROGRAM
-            helped = run([program, container["args"][0], "--help"]) if variables else ""
+            helped = " ".join(run([program, container["args"][0], "--help"]).split()) if variables else ""
             unknown = [variable for variable in variables if f"[env: {variable}=" not in helped]
             assert not unknown, name
 

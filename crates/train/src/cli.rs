@@ -13,7 +13,7 @@ use clap::{
 
 use crate::fit::{self, FitArgs, ResumeArgs};
 use crate::options;
-use crate::preset::DataPreset;
+use crate::preset::{DataPreset, Preset};
 use crate::publish::{self, ExportArgs, Fp16Args, ImportArgs, InitArgs};
 use crate::run::trainer::Ending;
 use restain_engine::Runtime;
@@ -24,7 +24,12 @@ use restain_lab::styles::{self, StylesArgs};
 use restain_options::{CompletionsArgs, Ended, LogArgs, ManArgs, Program};
 
 #[derive(Parser)]
-#[command(name = "restain-train", version, about = "Train the encoders that restain serves")]
+#[command(
+    name = "restain-train",
+    version,
+    about = "Train the encoders that restain serves",
+    max_term_width = 0
+)]
 struct Tasks {
     #[command(subcommand)]
     task: Task,
@@ -133,7 +138,7 @@ impl Cli {
 
 fn program() -> Program {
     let command = with_log(Tasks::command());
-    Program::new(command, |_| "RESTAIN_TRAIN".to_owned()).with_preset(data_preset).with_build(build)
+    Program::new(command, |_| "RESTAIN_TRAIN".to_owned()).with_preset(presets).with_build(build)
 }
 
 /// Returns the commit that the program was built from, if `RESTAIN_COMMIT` named it then, and the
@@ -153,11 +158,16 @@ fn with_log(command: Command) -> Command {
     below.into_iter().fold(command, |command, name| command.mut_subcommand(name, with_log))
 }
 
-/// Returns the options of `--data-preset`, which stand below those of a file.
-fn data_preset(task: &ArgMatches) -> Option<(String, String)> {
-    let preset = task.try_get_one::<DataPreset>("data_preset").ok().flatten()?;
-    let name = preset.to_possible_value()?;
-    Some((format!("--data-preset {}", name.get_name()), preset.options()))
+/// Returns the options of `fit`'s `--data-preset`, or else of its `--preset`, which stand below those
+/// of a file.
+fn presets(task: &ArgMatches) -> Option<(String, String)> {
+    if let Some(preset) = task.try_get_one::<DataPreset>("data_preset").ok()? {
+        let name = preset.to_possible_value()?;
+        return Some((format!("--data-preset {}", name.get_name()), preset.options()));
+    }
+    let preset = task.try_get_one::<Preset>("preset").ok()??;
+    let (name, options) = (preset.to_possible_value()?, preset.options()?);
+    Some((format!("--preset {}", name.get_name()), options.to_owned()))
 }
 
 /// Runs the command; returns the exit status of the program.
