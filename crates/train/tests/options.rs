@@ -6,7 +6,8 @@ use super::fit::{phantom, refusal, restain_train, run};
 fn a_flag_goes_before_the_environment_that_before_the_file_and_that_before_a_preset() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
-    let file = "data = 'tiles'\ndata-preset = 'camelyon17-wilds'\nseed = 1\nsteps = 2\nbatch = 4\nexclude = ['a.png', 'b.png']\n";
+    let file = "data = 'tiles'\ndata-preset = 'camelyon17-wilds'\nseed = 1\nsteps = 2\nbatch = \
+        4\nexclude = ['a.png', 'b.png']\n";
     std::fs::write(home.join("fit.toml"), file).unwrap();
     let print = |file: &str, more: &str| {
         let mut command =
@@ -41,7 +42,8 @@ fn a_flag_goes_before_the_environment_that_before_the_file_and_that_before_a_pre
 fn a_file_of_options_is_enough_to_train_and_the_provenance_says_what_it_said() {
     let home = tempfile::tempdir().unwrap();
     phantom(home.path());
-    let file = "data = 'tiles'\nout = 'models/filed/1'\npreset = 'tiny'\nsteps = 2\nbatch = 4\nmixes = 1\ndevice = 'cpu'\n";
+    let file = "data = 'tiles'\nout = 'models/filed/1'\npreset = 'tiny'\nsteps = 2\nbatch = \
+        4\nmixes = 1\ndevice = 'cpu'\n";
     std::fs::write(home.path().join("fit.toml"), file).unwrap();
     run(home.path(), "fit --config fit.toml");
     let manifest =
@@ -72,6 +74,20 @@ fn wrong_options_end_with_status_2() {
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(2) && text.contains(said), "{arguments}: {text}");
     }
+}
+
+#[test]
+fn the_preset_of_a_toy_has_the_length_of_its_training_and_options_go_before_it() {
+    let home = tempfile::tempdir().unwrap();
+    let print = |more: &str| {
+        let fit = format!("fit --data d --out m/n/1 {more} --print-config");
+        String::from_utf8(restain_train(home.path(), &fit).output().unwrap().stdout).unwrap()
+    };
+    let toy = print("--preset toy --batch 8");
+    assert!(toy.contains("steps = 600\n") && toy.contains("batch = 8\n"), "{toy}");
+    assert!(!print("--preset small").contains("steps = 600"));
+    let init = "init --preset toy --out m/n/1 --print-config";
+    assert!(restain_train(home.path(), init).output().unwrap().status.success());
 }
 
 #[test]
