@@ -12,11 +12,12 @@ use serde::Deserialize;
 
 use super::accept::SAFETENSORS;
 use super::parts::{deepest, form_parts, tensors, tiles_of};
+use super::texts::Texts;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::pipeline::TileInput;
 use crate::serve::pipeline::request::field_error;
 use crate::serve::transport::base64_text;
-use crate::serve::transport::bounds::{List, MAX_REQUEST_JSON, check_items};
+use crate::serve::transport::bounds::{MAX_REQUEST_JSON, check_items};
 use crate::serve::transport::read_body::{malformed, object};
 use restain_bundle::codec::TileKey;
 
@@ -42,17 +43,13 @@ pub(crate) struct Parsed {
 #[serde(deny_unknown_fields)]
 struct AnyJsonBody<'a> {
     request: Option<Value>,
-    #[serde(borrow)]
-    tiles: Option<List<Text<'a>>>,
-    #[serde(borrow)]
-    keys: Option<List<Text<'a>>>,
-    #[serde(borrow)]
-    references: Option<List<Text<'a>>>,
+    #[serde(borrow, default)]
+    tiles: Texts<'a>,
+    #[serde(borrow, default)]
+    keys: Texts<'a>,
+    #[serde(borrow, default)]
+    references: Texts<'a>,
 }
-
-/// A text where it lies in the body, unless it has escapes.
-#[derive(Debug, Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl BodyKind {
     /// # Errors
@@ -138,7 +135,8 @@ fn sheet(operation: Operation, query: Vec<(String, Value)>) -> Result<bool, Erro
         return Ok(asked.output_sheet);
     }
     Err(malformed(format!(
-        "the query string has {others}, which goes with a body that is one picture: put it into the request JSON"
+        "the query string has {others}, which goes with a body that is one picture: put it into \
+        the request JSON"
     )))
 }
 
@@ -163,34 +161,37 @@ fn request_value(operation: Operation, value: Value) -> Result<Request, Error> {
 
 fn json(operation: Operation, body: &[u8]) -> Result<Parsed, Error> {
     object(body).map_err(|what| {
-        malformed(format!("the JSON body is {what}, and must be an object: {{\"tiles\": [base64, …], \"request\": {{…}}}}"))
+        malformed(format!(
+            "the JSON body is {what}, and must be an object: {{\"tiles\": [base64, …], \
+            \"request\": {{…}}}}"
+        ))
     })?;
     // Null is a body without fields.
     let body = serde_json::from_slice::<Option<AnyJsonBody<'_>>>(body)
         .map_err(|error| malformed(format!("the JSON body: {error}")))?;
     let AnyJsonBody { request, tiles, keys, references } = body.unwrap_or_default();
-    let files = |list: &'static str, items: List<Text<'_>>| -> Result<Vec<TileInput>, Error> {
-        let decode = |(index, Text(item)): (usize, Text<'_>)| {
+    let files = |name, one, items: Texts<'_>| -> Result<Vec<TileInput>, Error> {
+        let decode = |(index, item): (usize, &Cow<'_, str>)| {
             // Browsers make data URLs; what stands before the comma says nothing that the bytes do
             // not.
             let base64 = item
                 .strip_prefix("data:")
                 .and_then(|url| url.split_once(','))
-                .map_or(&*item, |(_, data)| data);
+                .map_or(&**item, |(_, data)| data);
             base64_text::decode(base64)
                 .map(TileInput::File)
-                .map_err(|error| malformed(format!("{list} {index} {error}")).at(list, index))
+                .map_err(|error| malformed(format!("{one} {index} {error}")).at(one, index))
         };
-        items.0.into_iter().enumerate().map(decode).collect()
+        items.read(name, one, "base64 text")?.iter().enumerate().map(decode).collect()
     };
-    let mut tiles = files("tile", tiles.unwrap_or_default())?;
-    for (index, Text(text)) in keys.unwrap_or_default().0.iter().enumerate() {
+    let mut tiles = files("tiles", "tile", tiles)?;
+    for (index, text) in keys.read("keys", "key", "64 hex digits")?.iter().enumerate() {
         tiles.push(key(index, text)?);
     }
     Ok(Parsed {
         ask: request_value(operation, request.unwrap_or(Value::Null))?,
         tiles,
-        references: files("reference", references.unwrap_or_default())?,
+        references: files("references", "reference", references)?,
     })
 }
 
@@ -213,7 +214,8 @@ fn form(operation: Operation, body: Bytes, boundary: String) -> Result<Parsed, E
             "reference" => parsed.references.push(TileInput::File(bytes)),
             other => {
                 return Err(malformed(format!(
-                    "the form has a part named `{other}`, and parts are named request, tile, key and reference"
+                    "the form has a part named `{other}`, and parts are named request, tile, key \
+                    and reference"
                 )));
             }
         }

@@ -22,6 +22,7 @@ mod routes;
 mod slides;
 mod styles;
 mod tensors;
+mod texts;
 
 use std::sync::Arc;
 
