@@ -9,6 +9,8 @@ use reqwest::blocking::Response;
 use reqwest::blocking::multipart::{Form, Part};
 use serde_json::{Value, json};
 
+use restain_bundle::codec::RgbImage;
+
 use crate::harness::{SAFETENSORS, Server, picture, png, tensor_body, tile, until};
 
 /// The problem of a refused request.
@@ -176,7 +178,12 @@ fn a_body_too_large_is_refused_by_what_it_announces() {
     let server = Server::start(&["--max-body", "64KiB"]);
     let mut stream = TcpStream::connect(&server.address).unwrap();
     // Only the head is sent: the answer comes without a byte of the body.
-    write!(stream, "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: 70000\r\n\r\n").unwrap();
+    write!(
+        stream,
+        "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: \
+        70000\r\n\r\n"
+    )
+    .unwrap();
     assert!(head(&mut stream).starts_with("HTTP/1.1 413"));
     still_serves(&server);
 }
@@ -193,7 +200,12 @@ fn unknown_paths_and_methods_are_problems_too() {
 fn a_full_house_says_when_to_come_back_and_empties_when_a_caller_leaves() {
     let server = Server::start(&["--max-body", "64KiB", "--max-inflight-bytes", "160KiB"]);
     let mut guest = TcpStream::connect(&server.address).unwrap();
-    write!(guest, "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: 65536\r\n\r\n").unwrap();
+    write!(
+        guest,
+        "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: \
+        65536\r\n\r\n"
+    )
+    .unwrap();
     guest.write_all(&[0; 65_000]).unwrap();
     until("the guest's body is admitted", || server.metric("restain_inflight_bytes") >= 64_000.0);
 
@@ -215,7 +227,12 @@ fn a_full_house_says_when_to_come_back_and_empties_when_a_caller_leaves() {
 fn a_list_is_answered_from_memory_that_is_lent() {
     let server = Server::start(&["--max-body", "64KiB", "--max-inflight-bytes", "64KiB"]);
     let mut guest = TcpStream::connect(&server.address).unwrap();
-    write!(guest, "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: 65536\r\n\r\n").unwrap();
+    write!(
+        guest,
+        "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: \
+        65536\r\n\r\n"
+    )
+    .unwrap();
     guest.write_all(&[0; 65_000]).unwrap();
     until("all is lent", || server.metric("restain_inflight_bytes") >= 65_000.0);
     for path in ["/v1/styles", "/v1/slides"] {
@@ -240,7 +257,12 @@ fn an_answer_that_would_never_fit_is_not_told_to_come_back() {
 fn a_body_that_never_comes_ends_with_the_deadline() {
     let server = Server::start(&["--request-timeout", "100ms"]);
     let mut stream = TcpStream::connect(&server.address).unwrap();
-    write!(stream, "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: 9\r\n\r\n").unwrap();
+    write!(
+        stream,
+        "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: \
+        9\r\n\r\n"
+    )
+    .unwrap();
     assert!(head(&mut stream).starts_with("HTTP/1.1 504"));
 }
 
@@ -248,4 +270,26 @@ fn head(stream: &mut TcpStream) -> String {
     let mut bytes = [0; 12];
     stream.read_exact(&mut bytes).unwrap();
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[test]
+fn a_picture_that_its_format_cannot_have_is_no_failure_of_the_server() {
+    let server = Server::start(&[]);
+    let wide = RgbImage { width: 8192, height: 16, pixels: vec![200; 8192 * 16 * 3] };
+    let sheet = server.png("?sheet=true&variants=2&method=identity&format=webp", &wide, "*/*");
+    says(&problem(sheet, 406, "not_acceptable"), &["image/webp", "PNG has no such bound"]);
+    let sheet = server.png("?sheet=true&variants=2&method=identity&format=png", &wide, "*/*");
+    assert_eq!(sheet.status(), 200);
+}
+
+#[test]
+fn a_sheet_has_as_few_pixels_as_any_picture() {
+    let server = Server::start(&["--max-pixels", "4000"]);
+    assert_eq!(server.png("?sheet=true", &tile(0), "*/*").status(), 200);
+    let large =
+        problem(server.png("?sheet=true&variants=4", &tile(0), "*/*"), 413, "image_too_large");
+    says(&large, &["a sheet of 1×5 pictures of 32×32", "8000 pixels", "at most 4000"]);
+    // Each variant alone is smaller.
+    assert_eq!(server.png("?variants=4", &tile(0), "*/*").status(), 200);
+    still_serves(&server);
 }

@@ -96,7 +96,8 @@ table! {
 
     /// Variants of each tile. The server's `--max-variants` sets the most, 64 by default.
     variants: u64 = 1,
-        Field::new("variants", Kind::Integer { min: 1, max: MAX_SAFE_INTEGER, limit: Some("--max-variants") })
+        Field::new("variants",
+            Kind::Integer { min: 1, max: MAX_SAFE_INTEGER, limit: Some("--max-variants") })
             .fault(Fault::Variants).flag("variants");
 
     /// The same seed gives the same bytes. Without it the server draws one and returns it in the
@@ -145,7 +146,8 @@ table! {
     /// them, pushes them from their mean and adds noise along their differences. With the methods
     /// `vit` and `color-match`.
     style_spread: f32 = 1.0,
-        Field::new("style.spread", Kind::Number { min: 0.0, max: 3.0 }).fault(Fault::Spread).flag("spread");
+        Field::new("style.spread", Kind::Number { min: 0.0, max: 3.0 })
+            .fault(Fault::Spread).flag("spread");
 
     /// The slides that the tiles are from: one id of `POST /v1/slides` for all tiles, or one for
     /// each. The change of stain then starts from the slide's stain and not from that of each tile,
@@ -155,12 +157,14 @@ table! {
 
     /// How much of the style is taken: 0 keeps the tile's own look, 1 replaces it.
     strength: f32 = 1.0,
-        Field::new("strength", Kind::Number { min: 0.0, max: 1.0 }).fault(Fault::Strength).flag("strength");
+        Field::new("strength", Kind::Number { min: 0.0, max: 1.0 })
+            .fault(Fault::Strength).flag("strength");
 
     /// The least strength: each variant draws its own, between this and `strength`. Without it all
     /// have `strength`.
     strength_from: Option<f32> = None,
-        Field::new("strength_from", Kind::Number { min: 0.0, max: 1.0 }).fault(Fault::Strength).flag("strength-from");
+        Field::new("strength_from", Kind::Number { min: 0.0, max: 1.0 })
+            .fault(Fault::Strength).flag("strength-from");
 
     /// Where the detail of a variant comes from with the method `vit`: the tile itself, to which
     /// what the style changes is added (`carry`), or the `model`'s reconstruction alone, at the
@@ -180,9 +184,11 @@ table! {
 
     /// Quality of JPEG and WebP, 1 to 100; at 100 WebP is lossless.
     output_quality: u8 = 90,
-        integer("output.quality", 1, 100).fault(Fault::Quality).not_in_oip().grpc("quality").flag("quality");
+        integer("output.quality", 1, 100)
+            .fault(Fault::Quality).not_in_oip().grpc("quality").flag("quality");
 
-    /// Answer with one picture: a row for each tile, the original and then its variants.
+    /// Answer with one picture: a row for each tile, the original and then its variants. It has at
+    /// most the server's --max-pixels pixels.
     output_sheet: bool = false,
         Field::new("output.sheet", Kind::Boolean).not_in_oip().not_in_grpc();
 

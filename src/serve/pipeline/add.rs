@@ -50,7 +50,14 @@ impl Pipeline {
         model.styles.check_new(&domain)?;
         self.check_counts(Counts { tiles: tiles.len(), references: 0 })?;
         let scaling = Scaling::whole(model.bundle.manifest.geometry.image_size());
-        let work = Work { model: &model, encodes: true, variants: 1, at_model_size: true, scaling };
+        let work = Work {
+            model: &model,
+            encodes: true,
+            variants: 1,
+            at_model_size: true,
+            sheet: false,
+            scaling,
+        };
         let Admitted { tiles, permit, .. } =
             trace::stage("decode", self.decode(work, tiles, Vec::new(), &body)).await?;
 
@@ -122,7 +129,8 @@ fn choose(model: &Model, tiles: Vec<Decoded>, wanted: usize) -> Result<Vec<Decod
     });
     if tissue.is_empty() {
         let detail = format!(
-            "none of the {sent} tiles is half tissue or more: background, pen, and what is black or flat, has no stain to give"
+            "none of the {sent} tiles is half tissue or more: background, pen, and what is black \
+            or flat, has no stain to give"
         );
         return Err(Error::new(ErrorKind::NoStyles, detail));
     }

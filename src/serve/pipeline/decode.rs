@@ -85,6 +85,29 @@ impl Sizes {
         Ok(())
     }
 
+    /// A sheet is one picture, encoded in one piece: it has as few pixels as any that is read.
+    ///
+    /// # Errors
+    /// `image_too_large`, when the sheet of all tiles and their variants would have more pixels.
+    pub(super) fn check_sheet(&self, work: &Work<'_>, max_pixels: u64) -> Result<(), Error> {
+        let side = work.model.bundle.manifest.geometry.image_size();
+        let sizes = self.tiles.iter().flatten().filter(|_| !work.at_model_size);
+        let most = |sides: &dyn Fn(&(usize, usize)) -> usize| sizes.clone().map(sides).max();
+        let (width, height) =
+            most(&|size| size.0).zip(most(&|size| size.1)).unwrap_or((side, side));
+        let cell = codec::sheet_bytes(width, height) / CHANNELS as u64;
+        let (rows, columns) = (self.tiles.len() as u64, work.variants as u64 + 1);
+        let pixels = cell * rows * columns;
+        if pixels <= max_pixels {
+            return Ok(());
+        }
+        let detail = format!(
+            "a sheet of {rows}×{columns} pictures of {width}×{height} has {pixels} pixels, and may \
+            have at most {max_pixels}: ask for fewer variants or tiles, or leave out output.sheet"
+        );
+        Err(Error::new(ErrorKind::ImageTooLarge, detail))
+    }
+
     /// Memory for the pixels and the latents, and for the variants of each tile. A key is taken for
     /// a tile of the model's size; what it is beyond that is accounted for once it is known.
     pub(super) fn bytes(&self, work: &Work<'_>) -> u64 {
@@ -189,7 +212,8 @@ fn check_size(
     }
     let (least, most) = (SIDES.start(), SIDES.end());
     let detail = format!(
-        "{list} {index} is {width}×{height} pixels, and must have from {least} to {most} pixels a side"
+        "{list} {index} is {width}×{height} pixels, and must have from {least} to {most} pixels a \
+        side"
     );
     Err(Error::new(ErrorKind::TileSize, detail).at(list, index))
 }

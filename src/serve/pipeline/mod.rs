@@ -100,6 +100,8 @@ struct Work<'a> {
     variants: usize,
     /// Whether variants have the model's size, and not the tile's own.
     at_model_size: bool,
+    /// Whether the answer is one picture of all tiles and variants.
+    sheet: bool,
     /// How the model sees the tiles.
     scaling: Scaling,
 }
@@ -161,6 +163,7 @@ impl Pipeline {
             encodes: plan.encodes(),
             variants: plan.variants,
             at_model_size: plan.at_model_size(),
+            sheet: plan.output.sheet,
             scaling: self.scaling_of(&plan),
         };
         let Admitted { tiles, references, permit, decode } =
@@ -201,7 +204,14 @@ impl Pipeline {
         trace_work(&model, counts);
         self.check_counts(counts)?;
         let scaling = Scaling::whole(model.bundle.manifest.geometry.image_size());
-        let work = Work { model: &model, encodes: true, variants: 0, at_model_size: true, scaling };
+        let work = Work {
+            model: &model,
+            encodes: true,
+            variants: 0,
+            at_model_size: true,
+            sheet: false,
+            scaling,
+        };
         let Admitted { tiles, permit, decode, .. } =
             trace::stage("decode", self.decode(work, tiles, Vec::new(), &body)).await?;
         let held = Arc::clone(&permit);
@@ -292,6 +302,9 @@ impl Pipeline {
         };
         let (sizes, tiles, references) = self.cpu.run(probe).await??;
         sizes.check()?;
+        if work.sheet {
+            sizes.check_sheet(&work, limits.max_pixels)?;
+        }
         let bytes = sizes.bytes(&work);
         let permit = body.admit(sizes.windows(&work), bytes)?;
         let scaling = work.encodes.then_some(work.scaling);

@@ -3,14 +3,19 @@
 use std::sync::Arc;
 
 use super::answer::{Answer, AnsweredTile, MadeVariant};
-use crate::serve::error::Error;
+use crate::serve::error::{Error, ErrorKind};
 use crate::serve::runtime::cpu::Cpu;
 use restain_bundle::codec::{self, EncodeError, ImageFormat, RgbImage};
+
+/// The caller's error of a picture that is too large for the format asked for.
+pub fn no_such_picture(error: &EncodeError) -> Error {
+    Error::new(ErrorKind::NotAcceptable, error.to_string())
+}
 
 /// Every variant as a picture, `[tile][variant]`.
 ///
 /// # Errors
-/// When a picture cannot be written.
+/// `not_acceptable`, when the format cannot have the size of a picture.
 pub async fn pictures(
     cpu: &Cpu,
     answer: &Arc<Answer>,
@@ -30,7 +35,7 @@ pub async fn pictures(
     };
     let written: Result<Vec<_>, EncodeError> =
         cpu.each(places, encode).await?.into_iter().collect();
-    let mut written = written.map_err(|error| Error::internal(&error))?.into_iter();
+    let mut written = written.map_err(|error| no_such_picture(&error))?.into_iter();
     Ok(counts.into_iter().map(|count| written.by_ref().take(count).collect()).collect())
 }
 
@@ -45,8 +50,8 @@ pub fn sheet_bytes(answer: &Answer) -> u64 {
 /// One picture of them all: a row for each tile, the original first.
 ///
 /// # Errors
-/// When the picture cannot be written.
-pub fn sheet(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, EncodeError> {
+/// `not_acceptable`, when the format cannot have the size of the picture.
+pub fn sheet(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, Error> {
     let row = |tile: &AnsweredTile| -> Vec<RgbImage> {
         let original = tile.original.iter().map(|pixels| RgbImage {
             width: tile.width,
@@ -58,6 +63,7 @@ pub fn sheet(answer: &Answer, format: ImageFormat) -> Result<Vec<u8>, EncodeErro
     let rows: Vec<Vec<RgbImage>> = answer.tiles.iter().map(row).collect();
     let rows: Vec<Vec<&RgbImage>> = rows.iter().map(|row| row.iter().collect()).collect();
     codec::encode(format, answer.output.quality, &codec::sheet(&rows))
+        .map_err(|error| no_such_picture(&error))
 }
 
 fn picture(answer: &Answer, tile: &AnsweredTile, variant: &MadeVariant) -> RgbImage {

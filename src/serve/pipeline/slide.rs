@@ -98,7 +98,14 @@ impl Pipeline {
         let model = self.models.find(ask.model.as_deref())?;
         self.check_counts(Counts { tiles: tiles.len(), references: 0 })?;
         let scaling = self.scaling(&model, None);
-        let work = Work { model: &model, encodes: true, variants: 0, at_model_size: true, scaling };
+        let work = Work {
+            model: &model,
+            encodes: true,
+            variants: 0,
+            at_model_size: true,
+            sheet: false,
+            scaling,
+        };
         let Admitted { tiles, permit, .. } =
             trace::stage("decode", self.decode(work, tiles, Vec::new(), &body)).await?;
         let (priority, held) = (ask.priority, Arc::clone(&permit));
@@ -173,7 +180,8 @@ fn context(
     });
     let style = exemplar::mean_style(geometry, patches).ok_or_else(|| {
         let detail = format!(
-            "none of the {} tiles has tissue: background, pen, and what is black or flat, has no stain",
+            "none of the {} tiles has tissue: background, pen, and what is black or flat, has no \
+            stain",
             tiles.len()
         );
         Error::new(ErrorKind::NoStyles, detail)

@@ -46,7 +46,7 @@ impl ImageFormat {
 
 /// Why a picture could not be encoded.
 #[derive(Debug, thiserror::Error)]
-#[error("the picture cannot be written as {format:?}: {source}")]
+#[error("a picture cannot be written as {}: {source}; PNG has no such bound", .format.media_type())]
 pub struct EncodeError {
     /// The format.
     pub format: ImageFormat,
@@ -197,11 +197,27 @@ mod tests {
         for quality in [80, 100] {
             let error = encode(ImageFormat::Webp, quality, &line(16_385)).unwrap_err();
             assert!(
-                error.to_string().starts_with("the picture cannot be written as Webp: "),
+                error.to_string().starts_with("a picture cannot be written as image/webp: "),
                 "{error}"
             );
             assert!(encode(ImageFormat::Webp, quality, &line(0)).is_err());
         }
         assert!(encode(ImageFormat::Jpeg, 80, &line(65_536)).is_err());
+    }
+
+    #[test]
+    fn noise_that_describes_more_blocks_than_the_format_has_room_for_is_written_simpler() {
+        let (width, height) = (5120, 4352);
+        // A linear congruential generator: every block differs from those beside it.
+        let mut state = 1u32;
+        let noise = std::iter::from_fn(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            Some((state >> 24) as u8)
+        });
+        let pixels = noise.take(width * height * 3).collect();
+        let picture = RgbImage { width, height, pixels };
+        let bytes = encode(ImageFormat::Webp, 95, &picture).unwrap();
+        let back = decode(&bytes, &Limits::of_tile(1 << 25)).unwrap();
+        assert_eq!((back.width, back.height), (width, height));
     }
 }

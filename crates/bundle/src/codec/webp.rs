@@ -11,8 +11,9 @@ use std::mem::MaybeUninit;
 use std::slice;
 
 use libwebp_sys::{
-    WebPConfig, WebPEncode, WebPMemoryWrite, WebPMemoryWriter, WebPMemoryWriterClear,
-    WebPMemoryWriterInit, WebPPicture, WebPPictureFree, WebPPictureImportRGB,
+    WebPConfig, WebPEncode, WebPEncodingError, WebPMemoryWrite, WebPMemoryWriter,
+    WebPMemoryWriterClear, WebPMemoryWriterInit, WebPPicture, WebPPictureFree,
+    WebPPictureImportRGB,
 };
 
 use super::RgbImage;
@@ -46,21 +47,39 @@ pub(super) fn lossy(quality: u8, picture: &RgbImage) -> Result<Vec<u8>, WebpErro
         return Err(WebpError::Size { width, height });
     }
     assert_eq!(pixels.len(), width * height * 3, "an RgbImage holds width × height pixels");
-    let mut config = WebPConfig::new().expect("libwebp is linked with its own bindings");
-    config.quality = f32::from(quality);
-    config.method = METHOD;
     let mut canvas = Canvas::new(width, height);
     // SAFETY: the pixels are height rows of width × 3 bytes each, as asserted; the call only reads
     // them, and reports in its result when memory for its copy cannot be had.
     let imported =
         unsafe { WebPPictureImportRGB(&mut canvas.0, pixels.as_ptr(), width as i32 * 3) };
+    if imported == 0 {
+        return Err(WebpError::Library(canvas.0.error_code as i32));
+    }
+    match write(&mut canvas, quality, 0) {
+        // The format gives what the encoder decides about all blocks together 512 KiB. A picture of
+        // some 20 million pixels or more may need simpler blocks to stay below.
+        Err(WebPEncodingError::VP8_ENC_ERROR_PARTITION0_OVERFLOW) => {
+            write(&mut canvas, quality, 100)
+        }
+        written => written,
+    }
+    .map_err(|error| WebpError::Library(error as i32))
+}
+
+/// Encodes what is on the canvas. `limit`, from 0 to 100, is how much the encoder simplifies blocks
+/// to save bytes of the partition that describes them.
+fn write(canvas: &mut Canvas, quality: u8, limit: i32) -> Result<Vec<u8>, WebPEncodingError> {
+    let mut config = WebPConfig::new().expect("libwebp is linked with its own bindings");
+    config.quality = f32::from(quality);
+    config.method = METHOD;
+    config.partition_limit = limit;
     let mut output = Output::new();
     canvas.0.writer = Some(WebPMemoryWrite);
     canvas.0.custom_ptr = (&raw mut output.0).cast();
     // SAFETY: both structures are initialised, and the writer that `custom_ptr` points to outlives
     // the call.
-    if imported == 0 || unsafe { WebPEncode(&config, &mut canvas.0) } == 0 {
-        return Err(WebpError::Library(canvas.0.error_code as i32));
+    if unsafe { WebPEncode(&config, &mut canvas.0) } == 0 {
+        return Err(canvas.0.error_code);
     }
     Ok(output.bytes().to_vec())
 }

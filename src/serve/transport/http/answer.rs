@@ -27,7 +27,7 @@ use crate::serve::pipeline::answer::{
     About, AboutTile, Answer, AnsweredTile, EncodeAnswer, Origin, Timings, hundredths,
 };
 use crate::serve::pipeline::render;
-use restain_bundle::codec::{EncodeError, ImageFormat};
+use restain_bundle::codec::ImageFormat;
 
 /// `application/json`, and the first part of `multipart/mixed`, where the pictures follow as parts.
 #[derive(Serialize, ToSchema)]
@@ -191,10 +191,6 @@ impl Written {
     }
 }
 
-fn failed(error: EncodeError) -> Error {
-    Error::internal(&error)
-}
-
 fn describe<'a>(
     answer: &'a Answer,
     format: ImageFormat,
@@ -252,7 +248,8 @@ fn multipart(answer: &Answer, format: ImageFormat, pictures: &Pictures) -> (Stri
             let kind = format.media_type();
             part(
                 format!(
-                    "Content-Type: {kind}\r\nContent-Disposition: attachment; filename=\"{name}\"\r\nRestain-Provenance: {provenance}\r\n"
+                    "Content-Type: {kind}\r\nContent-Disposition: attachment; \
+                    filename=\"{name}\"\r\nRestain-Provenance: {provenance}\r\n"
                 ),
                 picture,
             );
@@ -313,7 +310,7 @@ fn tensor_head(answer: &Answer) -> Vec<u8> {
 
 fn image(answer: &Answer, format: ImageFormat, mut pictures: Pictures) -> Result<Vec<u8>, Error> {
     if answer.output.sheet {
-        return render::sheet(answer, format).map_err(failed);
+        return render::sheet(answer, format);
     }
     pictures
         .pop()

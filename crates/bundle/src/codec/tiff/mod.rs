@@ -6,8 +6,8 @@
 //! without anyone seeing it. The rules are those of `docs/pictures.md`.
 //!
 //! The library reads directories, strips and tiles; what these promise is judged first
-//! (`promises`), and so is whether there is one picture (`pages`). What a file says about the size of
-//! its pixels is no matter of decoding (`microns`).
+//! (`promises`), and so is whether there is one picture (`pages`). What a file says about the size
+//! of its pixels is no matter of decoding (`microns`).
 
 mod microns;
 mod pages;
@@ -176,7 +176,8 @@ impl Kind {
             }
             ColorType::Multiband { num_samples, .. } => {
                 return Err(refused(format!(
-                    "it is grey with {num_samples} samples a pixel, and grey has one: save colours as RGB"
+                    "it is grey with {num_samples} samples a pixel, and grey has one: save colours \
+                    as RGB"
                 )));
             }
             other => {
@@ -200,13 +201,16 @@ impl Kind {
             // Their values are looked at once they are read.
             (Some(SampleFormat::IEEEFP), 32) if is_colour => Ok(()),
             (Some(SampleFormat::Uint), _) => Err(refused(format!(
-                "its samples are integers of {bits} bits, and 8 and 16 are read: scale them to 8 bits"
+                "its samples are integers of {bits} bits, and 8 and 16 are read: scale them to 8 \
+                bits"
             ))),
             (Some(SampleFormat::Int), _) => Err(refused(format!(
-                "its samples are signed integers of {bits} bits: scale them to 0 to 255 without a sign"
+                "its samples are signed integers of {bits} bits: scale them to 0 to 255 without a \
+                sign"
             ))),
             (Some(SampleFormat::IEEEFP), _) => Err(refused(format!(
-                "its samples are floating point of {bits} bits, with {colour:?}, and read are 32 bits, grey or RGB: scale them to 8 bits"
+                "its samples are floating point of {bits} bits, with {colour:?}, and read are 32 \
+                bits, grey or RGB: scale them to 8 bits"
             ))),
             _ => Err(refused("its samples are neither integers nor floating point")),
         }
@@ -248,6 +252,7 @@ fn compression(decoder: &mut Tiff<'_>) -> Result<CompressionMethod, DecodeError>
         _ => "an encoding that is not known here",
     };
     Err(refused(format!(
-        "it is compressed with {name} ({number}), and read are JPEG, LZW, Deflate, PackBits and none"
+        "it is compressed with {name} ({number}), and read are JPEG, LZW, Deflate, PackBits and \
+        none"
     )))
 }

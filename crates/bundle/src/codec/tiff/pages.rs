@@ -50,7 +50,8 @@ pub(super) fn check(decoder: &mut Tiff<'_>) -> Result<(), DecodeError> {
 
 fn several(pictures: usize) -> DecodeError {
     refused(format!(
-        "it holds {pictures} pictures, and a tile is one: save the planes of a picture as one RGB picture"
+        "it holds {pictures} pictures, and a tile is one: save the planes of a picture as one RGB \
+        picture"
     ))
 }
 

@@ -37,7 +37,8 @@ pub(super) fn check(
         && !height.is_multiple_of(chunk_height.max(1))
     {
         return Err(refused(format!(
-            "its planes are in tiles of {chunk_height} rows, which do not divide its {height}: save it interleaved"
+            "its planes are in tiles of {chunk_height} rows, which do not divide its {height}: \
+            save it interleaved"
         )));
     }
     let (offsets, lengths) = match decoder.get_chunk_type() {
@@ -72,7 +73,8 @@ pub(super) fn check(
         let fits = |frame: &&Frame| frame.width == chunk_width && frame.height <= chunk_height;
         if let Some(Frame { width, height, .. }) = frames.iter().find(|frame| !fits(frame)) {
             return Err(refused(format!(
-                "a JPEG in it is {width}×{height} pixels, and its strips or tiles are {chunk_width}×{chunk_height}"
+                "a JPEG in it is {width}×{height} pixels, and its strips or tiles are \
+                {chunk_width}×{chunk_height}"
             )));
         }
         if let Some(frame) = frames.iter().find(|frame| u16::from(frame.components) != components) {

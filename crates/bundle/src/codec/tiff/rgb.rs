@@ -38,7 +38,8 @@ fn narrow(word: u16) -> u8 {
 fn unit(&float: &f32) -> Result<u8, DecodeError> {
     if !(0.0..=1.0).contains(&float) {
         return Err(refused(format!(
-            "its samples are floating point, and {float} is not between 0 and 1: scale them, or save them as 8 bits"
+            "its samples are floating point, and {float} is not between 0 and 1: scale them, or \
+            save them as 8 bits"
         )));
     }
     Ok((float * 255.0).round() as u8)
