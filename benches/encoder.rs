@@ -6,10 +6,12 @@
 //! opens as many encoders as the server would, or ENCODERS, says so in a line of JSON, and answers
 //! every line of its input with another:
 //!
-//!     run BATCH SECONDS             tiles a second, all encoders busy, and the milliseconds of a batch that is alone
+//!     run BATCH SECONDS             tiles a second, all encoders busy, and the milliseconds of a
+//!                                   batch that is alone
 //!     profile BATCH                 which provider ran which operators, and for how long
 //!     compare PRECISION [DEVICE]    PSNR between the tiles that both reconstruct, in dB
-//!     encode TILES LATENTS          a file of tiles, u8 [batch, H, W, 3], into one of latents, f16 [batch, 2, N, h]
+//!     encode TILES LATENTS          a file of tiles, u8 [batch, H, W, 3], into one of latents,
+//!                                   f16 [batch, 2, N, h]
 
 #![expect(clippy::disallowed_methods, reason = "a bench is a program with arguments of its own")]
 
@@ -60,9 +62,8 @@ fn main() -> Result<()> {
         .collect::<Result<_>>()?;
     let mut bench = Bench { bundle, device, encoders, runtime };
     let profile = bench.encoders[0].profile(1)?;
-    say(
-        &json!({ "device": device, "precision": precision, "nodes": profile.nodes(), "lanes": lanes }),
-    );
+    let nodes = profile.nodes();
+    say(&json!({ "device": device, "precision": precision, "nodes": nodes, "lanes": lanes }));
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let answer = match line.split_whitespace().collect::<Vec<_>>()[..] {
@@ -76,7 +77,8 @@ fn main() -> Result<()> {
             }
             ["encode", tiles, latents] => bench.encode(Path::new(tiles), Path::new(latents))?,
             _ => bail!(
-                "run BATCH SECONDS, profile BATCH, compare PRECISION [DEVICE], or encode TILES LATENTS, and not {line:?}"
+                "run BATCH SECONDS, profile BATCH, compare PRECISION [DEVICE], or encode TILES \
+                LATENTS, and not {line:?}"
             ),
         };
         say(&answer);

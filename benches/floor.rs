@@ -89,16 +89,19 @@ fn constant(address: &str, bytes: usize) -> anyhow::Result<()> {
         let answer = move |request: Request| {
             let body = body.clone();
             async move {
-                let asked = to_bytes(request.into_body(), usize::MAX).await.map_err(|error| error.to_string())?;
+                let asked = to_bytes(request.into_body(), usize::MAX).await;
+                let asked = asked.map_err(|error| error.to_string())?;
                 drop(asked);
-                Ok::<_, String>(axum::response::Response::new(Body::new(PermitBody::new([body], Vec::new()))))
+                let body = Body::new(PermitBody::new([body], Vec::new()));
+                Ok::<_, String>(axum::response::Response::new(body))
             }
         };
         // What `restain load` asks first.
         let models = json!({"models": [{
             "name": "floor", "version": "1", "default": true, "state": "ready", "geometry": {"image_size": 224},
         }]});
-        let router = axum::Router::new().route("/v1/models", get(async move || axum::Json(models))).fallback(answer);
+        let models = get(async move || axum::Json(models));
+        let router = axum::Router::new().route("/v1/models", models).fallback(answer);
         let metrics = Arc::new(Metrics::new()?);
         let options = ListenOptions {
             port: "floor",

@@ -192,9 +192,11 @@ impl Caller {
                 post(sender, request.header("content-type", SAFETENSORS), body).await
             }
             Self::OipHttp(sender, host) => {
-                let input = json!({"name": "TILES", "shape": [TILES, side, side, 3], "datatype": "UINT8",
+                let input = json!({"name": "TILES", "shape": [TILES, side, side, 3],
+                    "datatype": "UINT8",
                     "parameters": {"binary_data_size": pixels.len()}});
-                let head = json!({"inputs": [input], "parameters": {"variants": VARIANTS, "seed": 1, "binary_data_output": true}});
+                let head = json!({"inputs": [input],
+                    "parameters": {"variants": VARIANTS, "seed": 1, "binary_data_output": true}});
                 let head = head.to_string();
                 let request =
                     hyper::Request::post("/v2/models/demo/infer").header("host", host.as_str());

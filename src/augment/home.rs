@@ -9,8 +9,8 @@
 //! tars/NAME.tar.jsonl        what became of every sample of a tar
 //! ```
 //!
-//! Where OUT is a URL, `job.json`, `done` and `tars` lie in the store, at OUT.restain, so that parts on
-//! several machines are one job; a folder of this machine has the rest.
+//! Where OUT is a URL, `job.json`, `done` and `tars` lie in the store, at OUT.restain, so that
+//! parts on several machines are one job; a folder of this machine has the rest.
 //!
 //! A file is there whole or not at all: it is written in `work` and renamed, which needs both
 //! folders on one file system. That outlives the end of the process at any moment; after a loss of
@@ -143,7 +143,8 @@ impl Home {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
                 return Err(AugmentError::Use(format!(
-                    "another process works on part {shard} of the job in {out}: wait for it, or end it"
+                    "another process works on part {shard} of the job in {out}: wait for it, or \
+                    end it"
                 )));
             }
             // Some network file systems have no locks. Their users know how many processes

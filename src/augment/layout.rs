@@ -192,7 +192,8 @@ fn objects_of(url: &Path, passed_over: &mut PassedOver) -> Result<Vec<Tar>, Augm
 /// Of tars in a store all tiles are taken: choosing would read each of them twice.
 fn check_selection_of_urls(selection: &Selection) -> Result<(), AugmentError> {
     let said = if !selection.is_all() {
-        "IN is a URL, of which all tiles are taken: leave out --split, --only, --exclude, --tile-domains and --exclude-tile-domains"
+        "IN is a URL, of which all tiles are taken: leave out --split, --only, --exclude, \
+        --tile-domains and --exclude-tile-domains"
     } else if !matches!(selection.format, Format::Auto | Format::Webdataset) {
         "IN is a URL, of which tars are read: leave out --layout"
     } else {

@@ -94,7 +94,8 @@ pub async fn run(
     }
     if let (Input::Tiles(_), Place::Remote(out)) = (&input, &args.out) {
         return Err(AugmentError::Use(format!(
-            "OUT is {out}, where tars are written, and IN holds tiles as files: pack them into tars, or name a folder"
+            "OUT is {out}, where tars are written, and IN holds tiles as files: pack them into \
+            tars, or name a folder"
         )));
     }
     let opened = (args.out.clone(), args.job.state.clone(), args.inputs.clone());
@@ -111,7 +112,8 @@ pub async fn run(
     let mut terms = terms(&args, &input, &maker);
     let begun = tokio::task::block_in_place(|| home.settle(&mut terms))?;
     maker.ask.seed = terms.ask.seed;
-    tracing::info!(seed = terms.ask.seed, part = %args.job.shard, layout = input.name(), "{}", if begun { "going on" } else { "beginning" });
+    tracing::info!(seed = terms.ask.seed, part = %args.job.shard, layout = input.name(), "{}",
+        if begun { "going on" } else { "beginning" });
     let maker = Arc::new(maker);
     let (progress, is_done) = work(&args, &input, &home, &maker, stop).await?;
     progress.end();
@@ -293,7 +295,8 @@ fn describe(args: &AugmentArgs, input: &Input, samples: u64, passed_over: &Passe
             let of_part = of_part::<Tile>(args, tiles).len() as u64;
             let (layout, all) = (input.name(), tiles.len());
             format!(
-                "{layout}: {all} tiles; part {shard} has {of_part} of them, which become {} variants",
+                "{layout}: {all} tiles; part {shard} has {of_part} of them, which become {} \
+                variants",
                 of_part * variants
             )
         }
@@ -307,8 +310,8 @@ fn describe(args: &AugmentArgs, input: &Input, samples: u64, passed_over: &Passe
                 false => format!(", with {samples} samples"),
             };
             format!(
-                "webdataset: {all} tars; part {shard} has {of_part} of them, {bytes} bytes{samples}; \
-                 each becomes {variants}"
+                "webdataset: {all} tars; part {shard} has {of_part} of them, {bytes} \
+                bytes{samples}; each becomes {variants}"
             )
         }
     };
@@ -326,7 +329,8 @@ impl fmt::Display for Summary {
         let rate = *tiles as f64 / seconds.max(f64::MIN_POSITIVE);
         write!(
             f,
-            "{tiles} tiles, {variants} variants, {bad} left out{kinds}, {seconds:.1} s, {rate:.1} tiles/s"
+            "{tiles} tiles, {variants} variants, {bad} left out{kinds}, {seconds:.1} s, {rate:.1} \
+            tiles/s"
         )?;
         write!(f, ", encoder at work {:.0} % of the time", 100.0 * encoders_busy)?;
         if *before > 0 {

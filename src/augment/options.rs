@@ -24,21 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
 /// Write variants of a data set, without a server
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "\
-Output:
-  A folder is mirrored: a/b.png becomes a/b.v00.png, a/b.v01.png, …, each with its provenance in a .json beside it.
-  A WILDS root becomes one again: variant 0 of node 2 is node 2_v00, in the file's name and in metadata.csv alike.
-  Tars keep their names: sample KEY becomes KEY_v00, KEY_v01, …, each with its provenance as the field restain.json.
-  PatchCamelyon's HDF5 files become folders: row 7 becomes train/tumor/000007.v00.png.
-  OUT holds data alone; what the job has to remember lies in OUT.restain beside it. Delete that once the job is done.
-  IN and OUT may be URLs of tars: s3://, gs://, az://, https://. Credentials are those of each cloud's own variables. Tars
-  are read as a stream, and one at a time lies on this machine until it is whole and is sent.
-
-IN is read as for training: hidden files are passed over, and what is passed over or left out is counted by reason at the
-end. Files that would have one name in OUT are refused before anything is written.
-
-Interrupted jobs resume: run the same command again. --shard selects a part, for indexed Jobs; the parts may run side by
-side on one OUT. In a Kubernetes Job with 16 completions: --shard $(JOB_COMPLETION_INDEX)/16.")]
+#[command(after_help = include_str!("help.txt"))]
 pub struct AugmentArgs {
     /// Tiles: a folder of images, a WILDS root (metadata.csv and patches/), PatchCamelyon's HDF5
     /// files, or WebDataset tars: some, a folder of them, or a pattern such as
@@ -73,7 +59,8 @@ pub struct AskArgs {
     #[arg(long, value_parser = |text: &str| read_flag::<u64>(&field::seed, text))]
     pub seed: Option<u64>,
     /// Make variants by this method: vit, color-match, hed-jitter or identity
-    #[arg(long, default_value = "vit", value_parser = |text: &str| read_flag::<Method>(&field::method, text))]
+    #[arg(long, default_value = "vit",
+        value_parser = |text: &str| read_flag::<Method>(&field::method, text))]
     pub method: Method,
     /// Take styles from the model's bank, from the tile's own tokens (own), or from --references
     /// (reference)
@@ -98,35 +85,42 @@ pub struct AskArgs {
           value_parser = |text: &str| read_flag::<Placement>(&field::style_placement, text))]
     pub placement: Placement,
     /// Draw styles for each tile (tile), or one for the n-th variants of all tiles (request)
-    #[arg(long, default_value = "tile", value_parser = |text: &str| read_flag::<Share>(&field::style_share, text))]
+    #[arg(long, default_value = "tile",
+        value_parser = |text: &str| read_flag::<Share>(&field::style_share, text))]
     pub share: Share,
     /// Draw styles of the bank this wide, from 0 to 3: 1 takes them as they are, 0 their mean, 2
     /// spreads them
-    #[arg(long, default_value_t = 1.0, value_parser = |text: &str| read_flag::<f64>(&field::style_spread, text))]
+    #[arg(long, default_value_t = 1.0,
+        value_parser = |text: &str| read_flag::<f64>(&field::style_spread, text))]
     pub spread: f64,
     /// Say that the tiles' pixels have this size, µm, so that the model sees them at magnifications
     /// that it knows [default: what a tile's file states as OME, Aperio or a microscope's
     /// resolution, or else unknown: the model sees the tile at its own]
-    #[arg(long, value_name = "MICRONS", value_parser = |text: &str| read_flag::<f32>(&field::mpp, text))]
+    #[arg(long, value_name = "MICRONS",
+        value_parser = |text: &str| read_flag::<f32>(&field::mpp, text))]
     pub mpp: Option<f32>,
     /// Draw the strength of each variant, between this and --strength [default: all have
     /// --strength]
-    #[arg(long, value_name = "STRENGTH", value_parser = |text: &str| read_flag::<f32>(&field::strength_from, text))]
+    #[arg(long, value_name = "STRENGTH",
+        value_parser = |text: &str| read_flag::<f32>(&field::strength_from, text))]
     pub strength_from: Option<f32>,
     /// Mix this much of the style in: 0 keeps the tile's own characteristics, 1 takes all of the
     /// style's
-    #[arg(long, default_value_t = 1.0, value_parser = |text: &str| read_flag::<f64>(&field::strength, text))]
+    #[arg(long, default_value_t = 1.0,
+        value_parser = |text: &str| read_flag::<f64>(&field::strength, text))]
     pub strength: f64,
     /// Add what the style changes to the tile itself, at its own size (carry), or write the model's
     /// reconstruction at the model's size (model)
-    #[arg(long, default_value = "carry", value_parser = |text: &str| read_flag::<Detail>(&field::detail, text))]
+    #[arg(long, default_value = "carry",
+        value_parser = |text: &str| read_flag::<Detail>(&field::detail, text))]
     pub detail: Detail,
     /// Write images as png, jpeg or webp [default: png; into tars with --originals, as the name of
     /// the tile's field says, so that all samples have the same fields]
     #[arg(long, value_parser = |text: &str| read_flag::<ImageFormat>(&field::output_format, text))]
     pub format: Option<ImageFormat>,
     /// Compress JPEG and WebP at this quality, from 1 to 100; WebP is lossless at 100
-    #[arg(long, default_value_t = 90, value_parser = |text: &str| read_flag::<u8>(&field::output_quality, text))]
+    #[arg(long, default_value_t = 90,
+        value_parser = |text: &str| read_flag::<u8>(&field::output_quality, text))]
     pub quality: u8,
 }
 
@@ -249,7 +243,8 @@ impl AugmentArgs {
         let ask = &self.ask;
         reject(
             ask.style_from == StyleSource::Batch,
-            "--style-from batch takes styles from the other tiles of a request, and each tile of a job is a request: use bank, own or reference",
+            "--style-from batch takes styles from the other tiles of a request, and each tile of a \
+            job is a request: use bank, own or reference",
         )?;
         let takes_references = ask.style_from == StyleSource::Reference;
         reject(

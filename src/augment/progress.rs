@@ -159,7 +159,8 @@ impl Progress {
                 let percent = 100.0 * position as f64 / (length as f64).max(1.0);
                 let (tiles, bad) = (self.done.tiles, self.done.bad.len());
                 tracing::info!(
-                    "{tiles} tiles done, {percent:.1} % of the part, {rate:.1} tiles/s, {bad} left out"
+                    "{tiles} tiles done, {percent:.1} % of the part, {rate:.1} tiles/s, {bad} left \
+                    out"
                 );
             }
         }

@@ -1,6 +1,6 @@
-//! What outlives a job's process: OUT, and the notes of the job beside it. They lie on this machine,
-//! in OUT and in the folder of the job's state; or in a store, at OUT and at OUT.restain, where parts
-//! on other machines find them.
+//! What outlives a job's process: OUT, and the notes of the job beside it. They lie on this
+//! machine, in OUT and in the folder of the job's state; or in a store, at OUT and at OUT.restain,
+//! where parts on other machines find them.
 
 use std::collections::HashSet;
 use std::fs;

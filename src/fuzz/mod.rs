@@ -290,7 +290,8 @@ fn in_a_directory(files: &[(&str, &[u8])], work: impl FnOnce(&Path)) {
     thread_local! {
         // In memory, where Linux has that: a disk takes forty times as long.
         static DIRECTORY: tempfile::TempDir =
-            tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("there is a place for temporary files");
+            tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("there is a \
+                place for temporary files");
     }
     DIRECTORY.with(|dir| {
         files.iter().for_each(|(name, bytes)| {

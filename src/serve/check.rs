@@ -18,8 +18,9 @@ pub enum CheckError {
     #[error("the {0} encoder gives values that are not finite for a grey tile")]
     NotFinite(Precision),
     #[error(
-        "{name}/{version} cannot be served: it has no styles, and every request that chooses from its bank is rejected with \
-         no_styles. Add some with: restain-train styles --bundle {} --data DIR", .dir.display()
+        "{name}/{version} cannot be served: it has no styles, and every request that chooses from \
+        its bank is rejected with no_styles. Add some with: restain-train styles --bundle {} \
+        --data DIR", .dir.display()
     )]
     NoStyles { name: String, version: String, dir: PathBuf },
 }
@@ -61,7 +62,8 @@ pub fn check(dir: &Path, device: Device) -> Result<String, CheckError> {
     }
     let encoders: Vec<String> = manifest.encoders.keys().map(ToString::to_string).collect();
     Ok(format!(
-        "{}/{} is whole: {side}×{side} tiles, patch {}, width {}, depth {}; encoders {}; {} styles of {} domains\ndigest {}{places}",
+        "{}/{} is whole: {side}×{side} tiles, patch {}, width {}, depth {}; encoders {}; {} styles \
+        of {} domains\ndigest {}{places}",
         manifest.name,
         manifest.version,
         geometry.patch_size(),

@@ -283,7 +283,8 @@ fn announce(app: &App, addresses: Addresses) -> Result<(), ServeError> {
     let tile = if std::path::Path::new(EXAMPLE_TILE).exists() { EXAMPLE_TILE } else { "tile.png" };
     let key = if app.config.keys.is_some() { " -H \"authorization: Bearer $TOKEN\"" } else { "" };
     let curl = format!(
-        "curl --data-binary @{tile} -H 'content-type: image/png'{key} '{url}/v1/augment' -o variant.png"
+        "curl --data-binary @{tile} -H 'content-type: image/png'{key} '{url}/v1/augment' -o \
+        variant.png"
     );
     // Standard output may be closed; that is no reason not to serve.
     let _ = writeln!(

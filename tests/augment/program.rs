@@ -7,7 +7,12 @@ use crate::harness::restain;
 fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
     let job = Job::new();
     let file = job.home.path().join("augment.toml");
-    std::fs::write(&file, "variants = 2\nquality = 60\nmax-damaged = 3\nstrength = 0.3\ndomains = [\"a\", \"b\"]\ndetail = \"model\"\n").unwrap();
+    std::fs::write(
+        &file,
+        "variants = 2\nquality = 60\nmax-damaged = 3\nstrength = 0.3\ndomains = [\"a\", \
+        \"b\"]\ndetail = \"model\"\n",
+    )
+    .unwrap();
     let mut command =
         job.command(&job.input(), &job.out(), &["--variants", "4", "--print-config", "--config"]);
     let output = command

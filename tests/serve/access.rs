@@ -195,7 +195,8 @@ fn a_key_has_so_many_requests_under_way_as_it_may_and_its_place_comes_back() {
     let (begin, end) = sent.split_at(100);
     let mut open = TcpStream::connect(&server.address).unwrap();
     let head = format!(
-        "POST /v1/augment HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ncontent-type: image/png\r\ncontent-length: {}\r\n\r\n",
+        "POST /v1/augment HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ncontent-type: \
+        image/png\r\ncontent-length: {}\r\n\r\n",
         server.address,
         keys.tokens[0],
         sent.len()

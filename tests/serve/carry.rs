@@ -147,7 +147,8 @@ fn styles_of_tiles_are_carried_too() {
         let far = tile.pixels.iter().zip(ask(own)).map(|(a, b)| a.abs_diff(b)).max();
         assert!(far <= Some(1), "its own characteristics change nothing: {far:?}");
         let aligned = json!({"style": {"from": "reference", "placement": "aligned"}, "seed": 1});
-        let half = json!({"style": {"from": "reference", "placement": "aligned"}, "strength": 0.5, "seed": 1});
+        let half = json!({"style": {"from": "reference", "placement": "aligned"}, "strength": 0.5,
+            "seed": 1});
         let (aligned, half) = (ask(aligned), ask(half));
         assert!(aligned != tile.pixels && half != aligned && half != tile.pixels);
     }

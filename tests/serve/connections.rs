@@ -62,7 +62,13 @@ fn a_body_nobody_wanted_leaves_its_connection_in_order() {
 fn who_sends_too_much_before_reading_is_told_so_and_hung_up_on() {
     let server = Server::start(&["--max-body", "1MiB"]);
     let mut stream = TcpStream::connect(&server.address).unwrap();
-    write!(stream, "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: {SAFETENSORS}\r\ncontent-length: {}\r\n\r\n", 1 << 30).unwrap();
+    write!(
+        stream,
+        "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: \
+        {SAFETENSORS}\r\ncontent-length: {}\r\n\r\n",
+        1 << 30
+    )
+    .unwrap();
     stream.write_all(&vec![0; 12 << 20]).unwrap();
     let refused = answer(&mut stream);
     assert!(
@@ -75,7 +81,12 @@ fn who_sends_too_much_before_reading_is_told_so_and_hung_up_on() {
 fn who_asks_for_leave_to_send_and_is_refused_sends_nothing() {
     let server = Server::start(&[]);
     let mut stream = TcpStream::connect(&server.address).unwrap();
-    stream.write_all(b"POST /nothing HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n").unwrap();
+    stream
+        .write_all(
+            b"POST /nothing HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: \
+        9\r\n\r\n",
+        )
+        .unwrap();
     let mut all = String::new();
     stream.read_to_string(&mut all).unwrap();
     assert!(all.starts_with("HTTP/1.1 404") && all.contains("connection: close"), "{all}");
@@ -87,7 +98,8 @@ pub(super) fn asked_for_much(server: &Server) -> TcpStream {
     let body = tensor_body(&tiles, &[], &json!({"variants": 64}));
     let mut stream = TcpStream::connect(&server.address).unwrap();
     let head = format!(
-        "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: {SAFETENSORS}\r\naccept: {SAFETENSORS}\r\n"
+        "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: {SAFETENSORS}\r\naccept: \
+        {SAFETENSORS}\r\n"
     );
     write!(stream, "{head}content-length: {}\r\n\r\n", body.len()).unwrap();
     stream.write_all(&body).unwrap();
@@ -135,7 +147,8 @@ fn who_closes_its_half_is_taken_to_have_left() {
     let mut stream = TcpStream::connect(&server.address).unwrap();
     write!(
         stream,
-        "POST /v1/augment HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: image/png\r\ncontent-length: {}\r\n\r\n",
+        "POST /v1/augment HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: \
+        image/png\r\ncontent-length: {}\r\n\r\n",
         body.len()
     )
     .unwrap();

@@ -52,8 +52,8 @@ fn beside_a_greedy_key_another_is_never_refused() {
         until("it is refused, for all that it may have is in flight", || {
             refused.load(Ordering::Relaxed) >= 4
         });
-        // Eight tiles are left. A request's tiles are given back when its answer has been sent, which
-        // its caller may see first, so that two requests of one caller have to fit.
+        // Eight tiles are left. A request's tiles are given back when its answer has been sent,
+        // which its caller may see first, so that two requests of one caller have to fit.
         for n in 0..20 {
             assert_eq!(ask(&server, &keys.tokens[1], 2 * n, 2), StatusCode::OK, "request {n}");
         }

@@ -81,7 +81,8 @@ fn what_is_in_flight_at_the_end_is_finished() {
     let body = png(&tile(0));
     let (first, rest) = body.split_at(body.len() / 2);
     let mut stream = TcpStream::connect(&server.address).unwrap();
-    let head = "POST /v1/augment?seed=1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: image/png\r\ncontent-length:";
+    let head = "POST /v1/augment?seed=1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: \
+        image/png\r\ncontent-length:";
     write!(stream, "{head} {}\r\n\r\n", body.len()).unwrap();
     stream.write_all(first).unwrap();
     until("the request is in the house", || server.metric("restain_inflight_bytes") > 0.0);

@@ -27,7 +27,8 @@ pub enum BundleError {
     #[error("{0} is missing, though the manifest lists it")]
     Missing(String),
     #[error(
-        "{file} has sha256 {found}, and the manifest says {expected}: the file was changed or damaged"
+        "{file} has sha256 {found}, and the manifest says {expected}: the file was changed or \
+        damaged"
     )]
     Digest { file: String, found: String, expected: String },
     #[error("encoders.{precision} is {file:?}, which files does not list")]
@@ -36,7 +37,10 @@ pub enum BundleError {
     UnlistedData { encoder: String, file: String },
     #[error("encoders is empty: a bundle needs at least one precision")]
     NoEncoder,
-    #[error("no {asked} encoder: this bundle has {}", held.iter().map(Precision::to_string).collect::<Vec<_>>().join(", "))]
+    #[error(
+        "no {asked} encoder: this bundle has {}",
+        held.iter().map(Precision::to_string).collect::<Vec<_>>().join(", ")
+    )]
     NoPrecision { asked: Precision, held: Vec<Precision> },
     #[error("{file} is not a valid style bank")]
     Styles { file: String, source: StylesError },
@@ -64,7 +68,10 @@ pub enum StylesError {
     StyleLength { found: usize, expected: usize },
     #[error("metadata {field} is {value:?}, and must be {expected}")]
     Metadata { field: &'static str, value: Option<String>, expected: String },
-    #[error("{name}[{index}] is {value}, and must be finite{}", if *.name == "source_std" { " and not negative" } else { "" })]
+    #[error(
+        "{name}[{index}] is {value}, and must be finite{}",
+        if *.name == "source_std" { " and not negative" } else { "" }
+    )]
     Value { name: &'static str, index: usize, value: f32 },
     #[error("style {style} has domain {domain}, and there are {domains} domains")]
     Domain { style: usize, domain: usize, domains: usize },
@@ -84,7 +91,9 @@ pub enum WeightsError {
     #[error("{name} is missing")]
     Missing { name: String },
     #[error(
-        "{name} is a parameter of a Stylizing ViT, a later model of the same authors, which encodes two tiles at once and cannot be a bundle: import weights of the ViT of Doerrich et al. 2024"
+        "{name} is a parameter of a Stylizing ViT, a later model of the same authors, which \
+        encodes two tiles at once and cannot be a bundle: import weights of the ViT of Doerrich et \
+        al. 2024"
     )]
     StylizingVit { name: String },
     #[error("{name} is not a parameter of this model")]
@@ -96,7 +105,8 @@ pub enum WeightsError {
     #[error("{name} has shape {found:?}, and must be [1, grid² + 1, embed_dim]")]
     PositionShape { name: &'static str, found: Vec<usize> },
     #[error(
-        "{name}[{index}] is {value}, and the sin-cos positions have {expected}: trained or other positions are not supported"
+        "{name}[{index}] is {value}, and the sin-cos positions have {expected}: trained or other \
+        positions are not supported"
     )]
     Position { name: &'static str, index: usize, value: f32, expected: f32 },
     #[error("no model has weights of these shapes")]

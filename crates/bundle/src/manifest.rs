@@ -95,13 +95,14 @@ impl Familiar {
             .filter(|([finest, coarsest], seen)| !(finest / NEAR..=coarsest * NEAR).contains(seen));
         if let Some(([finest, coarsest], seen)) = known {
             return Some(format!(
-                "the model saw this tile at {seen:.2} µm a pixel, and knows tissue at {finest} to {coarsest}"
+                "the model saw this tile at {seen:.2} µm a pixel, and knows tissue at {finest} to \
+                {coarsest}"
             ));
         }
         self.fidelity.filter(|least| fidelity < *least).map(|least| {
             format!(
-                "this tile is unlike what the model was trained on: its fidelity is {fidelity:.1} dB, and that of 99 of 100 \
-                 tiles it was trained on at least {least:.1}"
+                "this tile is unlike what the model was trained on: its fidelity is {fidelity:.1} \
+                dB, and that of 99 of 100 tiles it was trained on at least {least:.1}"
             )
         })
     }

@@ -160,7 +160,8 @@ fn styles_of_another_model_are_refused() {
     replace_styles(&dir, &other.to_bytes(24).unwrap());
     assert_eq!(
         refusal(&dir),
-        "styles.safetensors is not a valid style bank: a style has 24 numbers, and the model's half of embed_dim is 12"
+        "styles.safetensors is not a valid style bank: a style has 24 numbers, and the model's \
+        half of embed_dim is 12"
     );
     assert!(matches!(
         other.to_bytes(HALF),
@@ -176,21 +177,24 @@ fn styles_that_are_not_numbers_are_refused() {
     replace_styles(&dir, &poisoned.to_bytes(HALF).unwrap());
     assert_eq!(
         refusal(&dir),
-        "styles.safetensors is not a valid style bank: source_std[5] is NaN, and must be finite and not negative"
+        "styles.safetensors is not a valid style bank: source_std[5] is NaN, and must be finite \
+        and not negative"
     );
     let mut poisoned = bank();
     poisoned.entries[2].style.0[0] = f32::INFINITY;
     replace_styles(&dir, &poisoned.to_bytes(HALF).unwrap());
     assert_eq!(
         refusal(&dir),
-        "styles.safetensors is not a valid style bank: characteristics[24] is inf, and must be finite"
+        "styles.safetensors is not a valid style bank: characteristics[24] is inf, and must be \
+        finite"
     );
     let mut lost = bank();
     lost.entries[0].domain = 9;
     replace_styles(&dir, &lost.to_bytes(HALF).unwrap());
     assert_eq!(
         refusal(&dir),
-        "styles.safetensors is not a valid style bank: style 0 has domain 9, and there are 2 domains"
+        "styles.safetensors is not a valid style bank: style 0 has domain 9, and there are 2 \
+        domains"
     );
     replace_styles(&dir, b"no safetensors");
     assert!(

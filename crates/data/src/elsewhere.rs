@@ -1,5 +1,5 @@
-//! A data set that lies in an object store: it is copied to this machine first, since training reads
-//! each tile many times and in no order.
+//! A data set that lies in an object store: it is copied to this machine first, since training
+//! reads each tile many times and in no order.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use restain_store::{Place, Remote, copy_below, user_cache};
 /// Time between two log lines without a terminal.
 const LOG_EVERY: Duration = Duration::from_secs(15);
 
-/// The folder of a data set: `data` itself; or, of a URL, the copy below `cache`, brought up to date.
-/// What is there already is not fetched again.
+/// The folder of a data set: `data` itself; or, of a URL, the copy below `cache`, brought up to
+/// date. What is there already is not fetched again.
 ///
 /// # Errors
 /// When the store cannot be read, or the copy cannot be written.

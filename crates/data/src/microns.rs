@@ -52,7 +52,8 @@ impl Dataset {
         let (least, most) = (sizes().fold(first.size, f64::min), sizes().fold(0.0, f64::max));
         if found.len() < images {
             tracing::warn!(
-                "{} of {images} images state the size of their pixels, and the others none: --mpp names it for all",
+                "{} of {images} images state the size of their pixels, and the others none: --mpp \
+                names it for all",
                 found.len()
             );
         } else if most > ALIKE * least {

@@ -42,8 +42,9 @@ impl Rows {
         };
         if let Some(chunk) = rows.chunk_shape()?.filter(|chunk| chunk[0] > CHUNK_ROWS) {
             tracing::warn!(
-                "{}: {name} has chunks of {} images, and each random read decompresses a whole chunk; for fast reads \
-                 rewrite the file with: h5repack -l {name}:CHUNK=1x{side}x{side}x3",
+                "{}: {name} has chunks of {} images, and each random read decompresses a whole \
+                chunk; for fast reads rewrite the file with: h5repack -l \
+                {name}:CHUNK=1x{side}x{side}x3",
                 path.display(),
                 chunk[0]
             );

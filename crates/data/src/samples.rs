@@ -3,9 +3,10 @@
 //! behind that dot is the field.
 //!
 //! Names that begin with a dot belong to no sample and end none, such as the `._` files that macOS
-//! puts between the members of a tar. Names that are not UTF-8 are Latin-1. Two things that the package lets pass are refused, because
-//! they lose data in silence: a sample whose files do not stand beside each other, and an empty
-//! file. Compressed tars are refused too: they allow neither random reads nor resuming.
+//! puts between the members of a tar. Names that are not UTF-8 are Latin-1. Two things that the
+//! package lets pass are refused, because they lose data in silence: a sample whose files do not
+//! stand beside each other, and an empty file. Compressed tars are refused too: they allow neither
+//! random reads nor resuming.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -226,9 +227,9 @@ fn name(member: &tar::Entry<'_, impl Read>, passed_over: &mut PassedOver) -> Opt
     None
 }
 
-/// Decodes a name: as UTF-8, or else as Latin-1, in which every byte is the character of its number.
-/// Old programs of Windows write such names. Python keeps their bytes as lone surrogates, which
-/// neither JSON nor Arrow can hold.
+/// Decodes a name: as UTF-8, or else as Latin-1, in which every byte is the character of its
+/// number. Old programs of Windows write such names. Python keeps their bytes as lone surrogates,
+/// which neither JSON nor Arrow can hold.
 fn text_of(name: &[u8]) -> String {
     match std::str::from_utf8(name) {
         Ok(name) => name.to_owned(),

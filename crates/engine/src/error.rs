@@ -8,7 +8,8 @@ use std::time::Duration;
 pub enum EngineError {
     /// The library cannot be loaded.
     #[error(
-        "cannot load ONNX Runtime from {library}{}; set ORT_DYLIB_PATH to the library, or fetch it into .deps/onnxruntime",
+        "cannot load ONNX Runtime from {library}{}; set ORT_DYLIB_PATH to the library, or fetch it \
+        into .deps/onnxruntime",
         list(tried)
     )]
     Library {
@@ -21,8 +22,8 @@ pub enum EngineError {
     },
     /// The device is not available.
     #[error(
-        "ONNX Runtime cannot use the device; a GPU needs the library built for it (make onnxruntime-cuda), CUDA's libraries where the loader looks, \
-         and NVIDIA's driver"
+        "ONNX Runtime cannot use the device; a GPU needs the library built for it (make \
+        onnxruntime-cuda), CUDA's libraries where the loader looks, and NVIDIA's driver"
     )]
     Device(#[source] ort::Error),
     /// The file is not a graph that the runtime can load.

@@ -20,14 +20,15 @@ fn render(manifest: &Manifest) -> String {
     let mut page = vec![
         format!("# {} {}", manifest.name, manifest.version),
         String::new(),
-        "A Vision Transformer encoder that splits a histopathology tile into anatomy and characteristics, after \
-         arXiv 2407.02900; served by restain, trained by restain-train."
+        "A Vision Transformer encoder that splits a histopathology tile into anatomy and \
+        characteristics, after arXiv 2407.02900; served by restain, trained by restain-train."
             .to_owned(),
         String::new(),
         "## Model".to_owned(),
         String::new(),
         format!(
-            "Tiles of {} px, patches of {} px, embedding {}, {} blocks, {} heads, rank {}; pixel order {}.",
+            "Tiles of {} px, patches of {} px, embedding {}, {} blocks, {} heads, rank {}; pixel \
+            order {}.",
             sizes.image_size,
             sizes.patch_size,
             sizes.embed_dim,
@@ -50,15 +51,20 @@ fn render(manifest: &Manifest) -> String {
     page.extend([String::new(), "## Quality".to_owned(), String::new()]);
     match manifest.quality.get("table").and_then(Value::as_str) {
         Some(table) => {
-            page.push("On images kept out of training (`restain-train evaluate`). Distances in levels of 255; \"left\" is the share of the colour distance to the target domain that remains.".to_owned());
+            page.push(
+                "On images kept out of training (`restain-train evaluate`). Distances in \
+                levels of 255; \"left\" is the share of the colour distance to the target domain \
+                that remains."
+                    .to_owned(),
+            );
             page.extend([String::new(), table.to_owned()]);
         }
         None => page.push("Not evaluated.".to_owned()),
     }
     page.extend([String::new(), "## Use".to_owned(), String::new()]);
     page.push(
-        "Augmentation of training tiles for classifiers. Variants are synthetic: not for diagnosis, nor for measuring anything \
-         about the tissue they show."
+        "Augmentation of training tiles for classifiers. Variants are synthetic: not for \
+        diagnosis, nor for measuring anything about the tissue they show."
             .to_owned(),
     );
     page.join("\n") + "\n"

@@ -41,11 +41,13 @@ pub struct StylesArgs {
     #[command(flatten)]
     pub on: BundleDataArgs,
     /// Take at most this many styles of each domain, from its slides in turn
-    #[arg(long, value_name = "STYLES", default_value_t = Wanted::default().per_domain, value_parser = at_least(1usize))]
+    #[arg(long, value_name = "STYLES", default_value_t = Wanted::default().per_domain,
+        value_parser = at_least(1usize))]
     pub styles_per_domain: usize,
     /// Average this many tiles of a slide for a style; at most 4 where the slides of tiles are
     /// unknown
-    #[arg(long, value_name = "TILES", default_value_t = Wanted::default().style_tiles, value_parser = at_least(1usize))]
+    #[arg(long, value_name = "TILES", default_value_t = Wanted::default().style_tiles,
+        value_parser = at_least(1usize))]
     pub style_tiles: usize,
     /// Record that the model knows tiles of this magnification, µm a pixel of the images; or of
     /// several, from that of the images to the coarsest [default: as recorded, or what TIFF files

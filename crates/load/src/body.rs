@@ -136,9 +136,11 @@ impl Writer {
     ) -> Result<Prepared, EncodeError> {
         let mut frames = Vec::with_capacity(3 * tiles.len() + 3);
         let (before, after): (&'static [u8], &'static [u8]) = match self.form {
-            BodyFormat::Multipart => {
-                (b"\r\nContent-Disposition: form-data; name=\"tile\"; filename=\"tile\"\r\nContent-Type: image/*\r\n\r\n", b"\r\n--")
-            }
+            BodyFormat::Multipart => (
+                b"\r\nContent-Disposition: form-data; name=\"tile\"; filename=\"tile\"\r\n\
+                    Content-Type: image/*\r\n\r\n",
+                b"\r\n--",
+            ),
             _ => (b"", b""),
         };
         match self.form {
@@ -214,7 +216,8 @@ fn stamp(seed: u64, count: u64) -> Stamp {
 /// Everything of a safetensors body before its one tensor of bytes, as
 /// <https://github.com/huggingface/safetensors> has it.
 fn tensor_head(ask: &Ask, name: &str, shape: &[usize]) -> Bytes {
-    let tensor = json!({"dtype": "U8", "shape": shape, "data_offsets": [0, shape.iter().product::<usize>()]});
+    let bytes: usize = shape.iter().product();
+    let tensor = json!({"dtype": "U8", "shape": shape, "data_offsets": [0, bytes]});
     let mut header =
         json!({"__metadata__": {"request": json!(ask).to_string()}, name: tensor}).to_string();
     // Spaces up to a multiple of eight, so that a reader that maps the tensor finds it aligned.
@@ -279,7 +282,8 @@ mod tests {
     #[test]
     fn a_tensor_body_carries_the_request_and_the_tiles_of_the_pool() {
         let writer = writer(
-            "--tiles-per-request 2 --variants 3 --distinct 4 --priority bulk --timeout-ms 9 --method identity",
+            "--tiles-per-request 2 --variants 3 --distinct 4 --priority bulk --timeout-ms 9 \
+            --method identity",
         );
         let body = writer.request(1).unwrap().frames.concat();
         let (_, header) = SafeTensors::read_metadata(&body).unwrap();
@@ -288,7 +292,8 @@ mod tests {
         let seed = writer.mix.draw(1).seed;
         assert_eq!(
             ask,
-            json!({"variants": 3, "seed": seed, "method": "identity", "priority": "bulk", "timeout_ms": 9})
+            json!({"variants": 3, "seed": seed, "method": "identity", "priority": "bulk",
+                "timeout_ms": 9})
         );
         assert_eq!(writer.request(1).unwrap().frames.concat(), body, "a request can be made again");
     }

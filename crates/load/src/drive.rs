@@ -60,7 +60,8 @@ impl Driver {
             tokio::select! {
                 () = &mut interrupt => break Ending::Interrupted,
                 Some(landed) = under_way.flights.join_next() => {
-                    let (connection, landed) = landed.expect("an exchange does not panic, and is never aborted");
+                    let (connection, landed) =
+                        landed.expect("an exchange does not panic, and is never aborted");
                     under_way.idle.extend(connection);
                     self.tally.record(landed);
                 }

@@ -102,13 +102,15 @@ pub struct AskArgs {
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "safetensors")]
     pub accept: Accept,
     /// Ask for variants made by this method
-    #[arg(long, default_value = "vit", value_parser = PossibleValuesParser::new(field::method.choices()))]
+    #[arg(long, default_value = "vit",
+        value_parser = PossibleValuesParser::new(field::method.choices()))]
     pub method: String,
     /// Send this priority [default: none, which the server takes as interactive]
     #[arg(long, value_parser = PossibleValuesParser::new(field::priority.choices()))]
     pub priority: Option<String>,
     /// Send this deadline, in milliseconds; later answers do not count as goodput [default: none]
-    #[arg(long, value_name = "MS", value_parser = |text: &str| read_flag::<u64>(&field::timeout_ms, text))]
+    #[arg(long, value_name = "MS",
+        value_parser = |text: &str| read_flag::<u64>(&field::timeout_ms, text))]
     pub timeout_ms: Option<u64>,
     /// Ask for this detail [default: none, which the server takes as carry]
     #[arg(long, value_parser = PossibleValuesParser::new(field::detail.choices()))]

@@ -63,7 +63,8 @@ pub enum GeometryError {
     NoPositions(usize),
     /// C·P does not divide h.
     #[error(
-        "embed_dim {embed_dim} is not a multiple of 2 × in_channels × patch_size = {}, so the rank is not an integer",
+        "embed_dim {embed_dim} is not a multiple of 2 × in_channels × patch_size = {}, so the rank \
+        is not an integer",
         2 * unit
     )]
     RankNotWhole {

@@ -127,8 +127,8 @@ pub fn keep_glass(tile: &[u8], variant: &mut [u8]) {
     keep_in_blocks(tile.as_chunks().0, variant.as_chunks_mut().0);
 }
 
-/// Pixels that are looked at together: of tissue, which has none of glass in most blocks, no more is
-/// done.
+/// Pixels that are looked at together: of tissue, which has none of glass in most blocks, no more
+/// is done.
 const BLOCK: usize = 32;
 
 #[multiversion(targets = "simd")]
@@ -157,8 +157,8 @@ fn keep_in_block(tile: &[Pixel; BLOCK], variant: &mut [Pixel; BLOCK]) {
     }
 }
 
-/// Returns false only if no pixel is glass or pen, by comparing single bytes: no channel of glass is
-/// below luminance − chroma, and the green of most tissue is.
+/// Returns false only if no pixel is glass or pen, by comparing single bytes: no channel of glass
+/// is below luminance − chroma, and the green of most tissue is.
 #[inline(always)]
 fn may_hold_glass(tile: &[Pixel; BLOCK]) -> bool {
     const DARKEST_GREEN: u8 = (DARKEST - MOST_CHROMA) as u8;

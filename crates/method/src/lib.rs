@@ -3,8 +3,8 @@
 //! An encoder splits a tile into anatomy and characteristics (its stain and scanner). Here are the
 //! steps around it: a tile at the model's size ([`shrink`](shrink::shrink)), the sizes of a model
 //! ([`geometry`]), the product that makes pixels from anatomy and a style ([`synth`]), the way from
-//! the model's size to the tile's own ([`upsample`]), glass that stays glass ([`glass`]), how much of
-//! a variant is clipped ([`clip`]), blends of styles ([`style`]), styles drawn wider than a bank
+//! the model's size to the tile's own ([`upsample`]), glass that stays glass ([`glass`]), how much
+//! of a variant is clipped ([`clip`]), blends of styles ([`style`]), styles drawn wider than a bank
 //! ([`spread`]), which tiles and patches a style is taken from ([`exemplar`]), the training-free
 //! baselines ([`color`], [`macenko`], [`reinhard`], [`rand_stain_na`]), and the [`metrics`] that
 //! compare them. No I/O, no async, no inference engine: encoding is in `restain-engine`.

@@ -94,7 +94,8 @@ impl Page {
             .map(|(series, name)| format!("<i class=\"{series}\"></i>{}", escape(name)))
             .collect();
         self.html += &format!(
-            "<figure>\n<figcaption>{} <span class=\"legend\">{legend}</span></figcaption>\n{}</figure>\n",
+            "<figure>\n<figcaption>{} <span \
+            class=\"legend\">{legend}</span></figcaption>\n{}</figure>\n",
             escape(caption),
             plot.finish()
         );
@@ -124,7 +125,8 @@ impl Page {
         for (caption, png) in pictures {
             let caption = escape(&caption);
             self.html += &format!(
-                "<figure><img alt=\"{caption}\" src=\"data:image/png;base64,{}\"><figcaption>{caption}</figcaption></figure>\n",
+                "<figure><img alt=\"{caption}\" \
+                src=\"data:image/png;base64,{}\"><figcaption>{caption}</figcaption></figure>\n",
                 STANDARD.encode(png)
             );
         }

@@ -138,7 +138,8 @@ impl Plot {
         // A gap between bars that are wide enough for one.
         let gap = if right - left > 4.0 { 1.0 } else { 0.0 };
         self.put(format_args!(
-            "<rect class=\"{series}\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{:.2}\" height=\"{:.1}\"><title>{}</title></rect>",
+            "<rect class=\"{series}\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{:.2}\" \
+            height=\"{:.1}\"><title>{}</title></rect>",
             (right - left - gap).max(0.5),
             bottom - top,
             escape(said)
@@ -200,7 +201,8 @@ impl Plot {
     pub(crate) fn finish(self) -> String {
         let Self { body, title, width, height, .. } = self;
         format!(
-            "<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{title}\">\n{body}</svg>\n"
+            "<svg viewBox=\"0 0 {width} {height}\" role=\"img\" \
+            aria-label=\"{title}\">\n{body}</svg>\n"
         )
     }
 
@@ -234,14 +236,16 @@ fn mean(places: &[Option<(f64, f64)>]) -> (f64, f64) {
 pub fn stacked(title: &str, plots: Vec<(&str, Plot)>) -> String {
     let height: f64 = plots.iter().map(|(_, plot)| HEADING + plot.height).sum();
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"file\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{}\">\n<style>{}</style>\n",
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"file\" viewBox=\"0 0 {WIDTH} {height}\" \
+        role=\"img\" aria-label=\"{}\">\n<style>{}</style>\n",
         escape(title),
         include_str!("chart.css")
     );
     let mut top = 0.0;
     for (heading, plot) in plots {
         svg += &format!(
-            "<text class=\"heading\" x=\"14\" y=\"{}\">{}</text>\n<g transform=\"translate(0 {})\">\n{}</g>\n",
+            "<text class=\"heading\" x=\"14\" y=\"{}\">{}</text>\n<g transform=\"translate(0 \
+            {})\">\n{}</g>\n",
             top + 19.0,
             escape(heading),
             top + HEADING,

@@ -37,7 +37,9 @@ macro_rules! choices {
 }
 
 choices! {
-    Method { Vit = "vit", ColorMatch = "color-match", HedJitter = "hed-jitter", Identity = "identity", }
+    Method {
+        Vit = "vit", ColorMatch = "color-match", HedJitter = "hed-jitter", Identity = "identity",
+    }
     StyleSource { Bank = "bank", Batch = "batch", Reference = "reference", Own = "own", }
     Placement { Broadcast = "broadcast", Aligned = "aligned", }
     Detail { Carry = "carry", Model = "model", }

@@ -48,8 +48,9 @@ const CHOICES: [(&str, &str); 7] = [
     ("output.format", "ImageFormat"),
 ];
 
-const LENIENT: &str = "Every field may be left out or null; unknown ones are rejected. A number or a boolean may also be \
-                       written as text, `2.0` is 2, `1` is true, and a list of names may be one text with commas.";
+const LENIENT: &str = "Every field may be left out or null; unknown ones are rejected. A number or \
+    a boolean may also be written as text, `2.0` is 2, `1` is true, and a list of names may be one \
+    text with commas.";
 
 macro_rules! described {
     ($($type:ident = $operation:ident, $required:expr, $text:literal;)*) => {$(
@@ -74,7 +75,9 @@ macro_rules! described {
 
         impl IntoParams for $type {
             fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-                known(FIELDS, Operation::$operation, Wire::Query).map(|(field, name)| parameter(field, &name)).collect()
+                known(FIELDS, Operation::$operation, Wire::Query)
+                    .map(|(field, name)| parameter(field, &name))
+                    .collect()
             }
         }
     )*};
@@ -82,7 +85,8 @@ macro_rules! described {
 
 described! {
     AugmentRequest = Augment, &[], "What is wanted of the tiles.";
-    EncodeTilesRequest = Encode, &[], "What is wanted of tiles whose encodings the caller takes home.";
+    EncodeTilesRequest = Encode, &[], "What is wanted of tiles whose encodings the caller takes \
+        home.";
     AddRequest = AddStyles, &["domain"], "What is wanted of reference tiles that become a domain.";
 }
 
@@ -258,7 +262,10 @@ fn parameter(field: &Field, name: &str) -> Parameter {
 /// that sends both.
 fn blend_parts() -> [Named; 3] {
     let part = OneOfBuilder::new()
-        .description(Some("A style of a blend: either one of the bank by its `id`, or one of a `domain` that each variant draws."))
+        .description(Some(
+            "A style of a blend: either one of the bank by its `id`, or one of a `domain` that \
+            each variant draws.",
+        ))
         .item(Ref::from_schema_name("BlendStyle"))
         .item(Ref::from_schema_name("BlendDomain"));
     [

@@ -104,7 +104,8 @@ fn what_is_wrong_is_said_with_its_name_its_value_and_what_would_be_right() {
         (
             [("timeout_ms", "0")],
             Fault::Timeout,
-            "timeout_ms is 0, and must be a whole number of at least 1 and at most 2^53 - 1 = 9007199254740991",
+            "timeout_ms is 0, and must be a whole number of at least 1 and at most 2^53 - 1 = \
+            9007199254740991",
         ),
         ([("sheet", "yes")], Fault::Malformed, "sheet is `yes`, and must be true or false"),
         (

@@ -78,7 +78,8 @@ fn said(location: &Location, error: &Error) -> String {
 fn credentials(location: &Location) -> &'static str {
     match location.scheme() {
         ObjectStoreScheme::AmazonS3 => {
-            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_ENDPOINT_URL for a store other than Amazon's"
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_ENDPOINT_URL for a store \
+            other than Amazon's"
         }
         ObjectStoreScheme::GoogleCloudStorage => "set GOOGLE_APPLICATION_CREDENTIALS",
         ObjectStoreScheme::MicrosoftAzure => {

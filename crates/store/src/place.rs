@@ -33,12 +33,14 @@ pub enum PlaceError {
     Malformed(String, url::ParseError),
     /// Its scheme is none of those that are read.
     #[error(
-        "{0:?} begins with none of s3://, gs://, az://, abfss://, https:// and http://; a path of this machine is given without a scheme"
+        "{0:?} begins with none of s3://, gs://, az://, abfss://, https:// and http://; a path of \
+        this machine is given without a scheme"
     )]
     Scheme(String),
     /// It holds a password, a token or a fragment.
     #[error(
-        "the URL of {0} holds {1}: give the place alone, and credentials by the cloud's own variables"
+        "the URL of {0} holds {1}: give the place alone, and credentials by the cloud's own \
+        variables"
     )]
     Secret(String, &'static str),
 }

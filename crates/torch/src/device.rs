@@ -55,7 +55,8 @@ impl DeviceChoice {
             Self::Auto if !Cuda::is_available() => Ok(Device::Cpu),
             _ if index as i64 >= Cuda::device_count() => {
                 bail!(
-                    "--device (or LOCAL_RANK) asks for cuda:{index}, and libtorch finds {} CUDA devices",
+                    "--device (or LOCAL_RANK) asks for cuda:{index}, and libtorch finds {} CUDA \
+                    devices",
                     Cuda::device_count()
                 )
             }

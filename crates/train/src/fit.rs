@@ -248,7 +248,7 @@ fn interrupt() {
         crate::exit::at_once(130);
     }
     tracing::info!(
-        "stopping after this step, and its validation if one is due; press Ctrl-C again to stop at once"
+        "stopping after this step, and its validation if one is due; Ctrl-C again stops at once"
     );
 }
 
@@ -364,8 +364,11 @@ fn require_exportable(options: &Options, parts: &Parts, geometry: &Geometry) -> 
     Runtime::load().context("a bundle is checked with ONNX Runtime")?;
     require_tissue(&parts.training, geometry)?;
     let validates = !parts.kept_out.sources.is_empty() && options.training.watch.validate_every > 0;
-    let said = "--export best needs images to validate on: give a --validation-share, and --validate-every above 0";
-    ensure!(options.export == Export::Last || validates, "{said}");
+    ensure!(
+        options.export == Export::Last || validates,
+        "--export best needs images to validate on: give a --validation-share, and \
+        --validate-every above 0"
+    );
     Ok(())
 }
 

@@ -142,7 +142,8 @@ impl TrainingArgs {
             self.objective.recipe == Recipe::Cross && self.objective.weights.match_weight > 0.0;
         ensure!(
             !matches || self.batch > 1,
-            "--match-weight takes styles from other tiles of a batch, and --batch is 1: make it larger, or give --match-weight 0"
+            "--match-weight takes styles from other tiles of a batch, and --batch is 1: make it \
+            larger, or give --match-weight 0"
         );
         self.normalisation()?;
         ensure!(

@@ -351,7 +351,8 @@ fn webdataset_tars_are_read_at_random() {
 
     tar(&home.path().join("west/shard-2.tar"), &[("1.a.png", &red), ("1.b.png", &blue)]);
     assert!(refusal(home.path(), &Selection::default()).ends_with(
-        "shard-2.tar: sample 1 has several images, a.png, b.png: name the tile's field with --image-field"
+        "shard-2.tar: sample 1 has several images, a.png, b.png: name the tile's field with \
+        --image-field"
     ));
     let whole = fs::read(home.path().join("shard-0.tar")).unwrap();
     put(&home.path().join("west/shard-2.tar"), &whole[..700]);
@@ -378,4 +379,5 @@ fn webdataset_tars_are_read_at_random() {
     );
 }
 
-const FIT: &str = "fit --recipe cross --preset tiny --batch 4 --mixes 1 --steps 6 --device cpu --seed 5 --save-every 1";
+const FIT: &str = "fit --recipe cross --preset tiny --batch 4 --mixes 1 --steps 6 --device cpu \
+    --seed 5 --save-every 1";

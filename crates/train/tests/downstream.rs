@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::fit::{restain_train, run};
 
-const QUICK: &str = "evaluate --downstream --data tiles --train-domains hospital_0,hospital_1 --validation-domain hospital_2 \
-                     --test-domains hospital_3 --epochs 1 --batch 8 --device cpu";
+const QUICK: &str = "evaluate --downstream --data tiles --train-domains hospital_0,hospital_1 \
+    --validation-domain hospital_2 --test-domains hospital_3 --epochs 1 --batch 8 --device cpu";
 
 fn phantom(home: &Path) {
     run(home, "phantom --out tiles --tiles-per-domain 12 --hospitals 4 --size 48 --seed 3");
@@ -155,11 +155,13 @@ fn a_table_of_images_is_a_data_set_as_its_folders_are() {
 fn a_hospital_that_was_not_trained_on_is_harder() {
     let home = tempfile::tempdir().unwrap();
     run(home.path(), "phantom --out tiles --tiles-per-domain 100 --hospitals 5 --size 48 --seed 3");
-    let options = "--train-domains hospital_0 --test-domains hospital_1,hospital_2,hospital_3,hospital_4 --methods none --seeds 2";
+    let options = "--train-domains hospital_0 --test-domains \
+        hospital_1,hospital_2,hospital_3,hospital_4 --methods none --seeds 2";
     run(
         home.path(),
         &format!(
-            "evaluate --downstream --data tiles {options} --epochs 8 --batch 16 --device cpu --json record.json"
+            "evaluate --downstream --data tiles {options} --epochs 8 --batch 16 --device cpu \
+            --json record.json"
         ),
     );
     let row = &read(home.path(), "record.json")["summary"]["methods"][0];
@@ -198,7 +200,8 @@ fn what_cannot_be_meant_is_refused_in_one_line() {
             "--test-domains: hospital_0 is trained on",
         ),
         (
-            "--data tiles --train-domains hospital_0 --validation-domain hospital_1 --test-domains hospital_1",
+            "--data tiles --train-domains hospital_0 --validation-domain hospital_1 --test-domains \
+            hospital_1",
             "hospital_1 chooses the epoch (--validation-domain)",
         ),
         (
@@ -212,7 +215,8 @@ fn what_cannot_be_meant_is_refused_in_one_line() {
             "`--epochs 0`: must be at least 1",
         ),
         (
-            "--data tiles --train-domains hospital_0 --test-domains hospital_1 --only hospital_0/normal/0.png",
+            "--data tiles --train-domains hospital_0 --test-domains hospital_1 --only \
+            hospital_0/normal/0.png",
             "hospital_0/normal/0.png is not an image of tiles",
         ),
         (
@@ -220,19 +224,23 @@ fn what_cannot_be_meant_is_refused_in_one_line() {
             "--bundle is needed for vit",
         ),
         (
-            "--data tiles --train-domains hospital_0 --test-domains hospital_1 --methods vit-jitter",
+            "--data tiles --train-domains hospital_0 --test-domains hospital_1 --methods \
+            vit-jitter",
             "--bundle is needed for vit-jitter",
         ),
         (
-            "--data tiles --train-domains hospital_0 --test-domains hospital_1 --methods color-match",
+            "--data tiles --train-domains hospital_0 --test-domains hospital_1 --methods \
+            color-match",
             "--bundle is needed for color-match with --styles bank",
         ),
         (
-            "--data tiles --train-domains hospital_0 --test-domains hospital_1 --methods rand-stain-na",
+            "--data tiles --train-domains hospital_0 --test-domains hospital_1 --methods \
+            rand-stain-na",
             "--bundle is needed for rand-stain-na with --styles bank",
         ),
         (
-            "--data tiles --train-domains hospital_0 --test-domains hospital_1 --methods color-match-target",
+            "--data tiles --train-domains hospital_0 --test-domains hospital_1 --methods \
+            color-match-target",
             "--target-styles is needed for color-match-target",
         ),
         (
@@ -240,7 +248,8 @@ fn what_cannot_be_meant_is_refused_in_one_line() {
             "--target-styles 12: hospital_1 has 12 tiles",
         ),
         (
-            "--data tiles --train-domains hospital_0 --test-domains hospital_1 --against none,hed-jitter",
+            "--data tiles --train-domains hospital_0 --test-domains hospital_1 --against \
+            none,hed-jitter",
             "--against: hed-jitter is not among --methods (none)",
         ),
         (

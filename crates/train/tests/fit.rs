@@ -31,7 +31,8 @@ pub(super) fn phantom(home: &Path) {
     run(home, "phantom --out tiles --tiles-per-domain 6 --hospitals 3 --size 48 --seed 3");
 }
 
-const FIT: &str = "fit --recipe cross --data tiles --preset tiny --batch 4 --mixes 1 --steps 40 --device cpu --seed 5";
+const FIT: &str = "fit --recipe cross --data tiles --preset tiny --batch 4 --mixes 1 --steps 40 \
+    --device cpu --seed 5";
 
 #[test]
 fn phantom_tiles_become_a_bundle_with_styles_that_can_be_evaluated() {
@@ -46,7 +47,8 @@ fn phantom_tiles_become_a_bundle_with_styles_that_can_be_evaluated() {
 
     let output = run(
         home.path(),
-        "evaluate --bundle models/tiny/1 --data tiles --tiles-per-domain 3 --json report.json --record",
+        "evaluate --bundle models/tiny/1 --data tiles --tiles-per-domain 3 --json report.json \
+        --record",
     );
     assert!(String::from_utf8_lossy(&output.stdout).contains("| vit |"));
     let report: serde_json::Value =
@@ -89,7 +91,8 @@ fn a_warm_start_has_the_weights_and_the_normalisation_of_its_bundle_and_says_so(
     run(
         home.path(),
         &format!(
-            "{few} --preset tiny --out models/cold/1 --mean .5,.6,.7 --std .2,.2,.2 --pixel-order interleaved"
+            "{few} --preset tiny --out models/cold/1 --mean .5,.6,.7 --std .2,.2,.2 --pixel-order \
+            interleaved"
         ),
     );
     // At this rate no weight moves.
@@ -145,7 +148,8 @@ fn a_folder_without_domains_is_one_domain_and_has_no_pairs() {
     run(
         home.path(),
         &format!(
-            "fit --recipe cross {only} --preset tiny --batch 4 --mixes 1 --steps 4 --device cpu --out models/one/1"
+            "fit --recipe cross {only} --preset tiny --batch 4 --mixes 1 --steps 4 --device cpu \
+            --out models/one/1"
         ),
     );
     assert_eq!(

@@ -116,7 +116,8 @@ pub(crate) fn scalars(state: &Path) -> Scalars {
 fn a_run_is_watched_by_validation_curves_pictures_and_a_report() {
     let home = tempfile::tempdir().unwrap();
     phantom(home.path());
-    let fit = "fit --recipe cross --data tiles --preset tiny --batch 4 --mixes 1 --device cpu --seed 5 --steps 40 --consistency-weight 1";
+    let fit = "fit --recipe cross --data tiles --preset tiny --batch 4 --mixes 1 --device cpu \
+        --seed 5 --steps 40 --consistency-weight 1";
     let watch = "--validation-share .2 --validate-every 10 --samples-every 20 --scalars-every 1";
     run(home.path(), &format!("{fit} {watch} --out models/seen/1"));
     let state = home.path().join("runs/seen-1");
@@ -178,7 +179,8 @@ fn the_best_weights_are_kept_beside_the_last_and_either_is_exported() {
     phantom(home.path());
     let home = home.path();
     // So fast that it is soon worse than it was.
-    let fit = "fit --recipe cross --data tiles --preset tiny --batch 4 --mixes 1 --device cpu --seed 5 --steps 8 --learning-rate .3";
+    let fit = "fit --recipe cross --data tiles --preset tiny --batch 4 --mixes 1 --device cpu \
+        --seed 5 --steps 8 --learning-rate .3";
     run(
         home,
         &format!(

@@ -7,7 +7,8 @@ use restain_bundle::{Bundle, BundleError, MANIFEST_FILE, STYLES_FILE};
 
 use super::fit::{phantom, refusal, restain_train, run};
 
-const FIT: &str = "fit --recipe cross --data tiles --preset tiny --batch 4 --mixes 1 --device cpu --seed 5 --steps";
+const FIT: &str = "fit --recipe cross --data tiles --preset tiny --batch 4 --mixes 1 --device cpu \
+    --seed 5 --steps";
 const PLACE: &str = "models/tiny/1";
 /// A file of the temporary directory that each step of the way to a bundle writes, in their order.
 const STEPS: [&str; 5] =

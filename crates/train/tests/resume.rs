@@ -10,8 +10,10 @@ use restain_bundle::Weights;
 use super::fit::{phantom, refusal, restain_train, run};
 use super::monitor::{Scalars, scalars};
 
-const FIT: &str = "fit --recipe cross --data tiles --preset tiny --batch 4 --mixes 1 --device cpu --seed 5 --scalars-every 1";
-const WATCHED: &str = "--validation-share .2 --validation-tiles 4 --validate-every 10 --samples-every 20 --save-every 7";
+const FIT: &str = "fit --recipe cross --data tiles --preset tiny --batch 4 --mixes 1 --device cpu \
+    --seed 5 --scalars-every 1";
+const WATCHED: &str = "--validation-share .2 --validation-tiles 4 --validate-every 10 \
+    --samples-every 20 --save-every 7";
 
 fn weights(home: &Path, name: &str) -> Weights {
     Weights::read(&home.join("models").join(name).join("1/weights.safetensors")).unwrap()

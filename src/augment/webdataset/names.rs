@@ -100,7 +100,8 @@ pub(super) fn warn_of_fields(renamed: Option<(String, String)>) {
     if let Some((own, other)) = renamed {
         tracing::warn!(
             "originals have the field {own}, and variants {other} in its place: some readers, such \
-             as Hugging Face's datasets, take only samples of the same fields"
+             as Hugging Face's datasets, take only samples of the same fields; originals in PNG, \
+             JPEG or WebP share theirs"
         );
     }
 }

@@ -117,8 +117,8 @@ pub(super) fn check_fields(
     let mut others = sample.fields.iter().enumerate().filter(|(place, _)| *place != tile);
     if others.any(|(_, field)| field.name.eq_ignore_ascii_case(&name)) {
         return Err(format!(
-            "sample {} has a field {name}, which is the name that a variant of its field {own} would \
-             have: choose another --format",
+            "sample {} has a field {name}, which is the name that a variant of its field {own} \
+            would have: choose another --format",
             sample.key
         ));
     }
@@ -172,7 +172,8 @@ mod tests {
         let variant = Variant { picture: Vec::new(), provenance: provenance.to_vec() };
         let made: Value = serde_json::from_slice(&provenance_of_original(&variant)).unwrap();
         let expected = json!({
-            "source": "k.png", "style": "", "domain": null, "index": -1, "method": "original", "strength": 0.0
+            "source": "k.png", "style": "", "domain": null, "index": -1, "method": "original",
+            "strength": 0.0
         });
         assert_eq!(made, expected);
     }

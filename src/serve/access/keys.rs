@@ -92,7 +92,8 @@ impl Key {
     pub fn check(&self) -> Result<(), String> {
         if self.name.contains(PREFIX) {
             return Err(format!(
-                "a `name` holds {PREFIX:?}, with which tokens begin: names stand in logs and metrics, and tokens nowhere"
+                "a `name` holds {PREFIX:?}, with which tokens begin: names stand in logs and \
+                metrics, and tokens nowhere"
             ));
         }
         let letters =

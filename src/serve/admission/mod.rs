@@ -143,10 +143,12 @@ impl Admission {
         let whole = before.saturating_add(bytes);
         if tiles > self.max_tiles || whole > self.max_bytes {
             let needs = format!(
-                "the request needs {tiles} tiles, the windows of large ones counted, and {whole} bytes with its answer"
+                "the request needs {tiles} tiles, the windows of large ones counted, and {whole} \
+                bytes with its answer"
             );
             let lends = format!(
-                "the server's limits are {} tiles and {} bytes: send fewer tiles or ask for fewer variants",
+                "the server's limits are {} tiles and {} bytes: send fewer tiles or ask for fewer \
+                variants",
                 self.max_tiles, self.max_bytes
             );
             return Err(Error::new(ErrorKind::RequestTooLarge, format!("{needs}; {lends}")));

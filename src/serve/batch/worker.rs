@@ -286,7 +286,8 @@ impl Worker {
                 tracing::warn!("an encoder panicked and is replaced");
             }
             Ok(Err(error)) => {
-                tracing::error!(%error, "an encoder panicked and cannot be replaced: it stays in use")
+                tracing::error!(%error, "an encoder panicked and cannot be replaced: it stays in \
+                    use")
             }
             Err(_) => {
                 tracing::error!("an encoder panicked, and replacing it panicked: it stays in use")

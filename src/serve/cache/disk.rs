@@ -93,7 +93,8 @@ impl Disk {
             Err(error) => {
                 for path in &blocks {
                     if let Err(error) = std::fs::remove_file(path) {
-                        tracing::debug!(path = %path.display(), %error, "a block of the cache stays");
+                        tracing::debug!(path = %path.display(), %error, "a block of the cache \
+                            stays");
                     }
                 }
                 Err(no_room(error))

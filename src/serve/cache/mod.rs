@@ -88,7 +88,8 @@ impl EncodingsCache {
         if let Some(disk) = &options.disk {
             match with_disk(options.memory_bytes, disk, &metrics).await {
                 Ok((cache, dir)) => {
-                    tracing::info!(dir = %disk.dir.display(), bytes = disk.bytes, "encodings are kept on disk");
+                    tracing::info!(dir = %disk.dir.display(), bytes = disk.bytes, "encodings are \
+                        kept on disk");
                     let state = DiskState::Works { faults: faults::count() };
                     return Ok(Arc::new(Self {
                         cache,
@@ -136,7 +137,8 @@ impl EncodingsCache {
             DiskState::Works { faults } | DiskState::Paused { faults, .. } if count > faults => {
                 self.metrics.cache_disk_errors(count - faults);
                 if matches!(*state, DiskState::Works { .. }) {
-                    tracing::warn!(errors = count - faults, pause = ?PAUSE, "the cache's disk fails: encodings are kept in memory alone");
+                    tracing::warn!(errors = count - faults, pause = ?PAUSE, "the cache's disk \
+                        fails: encodings are kept in memory alone");
                 }
                 *state = DiskState::Paused { faults: count, until: now + PAUSE };
                 false

@@ -48,7 +48,8 @@ const TRACING: &str = "Tracing";
 pub struct Config {
     /// Serve the bundles of this directory, laid out as NAME/VERSION/bundle.json, or of a URL such
     /// as s3://bucket/models [default: models, or the installed ones if there is no bundle in it]
-    #[arg(long, help_heading = MODELS, value_name = "DIR|URL", default_value_os_t = default_models(),
+    #[arg(long, help_heading = MODELS, value_name = "DIR|URL",
+        default_value_os_t = default_models(),
           hide_default_value = true)]
     pub models: Place,
     /// Keep copies of the bundles of a --models URL in this directory; several servers may share it
@@ -76,10 +77,12 @@ pub struct Config {
     pub forbid_domain: Vec<String>,
 
     /// Listen for HTTP on this address; port 0 picks a free one
-    #[arg(long, help_heading = ADDRESSES, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
+    #[arg(long, help_heading = ADDRESSES, value_name = "HOST:PORT",
+        default_value = "127.0.0.1:8080")]
     pub http: SocketAddr,
     /// Listen for gRPC on this address; port 0 picks a free one
-    #[arg(long, help_heading = ADDRESSES, value_name = "HOST:PORT", default_value = "127.0.0.1:8081")]
+    #[arg(long, help_heading = ADDRESSES, value_name = "HOST:PORT",
+        default_value = "127.0.0.1:8081")]
     pub grpc: SocketAddr,
     /// Serve /health/live and /health/ready alone on this further address, always over plain HTTP
     #[arg(long, help_heading = ADDRESSES, value_name = "HOST:PORT")]
@@ -125,14 +128,16 @@ pub struct Config {
     /// Run this many encoders on each device. 0 picks 2 on a GPU, so that one computes while
     /// another's tiles are copied; on a CPU up to 4 that share its threads, and one with all of
     /// them for a tile that comes alone
-    #[arg(long, help_heading = ENGINE, value_name = "N", default_value = "0", value_parser = within(0, MOST_ENCODERS))]
+    #[arg(long, help_heading = ENGINE, value_name = "N", default_value = "0",
+        value_parser = within(0, MOST_ENCODERS))]
     pub encoders_per_device: usize,
     /// Limit the GPU memory of each encoder, for weights and work [default: all there is]
     #[arg(long, help_heading = ENGINE, value_name = "BYTES")]
     pub gpu_memory: Option<ByteSize>,
     /// Use this many CPU threads for encoders, and as many for decoding, synthesis and compression
     /// [default: all]
-    #[arg(long, help_heading = ENGINE, value_name = "N", default_value_t = all_threads(), hide_default_value = true)]
+    #[arg(long, help_heading = ENGINE, value_name = "N", default_value_t = all_threads(),
+        hide_default_value = true)]
     pub threads: NonZeroUsize,
     /// Use this many CPU threads for each encoder; 0 divides --threads as --encoders-per-device
     /// says
@@ -141,7 +146,8 @@ pub struct Config {
 
     /// Encode at most this many tiles at once; 0 picks 32 on a GPU, and on a CPU the threads of an
     /// encoder, up to 16
-    #[arg(long, help_heading = BATCHING, value_name = "TILES", default_value = "0", value_parser = within(0, MOST_BATCH))]
+    #[arg(long, help_heading = BATCHING, value_name = "TILES", default_value = "0",
+        value_parser = within(0, MOST_BATCH))]
     pub max_batch: usize,
     /// Stop an encoder that takes longer than this for a batch, when it is loaded too; TensorRT,
     /// which builds engines then, is left alone
@@ -191,7 +197,8 @@ pub struct Config {
     #[arg(long, help_heading = LIMITS, value_name = "VARIANTS", default_value = "64")]
     pub max_variants: NonZeroUsize,
     /// Let the model see tiles shrunk by at most this; larger tiles are seen in overlapping windows
-    #[arg(long, help_heading = ENGINE, value_name = "TIMES", default_value = "4", value_parser = within(1.0, 64.0))]
+    #[arg(long, help_heading = ENGINE, value_name = "TIMES", default_value = "4",
+        value_parser = within(1.0, 64.0))]
     pub window: f64,
     /// Reject images with more pixels than this
     #[arg(long, help_heading = LIMITS, value_name = "PIXELS", default_value = "16777216")]
@@ -223,7 +230,8 @@ pub struct Config {
     #[arg(long, help_heading = TRACING, value_name = "URL")]
     pub otlp: Option<Collector>,
     /// Trace this share of the requests whose caller has not decided, from 0 to 1
-    #[arg(long, help_heading = TRACING, value_name = "SHARE", default_value = "1", value_parser = within(0.0, 1.0))]
+    #[arg(long, help_heading = TRACING, value_name = "SHARE", default_value = "1",
+        value_parser = within(0.0, 1.0))]
     pub trace_share: f64,
 
     #[command(flatten)]
@@ -234,26 +242,31 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error(
-        "--max-tiles {max_tiles} is more than --max-queue-tiles {max_queue_tiles}: the largest request would never be admitted"
+        "--max-tiles {max_tiles} is more than --max-queue-tiles {max_queue_tiles}: the largest \
+        request would never be admitted"
     )]
     QueueBelowRequest { max_tiles: usize, max_queue_tiles: usize },
     #[error("--max-tiles {0} is more than {MOST_TILES}, the most items that a list may have")]
     TooManyTiles(usize),
     #[error(
-        "--max-body {max_body} is more than --max-inflight-bytes {max_inflight}: the largest body would never be admitted"
+        "--max-body {max_body} is more than --max-inflight-bytes {max_inflight}: the largest body \
+        would never be admitted"
     )]
     MemoryBelowBody { max_body: ByteSize, max_inflight: ByteSize },
     #[error(
-        "--{option} {address} is not a loopback address: set --keys or --tls-client-ca to listen there, or --insecure to let every client do everything"
+        "--{option} {address} is not a loopback address: set --keys or --tls-client-ca to listen \
+        there, or --insecure to let every client do everything"
     )]
     Public { option: &'static str, address: SocketAddr },
     #[error("--{given} is set and --{missing} is not: TLS needs both --tls-cert and --tls-key")]
     HalfTls { given: &'static str, missing: &'static str },
     #[error(
-        "--cors-origin {0:?} is not an origin: use `*`, or a scheme and host without a path, for example https://example.org"
+        "--cors-origin {0:?} is not an origin: use `*`, or a scheme and host without a path, for \
+        example https://example.org"
     )]
     CorsOrigin(String),
-    #[error("--cache-disk {0} is too little: use at least {least}", least = ByteSize(LEAST_DISK_BYTES))]
+    #[error("--cache-disk {0} is too little: use at least \
+        {least}", least = ByteSize(LEAST_DISK_BYTES))]
     DiskTooSmall(ByteSize),
 }
 

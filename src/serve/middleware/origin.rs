@@ -35,7 +35,8 @@ pub(super) fn check_origin(config: &Config, request: &Request) -> Result<(), Err
         return Ok(());
     }
     let detail = format!(
-        "pages of the origin {origin} may not call this server: --cors-origin sets the origins that may"
+        "pages of the origin {origin} may not call this server: --cors-origin sets the origins \
+        that may"
     );
     Err(Error::new(ErrorKind::OriginForbidden, detail))
 }

@@ -87,7 +87,8 @@ impl Bundles {
         match refreshed {
             Ok(()) => {}
             Err(FindError::Store(error)) if !on_disk(&bundles.dir)?.is_empty() => {
-                tracing::warn!(%error, dir = %bundles.dir.display(), "the bundles are those that were copied before");
+                tracing::warn!(%error, dir = %bundles.dir.display(), "the bundles are those that \
+                    were copied before");
             }
             Err(error) => return Err(error),
         }
@@ -140,8 +141,8 @@ impl Origin {
         Ok(())
     }
 
-    /// The bundles of the store, each with its objects. A location that is one bundle itself is what
-    /// a plain web server can offer, which lists nothing.
+    /// The bundles of the store, each with its objects. A location that is one bundle itself is
+    /// what a plain web server can offer, which lists nothing.
     fn found(&self) -> Result<BTreeMap<Key, (Remote, Vec<Object>)>, StoreError> {
         let mut found = BTreeMap::new();
         if let Some(manifest) = self.remote.find(MANIFEST_FILE)? {

@@ -65,7 +65,8 @@ impl Encoders {
             ) => {
                 let (name, version, error) =
                     (&bundle.manifest.name, &bundle.manifest.version, with_causes(&error));
-                tracing::warn!(model = name, version, %fallback, error, "devices cannot be used: falling back");
+                tracing::warn!(model = name, version, %fallback, error, "devices cannot be used: \
+                    falling back");
                 Self::start_on(fallback, bundle, context)
             }
             (started, _) => started,
@@ -178,7 +179,8 @@ impl OpenedEncoder {
         match self.encoder.profile(1) {
             Ok(profile) => tracing::info!(model, %device, %profile, "nodes of the encoder"),
             Err(error) => {
-                tracing::info!(model, %device, error = with_causes(&error), "the provider of each node is unknown")
+                tracing::info!(model, %device, error = with_causes(&error), "the provider of each \
+                    node is unknown")
             }
         }
     }

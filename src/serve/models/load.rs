@@ -71,7 +71,8 @@ pub enum LoadError {
     Find(#[from] FindError),
     #[error("the bundle {} is refused: {}", .path.display(), with_causes(.source))]
     Bundle { path: PathBuf, source: BundleError },
-    #[error("the manifest in {} names the bundle {name}/{version}, and its directory must have that path", .path.display())]
+    #[error("the manifest in {} names the bundle {name}/{version}, and its directory must have \
+        that path", .path.display())]
     Misplaced { path: PathBuf, name: String, version: String },
     #[error(transparent)]
     Runtime(EngineError),
@@ -93,7 +94,8 @@ pub(super) fn open(context: &LoadContext, path: &Path) -> Result<Opened, LoadErr
         if Bundle::digest_in(path).ok() == before {
             return opened;
         }
-        tracing::info!(path = %path.display(), "the bundle was replaced while it was loaded: loading the new one");
+        tracing::info!(path = %path.display(), "the bundle was replaced while it was loaded: \
+            loading the new one");
     }
 }
 
@@ -125,7 +127,8 @@ fn open_once(context: &LoadContext, path: &Path) -> Result<Opened, LoadError> {
     let took = started.elapsed();
     context.metrics.model_loaded(took);
     let styles = context.styles.bank(&bundle.digest, manifest.geometry.half(), own);
-    tracing::info!(model = manifest.name, version = manifest.version, styles = styles.offer().styles(), %precision, provider, ?took, "model ready");
+    tracing::info!(model = manifest.name, version = manifest.version,
+        styles = styles.offer().styles(), %precision, provider, ?took, "model ready");
     let synthesiser =
         Synthesiser::new(manifest.geometry, manifest.pixel_order, manifest.normalisation);
     let statistics = Arc::default();

@@ -1,5 +1,5 @@
-//! Looking through the models directory, or the store that it is a copy of, now and then: what is new is loaded, what is gone unloaded,
-//! what has changed loaded anew. Off unless asked for.
+//! Looking through the models directory, or the store that it is a copy of, now and then: what is
+//! new is loaded, what is gone unloaded, what has changed loaded anew. Off unless asked for.
 //!
 //! It is careful: a directory must be gone twice in a row, since replacing one takes two renames
 //! where two directories cannot be exchanged; the default is never unloaded by it; what cannot be

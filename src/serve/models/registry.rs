@@ -132,10 +132,11 @@ impl Registry {
                     ask.version.as_ref().map_or_else(|| key.name.clone(), |_| key.to_string());
                 let models = (*registry.models()).clone().preferring(Some(preferred.clone()));
                 let default = models.default_model().map(|model| model.key());
-                if let Some(other) = default.filter(|other| *other != key && ask.version.is_some()) {
+                if let Some(other) = default.filter(|other| *other != key && ask.version.is_some())
+                {
                     let detail = format!(
-                        "{key} is loaded, and is not made the default: it has no styles, and {other} has. Add some with \
-                         `restain-train styles` and load it again"
+                        "{key} is loaded, and is not made the default: it has no styles, and \
+                        {other} has. Add some with `restain-train styles` and load it again"
                     );
                     return Err(Error::new(ErrorKind::BundleRefused, detail));
                 }
@@ -309,8 +310,9 @@ impl Registry {
                 .filter(|next| next.name() == default.name() && !before.is_pinned(&default.key()));
             if successor.is_none() && !(last && after.all().is_empty()) {
                 let detail = format!(
-                    "{} is what requests without a model mean, and they would mean another, or none: make another the default first, \
-                     with POST /v1/models/NAME/load and {{\"default\": true}}",
+                    "{} is what requests without a model mean, and they would mean another, or \
+                    none: make another the default first, with POST /v1/models/NAME/load and \
+                    {{\"default\": true}}",
                     default.key()
                 );
                 return Err(Error::new(ErrorKind::ModelIsDefault, detail));
@@ -386,7 +388,8 @@ fn check_names(name: &str, version: Option<&str>) -> Result<(), Error> {
     for (field, value) in [("name", Some(name)), ("version", version)] {
         if let Some(value) = value.filter(|value| !is_plain_name(value)) {
             let detail = format!(
-                "{field} is {value:?}, and must be letters, digits, '.', '_' or '-', and not begin with '.'"
+                "{field} is {value:?}, and must be letters, digits, '.', '_' or '-', and not begin \
+                with '.'"
             );
             return Err(Error::new(ErrorKind::ModelName, detail));
         }

@@ -144,11 +144,13 @@ pub(super) fn warn_of_no_styles(models: &Models, loaded: &Model) {
     let default = models.default_model().map(|model| model.key());
     if models.passed_over().is_some_and(|passed_over| passed_over.key() == key) {
         let default = default.expect("another is the default in its place");
-        tracing::warn!(model = %key, %default, remedy, "the bundle has no styles, so it is not made the default");
+        tracing::warn!(model = %key, %default, remedy, "the bundle has no styles, so it is not \
+            made the default");
     } else {
         tracing::warn!(
             model = %key, is_default = default == Some(key.clone()), remedy,
-            "the bundle has no styles: requests that choose from its bank are rejected with no_styles"
+            "the bundle has no styles: requests that choose from its bank are rejected with \
+            no_styles"
         );
     }
 }

@@ -196,7 +196,8 @@ fn check_held(all: &[&Decoded], found: &[Option<Arc<TileEncoding>>]) -> Result<(
         .collect();
     let Some((first, key)) = missing.first() else { return Ok(()) };
     let detail = format!(
-        "{} of the keys are not held, the first of them key {first}, {key}: send these tiles, and the others by key as before",
+        "{} of the keys are not held, the first of them key {first}, {key}: send these tiles, and \
+        the others by key as before",
         missing.len()
     );
     Err(Error::new(ErrorKind::TileNotHeld, detail)

@@ -62,8 +62,8 @@ pub(super) fn source(
     if request.style_spread != 1.0 && !is_plain {
         let (spread, value) = (name(&field::style_spread), request.style_spread);
         return conflict(format!(
-            "{spread} is {value}, and only single styles of the bank can be drawn wider or narrower: leave it out, or take \
-             styles from the bank without a blend"
+            "{spread} is {value}, and only single styles of the bank can be drawn wider or \
+            narrower: leave it out, or take styles from the bank without a blend"
         ));
     }
     if request.style_from == StyleSource::Bank {
@@ -77,7 +77,8 @@ pub(super) fn source(
             (Method::Vit, _) if request.style_placement == Placement::Aligned => {
                 let (placement, from) = (name(&field::style_placement), name(&field::style_from));
                 conflict(format!(
-                    "{placement} `aligned` needs a style tile, and a style of the bank is one patch: set {from} to `reference`"
+                    "{placement} `aligned` needs a style tile, and a style of the bank is one \
+                    patch: set {from} to `reference`"
                 ))
             }
             (_, Source::Bank(groups)) if groups.is_empty() => {
@@ -120,16 +121,16 @@ fn why_none(bank: &Offer, request: &Request, model: &Key) -> String {
     let added: Vec<&str> = bank.domains().map(|(name, _)| name).collect();
     if !added.is_empty() {
         return format!(
-            "the bundle of {model} has no styles of its own, and domains that were added are used only where a request \
-             names them: name one of {} in {domains}",
+            "the bundle of {model} has no styles of its own, and domains that were added are used \
+            only where a request names them: name one of {} in {domains}",
             added.join(", ")
         );
     }
     let allowed =
         if bank.forbids_some() { " that this server may use (see --forbid-domain)" } else { "" };
     format!(
-        "the bundle of {model} has no styles{allowed}: add some with `restain-train styles`, request another model, or set \
-         {} to `reference`, `batch` or `own`",
+        "the bundle of {model} has no styles{allowed}: add some with `restain-train styles`, \
+        request another model, or set {} to `reference`, `batch` or `own`",
         name(&field::style_from)
     )
 }

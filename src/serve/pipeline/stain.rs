@@ -68,7 +68,8 @@ impl Materials {
         }
     }
 
-    /// The mean characteristics of a tile's patches with a stain, `[h]`; nothing where none has one.
+    /// The mean characteristics of a tile's patches with a stain, `[h]`; nothing where none has
+    /// one.
     pub(super) fn own_stain<'a>(
         &self,
         tile: &Prepared,

@@ -4,9 +4,9 @@
 //!
 //! Work comes as a job of one or many pieces. A thread takes one piece of the job whose turn it is,
 //! then the next caller has its turn, and of one caller the next job: a request of one tile waits
-//! for a piece of each other caller, never for all of what one asked for. When the caller of a job is gone, because it left or its deadline passed,
-//! its pieces that have not begun will not. A piece itself is not interrupted, so work is cut into
-//! pieces of about a picture.
+//! for a piece of each other caller, never for all of what one asked for. When the caller of a job
+//! is gone, because it left or its deadline passed, its pieces that have not begun will not. A
+//! piece itself is not interrupted, so work is cut into pieces of about a picture.
 
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,5 +1,5 @@
-//! Base64 in JSON, as programs write it: `base64`, MIME libraries and PEM put line ends into it, and
-//! errors in words.
+//! Base64 in JSON, as programs write it: `base64`, MIME libraries and PEM put line ends into it,
+//! and errors in words.
 
 use base64::prelude::BASE64_STANDARD;
 use base64::{DecodeError, Engine};
@@ -32,7 +32,8 @@ fn describe(error: DecodeError, digits: &str) -> String {
              0 to 9, + and /, with = at the end"
         ),
         (None, DecodeError::InvalidLength(_) | DecodeError::InvalidPadding) => format!(
-            "is not base64: it has {length} digits, and must have a multiple of 4, with = at the end"
+            "is not base64: it has {length} digits, and must have a multiple of 4, with = at the \
+            end"
         ),
         (None, _) => "is not base64: its last digits are damaged, or it goes on after =".to_owned(),
     }

@@ -190,7 +190,8 @@ fn too_large(limit: usize) -> Error {
     Error::new(
         ErrorKind::BodyTooLarge,
         format!(
-            "the body is larger than the limit of {limit} bytes once it is decompressed: send fewer tiles at once"
+            "the body is larger than the limit of {limit} bytes once it is decompressed: send \
+            fewer tiles at once"
         ),
     )
 }

@@ -129,7 +129,8 @@ fn messages_of_nothing_are_counted_before_they_are_decoded() {
 fn a_body_in_pieces_of_a_byte_takes_no_more_than_its_bytes() {
     let (server, before) = warm();
     let mut stream = TcpStream::connect(&server.address).unwrap();
-    let head = "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ntransfer-encoding: chunked\r\n\r\n";
+    let head = "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: \
+        image/png\r\ntransfer-encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).unwrap();
     let piece = b"1\r\na\r\n".repeat(10_000);
     for _ in 0..400 {

@@ -35,7 +35,12 @@ fn reset_at_the_end(stream: &TcpStream) {
 fn who_closes_its_half_within_the_body_is_let_go() {
     let server = Server::start(&[]);
     let mut stream = TcpStream::connect(&server.address).unwrap();
-    write!(stream, "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: 1000\r\n\r\nabc").unwrap();
+    write!(
+        stream,
+        "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: \
+        1000\r\n\r\nabc"
+    )
+    .unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
@@ -59,7 +64,8 @@ fn callers_who_vanish_leave_nothing_behind() {
         let sent = [body.len() / 2, body.len(), 0][number % 3];
         let mut stream = TcpStream::connect(&server.address).unwrap();
         let head = format!(
-            "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: {SAFETENSORS}\r\naccept: {SAFETENSORS}\r\n"
+            "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: {SAFETENSORS}\r\naccept: \
+            {SAFETENSORS}\r\n"
         );
         write!(stream, "{head}content-length: {}\r\n\r\n", body.len()).unwrap();
         stream.write_all(&body[..sent]).unwrap();
@@ -97,7 +103,12 @@ fn who_leaves_while_its_tile_waits_is_not_encoded_for() {
             let server = Server::start(&["--max-delay", "2s", "--max-batch", "4"]);
             let mut stream = TcpStream::connect(&server.address).unwrap();
             let length = body.len();
-            write!(stream, "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n").unwrap();
+            write!(
+                stream,
+                "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: \
+                {content_type}\r\ncontent-length: {length}\r\n\r\n"
+            )
+            .unwrap();
             stream.write_all(&body).unwrap();
             until("the tile waits", || server.metric("restain_queue_tiles") == 1.0);
             if with_reset {

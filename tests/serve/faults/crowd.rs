@@ -111,7 +111,8 @@ fn a_small_request_does_not_wait_for_a_large_one() {
     let body = tensor_body(&tiles, &[], &json!({"variants": 64, "output": output}));
     let mut large = TcpStream::connect(&server.address).unwrap();
     let head = format!(
-        "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: {SAFETENSORS}\r\naccept: application/x-tar\r\n"
+        "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: {SAFETENSORS}\r\naccept: \
+        application/x-tar\r\n"
     );
     write!(large, "{head}content-length: {}\r\n\r\n", body.len()).unwrap();
     large.write_all(&body).unwrap();

@@ -48,7 +48,8 @@ fn heads_that_trickle_in_are_cut_off_however_steadily() {
 #[test]
 fn bodies_that_trickle_in_end_with_the_deadline_however_steadily() {
     let server = Server::start(&["--request-timeout", "500ms", "--idle-timeout", "500ms"]);
-    let head = b"POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: 1000000\r\n\r\n";
+    let head = b"POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: \
+        image/png\r\ncontent-length: 1000000\r\n\r\n";
     let told = trickle(&server, 50, head);
     assert!(
         told.is_empty() || told.starts_with(b"HTTP/1.1 504"),
@@ -62,7 +63,8 @@ fn bodies_that_trickle_in_end_with_the_deadline_however_steadily() {
 #[test]
 fn who_announces_much_and_sends_nothing_holds_nothing() {
     let server = Server::start(&["--request-timeout", "10m"]);
-    let head = "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 67108864\r\n\r\n{";
+    let head = "POST /v1/augment HTTP/1.1\r\nhost: x\r\ncontent-type: \
+        application/json\r\ncontent-length: 67108864\r\n\r\n{";
     let open = || {
         let mut stream = TcpStream::connect(&server.address).unwrap();
         stream.write_all(head.as_bytes()).unwrap();

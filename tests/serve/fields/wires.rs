@@ -144,7 +144,8 @@ impl Wires {
 
     pub(super) fn by_oip(&self, parameters: &Value) -> (Outcome, String) {
         let RgbImage { width, height, pixels } = &self.tile;
-        let input = json!({"name": "TILES", "datatype": "UINT8", "shape": [1, height, width, 3], "data": pixels});
+        let input = json!({"name": "TILES", "datatype": "UINT8", "shape": [1, height, width, 3],
+            "data": pixels});
         let body = json!({"inputs": [input], "parameters": parameters});
         let answer = self
             .server

@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn rows_are_images_with_what_the_columns_say_of_them() {
-        let table = "slide, file ,mitosis,domain,split,more\ns1,a/1.png,1,XR,train,x\n s1 , 3.png ,0,XR,val,\n,a/2.png,,,,\n";
+        let table = "slide, file ,mitosis,domain,split,more\ns1,a/1.png,1,XR,train,x\n s1 , 3.png \
+            ,0,XR,val,\n,a/2.png,,,,\n";
         let listing = read(table, "mitosis").unwrap();
         let of = |item: &Item| {
             let slide = item.slide.as_deref().map(str::to_owned);

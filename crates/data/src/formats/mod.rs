@@ -108,8 +108,8 @@ fn recognise(root: &Path) -> Result<(Format, Files)> {
     match (found.images.is_empty(), found.tars.is_empty()) {
         (false, false) => {
             bail!(
-                "{} holds both images and tars (for example {}): choose one with --layout folders or \
-                 --layout webdataset",
+                "{} holds both images and tars (for example {}): choose one with --layout folders \
+                or --layout webdataset",
                 root.display(),
                 found.tars[0].display()
             )

@@ -81,7 +81,8 @@ fn describe(args: &DownstreamArgs, split: &Split) -> String {
         tiles => format!(", taking target styles from {tiles} others of them without their labels"),
     };
     format!(
-        "training on {} tiles of {} px ({}), validating on {} ({chosen_on}), testing on {}{targets}; labels {}",
+        "training on {} tiles of {} px ({}), validating on {} ({chosen_on}), testing on \
+        {}{targets}; labels {}",
         split.training.len(),
         split.training.side,
         args.train_domains.join(", "),

@@ -38,7 +38,8 @@ pub struct DownstreamArgs {
     /// Put one variant of each tile by these methods into a batch; `none` puts each tile in twice,
     /// so that every method sees as many images in as many updates. All images of all methods are
     /// flipped and rotated at random
-    #[arg(long, value_name = "METHOD", value_enum, value_delimiter = ',', default_values = ["none", "color-jitter", "hed-jitter", "color-match", "vit"])]
+    #[arg(long, value_name = "METHOD", value_enum, value_delimiter = ',', default_values = ["none",
+        "color-jitter", "hed-jitter", "color-match", "vit"])]
     pub methods: Vec<Technique>,
     /// Take the styles of vit and the statistics of color-match from the bundle's bank, or from
     /// other tiles of the training domains [default: train, if there are two training domains or
@@ -85,10 +86,12 @@ pub struct DownstreamArgs {
     #[arg(long, help_heading = "Training", value_parser = at_least(1u64))]
     pub epochs: Option<u64>,
     /// Put this many tiles in a batch, not counting their variants
-    #[arg(long, help_heading = "Training", value_name = "TILES", default_value_t = 32, value_parser = at_least(1usize))]
+    #[arg(long, help_heading = "Training", value_name = "TILES", default_value_t = 32,
+        value_parser = at_least(1usize))]
     pub batch: usize,
     /// Train this many classifiers at once, each on one thread
-    #[arg(long, help_heading = "Training", value_name = "N", default_value_t = 1, value_parser = at_least(1usize))]
+    #[arg(long, help_heading = "Training", value_name = "N", default_value_t = 1,
+        value_parser = at_least(1usize))]
     pub jobs: usize,
     /// Train on auto, cpu, cuda or cuda:N; auto uses CUDA if there is any
     #[arg(long, help_heading = "Training", default_value = "auto")]
@@ -130,7 +133,8 @@ impl DownstreamArgs {
         let target = self.methods.iter().find(|method| method.targets());
         ensure!(
             target.is_none() || self.target_styles.is_some(),
-            "--target-styles is needed for {}: how many tiles of each test domain are set aside for it, for example 50",
+            "--target-styles is needed for {}: how many tiles of each test domain are set aside \
+            for it, for example 50",
             target.map_or("", |method| method.name())
         );
         for test in &self.test_domains {
@@ -153,7 +157,8 @@ impl DownstreamArgs {
             let vit = self.methods.iter().find(|method| method.encodes());
             ensure!(
                 vit.is_none(),
-                "--bundle is needed for {}; without one: --methods none,color-jitter,hed-jitter,color-match",
+                "--bundle is needed for {}; without one: --methods \
+                none,color-jitter,hed-jitter,color-match",
                 vit.map_or("", |method| method.name())
             );
             let bank = self.methods.iter().find(|method| method.matches_colours());

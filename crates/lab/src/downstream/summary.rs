@@ -133,7 +133,8 @@ impl Summary {
         };
         lines.push(String::new());
         lines.push(format!(
-            "Balanced accuracy in per cent, mean ± standard deviation over {} seeds. Trained on {}; best epoch chosen {chosen}; p: {}, corrected for {} comparisons (Holm).",
+            "Balanced accuracy in per cent, mean ± standard deviation over {} seeds. Trained on \
+            {}; best epoch chosen {chosen}; p: {}, corrected for {} comparisons (Holm).",
             self.seeds.len(),
             args.train_domains.join(", "),
             self.test,

@@ -4,7 +4,8 @@
 //! For every ordered pair of domains, every `Technique` gives each tile of the first domain the
 //! stain of a random tile of the second. `pairs` measures colour, structure, nuclei and anatomy;
 //! `judge` measures with a classifier of domains; `diversity` compares the variants of one tile;
-//! `stains` compares variants with an exact target, and `sizes` those of larger tiles; `failures` tries white, ink and blur;
+//! `stains` compares variants with an exact target, and `sizes` those of larger tiles; `failures`
+//! tries white, ink and blur;
 //! `reconstruction` measures the model alone. `report` holds the figures, `table` and `page` render
 //! them. There are no thresholds: `evaluate` reports, and the reader decides.
 
@@ -73,7 +74,8 @@ pub struct EvaluateArgs {
     pub variants: usize,
     /// Compare variants with exact targets on the images, shrunk to 1/N of their sides for each of
     /// these N
-    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1], value_parser = clap::value_parser!(u32).range(1..=16))]
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1],
+        value_parser = clap::value_parser!(u32).range(1..=16))]
     pub shrink: Vec<u32>,
     /// Draw tiles and styles from this seed
     #[arg(long, default_value_t = 0)]
@@ -83,10 +85,12 @@ pub struct EvaluateArgs {
     #[arg(long, help_heading = "Classifier of domains", value_name = "DIR")]
     pub classifier_data: Option<PathBuf>,
     /// Train the classifier of domains on this many tiles of each, cut at random
-    #[arg(long, help_heading = "Classifier of domains", value_name = "TILES", default_value_t = 200, value_parser = at_least(5usize))]
+    #[arg(long, help_heading = "Classifier of \
+        domains", value_name = "TILES", default_value_t = 200, value_parser = at_least(5usize))]
     pub classifier_tiles: usize,
     /// Train the classifier of domains for this many passes
-    #[arg(long, help_heading = "Classifier of domains", value_name = "EPOCHS", default_value_t = 12, value_parser = at_least(1u64))]
+    #[arg(long, help_heading = "Classifier of \
+        domains", value_name = "EPOCHS", default_value_t = 12, value_parser = at_least(1u64))]
     pub classifier_epochs: u64,
     /// Print every pair of domains too
     #[arg(long, help_heading = "Report")]

@@ -10,11 +10,13 @@ use crate::evaluate::technique::Technique;
 
 pub(super) fn render(manifest: &Manifest, report: &Report, pictures: &Pictures) -> String {
     let mut page = Page::with_note(
-        "this page embeds tiles of the evaluated data set. Publish it only where that data set may be published.",
+        "this page embeds tiles of the evaluated data set. Publish it only where that data set may \
+        be published.",
         &format!("{} {} on images that it was not trained on", manifest.name, manifest.version),
     );
     page.text(
-        "This page embeds tiles of the evaluated data set: publish it only where that data set may be published.",
+        "This page embeds tiles of the evaluated data set: publish it only where that data set may \
+        be published.",
     );
     page.section("Reconstruction", |page| add(page, &table::reconstruction(report)));
     if let Some(stains) = table::stains(report) {

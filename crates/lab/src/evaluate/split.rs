@@ -76,7 +76,8 @@ impl Held<'_> {
             let regions: Vec<Region> = of_domain.map(|source| self.whole(source)).collect();
             ensure!(
                 !regions.is_empty(),
-                "--classifier-data {folder} has no images of domain {name} besides the evaluated ones"
+                "--classifier-data {folder} has no images of domain {name} besides the evaluated \
+                ones"
             );
             trained.push(regions);
         }
@@ -101,7 +102,8 @@ impl Held<'_> {
                 let rows = self.rows(source);
                 if rows < 2 {
                     return Ok(Err(format!(
-                        "the only image of domain {name} has one row of tiles, which cannot be split: give --classifier-data"
+                        "the only image of domain {name} has one row of tiles, which cannot be \
+                        split: give --classifier-data"
                     )));
                 }
                 trained.push(vec![Region { source, first: 0, end: rows / 2 }]);
@@ -126,7 +128,8 @@ impl Held<'_> {
                 "the upper half of each evaluated image; it judges the lower half".to_owned()
             }
             _ => format!(
-                "every other evaluated image, and the upper half of the only image of {}; it judges the rest",
+                "every other evaluated image, and the upper half of the only image of {}; it \
+                judges the rest",
                 halved.join(", ")
             ),
         };

@@ -60,8 +60,9 @@ pub(super) fn reconstruction(report: &Report) -> Table {
         "edges, real",
         "edges, reconstructed",
     ];
-    let note = "Ceilings: the highest PSNR that the rank allows with a basis for each patch, for the whole tile, and from one patch of \
-                another tile. Edges: mean difference of neighbouring pixels across patch boundaries ÷ inside patches.";
+    let note = "Ceilings: the highest PSNR that the rank allows with a basis for each patch, for \
+        the whole tile, and from one patch of another tile. Edges: mean difference of neighbouring \
+        pixels across patch boundaries ÷ inside patches.";
     let mut table = Table::new(&head, note);
     for (figures, edges) in report.reconstruction.iter().zip(&report.block_edges) {
         let ceiling = |db: Option<f64>| db.map_or("none".to_owned(), |db| format!("{db:.1}"));
@@ -97,10 +98,12 @@ pub(super) fn stains(report: &Report) -> Option<Table> {
     ];
     let before = report.stains.first()?.order_before;
     let note = format!(
-        "Tiles of held-out fields through changes of stain and scanner that training does not draw; a slide is 16 tiles. ΔE*ab and PSNR: \
-         variant and truth. Strength: how far variants go from tile to truth. Glass: its mean difference to the truth. Blank: largest change \
-         of a tile of 243. Beside glass: mean change of tissue when half of its tile becomes glass. Overlap: mean difference of what two \
-         overlapping tiles share. Order: AUROC of one threshold of darkness for nuclei over a slide ({} in the tiles). Levels of 255.",
+        "Tiles of held-out fields through changes of stain and scanner that training does not \
+        draw; a slide is 16 tiles. ΔE*ab and PSNR: variant and truth. Strength: how far variants \
+        go from tile to truth. Glass: its mean difference to the truth. Blank: largest change of a \
+        tile of 243. Beside glass: mean change of tissue when half of its tile becomes glass. \
+        Overlap: mean difference of what two overlapping tiles share. Order: AUROC of one \
+        threshold of darkness for nuclei over a slide ({} in the tiles). Levels of 255.",
         before.map_or("–".to_owned(), |before| number(before, 3))
     );
     let mut table = Table::new(&head, note);
@@ -134,10 +137,11 @@ pub(super) fn sizes(report: &Report) -> Option<Table> {
     let names: Vec<String> = methods.iter().map(|method| method.name()).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let magnification = if first.microns.is_some() { "µm a pixel" } else { "images" };
-    let note = "ΔE*ab, PSNR in dB, sharpness and grid of variants at the tile's own size, beside the same tile through a change of stain and \
-                scanner that training does not draw; the stain is measured on 16 tiles of the changed image. Sharpness: mean difference of \
-                neighbouring pixels ÷ that of the truth. Grid: the same across the borders of the model's patches ÷ inside, ÷ that of the \
-                truth.";
+    let note = "ΔE*ab, PSNR in dB, sharpness and grid of variants at the tile's own size, beside \
+        the same tile through a change of stain and scanner that training does not draw; the stain \
+        is measured on 16 tiles of the changed image. Sharpness: mean difference of neighbouring \
+        pixels ÷ that of the truth. Grid: the same across the borders of the model's patches ÷ \
+        inside, ÷ that of the truth.";
     let mut table = Table::new(&[&["tile, px", magnification, "tiles"][..], &names].concat(), note);
     for row in figures.iter().filter(|row| row.method == methods[0]) {
         let magnification =
@@ -209,9 +213,10 @@ pub(super) fn failures(report: &Report) -> Table {
         "ink in place",
         "ink change",
     ];
-    let note = "Means over domains, each domain's tile in the style of the next. Clipped: values of 0 or 255. Level change: mean level of 255 \
-                after minus before. Ink in place: the share of the change due to the ink that lies under the stroke. Ink change: mean \
-                change of the ink's pixels, in levels.";
+    let note = "Means over domains, each domain's tile in the style of the next. Clipped: values \
+        of 0 or 255. Level change: mean level of 255 after minus before. Ink in place: the share \
+        of the change due to the ink that lies under the stroke. Ink change: mean change of the \
+        ink's pixels, in levels.";
     let mut table = Table::new(&head, note);
     for failure in &report.failures {
         table.rows.push(vec![
@@ -245,8 +250,9 @@ pub(super) fn confusion(report: &Report) -> Option<Table> {
 fn notes(report: &Report, distance_before: f64) -> String {
     let judge = match (&report.judge, &report.no_judge) {
         (Some(judge), _) => format!(
-            "The classifier of domains was trained on {} tiles ({}); its accuracy is {:.1} % on {} other real tiles. Fréchet distance and KID \
-             use its features, on at most {} tiles per pair, and cannot be compared with other tables.",
+            "The classifier of domains was trained on {} tiles ({}); its accuracy is {:.1} % on {} \
+            other real tiles. Fréchet distance and KID use its features, on at most {} tiles per \
+            pair, and cannot be compared with other tables.",
             judge.training_tiles,
             judge.trained_on,
             100.0 * judge.accuracy,
@@ -262,8 +268,10 @@ fn notes(report: &Report, distance_before: f64) -> String {
         if count == 1 { format!("one {name}") } else { format!("the mean of {count} {name}s") }
     };
     format!(
-        "Means over {} pairs of domains, {distance_before:.1} levels of 255 apart. Left: share of the colour distance to the target that remains. \
-         SSIM, Dice of haematoxylin: tile and variant. Drift: change of anatomy ÷ difference of two tiles. Differ: {}. A style is {} of {}. {judge}",
+        "Means over {} pairs of domains, {distance_before:.1} levels of 255 apart. Left: share of \
+        the colour distance to the target that remains. SSIM, Dice of haematoxylin: tile and \
+        variant. Drift: change of anatomy ÷ difference of two tiles. Differ: {}. A style is {} of \
+        {}. {judge}",
         report.pairs.len(),
         "variants of one tile, in levels and in SSIM",
         plural(report.style_tokens, "token"),

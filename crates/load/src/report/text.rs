@@ -53,7 +53,8 @@ impl Report {
             let (queue, encode) = (means.queue, means.encode);
             writeln!(
                 out,
-                "  server ms    mean queue {queue:.2}  encode {encode:.2}  synthesise {:.2}  total {:.2}",
+                "  server ms    mean queue {queue:.2}  encode {encode:.2}  synthesise {:.2}  total \
+                {:.2}",
                 means.synthesise, means.total
             )?;
         }

@@ -64,7 +64,8 @@ impl Element for f16 {
 ///     num_heads: 1,
 ///     mlp_ratio: 4.0,
 /// })?;
-/// let synth = Synthesiser::new(geometry, PixelOrder::Planar, Normalisation::new([0.5; 3], [0.25; 3])?);
+/// let normalisation = Normalisation::new([0.5; 3], [0.25; 3])?;
+/// let synth = Synthesiser::new(geometry, PixelOrder::Planar, normalisation);
 ///
 /// let anatomy = vec![1.0f32; geometry.tile_latent()];
 /// let style = vec![0.5; geometry.half()];

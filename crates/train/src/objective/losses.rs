@@ -33,25 +33,32 @@ use restain_options::at_least;
 pub struct TermWeights {
     /// Weigh the published consistency terms, anatomy and characteristics, which double a step's
     /// cost (recipe cross)
-    #[arg(long, value_name = "WEIGHT", default_value_t = Self::default().consistency_weight, value_parser = at_least(0.0))]
+    #[arg(long, value_name = "WEIGHT", default_value_t = Self::default().consistency_weight,
+        value_parser = at_least(0.0))]
     pub consistency_weight: f64,
     /// Weigh re-staining a tile with a style of its copy in another stain (recipe cross)
-    #[arg(long, value_name = "WEIGHT", default_value_t = Self::default().restain_weight, value_parser = at_least(0.0))]
+    #[arg(long, value_name = "WEIGHT", default_value_t = Self::default().restain_weight,
+        value_parser = at_least(0.0))]
     pub restain_weight: f64,
     /// Weigh re-staining a tile with the copy's characteristics patch by patch (recipe cross)
-    #[arg(long, value_name = "WEIGHT", default_value_t = Self::default().transfer_weight, value_parser = at_least(0.0))]
+    #[arg(long, value_name = "WEIGHT", default_value_t = Self::default().transfer_weight,
+        value_parser = at_least(0.0))]
     pub transfer_weight: f64,
     /// Weigh the difference of the anatomies of a tile and its copy in another stain (recipe cross)
-    #[arg(long, value_name = "WEIGHT", default_value_t = Self::default().invariance_weight, value_parser = at_least(0.0))]
+    #[arg(long, value_name = "WEIGHT", default_value_t = Self::default().invariance_weight,
+        value_parser = at_least(0.0))]
     pub invariance_weight: f64,
     /// Weigh re-staining a tile with a style of another tile (recipe cross)
-    #[arg(long, value_name = "WEIGHT", default_value_t = Self::default().match_weight, value_parser = at_least(0.0))]
+    #[arg(long, value_name = "WEIGHT", default_value_t = Self::default().match_weight,
+        value_parser = at_least(0.0))]
     pub match_weight: f64,
     /// Weigh errors of the differences between neighbouring pixels (recipe cross)
-    #[arg(long, value_name = "WEIGHT", default_value_t = Self::default().detail_weight, value_parser = at_least(0.0))]
+    #[arg(long, value_name = "WEIGHT", default_value_t = Self::default().detail_weight,
+        value_parser = at_least(0.0))]
     pub detail_weight: f64,
     /// Weigh errors of the differences across patch borders (recipe cross)
-    #[arg(long, value_name = "WEIGHT", default_value_t = Self::default().border_weight, value_parser = at_least(0.0))]
+    #[arg(long, value_name = "WEIGHT", default_value_t = Self::default().border_weight,
+        value_parser = at_least(0.0))]
     pub border_weight: f64,
 }
 

@@ -71,19 +71,23 @@ pub struct RecipeArgs {
     pub paired: PairedArgs,
     /// Make the copy of a tile in another stain by these transforms, one after the other (recipe
     /// cross)
-    #[arg(long, value_name = "TRANSFORM", value_enum, value_delimiter = ',', default_values_t = Self::default().stains)]
+    #[arg(long, value_name = "TRANSFORM", value_enum, value_delimiter = ',',
+        default_values_t = Self::default().stains)]
     pub stains: Vec<Stain>,
     /// Compare a tile in another tile's style to this (recipe cross)
     #[arg(long, value_name = "TARGET", value_enum, default_value_t = Self::default().match_target)]
     pub match_target: MatchTarget,
     /// Move tones this far from colour matching, 0, to the other tile's quantiles, 1, and beyond
-    #[arg(long, value_name = "SHARE", default_value_t = Self::default().tone_share, value_parser = within(0.0, 2.0))]
+    #[arg(long, value_name = "SHARE", default_value_t = Self::default().tone_share,
+        value_parser = within(0.0, 2.0))]
     pub tone_share: f64,
     /// Colour-match detail finer than this, in pixels, instead of toning it
-    #[arg(long, value_name = "PIXELS", default_value_t = Self::default().tone_sigma, value_parser = within(0.0, 16.0))]
+    #[arg(long, value_name = "PIXELS", default_value_t = Self::default().tone_sigma,
+        value_parser = within(0.0, 16.0))]
     pub tone_sigma: f64,
     /// Average this many tokens for a style (recipe cross)
-    #[arg(long, value_name = "TOKENS", default_value_t = Self::default().style_tokens, value_parser = at_least(1usize))]
+    #[arg(long, value_name = "TOKENS", default_value_t = Self::default().style_tokens,
+        value_parser = at_least(1usize))]
     pub style_tokens: usize,
     /// Draw mixes from the first three tokens alone, CLS among them, as the published code does
     #[arg(long)]

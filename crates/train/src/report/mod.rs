@@ -61,7 +61,10 @@ pub(crate) fn write(state: &Path, header: &RunHeader, counts: &Counts) -> Result
     page.section("Result", |page| page.table(Cells::Text, &[], &result(header)));
     page.section("Curves", |page| page.charts(|page| charts(page, &curves)));
     page.section("Samples", |page| {
-        page.text("Each row is one tile: as it is, then in the style of each domain. In the style of its own domain it is its reconstruction.");
+        page.text(
+            "Each row is one tile: as it is, then in the style of each domain. In the style of its \
+            own domain it is its reconstruction.",
+        );
         page.pictures(grids.iter().map(|(name, png)| (name.clone(), png.as_slice())));
     });
     page.section("Data", |page| {

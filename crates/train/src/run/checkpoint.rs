@@ -107,7 +107,8 @@ fn write<'a>(
         let data = Vec::<f32>::try_from(tensor.detach().to_device(Device::Cpu).reshape([-1]))?;
         if let Some(value) = data.iter().find(|value| !value.is_finite()) {
             bail!(
-                "{name} holds {value} after step {}, and is not saved: a lower --learning-rate may help",
+                "{name} holds {value} after step {}, and is not saved: a lower --learning-rate may \
+                help",
                 header.step
             );
         }

@@ -72,11 +72,16 @@ impl Progress {
             .collect::<Vec<_>>()
             .join(", ");
         match &self.bar {
-            Some(bar) => bar.set_message(format!("{rate:.0} tiles/s, {teraflops:.2} TFLOP/s, {waiting:.0} % waiting for input  {line}")),
+            Some(bar) => bar.set_message(format!(
+                "{rate:.0} tiles/s, {teraflops:.2} TFLOP/s, {waiting:.0} % waiting for input  \
+                {line}"
+            )),
             None => {
-                let left = (header.total_steps - header.step) as f64 * report.tiles as f64 / rate.max(1e-9);
+                let left = (header.total_steps - header.step) as f64 * report.tiles as f64
+                    / rate.max(1e-9);
                 tracing::info!(
-                    "step {}/{}, {rate:.1} tiles/s, {teraflops:.2} TFLOP/s, {waiting:.0} % waiting for input, {left:.0} s left, {line}",
+                    "step {}/{}, {rate:.1} tiles/s, {teraflops:.2} TFLOP/s, {waiting:.0} % waiting \
+                    for input, {left:.0} s left, {line}",
                     header.step,
                     header.total_steps
                 );

@@ -63,7 +63,8 @@ pub(crate) fn split(dataset: Dataset, share: Option<f64>, seed: u64) -> Result<P
             Some(share) => {
                 ensure!(
                     count > 1,
-                    "--validation-share {share} holds out whole images, so every domain needs two or more: {domain} has {count}"
+                    "--validation-share {share} holds out whole images, so every domain needs two \
+                    or more: {domain} has {count}"
                 );
                 ((count as f64 * share).round() as usize).clamp(1, count - 1)
             }
@@ -180,7 +181,8 @@ impl Validation {
         };
         ensure!(
             batches.is_empty() || tile >= LEAST_SIDE,
-            "validation computes SSIM, which needs tiles of at least {LEAST_SIDE} px: --image-size is {tile}"
+            "validation computes SSIM, which needs tiles of at least {LEAST_SIDE} px: --image-size \
+            is {tile}"
         );
         Ok((!batches.is_empty()).then_some(Self { batches }))
     }
@@ -223,7 +225,8 @@ impl Validation {
         }
         if let Some((term, value)) = terms.iter().find(|(_, value)| !value.is_finite()) {
             bail!(
-                "the validation loss term {term} is {value} at step {}: the last saved state is unchanged",
+                "the validation loss term {term} is {value} at step {}: the last saved state is \
+                unchanged",
                 header.step
             );
         }

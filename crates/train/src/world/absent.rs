@@ -13,9 +13,9 @@ impl Group {
     /// Fails: this build has no collectives.
     pub(super) fn join(place: &Place, _: Device) -> Result<Self> {
         bail!(
-            "--world-size (WORLD_SIZE) is {}, and this restain-train was built without the feature `collectives`: \
-             train with one process, or build it with `make train FEATURES=collectives` \
-             (cargo build --release -p restain-train --features collectives)",
+            "--world-size (WORLD_SIZE) is {}, and this restain-train was built without the feature \
+            `collectives`: train with one process, or build it with `make train \
+            FEATURES=collectives` (cargo build --release -p restain-train --features collectives)",
             place.size
         )
     }

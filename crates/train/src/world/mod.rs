@@ -62,7 +62,8 @@ impl World {
         let even = batches.is_multiple_of(size);
         ensure!(
             even,
-            "an update of this run is made of {batches} batches (--grad-accum-steps × processes), which {size} processes cannot share"
+            "an update of this run is made of {batches} batches (--grad-accum-steps × processes), \
+            which {size} processes cannot share"
         );
         Ok(batches / size)
     }
@@ -84,7 +85,8 @@ impl World {
         let differ = self.any(own != first)?;
         ensure!(
             own == first,
-            "process {} has another run than process 0: give all the same options, images and state",
+            "process {} has another run than process 0: give all the same options, images and \
+            state",
             group.rank()
         );
         ensure!(

@@ -45,7 +45,8 @@ impl WorldArgs {
         }
         let missing = |name: &str| {
             format!(
-                "WORLD_SIZE is {size}, and {name} is missing: set RANK, MASTER_ADDR and MASTER_PORT too"
+                "WORLD_SIZE is {size}, and {name} is missing: set RANK, MASTER_ADDR and \
+                MASTER_PORT too"
             )
         };
         let rank = self.rank.with_context(|| missing("RANK"))?;

@@ -17,7 +17,8 @@ fn fit_on_wilds_sees_the_training_centres_alone_and_says_so() {
     );
     assert!(
         first.contains(
-            "6 steps of 4 tiles; tiles of 32 px, patches of 8 px, embedding 96, 2 blocks, 4 heads on cpu; state in"
+            "6 steps of 4 tiles; tiles of 32 px, patches of 8 px, embedding 96, 2 blocks, 4 heads \
+            on cpu; state in"
         ),
         "{first}"
     );
@@ -36,7 +37,8 @@ fn fit_on_wilds_sees_the_training_centres_alone_and_says_so() {
     );
     let table = run(
         home.path(),
-        "evaluate --bundle models/wilds/1 --data camelyon17_v1.0 --split val,test --tiles-per-domain 2",
+        "evaluate --bundle models/wilds/1 --data camelyon17_v1.0 --split val,test \
+        --tiles-per-domain 2",
     )
     .stdout;
     assert!(

@@ -140,7 +140,8 @@ fn split(list: &str, pixels: proto::Pixels, tiles: &mut Vec<TileInput>) -> Resul
     if size == 0 || !(data.len() as u64).is_multiple_of(size) {
         let bytes = data.len();
         return Err(malformed(format!(
-            "{list}s.pixels has {bytes} bytes of data for tiles of {width}×{height} pixels, and needs {size} for each of them, and more than none"
+            "{list}s.pixels has {bytes} bytes of data for tiles of {width}×{height} pixels, and \
+            needs {size} for each of them, and more than none"
         )));
     }
     let (width, height, size) = (width as usize, height as usize, size as usize);

@@ -53,7 +53,8 @@ impl Form {
         let ranges = ranges(accept.unwrap_or("*/*"));
         if expected.sheet && expected.tiles.saturating_mul(expected.variants + 1) > MAX_SHEET {
             let detail = format!(
-                "a sheet of {} tiles with {} variants each has more than {MAX_SHEET} pictures: ask for fewer, or for another form",
+                "a sheet of {} tiles with {} variants each has more than {MAX_SHEET} pictures: ask \
+                for fewer, or for another form",
                 expected.tiles, expected.variants
             );
             return Err(Error::new(ErrorKind::NotAcceptable, detail));
@@ -61,10 +62,16 @@ impl Form {
         ranges.iter().find_map(|range| expected.form_for(range)).ok_or_else(|| {
             let accept = accept.unwrap_or_default();
             let detail = match (expected.one_picture(), expected.sheet) {
-                (_, true) => format!("Accept is `{accept}`, and a sheet is image/png, image/jpeg or image/webp"),
-                (true, false) => format!("Accept is `{accept}`, and given are {ALL}, image/png, image/jpeg and image/webp"),
+                (_, true) => format!(
+                    "Accept is `{accept}`, and a sheet is image/png, image/jpeg or image/webp"
+                ),
+                (true, false) => format!(
+                    "Accept is `{accept}`, and given are {ALL}, image/png, image/jpeg and \
+                    image/webp"
+                ),
                 (false, false) => format!(
-                    "Accept is `{accept}`, and this answer has {} pictures: accept {ALL}, or set sheet to true for one picture of them all",
+                    "Accept is `{accept}`, and this answer has {} pictures: accept {ALL}, or set \
+                    sheet to true for one picture of them all",
                     expected.tiles.saturating_mul(expected.variants)
                 ),
             };

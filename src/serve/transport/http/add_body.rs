@@ -31,7 +31,8 @@ impl AddBody {
                     .and_then(|value| value.to_str().ok())
                     .unwrap_or_default();
                 let detail = format!(
-                    "Content-Type is `{given}`: send multipart/form-data with a boundary, or {SAFETENSORS}"
+                    "Content-Type is `{given}`: send multipart/form-data with a boundary, or \
+                    {SAFETENSORS}"
                 );
                 Err(Error::new(ErrorKind::UnsupportedMediaType, detail))
             }

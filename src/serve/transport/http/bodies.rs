@@ -7,7 +7,8 @@ use utoipa::{PartialSchema, ToSchema};
 
 /// Base64 of a PNG, JPEG, WebP or TIFF file. A data URL of one is taken too.
 #[derive(ToSchema)]
-#[schema(value_type = String, format = Byte, content_encoding = "base64", content_media_type = "image/*")]
+#[schema(value_type = String, format = Byte, content_encoding = "base64",
+    content_media_type = "image/*")]
 pub(super) struct Base64Picture(
     #[expect(dead_code, reason = "it describes what the body reader reads")] String,
 );

@@ -28,7 +28,8 @@ pub(super) async fn live() -> Json<Health> {
 
 /// Whether to send requests here
 #[utoipa::path(get, path = "/health/ready", tag = "health", operation_id = "ready",
-    responses((status = 200, description = "The models are loaded and warm, and the server is not shutting down", body = Health)))]
+    responses((status = 200, description = "The models are loaded and warm, and the server is not \
+        shutting down", body = Health)))]
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Health>, Error> {
     app.is_ready()?;
     Ok(Json(Health { status: "ready" }))
@@ -36,7 +37,8 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Health>, E
 
 /// What Prometheus scrapes
 #[utoipa::path(get, path = "/metrics", tag = "health", operation_id = "metrics",
-    responses((status = 200, description = "Prometheus text", body = String, content_type = "text/plain")))]
+    responses((status = 200, description = "Prometheus \
+        text", body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Error> {
     app.metrics.ready(app.is_ready().is_ok());
     app.metrics.cpu_oldest(app.cpu.oldest());

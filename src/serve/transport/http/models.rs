@@ -179,14 +179,16 @@ pub(super) struct Unloaded {
 
 /// The models, with their geometry, quality and state
 #[utoipa::path(get, path = "/v1/models", tag = "models", operation_id = "list_models",
-    responses((status = 200, description = "The models that are served, and loads that failed or are under way", body = ModelList)))]
+    responses((status = 200, description = "The models that are served, and loads that failed or \
+        are under way", body = ModelList)))]
 pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<ModelList>, Error> {
     Ok(Json(ModelList { models: describe_all(&app.pipeline()?.models) }))
 }
 
 /// The versions of one model
 #[utoipa::path(get, path = "/v1/models/{name}", tag = "models", operation_id = "get_model",
-    params(("name" = String, Path, description = "The model's name, or NAME%2FVERSION", min_length = 1, example = "demo")),
+    params(("name" = String, Path, description = "The model's name, or NAME%2FVERSION",
+        min_length = 1, example = "demo")),
     responses((status = 200, description = "Its versions, the highest first", body = ModelList)))]
 pub(super) async fn one(
     State(app): State<Arc<App>>,
@@ -211,7 +213,8 @@ pub(super) async fn one(
 /// served already, do not notice. A bundle that is served already is loaded anew only when it has
 /// changed on disk. Loads are made one at a time, in the order in which they came.
 #[utoipa::path(post, path = "/v1/models/{name}/load", tag = "models", operation_id = "load_model",
-    params(("name" = String, Path, description = "The model's name, or NAME%2FVERSION", min_length = 1, example = "demo")), request_body = Option<LoadBody>,
+    params(("name" = String, Path, description = "The model's name, or NAME%2FVERSION",
+        min_length = 1, example = "demo")), request_body = Option<LoadBody>,
     responses((status = 200, description = "It is served", body = ModelInfo)))]
 pub(super) async fn load(
     State(app): State<Arc<App>>,
@@ -231,8 +234,10 @@ pub(super) async fn load(
 ///
 /// Requests that it has begun are finished with it; then its memory is given back. The default is
 /// not unloaded while another model could be the default: load that one with `default: true` first.
-#[utoipa::path(post, path = "/v1/models/{name}/unload", tag = "models", operation_id = "unload_model",
-    params(("name" = String, Path, description = "The model's name, or NAME%2FVERSION", min_length = 1, example = "demo")), request_body = Option<UnloadBody>,
+#[utoipa::path(post, path = "/v1/models/{name}/unload", tag = "models",
+    operation_id = "unload_model",
+    params(("name" = String, Path, description = "The model's name, or NAME%2FVERSION",
+        min_length = 1, example = "demo")), request_body = Option<UnloadBody>,
     responses((status = 200, description = "It is served no longer", body = Unloaded)))]
 pub(super) async fn unload(
     State(app): State<Arc<App>>,

@@ -29,7 +29,9 @@ const SCRIPT: &str = concat!(
 );
 
 macro_rules! samples {
-    ($($name:literal),* $(,)?) => { [$(($name, include_bytes!(concat!("page/samples/", $name, ".jpg")).as_slice())),*] };
+    ($($name:literal),* $(,)?) => {
+        [$(($name, include_bytes!(concat!("page/samples/", $name, ".jpg")).as_slice())),*]
+    };
 }
 
 /// Procedural tiles to try the page with: name, JPEG.
@@ -51,12 +53,14 @@ const SAMPLES: [(&str, &[u8]); 14] = samples![
 ];
 
 /// Nothing from elsewhere, no frames around it, and no answers but those of this server.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:; \
-                      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+    img-src data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'";
 
 /// As [`POLICY`], for pages whose scripts are files of this server.
-const DOCS_POLICY: &str = "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; img-src 'self' data: blob:; \
-                           connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const DOCS_POLICY: &str = "default-src 'none'; style-src 'self' 'unsafe-inline'; \
+    script-src 'self'; img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; \
+    form-action 'none'; frame-ancestors 'none'";
 
 static PAGE: LazyLock<String> = LazyLock::new(|| {
     let sample = |(name, jpeg): &(&str, &[u8])| serde_json::json!({ "name": name, "image": BASE64_STANDARD.encode(jpeg) });

@@ -50,7 +50,8 @@ pub(super) fn tensors(body: &[u8]) -> Result<(Metadata, SafeTensors<'_>), Error>
     let head = body.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
     if head > MAX_REQUEST_JSON as u64 {
         return Err(malformed(format!(
-            "the head of the safetensors body has {head} bytes, and may have at most {MAX_REQUEST_JSON}"
+            "the head of the safetensors body has {head} bytes, and may have at most \
+            {MAX_REQUEST_JSON}"
         )));
     }
     let (_, head) = SafeTensors::read_metadata(body).map_err(unreadable)?;
@@ -96,7 +97,8 @@ fn tensor_tiles(
     }
     let &[count, height @ (1..), width @ (1..), 3] = view.shape() else {
         return Err(malformed(format!(
-            "{name} is {:?}, and must be [n, height, width, 3], or [bytes] beside a tensor of shapes",
+            "{name} is {:?}, and must be [n, height, width, 3], or [bytes] beside a tensor of \
+            shapes",
             view.shape()
         )));
     };
@@ -117,7 +119,8 @@ fn packed_sizes(name: &str, view: &TensorView<'_>) -> Result<Vec<(usize, usize)>
     let wrong = || {
         let (dtype, shape) = (view.dtype(), view.shape());
         malformed(format!(
-            "{name} is {dtype:?} {shape:?}, and must be I64 [n, 2]: the height and width of each tile"
+            "{name} is {dtype:?} {shape:?}, and must be I64 [n, 2]: the height and width of each \
+            tile"
         ))
     };
     let numbers: Vec<i64> = match (view.dtype(), view.shape()) {

@@ -53,7 +53,8 @@ pub(super) struct SlideList {
 /// The id is a hash of the tiles: the same tiles give the same slide, and a slide never changes.
 /// Once this is answered it is kept: with `--state` on the disk, for this bundle and no other.
 /// Bodies are those of `/v1/encode`.
-#[utoipa::path(post, path = "/v1/slides", tag = "styles", operation_id = "add_slide", params(EncodeTilesRequest),
+#[utoipa::path(post, path = "/v1/slides", tag = "styles", operation_id = "add_slide",
+    params(EncodeTilesRequest),
     request_body(content(
         (EncodeBody = "application/json"),
         (EncodeForm = "multipart/form-data"),
@@ -73,7 +74,8 @@ pub(super) async fn add(
 }
 
 /// The slides whose contexts are kept
-#[utoipa::path(get, path = "/v1/slides", tag = "styles", operation_id = "list_slides", params(StylesQuery),
+#[utoipa::path(get, path = "/v1/slides", tag = "styles", operation_id = "list_slides",
+    params(StylesQuery),
     responses((status = 200, description = "The slides", body = SlideList)))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,

@@ -98,9 +98,11 @@ pub(super) struct PlacedStyle {
 /// `styles`, a JSON list in the same order of `id`, `domain`, `origin`, `source_mean` and
 /// `source_std`, and `model` as `/v1/encode` gives it. Styles of domains that `--forbid-domain`
 /// excludes are in neither.
-#[utoipa::path(get, path = "/v1/styles", tag = "styles", operation_id = "list_styles", params(StylesQuery),
+#[utoipa::path(get, path = "/v1/styles", tag = "styles", operation_id = "list_styles",
+    params(StylesQuery),
     responses((status = 200, description = "The styles on offer",
-        content((Styles = "application/json"), (StyleTensors = "application/vnd.restain.safetensors")))))]
+        content((Styles = "application/json"),
+            (StyleTensors = "application/vnd.restain.safetensors")))))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     query: Result<Query<StylesQuery>, QueryRejection>,
@@ -135,7 +137,8 @@ pub(super) async fn list(
 /// `application/vnd.restain.safetensors`: tensor `tiles` U8 [n, H, W, 3], and under `request` in
 /// the metadata an object of `domain`, `model` and `styles`.
 #[utoipa::path(post, path = "/v1/styles", tag = "styles", operation_id = "add_styles",
-    request_body(content((AddForm = "multipart/form-data"), (AddTensors = "application/vnd.restain.safetensors"))),
+    request_body(content((AddForm = "multipart/form-data"),
+        (AddTensors = "application/vnd.restain.safetensors"))),
     responses((status = 201, description = "It is there, and kept", body = AddedStyles)))]
 pub(super) async fn add(
     State(app): State<Arc<App>>,
@@ -167,7 +170,8 @@ pub(super) async fn add(
 ///
 /// Requests under way finish with it. A bundle's own domains cannot be removed.
 #[utoipa::path(delete, path = "/v1/styles/{domain}", tag = "styles", operation_id = "remove_styles",
-    params(("domain" = String, Path, description = "The domain's name", min_length = 1, example = "ours"), StylesQuery),
+    params(("domain" = String, Path, description = "The domain's \
+        name", min_length = 1, example = "ours"), StylesQuery),
     responses((status = 204, description = "It is gone, from the disk as well")))]
 pub(super) async fn remove(
     State(app): State<Arc<App>>,

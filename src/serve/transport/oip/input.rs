@@ -241,9 +241,8 @@ mod tests {
                 input(TILES, "UINT8", &[1, 1, 1, 3], raw(3)),
             ])
             .unwrap();
-            assert!(
-                matches!(&read.tiles[..], [TileInput::Pixels { .. }, TileInput::Key(read)] if *read == key)
-            );
+            assert!(matches!(&read.tiles[..], [TileInput::Pixels { .. },
+                    TileInput::Key(read)] if *read == key));
         }
     }
 

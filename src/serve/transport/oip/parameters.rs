@@ -62,7 +62,8 @@ pub(crate) fn ask(parameters: Parameters, ignored: &mut Ignored) -> Result<Reque
             "timeout" => timeout = milliseconds(&value)?,
             "sequence_id" | "sequence_start" | "sequence_end" => {
                 return Err(malformed(format!(
-                    "the parameter {name} is of a sequence, and requests here do not depend on each other"
+                    "the parameter {name} is of a sequence, and requests here do not depend on \
+                    each other"
                 )));
             }
             name if is_known(name) => reader.take(name, value).map_err(field_error)?,

@@ -56,7 +56,8 @@ pub(super) async fn load<'a>(
     let replaces = |name: &&str| *name == "config" || name.starts_with("file:");
     if let Some(parameter) = parameters.into_iter().find(replaces) {
         return Err(malformed(format!(
-            "the parameter {parameter} is not served: a bundle of the models directory is loaded as it is"
+            "the parameter {parameter} is not served: a bundle of the models directory is loaded \
+            as it is"
         )));
     }
     let (name, version) = parts(model);
@@ -78,7 +79,8 @@ pub(super) fn check_name(repository: &str) -> Result<(), Error> {
         return Ok(());
     }
     Err(malformed(format!(
-        "repository_name is `{repository}`, and must be empty: there is one repository, and it has no name"
+        "repository_name is `{repository}`, and must be empty: there is one repository, and it has \
+        no name"
     )))
 }
 

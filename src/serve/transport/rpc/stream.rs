@@ -95,7 +95,8 @@ async fn read_and_answer<Asked, Answer, Work, InWork>(
                         in_work.extend([work(request, messages.take())]);
                         count += 1;
                     }
-                    Err(Error { retry_after: Some(wait), .. }) => early = Some((request, Instant::now() + wait.min(LOOK_AGAIN))),
+                    Err(Error { retry_after: Some(wait), .. }) => early = Some((request,
+                        Instant::now() + wait.min(LOOK_AGAIN))),
                     Err(error) => {
                         let _ = answers.send(Err(status(error))).await;
                         return;

@@ -50,8 +50,9 @@ impl Units {
         let all: Vec<Unit> = measured.into_iter().flatten().collect();
         ensure!(
             !all.is_empty(),
-            "--recipe paired measures the stains of whole fields or slides, and none of the {count} \
-             of this data set has two stains that can be distinguished; --recipe cross needs none"
+            "--recipe paired measures the stains of whole fields or slides, and none of the \
+            {count} of this data set has two stains that can be distinguished; --recipe cross \
+            needs none"
         );
         if all.len() < count {
             tracing::warn!(

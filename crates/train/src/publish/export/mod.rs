@@ -74,16 +74,18 @@ pub(crate) enum ExportError {
     #[error("the trained weights could not be run for comparison")]
     Reference(#[source] anyhow::Error),
     #[error(
-        "the fp32 graph is {found:.1e} away from the trained weights, and may be {FP32_TOLERANCE:.0e}: nothing was written"
+        "the fp32 graph is {found:.1e} away from the trained weights, and may be \
+        {FP32_TOLERANCE:.0e}: nothing was written"
     )]
     Fp32Disagrees { found: f64 },
     #[error(
-        "int8 reconstructs at {found:.1} dB of fp32 with {kept} of {layers} layers kept in fp32, and must reach {INT8_PSNR} dB: \
-         nothing was written; export without int8"
+        "int8 reconstructs at {found:.1} dB of fp32 with {kept} of {layers} layers kept in fp32, \
+        and must reach {INT8_PSNR} dB: nothing was written; export without int8"
     )]
     Int8Disagrees { found: f64, kept: usize, layers: usize },
     #[error(
-        "fp16 reconstructs at {found:.1} dB of fp32, and must reach {FP16_PSNR} dB: nothing was written"
+        "fp16 reconstructs at {found:.1} dB of fp32, and must reach {FP16_PSNR} dB: nothing was \
+        written"
     )]
     Fp16Disagrees { found: f64 },
 }

@@ -115,7 +115,8 @@ fn requests() -> Vec<(Place, &'static str, ExampleBuilder)> {
                 json!({
                     "tiles": [TILE],
                     "references": [REFERENCE],
-                    "request": {"style": {"from": "reference", "placement": "aligned"}, "strength": 0.5, "seed": 7},
+                    "request": {"style": {"from": "reference", "placement": "aligned"},
+                        "strength": 0.5, "seed": 7},
                 }),
             ),
         ),
@@ -126,7 +127,8 @@ fn requests() -> Vec<(Place, &'static str, ExampleBuilder)> {
                 "A baseline that needs no model, as JPEG",
                 json!({
                     "tiles": [TILE],
-                    "request": {"method": "color-match", "seed": 7, "output": {"format": "jpeg", "quality": 95}},
+                    "request": {"method": "color-match", "seed": 7,
+                        "output": {"format": "jpeg", "quality": 95}},
                 }),
             ),
         ),
@@ -222,18 +224,23 @@ fn answers() -> Vec<(Place, &'static str, ExampleBuilder)> {
     };
     let domain = |name: &str, origin: &str| json!({"domain": name, "origin": origin, "styles": [style(&format!("{name}/0"))]});
     let geometry = json!({
-        "image_size": 128, "in_channels": 3, "patch_size": 8, "embed_dim": 384, "depth": 6, "num_heads": 6, "mlp_ratio": 4.0,
+        "image_size": 128, "in_channels": 3, "patch_size": 8, "embed_dim": 384, "depth": 6,
+        "num_heads": 6, "mlp_ratio": 4.0,
     });
     let model = json!({
-        "state": "ready", "name": "demo", "version": "1", "default": true, "bundle": DIGEST, "precision": "fp32", "provider": "cpu",
+        "state": "ready", "name": "demo", "version": "1", "default": true, "bundle": DIGEST,
+        "precision": "fp32", "provider": "cpu",
         "geometry": geometry, "domains": ["centre_1", "centre_2"], "styles": 32, "quality": {},
     });
-    let variant = json!({"index": 0, "style": "centre_2/3", "domain": "centre_2", "clipped": 0.0004, "media_type": "image/png", "image": REFERENCE});
+    let variant = json!({"index": 0, "style": "centre_2/3", "domain": "centre_2", "clipped": 0.0004,
+        "media_type": "image/png", "image": REFERENCE});
     let variants = json!({
-        "model": "demo", "version": "1", "bundle": DIGEST, "seed": 7, "method": "vit", "detail": "carry",
+        "model": "demo", "version": "1", "bundle": DIGEST, "seed": 7, "method": "vit",
+        "detail": "carry",
         "tiles": [{"tile_key": key_of(TILE), "fidelity": 31.5, "variants": [variant]}],
     });
-    let metrics = "# HELP restain_queue_tiles Tiles waiting for an encoder\n# TYPE restain_queue_tiles gauge\nrestain_queue_tiles 0\n";
+    let metrics = "# HELP restain_queue_tiles Tiles waiting for an encoder\n\
+        # TYPE restain_queue_tiles gauge\nrestain_queue_tiles 0\n";
     vec![
         (("augment", Some(200), JSON), "variants", value("One variant of one tile", variants)),
         (
@@ -269,7 +276,8 @@ fn answers() -> Vec<(Place, &'static str, ExampleBuilder)> {
                 "One that serves, one that was refused and one that is being loaded",
                 json!({"models": [
                     model,
-                    {"state": "failed", "name": "demo", "version": "2", "default": false, "reason": "encoder.onnx is not what bundle.json says"},
+                    {"state": "failed", "name": "demo", "version": "2", "default": false,
+                        "reason": "encoder.onnx is not what bundle.json says"},
                     {"state": "loading", "name": "demo", "version": "3", "default": false},
                 ]}),
             ),

@@ -80,7 +80,10 @@ fn request_id() -> Parameter {
         .name(REQUEST_ID)
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
-        .description(Some("Names the request in the server's log; the answer gives it back. Made up when left out."))
+        .description(Some(
+            "Names the request in the server's log; the answer gives it back. Made up when left \
+            out.",
+        ))
         .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
         .build()
 }
@@ -94,33 +97,55 @@ fn headers() -> [(&'static str, Header); 9] {
         .schema_type(Type::Integer)
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)));
     let timing = "queue, encode, synthesise and total, in milliseconds; what was not done is 0";
-    let provenance = "JSON in ASCII, with one picture only: its `Provenance`; of a sheet, what all of its variants have in common and \
-                      then `tiles`, each with its `tile_key` and `variants`";
+    let provenance = "JSON in ASCII, with one picture only: its `Provenance`; of a sheet, what all \
+        of its variants have in common and then `tiles`, each with its `tile_key` and `variants`";
     [
         (REQUEST_ID, header(text(), "As the request gave it, or a UUID").build()),
         ("Server-Timing", header(text(), timing).example(Some(TIMINGS.into())).build()),
         ("Restain-Provenance", header(text(), provenance).example(Some(PROVENANCE.into())).build()),
         (
             "Retry-After",
-            header(seconds.minimum(Some(1)), "Seconds until there will be room, from the rate at which there has been").build(),
+            header(
+                seconds.minimum(Some(1)),
+                "Seconds until there will be room, from the rate at which there has been",
+            )
+            .build(),
         ),
-        ("WWW-Authenticate", header(text(), "How to ask").example(Some(r#"Bearer realm="restain""#.into())).build()),
+        (
+            "WWW-Authenticate",
+            header(text(), "How to ask").example(Some(r#"Bearer realm="restain""#.into())).build(),
+        ),
         (
             "RateLimit",
-            header(text(), "Of a key with a rate, on every answer: requests left now, and seconds until the next")
-                .example(Some(r#""key";r=0;t=1"#.into()))
-                .build(),
+            header(
+                text(),
+                "Of a key with a rate, on every answer: requests left now, and seconds until the \
+                next",
+            )
+            .example(Some(r#""key";r=0;t=1"#.into()))
+            .build(),
         ),
         (
             "RateLimit-Policy",
-            header(text(), "Of a key with a rate, on every answer: requests at once, and seconds in which they come back")
-                .example(Some(r#""key";q=100;w=2"#.into()))
-                .build(),
+            header(
+                text(),
+                "Of a key with a rate, on every answer: requests at once, and seconds in which \
+                they come back",
+            )
+            .example(Some(r#""key";q=100;w=2"#.into()))
+            .build(),
         ),
         (
             "Accept-Encoding",
-            header(text(), "Of `unsupported_encoding`: how a body may be compressed").example(Some("gzip, deflate".into())).build(),
+            header(text(), "Of `unsupported_encoding`: how a body may be compressed")
+                .example(Some("gzip, deflate".into()))
+                .build(),
         ),
-        ("Allow", header(text(), "The methods that the path has").example(Some("GET,HEAD,POST".into())).build()),
+        (
+            "Allow",
+            header(text(), "The methods that the path has")
+                .example(Some("GET,HEAD,POST".into()))
+                .build(),
+        ),
     ]
 }

@@ -15,7 +15,8 @@ pub(super) struct Locks;
 
 impl Modify for Locks {
     fn modify(&self, openapi: &mut OpenApi) {
-        let text = "A key of the server's file, where it has one: `restain key` makes them. Each has scopes, of `augment`, `styles`, `models` and `metrics`.";
+        let text = "A key of the server's file, where it has one: `restain key` makes them. Each \
+            has scopes, of `augment`, `styles`, `models` and `metrics`.";
         let scheme =
             HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(text)).build();
         let components = openapi.components.as_mut().expect("there are schemas");

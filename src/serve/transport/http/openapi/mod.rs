@@ -30,17 +30,21 @@ use crate::serve::pipeline::answer::{EncoderAbout, Provenance};
 #[openapi(
     info(
         title = "restain",
-        description = "Domain-shifted histopathology tiles on tap: tiles in, the same tiles in other stains out.\n\n\
-            Every refusal is `application/problem+json`; programs compare its `code`. Any path that is not here is 404 \
-            `route_not_found`, and any method that is not, 405 `method_not_allowed`. The limits that are named are the \
-            server's defaults. The Open Inference Protocol, under `/v2`, has a specification of its own.",
+        description = "Domain-shifted histopathology tiles on tap: tiles in, the same tiles in \
+            other stains out.\n\n\
+            Every refusal is `application/problem+json`; programs compare its `code`. Any path \
+            that is not here is 404 `route_not_found`, and any method that is not, 405 \
+            `method_not_allowed`. The limits that are named are the server's defaults. The Open \
+            Inference Protocol, under `/v2`, has a specification of its own.",
     ),
     servers((url = "/", description = "The server that this comes from")),
     paths(
         augment::augment, encode::encode, styles::list, styles::add, styles::remove, slides::list,
-        slides::add, slides::remove, models::list, models::one, models::load, models::unload, health::live, health::ready, health::metrics
+        slides::add, slides::remove, models::list, models::one, models::load, models::unload,
+        health::live, health::ready, health::metrics
     ),
-    components(schemas(problem::Problem, AddRequest, styles::PlacedStyle, EncoderAbout, Provenance)),
+    components(schemas(problem::Problem, AddRequest, styles::PlacedStyle, EncoderAbout,
+        Provenance)),
     tags(
         (name = "augment", description = "Tiles in, variants out"),
         (name = "styles", description = "The style bank, and the slides of tiles"),
