@@ -1,8 +1,7 @@
 //! `fit` and `resume`: from a folder of images to a bundle.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use anyhow::{Context, Result, ensure};
 
@@ -247,9 +246,7 @@ fn interrupt() {
         tracing::warn!("stopped at once: the state is the one that was saved last");
         crate::exit::at_once(130);
     }
-    tracing::info!(
-        "stopping after this step, and its validation if one is due; Ctrl-C again stops at once"
-    );
+    tracing::info!("stopping after this step and its validation; press Ctrl-C again to stop now");
 }
 
 /// Returns what the recipe draws its batches from: pairs of tiles, or single tiles.
