@@ -21,6 +21,8 @@ use super::RgbImage;
 /// 0 is the fastest of seven; on tiles the next saves 3 % of the bytes at best, for a fifth of the
 /// speed.
 const METHOD: i32 = 0;
+/// The fastest that holds the descriptions of blocks to the format's bound.
+const BOUNDED_METHOD: i32 = 2;
 
 /// Bounds of the format's own header fields.
 const MAX_SIDE: usize = 16_383;
@@ -55,24 +57,22 @@ pub(super) fn lossy(quality: u8, picture: &RgbImage) -> Result<Vec<u8>, WebpErro
     if imported == 0 {
         return Err(WebpError::Library(canvas.0.error_code as i32));
     }
-    match write(&mut canvas, quality, 0) {
-        // The format gives what the encoder decides about all blocks together 512 KiB. A picture of
-        // some 20 million pixels or more may need simpler blocks to stay below.
+    match write(&mut canvas, quality, METHOD) {
+        // The format has 512 KiB for what the encoder decides about all blocks together. Some 20
+        // million pixels of noise need more, unless the encoder chooses with that bound in view.
         Err(WebPEncodingError::VP8_ENC_ERROR_PARTITION0_OVERFLOW) => {
-            write(&mut canvas, quality, 100)
+            write(&mut canvas, quality, BOUNDED_METHOD)
         }
         written => written,
     }
     .map_err(|error| WebpError::Library(error as i32))
 }
 
-/// Encodes what is on the canvas. `limit`, from 0 to 100, is how much the encoder simplifies blocks
-/// to save bytes of the partition that describes them.
-fn write(canvas: &mut Canvas, quality: u8, limit: i32) -> Result<Vec<u8>, WebPEncodingError> {
+/// Encodes what is on the canvas.
+fn write(canvas: &mut Canvas, quality: u8, method: i32) -> Result<Vec<u8>, WebPEncodingError> {
     let mut config = WebPConfig::new().expect("libwebp is linked with its own bindings");
     config.quality = f32::from(quality);
-    config.method = METHOD;
-    config.partition_limit = limit;
+    config.method = method;
     let mut output = Output::new();
     canvas.0.writer = Some(WebPMemoryWrite);
     canvas.0.custom_ptr = (&raw mut output.0).cast();
