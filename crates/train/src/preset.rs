@@ -12,7 +12,7 @@ use restain_method::geometry::GeometrySpec;
 pub(crate) enum Preset {
     /// For tests: 32 px tiles, 0.2 million weights.
     Tiny,
-    /// To see it work: 48 px tiles, 1.4 million weights, trained for three minutes on two cores
+    /// To see it work: 48 px tiles, 1.4 million weights, trained for two minutes on two cores.
     Toy,
     /// 96 px tiles at full rank, 7 million weights: trains on a CPU.
     Small,
@@ -40,7 +40,7 @@ const PAPER: &str = "preset = 'base'\nepochs = 50\nbatch = 64\nlearning-rate = 1
 /// Patches of Camelyon17-WILDS and PatchCamelyon are of 10×, the third level of CAMELYON's slides:
 /// four times their 0.243 µm a pixel.
 const TEN_TIMES: &str = "mpp = 0.972\n";
-/// What shows the stains of five hospitals after three minutes on two idle cores.
+/// What shows the stains of five hospitals after two minutes on two idle cores.
 const TOY: &str = "steps = 600\nbatch = 16\nwarm-up-steps = 20\n";
 const CAMELYON17: &str = "mean = [0.7441, 0.5895, 0.7214]\nstd = [0.1301, 0.1489, 0.1107]\n";
 
