@@ -58,88 +58,88 @@ table! {
     MalformedRequest = 400, INVALID_ARGUMENT, "malformed_request", "The request cannot be read";
     Unauthenticated = 401, UNAUTHENTICATED, "unauthenticated", "The request has no valid key";
     Forbidden = 403, PERMISSION_DENIED, "forbidden", "The key lacks the scope";
-    OriginForbidden = 403, PERMISSION_DENIED, "origin_forbidden", "Pages of this origin may not \
-        call this server";
+    OriginForbidden = 403, PERMISSION_DENIED, "origin_forbidden",
+        "Pages of this origin may not call this server";
     RouteNotFound = 404, UNIMPLEMENTED, "route_not_found", "Nothing is served under this path";
     ModelNotFound = 404, NOT_FOUND, "model_not_found", "No such model is served";
-    TileNotHeld = 404, NOT_FOUND, "tile_not_held", "A key names a tile that this server does not \
-        hold";
+    TileNotHeld = 404, NOT_FOUND, "tile_not_held",
+        "A key names a tile that this server does not hold";
     DomainNotFound = 404, NOT_FOUND, "domain_not_found", "No such domain was added";
     SlideNotFound = 404, NOT_FOUND, "slide_not_found", "No such slide was added";
-    MethodNotAllowed = 405, UNIMPLEMENTED, "method_not_allowed", "The path exists, but not for \
-        this method";
-    NotAcceptable = 406, INVALID_ARGUMENT, "not_acceptable", "The answer cannot be given in the \
-        form asked for";
-    ModelIsDefault = 409, FAILED_PRECONDITION, "model_is_default", "The model is the default of \
-        requests that name none";
+    MethodNotAllowed = 405, UNIMPLEMENTED, "method_not_allowed",
+        "The path exists, but not for this method";
+    NotAcceptable = 406, INVALID_ARGUMENT, "not_acceptable",
+        "The answer cannot be given in the form asked for";
+    ModelIsDefault = 409, FAILED_PRECONDITION, "model_is_default",
+        "The model is the default of requests that name none";
     DomainExists = 409, ALREADY_EXISTS, "domain_exists", "There is a domain of this name already";
-    DomainOfBundle = 409, FAILED_PRECONDITION, "domain_of_bundle", "The domain is the bundle's \
-        own, and cannot be removed";
-    BankFull = 409, RESOURCE_EXHAUSTED, "bank_full", "The model has the largest number of added \
-        domains or slides";
-    BodyTooLarge = 413, RESOURCE_EXHAUSTED, "body_too_large", "The body is larger than the \
-        server's limit";
-    ImageTooLarge = 413, RESOURCE_EXHAUSTED, "image_too_large", "A picture has more pixels than \
-        the server's limit";
-    TooManyTiles = 413, RESOURCE_EXHAUSTED, "too_many_tiles", "A request has more tiles than the \
-        server's limit";
-    RequestTooLarge = 413, RESOURCE_EXHAUSTED, "request_too_large", "The request and its answer \
-        need more memory than the server's limit";
-    UnsupportedMediaType = 415, INVALID_ARGUMENT, "unsupported_media_type", "The media type of the \
-        body is not supported";
-    UnsupportedEncoding = 415, UNIMPLEMENTED, "unsupported_encoding", "The body is compressed in a \
-        way that is not read";
-    ModelName = 422, INVALID_ARGUMENT, "model_name", "The name or version of the model is not \
-        valid";
+    DomainOfBundle = 409, FAILED_PRECONDITION, "domain_of_bundle",
+        "The domain is the bundle's own, and cannot be removed";
+    BankFull = 409, RESOURCE_EXHAUSTED, "bank_full",
+        "The model has the largest number of added domains or slides";
+    BodyTooLarge = 413, RESOURCE_EXHAUSTED, "body_too_large",
+        "The body is larger than the server's limit";
+    ImageTooLarge = 413, RESOURCE_EXHAUSTED, "image_too_large",
+        "A picture has more pixels than the server's limit";
+    TooManyTiles = 413, RESOURCE_EXHAUSTED, "too_many_tiles",
+        "A request has more tiles than the server's limit";
+    RequestTooLarge = 413, RESOURCE_EXHAUSTED, "request_too_large",
+        "The request and its answer need more memory than the server's limit";
+    UnsupportedMediaType = 415, INVALID_ARGUMENT, "unsupported_media_type",
+        "The media type of the body is not supported";
+    UnsupportedEncoding = 415, UNIMPLEMENTED, "unsupported_encoding",
+        "The body is compressed in a way that is not read";
+    ModelName = 422, INVALID_ARGUMENT, "model_name",
+        "The name or version of the model is not valid";
     BundleRefused = 422, FAILED_PRECONDITION, "bundle_refused", "The bundle cannot be served";
     NoTiles = 422, INVALID_ARGUMENT, "no_tiles", "The request holds no tile";
     UndecodableImage = 422, INVALID_ARGUMENT, "undecodable_image", "A picture cannot be decoded";
-    TileSize = 422, INVALID_ARGUMENT, "tile_size", "A side of a tile is below 16 or above 8,192 \
-        pixels";
-    PixelsNeeded = 422, INVALID_ARGUMENT, "pixels_needed", "The request needs the tile's pixels, \
-        and a key has only its encoding";
-    VariantsOutOfRange = 422, INVALID_ARGUMENT, "variants_out_of_range", "The number of variants \
-        is out of range";
-    SpreadOutOfRange = 422, INVALID_ARGUMENT, "spread_out_of_range", "The spread is not between 0 \
-        and 3";
-    MppOutOfRange = 422, INVALID_ARGUMENT, "mpp_out_of_range", "The size of a pixel is not between \
-        0.01 and 100 µm";
-    StrengthOutOfRange = 422, INVALID_ARGUMENT, "strength_out_of_range", "The strength is not \
-        between 0 and 1";
-    SeedOutOfRange = 422, INVALID_ARGUMENT, "seed_out_of_range", "The seed is above 2^53 - 1, \
-        which JSON cannot carry exactly";
-    QualityOutOfRange = 422, INVALID_ARGUMENT, "quality_out_of_range", "The quality is not between \
-        1 and 100";
-    TimeoutOutOfRange = 422, INVALID_ARGUMENT, "timeout_out_of_range", "The timeout is not above \
-        zero";
+    TileSize = 422, INVALID_ARGUMENT, "tile_size",
+        "A side of a tile is below 16 or above 8,192 pixels";
+    PixelsNeeded = 422, INVALID_ARGUMENT, "pixels_needed",
+        "The request needs the tile's pixels, and a key has only its encoding";
+    VariantsOutOfRange = 422, INVALID_ARGUMENT, "variants_out_of_range",
+        "The number of variants is out of range";
+    SpreadOutOfRange = 422, INVALID_ARGUMENT, "spread_out_of_range",
+        "The spread is not between 0 and 3";
+    MppOutOfRange = 422, INVALID_ARGUMENT, "mpp_out_of_range",
+        "The size of a pixel is not between 0.01 and 100 µm";
+    StrengthOutOfRange = 422, INVALID_ARGUMENT, "strength_out_of_range",
+        "The strength is not between 0 and 1";
+    SeedOutOfRange = 422, INVALID_ARGUMENT, "seed_out_of_range",
+        "The seed is above 2^53 - 1, which JSON cannot carry exactly";
+    QualityOutOfRange = 422, INVALID_ARGUMENT, "quality_out_of_range",
+        "The quality is not between 1 and 100";
+    TimeoutOutOfRange = 422, INVALID_ARGUMENT, "timeout_out_of_range",
+        "The timeout is not above zero";
     UnknownDomain = 422, INVALID_ARGUMENT, "unknown_domain", "The style bank has no such domain";
     UnknownStyle = 422, INVALID_ARGUMENT, "unknown_style", "The style bank has no such style";
-    UnknownSlide = 422, INVALID_ARGUMENT, "unknown_slide", "The server holds no such slide for \
-        this model";
-    SlideCount = 422, INVALID_ARGUMENT, "slide_count", "There are neither one slide for all tiles \
-        nor one for each";
-    DomainForbidden = 422, FAILED_PRECONDITION, "domain_forbidden", "The server never uses the \
-        styles of this domain";
+    UnknownSlide = 422, INVALID_ARGUMENT, "unknown_slide",
+        "The server holds no such slide for this model";
+    SlideCount = 422, INVALID_ARGUMENT, "slide_count",
+        "There are neither one slide for all tiles nor one for each";
+    DomainForbidden = 422, FAILED_PRECONDITION, "domain_forbidden",
+        "The server never uses the styles of this domain";
     DomainName = 422, INVALID_ARGUMENT, "domain_name", "The name of the domain is not valid";
-    StylesOutOfRange = 422, INVALID_ARGUMENT, "styles_out_of_range", "The number of styles is out \
-        of range";
-    BlendOutOfRange = 422, INVALID_ARGUMENT, "blend_out_of_range", "A blend has too many parts, or \
-        a weight that is not above 0";
+    StylesOutOfRange = 422, INVALID_ARGUMENT, "styles_out_of_range",
+        "The number of styles is out of range";
+    BlendOutOfRange = 422, INVALID_ARGUMENT, "blend_out_of_range",
+        "A blend has too many parts, or a weight that is not above 0";
     NoStyles = 422, INVALID_ARGUMENT, "no_styles", "No style is left to choose from";
-    StyleConflict = 422, INVALID_ARGUMENT, "style_conflict", "The fields of the style contradict \
-        each other";
+    StyleConflict = 422, INVALID_ARGUMENT, "style_conflict",
+        "The fields of the style contradict each other";
     Overloaded = 429, RESOURCE_EXHAUSTED, "overloaded", "The queue is full";
-    RateLimited = 429, RESOURCE_EXHAUSTED, "rate_limited", "The key is over its rate or \
-        concurrency limit";
+    RateLimited = 429, RESOURCE_EXHAUSTED, "rate_limited",
+        "The key is over its rate or concurrency limit";
     Internal = 500, INTERNAL, "internal", "The server failed; its log has the reason";
-    StateNotWritten = 500, INTERNAL, "state_not_written", "The change could not be written, and \
-        was not made";
+    StateNotWritten = 500, INTERNAL, "state_not_written",
+        "The change could not be written, and was not made";
     NotReady = 503, UNAVAILABLE, "not_ready", "The server is still loading its models";
     Draining = 503, UNAVAILABLE, "draining", "The server is shutting down";
-    StoreUnavailable = 503, UNAVAILABLE, "store_unavailable", "The store of the models cannot be \
-        read";
-    DeadlineExceeded = 504, DEADLINE_EXCEEDED, "deadline_exceeded", "The answer was not ready in \
-        time";
+    StoreUnavailable = 503, UNAVAILABLE, "store_unavailable",
+        "The store of the models cannot be read";
+    DeadlineExceeded = 504, DEADLINE_EXCEEDED, "deadline_exceeded",
+        "The answer was not ready in time";
 }
 
 /// Longest detail, in bytes.
