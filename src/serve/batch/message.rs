@@ -45,6 +45,9 @@ pub(super) struct Waiter {
     pub caller: CallerName,
     pub deadline: Instant,
     pub queued: Instant,
+    /// When its turn must have come: the longest wait after it was queued, and the time that the
+    /// tiles before it in its own request take.
+    pub turn_by: Instant,
     /// Held, never read: the tile counts as admitted until it is encoded or skipped.
     pub _permit: Arc<Permit>,
     /// None when it is not traced.

@@ -8,7 +8,8 @@
 //!   comes while the last batch runs.
 //! - Tiles of one priority are taken by turns of callers, one tile each: who sends many waits for
 //!   itself.
-//! - A tile whose callers have all left is dropped when its turn comes.
+//! - A tile whose callers have all left is dropped when its turn comes. One whose turn comes later
+//!   than it may is refused: by then the estimate that let it in was wrong.
 //! - Where there is a lone worker, faster with one tile than the others and in their way otherwise,
 //!   it takes a tile that waits alone while nothing is in work, and the others take everything
 //!   else: each an equal share of what waits, and none of them ahead while another is idle.
@@ -16,7 +17,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::message::{Priority, WaitedFor, Waiter, WantedTile};
+use super::message::{BatchError, Priority, WaitedFor, Waiter, WantedTile};
 use crate::serve::caller::CallerName;
 use crate::serve::runtime::rounds::Rounds;
 use restain_bundle::codec::TileKey;
@@ -259,6 +260,10 @@ impl Queue {
             let flight = self.flights.get_mut(&key)?;
             leave(&mut self.waiting[line], &flight.caller);
             flight.waiters.retain(|waiter| waiter.waits(now));
+            for waiter in flight.waiters.extract_if(.., |waiter| waiter.turn_by <= now) {
+                let wait = now - waiter.queued;
+                let _ = waiter.reply.send(Err(BatchError::Overloaded { wait }));
+            }
             if flight.waiters.is_empty() {
                 self.flights.remove(&key);
                 self.lines[line].discard();

@@ -17,13 +17,15 @@ struct Scene {
     queue: Queue,
     start: Instant,
     permit: Arc<crate::serve::admission::Permit>,
+    max_wait_ms: u64,
 }
 
 impl Scene {
     fn new(max_batch: usize, max_delay_ms: u64, workers: usize) -> Self {
         let admission = Admission::new(1, 1, Arc::new(Metrics::new().unwrap()));
         let queue = Queue::new(max_batch, Duration::from_millis(max_delay_ms), workers);
-        Self { queue, start: Instant::now(), permit: admission.admit(0, 0).unwrap() }
+        let permit = admission.admit(0, 0).unwrap();
+        Self { queue, start: Instant::now(), permit, max_wait_ms: 3_600_000 }
     }
 
     fn at(&self, ms: u64) -> Instant {
@@ -47,6 +49,7 @@ impl Scene {
             caller,
             deadline: self.at(deadline_ms),
             queued: self.at(ms),
+            turn_by: self.at(ms + self.max_wait_ms),
             _permit: Arc::clone(&self.permit),
             asker: None,
             reply,
@@ -306,4 +309,18 @@ fn a_queue_that_is_closed_ends_every_worker_once_it_is_empty() {
     assert_eq!((scene.next(0, 0), scene.next(1, 0)), (Next::End, Next::End));
     assert_eq!(scene.finish(2, &[1]), 1);
     assert_eq!(scene.next(2, 0), Next::End);
+}
+
+#[test]
+fn a_tile_that_has_waited_longer_than_it_may_is_refused_when_its_turn_comes() {
+    let mut scene = Scene { max_wait_ms: 100, ..Scene::new(1, 0, 1) };
+    let mut late = scene.comes(1, Priority::Interactive, 0);
+    let mut in_time = scene.comes(2, Priority::Interactive, 50);
+    assert!(late.try_recv().is_err(), "it may still be in time");
+    assert_eq!(scene.next(0, 120), Next::Take(vec![2]));
+    let refused = late.try_recv().unwrap().unwrap_err();
+    let after = Duration::from_millis(120);
+    assert!(matches!(refused, BatchError::Overloaded { wait } if wait == after), "{refused}");
+    assert!(in_time.try_recv().is_err());
+    assert_eq!(scene.finish(0, &[2]), 1);
 }

@@ -69,12 +69,15 @@ impl Shared {
         let mut state = self.lock();
         let ahead = state.queue.ahead_of(priority, &caller);
         self.check_wait(&state, ahead, deadline.saturating_duration_since(queued))?;
-        let mut place = |tile: WantedTile| {
+        // Estimated; the host may be slower by the time they are encoded.
+        let each = 2 * state.rate.time_for(1) / self.workers as u32;
+        let mut place = |(before, tile): (usize, WantedTile)| {
             let (reply, answer) = oneshot::channel();
             let waiter = Waiter {
                 caller: caller.clone(),
                 deadline,
                 queued,
+                turn_by: queued + self.max_wait + each * before as u32,
                 _permit: Arc::clone(&permit),
                 asker: asker.clone(),
                 reply,
@@ -91,7 +94,7 @@ impl Shared {
                 },
             }
         };
-        let places = tiles.into_iter().map(&mut place).collect();
+        let places = tiles.into_iter().enumerate().map(&mut place).collect();
         drop(state);
         self.changed.notify_all();
         Ok(places)

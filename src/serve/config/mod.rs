@@ -156,7 +156,7 @@ pub struct Config {
     /// Hold a tile this long for others to share its batch while the encoder is idle
     #[arg(long, help_heading = BATCHING, value_name = "DURATION", default_value = "0s")]
     pub max_delay: Span,
-    /// Reject requests that would queue longer than this, with 429 and Retry-After
+    /// Reject requests that would queue longer than this, or have, with 429 and Retry-After
     #[arg(long, help_heading = BATCHING, value_name = "DURATION", default_value = "20s")]
     pub max_queue_wait: Span,
     /// Admit at most this many tiles, waiting or in work; further requests are rejected with 429
