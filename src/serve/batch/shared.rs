@@ -14,10 +14,14 @@ use crate::serve::trace::Asker;
 use restain_bundle::codec::TileKey;
 use tokio::sync::oneshot;
 
+/// Longer than it takes a thread to wake on a busy machine.
+const WAKING: Duration = Duration::from_millis(100);
+
 pub(super) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     workers: usize,
+    max_batch: usize,
     max_wait: Duration,
 }
 
@@ -47,6 +51,7 @@ impl Shared {
             state,
             changed: Condvar::new(),
             workers: options.workers,
+            max_batch: options.max_batch,
             max_wait: options.max_wait,
         }
     }
@@ -69,15 +74,17 @@ impl Shared {
         let mut state = self.lock();
         let ahead = state.queue.ahead_of(priority, &caller);
         self.check_wait(&state, ahead, deadline.saturating_duration_since(queued))?;
-        // Estimated; the host may be slower by the time they are encoded.
+        // As long as two batches before it and its own request's tiles may take, if they take twice
+        // as long as the last ones did.
         let each = 2 * state.rate.time_for(1) / self.workers as u32;
+        let least = WAKING + 4 * state.rate.time_for(self.max_batch);
         let mut place = |(before, tile): (usize, WantedTile)| {
             let (reply, answer) = oneshot::channel();
             let waiter = Waiter {
                 caller: caller.clone(),
                 deadline,
                 queued,
-                turn_by: queued + self.max_wait + each * before as u32,
+                turn_by: queued + self.max_wait + least + each * before as u32,
                 _permit: Arc::clone(&permit),
                 asker: asker.clone(),
                 reply,
