@@ -228,7 +228,8 @@ impl Server {
 
     /// POST with a JSON body, the status and the JSON of the answer.
     pub(crate) fn post_json(&self, path: &str, body: &Value) -> (u16, Value) {
-        let response = self.client.post(self.url(path)).body(body.to_string()).send().unwrap();
+        let request = self.client.post(self.url(path)).header("content-type", "application/json");
+        let response = request.body(body.to_string()).send().unwrap();
         (response.status().as_u16(), response.json().unwrap())
     }
 

@@ -293,3 +293,39 @@ fn a_sheet_has_as_few_pixels_as_any_picture() {
     assert_eq!(server.png("?variants=4", &tile(0), "*/*").status(), 200);
     still_serves(&server);
 }
+
+#[test]
+fn json_of_another_kind_is_told_by_its_field_on_every_route() {
+    let server = Server::start(&[]);
+    let said = |path: &str, body: Value| {
+        let (status, answer) = server.post_json(path, &body);
+        assert_eq!(status, 400, "{path} {body}: {answer}");
+        let text = answer["detail"].as_str().or(answer["error"].as_str()).unwrap().to_owned();
+        assert!(!text.contains("line 1") && !text.contains("expected"), "{path} {body}: {text}");
+        text
+    };
+    for (path, body, words) in [
+        ("/v1/augment", json!({"tiles": [null]}), "tile 0 is null, and must be base64 text"),
+        ("/v1/encode", json!({"tiles": 5}), "tiles is 5, and must be a list"),
+        ("/v1/slides", json!({"keys": [[]]}), "key 0 is a list, and must be 64 hex digits"),
+        (
+            "/v1/augment",
+            json!({"tils": []}),
+            "unknown field `tils`, and may have `request`, `tiles`",
+        ),
+        ("/v1/models/tiny/load", json!({"version": 5}), "version is 5, and must be a text"),
+        ("/v1/models/tiny/unload", json!(5), "the JSON body is 5, and must be an object"),
+        ("/v2/models/tiny/infer", json!({"inputs": 5}), "inputs is 5, and must be a list"),
+        ("/v2/models/tiny/infer", json!({"inputs": [5]}), "inputs[0] is 5, and must be an object"),
+        (
+            "/v2/models/tiny/infer",
+            json!({"inputs": [{"name": "TILES", "shape": "x", "datatype": "UINT8", "data": []}]}),
+            "inputs[0].shape is `x`, and must be a list",
+        ),
+        ("/v2/repository/index", json!(5), "the JSON body is 5, and must be an object"),
+    ] {
+        let text = said(path, body);
+        assert!(text.contains(words), "{path}: {text}");
+    }
+    still_serves(&server);
+}

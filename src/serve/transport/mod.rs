@@ -7,6 +7,7 @@ pub(crate) mod errors;
 pub mod grpc;
 pub mod http;
 mod inflate;
+mod json;
 pub mod listen;
 pub mod oip;
 mod places;

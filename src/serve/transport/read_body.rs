@@ -12,7 +12,6 @@ use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, HeaderValue, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use serde::de::DeserializeOwned;
 
 use super::inflate::{Account, Encoding, Inflater};
 use crate::serve::admission::Permit;
@@ -210,14 +209,4 @@ pub(crate) fn object(json: &[u8]) -> Result<(), &'static str> {
 /// Whether a body that may be left out was: null is nothing.
 pub(crate) fn is_absent(json: &[u8]) -> bool {
     matches!(json.trim_ascii(), b"" | b"null")
-}
-
-/// An object of JSON; `what` it is stands in the error.
-///
-/// # Errors
-/// `malformed_request`, with the field at fault.
-pub(crate) fn json_object<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Error> {
-    object(bytes)
-        .map_err(|found| malformed(format!("{what} is {found}, and must be an object")))?;
-    serde_json::from_slice(bytes).map_err(|error| malformed(format!("{what}: {error}")))
 }

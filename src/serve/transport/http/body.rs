@@ -16,9 +16,9 @@ use super::texts::Texts;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::pipeline::TileInput;
 use crate::serve::pipeline::request::field_error;
-use crate::serve::transport::base64_text;
 use crate::serve::transport::bounds::{MAX_REQUEST_JSON, check_items};
 use crate::serve::transport::read_body::{malformed, object};
+use crate::serve::transport::{base64_text, json};
 use restain_bundle::codec::TileKey;
 
 /// How a body is to be read.
@@ -168,7 +168,7 @@ fn json(operation: Operation, body: &[u8]) -> Result<Parsed, Error> {
     })?;
     // Null is a body without fields.
     let body = serde_json::from_slice::<Option<AnyJsonBody<'_>>>(body)
-        .map_err(|error| malformed(format!("the JSON body: {error}")))?;
+        .map_err(|error| json::wrong::<Option<AnyJsonBody<'_>>>("the JSON body", body, &error))?;
     let AnyJsonBody { request, tiles, keys, references } = body.unwrap_or_default();
     let files = |name, one, items: Texts<'_>| -> Result<Vec<TileInput>, Error> {
         let decode = |(index, item): (usize, &Cow<'_, str>)| {

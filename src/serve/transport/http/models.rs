@@ -15,7 +15,8 @@ use super::read::PathPart;
 use crate::serve::app::App;
 use crate::serve::error::{Error, ErrorKind};
 use crate::serve::models::{Key, LoadAsk, Model, Registry, State as LoadState};
-use crate::serve::transport::read_body::{is_absent, json_object, malformed, read_short};
+use crate::serve::transport::json;
+use crate::serve::transport::read_body::{is_absent, malformed, read_short};
 
 /// Bodies here are a field or two.
 const MAX_BODY: usize = 16 << 10;
@@ -273,7 +274,7 @@ async fn read<T: Default + DeserializeOwned>(
     body: Body,
 ) -> Result<T, Error> {
     let bytes = read_short(app, headers, body, MAX_BODY).await?;
-    if is_absent(&bytes) { Ok(T::default()) } else { json_object("the JSON body", &bytes) }
+    if is_absent(&bytes) { Ok(T::default()) } else { json::read_object("the JSON body", &bytes) }
 }
 
 fn describe_all(registry: &Registry) -> Vec<ModelInfo> {

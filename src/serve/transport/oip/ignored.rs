@@ -5,6 +5,7 @@
 use serde::de::DeserializeOwned;
 
 use crate::serve::error::Error;
+use crate::serve::transport::json;
 use crate::serve::transport::read_body::{malformed, object};
 
 /// Most names that are kept, and most bytes of one: callers make them up.
@@ -33,7 +34,7 @@ impl Ignored {
     ) -> Result<T, Error> {
         object(json)
             .map_err(|found| malformed(format!("{what} is {found}, and must be an object")))?;
-        let wrong = |error: serde_json::Error| malformed(format!("{what}: {error}"));
+        let wrong = |error: serde_json::Error| json::wrong::<T>(what, json, &error);
         let mut deserializer = serde_json::Deserializer::from_slice(json);
         let ignored = |path: serde_ignored::Path<'_>| self.add(&path);
         let read = serde_ignored::deserialize(&mut deserializer, ignored).map_err(wrong)?;
