@@ -136,7 +136,7 @@ mod tests {
             ),
             (
                 r#"{"iner": []}"#,
-                "the body has the unknown field `iner`, and may have `inner`, `count`",
+                "the body has the unknown field `iner`, and may have `inner` or `count`",
             ),
             (r#"{"inner": [], "inner": []}"#, "the body has the field `inner` twice"),
         ] {
