@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from windows import Model, change_of, delta_e, known_change, resized, scaled, style_of
+from windows import Model, change_of, cut, delta_e, known_change, resized, scaled, style_of
 
 SIZES, SHRUNK = (96, 224, 256, 512), (1, 2, 4)
 STYLE_TILES, CHANGES, TILES = 16, 3, 3
@@ -77,21 +77,25 @@ def grid(picture, step):
     return differences[borders].mean() / differences[elsewhere].mean()
 
 
-def measure(model, field, shrunk, figures):
+def measure(model, field, shrunk, coarsest, figures):
     rng = np.random.default_rng(5)
     if shrunk > 1:
         field = resized(field, field.shape[1] // shrunk, field.shape[0] // shrunk)
     height, width = field.shape[:2]
     for _ in range(CHANGES):
         changed = known_change(rng)(field)
-        cut = model.side
-        places = [(rng.integers(height - cut + 1), rng.integers(width - cut + 1)) for _ in range(STYLE_TILES)]
-        style = style_of(model, [changed[y : y + cut, x : x + cut] for y, x in places])
+        side = model.side
+        places = [(rng.integers(height - side + 1), rng.integers(width - side + 1)) for _ in range(STYLE_TILES)]
+        style = style_of(model, [changed[y : y + side, x : x + side] for y, x in places])
         for size in (size for size in SIZES if size <= min(height, width)):
             for _ in range(TILES):
                 y, x = rng.integers(height - size + 1), rng.integers(width - size + 1)
                 tile, truth = (picture[y : y + size, x : x + size] for picture in (field, changed))
-                canvas, change, _ = change_of(model, tile, min(size / model.side, SCALE), style)
+                scale = min(size / model.side, SCALE, coarsest)
+                # As it is served: in several windows a tile starts from the mean of its own tissue.
+                several = scale < size / model.side
+                own = style_of(model, cut(model, tile, scale)[3]) if several else None
+                canvas, change, _ = change_of(model, tile, scale, style, own)
                 canvas = canvas.astype(float)
                 step = model.patch * size / canvas.shape[1]
                 for name, way in WAYS.items():
@@ -106,12 +110,14 @@ def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--bundle", type=Path, required=True)
     options.add_argument("--microns", type=float, default=0.25, help="of a pixel of the fields")
+    options.add_argument("--coarsest", type=float, help="µm a pixel at which the model sees a tile at most, as if its mpp were stated")
     options.add_argument("fields", nargs="+", type=Path)
     options = options.parse_args()
     model, figures = Model(options.bundle), defaultdict(list)
     for path in options.fields:
         for shrunk in SHRUNK:
-            measure(model, np.asarray(Image.open(path).convert("RGB")), shrunk, figures)
+            coarsest = (options.coarsest or np.inf) / (options.microns * shrunk)
+            measure(model, np.asarray(Image.open(path).convert("RGB")), shrunk, coarsest, figures)
     print("| µm a pixel | tile, px | " + " | ".join(WAYS) + " |\n|---|---|" + "---|" * len(WAYS))
     for shrunk, size in sorted({key[:2] for key in figures}):
         means = (np.mean(figures[shrunk, size, name], 0) for name in WAYS)
