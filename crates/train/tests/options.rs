@@ -181,7 +181,7 @@ const TASKS: [&str; 10] = [
 ];
 
 /// Flags of torchrun, of benches/ablation.py and of the server, which the texts name too.
-const OTHERS: [&str; 4] = ["--no-python", "--left-out", "--folds", "--models"];
+const OTHERS: [&str; 5] = ["--no-python", "--left-out", "--folds", "--models", "--coarsest"];
 
 /// Its flags, from what `--help` prints of every task.
 fn known_flags(home: &std::path::Path) -> std::collections::BTreeSet<String> {
