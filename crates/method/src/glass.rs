@@ -1,17 +1,19 @@
-//! Glass stays glass, and pen stays pen: where a tile shows its background or marks on the cover
-//! glass, a style changes at most [`LIMIT`] levels.
+//! Glass stays glass, pen stays pen, and black padding stays black: where a tile shows its
+//! background, marks on the cover glass or nothing, a style changes at most [`LIMIT`] levels.
 //!
 //! A model that has learnt stains may still tint what has none. How much a pixel is glass follows
-//! from the tile alone: it is bright and grey, or greener than it is red, as green, cyan and blue
-//! pen are and haematoxylin, eosin and DAB are not. With luminance Y = (77·R + 150·G + 29·B) / 256,
-//! rounded down, and chroma C = max(R, G, B) − min(R, G, B),
+//! from the tile alone: it is bright and grey; or greener than it is red, as green, cyan and blue
+//! pen are and haematoxylin, eosin and DAB are not; or black. With luminance Y = (77·R + 150·G +
+//! 29·B) / 256, rounded down, and chroma C = max(R, G, B) − min(R, G, B),
 //!
-//! glass = max(clamp(Y − 214, 0, 16) · clamp(36 − C, 0, 16), 16 · clamp(G − R − 16, 0, 16)) / 256.
+//! glass = max(clamp(Y − 214, 0, 16) · clamp(36 − C, 0, 16), 16 · clamp(G − R − 16, 0, 16),
+//! 16 · clamp(24 − max(R, G, B), 0, 16)) / 256.
 //!
 //! The first is 1 from luminance 230 and up to chroma 20, and 0 up to luminance 214 or from chroma
 //! 36; the second, pen, is 1 where G − R is 32 or more, and 0 up to 16: on 37 fields of H&E from
 //! five hospitals and on three recorded scanners, one pixel in a thousand has more than 9, and one
-//! in ten thousand more than 23. The change d of a value becomes glass · clamp(d, −3, 3) + (1 −
+//! in ten thousand more than 23. The third, padding, is 1 where no channel is above 8, and 0 from
+//! 24. The change d of a value becomes glass · clamp(d, −3, 3) + (1 −
 //! glass) · d, in whole numbers, so that every client can compute the same bytes.
 
 use multiversion::multiversion;
@@ -25,7 +27,9 @@ const DARKEST: i32 = 214;
 const MOST_CHROMA: i32 = 36;
 /// Green − red up to which a pixel is no pen.
 const LEAST_PEN: i32 = 16;
-/// Levels of luminance, of chroma, and of green − red, over which a pixel becomes glass.
+/// The largest channel from which a pixel is no padding.
+const LEAST_COLOUR: i32 = 24;
+/// Levels of luminance, of chroma, of green − red, and of the largest channel, over which a pixel becomes glass.
 const RAMP: i32 = 16;
 /// [`glassness`] of glass.
 const WHOLE: i32 = RAMP * RAMP;
@@ -175,7 +179,8 @@ fn may_hold_glass(tile: &[Pixel; BLOCK]) -> bool {
     for ((red, green), is_red) in bytes.iter().zip(&bytes[1..]).zip(&IS_RED) {
         let bright = green.saturating_sub(DARKEST_GREEN);
         let pen = green.saturating_sub(*red).saturating_sub(LEAST_PEN as u8);
-        found |= (bright | pen) & is_red;
+        let black = (LEAST_COLOUR as u8).saturating_sub(*green);
+        found |= (bright | pen | black) & is_red;
     }
     found > 0
 }
@@ -203,7 +208,9 @@ fn glassness(pixel: &Pixel) -> i32 {
     let chroma = red.max(green).max(blue) - red.min(green).min(blue);
     let bright_and_grey =
         (luminance - DARKEST).clamp(0, RAMP) * (MOST_CHROMA - chroma).clamp(0, RAMP);
-    bright_and_grey.max(RAMP * (green - red - LEAST_PEN).clamp(0, RAMP))
+    let pen = (green - red - LEAST_PEN).clamp(0, RAMP);
+    let black = (LEAST_COLOUR - red.max(green).max(blue)).clamp(0, RAMP);
+    bright_and_grey.max(RAMP * pen.max(black))
 }
 
 /// Returns whether a colour, of a pixel or the mean of several, is that of pen and not of a stain.
@@ -218,7 +225,7 @@ mod tests {
     #[test]
     fn glass_and_pen_change_by_three_levels_at_most_and_tissue_as_the_style_says() {
         // The tile's pixel, the variant's, and what is left of the change.
-        let cases: [(Pixel, Pixel, Pixel); 9] = [
+        let cases: [(Pixel, Pixel, Pixel); 12] = [
             ([243, 243, 243], [180, 240, 255], [240, 240, 246]),
             ([250, 240, 236], [0, 0, 0], [247, 237, 233]),
             ([255, 255, 255], [255, 254, 100], [255, 254, 252]),
@@ -231,6 +238,10 @@ mod tests {
             ([40, 150, 120], [140, 60, 160], [43, 147, 123]),
             ([40, 64, 160], [80, 64, 120], [62, 64, 139]),
             ([60, 70, 150], [140, 60, 160], [140, 60, 160]),
+            // Padding, black or nearly; halfway to it; and the darkest nuclei.
+            ([0, 8, 5], [90, 40, 120], [3, 11, 8]),
+            ([16, 10, 16], [76, 10, 46], [48, 10, 33]),
+            ([10, 5, 24], [90, 40, 120], [90, 40, 120]),
         ];
         for (tile, variant, expected) in cases {
             let mut kept = variant;
@@ -258,7 +269,7 @@ mod tests {
         // Glass, pen and tissue on either side of every bound, in many orders.
         let near = |seed: u32, place: u32| {
             let random = (place + 1).wrapping_mul(seed).wrapping_mul(2_654_435_761) >> 16;
-            [170, 178, 180, 214, 215, 230, 250, 255, 40, 56, 57, 72, 90, 10, 200, 222]
+            [170, 178, 180, 214, 215, 230, 250, 255, 40, 56, 57, 72, 90, 10, 23, 24]
                 [random as usize % 16]
         };
         let tile: Vec<u8> = (0..3 * 5000).map(|place| near(7, place)).collect();

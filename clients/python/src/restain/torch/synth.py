@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..answers import EncoderModel, Encodings
-from ..carry import FURTHEST, GLASS_CHROMA, GLASS_DARKEST, GLASS_LIMIT, GLASS_PEN, GLASS_RAMP, Taps
+from ..carry import FURTHEST, GLASS_CHROMA, GLASS_COLOUR, GLASS_DARKEST, GLASS_LIMIT, GLASS_PEN, GLASS_RAMP, Taps
 from ..synth import FUSED, byte_scale
 
 Device = torch.device | str | None
@@ -159,13 +159,15 @@ def _with_glass(tiles: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
 
 
 def _glass(tiles: torch.Tensor) -> torch.Tensor:
-    """Returns how much each pixel of tiles [n, h, w, 3] is glass or pen, 0 to 256: int32 [n, 1, h, w, 1]."""
+    """Returns how much each pixel of tiles [n, h, w, 3] is glass, pen or black, 0 to 256: int32 [n, 1, h, w, 1]."""
     own = tiles.int()
     luminance = (77 * own[..., 0] + 150 * own[..., 1] + 29 * own[..., 2]) >> 8
     chroma = own.amax(-1) - own.amin(-1)
     light = (luminance - GLASS_DARKEST).clamp(0, GLASS_RAMP)
     pen = (own[..., 1] - own[..., 0] - GLASS_PEN).clamp(0, GLASS_RAMP)
-    glass = torch.maximum(light * (GLASS_CHROMA - chroma).clamp(0, GLASS_RAMP), GLASS_RAMP * pen)
+    black = (GLASS_COLOUR - own.amax(-1)).clamp(0, GLASS_RAMP)
+    grey = (GLASS_CHROMA - chroma).clamp(0, GLASS_RAMP)
+    glass = torch.maximum(light * grey, GLASS_RAMP * torch.maximum(pen, black))
     return glass[:, None, ..., None]
 
 
