@@ -20,13 +20,15 @@ class Buckets:
     """moto, on a port that stays the same when it is stopped and started again."""
 
     def __init__(self):
-        self.port = 0
+        self.port, self.held = 0, None
         self.go_on()
         # What it holds is this process's, and stays from one test to the next.
         request = urllib.request.Request(f"{self.url}/moto-api/reset", method="POST")
         urllib.request.urlopen(request, timeout=30).close()
 
     def go_on(self):
+        if self.held:
+            self.held.close()
         self.server = ThreadedMotoServer(ip_address="127.0.0.1", port=self.port, verbose=False)
         self.server.start()
         self.host, self.port = self.server.get_host_and_port()
@@ -34,6 +36,12 @@ class Buckets:
     def stop(self):
         """Answers nothing any more; what it holds stays."""
         self.server.stop()
+        if self.held:
+            self.held.close()
+        # Bound, and not listened at: no other program of a test is given the port meanwhile, and answers in its place.
+        self.held = socket.socket()
+        self.held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.held.bind((self.host, self.port))
 
     @property
     def url(self):
@@ -90,6 +98,7 @@ def buckets(monkeypatch):
         monkeypatch.setenv(name, value)
     yield buckets
     buckets.stop()
+    buckets.held.close()
 
 
 @contextlib.contextmanager
