@@ -69,7 +69,8 @@ def test_torchdata_resumes_within_an_epoch(serve, count, workers, persists, seed
         # Each of the four batches that are left once, and none of the seven before.
         assert count(server, "restain_variants_total") - before == COUNT - 7 * BATCH
         reads = dataset.dataset.reads
-        assert int(reads.sum()) == COUNT - 7 * BATCH and int(reads.max()) == 1
+        assert int(reads.sum()) == COUNT - 7 * BATCH
+        assert int(reads.max()) == 1
         following = list(loader)
         assert len(following) == COUNT // BATCH
         if seed is not None:

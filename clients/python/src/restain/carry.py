@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 # The server clamps levels to this before it rounds them, so that a residual fits into 16 bits.
 FURTHEST = 8192.0
 # Glass: the largest change in levels; the luminance up to which and the chroma from which a pixel is none; the green
-# minus red up to which it is no pen; the largest channel from which it is no black padding; and the levels over which it
-# becomes any of them.
+# minus red up to which it is no pen; the largest channel from which it is no black padding; and the levels over which
+# it becomes any of them.
 GLASS_LIMIT, GLASS_DARKEST, GLASS_CHROMA, GLASS_PEN, GLASS_COLOUR, GLASS_RAMP = 3, 214, 36, 16, 24, 16
 
 
@@ -78,11 +78,11 @@ def pixels_of(levels: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 def keep_glass(tile: NDArray[np.uint8], variant: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Limits the change where the tile is glass, bright and grey, or pen, greener than red, or black. Both are uint8 [H, W, 3].
+    """Limits the change where the tile is glass, bright and grey, or pen, greener than red, or black: uint8 [H, W, 3].
 
     How much a pixel is glass is max(clamp(luminance - 214, 0, 16) · clamp(36 - chroma, 0, 16), 16 · clamp(G - R - 16,
-    0, 16), 16 · clamp(24 - max(R, G, B), 0, 16)) / 256, with luminance (77·R + 150·G + 29·B) / 256, rounded down, and chroma the largest channel minus the
-    smallest. The change d of a value becomes glass · clamp(d, -3, 3) + (1 - glass) · d.
+    0, 16), 16 · clamp(24 - max(R, G, B), 0, 16)) / 256, with luminance (77·R + 150·G + 29·B) / 256, rounded down, and
+    chroma the largest channel minus the smallest. The change d of a value becomes glass · clamp(d, -3, 3) + (1 - glass) · d.
 
     >>> keep_glass(np.uint8([[[243, 243, 243]]]), np.uint8([[[180, 240, 255]]])).tolist()
     [[[240, 240, 246]]]
