@@ -82,7 +82,8 @@ def keep_glass(tile: NDArray[np.uint8], variant: NDArray[np.uint8]) -> NDArray[n
 
     How much a pixel is glass is max(clamp(luminance - 214, 0, 16) · clamp(36 - chroma, 0, 16), 16 · clamp(G - R - 16,
     0, 16), 16 · clamp(24 - max(R, G, B), 0, 16)) / 256, with luminance (77·R + 150·G + 29·B) / 256, rounded down, and
-    chroma the largest channel minus the smallest. The change d of a value becomes glass · clamp(d, -3, 3) + (1 - glass) · d.
+    chroma the largest channel minus the smallest. The change d of a value becomes glass · clamp(d, -3, 3) + (1 -
+    glass) · d.
 
     >>> keep_glass(np.uint8([[[243, 243, 243]]]), np.uint8([[[180, 240, 255]]])).tolist()
     [[[240, 240, 246]]]
