@@ -1,6 +1,7 @@
 """The page at /, as a visitor with a browser meets it."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -257,6 +258,35 @@ def test_the_size_of_a_pixel_is_asked_for_and_a_warning_stands_by_the_variant(vi
     page.variants.first.press("Enter")
     expect(page.page.locator("#zoom dl")).to_contain_text("knows tissue at 0.25 to 0.5")
     expect(page.page.locator("#zoom dl")).to_contain_text("windows")
+
+
+def test_the_answer_to_an_older_choice_does_not_end_the_wait_for_the_newer(visit):
+    page = visit(ONE)
+    page.drop(a=png(tile()))
+    page.shows(variants=1, tiles=1)
+    shown, grid = page.variants.locator("img.is"), page.page.locator("#grid")
+    before, held = shown.get_attribute("src"), []
+    # Timers run out when the test says so; of an answer the page tells in the summary when it is done with it.
+    page.page.evaluate("""() => {
+        window.setTimeout = (work) => { window.later = work; return 1; };
+        const note = () => { window.told = true; };
+        new MutationObserver(note).observe(document.querySelector("#summary"), { childList: true });
+    }""")
+    page.page.route("**/v1/augment", lambda route: route.continue_() if held else held.append(route))
+    with page.page.expect_request("**/v1/augment"):
+        page.slide(0.5)
+        page.page.evaluate("() => { later(); }")
+    # The page has not asked for it yet when the answer for .5 arrives.
+    page.slide(0)
+    held[0].continue_()
+    expect(shown).not_to_have_attribute("src", before)
+    page.page.wait_for_function("told")
+    expect(grid).to_have_attribute("aria-busy", "true")
+    expect(grid).to_have_class(re.compile("stale"))
+    page.page.evaluate("() => { later(); }")
+    page.shows(variants=1, tiles=1)
+    expect(grid).not_to_have_class(re.compile("stale"))
+    assert differ(page.picture(0), tile()) == 0
 
 
 def test_tiles_of_one_slide_change_from_its_stain(visit):

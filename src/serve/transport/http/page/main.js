@@ -5,16 +5,19 @@ const FIRST = ["hospital_0_normal", "hospital_2_tumour", "hospital_4_normal"];
 
 async function start() {
   try {
-    const { models } = await (await ask("/v1/models")).json();
-    // While the server reloads a bundle, the older one serves under the same name.
-    server.models = models.filter((model) => model.geometry);
-    await useModel();
+    await prepare(loadModels);
     showProblem(null);
     await putFirst();
   } catch (problem) {
-    busy(false);
     showProblem(problem);
   }
+}
+
+async function loadModels() {
+  const { models } = await (await ask("/v1/models")).json();
+  // While the server reloads a bundle, the older one serves under the same name.
+  server.models = models.filter((model) => model.geometry);
+  await useModel();
 }
 
 async function useModel() {
@@ -44,9 +47,8 @@ async function putFirst() {
   await checkAll();
 }
 
-async function changeModel() {
-  running?.abort();
-  busy(true);
+const changeModel = () => prepare(async () => {
+  giveUp();
   state.model = $("model").value;
   try {
     await useModel();
@@ -54,10 +56,9 @@ async function changeModel() {
     writeAddress();
     await checkAll();
   } catch (problem) {
-    busy(false);
     showProblem(problem);
   }
-}
+});
 
 function changed(event) {
   if (["model", "file"].includes(event.target.id)) return;

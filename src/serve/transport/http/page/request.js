@@ -71,29 +71,51 @@ async function findSlide(tiles, signal) {
   Object.assign(slide, { id: (await response.json()).slide, of });
 }
 
-let running = null, soon = 0;
+/** Why the table is about to change: the run that it awaits, the timer of the next, and how much is being prepared for one. */
+let running = null, soon = 0, preparing = 0;
 
-/** Whether what the table shows is about to change; what is shown of older choices is faint until then. */
-function busy(is) {
-  $("grid").setAttribute("aria-busy", is);
+/** Tells whether the table is about to change; what is shown of older choices is faint until then. */
+function showBusy() {
+  const busy = running !== null || soon !== 0 || preparing > 0;
+  $("grid").setAttribute("aria-busy", busy);
+  return busy;
+}
+
+/** Does work that ends with a run; several such may overlap. */
+async function prepare(work) {
+  preparing++;
+  showBusy();
+  try {
+    await work();
+  } finally {
+    preparing--;
+    showBusy();
+  }
+}
+
+/** Ends the run that is on its way: it would show earlier choices. */
+function giveUp() {
+  running?.abort();
+  running = null;
 }
 
 /** Shortly: a slider on the move asks at most some times a second, and what it made obsolete is given up. */
 function runSoon() {
   clearTimeout(retry);
-  busy(true);
   soon ||= setTimeout(run, 90);
+  showBusy();
 }
 
 async function run() {
   clearTimeout(soon);
   soon = 0;
-  running?.abort();
-  const mine = running = new AbortController();
+  giveUp();
+  const mine = new AbortController();
   const wrong = incomplete();
   const jobs = wrong ? [] : planJobs();
+  running = jobs.length ? mine : null;
+  showBusy();
   layOut(wrong ? shownJobs : jobs);
-  busy(jobs.length > 0);
   if (wrong) $("grid").classList.add("stale");
   showProblem(wrong);
   if (!jobs.length) return;
@@ -104,14 +126,15 @@ async function run() {
     await Promise.all(jobs.map((job) => runJob(job, mine.signal)));
     if (mine.signal.aborted) return;
     showProblem(null);
-    $("grid").classList.remove("stale");
     summarise(jobs, performance.now() - started);
-    busy(false);
+    running = null;
+    if (!showBusy()) $("grid").classList.remove("stale");
   } catch (problem) {
     if (mine.signal.aborted) return;
     mine.abort();
+    running = null;
     $("summary").textContent = "";
-    busy(false);
+    showBusy();
     showProblem(problem);
   }
 }

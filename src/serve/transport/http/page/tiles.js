@@ -49,22 +49,19 @@ function remove(tile, render = true) {
 }
 
 /** Asks the server about every tile that it was not asked about under the present model. */
-async function checkAll() {
+const checkAll = () => prepare(async () => {
   if (!server.model) return;
-  // Requests in flight would show the earlier tiles.
-  running?.abort();
-  busy(true);
+  giveUp();
   const under = `of ${state.model}`;
   const asked = tiles.filter((tile) => tile.checked !== under);
   try {
     await Promise.all(asked.map((tile) => checkOnce(tile, under)));
   } catch (problem) {
     layOut();
-    busy(false);
     return showProblem(problem);
   }
   run();
-}
+});
 
 /** A tile that is being checked already is not sent again. */
 function checkOnce(tile, under) {
@@ -125,9 +122,10 @@ async function toggleSample(sample) {
   const there = tiles.find((tile) => tile.sample === sample.name);
   untouched = false;
   if (there) return remove(there);
-  busy(true);
-  await putSamples([sample]);
-  await checkAll();
+  await prepare(async () => {
+    await putSamples([sample]);
+    await checkAll();
+  });
 }
 
 /** `wanted` is asked once they are cut: meanwhile a visitor may have brought tiles in their stead. */
