@@ -264,6 +264,26 @@ impl Maker {
         Ok(files(&answer, pictures, record))
     }
 
+    /// A tile that variants were made of, with the same pixels in this format.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub(super) async fn rewrite(
+        &self,
+        name: &str,
+        file: Bytes,
+        format: ImageFormat,
+    ) -> Result<Vec<u8>, AugmentError> {
+        let pipeline = &self.services.pipeline;
+        let (limits, quality) = (pipeline.limits.codec, self.ask.output_quality);
+        let rewrite = move || {
+            let tile = codec::decode(&file, &limits).expect("it was decoded for its variants");
+            codec::encode(format, quality, &tile).expect("a tile has a size of every format")
+        };
+        let failed = |source| AugmentError::Tile { name: name.to_owned(), source };
+        pipeline.cpu.run(rewrite).await.map_err(failed)
+    }
+
     /// The share of `wall` that the encoders were at work.
     pub(super) fn encoders_busy(&self, wall: Duration) -> f64 {
         self.services.pipeline.metrics.time_encoding().as_secs_f64()

@@ -149,7 +149,8 @@ pub struct JobArgs {
     /// Do the I-th of N parts, counted from 0: every N-th tile, or every N-th tar
     #[arg(long, value_name = "I/N", default_value = "0/1")]
     pub shard: Shard,
-    /// Write the originals beside their variants, byte for byte
+    /// Write the originals beside their variants, byte for byte; into tars, where their format is
+    /// another than that of their variants, pixel for pixel in the variants'
     #[arg(long)]
     pub originals: bool,
     /// Take the folder that a tile lies in as its slide, as in WILDS roots: the change of stain

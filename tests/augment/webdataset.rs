@@ -95,7 +95,13 @@ fn which_field_is_the_tile_is_asked_when_several_could_be() {
         "{said}"
     );
     let out = job.home.path().join("again");
-    let flags = ["--format", "jpeg", "--image-field", "input.png", "--originals"];
+    let flags = ["--image-field", "input.png", "--originals", "--format"];
+    let (status, said) = job.refused(&[&flags[..], &["jpeg"]].concat());
+    assert!(
+        status == 1 && said.contains("field input.png") && said.contains("png, or webp"),
+        "{said}"
+    );
+    let flags = [&flags[..], &["webp", "--quality", "100"]].concat();
     super::succeeded(&job.command(&job.input(), &out, &flags).output().unwrap());
     let made = untar(&std::fs::read(out.join("a.tar")).unwrap());
     let names: Vec<&str> = made.iter().map(|(name, _)| name.as_str()).collect();
@@ -103,14 +109,14 @@ fn which_field_is_the_tile_is_asked_when_several_could_be() {
         names,
         [
             "s.mask.png",
-            "s.input.png",
+            "s.input.webp",
             "s.restain.json",
             "s_v00.mask.png",
-            "s_v00.input.jpg",
+            "s_v00.input.webp",
             "s_v00.restain.json"
         ]
     );
-    assert!(made[0].1 == mask && made[3].1 == mask && made[1].1 == png(&tile(1)));
+    assert!(made[0].1 == mask && made[3].1 == mask && decode(&made[1].1) == tile(1));
     assert_eq!(decode(&made[4].1).width, tile(1).width);
     let record =
         |place: usize| -> serde_json::Value { serde_json::from_slice(&made[place].1).unwrap() };

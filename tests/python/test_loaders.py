@@ -8,6 +8,7 @@ import warnings
 
 import datasets
 import numpy as np
+import pytest
 import torchvision
 import webdataset
 from PIL import Image
@@ -17,11 +18,11 @@ from served import PROGRAM, SIDE, environment, install, tiles
 VARIANTS = 2
 
 
-def augment(home, source, out):
+def augment(home, source, out, *flags, check=True):
     install(home / "models")
-    flags = ["--models", home / "models", "--variants", VARIANTS, "--seed", 5, "--originals", "--threads", 1]
+    flags = ["--models", home / "models", "--variants", VARIANTS, "--seed", 5, "--originals", "--threads", 1, *flags]
     command = [PROGRAM, "augment", source, out, *flags]
-    subprocess.run([str(word) for word in command], env=environment(), check=True)
+    return subprocess.run([str(word) for word in command], env=environment(), check=check, stderr=subprocess.PIPE, text=True)
 
 
 def load(kind, tmp_path, **where):
@@ -87,6 +88,53 @@ def test_originals_and_variants_of_jpeg_tiles_have_the_same_fields(tmp_path):
     loaded = load("webdataset", tmp_path, data_files={"train": str(tmp_path / "out/train-000.tar")})
     assert set(loaded.column_names) == {"__key__", "__url__", "cls", "jpg", "restain.json"}
     assert [image.format for image in loaded["jpg"]] == ["JPEG"] * 2 * (1 + VARIANTS)
+
+
+# Two kinds in one tar, as some are collected, and formats that are asked for.
+@pytest.mark.parametrize(
+    "kinds, flags",
+    [
+        (["tif", "tiff"], []),
+        (["png", "tif"], []),
+        (["jpg", "png", "tif"], ["--format", "png"]),
+        (["png", "tif"], ["--format", "webp", "--quality", 100]),
+    ],
+)
+def test_originals_are_written_in_the_format_of_their_variants(tmp_path, kinds, flags):
+    (tmp_path / "in").mkdir()
+    given = []
+    with webdataset.TarWriter(str(tmp_path / "in/train-000.tar")) as writer:
+        for number, (kind, picture) in enumerate(zip(kinds, tiles(len(kinds)), strict=True)):
+            file = io.BytesIO()
+            Image.fromarray(picture).save(file, {"jpg": "jpeg", "tif": "tiff"}.get(kind, kind))
+            given.append(np.asarray(Image.open(file).convert("RGB")).astype(int))
+            writer.write({"__key__": f"{number:04}", kind: file.getvalue(), "cls": number})
+    augment(tmp_path, tmp_path / "in", tmp_path / "out", *flags)
+
+    written = "webp" if "webp" in flags else "png"
+    loaded = load("webdataset", tmp_path, data_files={"train": str(tmp_path / "out/train-000.tar")})
+    assert set(loaded.column_names) == {"__key__", "__url__", "cls", written, "restain.json"}
+    assert [image.format for image in loaded[written]] == [written.upper()] * len(kinds) * (1 + VARIANTS)
+    for number, (kind, picture) in enumerate(zip(kinds, given, strict=True)):
+        original = loaded[number * (1 + VARIANTS)]
+        assert original["restain.json"]["method"] == "original"
+        difference = np.abs(np.asarray(original[written].convert("RGB")).astype(int) - picture).max()
+        # Decoders of JPEG round as they like.
+        assert difference <= (3 if kind == "jpg" else 0)
+
+
+@pytest.mark.parametrize("flags", [["--format", "jpeg"], ["--format", "webp"]])
+def test_a_format_that_would_change_originals_is_refused_before_anything_is_written(tmp_path, flags):
+    (tmp_path / "in").mkdir()
+    with webdataset.TarWriter(str(tmp_path / "in/train-000.tar")) as writer:
+        for number, picture in enumerate(tiles(2)):
+            file = io.BytesIO()
+            Image.fromarray(picture).save(file, "png")
+            writer.write({"__key__": f"{number:04}", "png": file.getvalue(), "cls": number})
+    ended = augment(tmp_path, tmp_path / "in", tmp_path / "out", *flags, check=False)
+    assert ended.returncode == 1, ended.stderr
+    assert "field png" in ended.stderr and "--format png" in ended.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_names_in_latin_1_are_read_and_written_in_utf_8(tmp_path):

@@ -33,9 +33,10 @@ use super::options::AugmentArgs;
 use super::progress::Progress;
 use super::shelf::note_of_tar;
 pub(super) use names::Names;
-use names::{asked, warn_of_fields};
+use names::asked;
 use rayon::prelude::*;
 use restain_data::{Content, NoTile, PassedOver, Sample, TarItem, read_samples, read_samples_from};
+use sample::has_name_of;
 use unfinished::{Line, Unfinished};
 
 /// Samples that are read ahead.
@@ -204,16 +205,14 @@ pub(super) fn check(tars: &[Tar], args: &AugmentArgs) -> Result<(PassedOver, u64
         if let ControlFlow::Break(error) = ended.map_err(wrong)? {
             return Err(error);
         }
-        Ok((passed_over, checked.end()?, checked.renamed))
+        Ok((passed_over, checked.end()?))
     };
     let here = tars.par_iter().filter(|tar| tar.object.is_none());
-    let (mut all, mut samples, mut renamed) = (PassedOver::default(), 0, None);
-    for (passed_over, of_tar, other) in here.map(check).collect::<Result<Vec<_>, _>>()? {
+    let (mut all, mut samples) = (PassedOver::default(), 0);
+    for (passed_over, of_tar) in here.map(check).collect::<Result<Vec<_>, _>>()? {
         all.merge(passed_over);
         samples += of_tar;
-        renamed = renamed.or(other);
     }
-    warn_of_fields(renamed.filter(|_| names.originals));
     Ok((all, samples))
 }
 
@@ -347,7 +346,13 @@ impl Samples {
             Err(Unmade::Failed(error)) => return Err(*error),
         };
         if let Some(first) = made.variants.first().filter(|_| self.originals) {
-            entries.append_original(&sample, first).map_err(untold)?;
+            let picture = match has_name_of(&tile.name, format) {
+                true => None,
+                false => {
+                    Some((field, format, maker.rewrite(&name, tile.bytes.clone(), format).await?))
+                }
+            };
+            entries.append_original(&sample, picture, first).map_err(untold)?;
         }
         for (number, variant) in made.variants.iter().enumerate() {
             entries.append_variant(&sample, number, field, format, variant).map_err(untold)?;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::sample::{check_fields, format_named};
+use super::sample::{check_fields, format_named, has_name_of};
 use crate::augment::collisions::check_keys;
 use crate::augment::error::AugmentError;
 use crate::augment::layout::Tar;
@@ -16,8 +16,9 @@ pub(in crate::augment) struct Names {
     image_field: Option<String>,
     /// Nothing where the variants of a tile have the format that its field is named after.
     format: Option<ImageFormat>,
+    quality: u8,
     variants: usize,
-    pub(super) originals: bool,
+    originals: bool,
 }
 
 /// The names of one tar, as far as it has been read.
@@ -25,8 +26,6 @@ pub(super) struct Checked<'a> {
     names: &'a Names,
     tar: &'a Tar,
     keys: HashSet<String>,
-    /// The field of the originals' tile, and that of the variants' where it is another.
-    pub(super) renamed: Option<(String, String)>,
 }
 
 impl Names {
@@ -34,6 +33,7 @@ impl Names {
         Self {
             image_field: args.job.image_field.clone(),
             format: args.format(),
+            quality: args.ask.quality,
             variants: args.ask.variants as usize,
             originals: args.job.originals,
         }
@@ -44,9 +44,32 @@ impl Names {
         self.format.or_else(|| format_named(field)).unwrap_or(ImageFormat::Png)
     }
 
+    /// An original is written in the format of its variants, so that all samples have the same
+    /// fields: some readers, such as Hugging Face's `datasets`, load no others.
+    ///
+    /// # Errors
+    /// In words, if that format would change its pixels.
+    fn check_original(
+        &self,
+        sample: &Sample,
+        tile: usize,
+        format: ImageFormat,
+    ) -> Result<(), String> {
+        let own = &sample.fields[tile].name;
+        if !self.originals || has_name_of(own, format) || format.is_lossless(self.quality) {
+            return Ok(());
+        }
+        Err(format!(
+            "the original of sample {} is in its field {own}, and its variants would be {}, which \
+             would change the original's pixels: leave out --format, or use --format png, or webp \
+             with --quality 100",
+            sample.key,
+            format.extension(),
+        ))
+    }
+
     pub(super) fn begin<'a>(&'a self, tar: &'a Tar) -> Checked<'a> {
-        let (keys, renamed) = (HashSet::new(), None);
-        Checked { names: self, tar, keys, renamed }
+        Checked { names: self, tar, keys: HashSet::new() }
     }
 }
 
@@ -54,7 +77,8 @@ impl Checked<'_> {
     /// Takes the next item.
     ///
     /// # Errors
-    /// When it must be said which field is the tile, or two fields would have one name.
+    /// When it must be said which field is the tile, two fields would have one name, or an original
+    /// would lose pixels in the format of its variants.
     pub(super) fn see(&mut self, item: &TarItem) -> Result<(), AugmentError> {
         let TarItem::Sample(sample) = item else { return Ok(()) };
         if self.tar.unselected.contains(&sample.key) {
@@ -63,9 +87,8 @@ impl Checked<'_> {
         match sample.tile(self.names.image_field.as_deref()) {
             Ok(tile) => {
                 let format = self.names.format(&sample.fields[tile].name);
-                let renamed = check_fields(sample, tile, format);
-                let other = renamed.map_err(|said| self.wrong(said))?;
-                self.renamed = self.renamed.take().or(other);
+                check_fields(sample, tile, format).map_err(|said| self.wrong(said))?;
+                self.names.check_original(sample, tile, format).map_err(|said| self.wrong(said))?;
             }
             Err(NoTile::None(_)) => {}
             Err(several) => return Err(asked(self.tar, sample, &several)),
@@ -93,15 +116,4 @@ impl Checked<'_> {
 pub(super) fn asked(tar: &Tar, sample: &Sample, several: &NoTile) -> AugmentError {
     let said = format!("sample {} {several}", sample.key);
     AugmentError::Tar { path: tar.path.clone(), said }
-}
-
-/// Says that originals and variants differ in the names of their fields.
-pub(super) fn warn_of_fields(renamed: Option<(String, String)>) {
-    if let Some((own, other)) = renamed {
-        tracing::warn!(
-            "originals have the field {own}, and variants {other} in its place: some readers, such \
-             as Hugging Face's datasets, take only samples of the same fields; originals in PNG, \
-             JPEG or WebP share theirs"
-        );
-    }
 }

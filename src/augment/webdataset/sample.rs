@@ -35,11 +35,22 @@ impl Entries {
         self.0.append_data(&mut header, path, bytes)
     }
 
-    /// Appends the sample as it is, with a provenance like that of its variants.
-    pub(super) fn append_original(&mut self, sample: &Sample, variant: &Variant) -> io::Result<()> {
+    /// Appends the sample, with a provenance like that of its variants. `picture` stands in the
+    /// place of field `tile`, where that is not named after `format`.
+    pub(super) fn append_original(
+        &mut self,
+        sample: &Sample,
+        picture: Option<(usize, ImageFormat, Vec<u8>)>,
+        variant: &Variant,
+    ) -> io::Result<()> {
         let key = &sample.key;
-        for field in &sample.fields {
-            self.append(&format!("{key}.{}", field.name), &field.bytes)?;
+        for (place, field) in sample.fields.iter().enumerate() {
+            match &picture {
+                Some((tile, format, bytes)) if place == *tile => {
+                    self.append(&format!("{key}.{}", renamed(&field.name, *format)), bytes)?
+                }
+                _ => self.append(&format!("{key}.{}", field.name), &field.bytes)?,
+            }
         }
         if sample.fields.iter().any(|field| is_provenance(&field.name)) {
             return Ok(());
@@ -103,7 +114,7 @@ fn provenance_of_original(variant: &Variant) -> Vec<u8> {
 }
 
 /// Checks that the variant, which may have another ending than the tile, takes the name of no other
-/// field. Returns the names of the tile's field and of the variant's if they differ.
+/// field.
 ///
 /// # Errors
 /// In words, if it does.
@@ -111,7 +122,7 @@ pub(super) fn check_fields(
     sample: &Sample,
     tile: usize,
     format: ImageFormat,
-) -> Result<Option<(String, String)>, String> {
+) -> Result<(), String> {
     let own = &sample.fields[tile].name;
     let name = renamed(own, format);
     let mut others = sample.fields.iter().enumerate().filter(|(place, _)| *place != tile);
@@ -122,7 +133,12 @@ pub(super) fn check_fields(
             sample.key
         ));
     }
-    Ok((!own.eq_ignore_ascii_case(&name)).then(|| (own.clone(), name)))
+    Ok(())
+}
+
+/// Whether a field is named after this format.
+pub(super) fn has_name_of(field: &str, format: ImageFormat) -> bool {
+    format_named(field) == Some(format)
 }
 
 fn ending(field: &str) -> &str {

@@ -34,6 +34,15 @@ impl ImageFormat {
         }
     }
 
+    /// Returns whether pictures of this format keep every pixel, at this quality.
+    pub fn is_lossless(self, quality: u8) -> bool {
+        match self {
+            Self::Png => true,
+            Self::Jpeg => false,
+            Self::Webp => quality >= 100,
+        }
+    }
+
     /// Returns the extension of a file name, without the dot.
     pub fn extension(self) -> &'static str {
         match self {
@@ -73,7 +82,7 @@ pub fn encode(
         ImageFormat::Jpeg => {
             jpeg(quality, picture).map_err(|error| encoding(image::ImageFormat::Jpeg, error))
         }
-        ImageFormat::Webp if quality < 100 => webp::lossy(quality, picture)
+        ImageFormat::Webp if !format.is_lossless(quality) => webp::lossy(quality, picture)
             .map_err(|error| encoding(image::ImageFormat::WebP, error.into())),
         ImageFormat::Png | ImageFormat::Webp => lossless(format, picture),
     };
