@@ -8,6 +8,7 @@ import base64
 import io
 import json
 import os
+import resource
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -133,3 +134,25 @@ def test_a_request_takes_the_memory_that_it_was_lent_and_time_for_its_pixels(ser
     assert spent <= allowed, f"{spent:.1f} CPU seconds of {allowed:.1f} for {case_text}"
     if os.environ.get("SHOW"):
         print(f"{(most - before) >> 20} MiB, {spent:.2f} s of {allowed:.1f}: {case_text}")
+
+
+def test_memory_that_the_system_refuses_is_an_error_and_not_the_end(tmp_path):
+    install(tmp_path / "models")
+    server = Served(tmp_path, "--max-pixels", str(100 << 20), "--max-inflight-bytes", "8GiB", "--max-queue-tiles", "8192", models=tmp_path / "models")
+
+    def augment(side, accept, **asked):
+        file, headers = picture("PNG", "RGB", (side, side), side < 1024, None), {"content-type": "image/png", "accept": accept}
+        return requests.post(f"{server.url}/v1/augment?{urlencode({'seed': 1, **asked})}", data=file, headers=headers, timeout=120)
+
+    small = augment(96, "image/png")
+    # As `ulimit -v`, but once it runs: room for some tiles more, and not for a gigabyte.
+    limit = status(server, "VmSize") + (400 << 20)
+    resource.prlimit(server.process.pid, resource.RLIMIT_AS, (limit, limit))
+    for _ in range(3):
+        refused = augment(8192, "multipart/mixed", variants=8)
+        assert refused.status_code == 429 and "operating system" in refused.json()["detail"], refused.text[:300]
+        assert int(refused.headers["retry-after"]) > 0
+        again = augment(96, "image/png")
+        assert (small.status_code, again.status_code, again.content) == (200, 200, small.content)
+    assert server.process.poll() is None
+    server.kill()

@@ -1,6 +1,7 @@
 //! The memory that the process really has, as the operating system counts it. What is lent is an
 //! account of what work needs; where that account is wrong, this is what keeps the process alive.
 
+use std::hint::black_box;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,21 @@ use std::time::{Duration, Instant};
 const FRESH: Duration = Duration::from_millis(20);
 /// New work is refused from this share of the limit on, in percent.
 const SHORT: u64 = 90;
+
+/// Less than this is not asked for beforehand.
+const ASKED_FOR: u64 = 1 << 20;
+
+/// Whether the operating system lets the process have so many bytes more, as it does not under
+/// `ulimit -v` or without overcommit. Of the allocations that follow, most would abort the process
+/// where this says no; what others take at the same moment it cannot know.
+pub(super) fn is_there(bytes: u64) -> bool {
+    let Ok(bytes) = usize::try_from(bytes) else { return false };
+    let mut memory = Vec::<u8>::new();
+    let asked = bytes < ASKED_FOR as usize || memory.try_reserve_exact(bytes).is_ok();
+    // Otherwise the compiler may leave out memory that is not used, and call it there.
+    black_box(&memory);
+    asked
+}
 
 /// The limit of resident memory, and how much there is.
 pub(super) struct MemoryGuard {
@@ -56,6 +72,12 @@ mod tests {
         assert_eq!(of(|| Some(899)).is_short(), None);
         assert_eq!(of(|| Some(900)).is_short(), Some((900, 1000)));
         assert_eq!(of(|| None).is_short(), None);
+    }
+
+    #[test]
+    fn more_than_there_can_be_is_not_there() {
+        assert!(is_there(0) && is_there(64 << 20));
+        assert!(!is_there(1 << 55) && !is_there(u64::MAX));
     }
 
     #[test]

@@ -164,6 +164,13 @@ impl Admission {
             let detail = format!("the server uses {used} of {limit} bytes of memory: retry later");
             return Err(Error::new(ErrorKind::Overloaded, detail).retry_after(MEMORY_WAIT));
         }
+        if !memory::is_there(bytes) {
+            let detail = format!(
+                "the operating system does not give the server the {bytes} bytes of memory that \
+                this takes: retry later"
+            );
+            return Err(Error::new(ErrorKind::Overloaded, detail).retry_after(MEMORY_WAIT));
+        }
         let mut state = self.state.lock().expect("no code panics while it holds this lock");
         if let Err(in_use) = self.has_room(&state, &caller, (share, before), room) {
             let wait = advised(state.rate.time_for(state.held.tiles));

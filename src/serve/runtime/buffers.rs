@@ -5,6 +5,7 @@
 //! process.
 
 use std::collections::TryReserveError;
+use std::hint::black_box;
 use std::sync::{Arc, Mutex};
 
 use bytes::BytesMut;
@@ -52,8 +53,11 @@ impl Buffers {
         let memory = match self.find(len) {
             Some(memory) => memory,
             None => {
-                // Asked for in a way that may fail; zeroed memory cannot be asked for so.
-                Vec::<u8>::new().try_reserve_exact(len)?;
+                // Asked for in a way that may fail; zeroed memory cannot be asked for so. What is
+                // never looked at the compiler may leave out.
+                let mut asked = Vec::<u8>::new();
+                asked.try_reserve_exact(len)?;
+                drop(black_box(asked));
                 BytesMut::zeroed(len)
             }
         };
