@@ -93,7 +93,9 @@ fn dispatch<const FUSED: bool, const WIDE: bool>(band: &Band, target: Target) {
     }
 }
 
-/// Common patch sides and ranks get code of their own; any other runs too.
+/// Common patch sides and ranks get code of their own; any other runs too. Rows of 8 do not: with
+/// the rank known, the compiler joins two of them into one wide vector, and moving them there and
+/// back costs more than it saves.
 #[inline(always)]
 fn by_geometry<const FUSED: bool, const WIDE: bool, const PLANAR: bool>(
     band: &Band,
@@ -103,7 +105,6 @@ fn by_geometry<const FUSED: bool, const WIDE: bool, const PLANAR: bool>(
         (16, 8) if WIDE => product::<16, FUSED, PLANAR>(band, 8, sink),
         (16, 16) if WIDE => product::<16, FUSED, PLANAR>(band, 16, sink),
         (16, rank) => product::<16, FUSED, PLANAR>(band, rank, sink),
-        (8, 8) if WIDE => product::<8, FUSED, PLANAR>(band, 8, sink),
         (8, rank) => product::<8, FUSED, PLANAR>(band, rank, sink),
         _ => product_any(band, sink),
     }
