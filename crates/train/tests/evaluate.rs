@@ -196,27 +196,41 @@ fn tiles_of_every_size_that_the_images_have_are_restained_at_that_size() {
     let home = home.path();
     run(home, "phantom --out tiles --tiles-per-domain 2 --hospitals 1 --size 256 --seed 3");
     run(home, "init --preset tiny --out models/noise/1 --styles 2");
-    let options = "--tiles-per-domain 1 --methods vit,macenko,identity --shrink 1,2";
+    // A bundle of random weights that says that it knows .25 to .5 µm a pixel.
+    run(home, "styles --bundle models/noise/1 --data tiles --mpp 0.25,0.5");
+    let options = "--tiles-per-domain 1 --methods vit,macenko,identity --shrink 1,2 --mpp 0.5";
     let printed = run(home, &format!("{EVALUATE} {options} --json report.json")).stdout;
     let report: Value =
         serde_json::from_slice(&std::fs::read(home.join("report.json")).unwrap()).unwrap();
     let sizes = report["sizes"].as_array().unwrap();
-    let rows: Vec<(u64, u64, &str)> = sizes
+    let rows: Vec<(u64, u64, &str, bool)> = sizes
         .iter()
         .map(|row| {
             let [shrink, side] = ["shrink", "side"].map(|name| row[name].as_u64().unwrap());
-            (shrink, side, row["method"].as_str().unwrap())
+            let told = row["mpp_stated"].as_bool().unwrap();
+            (shrink, side, row["method"].as_str().unwrap(), told)
         })
         .collect();
     let expected = [(1, 32), (1, 224), (1, 256), (2, 32)];
-    let expected = expected.map(|(shrink, side)| ["vit", "macenko"].map(|of| (shrink, side, of)));
+    let expected = expected.map(|(shrink, side)| {
+        [("vit", false), ("vit", true), ("macenko", false)]
+            .map(|(method, told)| (shrink, side, method, told))
+    });
     assert_eq!(rows, expected.concat());
     for row in sizes {
-        assert!(row["tiles"].as_u64().unwrap() > 0 && row["microns"].is_null(), "{row}");
+        assert!(row["tiles"].as_u64().unwrap() > 0, "{row}");
+        assert_eq!(number(&row["microns"]), 0.5 * number(&row["shrink"]), "{row}");
         for name in ["delta_e", "psnr_db", "sharpness", "grid"] {
             assert!(number(&row[name]) > 0.0, "{row}");
         }
     }
+    // At .5 µm the model sees every pixel, as it was told that it must; told nothing, a quarter.
+    let blur = |told: bool| {
+        let row = sizes.iter().find(|row| row["side"] == 256 && row["mpp_stated"] == told);
+        number(&row.unwrap()["sharpness"])
+    };
+    assert_ne!(blur(true), blur(false));
     let printed = String::from_utf8_lossy(&printed);
-    assert!(printed.contains("| 256 | 1/1 |") && printed.contains("| 32 | 1/2 |"), "{printed}");
+    assert!(printed.contains("| 256 | 0.5 |") && printed.contains("| 32 | 1 |"), "{printed}");
+    assert!(printed.contains("vit told the mpp"), "{printed}");
 }

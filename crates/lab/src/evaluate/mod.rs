@@ -42,7 +42,7 @@ use restain_data::BundleDataArgs;
 use restain_data::Dataset;
 use restain_method::Style;
 use restain_method::metrics::BlockEdges;
-use restain_options::at_least;
+use restain_options::{at_least, within};
 use split::Held;
 use technique::Technique;
 
@@ -77,6 +77,10 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1],
         value_parser = clap::value_parser!(u32).range(1..=16))]
     pub shrink: Vec<u32>,
+    /// Size of the images' pixels, µm: larger tiles are also compared with the model told it, as by
+    /// `mpp` in a request [default: what TIFF files state]
+    #[arg(long, value_name = "MICRONS", value_parser = within(0.01, 100.0))]
+    pub mpp: Option<f64>,
     /// Draw tiles and styles from this seed
     #[arg(long, default_value_t = 0)]
     pub seed: u64,

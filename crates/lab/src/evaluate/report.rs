@@ -88,9 +88,11 @@ pub(super) struct SizeFigures {
     pub side: usize,
     /// The images were shrunk to 1/shrink of their sides.
     pub shrink: u32,
-    /// µm a pixel after that, where the images' files state it.
+    /// µm a pixel after that, where `--mpp` or the images' files state it.
     pub microns: Option<f64>,
     pub method: Technique,
+    /// Whether the model was told `microns`, as by `mpp` in a request.
+    pub mpp_stated: bool,
     pub tiles: usize,
     /// ΔE*ab between variant and truth.
     pub delta_e: f64,

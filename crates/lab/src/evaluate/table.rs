@@ -130,20 +130,24 @@ pub(super) fn stains(report: &Report) -> Option<Table> {
 /// The figures of tiles of several sizes, a column for each technique; `None` without any.
 pub(super) fn sizes(report: &Report) -> Option<Table> {
     let figures = &report.sizes;
-    let mut methods: Vec<Technique> = figures.iter().map(|row| row.method).collect();
-    methods.sort();
-    methods.dedup();
     let first = figures.first()?;
-    let names: Vec<String> = methods.iter().map(|method| method.name()).collect();
+    let of = |row: &SizeFigures| (row.method, row.mpp_stated);
+    let same_tiles = |row: &&SizeFigures| (row.side, row.shrink) == (first.side, first.shrink);
+    let names: Vec<String> = figures
+        .iter()
+        .filter(same_tiles)
+        .map(|row| row.method.name() + if row.mpp_stated { " told the mpp" } else { "" })
+        .collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let magnification = if first.microns.is_some() { "µm a pixel" } else { "images" };
     let note = "ΔE*ab, PSNR in dB, sharpness and grid of variants at the tile's own size, beside \
         the same tile through a change of stain and scanner that training does not draw; the stain \
         is measured on 16 tiles of the changed image. Sharpness: mean difference of neighbouring \
         pixels ÷ that of the truth. Grid: the same across the borders of the model's patches ÷ \
-        inside, ÷ that of the truth.";
+        inside, ÷ that of the truth. \
+        Told the mpp: with the size of the tile's pixels in the request.";
     let mut table = Table::new(&[&["tile, px", magnification, "tiles"][..], &names].concat(), note);
-    for row in figures.iter().filter(|row| row.method == methods[0]) {
+    for row in figures.iter().filter(|row| of(row) == of(first)) {
         let magnification =
             row.microns.map_or(format!("1/{}", row.shrink), |size| size.to_string());
         let mut cells = vec![row.side.to_string(), magnification, row.tiles.to_string()];

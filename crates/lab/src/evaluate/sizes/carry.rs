@@ -15,13 +15,20 @@ use restain_method::windows::{Scaling, Windows};
 /// The server's own `--window`.
 const WINDOW: f64 = 4.0;
 
-fn windows(model: &Model, side: usize) -> Windows {
-    Scaling::up_to(model.synth.geometry().image_size(), WINDOW).windows((side, side))
+/// How the model sees a tile of `side` pixels a side, whose pixels have `mpp` µm where that is
+/// stated.
+fn windows(model: &Model, side: usize, mpp: Option<f64>) -> Windows {
+    let scaling = Scaling::up_to(model.synth.geometry().image_size(), WINDOW);
+    let scaling = match (mpp, model.bundle.manifest.familiar.mpp) {
+        (Some(mpp), Some([_, coarsest])) => scaling.within(mpp, coarsest),
+        _ => scaling,
+    };
+    scaling.windows((side, side))
 }
 
 /// Pixels of a tile of `side` pixels a side that one patch of the model stands for, along a side.
-pub(super) fn patch_side(model: &Model, side: usize) -> f64 {
-    let (canvas, _) = windows(model, side).canvas();
+pub(super) fn patch_side(model: &Model, side: usize, mpp: Option<f64>) -> f64 {
+    let (canvas, _) = windows(model, side, mpp).canvas();
     (model.synth.geometry().patch_size() * side) as f64 / canvas as f64
 }
 
@@ -31,9 +38,10 @@ pub(super) fn patch_side(model: &Model, side: usize) -> f64 {
 pub(super) fn carried(
     model: &mut Model,
     (tile, side): (&[u8], usize),
+    mpp: Option<f64>,
     style: &Style,
 ) -> Result<Vec<u8>> {
-    let (windows, size) = (windows(model, side), (side, side));
+    let (windows, size) = (windows(model, side, mpp), (side, side));
     let canvas = shrink(tile, size, windows.canvas());
     let seen = (0..windows.count()).map(|index| windows.cut(index, &canvas)).collect();
     let encoded = model.encode(seen)?;

@@ -33,9 +33,14 @@ use restain_method::shrink::shrink;
 
 /// Sides of tiles that are common, pixels; the model's own goes before them.
 const SIDES: [usize; 3] = [224, 256, 512];
-/// Techniques that are compared.
-const METHODS: [Technique; 4] =
-    [Technique::Vit, Technique::ColorMatch, Technique::Reinhard, Technique::Macenko];
+/// Techniques that are compared, and whether they are told the size of the tile's pixels.
+const METHODS: [Method; 5] = [
+    (Technique::Vit, false),
+    (Technique::Vit, true),
+    (Technique::ColorMatch, false),
+    (Technique::Reinhard, false),
+    (Technique::Macenko, false),
+];
 /// Fields of each domain, tiles of each size that are cut from a field, and tiles of a field that
 /// say what its stain is.
 const FIELDS: usize = 2;
@@ -45,6 +50,8 @@ const STYLE_TILES: usize = 16;
 const TRIES: usize = 20;
 /// Streams of the seed that nothing else uses.
 const STREAM: u64 = 1 << 27;
+
+type Method = (Technique, bool);
 
 /// A tile and its target, u8 `[side, side, 3]` each, and the field that both are of.
 struct Case {
@@ -67,21 +74,29 @@ pub(super) fn measure(
     dataset: &Dataset,
     args: &EvaluateArgs,
 ) -> Result<Vec<SizeFigures>> {
-    let methods: Vec<Technique> =
-        METHODS.into_iter().filter(|method| args.methods.contains(method)).collect();
+    let microns = match args.mpp {
+        Some(mpp) => Some(mpp),
+        None => dataset.stated_microns()?.map(|stated| stated.size),
+    };
+    let can_be_told = microns.is_some() && model.bundle.manifest.familiar.mpp.is_some();
+    let methods: Vec<Method> = METHODS
+        .into_iter()
+        .filter(|(method, told)| args.methods.contains(method) && (can_be_told || !told))
+        .collect();
     if methods.is_empty() {
         return Ok(Vec::new());
     }
-    let microns = dataset.stated_microns()?.map(|stated| stated.size);
     let mut figures = Vec::new();
     for &shrink in &args.shrink {
         let (references, cases) = cases(model, dataset, (shrink, args.seed))?;
         let phase = Phase::start("tiles of several sizes compared", cases.len());
-        let mut found: Vec<(usize, Technique, Figures)> = Vec::new();
+        let mut found: Vec<(usize, Method, Figures)> = Vec::new();
+        let microns = microns.map(|size| size * f64::from(shrink));
         for case in &cases {
-            for &method in &methods {
-                let made = restain(model, case, &references[case.field], method)?;
-                found.push((case.side, method, compare(model, case, &made)));
+            for &(method, told) in &methods {
+                let mpp = microns.filter(|_| told);
+                let made = restain(model, case, &references[case.field], (method, mpp))?;
+                found.push((case.side, (method, told), compare(model, case, mpp, &made)));
             }
             phase.advance(1);
         }
@@ -94,8 +109,9 @@ pub(super) fn measure(
                     figures.push(SizeFigures {
                         side,
                         shrink,
-                        microns: microns.map(|size| size * f64::from(shrink)),
-                        method,
+                        microns,
+                        method: method.0,
+                        mpp_stated: method.1,
                         tiles,
                         delta_e: column(0),
                         psnr_db: column(1),
@@ -175,10 +191,15 @@ fn tissue(model: &Model, image: &RgbImage, side: usize, rng: &mut ChaCha8Rng) ->
     tiles.find(|tile| is_tissue(geometry, &shrink(tile, (side, side), (seen, seen)), ENOUGH_TISSUE))
 }
 
-/// The variant of a tile at its own size, u8 `[side, side, 3]`.
-fn restain(model: &mut Model, case: &Case, to: &Reference, method: Technique) -> Result<Vec<u8>> {
+/// The variant of a tile at its own size, u8 `[side, side, 3]`; `mpp` is what the model is told.
+fn restain(
+    model: &mut Model,
+    case: &Case,
+    to: &Reference,
+    (method, mpp): (Technique, Option<f64>),
+) -> Result<Vec<u8>> {
     if method == Technique::Vit {
-        return carry::carried(model, (&case.tile, case.side), &to.style);
+        return carry::carried(model, (&case.tile, case.side), mpp, &to.style);
     }
     // Techniques that work on pixels need no encoding.
     let content =
@@ -187,11 +208,11 @@ fn restain(model: &mut Model, case: &Case, to: &Reference, method: Technique) ->
     Ok(method.apply(&model.synth, &content, change, &mut draws(0, STREAM, 0)))
 }
 
-fn compare(model: &Model, case: &Case, made: &[u8]) -> Figures {
+fn compare(model: &Model, case: &Case, mpp: Option<f64>, made: &[u8]) -> Figures {
     let [a, b] = [made, &case.truth].map(|tile| pictures([tile], case.side));
     let off = delta_e(&a, &b).mean(Kind::Float).double_value(&[]);
     // Where the borders of the model's patches come to lie in the tile.
-    let step = carry::patch_side(model, case.side);
+    let step = carry::patch_side(model, case.side, mpp);
     let edges = |tile: &[u8]| {
         let mut edges = BlockEdges::default();
         edges.add_every(tile, case.side, step);
