@@ -106,6 +106,13 @@ struct Work<'a> {
     scaling: Scaling,
 }
 
+impl<'a> Work<'a> {
+    /// Of tiles that are encoded, and of which nothing is made.
+    fn encoding(model: &'a Model, scaling: Scaling) -> Self {
+        Self { model, encodes: true, variants: 0, at_model_size: true, sheet: false, scaling }
+    }
+}
+
 impl Pipeline {
     /// Tiles in, variants out.
     ///
@@ -204,14 +211,7 @@ impl Pipeline {
         trace_work(&model, counts);
         self.check_counts(counts)?;
         let scaling = Scaling::whole(model.bundle.manifest.geometry.image_size());
-        let work = Work {
-            model: &model,
-            encodes: true,
-            variants: 0,
-            at_model_size: true,
-            sheet: false,
-            scaling,
-        };
+        let work = Work::encoding(&model, scaling);
         let Admitted { tiles, permit, decode, .. } =
             trace::stage("decode", self.decode(work, tiles, Vec::new(), &body)).await?;
         let held = Arc::clone(&permit);

@@ -98,14 +98,7 @@ impl Pipeline {
         let model = self.models.find(ask.model.as_deref())?;
         self.check_counts(Counts { tiles: tiles.len(), references: 0 })?;
         let scaling = self.scaling(&model, None);
-        let work = Work {
-            model: &model,
-            encodes: true,
-            variants: 0,
-            at_model_size: true,
-            sheet: false,
-            scaling,
-        };
+        let work = Work::encoding(&model, scaling);
         let Admitted { tiles, permit, .. } =
             trace::stage("decode", self.decode(work, tiles, Vec::new(), &body)).await?;
         let (priority, held) = (ask.priority, Arc::clone(&permit));
