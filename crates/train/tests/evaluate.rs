@@ -207,14 +207,14 @@ fn tiles_of_every_size_that_the_images_have_are_restained_at_that_size() {
         .iter()
         .map(|row| {
             let [shrink, side] = ["shrink", "side"].map(|name| row[name].as_u64().unwrap());
-            let told = row["mpp_stated"].as_bool().unwrap();
-            (shrink, side, row["method"].as_str().unwrap(), told)
+            let stated = row["mpp_stated"].as_bool().unwrap();
+            (shrink, side, row["method"].as_str().unwrap(), stated)
         })
         .collect();
     let expected = [(1, 32), (1, 224), (1, 256), (2, 32)];
     let expected = expected.map(|(shrink, side)| {
         [("vit", false), ("vit", true), ("macenko", false)]
-            .map(|(method, told)| (shrink, side, method, told))
+            .map(|(method, stated)| (shrink, side, method, stated))
     });
     assert_eq!(rows, expected.concat());
     for row in sizes {
@@ -224,13 +224,13 @@ fn tiles_of_every_size_that_the_images_have_are_restained_at_that_size() {
             assert!(number(&row[name]) > 0.0, "{row}");
         }
     }
-    // At .5 µm the model sees every pixel, as it was told that it must; told nothing, a quarter.
-    let blur = |told: bool| {
-        let row = sizes.iter().find(|row| row["side"] == 256 && row["mpp_stated"] == told);
+    // At .5 µm the model sees every pixel, with `mpp`; without, a quarter of them.
+    let blur = |stated: bool| {
+        let row = sizes.iter().find(|row| row["side"] == 256 && row["mpp_stated"] == stated);
         number(&row.unwrap()["sharpness"])
     };
     assert_ne!(blur(true), blur(false));
     let printed = String::from_utf8_lossy(&printed);
     assert!(printed.contains("| 256 | 0.5 |") && printed.contains("| 32 | 1 |"), "{printed}");
-    assert!(printed.contains("vit told the mpp"), "{printed}");
+    assert!(printed.contains("vit with mpp"), "{printed}");
 }

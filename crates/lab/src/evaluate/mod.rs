@@ -77,7 +77,7 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1],
         value_parser = clap::value_parser!(u32).range(1..=16))]
     pub shrink: Vec<u32>,
-    /// Size of the images' pixels, µm: larger tiles are also compared with the model told it, as by
+    /// Size of the images' pixels, µm: tiles of every size are also restained with it, as by
     /// `mpp` in a request [default: what TIFF files state]
     #[arg(long, value_name = "MICRONS", value_parser = within(0.01, 100.0))]
     pub mpp: Option<f64>,

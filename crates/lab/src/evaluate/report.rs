@@ -91,7 +91,7 @@ pub(super) struct SizeFigures {
     /// µm a pixel after that, where `--mpp` or the images' files state it.
     pub microns: Option<f64>,
     pub method: Technique,
-    /// Whether the model was told `microns`, as by `mpp` in a request.
+    /// Whether the model was given `microns`, as by `mpp` in a request.
     pub mpp_stated: bool,
     pub tiles: usize,
     /// ΔE*ab between variant and truth.

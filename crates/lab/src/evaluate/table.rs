@@ -136,7 +136,7 @@ pub(super) fn sizes(report: &Report) -> Option<Table> {
     let names: Vec<String> = figures
         .iter()
         .filter(same_tiles)
-        .map(|row| row.method.name() + if row.mpp_stated { " told the mpp" } else { "" })
+        .map(|row| row.method.name() + if row.mpp_stated { " with mpp" } else { "" })
         .collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let magnification = if first.microns.is_some() { "µm a pixel" } else { "images" };
@@ -145,7 +145,7 @@ pub(super) fn sizes(report: &Report) -> Option<Table> {
         is measured on 16 tiles of the changed image. Sharpness: mean difference of neighbouring \
         pixels ÷ that of the truth. Grid: the same across the borders of the model's patches ÷ \
         inside, ÷ that of the truth. \
-        Told the mpp: with the size of the tile's pixels in the request.";
+        With mpp: the request states the size of the tile's pixels.";
     let mut table = Table::new(&[&["tile, px", magnification, "tiles"][..], &names].concat(), note);
     for row in figures.iter().filter(|row| of(row) == of(first)) {
         let magnification =

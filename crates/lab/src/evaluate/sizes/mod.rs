@@ -33,7 +33,7 @@ use restain_method::shrink::shrink;
 
 /// Sides of tiles that are common, pixels; the model's own goes before them.
 const SIDES: [usize; 3] = [224, 256, 512];
-/// Techniques that are compared, and whether they are told the size of the tile's pixels.
+/// Techniques that are compared, and whether they are given the size of the tile's pixels.
 const METHODS: [Method; 5] = [
     (Technique::Vit, false),
     (Technique::Vit, true),
@@ -78,10 +78,10 @@ pub(super) fn measure(
         Some(mpp) => Some(mpp),
         None => dataset.stated_microns()?.map(|stated| stated.size),
     };
-    let can_be_told = microns.is_some() && model.bundle.manifest.familiar.mpp.is_some();
+    let can_be_given = microns.is_some() && model.bundle.manifest.familiar.mpp.is_some();
     let methods: Vec<Method> = METHODS
         .into_iter()
-        .filter(|(method, told)| args.methods.contains(method) && (can_be_told || !told))
+        .filter(|(method, stated)| args.methods.contains(method) && (can_be_given || !stated))
         .collect();
     if methods.is_empty() {
         return Ok(Vec::new());
@@ -93,10 +93,10 @@ pub(super) fn measure(
         let mut found: Vec<(usize, Method, Figures)> = Vec::new();
         let microns = microns.map(|size| size * f64::from(shrink));
         for case in &cases {
-            for &(method, told) in &methods {
-                let mpp = microns.filter(|_| told);
+            for &(method, stated) in &methods {
+                let mpp = microns.filter(|_| stated);
                 let made = restain(model, case, &references[case.field], (method, mpp))?;
-                found.push((case.side, (method, told), compare(model, case, mpp, &made)));
+                found.push((case.side, (method, stated), compare(model, case, mpp, &made)));
             }
             phase.advance(1);
         }
@@ -191,7 +191,7 @@ fn tissue(model: &Model, image: &RgbImage, side: usize, rng: &mut ChaCha8Rng) ->
     tiles.find(|tile| is_tissue(geometry, &shrink(tile, (side, side), (seen, seen)), ENOUGH_TISSUE))
 }
 
-/// The variant of a tile at its own size, u8 `[side, side, 3]`; `mpp` is what the model is told.
+/// The variant of a tile at its own size, u8 `[side, side, 3]`; `mpp` is stated to the model where it is known.
 fn restain(
     model: &mut Model,
     case: &Case,
