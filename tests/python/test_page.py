@@ -266,10 +266,10 @@ def test_the_answer_to_an_older_choice_does_not_end_the_wait_for_the_newer(visit
     page.shows(variants=1, tiles=1)
     shown, grid = page.variants.locator("img.is"), page.page.locator("#grid")
     before, held = shown.get_attribute("src"), []
-    # Timers run out when the test says so; of an answer the page tells in the summary when it is done with it.
+    # Timers run out when the test says so; the page writes its summary when it is done with an answer.
     page.page.evaluate("""() => {
         window.setTimeout = (work) => { window.later = work; return 1; };
-        const note = () => { window.told = true; };
+        const note = () => { window.summarised = true; };
         new MutationObserver(note).observe(document.querySelector("#summary"), { childList: true });
     }""")
     page.page.route("**/v1/augment", lambda route: route.continue_() if held else held.append(route))
@@ -280,7 +280,7 @@ def test_the_answer_to_an_older_choice_does_not_end_the_wait_for_the_newer(visit
     page.slide(0)
     held[0].continue_()
     expect(shown).not_to_have_attribute("src", before)
-    page.page.wait_for_function("told")
+    page.page.wait_for_function("summarised")
     expect(grid).to_have_attribute("aria-busy", "true")
     expect(grid).to_have_class(re.compile("stale"))
     page.page.evaluate("() => { later(); }")
