@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use crate::classifier::Tiles;
 use crate::downstream::looks::{Look, Looks};
 use crate::encodings::{Encoded, Model};
-use crate::exemplars::{representative, style_of, tissue_mean};
+use crate::exemplars::{mean, representative, style_of, tissue_mean};
 use restain_bundle::codec::{RgbImage, resize};
 use restain_method::color::ChannelStats;
 use restain_method::synth::Synthesiser;
@@ -60,10 +60,14 @@ impl Encodings {
     }
 }
 
-/// Returns the stains of unlabelled tiles of each test domain: of each tile that holds one its
-/// channel statistics and, given a model, the mean characteristics of its tissue, which is what a
-/// style of a bank is of several tiles.
-pub(super) fn target_looks(domains: &[Tiles], mut model: Option<&mut Model>) -> Result<Looks> {
+/// Returns the stains of unlabelled tiles of each test domain: of each tile that holds one, with
+/// those that follow, up to `together` of them, the channel statistics and, given a model, the mean
+/// characteristics of the tissue, which is what a style of a bank is.
+pub(super) fn target_looks(
+    domains: &[Tiles],
+    together: usize,
+    mut model: Option<&mut Model>,
+) -> Result<Looks> {
     let mut looks = Vec::new();
     for Tiles { pixels, side, .. } in domains {
         let stained: Vec<Vec<u8>> = pixels
@@ -71,7 +75,7 @@ pub(super) fn target_looks(domains: &[Tiles], mut model: Option<&mut Model>) -> 
             .filter(|tile| exemplar::has_stain(tile, *side, exemplar::STAIN_SQUARE))
             .cloned()
             .collect();
-        let styles = match &mut model {
+        let styles: Vec<Style> = match &mut model {
             Some(model) => {
                 let encoded = encode(model, &stained, *side)?;
                 let style = |tile: &Encoded| tissue_mean(model, std::slice::from_ref(tile));
@@ -79,8 +83,14 @@ pub(super) fn target_looks(domains: &[Tiles], mut model: Option<&mut Model>) -> 
             }
             None => vec![Style(Vec::new()); stained.len()],
         };
-        let stats = stained.iter().map(|tile| ChannelStats::from_tile(tile));
-        looks.push(stats.zip(styles).map(|(stats, style)| Look { stats, style }).collect());
+        let look = |first: usize| {
+            let members = first..first + together.min(stained.len());
+            let members: Vec<usize> = members.map(|place| place % stained.len()).collect();
+            let stats = ChannelStats::from_tiles(members.iter().map(|&tile| &stained[tile][..]));
+            let styles: Vec<Style> = members.iter().map(|&tile| styles[tile].clone()).collect();
+            Look { stats, style: mean(&styles) }
+        };
+        looks.push((0..stained.len()).map(look).collect());
     }
     ensure!(
         looks.iter().any(|of_domain: &Vec<Look>| !of_domain.is_empty()),

@@ -62,6 +62,9 @@ pub struct DownstreamArgs {
     /// and vit-target and color-match-target take their stains
     #[arg(long, value_name = "TILES", value_parser = at_least(1usize))]
     pub target_styles: Option<usize>,
+    /// Measure each of these stains on this many of their tiles, as a bank's are
+    #[arg(long, value_name = "TILES", default_value_t = 1, value_parser = at_least(1usize))]
+    pub target_style_tiles: usize,
     /// Use this many tiles of each domain, as many of every label [default: all]
     #[arg(long, value_name = "TILES")]
     pub tiles_per_domain: Option<usize>,

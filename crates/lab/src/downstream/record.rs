@@ -84,6 +84,7 @@ impl Configuration {
             "styles": args.styles(),
             "hed_sigma": args.hed_sigma,
             "target_styles": args.target_styles,
+            "target_style_tiles": args.target_styles.map(|_| args.target_style_tiles),
             "spread": args.compares(Technique::VitSpread).then_some(args.spread),
             "worst_radius": args.compares(Technique::VitWorst).then_some(args.worst_radius),
             "bundle": model.map(|model| &model.bundle.digest),

@@ -32,6 +32,8 @@ pub(super) struct Making {
     pub spread: f32,
     /// How far `vit-worst` goes, standard deviations of the styles.
     pub radius: f64,
+    /// Tiles that a target stain is measured on.
+    pub target_tiles: usize,
 }
 
 /// Makes variants of the training tiles.
@@ -68,6 +70,7 @@ impl Making {
             hed_sigma: args.hed_sigma as f32,
             spread: args.spread as f32,
             radius: args.worst_radius,
+            target_tiles: args.target_style_tiles,
         }
     }
 
@@ -124,7 +127,7 @@ impl<'a> Maker<'a> {
         if maker.making.any(Technique::targets) {
             let encodes = |it| it == Technique::VitTarget;
             let model = model.filter(|_| maker.making.any(encodes));
-            maker.targets = target_looks(targets, model)?;
+            maker.targets = target_looks(targets, maker.making.target_tiles, model)?;
         }
         Ok(maker)
     }
@@ -284,7 +287,9 @@ mod tests {
 
     fn making(methods: &[Technique]) -> Making {
         let methods = methods.to_vec();
-        Making { methods, styles: StyleSource::Train, hed_sigma: 0.05, spread: 1.8, radius: 1.0 }
+        let (hed_sigma, spread, radius) = (0.05, 1.8, 1.0);
+        let styles = StyleSource::Train;
+        Making { methods, styles, hed_sigma, spread, radius, target_tiles: 1 }
     }
 
     #[test]
@@ -330,6 +335,21 @@ mod tests {
         let blank = [of(vec![vec![255; 768]])];
         let refused = Maker::new(&training, &blank, None, making(&[method])).err().unwrap();
         assert!(refused.to_string().contains("--target-styles: no tile"), "{refused}");
+    }
+
+    #[test]
+    fn a_target_stain_is_measured_on_several_tiles() {
+        let (side, flat) = (16, |level: u8| vec![level; 768]);
+        let stained = |level: u8| (0..768).map(|i| level + (i % 7) as u8).collect::<Vec<u8>>();
+        let training = Tiles { pixels: vec![stained(90); 2], labels: vec![0, 1], side };
+        let pixels = vec![stained(120), flat(255), stained(140), stained(160)];
+        let targets = [Tiles { pixels, labels: Vec::new(), side }];
+        let making = Making { target_tiles: 2, ..making(&[Technique::ColorMatchTarget]) };
+        let maker = Maker::new(&training, &targets, None, making).unwrap();
+        let mut means: Vec<f32> =
+            maker.targets.all().iter().map(|look| look.stats.mean[0] * 255.0).collect();
+        means.iter_mut().for_each(|mean| *mean = mean.round() - 3.0);
+        assert_eq!(means, [130.0, 150.0, 140.0], "of 120 and 140, 140 and 160, 160 and 120");
     }
 
     #[test]
