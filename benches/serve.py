@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The server against what it is compared with, as ratios of one run: the table of BENCHMARKS.md.
 
-    make bench-serve                       all of it, about eight minutes
+    make bench-serve                       all of it, about a quarter of an hour
     python3 benches/serve.py cached int8   some of it
 
 Needs target/release/restain, the bench `floor`, and untrained bundles of the base size in runs/models (made by `make
@@ -21,7 +21,7 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESTAIN = ROOT / "target/release/restain"
 BASE, DEMO = ROOT / "runs/models", ROOT / "models"
-KEYED = ["--send", "key", "--distinct", "64", "--tiles-per-request", "32", "--variants", "4"]
+KEYED = ["--send", "key", "--distinct", "64", "--tiles-per-request", "32"]
 TENSORS = ["--body-format", "safetensors", "--accept", "safetensors"]
 
 
@@ -112,14 +112,28 @@ def variants():
     row("uncached time for 8 variants ÷ for 1", f"{once[1] / once[0]:.3f}", "≤ 1.10", f"{once[1]:.0f} ms, {once[0]:.0f} ms; 16 tiles")
 
 
-def cached(uncached_rate=None):
-    pace = ["--concurrency", "4", "--duration", "8s", "--warmup", "2s", "--seed", "5", *TENSORS]
-    with server(BASE) as served:
-        size = load(served.url, *KEYED, *pace)["throughput"]
+def beside_constant(models, *flags):
+    """Variants a second of tiles by key, and of a constant body of the same size: medians of turns."""
+    pace = [*KEYED, *flags, "--concurrency", "4", "--duration", "6s", "--warmup", "2s", "--seed", "5", *TENSORS]
+    with server(models) as served:
+        size = load(served.url, *pace)["throughput"]
         bytes_each = round(size["bytes_in_per_s"] / size["requests_per_s"])
         with Program(FLOOR, "constant", "127.0.0.1:0", bytes_each) as constant:
-            rounds = [[load(url, *KEYED, *pace)["throughput"]["variants_per_s"] for url in (served.url, constant.url)] for _ in range(3)]
-    rates = [sorted(rate)[1] for rate in zip(*rounds)]
+            rounds = [[load(url, *pace)["throughput"]["variants_per_s"] for url in (served.url, constant.url)] for _ in range(3)]
+    return [sorted(rate)[1] for rate in zip(*rounds)]
+
+
+def sizes():
+    """The demo model, tiles of several sizes."""
+    for side in ("96", "224", "256"):
+        for variants, target in (("4", 0.6), ("1", 0.45)):
+            ours, constant = beside_constant(DEMO, "--tile-size", side, "--variants", variants)
+            what = f"demo model, {side} px, {variants} a tile: cached variants/s ÷ constant body"
+            row(what, f"{ours / constant:.3f}", f"≥ {target:.2f}", f"{ours:,.0f} of {constant:,.0f}; medians of 3")
+
+
+def cached(uncached_rate=None):
+    rates = beside_constant(BASE, "--variants", "4")
     row("cached variants/s ÷ constant body", f"{rates[0] / rates[1]:.3f}", "≥ 0.60", f"{rates[0]:,.0f} of {rates[1]:,.0f}; medians of 3")
     if uncached_rate:
         row("cached ÷ uncached variants/s", f"{rates[0] / uncached_rate:,.0f}", "≥ 500", f"{rates[0]:,.0f}, {uncached_rate:.2f} with one variant a tile")
@@ -174,6 +188,7 @@ def everything():
     rate = uncached()
     variants()
     cached(rate)
+    sizes()
     uncached("int8")
     int8()
     latency()
@@ -186,5 +201,5 @@ if __name__ == "__main__":
     FLOOR = floor_program()
     print("| | reached | target | |\n|---|---|---|---|")
     for part in sys.argv[1:] or ["everything"]:
-        {"everything": everything, "uncached": uncached, "int8": int8, "variants": variants, "cached": cached,
+        {"everything": everything, "uncached": uncached, "int8": int8, "variants": variants, "cached": cached, "sizes": sizes,
          "latency": latency, "overload": overload, "start": start}[part]()
