@@ -21,18 +21,18 @@ use multiversion::multiversion;
 use super::geometry::CHANNELS;
 
 /// The largest change of a value of glass, levels.
-pub const LIMIT: i32 = 3;
+pub const LIMIT: u8 = 3;
 /// The luminance up to which a pixel is no glass, and the chroma from which it is none.
-const DARKEST: i32 = 214;
-const MOST_CHROMA: i32 = 36;
+const DARKEST: u8 = 214;
+const MOST_CHROMA: u8 = 36;
 /// Green − red up to which a pixel is no pen.
-const LEAST_PEN: i32 = 16;
+const LEAST_PEN: u8 = 16;
 /// The largest channel from which a pixel is no padding.
-const LEAST_COLOUR: i32 = 24;
+const LEAST_COLOUR: u8 = 24;
 /// Levels of luminance, of chroma, of green − red, and of the largest channel, over which a pixel becomes glass.
-const RAMP: i32 = 16;
+const RAMP: u8 = 16;
 /// [`glassness`] of glass.
-const WHOLE: i32 = RAMP * RAMP;
+const WHOLE: u16 = RAMP as u16 * RAMP as u16;
 
 type Pixel = [u8; CHANNELS];
 
@@ -62,7 +62,7 @@ impl Glass {
     pub fn of(tile: &[u8]) -> Self {
         let (tile, _) = tile.as_chunks::<CHANNELS>();
         let (mut runs, mut pixels): (Vec<Run>, Vec<Pixel>) = (Vec::new(), Vec::new());
-        for (place, pixel) in tile.iter().enumerate().filter(|(_, pixel)| glassness(pixel) > 0) {
+        for (place, pixel) in tile.iter().enumerate().filter(|(_, pixel)| glassness(**pixel) > 0) {
             let place = u32::try_from(place).expect("a tile has fewer pixels");
             match runs.last_mut() {
                 Some(run) if run.start + run.len == place => run.len += 1,
@@ -133,7 +133,7 @@ pub fn keep_glass(tile: &[u8], variant: &mut [u8]) {
 
 /// Pixels that are looked at together: of tissue, which has none of glass in most blocks, no more
 /// is done.
-const BLOCK: usize = 32;
+const BLOCK: usize = 128;
 
 #[multiversion(targets = "simd")]
 fn keep_in_blocks(tile: &[Pixel], variant: &mut [Pixel]) {
@@ -143,8 +143,10 @@ fn keep_in_blocks(tile: &[Pixel], variant: &mut [Pixel]) {
         keep_in_block(tile, variant);
     }
     for (tile, variant) in last.iter().zip(last_variants) {
-        let glass = glassness(tile);
-        *variant = std::array::from_fn(|c| limited(tile[c], variant[c], glass));
+        let glass = glassness(*tile);
+        for (own, value) in tile.iter().zip(variant) {
+            *value = limited(*own, *value, glass);
+        }
     }
 }
 
@@ -153,19 +155,39 @@ fn keep_in_block(tile: &[Pixel; BLOCK], variant: &mut [Pixel; BLOCK]) {
     if !may_hold_glass(tile) {
         return;
     }
-    let glass: [i32; BLOCK] = std::array::from_fn(|place| glassness(&tile[place]));
-    for c in 0..CHANNELS {
+    let (own, mut made) = (planes(tile), planes(variant));
+    let [red, green, blue] = &own;
+    let mut glass = [0; BLOCK];
+    for place in 0..BLOCK {
+        glass[place] = glassness([red[place], green[place], blue[place]]);
+    }
+    for (own, made) in own.iter().zip(&mut made) {
         for place in 0..BLOCK {
-            variant[place][c] = limited(tile[place][c], variant[place][c], glass[place]);
+            made[place] = limited(own[place], made[place], glass[place]);
         }
     }
+    let [red, green, blue] = &made;
+    for place in 0..BLOCK {
+        variant[place] = [red[place], green[place], blue[place]];
+    }
+}
+
+/// `[BLOCK, 3]` → `[3, BLOCK]`
+#[inline(always)]
+fn planes(pixels: &[Pixel; BLOCK]) -> [[u8; BLOCK]; CHANNELS] {
+    let mut planes = [[0; BLOCK]; CHANNELS];
+    for place in 0..BLOCK {
+        let [red, green, blue] = pixels[place];
+        (planes[0][place], planes[1][place], planes[2][place]) = (red, green, blue);
+    }
+    planes
 }
 
 /// Returns false only if no pixel is glass or pen, by comparing single bytes: no channel of glass
 /// is below luminance − chroma, and the green of most tissue is.
 #[inline(always)]
 fn may_hold_glass(tile: &[Pixel; BLOCK]) -> bool {
-    const DARKEST_GREEN: u8 = (DARKEST - MOST_CHROMA) as u8;
+    const DARKEST_GREEN: u8 = DARKEST - MOST_CHROMA;
     const IS_RED: [u8; BLOCK * CHANNELS] = {
         let (mut is_red, mut place) = ([0; BLOCK * CHANNELS], 0);
         while place < is_red.len() {
@@ -178,8 +200,8 @@ fn may_hold_glass(tile: &[Pixel; BLOCK]) -> bool {
     let mut found = 0;
     for ((red, green), is_red) in bytes.iter().zip(&bytes[1..]).zip(&IS_RED) {
         let bright = green.saturating_sub(DARKEST_GREEN);
-        let pen = green.saturating_sub(*red).saturating_sub(LEAST_PEN as u8);
-        let black = (LEAST_COLOUR as u8).saturating_sub(*green);
+        let pen = green.saturating_sub(*red).saturating_sub(LEAST_PEN);
+        let black = LEAST_COLOUR.saturating_sub(*green);
         found |= (bright | pen | black) & is_red;
     }
     found > 0
@@ -188,29 +210,32 @@ fn may_hold_glass(tile: &[Pixel; BLOCK]) -> bool {
 /// Returns how much each pixel of a tile is glass, 0 to 1: u8 `[H, W, 3]` → f32 `[H, W]`.
 pub fn shares(tile: &[u8]) -> Vec<f32> {
     let (tile, _) = tile.as_chunks::<CHANNELS>();
-    tile.iter().map(|pixel| glassness(pixel) as f32 / WHOLE as f32).collect()
+    tile.iter().map(|&pixel| f32::from(glassness(pixel)) / f32::from(WHOLE)).collect()
 }
 
-/// A value of a variant, with the change of glass limited; without glass, itself.
+/// A value of a variant, with the change of glass limited; without glass, itself. Of what is beyond
+/// the limit, the share that is glass is taken back; halves are rounded up.
 #[inline(always)]
-fn limited(own: u8, value: u8, glass: i32) -> u8 {
-    let change = i32::from(value) - i32::from(own);
-    let kept = change.clamp(-LIMIT, LIMIT) * glass + change * (WHOLE - glass);
-    // Between the tile's value and the variant's, so within a byte.
-    (i32::from(own) + ((kept + WHOLE / 2) >> WHOLE.ilog2())) as u8
+fn limited(own: u8, value: u8, glass: u16) -> u8 {
+    let beyond = |a: u8, b: u8| u16::from(a.saturating_sub(b).saturating_sub(LIMIT));
+    let down = (beyond(value, own) * glass + (WHOLE / 2 - 1)) >> WHOLE.ilog2();
+    let up = (beyond(own, value) * glass + WHOLE / 2) >> WHOLE.ilog2();
+    // One of the two is 0, and the value does not pass the tile's.
+    value - down as u8 + up as u8
 }
 
-/// How much a pixel is glass or pen, of [`WHOLE`].
+/// How much a pixel is glass or pen, of [`WHOLE`]. In the narrowest numbers that hold it, so that
+/// most pixels fit into a vector.
 #[inline(always)]
-fn glassness(pixel: &Pixel) -> i32 {
-    let [red, green, blue] = pixel.map(i32::from);
-    let luminance = (77 * red + 150 * green + 29 * blue) >> 8;
-    let chroma = red.max(green).max(blue) - red.min(green).min(blue);
-    let bright_and_grey =
-        (luminance - DARKEST).clamp(0, RAMP) * (MOST_CHROMA - chroma).clamp(0, RAMP);
-    let pen = (green - red - LEAST_PEN).clamp(0, RAMP);
-    let black = (LEAST_COLOUR - red.max(green).max(blue)).clamp(0, RAMP);
-    bright_and_grey.max(RAMP * pen.max(black))
+fn glassness([red, green, blue]: Pixel) -> u16 {
+    let weighted = 77 * u16::from(red) + 150 * u16::from(green) + 29 * u16::from(blue);
+    let (most, least) = (red.max(green).max(blue), red.min(green).min(blue));
+    let ramp = |value: u8| value.min(RAMP);
+    let bright = ramp(((weighted >> 8) as u8).saturating_sub(DARKEST));
+    let grey = ramp(MOST_CHROMA.saturating_sub(most - least));
+    let pen = ramp(green.saturating_sub(red).saturating_sub(LEAST_PEN));
+    let black = ramp(LEAST_COLOUR.saturating_sub(most));
+    (u16::from(bright) * u16::from(grey)).max(u16::from(RAMP) * u16::from(pen.max(black)))
 }
 
 /// Returns whether a colour, of a pixel or the mean of several, is that of pen and not of a stain.
@@ -221,6 +246,21 @@ pub(crate) fn is_pen([red, green, _]: [f64; CHANNELS]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_change_is_limited_by_the_formula() {
+        for (own, value) in (0..=255u8).flat_map(|own| (0..=255).map(move |value| (own, value))) {
+            let change = i32::from(value) - i32::from(own);
+            let limit = i32::from(LIMIT);
+            for glass in 0..=WHOLE {
+                let share = i32::from(glass);
+                let kept = change.clamp(-limit, limit) * share + change * (256 - share);
+                let expected = i32::from(own) + ((kept + 128) >> 8);
+                let found = i32::from(limited(own, value, glass));
+                assert_eq!(found, expected, "{own} to {value}, {glass} of {WHOLE}");
+            }
+        }
+    }
 
     #[test]
     fn glass_and_pen_change_by_three_levels_at_most_and_tissue_as_the_style_says() {
