@@ -73,6 +73,19 @@ impl Looks {
         Ok(Self { all, domains: None })
     }
 
+    /// These stains and those, which are further domains.
+    pub(super) fn with(&self, others: &Self) -> Self {
+        let of = |looks: &Self| -> Vec<Vec<Look>> {
+            let whole = vec![(0..looks.all.len()).collect()];
+            let domains = looks.domains.as_ref().unwrap_or(&whole);
+            let look = |places: &Vec<usize>| {
+                places.iter().map(|&place| looks.all[place].clone()).collect()
+            };
+            domains.iter().map(look).collect()
+        };
+        Self::of_domains([of(self), of(others)].concat())
+    }
+
     pub(super) fn all(&self) -> &[Look] {
         &self.all
     }
@@ -143,6 +156,21 @@ mod tests {
         let [first, second, third] = counts;
         assert!((1850..2150).contains(&first), "{counts:?}");
         assert!((900..1100).contains(&second) && (900..1100).contains(&third), "{counts:?}");
+    }
+
+    #[test]
+    fn further_stains_are_further_domains() {
+        let bank = Looks::of_domains([vec![look(0.1), look(0.2)], vec![look(0.3)]]);
+        let targets = Looks::of_domains([vec![look(0.4)]]);
+        let joined = bank.with(&targets);
+        let levels: Vec<f32> = joined.all().iter().map(|look| look.style.0[0]).collect();
+        assert_eq!(levels, [0.1, 0.2, 0.3, 0.4]);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut counts = [0u32; 4];
+        (0..3000).for_each(|_| counts[joined.place(0, &mut rng)] += 1);
+        assert!(counts[2].abs_diff(1000) < 120 && counts[3].abs_diff(1000) < 120, "{counts:?}");
+        let of_tiles = Looks::of_tiles(vec![look(0.1), look(0.2)]).unwrap().with(&targets);
+        (0..300).for_each(|_| assert!(of_tiles.place(0, &mut rng) < 3));
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl Configuration {
             "hed_sigma": args.hed_sigma,
             "target_styles": args.target_styles,
             "target_style_tiles": args.target_styles.map(|_| args.target_style_tiles),
-            "spread": args.compares(Technique::VitSpread).then_some(args.spread),
+            "spread": args.methods.iter().any(|method| method.spreads()).then_some(args.spread),
             "worst_radius": args.compares(Technique::VitWorst).then_some(args.worst_radius),
             "bundle": model.map(|model| &model.bundle.digest),
             "encoder": model.map(|_| args.encoder.to_string()),

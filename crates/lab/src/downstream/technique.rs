@@ -32,6 +32,8 @@ pub enum Technique {
     VitJitter,
     /// `vit` with styles drawn wider than the bank holds them (--spread).
     VitSpread,
+    /// `vit-spread` with the styles of the tiles that --target-styles sets aside among the bank's.
+    VitSpreadTarget,
     /// `vit` with the styles of the tiles that --target-styles sets aside.
     VitTarget,
     /// `vit` with the style near the drawn one for which the classifier's loss is highest
@@ -54,6 +56,7 @@ impl Technique {
             Self::Vit => "vit",
             Self::VitJitter => "vit-jitter",
             Self::VitSpread => "vit-spread",
+            Self::VitSpreadTarget => "vit-spread-target",
             Self::VitTarget => "vit-target",
             Self::VitWorst => "vit-worst",
         }
@@ -63,7 +66,12 @@ impl Technique {
     pub(super) fn encodes(self) -> bool {
         matches!(
             self,
-            Self::Vit | Self::VitJitter | Self::VitSpread | Self::VitTarget | Self::VitWorst
+            Self::Vit
+                | Self::VitJitter
+                | Self::VitSpread
+                | Self::VitSpreadTarget
+                | Self::VitTarget
+                | Self::VitWorst
         )
     }
 
@@ -73,9 +81,14 @@ impl Technique {
         matches!(self, Self::ColorMatch | Self::ColorMatchJitter | Self::RandStainNa)
     }
 
-    /// Returns whether its stains are those of tiles of the test domains.
+    /// Returns whether its stains are those of tiles of the test domains, or some of them are.
     pub(super) fn targets(self) -> bool {
-        matches!(self, Self::ColorMatchTarget | Self::VitTarget)
+        matches!(self, Self::ColorMatchTarget | Self::VitSpreadTarget | Self::VitTarget)
+    }
+
+    /// Returns whether its styles are drawn wider than they are.
+    pub(super) fn spreads(self) -> bool {
+        matches!(self, Self::VitSpread | Self::VitSpreadTarget)
     }
 }
 

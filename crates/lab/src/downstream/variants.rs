@@ -44,7 +44,10 @@ pub(super) struct Maker<'a> {
     looks: Looks,
     /// The stains of the test domains; empty unless a technique takes them.
     targets: Looks,
+    /// The stains of the bank and of the test domains; likewise.
+    joined: Looks,
     spread: Option<Spread>,
+    joined_spread: Option<Spread>,
     distribution: Option<RandStainNa>,
     encodings: Option<Encodings>,
 }
@@ -119,15 +122,21 @@ impl<'a> Maker<'a> {
                 .any(|it| it == Technique::RandStainNa)
                 .then(|| looks.distribution(tiles, &stats)),
             targets: Looks::of_domains([]),
+            joined: Looks::of_domains([]),
+            joined_spread: None,
             making,
             stats,
             looks,
             encodings,
         };
         if maker.making.any(Technique::targets) {
-            let encodes = |it| it == Technique::VitTarget;
+            let encodes = |it: Technique| it.targets() && it.encodes();
             let model = model.filter(|_| maker.making.any(encodes));
             maker.targets = target_looks(targets, maker.making.target_tiles, model)?;
+        }
+        if maker.making.any(|it| it == Technique::VitSpreadTarget) {
+            maker.joined = maker.looks.with(&maker.targets);
+            maker.joined_spread = Some(maker.joined.spread(maker.making.spread));
         }
         Ok(maker)
     }
@@ -233,9 +242,13 @@ impl<'a> Maker<'a> {
                 let style = &self.looks_of(method).draw(tile, rng).style;
                 self.restained(tile, style, bench, out);
             }
-            Technique::VitSpread => {
-                let spread = self.spread.as_ref().expect("measured for this method");
-                let style = spread.draw(self.looks.place(tile, rng), rng).style;
+            Technique::VitSpread | Technique::VitSpreadTarget => {
+                let (looks, spread) = match method {
+                    Technique::VitSpread => (&self.looks, &self.spread),
+                    _ => (&self.joined, &self.joined_spread),
+                };
+                let spread = spread.as_ref().expect("measured for this method");
+                let style = spread.draw(looks.place(tile, rng), rng).style;
                 self.restained(tile, &style, bench, out);
             }
             Technique::ColorMatchJitter | Technique::VitJitter => {
