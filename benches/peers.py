@@ -252,7 +252,7 @@ def measured(server, seconds):
 
 def label(name, restain):
     if name == "restain":
-        return subprocess.run([restain, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run([restain, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
     return f"{name} {metadata.version(name)}"
 
 
