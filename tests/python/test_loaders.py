@@ -25,6 +25,19 @@ def augment(home, source, out, *flags, check=True):
     return subprocess.run([str(word) for word in command], env=environment(), check=check, stderr=subprocess.PIPE, text=True)
 
 
+def put_tar(tmp_path, kinds):
+    """Writes a tar with a tile of each of these kinds; returns their pixels as they are decoded, int [side, side, 3] each."""
+    (tmp_path / "in").mkdir()
+    given = []
+    with webdataset.TarWriter(str(tmp_path / "in/train-000.tar")) as writer:
+        for number, (kind, picture) in enumerate(zip(kinds, tiles(len(kinds)), strict=True)):
+            file = io.BytesIO()
+            Image.fromarray(picture).save(file, {"jpg": "jpeg", "tif": "tiff"}.get(kind, kind))
+            given.append(np.asarray(Image.open(file).convert("RGB")).astype(int))
+            writer.write({"__key__": f"{number:04}", kind: file.getvalue(), "cls": number})
+    return given
+
+
 def load(kind, tmp_path, **where):
     with warnings.catch_warnings():
         # The package leaves files to the garbage collector.
@@ -77,12 +90,7 @@ def test_tars_load_in_webdataset_and_datasets(tmp_path):
 
 
 def test_originals_and_variants_of_jpeg_tiles_have_the_same_fields(tmp_path):
-    (tmp_path / "in").mkdir()
-    with webdataset.TarWriter(str(tmp_path / "in/train-000.tar")) as writer:
-        for number, picture in enumerate(tiles(2)):
-            file = io.BytesIO()
-            Image.fromarray(picture).save(file, "jpeg")
-            writer.write({"__key__": f"{number:04}", "jpg": file.getvalue(), "cls": number})
+    put_tar(tmp_path, ["jpg", "jpg"])
     augment(tmp_path, tmp_path / "in", tmp_path / "out")
 
     loaded = load("webdataset", tmp_path, data_files={"train": str(tmp_path / "out/train-000.tar")})
@@ -101,14 +109,7 @@ def test_originals_and_variants_of_jpeg_tiles_have_the_same_fields(tmp_path):
     ],
 )
 def test_originals_are_written_in_the_format_of_their_variants(tmp_path, kinds, flags):
-    (tmp_path / "in").mkdir()
-    given = []
-    with webdataset.TarWriter(str(tmp_path / "in/train-000.tar")) as writer:
-        for number, (kind, picture) in enumerate(zip(kinds, tiles(len(kinds)), strict=True)):
-            file = io.BytesIO()
-            Image.fromarray(picture).save(file, {"jpg": "jpeg", "tif": "tiff"}.get(kind, kind))
-            given.append(np.asarray(Image.open(file).convert("RGB")).astype(int))
-            writer.write({"__key__": f"{number:04}", kind: file.getvalue(), "cls": number})
+    given = put_tar(tmp_path, kinds)
     augment(tmp_path, tmp_path / "in", tmp_path / "out", *flags)
 
     written = "webp" if "webp" in flags else "png"
@@ -125,12 +126,7 @@ def test_originals_are_written_in_the_format_of_their_variants(tmp_path, kinds, 
 
 @pytest.mark.parametrize("flags", [["--format", "jpeg"], ["--format", "webp"]])
 def test_a_format_that_would_change_originals_is_refused_before_anything_is_written(tmp_path, flags):
-    (tmp_path / "in").mkdir()
-    with webdataset.TarWriter(str(tmp_path / "in/train-000.tar")) as writer:
-        for number, picture in enumerate(tiles(2)):
-            file = io.BytesIO()
-            Image.fromarray(picture).save(file, "png")
-            writer.write({"__key__": f"{number:04}", "png": file.getvalue(), "cls": number})
+    put_tar(tmp_path, ["png", "png"])
     ended = augment(tmp_path, tmp_path / "in", tmp_path / "out", *flags, check=False)
     assert ended.returncode == 1, ended.stderr
     assert "field png" in ended.stderr and "--format png" in ended.stderr
