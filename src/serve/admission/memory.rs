@@ -1,9 +1,10 @@
 //! The memory that the process really has, as the operating system counts it. What is lent is an
 //! account of what work needs; where that account is wrong, this is what keeps the process alive.
 
-use std::hint::black_box;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::serve::runtime::buffers::ask_for;
 
 /// How long a reading is good for.
 const FRESH: Duration = Duration::from_millis(20);
@@ -17,12 +18,7 @@ const ASKED_FOR: u64 = 1 << 20;
 /// `ulimit -v` or without overcommit. Of the allocations that follow, most would abort the process
 /// where this says no; what others take at the same moment it cannot know.
 pub(super) fn is_there(bytes: u64) -> bool {
-    let Ok(bytes) = usize::try_from(bytes) else { return false };
-    let mut memory = Vec::<u8>::new();
-    let asked = bytes < ASKED_FOR as usize || memory.try_reserve_exact(bytes).is_ok();
-    // Otherwise the compiler may leave out memory that is not used, and call it there.
-    black_box(&memory);
-    asked
+    bytes < ASKED_FOR || usize::try_from(bytes).is_ok_and(|bytes| ask_for(bytes).is_ok())
 }
 
 /// The limit of resident memory, and how much there is.

@@ -39,6 +39,19 @@ pub struct Cut {
     home: Arc<Buffers>,
 }
 
+/// Asks the operating system for so much memory, and gives it back: most allocations, of zeroed
+/// memory among them, end the process where they fail.
+///
+/// # Errors
+/// When there is no such memory.
+pub fn ask_for(len: usize) -> Result<(), TryReserveError> {
+    let mut asked = Vec::<u8>::new();
+    asked.try_reserve_exact(len)?;
+    // Memory that is never looked at the compiler may leave out, and call it there.
+    drop(black_box(asked));
+    Ok(())
+}
+
 impl Buffers {
     /// Keeps at most `most_bytes` at hand.
     pub fn new(most_bytes: usize) -> Arc<Self> {
@@ -53,11 +66,7 @@ impl Buffers {
         let memory = match self.find(len) {
             Some(memory) => memory,
             None => {
-                // Asked for in a way that may fail; zeroed memory cannot be asked for so. What is
-                // never looked at the compiler may leave out.
-                let mut asked = Vec::<u8>::new();
-                asked.try_reserve_exact(len)?;
-                drop(black_box(asked));
+                ask_for(len)?;
                 BytesMut::zeroed(len)
             }
         };
