@@ -19,8 +19,6 @@ pub const KNOTS: usize = 10;
 const SLOPES: (f64, f64) = (0.25, 2.0);
 /// Least density of haematoxylin and eosin in a channel.
 const LEAST_DENSITY: f64 = 0.01;
-/// Largest change of the amount of a stain, as a logarithm.
-const LARGEST_CHANGE: f64 = 1.1;
 /// Range of white.
 const WHITE: (f64, f64) = (0.82, 1.0);
 /// Least distance between two knots, and least first one.
@@ -66,6 +64,8 @@ pub struct Ranges {
     pub stains: f64,
     /// Deviation of the logarithm of the amount of each stain.
     pub amounts: f64,
+    /// Largest change of the amount of a stain, as a logarithm.
+    pub largest_change: f64,
     /// Factor of what is neither haematoxylin nor eosin.
     pub residual: (f64, f64),
     /// Deviations of white, of each channel and of all together.
@@ -85,11 +85,26 @@ impl Ranges {
             strength: (0.4, 1.4),
             stains: 0.05,
             amounts: 0.25,
+            largest_change: 1.1,
             residual: (0.4, 1.2),
             white: (0.015, 0.02),
             gamma: (0.04, 0.12),
             focus_chance: 0.3,
             focus: (-0.4, 0.7),
+        }
+    }
+
+    /// Returns ranges beyond those of [`Self::beer_lambert`], above all for the amounts of the
+    /// stains: contrasts that no two fields of a small data set have.
+    pub fn wide() -> Self {
+        Self {
+            strength: (0.3, 1.6),
+            stains: 0.09,
+            amounts: 0.5,
+            largest_change: 1.3,
+            white: (0.025, 0.03),
+            gamma: (0.07, 0.2),
+            ..Self::beer_lambert()
         }
     }
 
@@ -104,6 +119,7 @@ impl Ranges {
             strength: (strength, strength),
             stains: 0.0,
             amounts: 0.0,
+            largest_change: 1.1,
             residual: (1.0, 1.0),
             white: (0.0, 0.0),
             gamma: (0.0, 0.0),
@@ -151,7 +167,7 @@ impl Transform {
         for (stain, factor) in factors.iter_mut().take(2).enumerate() {
             let change = strength * (to.amounts[stain] / from.amounts[stain]).ln()
                 + ranges.amounts * normal(rng);
-            *factor = change.clamp(-LARGEST_CHANGE, LARGEST_CHANGE).exp();
+            *factor = change.clamp(-ranges.largest_change, ranges.largest_change).exp();
         }
         factors[2] = between(rng, ranges.residual);
         let unmixing = inverse(&from.stains).expect("the stains of a field are three directions");

@@ -13,6 +13,7 @@ use crate::input::loader::standardise;
 use crate::model::inference::encode;
 use crate::model::mixing::Synthesiser;
 use crate::model::vit::Vit;
+use crate::objective::paired::options::PairedArgs;
 use crate::objective::paired::pairs::{Pairs, Plan};
 use crate::objective::paired::truth::Truth;
 use crate::objective::recipe::{Recipe, RecipeArgs};
@@ -171,7 +172,9 @@ impl Validation {
         }
         let batches: Vec<_> = if objective.recipe == Recipe::Paired {
             let patch = header.geometry.patch_size();
-            let pairs = Pairs::new(kept_out, objective.paired, tile, patch)
+            // Held-out fields in the stains that they have.
+            let paired = PairedArgs { base: 0.0, ..objective.paired };
+            let pairs = Pairs::new(kept_out, paired, tile, patch)
                 .context("the images held out for validation")?;
             paired_batches(&pairs, seed, tile, (count, batch))?
         } else {

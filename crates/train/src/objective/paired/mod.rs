@@ -7,6 +7,7 @@
 //! the loss, `truth` measures the error to the exact target. The transforms themselves are in
 //! `restain_lab::transform`.
 
+mod base;
 mod glass;
 pub mod options;
 pub(crate) mod pairs;

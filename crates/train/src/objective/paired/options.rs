@@ -57,6 +57,16 @@ pub struct PairedArgs {
     #[arg(id = "paired_slide_chance", long = "paired-slide-chance", value_name = "PROBABILITY",
         default_value_t = Self::default().slide, value_parser = within(0.0, 1.0))]
     pub slide: f64,
+    /// Give a field another stain first, before its transform, with this probability: no field is
+    /// known by its colours (recipe paired)
+    #[arg(id = "paired_base_chance", long = "paired-base-chance", value_name = "PROBABILITY",
+        default_value_t = Self::default().base, value_parser = within(0.0, 1.0))]
+    pub base: f64,
+    /// Draw the amounts of the stains, and all else, from wider ranges with this probability (recipe
+    /// paired)
+    #[arg(id = "paired_wide_chance", long = "paired-wide-chance", value_name = "PROBABILITY",
+        default_value_t = Self::default().wide, value_parser = within(0.0, 1.0))]
+    pub wide: f64,
     /// Mix densities and bend their curves at random, towards no other field, with this probability
     /// (recipe paired)
     #[arg(id = "paired_free_chance", long = "paired-free-chance", value_name = "PROBABILITY",
@@ -94,6 +104,8 @@ impl Default for PairedArgs {
             draws: 2,
             field_pairs: 2,
             slide: 0.5,
+            base: 0.8,
+            wide: 0.5,
             free: 0.15,
             quantiles: 0.4,
             glass: 0.2,

@@ -14,6 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
 
+use super::base::Base;
 use super::glass::{Cover, paste_glass};
 use super::options::PairedArgs;
 use super::units::{Unit, Units};
@@ -34,8 +35,9 @@ const TRIES: [usize; 2] = [6, 5];
 const IMAGES: usize = 1000;
 /// Chance that, where glass is pasted, Xa becomes glass as a whole.
 const BLANK: f64 = 0.15;
-/// Keeps the draws of crops apart from those of fields.
+/// Keep the draws of crops and of other stains apart from those of fields.
 const CROPS: u64 = 0x6372_6f70_7300_0000;
+const BASES: u64 = 0x6261_7365_7300_0000;
 
 /// The tiles and the plan of `n` pairs.
 #[derive(Clone)]
@@ -52,7 +54,7 @@ pub(crate) struct Plan {
     pub draws: Vec<u64>,
     /// g of each pair.
     pub transforms: Vec<Transform>,
-    /// The stain of each pair's field, and its domain.
+    /// The stain of each pair's field, before its transform, and the field's domain.
     pub stains: Vec<FieldStain>,
     pub domains: Vec<usize>,
     /// For each tile, which patches are tissue: [2n, N].
@@ -68,6 +70,9 @@ pub(crate) struct Pairs<D> {
     tile: u32,
     patch: u32,
 }
+
+/// A field, its stain before the transform, two tiles in that stain, and the transform.
+type Pair<'a> = (&'a Unit, FieldStain, [RgbImage; 2], Transform);
 
 impl<D: Deref<Target = Dataset> + Sync> Pairs<D> {
     /// Measures the stains of a data set, for tiles and patches of these sides, pixels.
@@ -94,12 +99,12 @@ impl<D: Deref<Target = Dataset> + Sync> Pairs<D> {
             .map(|i| self.pair(seed, first + i))
             .collect::<Result<Vec<_>>>()?;
         let (mut tiles, mut plan) = ([Vec::new(), Vec::new()], Plan::default());
-        for (index, (unit, [a, b], transform)) in (first..).zip(drawn) {
+        for (index, (unit, stain, [a, b], transform)) in (first..).zip(drawn) {
             tiles[0].push(a);
             tiles[1].push(b);
             plan.draws.push(self.draw(index));
             plan.transforms.push(transform);
-            plan.stains.push(unit.stain.clone());
+            plan.stains.push(stain);
             plan.domains.push(unit.domain);
         }
         let tiles: Vec<RgbImage> = tiles.into_iter().flatten().collect();
@@ -113,9 +118,9 @@ impl<D: Deref<Target = Dataset> + Sync> Pairs<D> {
         index / self.args.field_pairs as u64
     }
 
-    fn pair(&self, seed: u64, index: u64) -> Result<(&Unit, [RgbImage; 2], Transform)> {
+    fn pair(&self, seed: u64, index: u64) -> Result<Pair<'_>> {
         let draw = self.draw(index);
-        let (unit, transform) = self.field(seed, draw);
+        let (unit, base, transform) = self.field(seed, draw);
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ CROPS);
         rng.set_stream(index);
         let rng = &mut rng;
@@ -125,25 +130,46 @@ impl<D: Deref<Target = Dataset> + Sync> Pairs<D> {
             paste_glass(&mut tiles[0], &unit.stain, cover, rng);
             paste_glass(&mut tiles[1], &unit.stain, Cover::Part, rng);
         }
-        Ok((unit, tiles, transform))
+        Ok((unit, base.stain.clone(), tiles.map(|tile| base.apply(tile)), transform))
     }
 
-    /// Draws a field and its transform.
-    fn field(&self, seed: u64, draw: u64) -> (&Unit, Transform) {
+    /// Draws a field, the stain that it has, and its transform.
+    fn field(&self, seed: u64, draw: u64) -> (&Unit, Base, Transform) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(draw);
         let rng = &mut rng;
         let domain = self.domain(seed, draw);
         let unit = self.member(domain, rng);
         let target = self.target(domain, rng);
+        let base = self.base((seed, draw), domain, unit);
+        let (stain, ranges) = (&base.stain, self.ranges(rng));
         let transform = if uniform(rng) < self.args.free {
-            Transform::free(&unit.stain, &Ranges::beer_lambert(), rng)
+            Transform::free(stain, &ranges, rng)
         } else if uniform(rng) < self.args.quantiles {
-            Transform::quantiles(&unit.stain, &target.stain, &Ranges::quantiles(), rng)
+            Transform::quantiles(stain, &target.stain, &Ranges::quantiles(), rng)
         } else {
-            Transform::beer_lambert(&unit.stain, &target.stain, &Ranges::beer_lambert(), rng)
+            Transform::beer_lambert(stain, &target.stain, &ranges, rng)
         };
-        (unit, transform)
+        (unit, base, transform)
+    }
+
+    /// Draws the stain that a field has before its transform.
+    fn base(&self, (seed, draw): (u64, u64), domain: usize, unit: &Unit) -> Base {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ BASES);
+        rng.set_stream(draw);
+        let rng = &mut rng;
+        if uniform(rng) >= self.args.base {
+            return Base::own(&unit.stain);
+        }
+        let (other, ranges) = (self.target(domain, rng), self.ranges(rng));
+        Base::draw((&unit.stain, &unit.sample), &other.stain, &ranges, rng)
+    }
+
+    fn ranges(&self, rng: &mut ChaCha8Rng) -> Ranges {
+        match uniform(rng) < self.args.wide {
+            true => Ranges::wide(),
+            false => Ranges::beer_lambert(),
+        }
     }
 
     /// Returns the domain of a draw: every round of the domains is in an order of its own.

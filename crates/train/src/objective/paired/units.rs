@@ -11,6 +11,8 @@ use restain_method::field::{FieldStain, SAMPLE, sample};
 
 /// Images of a unit whose pixels are measured.
 const MEASURED: usize = 64;
+/// Pixels of a unit that are kept, to measure them in other stains.
+const KEPT: usize = 4096;
 
 /// Images that share a stain.
 pub(crate) struct Unit {
@@ -18,6 +20,8 @@ pub(crate) struct Unit {
     /// Places in `Dataset::sources`.
     pub sources: Vec<usize>,
     pub stain: FieldStain,
+    /// Some of its pixels, u8 `[n, 3]`.
+    pub sample: Vec<u8>,
 }
 
 /// All units of a data set that have a stain, by domain.
@@ -41,9 +45,11 @@ impl Units {
             slides
                 .into_par_iter()
                 .map(|Slide { domain, sources, .. }| {
-                    let stain = FieldStain::of(&pixels(dataset, &sources)?);
+                    let pixels = pixels(dataset, &sources)?;
+                    let stain = FieldStain::of(&pixels);
                     phase.advance(1);
-                    Ok(stain.map(|stain| Unit { domain, sources, stain }))
+                    let sample = sample(&pixels, KEPT);
+                    Ok(stain.map(|stain| Unit { domain, sources, stain, sample }))
                 })
                 .collect::<Result<_>>()
         })?;

@@ -15,6 +15,8 @@ const ARGS: PairedArgs = PairedArgs {
     draws: 1,
     field_pairs: 1,
     slide: 0.5,
+    base: 0.0,
+    wide: 0.5,
     free: 0.2,
     quantiles: 0.5,
     glass: 0.5,
@@ -122,4 +124,24 @@ fn a_data_set_without_two_stains_is_refused() {
     let dataset = Dataset::open(dir.path(), &Selection::default()).unwrap();
     let refused = Units::measure(&dataset, 16).err().unwrap().to_string();
     assert!(refused.contains("none of the 1 of this data set has two stains"), "{refused}");
+}
+
+#[test]
+fn with_another_stain_first_a_field_and_its_tiles_change_together() {
+    let dir = tempfile::tempdir().unwrap();
+    fields(dir.path());
+    let own = pairs(dir.path(), 1);
+    let mut other = pairs(dir.path(), 1);
+    other.args.base = 1.0;
+    let [before, after] = [&own, &other].map(|pairs| pairs.batch(7, 0, 6).unwrap());
+    // The same crops in another stain: glass stays brightest, and the plan has the new stain.
+    assert_ne!(before.pixels, after.pixels);
+    for (i, (before, after)) in before.plan.stains.iter().zip(&after.plan.stains).enumerate() {
+        assert_ne!(before, after, "pair {i}");
+    }
+    let all = own.units.all.iter().map(|unit| &unit.stain);
+    assert!(all.into_iter().all(|own| !after.plan.stains.contains(own)));
+    // The new stain is measured on the pixels that are trained on: transforms start from its white.
+    let starts = after.plan.transforms.iter().map(|g| g.white);
+    assert!(starts.zip(&after.plan.stains).all(|(white, stain)| white == stain.white));
 }
