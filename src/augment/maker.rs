@@ -195,7 +195,11 @@ impl Maker {
             return Ok(None);
         }
         let request = Request {
-            ask: request::Request { model: self.ask.model.clone(), ..Default::default() },
+            ask: request::Request {
+                model: self.ask.model.clone(),
+                mpp: self.ask.mpp,
+                ..Default::default()
+            },
             tiles,
             references: Vec::new(),
             received: Instant::now(),

@@ -7,7 +7,9 @@ use restain_method::{PixelOrder, synth::reference::values_broadcast};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
-use crate::harness::{Parts, SAFETENSORS, Server, key_body, png, tensor_body, tile};
+use crate::harness::{
+    Parts, SAFETENSORS, Server, key_body, packed_body, picture, png, tensor_body, tile,
+};
 
 fn encode(server: &Server, body: Vec<u8>) -> (u16, Vec<u8>) {
     let answer = server
@@ -103,4 +105,33 @@ fn what_encoding_has_no_use_for_is_refused() {
     assert!(String::from_utf8_lossy(&body).contains("references"));
     let (status, body) = encode(&server, tensor_body(&[tile(0)], &[], &json!({"variants": 2})));
     assert!(status == 400 && String::from_utf8_lossy(&body).contains("variants"));
+}
+
+#[test]
+fn a_large_tile_has_an_encoding_for_each_of_its_windows_and_says_where_they_lie() {
+    let server = Server::start(&[]);
+    let side = server.bundle().manifest.geometry.image_size();
+    let (large, small) = (picture(2, 5 * side, 5 * side), tile(1));
+    let packed = packed_body(&[large.clone(), small.clone()], &json!({}));
+    let (status, body) = encode(&server, packed);
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+    let (_, head) = SafeTensors::read_metadata(&body).unwrap();
+    let metadata = head.metadata().as_ref().unwrap();
+    let windows: Value = serde_json::from_str(&metadata["windows"]).unwrap();
+    let canvas = (5 * side) as u64 / 4;
+    let starts = json!([0, canvas - side as u64]);
+    let grid = json!({"height": canvas, "width": canvas, "rows": starts, "columns": starts});
+    let whole = json!({"height": side, "width": side, "rows": [0], "columns": [0]});
+    assert_eq!(windows, json!([grid, whole]));
+    assert_eq!(metadata["takes_style"], "[true,true]");
+    let file = SafeTensors::deserialize(&body).unwrap();
+    assert_eq!(file.tensor("anatomy").unwrap().shape()[0], 5);
+    assert_eq!(file.tensor("stain").unwrap().shape()[0], 2);
+
+    // By key it is the same, and for the bare product it is one window.
+    let keys = [large, small].map(|tile| TileKey::of(&tile).to_string());
+    assert!(encode(&server, key_body(&keys, &json!({}))).1 == body);
+    let (_, bare) = encode(&server, key_body(&keys, &json!({"detail": "model"})));
+    let file = SafeTensors::deserialize(&bare).unwrap();
+    assert_eq!(file.tensor("anatomy").unwrap().shape()[0], 2);
 }

@@ -1,15 +1,18 @@
 //! `restain.v1.Restain` says what HTTP says, in messages.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use reqwest::blocking::multipart::{Form, Part};
 use restain::serve::transport::grpc::proto;
 use restain::serve::transport::grpc::proto::restain_client::RestainClient;
+use restain_bundle::codec::RgbImage;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::harness::{Server, decode, picture, png, read_tensor, tensor_body, tile, until};
+use crate::harness::{Server, decode, picture, png, read_tensor, tile, until};
 
 pub(super) type Client = RestainClient<Channel>;
 
@@ -24,7 +27,7 @@ pub(super) async fn channel(server: &Server) -> Channel {
     Endpoint::from_shared(format!("http://{}", server.grpc)).unwrap().connect().await.unwrap()
 }
 
-pub(super) fn pixels(tiles: &[restain_bundle::codec::RgbImage]) -> proto::Tiles {
+pub(super) fn pixels(tiles: &[RgbImage]) -> proto::Tiles {
     let (height, width) = (tiles[0].height as u32, tiles[0].width as u32);
     let data: Vec<u8> = tiles.iter().flat_map(|tile| tile.pixels.clone()).collect();
     proto::Tiles {
@@ -38,8 +41,12 @@ pub(super) fn request(tiles: proto::Tiles) -> proto::AugmentRequest {
 }
 
 fn images(count: usize) -> proto::Tiles {
+    files(&(0..count).map(tile).collect::<Vec<_>>())
+}
+
+fn files(tiles: &[RgbImage]) -> proto::Tiles {
     proto::Tiles {
-        images: (0..count).map(|number| png(&tile(number)).into()).collect(),
+        images: tiles.iter().map(|tile| png(tile).into()).collect(),
         ..Default::default()
     }
 }
@@ -142,24 +149,33 @@ fn references_give_their_style() {
 fn encodings_are_those_of_http() {
     let server = Server::start(&[]);
     let (runtime, mut client) = client(&server);
-    let tiles = [tile(0), tile(1)];
-    let ask = proto::EncodeRequest { tiles: Some(pixels(&tiles)), ..Default::default() };
+    let side = tile(0).width;
+    for (tiles, windows) in
+        [([tile(0), tile(1)], 1), ([picture(3, 5 * side, 5 * side), tile(2)], 4)]
+    {
+        let ask = proto::EncodeRequest { tiles: Some(files(&tiles)), ..Default::default() };
+        let answer = runtime.block_on(client.encode(ask)).unwrap().into_inner();
+        let pictures: Vec<String> =
+            tiles.iter().map(|tile| BASE64_STANDARD.encode(png(tile))).collect();
+        let http = server.client.post(server.url("/v1/encode")).json(&json!({"tiles": pictures}));
+        let bytes = http.send().unwrap().bytes().unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(&answer.anatomy[..], file.tensor("anatomy").unwrap().data());
+        assert_eq!(&answer.characteristics[..], file.tensor("characteristics").unwrap().data());
+        assert_eq!(&answer.stain[..], file.tensor("stain").unwrap().data());
+        let info = answer.encoder.unwrap();
+        let numbers = (info.patches * info.half) as usize;
+        assert_eq!(answer.anatomy.len(), (windows + 1) * numbers * 2);
+        let grid = &answer.windows[0];
+        assert_eq!(grid.rows.len() * grid.columns.len(), windows);
+        assert_eq!(answer.takes_style, [true, true]);
+        assert_eq!(info.image_size as usize, side);
+    }
+    let (detail, tiles) =
+        (proto::Detail::Model.into(), Some(files(&[picture(3, 5 * side, 5 * side)])));
+    let ask = proto::EncodeRequest { tiles, detail, ..Default::default() };
     let answer = runtime.block_on(client.encode(ask)).unwrap().into_inner();
-    let body = tensor_body(&tiles, &[], &json!({}));
-    let http = server
-        .client
-        .post(server.url("/v1/encode"))
-        .header("content-type", crate::harness::SAFETENSORS)
-        .body(body)
-        .send()
-        .unwrap();
-    let bytes = http.bytes().unwrap();
-    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    assert_eq!(&answer.anatomy[..], file.tensor("anatomy").unwrap().data());
-    assert_eq!(&answer.characteristics[..], file.tensor("characteristics").unwrap().data());
-    let info = answer.encoder.unwrap();
-    assert_eq!(answer.anatomy.len(), 2 * (info.patches * info.half) as usize * 2);
-    assert_eq!(info.image_size as usize, tile(0).width);
+    assert_eq!(answer.windows[0].rows.len(), 1);
 }
 
 #[test]

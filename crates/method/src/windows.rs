@@ -102,6 +102,12 @@ impl Windows {
         self.columns.starts.len() * self.rows.starts.len()
     }
 
+    /// Returns the first line of each row of windows and the first column of each column of them,
+    /// pixels of the canvas.
+    pub fn starts(&self) -> (&[usize], &[usize]) {
+        (&self.rows.starts, &self.columns.starts)
+    }
+
     /// Returns whether one window is the whole canvas.
     pub fn is_whole(&self) -> bool {
         self.count() == 1

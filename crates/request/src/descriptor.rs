@@ -17,6 +17,8 @@ pub enum Operation {
     Augment,
     /// Tiles in, encodings out.
     Encode,
+    /// Tiles of one slide in, the slide's context kept.
+    AddSlide,
     /// Reference tiles in, a domain of styles kept.
     AddStyles,
 }

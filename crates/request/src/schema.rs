@@ -27,6 +27,10 @@ pub struct AugmentRequest;
 #[derive(Debug)]
 pub struct EncodeTilesRequest;
 
+/// What is wanted of tiles of one slide.
+#[derive(Debug)]
+pub struct SlideRequest;
+
 /// What is wanted of reference tiles that become a domain.
 #[derive(Debug)]
 pub struct AddRequest;
@@ -87,6 +91,7 @@ described! {
     AugmentRequest = Augment, &[], "What is wanted of the tiles.";
     EncodeTilesRequest = Encode, &[], "What is wanted of tiles whose encodings the caller takes \
         home.";
+    SlideRequest = AddSlide, &[], "What is wanted of tiles of one slide.";
     AddRequest = AddStyles, &["domain"], "What is wanted of reference tiles that become a domain.";
 }
 

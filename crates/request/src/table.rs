@@ -27,8 +27,10 @@ const MODEL: Kind = Kind::Text { pattern: r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$
 const DOMAIN: Kind = Kind::Text { pattern: "^[A-Za-z0-9_-][A-Za-z0-9._-]*$" };
 const NAMES: Kind = Kind::Texts { max_items: MAX_NAMES };
 
-const ALL: &[Operation] = &[Operation::Augment, Operation::Encode, Operation::AddStyles];
-const OF_TILES: &[Operation] = &[Operation::Augment, Operation::Encode];
+const ALL: &[Operation] =
+    &[Operation::Augment, Operation::Encode, Operation::AddSlide, Operation::AddStyles];
+const OF_TILES: &[Operation] = &[Operation::Augment, Operation::Encode, Operation::AddSlide];
+const CARRIED: &[Operation] = &[Operation::Augment, Operation::Encode];
 const ADD: &[Operation] = &[Operation::AddStyles];
 
 const fn integer(path: &'static str, min: u64, max: u64) -> Field {
@@ -170,13 +172,14 @@ table! {
     /// what the style changes is added (`carry`), or the `model`'s reconstruction alone, at the
     /// model's size.
     detail: Detail = Detail::Carry,
-        choice::<Detail>("detail").flag("detail");
+        choice::<Detail>("detail").of(CARRIED).flag("detail");
 
     /// Size of the tiles' pixels in micrometres. Tiles are brought to magnifications that the model
     /// knows, where it says which, before it sees them; variants keep the tile's size. Without it
     /// the model sees every tile at its own.
     mpp: Option<f32> = None,
-        Field::new("mpp", Kind::Number { min: 0.01, max: 100.0 }).fault(Fault::Mpp).flag("mpp");
+        Field::new("mpp", Kind::Number { min: 0.01, max: 100.0 }).fault(Fault::Mpp)
+            .of(OF_TILES).flag("mpp");
 
     /// Format of the pictures; without it `Accept` decides, and PNG where it does not say.
     output_format: Option<ImageFormat> = None,

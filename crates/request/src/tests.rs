@@ -171,7 +171,7 @@ fn an_unknown_name_is_answered_with_the_nearest() {
     assert!(said(json(r#"{"style": []}"#)).contains("style is a list, and must be an object"));
     assert!(said(json("[]")).contains("the request JSON is a list, and must be an object"));
     let encode = read(Operation::Encode, Wire::Query, [("variants", Value::from("1"))]);
-    assert!(said(encode).ends_with("Known are: model, priority, timeout_ms"));
+    assert!(said(encode).ends_with("Known are: model, detail, mpp, priority, timeout_ms"));
 }
 
 #[test]

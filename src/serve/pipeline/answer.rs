@@ -17,6 +17,7 @@ use restain_bundle::codec::TileKey;
 use restain_method::PixelOrder;
 use restain_method::geometry::Geometry;
 use restain_method::normalise::Normalisation;
+use restain_method::windows::Windows;
 
 /// The variants of every tile, in the order of the request.
 pub struct Answer {
@@ -217,9 +218,53 @@ impl Answer {
 /// The encodings of every tile, for a caller who makes variants himself.
 pub struct EncodeAnswer {
     pub about: EncoderAbout,
-    pub tiles: Vec<(TileKey, Arc<TileEncoding>)>,
+    /// What the encodings are for: those for the bare product are of one window a tile.
+    pub detail: Detail,
+    pub tiles: Vec<EncodedTile>,
     pub timings: Timings,
     pub permits: Vec<Arc<Permit>>,
+}
+
+/// A tile's encoding, and what else decides its variants.
+pub struct EncodedTile {
+    pub key: TileKey,
+    pub encoding: Arc<TileEncoding>,
+    /// Whether its variants take a style: one without a stain keeps its own look.
+    pub takes_style: bool,
+    /// The mean characteristics `[h]` of its patches with a stain, from which the change of a tile
+    /// in several windows starts; nothing where no patch has one.
+    pub stain: Option<Vec<f32>>,
+}
+
+impl EncodedTile {
+    /// The stain `[h]`, NaN where there is none.
+    pub fn stain_or_nan(&self, half: usize) -> Vec<f32> {
+        self.stain.clone().unwrap_or_else(|| vec![f32::NAN; half])
+    }
+}
+
+/// Where the windows of a tile lie on its canvas, the tile as the model sees it, in pixels. A tile
+/// in one window has one that is the whole canvas.
+#[derive(Serialize, ToSchema)]
+pub struct WindowGrid {
+    /// Sides of the canvas.
+    pub height: usize,
+    pub width: usize,
+    /// The first line of each row of windows.
+    pub rows: Vec<usize>,
+    /// The first column of each column of windows. Encodings go along the rows.
+    pub columns: Vec<usize>,
+}
+
+impl WindowGrid {
+    pub fn of(windows: &Windows) -> Self {
+        let ((width, height), (rows, columns)) = (windows.canvas(), windows.starts());
+        Self { height, width, rows: rows.to_vec(), columns: columns.to_vec() }
+    }
+
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(self).expect("lists of numbers")
+    }
 }
 
 /// What the product needs to know of the model.
@@ -237,7 +282,7 @@ pub struct EncoderAbout {
     #[schema(value_type = Object)]
     pub normalisation: Normalisation,
     /// Tiles of more than this times the model's size along a side are seen in several windows when
-    /// their variants are carried. Their encodings here are of one window all the same.
+    /// their variants are carried.
     pub window: f64,
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 
-use super::answer::{Origin, ten_thousandths};
+use super::answer::{EncodedTile, Origin, ten_thousandths};
 use super::choose::{Choice, Givers, Of, Variant, choose};
 use super::decode::{Decoded, ForModel, TilePixels};
 use super::plan::Plan;
@@ -19,6 +19,7 @@ use restain_bundle::codec::TileKey;
 use restain_method::clip;
 use restain_method::color::{ChannelStats, color_match, hed_jitter};
 use restain_method::spread::Drawn;
+use restain_method::synth::Synthesiser;
 
 /// HED-light of Tellez et al. at strength 1.
 const HED_SIGMA: f32 = 0.05;
@@ -72,6 +73,16 @@ impl Prepared {
             Self { key: tile.key, width, height, by_key, original, encoding, has_stain, for_model }
         };
         tiles.into_iter().map(&mut prepare).collect()
+    }
+
+    /// What a caller needs who makes the variants.
+    pub(super) fn encoded(self, synthesiser: &Synthesiser) -> EncodedTile {
+        EncodedTile {
+            key: self.key,
+            takes_style: self.takes_style(synthesiser),
+            stain: self.own_stain(synthesiser).map(<[f32]>::to_vec),
+            encoding: self.encoding.expect("the pipeline encodes the tiles of this operation"),
+        }
     }
 
     /// Of a plan that encodes.

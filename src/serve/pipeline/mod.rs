@@ -35,7 +35,7 @@ use decode::{Decoded, Decoding, Sizes};
 use encode::{Asking, EncodedTiles};
 use make::{Materials, Prepared};
 use plan::Plan;
-use request::Counts;
+use request::{Counts, Detail};
 pub use slide::AddedSlide;
 
 use super::admission::{Admission, Permit};
@@ -44,6 +44,7 @@ use super::error::{Error, ErrorKind};
 use super::metrics::Metrics;
 use super::models::{Model, Phases, Registry};
 use super::trace;
+use crate::serve::batch::TileEncoding;
 use crate::serve::runtime::buffers::Buffers;
 use crate::serve::runtime::cpu::Cpu;
 use restain_bundle::codec;
@@ -210,7 +211,10 @@ impl Pipeline {
         let counts = Counts { tiles: tiles.len(), references: 0 };
         trace_work(&model, counts);
         self.check_counts(counts)?;
-        let scaling = Scaling::whole(model.bundle.manifest.geometry.image_size());
+        let scaling = match ask.detail {
+            Detail::Carry => self.scaling(&model, ask.mpp),
+            Detail::Model => Scaling::whole(model.bundle.manifest.geometry.image_size()),
+        };
         let work = Work::encoding(&model, scaling);
         let Admitted { tiles, permit, decode, .. } =
             trace::stage("decode", self.decode(work, tiles, Vec::new(), &body)).await?;
@@ -219,13 +223,20 @@ impl Pipeline {
         let EncodedTiles { tiles: encodings, queue, encode, .. } =
             self.encoded(&model, &tiles, &[], asking).await?;
         asked.answered(tiles.len(), &Phases { queue, decode, encode, synthesise: Duration::ZERO });
-        let about = EncoderAbout::of(&model, self.limits.window);
-        let tiles = tiles.iter().map(|tile| tile.key).zip(encodings).collect();
+        let mut permits = vec![body, Arc::clone(&permit)];
+        permits.extend(admit_windows(&tiles, &encodings, &permit)?);
+        let tiles = Prepared::all(tiles, encodings, None, false);
+        let (about, held) = (EncoderAbout::of(&model, self.limits.window), permits.clone());
+        let finish = move || {
+            let _held = held;
+            tiles.into_iter().map(|tile| tile.encoded(&model.synthesiser)).collect()
+        };
         Ok(EncodeAnswer {
             about,
-            tiles,
+            detail: ask.detail,
+            tiles: self.cpu.run(finish).await?,
             timings: Timings { queue, encode, ..Timings::default() },
-            permits: vec![body, permit],
+            permits,
         })
     }
 
@@ -315,6 +326,21 @@ impl Pipeline {
         let (tiles, references) = decode::all(&self.cpu, tiles, references, decoding).await?;
         Ok(Admitted { tiles, references, permit, decode: started.elapsed() })
     }
+}
+
+/// A tile that came as a key was admitted as one window: what the answer has of the others.
+fn admit_windows(
+    tiles: &[Decoded],
+    encodings: &[Arc<TileEncoding>],
+    permit: &Permit,
+) -> Result<Option<Arc<Permit>>, Error> {
+    let keys = tiles.iter().zip(encodings).filter(|(tile, _)| tile.pixels.is_none());
+    let beyond = keys.map(|(_, encoding)| {
+        let all = size_of_val(encoding.latents());
+        (all - all / encoding.windows.count()) as u64
+    });
+    let bytes: u64 = beyond.sum();
+    (bytes > 0).then(|| permit.admit(0, bytes)).transpose()
 }
 
 /// A tile that came as a key was admitted as one of the model's size: what its variants need beyond

@@ -97,7 +97,7 @@ impl Pipeline {
         let Request { ask, tiles, permit: body, tenant, .. } = request;
         let model = self.models.find(ask.model.as_deref())?;
         self.check_counts(Counts { tiles: tiles.len(), references: 0 })?;
-        let scaling = self.scaling(&model, None);
+        let scaling = self.scaling(&model, ask.mpp);
         let work = Work::encoding(&model, scaling);
         let Admitted { tiles, permit, .. } =
             trace::stage("decode", self.decode(work, tiles, Vec::new(), &body)).await?;

@@ -8,6 +8,7 @@ use super::source::Source;
 use crate::serve::batch::{Carried, TileEncoding};
 use crate::serve::error::{Error, ErrorKind};
 use restain_method::exemplar;
+use restain_method::synth::Synthesiser;
 
 impl Materials {
     /// Finds the tiles of the request that a style can be taken from, where it is taken from them.
@@ -37,16 +38,9 @@ impl Materials {
 
     /// Whether a tile's variants take a style.
     pub(super) fn takes_style(&self, tile: &Prepared) -> bool {
-        match (self.plan.method, tile.has_stain, &tile.encoding) {
-            (Method::HedJitter | Method::Identity, ..) => true,
-            (_, Some(has_stain), _) => has_stain,
-            (_, None, Some(encoding)) => match encoding.carried() {
-                Carried::Pixels(pixels) => {
-                    exemplar::has_stain(pixels, encoding.size.0 as usize, exemplar::STAIN_SQUARE)
-                }
-                Carried::Residual(..) => self.stained(tile, encoding).contains(&true),
-            },
-            (_, None, None) => true,
+        match self.plan.method {
+            Method::HedJitter | Method::Identity => true,
+            Method::Vit | Method::ColorMatch => tile.takes_style(&self.plan.model.synthesiser),
         }
     }
 
@@ -55,8 +49,9 @@ impl Materials {
     fn stained_patches(&self, tile: &Prepared) -> Vec<usize> {
         match &tile.encoding {
             Some(encoding) => {
-                let stained = self.stained(tile, encoding).iter().enumerate();
-                stained.filter(|(_, stained)| **stained).map(|(patch, _)| patch).collect()
+                let stained = tile.stained(&self.plan.model.synthesiser, encoding);
+                let places = stained.iter().enumerate().filter(|(_, stained)| **stained);
+                places.map(|(patch, _)| patch).collect()
             }
             None => {
                 if tile.has_stain == Some(true) {
@@ -67,27 +62,37 @@ impl Materials {
             }
         }
     }
+}
 
-    /// The mean characteristics of a tile's patches with a stain, `[h]`; nothing where none has
-    /// one.
-    pub(super) fn own_stain<'a>(
-        &self,
-        tile: &Prepared,
-        encoding: &'a TileEncoding,
-    ) -> Option<&'a [f32]> {
-        let geometry = self.plan.model.synthesiser.geometry();
+impl Prepared {
+    /// Whether there is a stain in its pixels; of a key without an encoding that is not known.
+    pub(super) fn takes_style(&self, synthesiser: &Synthesiser) -> bool {
+        match (self.has_stain, &self.encoding) {
+            (Some(has_stain), _) => has_stain,
+            (None, Some(encoding)) => match encoding.carried() {
+                Carried::Pixels(pixels) => {
+                    exemplar::has_stain(pixels, encoding.size.0 as usize, exemplar::STAIN_SQUARE)
+                }
+                Carried::Residual(..) => self.stained(synthesiser, encoding).contains(&true),
+            },
+            (None, None) => true,
+        }
+    }
+
+    /// The mean characteristics of its patches with a stain, `[h]`; nothing where none has one.
+    pub(super) fn own_stain(&self, synthesiser: &Synthesiser) -> Option<&[f32]> {
+        let (geometry, encoding) = (synthesiser.geometry(), self.encoding());
         encoding.stain(|| {
-            let stained = self.stained(tile, encoding).chunks_exact(geometry.patches());
+            let stained = self.stained(synthesiser, encoding).chunks_exact(geometry.patches());
             let characteristics = encoding.seen().map(|window| window.characteristics);
             exemplar::mean_style(geometry, characteristics.zip(stained))
         })
     }
 
     /// Looked for in the pixels that the encoder saw, window by window.
-    fn stained<'a>(&self, tile: &Prepared, encoding: &'a TileEncoding) -> &'a [bool] {
-        let synthesiser = &self.plan.model.synthesiser;
+    fn stained<'a>(&self, synthesiser: &Synthesiser, encoding: &'a TileEncoding) -> &'a [bool] {
         let geometry = synthesiser.geometry();
-        encoding.stained(|| match &tile.for_model {
+        encoding.stained(|| match &self.for_model {
             Some(seen) => exemplar::stained_in(geometry, &seen.windows, &seen.canvas),
             None => {
                 let canvas = encoding.canvas(synthesiser, &mut synthesiser.scratch());

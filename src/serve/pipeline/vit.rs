@@ -168,7 +168,7 @@ impl Materials {
             self.differ((&style, chosen.strength), slide, characteristics, mixed);
             return synthesiser.change(anatomy, mixed, scratch, change);
         }
-        let slide = slide.or_else(|| self.own_stain(tile, own));
+        let slide = slide.or_else(|| tile.own_stain(synthesiser));
         let (columns, rows) = own.windows.canvas();
         change.clear();
         change.resize(columns * rows * CHANNELS, 0.0);

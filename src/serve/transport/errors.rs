@@ -37,15 +37,15 @@ pub(crate) const TILES: &[ErrorKind] = &[
     Overloaded,
     DeadlineExceeded,
 ];
-/// Of tiles that may be keys, and of the deadline that a request may ask for.
-pub(crate) const KEYS: &[ErrorKind] = &[TileNotHeld, TimeoutOutOfRange];
+/// Of tiles that may be keys, of the size of their pixels, and of the deadline that a request may
+/// ask for.
+pub(crate) const KEYS: &[ErrorKind] = &[TileNotHeld, MppOutOfRange, TimeoutOutOfRange];
 /// Of the fields of an augment request.
 pub(crate) const AUGMENT: &[ErrorKind] = &[
     PixelsNeeded,
     VariantsOutOfRange,
     StrengthOutOfRange,
     SpreadOutOfRange,
-    MppOutOfRange,
     SeedOutOfRange,
     QualityOutOfRange,
     UnknownDomain,

@@ -10,11 +10,12 @@ use crate::serve::error::Error;
 use crate::serve::models::Model;
 use crate::serve::pipeline::AddedSlide;
 use crate::serve::pipeline::answer::{
-    Answer, AnsweredTile, EncodeAnswer, EncoderAbout, Timings, hundredths,
+    Answer, AnsweredTile, EncodeAnswer, EncoderAbout, Timings, WindowGrid, hundredths,
 };
 use crate::serve::pipeline::request::{Detail, Method};
 use crate::serve::styles::{DomainOrigin, Offer};
 use restain_method::PixelOrder;
+use restain_method::windows::Windows;
 
 /// Writes the message; `pictures`, `[tile][variant]`, where they were asked for.
 pub(super) fn augmented(
@@ -60,21 +61,35 @@ pub(super) fn augmented(
 }
 
 pub(super) fn encoded(answer: &EncodeAnswer, total: Duration) -> proto::EncodeResponse {
+    let tiles = &answer.tiles;
     let joined = |half: fn(Window<'_>) -> &[half::f16]| {
-        let pieces: Vec<&[u8]> = answer
-            .tiles
-            .iter()
-            .map(|(_, encoding)| bytemuck::cast_slice(half(encoding.first())))
-            .collect();
+        let windows = tiles.iter().flat_map(|tile| tile.encoding.seen());
+        let pieces: Vec<&[u8]> = windows.map(|window| bytemuck::cast_slice(half(window))).collect();
         Bytes::from(pieces.concat())
     };
+    let half = answer.about.geometry.half();
+    let stains = tiles.iter().flat_map(|tile| tile.stain_or_nan(half));
     proto::EncodeResponse {
         encoder: Some(encoder(&answer.about)),
-        keys: answer.tiles.iter().map(|(key, _)| Bytes::copy_from_slice(key.as_bytes())).collect(),
+        keys: tiles.iter().map(|tile| Bytes::copy_from_slice(tile.key.as_bytes())).collect(),
         anatomy: joined(|window| window.anatomy),
         characteristics: joined(|window| window.characteristics),
         timings: Some(timings(&answer.timings, total)),
-        fidelity: answer.tiles.iter().map(|(_, encoding)| hundredths(encoding.fidelity)).collect(),
+        fidelity: tiles.iter().map(|tile| hundredths(tile.encoding.fidelity)).collect(),
+        windows: tiles.iter().map(|tile| windows(&tile.encoding.windows)).collect(),
+        stain: stains.flat_map(f32::to_le_bytes).collect(),
+        takes_style: tiles.iter().map(|tile| tile.takes_style).collect(),
+    }
+}
+
+fn windows(windows: &Windows) -> proto::WindowGrid {
+    let WindowGrid { height, width, rows, columns } = WindowGrid::of(windows);
+    let numbers = |list: Vec<usize>| list.into_iter().map(number).collect();
+    proto::WindowGrid {
+        height: number(height),
+        width: number(width),
+        rows: numbers(rows),
+        columns: numbers(columns),
     }
 }
 

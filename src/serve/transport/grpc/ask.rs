@@ -61,6 +61,8 @@ pub(crate) fn augment(request: proto::AugmentRequest) -> Result<Asked, Error> {
 pub(crate) fn encode(request: proto::EncodeRequest) -> Result<(Request, Vec<TileInput>), Error> {
     let fields = [
         ("model", given(request.model)),
+        ("detail", word::<proto::Detail>(request.detail)),
+        ("mpp", request.mpp.map_or(Value::Null, single)),
         ("priority", word::<proto::Priority>(request.priority)),
         ("timeout_ms", number(request.timeout_ms)),
     ];
@@ -68,15 +70,22 @@ pub(crate) fn encode(request: proto::EncodeRequest) -> Result<(Request, Vec<Tile
     Ok((ask, tiles("tile", request.tiles)?))
 }
 
-/// Reads the fields of a request that adds a slide, which are those of one for encodings.
+/// Reads the fields of a request that adds a slide.
 ///
 /// # Errors
 /// Of the field that cannot be read.
 pub(crate) fn add_slide(
     request: proto::AddSlideRequest,
 ) -> Result<(Request, Vec<TileInput>), Error> {
-    let proto::AddSlideRequest { tiles, model, priority, timeout_ms } = request;
-    encode(proto::EncodeRequest { tiles, model, priority, timeout_ms })
+    let fields = [
+        ("model", given(request.model)),
+        ("mpp", request.mpp.map_or(Value::Null, single)),
+        ("priority", word::<proto::Priority>(request.priority)),
+        ("timeout_ms", number(request.timeout_ms)),
+    ];
+    let ask =
+        restain_request::read(Operation::AddSlide, Wire::Grpc, fields).map_err(field_error)?;
+    Ok((ask, tiles("tile", request.tiles)?))
 }
 
 /// Reads the fields of a request that adds a domain.

@@ -12,6 +12,7 @@ use base64::display::Base64Display;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use half::f16;
+use restain_request::Choice as _;
 use safetensors::Dtype;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
@@ -24,7 +25,8 @@ use crate::serve::batch::TileEncoding;
 use crate::serve::error::Error;
 use crate::serve::middleware::permit_body::PermitBody;
 use crate::serve::pipeline::answer::{
-    About, AboutTile, Answer, AnsweredTile, EncodeAnswer, Origin, Timings, hundredths,
+    About, AboutTile, Answer, AnsweredTile, EncodeAnswer, EncodedTile, Origin, Timings, WindowGrid,
+    hundredths,
 };
 use crate::serve::pipeline::render;
 use restain_bundle::codec::ImageFormat;
@@ -132,30 +134,37 @@ fn body_bytes(form: Form, picture: &[u8]) -> u64 {
 /// Writes encodings as tensors: `anatomy` and `characteristics` F16 [n, N, h].
 pub(super) fn write_encodings(answer: EncodeAnswer) -> Written {
     let geometry = answer.about.geometry;
-    let tensor = |name| TensorHead {
-        name,
-        dtype: Dtype::F16,
-        shape: vec![answer.tiles.len(), geometry.patches(), geometry.half()],
+    let (patches, half) = (geometry.patches(), geometry.half());
+    let windows = answer.tiles.iter().map(|tile| tile.encoding.windows.count()).sum();
+    let of_windows =
+        |name| TensorHead { name, dtype: Dtype::F16, shape: vec![windows, patches, half] };
+    let stain =
+        TensorHead { name: "stain", dtype: Dtype::F32, shape: vec![answer.tiles.len(), half] };
+    let list = |of: &dyn Fn(&EncodedTile) -> serde_json::Value| {
+        serde_json::Value::Array(answer.tiles.iter().map(of).collect()).to_string()
     };
-    let keys: Vec<String> = answer.tiles.iter().map(|(key, _)| key.to_string()).collect();
-    let decibels = answer.tiles.iter().map(|(_, encoding)| hundredths(encoding.fidelity));
-    let fidelity: Vec<f32> = decibels.collect();
-    let text = |json: Vec<u8>| String::from_utf8(json).expect("JSON is UTF-8");
+    let about = String::from_utf8(to_json(&answer.about)).expect("JSON is UTF-8");
     let metadata = BTreeMap::from([
-        ("fidelity", text(to_json(&fidelity))),
-        ("keys", text(to_json(&keys))),
-        ("model", text(to_json(&answer.about))),
+        ("detail", answer.detail.name().to_owned()),
+        ("fidelity", list(&|tile| hundredths(tile.encoding.fidelity).into())),
+        ("keys", list(&|tile| tile.key.to_string().into())),
+        ("model", about),
+        ("takes_style", list(&|tile| tile.takes_style.into())),
+        ("windows", list(&|tile| WindowGrid::of(&tile.encoding.windows).to_json())),
     ]);
-    let head = tensors::head(&[tensor("anatomy"), tensor("characteristics")], metadata);
-    let encodings = || {
-        answer.tiles.iter().map(|(_, encoding)| Bytes::from_owner(Latents(Arc::clone(encoding))))
-    };
-    let half = geometry.tile_latent() * size_of::<f16>();
-    let pieces = std::iter::once(Bytes::from(head));
-    let pieces = pieces
-        .chain(encodings().map(|bytes| bytes.slice(..half)))
-        .chain(encodings().map(|bytes| bytes.slice(half..)));
-    let pieces = pieces.collect();
+    let tensors = [of_windows("anatomy"), of_windows("characteristics"), stain];
+    let mut pieces = vec![Bytes::from(tensors::head(&tensors, metadata))];
+    let window = geometry.tile_latent() * size_of::<f16>();
+    for second in [0, 1] {
+        for tile in &answer.tiles {
+            let bytes = Bytes::from_owner(Latents(Arc::clone(&tile.encoding)));
+            // Of each window anatomy, then characteristics.
+            let halves = (0..tile.encoding.windows.count()).map(|index| 2 * index + second);
+            pieces.extend(halves.map(|place| bytes.slice(place * window..(place + 1) * window)));
+        }
+    }
+    let stains = answer.tiles.iter().flat_map(|tile| tile.stain_or_nan(half));
+    pieces.push(stains.flat_map(f32::to_le_bytes).collect());
     Written {
         content_type: SAFETENSORS.to_owned(),
         provenance: None,

@@ -1,7 +1,7 @@
 //! What bodies look like, for the description of the API. They are read by `body` and `add_body`,
 //! part by part.
 
-use restain_request::schema::{self, AugmentRequest, EncodeTilesRequest};
+use restain_request::schema::{self, AugmentRequest, EncodeTilesRequest, SlideRequest};
 use utoipa::openapi::{Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
@@ -57,6 +57,19 @@ pub(super) struct EncodeBody {
     keys: Vec<Key>,
 }
 
+/// Tiles of one slide, keys or both; at least one.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "it describes what the body reader reads")]
+pub(super) struct SlideBody {
+    request: Option<SlideRequest>,
+    #[schema(required = false)]
+    tiles: Vec<Base64Picture>,
+    /// Of tiles that were sent before.
+    #[schema(required = false)]
+    keys: Vec<Key>,
+}
+
 /// Parts of a form: tiles, keys or both; at least one.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -84,6 +97,22 @@ pub(super) struct EncodeForm {
     /// At most one part of this name, of JSON.
     #[schema(required = false)]
     request: EncodeTilesRequest,
+    /// One part of this name for each tile.
+    #[schema(required = false)]
+    tile: Vec<Picture>,
+    /// One part of this name for the key of each tile that was sent before.
+    #[schema(required = false)]
+    key: Vec<Key>,
+}
+
+/// Parts of a form: tiles of one slide, keys or both; at least one.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "it describes the form, which is read part by part")]
+pub(super) struct SlideForm {
+    /// At most one part of this name, of JSON.
+    #[schema(required = false)]
+    request: SlideRequest,
     /// One part of this name for each tile.
     #[schema(required = false)]
     tile: Vec<Picture>,
@@ -130,6 +159,16 @@ pub(super) struct EncodeTensors(
     #[expect(dead_code, reason = "it describes what the body reader reads")] Vec<u8>,
 );
 
+/// A safetensors file with tiles of one slide. Tensors `tiles` U8 [n, H, W, 3], `keys` U8 [m, 32]
+/// (the bytes of keys, not their hex digits) or both. Tiles of several sizes are packed: `tiles` U8
+/// [bytes] and `shapes` I64 [n, 2], their heights and widths. In the metadata, if wanted,
+/// `request`: the JSON of a `SlideRequest`.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub(super) struct SlideTensors(
+    #[expect(dead_code, reason = "it describes what the body reader reads")] Vec<u8>,
+);
+
 /// A safetensors file. `tiles` U8 [n, H, W, 3], the references, or packed `tiles` U8 [bytes] and
 /// `shapes` I64 [n, 2]; in the metadata `request`: the JSON of an `AddRequest`.
 #[derive(ToSchema)]
@@ -148,9 +187,13 @@ pub(super) struct VariantTensors(
     #[expect(dead_code, reason = "it describes what is written from where it lies")] Vec<u8>,
 );
 
-/// A safetensors file. Tensors `anatomy` and `characteristics` F16 [n, N, h]; in the metadata
-/// `keys`: a JSON list of the tiles' keys, `fidelity`: a list of the PSNR of their reconstructions
-/// in dB, and `model`: the JSON of an `EncoderAbout`.
+/// A safetensors file. Tensors `anatomy` and `characteristics` F16 [W, N, h], of the W windows of
+/// all tiles, one after the other; a tile of up to `window` times the model's size is one. Tensor
+/// `stain` F32 [n, h]: the mean characteristics of each tile's patches with a stain, from which the
+/// change of a tile in several windows starts; NaN where no patch has one. In the metadata `keys`:
+/// a JSON list of the tiles' keys, `windows`: a list of `WindowGrid`, `takes_style`: a list that
+/// says whether each tile takes a style, `fidelity`: a list of the PSNR of their reconstructions in
+/// dB, `detail`: that of the request, and `model`: the JSON of an `EncoderAbout`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 pub(super) struct EncodingTensors(

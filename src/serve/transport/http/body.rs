@@ -104,7 +104,7 @@ impl BodyKind {
             _ => json(operation, &body)?,
         };
         parsed.ask.output_sheet |= is_sheet;
-        if operation == Operation::Encode && !parsed.references.is_empty() {
+        if operation != Operation::Augment && !parsed.references.is_empty() {
             return Err(malformed(
                 "the body holds references, and this route takes tiles and keys alone",
             ));

@@ -9,11 +9,11 @@ use axum::extract::{Query, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use restain_request::Operation;
-use restain_request::schema::EncodeTilesRequest;
+use restain_request::schema::SlideRequest;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::bodies::{EncodeBody, EncodeForm, EncodeTensors, Picture};
+use super::bodies::{Picture, SlideBody, SlideForm, SlideTensors};
 use super::listing;
 use super::read::{PathPart, read};
 use super::styles::{BankInfo, StylesQuery, bank, model_of};
@@ -54,11 +54,11 @@ pub(super) struct SlideList {
 /// Once this is answered it is kept: with `--state` on the disk, for this bundle and no other.
 /// Bodies are those of `/v1/encode`.
 #[utoipa::path(post, path = "/v1/slides", tag = "styles", operation_id = "add_slide",
-    params(EncodeTilesRequest),
+    params(SlideRequest),
     request_body(content(
-        (EncodeBody = "application/json"),
-        (EncodeForm = "multipart/form-data"),
-        (EncodeTensors = "application/vnd.restain.safetensors"),
+        (SlideBody = "application/json"),
+        (SlideForm = "multipart/form-data"),
+        (SlideTensors = "application/vnd.restain.safetensors"),
         (Picture = "image/*"),
     )),
     responses((status = 201, description = "It is there, and kept", body = AddedSlide)))]
@@ -67,7 +67,7 @@ pub(super) async fn add(
     request: Request,
 ) -> Result<(StatusCode, Json<AddedSlide>), Error> {
     let pipeline = app.pipeline()?;
-    let (request, _) = read(&app, Operation::Encode, request, Instant::now()).await?;
+    let (request, _) = read(&app, Operation::AddSlide, request, Instant::now()).await?;
     let added = pipeline.add_slide(request).await?;
     let of = bank(&added.model);
     Ok((StatusCode::CREATED, Json(AddedSlide { of, slide: added.id, tiles: added.tiles })))

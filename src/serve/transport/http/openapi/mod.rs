@@ -24,7 +24,7 @@ use utoipa::OpenApi;
 
 use super::{augment, encode, health, models, problem, routes, slides, styles};
 use crate::serve::middleware::route::Route;
-use crate::serve::pipeline::answer::{EncoderAbout, Provenance};
+use crate::serve::pipeline::answer::{EncoderAbout, Provenance, WindowGrid};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -43,7 +43,7 @@ use crate::serve::pipeline::answer::{EncoderAbout, Provenance};
         slides::add, slides::remove, models::list, models::one, models::load, models::unload,
         health::live, health::ready, health::metrics
     ),
-    components(schemas(problem::Problem, AddRequest, styles::PlacedStyle, EncoderAbout,
+    components(schemas(problem::Problem, AddRequest, styles::PlacedStyle, EncoderAbout, WindowGrid,
         Provenance)),
     tags(
         (name = "augment", description = "Tiles in, variants out"),
