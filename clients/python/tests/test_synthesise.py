@@ -49,7 +49,7 @@ def test_every_style_of_the_bank_gives_the_servers_pixels(demo, synthesise, stre
 
 
 @pytest.mark.parametrize("synthesise", makers())
-@pytest.mark.parametrize("size", [(256, 256), (224, 160), (40, 130), (16, 16)])
+@pytest.mark.parametrize("size", [(256, 256), (224, 160), (40, 130), (16, 16), (512, 512), (500, 1100)])
 def test_tiles_of_every_size_give_the_servers_pixels(demo, synthesise, size):
     several, bank = np.random.default_rng(3).integers(0, 256, (2, *size, 3), np.uint8), demo.style_bank()
     style = bank.styles[3]

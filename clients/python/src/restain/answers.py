@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .windows import Windows
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -130,13 +132,24 @@ class EncoderModel:
             window=float(about["window"]),
         )
 
-    def check_one_window(self, height: int, width: int) -> None:
-        """Raises `ValueError` for tiles that the server sees in several windows: an encoding is of one."""
-        most = int(self.window * self.image_size)
-        if max(height, width) > most:
+    def check_detail(self, counts: Sequence[int], detail: str, tiles: tuple[int, int] | None, patches: int = 1) -> None:
+        """Raises `ValueError` if encodings are not for the variants that are wanted.
+
+        `counts`: the windows of each tile. `detail`: what the encodings are for. `tiles`: height and width of the tiles
+        that carry the variants; None for the bare product. `patches`: for how many patches of a tile there is a style.
+        """
+        most, several = int(self.window * self.image_size), max(counts, default=1)
+        if several > 1 and patches > 1:
+            raise ValueError(f"styles are patch by patch, and a tile is in {several} windows: give one for each tile")
+        if tiles is None and several > 1:
             raise ValueError(
-                f"tiles are {height}×{width} pixels, and the server sees tiles of more than {most} pixels a side in "
-                "several windows, which encodings do not have: use `Client.augment`"
+                f"a tile is in {several} windows, and the bare product is of one: give `tiles`, or encode with "
+                '`detail="model"`'
+            )
+        if tiles is not None and detail == "model" and max(tiles) > most:
+            raise ValueError(
+                f"tiles are {tiles[0]}×{tiles[1]} pixels, and those of more than {most} pixels a side are carried in "
+                'several windows, which `detail="model"` does not have: encode with `detail="carry"`'
             )
 
     @property
@@ -155,11 +168,25 @@ class Encodings:
     """The encoder's output for n tiles, for `synthesise`."""
 
     anatomy: NDArray[np.float16]
-    """float16 [n, N, h]"""
+    """float16 [W, N, h]: the W windows of all tiles, one after the other; of tiles in one window [n, N, h]"""
     characteristics: NDArray[np.float16]
-    """float16 [n, N, h]"""
+    """float16 [W, N, h]"""
     keys: tuple[str, ...]
     model: EncoderModel
+    windows: tuple[Windows, ...] = ()
+    """The windows of each tile; without any, every tile is in one window."""
+    stain: NDArray[np.float32] | None = None
+    """float32 [n, h]: the mean characteristics of each tile's patches with a stain, from which the change of a tile in
+    several windows starts; NaN where no patch has one."""
+    takes_style: NDArray[np.bool_] | None = None
+    """bool [n]: whether each tile takes a style. One without a stain, such as glass, keeps its own look."""
+    detail: str = "carry"
+    """What the encodings are for: with `model`, for the bare product, every tile is in one window."""
+
+    @property
+    def counts(self) -> list[int]:
+        """The windows of each tile."""
+        return [windows.count for windows in self.windows] or [1] * len(self.anatomy)
 
 
 @dataclass(frozen=True)

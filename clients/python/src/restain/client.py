@@ -267,12 +267,18 @@ class Client(ModelCalls, StyleCalls):
         tiles: Tiles,
         *,
         model: str | None = None,
+        detail: Detail | None = None,
+        mpp: float | None = None,
         priority: Priority | None = None,
         timeout: float | None = None,
     ) -> Encodings:
-        """Returns the encodings of tiles, for `synthesise`. Errors are raised, whatever `on_error` is."""
+        """Returns the encodings of tiles, for `synthesise`. Errors are raised, whatever `on_error` is.
+
+        A tile of more than four times the model's size (`--window`) is in several windows; with `detail` `model`, for
+        the bare product, every tile is in one. `mpp`: the size of the tiles' pixels, µm, as in `augment`.
+        """
         pixels = as_pixels(tiles)
-        request = {"model": model or self.model, "priority": priority}
+        request = {"model": model or self.model, "detail": detail, "mpp": mpp, "priority": priority}
         ask = Ask("/v1/encode", {name: value for name, value in request.items() if value is not None}, True, False)
 
         def one(call: Call, portion: Portion) -> Encodings:

@@ -102,6 +102,8 @@ class SlideContexts:
     refuses because it has 4,096 of them, there is a warning, and tiles start from their own colours. A server that has
     lost a context, for example by a restart, gets it again.
 
+    `mpp`: the size of the tiles' pixels, µm, as in `Client.augment`.
+
     `tiles` must give the same pixels each time: put random crops and changes of colour after restain.
     """
 
@@ -115,12 +117,13 @@ class SlideContexts:
         fewest: int = 4,
         seed: int = 0,
         model: str | None = None,
+        mpp: float | None = None,
         tile_of: Callable[[Any], Any] | None = None,
     ) -> None:
         if not 1 <= fewest <= count:
             raise ValueError(f"fewest is {fewest}, and must be from 1 to count, which is {count}")
         self.client = client
-        self.count, self.fewest, self.seed, self.model = count, fewest, seed, model
+        self.count, self.fewest, self.seed, self.model, self.mpp = count, fewest, seed, model, mpp
         self._tiles, self._tile_of = tiles, tile_of
         self._slide_of = slide_of if _is_in_samples(slide_of) else None
         self._slides = _Slides.of(names_of(tiles, slide_of))
@@ -215,7 +218,7 @@ class SlideContexts:
         """Adds a context from the first tiles that the server, or a proxy before it, takes in one request."""
         while True:
             try:
-                return self.client._add_context(tiles, self.model)
+                return self.client._add_context(tiles, self.model, self.mpp)
             except errors.TooLarge as error:
                 half = tiles[: (len(tiles) + 1) // 2]
                 if len(half) < self.fewest or len(half) == len(tiles) or not is_divisible(error):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from .call import Answer
 from .mixed import Pixels
 from .portions import Portion
 from .tiles import Distinct, keys_of
+from .windows import Windows
 
 Made = tuple[list[Mapping[str, Any] | str], Timings | None]
 """The provenance of a portion's variants, tile by tile, and the server's timings."""
@@ -38,11 +40,35 @@ def records_of(answer: Answer, order: NDArray[np.intp] | None, count: int) -> Ma
 
 
 def encodings_of(answer: Answer, tiles: Distinct) -> Encodings:
-    rows, keys = order_of(answer, tiles), json.loads(answer.metadata["keys"])
-    anatomy, characteristics = answer.tensors["anatomy"], answer.tensors["characteristics"]
-    if rows is not None:
-        anatomy, characteristics, keys = anatomy[rows], characteristics[rows], [keys[row] for row in rows]
-    return Encodings(anatomy, characteristics, tuple(keys), EncoderModel.from_json(answer.metadata["model"]))
+    tensors, metadata = answer.tensors, answer.metadata
+    encodings = Encodings(
+        tensors["anatomy"],
+        tensors["characteristics"],
+        tuple(json.loads(metadata["keys"])),
+        EncoderModel.from_json(metadata["model"]),
+        tuple(Windows.from_json(entry) for entry in json.loads(metadata["windows"])),
+        tensors["stain"],
+        np.array(json.loads(metadata["takes_style"]), bool),
+        metadata["detail"],
+    )
+    rows = order_of(answer, tiles)
+    return encodings if rows is None else _ordered(encodings, rows)
+
+
+def _ordered(encodings: Encodings, rows: NDArray[np.intp]) -> Encodings:
+    """Returns the encodings of these tiles, in this order."""
+    ends = np.cumsum(encodings.counts)
+    each = [np.arange(end - count, end) for end, count in zip(ends, encodings.counts, strict=True)]
+    windows = np.concatenate([each[row] for row in rows]) if len(rows) else rows
+    return replace(
+        encodings,
+        anatomy=encodings.anatomy[windows],
+        characteristics=encodings.characteristics[windows],
+        keys=tuple(encodings.keys[row] for row in rows),
+        windows=tuple(encodings.windows[row] for row in rows),
+        stain=None if encodings.stain is None else encodings.stain[rows],
+        takes_style=None if encodings.takes_style is None else encodings.takes_style[rows],
+    )
 
 
 def originals_of(pixels: Pixels, variants: int, seed: int) -> Made:
@@ -79,13 +105,17 @@ def joined(count: int, answered: Sequence[tuple[Portion, Encodings]]) -> Encodin
             f"replicas serve different bundles, {', '.join(sorted(bundles))}: load the same version on all of them",
             code="bundles_differ",
         )
-    order = _order(count, answered)
-    anatomy, characteristics = np.empty((2, count, *first.anatomy.shape[1:]), first.anatomy.dtype)
-    anatomy[order] = np.concatenate([part.anatomy for _, part in answered])
-    characteristics[order] = np.concatenate([part.characteristics for _, part in answered])
-    keys = np.empty(count, object)
-    keys[order] = [key for _, part in answered for key in part.keys]
-    return Encodings(anatomy, characteristics, tuple(keys), first.model)
+    parts = [part for _, part in answered]
+    together = replace(
+        first,
+        anatomy=np.concatenate([part.anatomy for part in parts]),
+        characteristics=np.concatenate([part.characteristics for part in parts]),
+        keys=tuple(key for part in parts for key in part.keys),
+        windows=tuple(windows for part in parts for windows in part.windows),
+        stain=np.concatenate([part.stain for part in parts if part.stain is not None]),
+        takes_style=np.concatenate([part.takes_style for part in parts if part.takes_style is not None]),
+    )
+    return _ordered(together, np.argsort(_order(count, answered)))
 
 
 def _order(count: int, answered: Sequence[tuple[Portion, Any]]) -> NDArray[np.intp]:

@@ -76,24 +76,27 @@ class StyleCalls:
         path = f"/v1/styles/{quote(domain, safe='')}{self._query(model)}"
         self._everywhere(None, lambda call: call.exchange("DELETE", path, read_all, repeatable=False))
 
-    def add_slide(self, tiles: Tiles, *, model: str | None = None, timeout: float | None = None) -> str:
+    def add_slide(
+        self, tiles: Tiles, *, model: str | None = None, mpp: float | None = None, timeout: float | None = None
+    ) -> str:
         """Adds the context of a slide from some of its tiles, on every replica; returns its id for `augment`.
 
         Some 16 tiles that show different parts of the slide are enough. The id is a hash of the tiles: the same tiles
-        give the same id, from every server.
+        give the same id, from every server. `mpp`: the size of their pixels, µm, as in `augment`.
         """
-        return self._everywhere(timeout, self._slide(tiles, model))
+        return self._everywhere(timeout, self._slide(tiles, model, mpp))
 
-    def _add_context(self, tiles: Tiles, model: str | None) -> str:
+    def _add_context(self, tiles: Tiles, model: str | None, mpp: float | None) -> str:
         """As `add_slide`, on the replicas that are there."""
-        return self._on_usable(None, self._slide(tiles, model))
+        return self._on_usable(None, self._slide(tiles, model, mpp))
 
-    def _slide(self, tiles: Tiles, model: str | None) -> Callable[[Call], str]:
+    def _slide(self, tiles: Tiles, model: str | None, mpp: float | None) -> Callable[[Call], str]:
         """Returns the request that adds the context of a slide."""
-        pixels, named = as_pixels(tiles), model or self.model
+        pixels, asked = as_pixels(tiles), {"model": model or self.model, "mpp": mpp}
         # The server may have encoded the tiles before, for variants.
         distinct = Distinct.of(pixels, None, keys_of(pixels))
-        ask = Ask("/v1/slides", {"model": named} if named else {}, by_key=True, is_whole=False)
+        given = {name: value for name, value in asked.items() if value is not None}
+        ask = Ask("/v1/slides", given, by_key=True, is_whole=False)
         return lambda call: str(calls.ask_json(call, ask, distinct)["slide"])
 
     def slides(self, model: str | None = None) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from . import carry
 from .answers import EncoderModel, Encodings
+from .windows import Windows
 
 # Patch sides for which the server sums with fused multiply-adds.
 FUSED = (8, 16)
@@ -28,19 +29,19 @@ def synthesise(
 ) -> NDArray[np.uint8]:
     """Returns the variants of n tiles in K styles: uint8 [n, K, H, W, 3].
 
-    `tiles`: the tiles themselves, uint8 [n, H, W, 3], of up to `window` times the model's size a side. With them the
-    variants have the tiles' own detail and size, as with the server's `detail` `carry`. Without them the variants are
-    the bare product at the model's size, `detail` `model`.
+    `tiles`: the tiles themselves, uint8 [n, H, W, 3]. With them the variants have the tiles' own detail and size, as
+    with the server's `detail` `carry`. Without them the variants are the bare product at the model's size, `detail`
+    `model`; tiles in several windows have none.
 
     The shape of `styles` says what they are for:
 
     - [h]: one style for all tiles;
     - [K, h]: K styles for every tile;
     - [n, K, h]: K styles for each tile;
-    - [n, K, N, h]: the same, with one style for each patch.
+    - [n, K, N, h]: the same, with one style for each patch, for tiles in one window.
 
     `strength`: 0 keeps the tile's own style, 1 applies the style fully. Raises `ValueError` for another
-    shape or strength.
+    shape or strength. A tile without a stain, such as glass, keeps its own look.
 
     Four patches of 8 px at rank 1, with gray anatomy and a style that is zero except in red:
 
@@ -54,14 +55,15 @@ def synthesise(
     >>> synthesise(encodings, style, strength=0.5)[0, 0, 0, 0].tolist()
     [166, 140, 140]
     """
-    count, model = len(encodings.anatomy), encodings.model
+    count, model = len(encodings.keys), encodings.model
     each = per_tile(styles, count, model)
     variants, side = each.shape[1], model.image_size
-    height, width = (side, side) if tiles is None else check_tiles(tiles, count)
-    model.check_one_window(height, width)
-    made = np.empty((count, variants, height, width, 3), np.uint8)
-    for tile, (anatomy, own) in enumerate(zip(encodings.anatomy, encodings.characteristics, strict=True)):
-        maker = _Maker(anatomy, own, model, None if tiles is None else tiles[tile])
+    _check_strength(strength)
+    size = None if tiles is None else check_tiles(tiles, count)
+    model.check_detail(encodings.counts, encodings.detail, size, each.shape[2])
+    made = np.empty((count, variants, *(size or (side, side)), 3), np.uint8)
+    for tile in range(count):
+        maker = _Maker(encodings, tile, None if tiles is None else tiles[tile])
         for variant in range(variants):
             made[tile, variant] = maker.variant(each[tile, variant], strength)
     return made
@@ -70,41 +72,58 @@ def synthesise(
 class _Maker:
     """Makes the variants of one tile."""
 
-    def __init__(
-        self,
-        anatomy: NDArray[np.floating],
-        own: NDArray[np.floating],
-        model: EncoderModel,
-        tile: NDArray[np.uint8] | None,
-    ) -> None:
-        self._anatomy = anatomy.astype(np.float32)
-        self._own = own
+    def __init__(self, encodings: Encodings, place: int, tile: NDArray[np.uint8] | None) -> None:
+        model, counts = encodings.model, encodings.counts
+        first = sum(counts[:place])
+        last = first + counts[place]
+        self._anatomy = encodings.anatomy[first:last].astype(np.float32)
+        self._own = encodings.characteristics[first:last]
+        self._windows = encodings.windows[place] if encodings.windows else Windows(model.image_size, model.image_size)
+        self._takes_style = encodings.takes_style is None or bool(encodings.takes_style[place])
+        stain = None if encodings.stain is None or last - first == 1 else encodings.stain[place]
+        self._stain = None if stain is None or np.isnan(stain).any() else stain
         self._model = model
         self._tile = tile
         self._scale, self._offset = byte_scale(model)
-        self._is_resampled = tile is not None and tile.shape[:2] != (model.image_size, model.image_size)
+        is_seen = tile is not None and tile.shape[:2] == (model.image_size, model.image_size) and last - first == 1
+        self._is_resampled = tile is not None and not is_seen
         if tile is not None and not self._is_resampled:
-            residual = carry.residual(tile, self._levels(own))
+            residual = carry.residual(tile, self._levels(self._own[0]))
             # In single precision, as on the server.
             self._offset = (self._offset.astype(np.float32) + residual).astype(np.float64)
 
     def variant(self, style: NDArray[np.floating], strength: float) -> NDArray[np.uint8]:
+        if not self._takes_style:
+            strength = 0
         if self._tile is not None and strength == 0:
             return self._tile
         if self._tile is None:
-            return carry.pixels_of(self._levels(mixed(self._own, style, strength)))
+            return carry.pixels_of(self._levels(mixed(self._own[0], style, strength)))
         return carry.keep_glass(self._tile, self._carried(self._tile, style, strength))
 
     def _carried(self, tile: NDArray[np.uint8], style: NDArray[np.floating], strength: float) -> NDArray[np.uint8]:
         if not self._is_resampled:
-            return carry.pixels_of(self._levels(mixed(self._own, style, strength)))
-        values = _product(self._anatomy, difference(self._own, style, strength), self._model)
-        change = _single(_assembled(values, self._model) * self._scale).astype(np.float32)
+            return carry.pixels_of(self._levels(mixed(self._own[0], style, strength)))
+        change = self._change(style, strength)
         return carry.pixels_of(tile + carry.resampled(change, *tile.shape[:2]))
+
+    def _change(self, style: NDArray[np.floating], strength: float) -> NDArray[np.float32]:
+        """Returns what the style changes on the canvas, window by window: float32 [H, W, 3]."""
+        side, changes = self._model.image_size, []
+        for anatomy, own in zip(self._anatomy, self._own, strict=True):
+            start = own if self._stain is None else self._stain[None]
+            values = _product(anatomy, difference(start, style, strength), self._model)
+            changes.append(_single(_assembled(values, self._model) * self._scale).astype(np.float32))
+        if len(changes) == 1:
+            return changes[0]
+        canvas = np.zeros((self._windows.height, self._windows.width, 3), np.float32)
+        for change, (top, left, weights) in zip(changes, self._windows.places(side), strict=True):
+            canvas[top : top + side, left : left + side] += change * weights[..., None]
+        return canvas
 
     def _levels(self, style: NDArray[np.floating]) -> NDArray[np.float64]:
         """Returns the product in levels: float64 [H, W, 3], rounded to single precision."""
-        values = _product(self._anatomy, style.astype(np.float32), self._model)
+        values = _product(self._anatomy[0], style.astype(np.float32), self._model)
         values = _assembled(values, self._model) * self._scale
         if self._model.patch_size not in FUSED:
             values = _single(values)

@@ -106,7 +106,7 @@ def worst_case(
         raise ValueError(f"steps is {steps}, and must be at least 1")
     here = encodings if isinstance(encodings, TorchEncodings) else TorchEncodings.of(encodings, ball.mean.device)
     _check_bundles(here.model, ball.bank.model)
-    count = len(here.anatomy)
+    count = here.tiles
     start = start.to(ball.mean).expand(count, -1)
     offset = torch.zeros((count, ball.axes.shape[1]), device=start.device)
     # One step goes to the surface; several can turn on their way and reach it from anywhere in the ball.

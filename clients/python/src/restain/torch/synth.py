@@ -11,6 +11,7 @@ import torch
 from ..answers import EncoderModel, Encodings
 from ..carry import FURTHEST, GLASS_CHROMA, GLASS_COLOUR, GLASS_DARKEST, GLASS_LIMIT, GLASS_PEN, GLASS_RAMP, Taps
 from ..synth import FUSED, byte_scale
+from ..windows import Windows
 
 Device = torch.device | str | None
 
@@ -20,15 +21,51 @@ class TorchEncodings:
     """Encodings on a device, for repeated use."""
 
     anatomy: torch.Tensor
-    """float16 [n, N, h]"""
+    """float16 [W, N, h]: the W windows of all tiles, one after the other; of tiles in one window [n, N, h]"""
     characteristics: torch.Tensor
-    """float16 [n, N, h]"""
+    """float16 [W, N, h]"""
     model: EncoderModel
+    windows: tuple[Windows, ...] = ()
+    """The windows of each tile; without any, every tile is in one window."""
+    stain: torch.Tensor | None = None
+    """float32 [n, h], as in `Encodings`."""
+    takes_style: torch.Tensor | None = None
+    """bool [n], as in `Encodings`."""
+    detail: str = "carry"
+    """What the encodings are for, as in `Encodings`."""
 
     @classmethod
     def of(cls, encodings: Encodings, device: Device = None) -> TorchEncodings:
+        def there(array: np.ndarray | None) -> torch.Tensor | None:
+            return None if array is None else torch.from_numpy(array).to(device)
+
         anatomy, own = (torch.from_numpy(half).to(device) for half in (encodings.anatomy, encodings.characteristics))
-        return cls(anatomy, own, encodings.model)
+        stain, takes_style = there(encodings.stain), there(encodings.takes_style)
+        return cls(anatomy, own, encodings.model, encodings.windows, stain, takes_style, encodings.detail)
+
+    @property
+    def tiles(self) -> int:
+        """n: the number of tiles."""
+        return len(self.windows) or len(self.anatomy)
+
+    def grid(self, tiles: torch.Tensor | None, patches: int) -> Windows:
+        """Returns the windows of every tile. Raises `ValueError` if variants [h, w] are not what encodings are for."""
+        side = self.model.image_size
+        grids = set(self.windows) or {Windows(side, side)}
+        counts = [grid.count for grid in grids]
+        size = None if tiles is None else (tiles.shape[1], tiles.shape[2])
+        self.model.check_detail(counts, self.detail, size, patches)
+        if len(grids) > 1:
+            raise ValueError(f"the tiles are in {sorted(counts)} windows: synthesise tiles of one size at a time")
+        return grids.pop()
+
+    def starts(self, grid: Windows) -> torch.Tensor:
+        """Returns where the change of each window starts: float32 [W, N or 1, h]."""
+        own = self.characteristics.float()
+        if grid.count == 1 or self.stain is None:
+            return own
+        stain = self.stain.repeat_interleave(grid.count, 0)[:, None]
+        return torch.where(stain.isnan(), own, stain)
 
 
 def synthesise(
@@ -40,18 +77,19 @@ def synthesise(
 ) -> torch.Tensor:
     """Returns the variants of n tiles in K styles: uint8 [n, K, 3, H, W], in channels-last order.
 
-    `tiles`: the tiles themselves, uint8, a tensor [n, 3, H, W] or an array [n, H, W, 3], of up to `window` times the
-    model's size a side. With them the variants have the tiles' own detail and size, as with the server's `detail`
-    `carry`. Without them the variants are the bare product at the model's size, `detail` `model`.
+    `tiles`: the tiles themselves, uint8, a tensor [n, 3, H, W] or an array [n, H, W, 3]. With them the variants have
+    the tiles' own detail and size, as with the server's `detail` `carry`. Without them the variants are the bare
+    product at the model's size, `detail` `model`; tiles in several windows have none.
 
     The shape of `styles` says what they are for:
 
     - [h]: one style for all tiles;
     - [K, h]: K styles for every tile;
     - [n, K, h]: K styles for each tile;
-    - [n, K, N, h]: the same, with one style for each patch.
+    - [n, K, N, h]: the same, with one style for each patch, for tiles in one window.
 
-    `strength`: 0 keeps the tile's own style, 1 applies the style fully.
+    `strength`: 0 keeps the tile's own style, 1 applies the style fully. A tile without a stain, such as glass, keeps
+    its own look.
 
     On a device without double precision (MPS), a few pixels of a million differ by one level.
 
@@ -66,18 +104,24 @@ def synthesise(
     here = encodings if isinstance(encodings, TorchEncodings) else TorchEncodings.of(encodings, device)
     model, place = here.model, here.anatomy.device
     anatomy, own = here.anatomy.float(), here.characteristics.float()[:, None]
-    style = _per_tile(torch.as_tensor(styles).to(place, torch.float32), len(anatomy), model)
-    pixels = None if tiles is None else _tiles(tiles, len(anatomy), place)
-    if pixels is not None:
-        model.check_one_window(*pixels.shape[1:3])
-    if pixels is not None and strength == 0:
-        return pixels[:, None].expand(-1, style.shape[1], -1, -1, -1).permute(0, 1, 4, 2, 3)
+    style = _per_tile(torch.as_tensor(styles).to(place, torch.float32), here.tiles, model)
+    pixels = None if tiles is None else _tiles(tiles, here.tiles, place)
+    grid = here.grid(pixels, style.shape[2])
+    kept = None if pixels is None else pixels[:, None].expand(-1, style.shape[1], -1, -1, -1).permute(0, 1, 4, 2, 3)
+    if kept is not None and strength == 0:
+        return kept
     scale, offset = (torch.from_numpy(part).to(_wide(place)).to(place) for part in byte_scale(model))
     # In single precision, as on the server, where 1 - s is rounded too.
     share = np.float32(strength)
-    if pixels is not None and pixels.shape[1:3] != (model.image_size, model.image_size):
-        values = _assembled(_product(anatomy, (style - own) * float(share), model), model)
-        return _added(pixels, (values.to(scale.dtype) * scale).float())
+    is_seen = pixels is not None and pixels.shape[1:3] == (model.image_size, model.image_size) and grid.count == 1
+    if pixels is not None and kept is not None and not is_seen:
+        each = style.repeat_interleave(grid.count, 0)
+        changed = (each - here.starts(grid)[:, None]) * float(share)
+        values = _assembled(_product(anatomy, changed, model), model)
+        change = _blended((values.to(scale.dtype) * scale).float(), grid)
+        return _where(here.takes_style, _added(pixels, change), kept)
+    if here.takes_style is not None:
+        style = torch.where(here.takes_style[:, None, None, None], style, own)
     if pixels is not None:
         known = _levels(_assembled(_product(anatomy, own, model), model), scale, offset, model)
         known = torch.where(known.isnan(), -FURTHEST, known.clamp(-FURTHEST, FURTHEST))
@@ -105,15 +149,18 @@ def apply_styles(
     They are the variants of `synthesise` before they are rounded, in the precision of `styles`. `tiles` as there.
     """
     model, place, real = encodings.model, encodings.anatomy.device, styles.dtype
-    style = _per_tile(styles[:, None], len(encodings.anatomy), model)
-    anatomy = encodings.anatomy.to(real)
+    style = _per_tile(styles[:, None], encodings.tiles, model)
+    anatomy, own = encodings.anatomy.to(real), encodings.characteristics.to(real)[:, None]
+    pixels = None if tiles is None else _tiles(tiles, encodings.tiles, place)
+    grid, takes = encodings.grid(pixels, 1), encodings.takes_style
     scale, offset = (torch.from_numpy(part).to(place, real) for part in byte_scale(model))
-    if tiles is None:
+    if pixels is None:
+        style = style if takes is None else torch.where(takes[:, None, None, None], style, own)
         levels = _assembled(_plain_product(anatomy, style, model), model) * scale + offset
     else:
-        pixels = _tiles(tiles, len(anatomy), place)
-        own = encodings.characteristics.to(real)[:, None]
-        change = _assembled(_plain_product(anatomy, style - own, model), model) * scale
+        changed = style.repeat_interleave(grid.count, 0) - encodings.starts(grid).to(real)[:, None]
+        change = _blended(_assembled(_plain_product(anatomy, changed, model), model) * scale, grid)
+        change = change if takes is None else change * takes[:, None, None, None, None]
         before, glass = pixels[:, None].to(real), _glass(pixels).to(real) / 256
         change = (before + _resampled(change, *pixels.shape[1:3])).clamp(0, 255) - before
         levels = before + glass * change.clamp(-GLASS_LIMIT, GLASS_LIMIT) + (1 - glass) * change
@@ -125,6 +172,23 @@ def _plain_product(anatomy: torch.Tensor, styles: torch.Tensor, model: EncoderMo
     patch, rank = model.patch_size, model.rank
     left = anatomy.reshape(len(anatomy), 1, -1, 3, patch, rank)
     return left @ styles.reshape(*styles.shape[:3], 3, rank, patch)
+
+
+def _blended(change: torch.Tensor, grid: Windows) -> torch.Tensor:
+    """Blends the changes of windows [W, K, H, W, 3] on the canvases of their tiles: [n, K, h, w, 3]."""
+    if grid.count == 1:
+        return change
+    side, of_each = change.shape[2], change.reshape(-1, grid.count, *change.shape[1:]).unbind(1)
+    canvas = change.new_zeros((len(of_each[0]), change.shape[1], grid.height, grid.width, 3))
+    for changed, (top, left, weights) in zip(of_each, grid.places(side), strict=True):
+        weighed = changed * torch.from_numpy(weights).to(changed)[..., None]
+        canvas[:, :, top : top + side, left : left + side] += weighed
+    return canvas
+
+
+def _where(takes_style: torch.Tensor | None, made: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """Returns the variants of tiles that take a style, and the other tiles as they are."""
+    return made if takes_style is None else torch.where(takes_style[:, None, None, None, None], made, kept)
 
 
 def _added(tiles: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
