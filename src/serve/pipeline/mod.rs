@@ -10,6 +10,7 @@ pub mod answer;
 pub mod choose;
 mod decode;
 mod encode;
+mod encodings;
 mod make;
 pub mod plan;
 mod produce;
@@ -27,7 +28,7 @@ use std::time::{Duration, Instant};
 
 pub use add::AddStyles;
 pub use answer::Answer;
-use answer::{EncodeAnswer, EncoderAbout, Timings};
+use answer::Timings;
 use choose::Givers;
 pub(crate) use decode::SIDES;
 pub use decode::TileInput;
@@ -35,7 +36,7 @@ use decode::{Decoded, Decoding, Sizes};
 use encode::{Asking, EncodedTiles};
 use make::{Materials, Prepared};
 use plan::Plan;
-use request::{Counts, Detail};
+use request::Counts;
 pub use slide::AddedSlide;
 
 use super::admission::{Admission, Permit};
@@ -44,7 +45,6 @@ use super::error::{Error, ErrorKind};
 use super::metrics::Metrics;
 use super::models::{Model, Phases, Registry};
 use super::trace;
-use crate::serve::batch::TileEncoding;
 use crate::serve::runtime::buffers::Buffers;
 use crate::serve::runtime::cpu::Cpu;
 use restain_bundle::codec;
@@ -125,16 +125,6 @@ impl Pipeline {
             .await
     }
 
-    /// Tiles in, encodings out.
-    ///
-    /// # Errors
-    /// One of the table's kinds, with the sentence for the caller.
-    pub async fn encode(&self, request: Request) -> Result<EncodeAnswer, Error> {
-        let (timeout, received) = (request.ask.timeout_ms, request.received);
-        self.in_time(timeout, received, async |deadline| self.encodings(request, deadline).await)
-            .await
-    }
-
     /// Does `work` until the deadline: what the caller asked for, or the server's own.
     async fn in_time<T>(
         &self,
@@ -202,42 +192,6 @@ impl Pipeline {
         let Timings { queue, encode, synthesise } = answer.timings;
         asked.answered(counts.tiles, &Phases { queue, decode, encode, synthesise });
         Ok(answer)
-    }
-
-    async fn encodings(&self, request: Request, deadline: Instant) -> Result<EncodeAnswer, Error> {
-        let Request { ask, tiles, permit: body, received, tenant, .. } = request;
-        let model = self.models.find(ask.model.as_deref())?;
-        let asked = model.statistics.asked(received);
-        let counts = Counts { tiles: tiles.len(), references: 0 };
-        trace_work(&model, counts);
-        self.check_counts(counts)?;
-        let scaling = match ask.detail {
-            Detail::Carry => self.scaling(&model, ask.mpp),
-            Detail::Model => Scaling::whole(model.bundle.manifest.geometry.image_size()),
-        };
-        let work = Work::encoding(&model, scaling);
-        let Admitted { tiles, permit, decode, .. } =
-            trace::stage("decode", self.decode(work, tiles, Vec::new(), &body)).await?;
-        let held = Arc::clone(&permit);
-        let asking = Asking { deadline, priority: ask.priority, permit: held, tenant, scaling };
-        let EncodedTiles { tiles: encodings, queue, encode, .. } =
-            self.encoded(&model, &tiles, &[], asking).await?;
-        asked.answered(tiles.len(), &Phases { queue, decode, encode, synthesise: Duration::ZERO });
-        let mut permits = vec![body, Arc::clone(&permit)];
-        permits.extend(admit_windows(&tiles, &encodings, &permit)?);
-        let tiles = Prepared::all(tiles, encodings, None, false);
-        let (about, held) = (EncoderAbout::of(&model, self.limits.window), permits.clone());
-        let finish = move || {
-            let _held = held;
-            tiles.into_iter().map(|tile| tile.encoded(&model.synthesiser)).collect()
-        };
-        Ok(EncodeAnswer {
-            about,
-            detail: ask.detail,
-            tiles: self.cpu.run(finish).await?,
-            timings: Timings { queue, encode, ..Timings::default() },
-            permits,
-        })
     }
 
     /// The encodings of tiles and references, held or made; what the model's queue refuses is
@@ -326,21 +280,6 @@ impl Pipeline {
         let (tiles, references) = decode::all(&self.cpu, tiles, references, decoding).await?;
         Ok(Admitted { tiles, references, permit, decode: started.elapsed() })
     }
-}
-
-/// A tile that came as a key was admitted as one window: what the answer has of the others.
-fn admit_windows(
-    tiles: &[Decoded],
-    encodings: &[Arc<TileEncoding>],
-    permit: &Permit,
-) -> Result<Option<Arc<Permit>>, Error> {
-    let keys = tiles.iter().zip(encodings).filter(|(tile, _)| tile.pixels.is_none());
-    let beyond = keys.map(|(_, encoding)| {
-        let all = size_of_val(encoding.latents());
-        (all - all / encoding.windows.count()) as u64
-    });
-    let bytes: u64 = beyond.sum();
-    (bytes > 0).then(|| permit.admit(0, bytes)).transpose()
 }
 
 /// A tile that came as a key was admitted as one of the model's size: what its variants need beyond
