@@ -1,5 +1,8 @@
 //! Encodings for a client that makes the variants itself.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use restain::serve::transport::grpc::proto;
 use restain_bundle::codec::TileKey;
 use restain_method::geometry::Geometry;
 use restain_method::normalise::Normalisation;
@@ -7,6 +10,7 @@ use restain_method::{PixelOrder, synth::reference::values_broadcast};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
+use super::grpc::{client, files};
 use crate::harness::{
     Parts, SAFETENSORS, Server, key_body, packed_body, picture, png, tensor_body, tile,
 };
@@ -134,4 +138,37 @@ fn a_large_tile_has_an_encoding_for_each_of_its_windows_and_says_where_they_lie(
     let (_, bare) = encode(&server, key_body(&keys, &json!({"detail": "model"})));
     let file = SafeTensors::deserialize(&bare).unwrap();
     assert_eq!(file.tensor("anatomy").unwrap().shape()[0], 2);
+}
+
+#[test]
+fn encodings_over_grpc_are_those_of_http() {
+    let server = Server::start(&[]);
+    let (runtime, mut client) = client(&server);
+    let side = tile(0).width;
+    for (tiles, windows) in
+        [([tile(0), tile(1)], 1), ([picture(3, 5 * side, 5 * side), tile(2)], 4)]
+    {
+        let ask = proto::EncodeRequest { tiles: Some(files(&tiles)), ..Default::default() };
+        let answer = runtime.block_on(client.encode(ask)).unwrap().into_inner();
+        let pictures: Vec<String> =
+            tiles.iter().map(|tile| BASE64_STANDARD.encode(png(tile))).collect();
+        let http = server.client.post(server.url("/v1/encode")).json(&json!({"tiles": pictures}));
+        let bytes = http.send().unwrap().bytes().unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(&answer.anatomy[..], file.tensor("anatomy").unwrap().data());
+        assert_eq!(&answer.characteristics[..], file.tensor("characteristics").unwrap().data());
+        assert_eq!(&answer.stain[..], file.tensor("stain").unwrap().data());
+        let info = answer.encoder.unwrap();
+        let numbers = (info.patches * info.half) as usize;
+        assert_eq!(answer.anatomy.len(), (windows + 1) * numbers * 2);
+        let grid = &answer.windows[0];
+        assert_eq!(grid.rows.len() * grid.columns.len(), windows);
+        assert_eq!(answer.takes_style, [true, true]);
+        assert_eq!(info.image_size as usize, side);
+    }
+    let (detail, tiles) =
+        (proto::Detail::Model.into(), Some(files(&[picture(3, 5 * side, 5 * side)])));
+    let ask = proto::EncodeRequest { tiles, detail, ..Default::default() };
+    let answer = runtime.block_on(client.encode(ask)).unwrap().into_inner();
+    assert_eq!(answer.windows[0].rows.len(), 1);
 }

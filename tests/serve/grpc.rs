@@ -1,7 +1,5 @@
 //! `restain.v1.Restain` says what HTTP says, in messages.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use reqwest::blocking::multipart::{Form, Part};
 use restain::serve::transport::grpc::proto;
 use restain::serve::transport::grpc::proto::restain_client::RestainClient;
@@ -44,7 +42,7 @@ fn images(count: usize) -> proto::Tiles {
     files(&(0..count).map(tile).collect::<Vec<_>>())
 }
 
-fn files(tiles: &[RgbImage]) -> proto::Tiles {
+pub(super) fn files(tiles: &[RgbImage]) -> proto::Tiles {
     proto::Tiles {
         images: tiles.iter().map(|tile| png(tile).into()).collect(),
         ..Default::default()
@@ -143,39 +141,6 @@ fn references_give_their_style() {
     let (expected, _) = server.tensor(&[tile(5)], &[tile(0), tile(1)], &json);
     assert_eq!(answer.pixels, expected.concat());
     assert!(answer.tiles[0].variants[0].style.starts_with("reference/"));
-}
-
-#[test]
-fn encodings_are_those_of_http() {
-    let server = Server::start(&[]);
-    let (runtime, mut client) = client(&server);
-    let side = tile(0).width;
-    for (tiles, windows) in
-        [([tile(0), tile(1)], 1), ([picture(3, 5 * side, 5 * side), tile(2)], 4)]
-    {
-        let ask = proto::EncodeRequest { tiles: Some(files(&tiles)), ..Default::default() };
-        let answer = runtime.block_on(client.encode(ask)).unwrap().into_inner();
-        let pictures: Vec<String> =
-            tiles.iter().map(|tile| BASE64_STANDARD.encode(png(tile))).collect();
-        let http = server.client.post(server.url("/v1/encode")).json(&json!({"tiles": pictures}));
-        let bytes = http.send().unwrap().bytes().unwrap();
-        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-        assert_eq!(&answer.anatomy[..], file.tensor("anatomy").unwrap().data());
-        assert_eq!(&answer.characteristics[..], file.tensor("characteristics").unwrap().data());
-        assert_eq!(&answer.stain[..], file.tensor("stain").unwrap().data());
-        let info = answer.encoder.unwrap();
-        let numbers = (info.patches * info.half) as usize;
-        assert_eq!(answer.anatomy.len(), (windows + 1) * numbers * 2);
-        let grid = &answer.windows[0];
-        assert_eq!(grid.rows.len() * grid.columns.len(), windows);
-        assert_eq!(answer.takes_style, [true, true]);
-        assert_eq!(info.image_size as usize, side);
-    }
-    let (detail, tiles) =
-        (proto::Detail::Model.into(), Some(files(&[picture(3, 5 * side, 5 * side)])));
-    let ask = proto::EncodeRequest { tiles, detail, ..Default::default() };
-    let answer = runtime.block_on(client.encode(ask)).unwrap().into_inner();
-    assert_eq!(answer.windows[0].rows.len(), 1);
 }
 
 #[test]
