@@ -177,6 +177,7 @@ OF_TILES = {
     "tile_size": sent(png(8)),
     "tile_not_held": sent(keys=["0" * 64]),
     "timeout_out_of_range": sent(TILE, timeout_ms=0),
+    "mpp_out_of_range": sent(TILE, mpp=1000),
 }
 OF_MODELS = {
     "malformed_request": {"json": {"versions": 1}},
@@ -195,7 +196,6 @@ PROVOKED = {
         "pixels_needed": sent(keys=["0" * 64], method="color-match"),
         "variants_out_of_range": sent(TILE, variants=0),
         "spread_out_of_range": sent(TILE, style={"spread": 3.5}),
-        "mpp_out_of_range": sent(TILE, mpp=1000),
         "strength_out_of_range": sent(TILE, strength=1.5),
         "seed_out_of_range": sent(TILE, seed=2**53),
         "quality_out_of_range": sent(TILE, output={"quality": 101}),
