@@ -86,7 +86,7 @@ class StyleCalls:
         """
         return self._everywhere(timeout, self._slide(tiles, model, mpp))
 
-    def _add_context(self, tiles: Tiles, model: str | None, mpp: float | None) -> str:
+    def _add_context(self, tiles: Tiles, model: str | None, mpp: float | None = None) -> str:
         """As `add_slide`, on the replicas that are there."""
         return self._on_usable(None, self._slide(tiles, model, mpp))
 
