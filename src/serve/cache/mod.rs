@@ -14,6 +14,7 @@ mod disk;
 pub(crate) mod entry;
 pub mod faults;
 mod tenant;
+mod windows;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -51,6 +52,7 @@ pub struct EncodingsCache {
     cache: HybridCache<CacheKey, Kept>,
     disk: Mutex<DiskState>,
     metrics: Arc<Metrics>,
+    wanting: windows::Wanting,
     /// Held for its lock.
     _dir: Option<Disk>,
 }
@@ -95,6 +97,7 @@ impl EncodingsCache {
                         cache,
                         disk: Mutex::new(state),
                         metrics,
+                        wanting: windows::Wanting::default(),
                         _dir: Some(dir),
                     }));
                 }
@@ -106,7 +109,13 @@ impl EncodingsCache {
         }
         let cache =
             builder(options.memory_bytes, &metrics).storage().build().await.map_err(CacheError)?;
-        Ok(Arc::new(Self { cache, disk: Mutex::new(DiskState::None), metrics, _dir: None }))
+        Ok(Arc::new(Self {
+            cache,
+            disk: Mutex::new(DiskState::None),
+            metrics,
+            wanting: windows::Wanting::default(),
+            _dir: None,
+        }))
     }
 
     /// The part of one encoder. `encoder` names all that decides an encoding's bits: the bundle's

@@ -171,3 +171,16 @@ async fn what_else_lies_in_the_directory_is_left_alone() {
     assert_eq!(Disk::open(dir.path(), LEAST_DISK_BYTES).unwrap().blocks().unwrap().len(), 8);
     assert_eq!(std::fs::read_to_string(somebodys).unwrap(), "mine");
 }
+
+#[tokio::test]
+async fn windows_are_held_until_the_last_who_wants_them_has_left() {
+    let cache = open(&memory(1 << 20)).await;
+    let scope = cache.scope(&["digest"], &geometry(1));
+    let windows = [key(1), key(2)];
+    let [first, second] = [(); 2].map(|()| scope.want(windows.to_vec()));
+    windows.iter().for_each(|key| scope.keep(key, &encoding(7)));
+    drop(first);
+    assert!(windows.iter().all(|key| scope.peek(key).is_some()));
+    drop(second);
+    assert!(windows.iter().all(|key| scope.peek(key).is_none()));
+}

@@ -52,6 +52,12 @@ pub(super) async fn encode(
     let Asking { deadline, priority, permit, tenant, scaling } = asking;
     let all: Vec<&Decoded> = tiles.iter().chain(references).collect();
     let held: Vec<TileKey> = all.iter().map(|tile| tenant.held_by(&tile.key)).collect();
+    // Wanted before the wholes are looked for: who makes one meanwhile does not forget its windows.
+    let in_windows = all.iter().zip(&held).filter_map(|(tile, held)| {
+        let windows = &tile.pixels.as_ref()?.for_model.as_ref()?.windows;
+        (!windows.is_whole()).then(|| keys_of_windows(held, windows).collect())
+    });
+    let mut wanted: Vec<_> = in_windows.map(|keys| model.scope.want(keys)).collect();
     let lookup = async {
         let found = join_all(held.iter().map(|key| model.scope.get(key))).await;
         let hits = found.iter().flatten().count();
@@ -78,6 +84,10 @@ pub(super) async fn encode(
                     let bytes = windows_bytes(&windows, &model.bundle.manifest.geometry)
                         + picture_bytes(size_of(&kept));
                     lent.push(permit.admit(windows.count(), bytes)?);
+                    if !windows.is_whole() {
+                        let keys = keys_of_windows(&held[place], &windows).collect();
+                        wanted.push(model.scope.want(keys));
+                    }
                     Missing::held(cpu, model, kept, windows).await?
                 }
             }),
@@ -86,8 +96,8 @@ pub(super) async fn encode(
     }
     let (mut queue, mut took) = (Duration::ZERO, Duration::ZERO);
     if !missing.is_empty() {
-        let wanted = missing.iter().flat_map(|(place, tile)| tile.wanted(held[*place])).collect();
-        let request = EncodeRequest { tiles: wanted, deadline, priority, permit };
+        let asked = missing.iter().flat_map(|(place, tile)| tile.asked(held[*place])).collect();
+        let request = EncodeRequest { tiles: asked, deadline, priority, permit };
         let encode = async { model.batch.encode(request).await.map_err(batch_error) };
         let answer = trace::stage("encode", encode).await?;
         (queue, took) = (answer.queue, answer.encode);
@@ -97,17 +107,15 @@ pub(super) async fn encode(
             found[place] = Some(match &of_each[..] {
                 [encoding] => Arc::clone(encoding),
                 _ => {
-                    let windows: Vec<TileKey> = tile.keys_of_windows(&held[place]).collect();
                     let encoding = Arc::new(cpu.run(move || tile.put_together(&of_each)).await?);
                     model.scope.keep(&held[place], &encoding);
-                    windows.iter().for_each(|key| model.scope.forget(key));
                     encoding
                 }
             });
         }
     }
     check_held(&all, &found)?;
-    drop(lent);
+    drop((lent, wanted));
     let mut encodings: Vec<Arc<TileEncoding>> = found.into_iter().flatten().collect();
     let references = encodings.split_off(tiles.len());
     Ok(EncodedTiles { tiles: encodings, references, queue, encode: took })
@@ -149,7 +157,7 @@ impl Missing {
     }
 
     /// What the model is to see of it, `held` its key.
-    fn wanted(&self, held: TileKey) -> Vec<WantedTile> {
+    fn asked(&self, held: TileKey) -> Vec<WantedTile> {
         let ForModel { windows, canvas } = &self.seen;
         if windows.is_whole() {
             let is_seen = windows.canvas() == (self.size.0 as usize, self.size.1 as usize);
@@ -162,18 +170,17 @@ impl Missing {
             seen: windows.cut(index, canvas).into(),
             whole: Whole::Elsewhere,
         };
-        self.keys_of_windows(&held).enumerate().map(window).collect()
-    }
-
-    /// What windows are asked for and held by, while several requests may want them.
-    fn keys_of_windows(&self, held: &TileKey) -> impl Iterator<Item = TileKey> {
-        let windows = &self.seen.windows;
-        (0..windows.count()).map(move |index| key_of_window(held, windows, index))
+        keys_of_windows(&held, windows).enumerate().map(window).collect()
     }
 
     fn put_together(&self, of_each: &[Arc<TileEncoding>]) -> TileEncoding {
         TileEncoding::of_windows(self.size, self.seen.windows.clone(), &self.pixels, of_each)
     }
+}
+
+/// What windows are asked for and held by, while several requests may want them.
+fn keys_of_windows(held: &TileKey, windows: &Windows) -> impl Iterator<Item = TileKey> {
+    (0..windows.count()).map(move |index| key_of_window(held, windows, index))
 }
 
 /// The key of one window.
