@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from . import call as calls
 from . import cancel, errors, replicas, rows, slides
 from .address import request_headers, server_urls
-from .answers import Augmented, Encodings
+from .answers import Augmented
 from .call import Ask, Call
 from .contexts import OfSlides
+from .encode_calls import EncodeCalls
 from .forks import open_in_forks
 from .mixed import Pixels
 from .model_calls import ModelCalls
@@ -49,7 +50,7 @@ MAX_SEED = (1 << 53) - 1
 _THREADS = 64
 
 
-class Client(ModelCalls, StyleCalls):
+class Client(EncodeCalls, ModelCalls, StyleCalls):
     """A client of a restain server, or of several replicas. Any number of threads can share it.
 
     `url`: one address (`http` if it has no scheme), or a list with one address for each replica. With `spread="dns"`
@@ -261,32 +262,6 @@ class Client(ModelCalls, StyleCalls):
 
         answered = self._delivered(ask, pixels, variants, timeout, one, originals)
         return rows.augmented(made.variants, seed, failed, answered)
-
-    def encode(
-        self,
-        tiles: Tiles,
-        *,
-        model: str | None = None,
-        detail: Detail | None = None,
-        mpp: float | None = None,
-        priority: Priority | None = None,
-        timeout: float | None = None,
-    ) -> Encodings:
-        """Returns the encodings of tiles, for `synthesise`. Errors are raised, whatever `on_error` is.
-
-        A tile of more than four times the model's size (`--window`) is in several windows; with `detail` `model`, for
-        the bare product, every tile is in one. `mpp`: the size of the tiles' pixels, µm, as in `augment`.
-        """
-        pixels = as_pixels(tiles)
-        request = {"model": model or self.model, "detail": detail, "mpp": mpp, "priority": priority}
-        ask = Ask("/v1/encode", {name: value for name, value in request.items() if value is not None}, True, False)
-
-        def one(call: Call, portion: Portion) -> Encodings:
-            return rows.encodings_of(*self._asked(call, ask, portion, pixels, {}))
-
-        # An encoding has twice as many numbers as a tile has pixels, in f16: four times the bytes.
-        answered = self._delivered(ask, pixels, 4, timeout, one, lambda portion, error: None)
-        return rows.joined(len(pixels), answered)
 
     def ready(self) -> bool:
         """Returns whether the server, or one of its replicas, is ready. Sends one probe to each, without retries."""
