@@ -50,7 +50,9 @@ impl Drop for Wanted {
             is_last
         });
         if is_last {
-            self.windows.iter().for_each(|key| self.scope.forget(key));
+            // Of a whole that was held there are none; where there is a disk, forgetting is work.
+            let held = self.windows.iter().filter(|key| self.scope.peek(key).is_some());
+            held.for_each(|key| self.scope.forget(key));
         }
     }
 }
