@@ -172,7 +172,9 @@ def test_what_is_wrong_with_a_store_is_one_line_and_soon(buckets, models, tmp_pa
     assert "the credentials are refused (403): set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in said
     assert "the state cannot be used: s3://no-such: there is no such bucket" in refusal("--state", "s3://no-such")
     buckets.stop()
-    assert f"{models}/bundle.json: the store cannot be reached: Connection refused" in refusal("--models", models, *flags)
+    # A name or a port with the digits of a status in it is no answer.
+    named = f"{models}/401/403/AccessDenied/NoSuchBucket"
+    assert f"{named}/bundle.json: the store cannot be reached: Connection refused" in refusal("--models", named, *flags)
     buckets.go_on()
     assert time.monotonic() - begun < 60
 

@@ -9,6 +9,20 @@ use crate::Location;
 /// Most letters of a store's own words.
 const MOST: usize = 300;
 
+/// Codes of answers to credentials that are wrong or have expired.
+const REFUSALS: [&str; 7] = [
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidToken",
+    "ExpiredToken",
+    "AuthenticationFailed",
+    "InvalidAuthenticationInfo",
+    "AccessDenied",
+];
+
+/// Words of a client that got no answer.
+const UNREACHED: [&str; 4] = ["error sending request", "error decoding", "timed out", "dns error"];
+
 /// Something that a store could not do, after it was tried again.
 #[derive(Debug, thiserror::Error)]
 #[error("{place}: {said}")]
@@ -37,27 +51,20 @@ impl From<StoreError> for std::io::Error {
 
 fn said(location: &Location, error: &Error) -> String {
     let chain = chain(error);
-    let has = |words: &[&'static str]| words.iter().find(|word| chain.contains(**word)).copied();
-    if has(&["NoSuchBucket", "ContainerNotFound", "specified bucket does not exist"]).is_some() {
+    let answer = answer(error);
+    let code = answer.as_deref().and_then(code);
+    if code.is_some_and(|code| ["NoSuchBucket", "ContainerNotFound"].contains(&code)) {
         return "there is no such bucket".to_owned();
     }
-    let refused = [
-        "InvalidAccessKeyId",
-        "SignatureDoesNotMatch",
-        "InvalidToken",
-        "ExpiredToken",
-        "AuthenticationFailed",
-        "InvalidAuthenticationInfo",
-        "AccessDenied",
-        "403",
-        "401",
-    ];
     let denied = matches!(error, Error::PermissionDenied { .. } | Error::Unauthenticated { .. });
-    if denied || has(&refused).is_some() {
-        let code = has(&refused).unwrap_or("denied");
+    let refused = code.filter(|code| REFUSALS.contains(code));
+    if denied || refused.is_some() {
+        let code = refused.or(answer.as_deref().and_then(status)).unwrap_or("denied");
         return format!("the credentials are refused ({code}): {}", credentials(location));
     }
-    if has(&["169.254.169.254", "metadata.google.internal", "InstanceCredentialProvider"]).is_some()
+    if ["169.254.169.254", "metadata.google.internal", "InstanceCredentialProvider"]
+        .iter()
+        .any(|word| chain.contains(word))
     {
         return format!("no credentials are found: {}", credentials(location));
     }
@@ -67,11 +74,37 @@ fn said(location: &Location, error: &Error) -> String {
         Error::NotImplemented { .. } | Error::NotSupported { .. } => {
             format!("the store cannot do this: {}", short(&chain))
         }
-        _ => match has(&["error sending request", "error decoding", "timed out", "dns error"]) {
-            Some(_) => format!("the store cannot be reached: {}", short(&last(error))),
-            None => short(&chain),
+        _ => match UNREACHED.iter().any(|words| chain.contains(words)) {
+            true => format!("the store cannot be reached: {}", short(&last(error))),
+            false => short(&chain),
         },
     }
+}
+
+/// What a store answered, with its status and its body, if it answered at all. Only this is searched for codes: the
+/// other causes name addresses, times and keys, which have any digits and words in them.
+fn answer(error: &Error) -> Option<String> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if text.starts_with("Server returned ") {
+            return Some(text);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// The status of an answer, such as "403".
+fn status(answer: &str) -> Option<&str> {
+    let (_, rest) = answer.split_once("status code: ")?;
+    rest.split([' ', ':']).next()
+}
+
+/// The store's own code in the XML of an answer, such as "AccessDenied".
+fn code(answer: &str) -> Option<&str> {
+    let (_, rest) = answer.split_once("<Code>")?;
+    Some(rest.split_once("</Code>")?.0)
 }
 
 /// How credentials are given.
