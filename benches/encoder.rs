@@ -185,7 +185,7 @@ impl Bench {
         for (tile, encoding) in
             tiles.chunks_exact_mut(manifest.geometry.tile_bytes()).zip(encodings)
         {
-            let (anatomy, characteristics) = encoding.split_at(manifest.geometry.tile_latent());
+            let (anatomy, characteristics) = encoding.split_at(manifest.geometry.tile_anatomy());
             synthesiser.aligned(anatomy, characteristics, &mut synthesiser.scratch(), tile);
         }
         tiles

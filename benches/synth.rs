@@ -27,6 +27,7 @@ fn geometry(image_size: usize, patch_size: usize, embed_dim: usize) -> Geometry 
         depth: 12,
         num_heads: 16,
         mlp_ratio: 4.0,
+        style_bias: false,
     };
     Geometry::new(spec).expect("a geometry of the paper's rules")
 }
@@ -62,7 +63,7 @@ impl Bench {
     fn new(synthesiser: Synthesiser) -> Self {
         let geometry = synthesiser.geometry();
         let value = |i: usize| (i * 7919 % 2003) as f32 / 2001.0 - 0.5;
-        let wide: Vec<f32> = (0..geometry.tile_latent()).map(value).collect();
+        let wide: Vec<f32> = (0..geometry.tile_anatomy()).map(value).collect();
         let halves = wide.iter().map(|v| f16::from_f32(*v)).collect();
         let style = (0..geometry.half()).map(|i| (i * 31 % 97) as f32 / 96.0 - 0.5).collect();
         Self { synthesiser, wide, halves, style }

@@ -201,8 +201,8 @@ pub fn bundle(bytes: &[u8]) {
             bundle.manifest.files.keys().for_each(|file| {
                 assert_eq!(Path::new(file).components().count(), 1, "{file} leaves the directory")
             });
-            let half = bundle.manifest.geometry.half();
-            assert!(bundle.styles.entries.iter().all(|entry| entry.style.0.len() == half));
+            let length = bundle.manifest.geometry.style_len();
+            assert!(bundle.styles.entries.iter().all(|entry| entry.style.0.len() == length));
         },
     );
 }

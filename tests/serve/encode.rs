@@ -55,7 +55,7 @@ fn the_product_done_by_the_client_is_the_servers_variant() {
     let file = SafeTensors::deserialize(&body).unwrap();
     assert_eq!(
         file.tensor("characteristics").unwrap().shape(),
-        [2, geometry.patches(), geometry.half()]
+        [2, geometry.patches(), geometry.style_len()]
     );
     let anatomy = halves(&file, "anatomy");
     let parts = Parts::of(server.bundle());
@@ -64,7 +64,7 @@ fn the_product_done_by_the_client_is_the_servers_variant() {
         let values = values_broadcast(
             &geometry,
             order,
-            &anatomy[n * geometry.tile_latent()..][..geometry.tile_latent()],
+            &anatomy[n * geometry.tile_anatomy()..][..geometry.tile_anatomy()],
             style,
         );
         let pixels = geometry.image_size().pow(2);

@@ -99,7 +99,7 @@ impl BundleDraft {
     /// Writes the style bank.
     pub fn set_styles(&mut self, styles: StyleBank) -> Result<(), BundleError> {
         let bytes = styles
-            .to_bytes(self.manifest.geometry.half())
+            .to_bytes(self.manifest.geometry.style_len())
             .map_err(|source| BundleError::Styles { file: STYLES_FILE.to_owned(), source })?;
         self.add(STYLES_FILE, &bytes)?;
         self.styles = styles;

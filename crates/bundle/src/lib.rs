@@ -30,7 +30,7 @@ pub use manifest::{Familiar, MANIFEST_FILE, Manifest, SCHEMA, is_plain_name};
 pub use precision::{Precision, UnknownPrecision};
 pub use receive::receive;
 pub use styles::{STYLES_FILE, StyleBank, StyleEntry};
-pub use weights::{POSITIONS, Tensor, WEIGHTS_FILE, Weights, layout};
+pub use weights::{POSITIONS, STYLE_BIAS, Tensor, WEIGHTS_FILE, Weights, layout};
 
 /// A verified bundle.
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ impl Bundle {
         let styles = if manifest.files.contains_key(STYLES_FILE) {
             let path = dir.join(STYLES_FILE);
             let bytes = std::fs::read(&path).map_err(BundleError::io("read", &path))?;
-            StyleBank::from_bytes(&bytes, manifest.geometry.half())
+            StyleBank::from_bytes(&bytes, manifest.geometry.style_len())
                 .map_err(|source| BundleError::Styles { file: STYLES_FILE.to_owned(), source })?
         } else {
             StyleBank::default()

@@ -37,7 +37,7 @@ pub struct StyleEntry {
     pub id: String,
     /// Index into [`StyleBank::domains`].
     pub domain: usize,
-    /// The characteristics, `[h]`.
+    /// The characteristics, `[S]`.
     pub style: Style,
     /// Colour statistics of the tile that the style was taken from.
     pub source: ChannelStats,

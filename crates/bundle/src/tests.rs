@@ -20,6 +20,7 @@ fn manifest() -> Manifest {
         depth: 1,
         num_heads: 2,
         mlp_ratio: 4.0,
+        style_bias: false,
     };
     Manifest {
         familiar: Familiar::default(),

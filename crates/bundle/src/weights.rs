@@ -22,6 +22,9 @@ use restain_method::positions::{position_table, positions};
 pub const WEIGHTS_FILE: &str = "weights.safetensors";
 /// The published name of the position embeddings, [1, N+1, E].
 pub const POSITIONS: &str = "encoder.pos_embed";
+/// The linear layer from characteristics, h, to their style bias, C·P, without `.weight`. The
+/// published model has none.
+pub const STYLE_BIAS: &str = "style_bias";
 /// A parameter that the same authors' later model has, and this one has not. Its encoder has the
 /// names of this one, and blocks of another kind.
 const OF_STYLIZING_VIT: &str = "post_process_conv.weight";
@@ -138,6 +141,7 @@ impl Weights {
             depth,
             num_heads,
             mlp_ratio,
+            style_bias: self.tensors.contains_key(&format!("{STYLE_BIAS}.weight")),
         })?;
         self.check(&geometry)?;
         Ok(geometry)
@@ -180,6 +184,11 @@ pub fn layout(geometry: &Geometry) -> BTreeMap<String, Vec<usize>> {
         ("encoder.norm.weight".to_owned(), vec![embed]),
         ("encoder.norm.bias".to_owned(), vec![embed]),
     ]);
+    if geometry.style_bias() {
+        let outputs = CHANNELS * side;
+        layout.insert(format!("{STYLE_BIAS}.weight"), vec![outputs, geometry.half()]);
+        layout.insert(format!("{STYLE_BIAS}.bias"), vec![outputs]);
+    }
     for block in 0..geometry.depth() {
         for norm in ["norm1", "norm2"] {
             for part in ["weight", "bias"] {

@@ -28,7 +28,8 @@ unsafe impl Send for Bound {}
 unsafe impl Sync for Bound {}
 
 impl Bound {
-    /// Allocates for `batch` tiles, and latents of `element`: f32 or f16 [batch, N, h].
+    /// Allocates for `batch` tiles, and latents of `element`, f32 or f16: [batch, N, h] and [batch,
+    /// N, S].
     pub(crate) fn new(
         session: &Session,
         geometry: &Geometry,
@@ -37,12 +38,12 @@ impl Bound {
         device: Device,
     ) -> ort::Result<Self> {
         let side = geometry.image_size();
-        let latent = [batch, geometry.patches(), geometry.half()];
         let allocator = |memory| host_memory(session, device, memory);
         let tiles = Tensor::new(&allocator(MemoryType::CPUInput)?, [batch, side, side, CHANNELS])?;
         let mut binding = session.create_binding()?;
-        for name in OUTPUTS {
-            let mut output = DynTensor::new(&allocator(MemoryType::CPUOutput)?, element, latent)?;
+        for (name, length) in OUTPUTS.into_iter().zip([geometry.half(), geometry.style_len()]) {
+            let shape = [batch, geometry.patches(), length];
+            let mut output = DynTensor::new(&allocator(MemoryType::CPUOutput)?, element, shape)?;
             binding.bind_output(name, &mut output)?;
         }
         Ok(Self { tiles, binding })

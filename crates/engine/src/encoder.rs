@@ -27,7 +27,7 @@ pub struct Encodings {
     pub batch: usize,
     /// [batch, N, h] row-major.
     pub anatomy: Vec<f32>,
-    /// [batch, N, h] row-major.
+    /// [batch, N, S] row-major.
     pub characteristics: Vec<f32>,
 }
 
@@ -44,7 +44,7 @@ pub struct Encoder {
     bound: BTreeMap<usize, Bound>,
 }
 
-/// Latents in the graph's own type, [batch, N, h] row-major.
+/// Latents in the graph's own type, [batch, N, h] or [batch, N, S] row-major.
 enum Latents<'a> {
     Full(&'a [f32]),
     Half(&'a [f16]),
@@ -119,7 +119,8 @@ impl Encoder {
     /// Encodes a batch of tiles.
     ///
     /// # Shapes
-    /// `tiles` u8 [batch, H, W, 3] row-major; the latents f32 [batch, N, h] each.
+    /// `tiles` u8 [batch, H, W, 3] row-major; anatomy f32 [batch, N, h], characteristics f32 [batch,
+    /// N, S].
     ///
     /// # Errors
     /// When `tiles` has another length, or the runtime fails.
@@ -140,8 +141,8 @@ impl Encoder {
     /// precision.
     ///
     /// # Shapes
-    /// `tiles` u8 [batch, H, W, 3] row-major; for each wanted tile f16 [2, N, h]: anatomy, then
-    /// characteristics.
+    /// `tiles` u8 [batch, H, W, 3] row-major; for each wanted tile f16 anatomy [N, h], then
+    /// characteristics [N, S].
     ///
     /// # Errors
     /// As [`Encoder::encode`].
@@ -151,16 +152,16 @@ impl Encoder {
         batch: usize,
         wanted: usize,
     ) -> Result<Vec<Vec<f16>>, EngineError> {
-        let latent = self.geometry.tile_latent();
+        let geometry = self.geometry;
         self.run(
             tiles,
             batch,
             &RunOptions::new().map_err(EngineError::Run)?,
             |anatomy, characteristics| {
                 let halves = |index: usize| {
-                    let mut both = Vec::with_capacity(2 * latent);
-                    anatomy.append(index, latent, &mut both);
-                    characteristics.append(index, latent, &mut both);
+                    let mut both = Vec::with_capacity(geometry.tile_latents());
+                    anatomy.append(index, geometry.tile_anatomy(), &mut both);
+                    characteristics.append(index, geometry.tile_characteristics(), &mut both);
                     both
                 };
                 (0..wanted.min(batch)).map(halves).collect()
@@ -208,7 +209,7 @@ impl Encoder {
         let outputs = within(self.run_limit, options, || {
             session.run_binding_with_options(&bound.binding, options)
         })?;
-        let latents = |name: &'static str| {
+        let latents = |name: &'static str, each: usize| {
             let output = &outputs[name];
             let values = match self.element {
                 TensorElementType::Float16 => {
@@ -217,13 +218,17 @@ impl Encoder {
                 _ => output.try_extract_tensor().map(|(_, values)| Latents::Full(values)),
             };
             let values = values.map_err(EngineError::Run)?;
-            let expected = batch * self.geometry.tile_latent();
+            let expected = batch * each;
             if values.len() != expected {
                 return Err(EngineError::OutputLength { name, found: values.len(), expected });
             }
             Ok(values)
         };
-        Ok(read(latents(OUTPUTS[0])?, latents(OUTPUTS[1])?))
+        let [anatomy, characteristics] = OUTPUTS;
+        Ok(read(
+            latents(anatomy, self.geometry.tile_anatomy())?,
+            latents(characteristics, self.geometry.tile_characteristics())?,
+        ))
     }
 }
 
@@ -254,7 +259,6 @@ fn within<T>(
 /// Checks names, types and shapes of input and outputs; returns the type of the latents.
 fn check_signature(session: &Session, geometry: &Geometry) -> Result<TensorElementType, String> {
     let side = geometry.image_size() as i64;
-    let latent = [-1, geometry.patches() as i64, geometry.half() as i64];
     match session.inputs() {
         [input] => check_outlet(
             "input",
@@ -271,9 +275,10 @@ fn check_signature(session: &Session, geometry: &Geometry) -> Result<TensorEleme
         matches!(output.dtype(), ValueType::Tensor { ty: TensorElementType::Float16, .. })
     });
     let element = if is_half { TensorElementType::Float16 } else { TensorElementType::Float32 };
-    for name in OUTPUTS {
+    for (name, length) in OUTPUTS.into_iter().zip([geometry.half(), geometry.style_len()]) {
         let output = session.outputs().iter().find(|output| output.name() == name);
         let output = output.ok_or_else(|| format!("it has no output {name:?}"))?;
+        let latent = [-1, geometry.patches() as i64, length as i64];
         check_outlet("output", output, name, element, &latent)?;
     }
     Ok(element)

@@ -27,14 +27,15 @@ fn render(manifest: &Manifest) -> String {
         "## Model".to_owned(),
         String::new(),
         format!(
-            "Tiles of {} px, patches of {} px, embedding {}, {} blocks, {} heads, rank {}; pixel \
-            order {}.",
+            "Tiles of {} px, patches of {} px, embedding {}, {} blocks, {} heads, rank {}{}; \
+            pixel order {}.",
             sizes.image_size,
             sizes.patch_size,
             sizes.embed_dim,
             sizes.depth,
             sizes.num_heads,
             manifest.geometry.rank(),
+            if sizes.style_bias { ", a style bias" } else { "" },
             manifest.pixel_order
         ),
         format!(

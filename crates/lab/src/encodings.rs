@@ -31,7 +31,7 @@ pub struct Encoded {
     pub tile: Vec<u8>,
     /// f32 [N, h], row-major.
     pub anatomy: Vec<f32>,
-    /// f32 [N, h], row-major.
+    /// f32 [N, S], row-major.
     pub characteristics: Vec<f32>,
 }
 
@@ -63,7 +63,7 @@ impl Model {
     /// # Errors
     /// If a tile has another size, or ONNX Runtime fails.
     pub fn encode(&mut self, tiles: Vec<Vec<u8>>) -> Result<Vec<Encoded>> {
-        let latent = self.synth.geometry().tile_latent();
+        let geometry = *self.synth.geometry();
         let mut encoded = Vec::with_capacity(tiles.len());
         let mut tiles = tiles.into_iter().peekable();
         while tiles.peek().is_some() {
@@ -71,8 +71,8 @@ impl Model {
             let encodings = self.encoder.encode(&batch.concat(), batch.len())?;
             let halves = encodings
                 .anatomy
-                .chunks_exact(latent)
-                .zip(encodings.characteristics.chunks_exact(latent));
+                .chunks_exact(geometry.tile_anatomy())
+                .zip(encodings.characteristics.chunks_exact(geometry.tile_characteristics()));
             encoded.extend(batch.into_iter().zip(halves).map(
                 |(tile, (anatomy, characteristics))| Encoded {
                     tile,

@@ -3,7 +3,7 @@
 use crate::encodings::{Encoded, Model};
 use restain_method::{Style, exemplar};
 
-/// Returns the characteristics of one patch, f32 [h].
+/// Returns the characteristics of one patch, f32 [S].
 pub(crate) fn style_of(model: &Model, encoded: &Encoded, patch: usize) -> Style {
     exemplar::style_of(model.synth.geometry(), &encoded.characteristics, patch)
 }

@@ -222,12 +222,13 @@ pub fn require_tissue(dataset: &Dataset, geometry: &Geometry) -> Result<()> {
 }
 
 /// Draws random styles of two domains, for untrained weights. They are standard normal, because
-/// characteristics come from a LayerNorm.
+/// characteristics come from a LayerNorm; a style bias is zero, as untrained weights make it.
 pub fn random(geometry: &Geometry, count: usize, seed: u64) -> StyleBank {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut bank = StyleBank::default();
     for i in 0..count {
-        let style = Style((0..geometry.half()).map(|_| normal(&mut rng) as f32).collect());
+        let mut style = Style((0..geometry.half()).map(|_| normal(&mut rng) as f32).collect());
+        style.0.resize(geometry.style_len(), 0.0);
         let source = ChannelStats { mean: [0.7, 0.5, 0.7], std: [0.15; 3] };
         bank.push(["random_a", "random_b"][i % 2], style, source);
     }

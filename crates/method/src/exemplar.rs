@@ -173,15 +173,15 @@ pub fn typical(tiles: &[impl AsRef<[u8]>], count: usize) -> Vec<usize> {
 /// `None` if there are no such patches.
 ///
 /// # Shapes
-/// Of each tile `characteristics` `[N, h]` and which patches count, `[N]`.
+/// Of each tile `characteristics` `[N, S]` and which patches count, `[N]`.
 pub fn mean_style<'a, T: Element + 'a>(
     geometry: &Geometry,
     tiles: impl IntoIterator<Item = (&'a [T], &'a [bool])>,
 ) -> Option<Style> {
-    let half = geometry.half();
-    let (mut sums, mut count, mut wide) = (vec![0.0; half], 0.0, vec![0.0; half]);
+    let each = geometry.style_len();
+    let (mut sums, mut count, mut wide) = (vec![0.0; each], 0.0, vec![0.0; each]);
     for (characteristics, counts) in tiles {
-        let patches = characteristics.chunks_exact(half).zip(counts);
+        let patches = characteristics.chunks_exact(each).zip(counts);
         for (patch, _) in patches.filter(|(_, counts)| **counts) {
             let patch = T::widen(patch, &mut wide);
             sums.iter_mut().zip(patch).for_each(|(sum, value)| *sum += f64::from(*value));
@@ -196,7 +196,7 @@ pub fn mean_style<'a, T: Element + 'a>(
 /// tissue.
 ///
 /// # Shapes
-/// `tile` `[H, W, 3] u8`, `anatomy` and `characteristics` `[N, h]`.
+/// `tile` `[H, W, 3] u8`, `anatomy` `[N, h]`, `characteristics` `[N, S]`.
 ///
 /// # Panics
 /// When a length does not fit the synthesiser's geometry.
@@ -247,12 +247,12 @@ pub fn most_representative<T: Element>(
     ranked.into_iter().map(|(_, patch)| patch).collect()
 }
 
-/// Returns the style of one patch, `[h]` out of `[N, h]`.
+/// Returns the style of one patch, `[S]` out of `[N, S]`.
 ///
 /// # Panics
 /// When `patch` is not less than N.
 pub fn style_of<T: Element>(geometry: &Geometry, characteristics: &[T], patch: usize) -> Style {
-    let mut buffer = vec![0.0; geometry.half()];
+    let mut buffer = vec![0.0; geometry.style_len()];
     Style(T::widen(latent::token(geometry, characteristics, patch), &mut buffer).to_vec())
 }
 
@@ -279,6 +279,7 @@ mod tests {
             depth: 1,
             num_heads: 1,
             mlp_ratio: 1.0,
+            style_bias: false,
         };
         Geometry::new(spec).unwrap()
     }
@@ -316,8 +317,8 @@ mod tests {
             PixelOrder::Planar,
             Normalisation::new([0.5; 3], [0.2; 3]).unwrap(),
         );
-        let anatomy = vec![1.0f32; geometry.tile_latent()];
-        let row = |value: f32| vec![value; geometry.half()];
+        let anatomy = vec![1.0f32; geometry.tile_anatomy()];
+        let row = |value: f32| vec![value; geometry.style_len()];
         let characteristics = [row(3.0), row(-1.0), row(-0.2), row(2.0)].concat();
         let mut tile = vec![0; geometry.tile_bytes()];
         synth.broadcast(&anatomy, &row(-0.2), &mut synth.scratch(), &mut tile);

@@ -1,8 +1,8 @@
 //! The sizes of a model, validated once, so that no other module checks them again.
 //!
 //! Symbols follow the paper: tile side H, channels C, patch side P, patches N = (H/P)², embedding
-//! E, half h = E/2, rank L = h/(C·P). The weights' shapes follow from these sizes; they are in
-//! `restain-bundle`.
+//! E, half h = E/2, rank L = h/(C·P). S is the length of a style: h, and C·P more with a style
+//! bias. The weights' shapes follow from these sizes; they are in `restain-bundle`.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,10 @@ pub struct GeometrySpec {
     pub num_heads: usize,
     /// Hidden width of the MLP divided by E.
     pub mlp_ratio: f64,
+    /// Whether a style also has a constant for every channel and column of a patch, C·P numbers
+    /// more: a column of ones in the anatomy. The published model has none.
+    #[serde(default)]
+    pub style_bias: bool,
 }
 
 /// A rule that a [`GeometrySpec`] breaks.
@@ -117,6 +121,7 @@ impl Geometry {
             depth,
             num_heads,
             mlp_ratio,
+            style_bias: _,
         } = spec;
         for (field, value, max) in [
             ("image_size", image_size, MAX_IMAGE_SIZE),
@@ -176,7 +181,7 @@ impl Geometry {
         self.0.embed_dim
     }
 
-    /// h = E/2: numbers of anatomy, and of characteristics, in one token.
+    /// h = E/2: numbers of anatomy in one token, and of characteristics without a style bias.
     pub fn half(&self) -> usize {
         self.0.embed_dim / 2
     }
@@ -184,6 +189,17 @@ impl Geometry {
     /// Rank L = h/(C·P) of the product that makes a patch.
     pub fn rank(&self) -> usize {
         self.half() / (CHANNELS * self.0.patch_size)
+    }
+
+    /// Whether a style has a constant for every channel and column of a patch.
+    pub fn style_bias(&self) -> bool {
+        self.0.style_bias
+    }
+
+    /// S: numbers of a style, which are the characteristics of one token; h, and C·P more with a
+    /// style bias.
+    pub fn style_len(&self) -> usize {
+        self.half() + if self.0.style_bias { CHANNELS * self.0.patch_size } else { 0 }
     }
 
     /// Transformer blocks of the encoder.
@@ -205,7 +221,8 @@ impl Geometry {
         let block = tokens * embed * (4.0 * embed + 2.0 * tokens + 2.0 * hidden);
         let patch_embed =
             patches * (CHANNELS * self.patch_size() * self.patch_size()) as f64 * embed;
-        2.0 * (self.depth() as f64 * block + patch_embed)
+        let bias = patches * (self.half() * (self.style_len() - self.half())) as f64;
+        2.0 * (self.depth() as f64 * block + patch_embed + bias)
     }
 
     /// Hidden width of the MLP.
@@ -223,9 +240,19 @@ impl Geometry {
         self.0.image_size * self.0.image_size * CHANNELS
     }
 
-    /// Numbers of anatomy (and of characteristics) in one tile, N·h.
-    pub fn tile_latent(&self) -> usize {
+    /// Numbers of anatomy in one tile, N·h.
+    pub fn tile_anatomy(&self) -> usize {
         self.patches() * self.half()
+    }
+
+    /// Numbers of characteristics in one tile, N·S.
+    pub fn tile_characteristics(&self) -> usize {
+        self.patches() * self.style_len()
+    }
+
+    /// Numbers of an encoding: anatomy and characteristics of one tile.
+    pub fn tile_latents(&self) -> usize {
+        self.tile_anatomy() + self.tile_characteristics()
     }
 }
 
@@ -254,6 +281,7 @@ mod tests {
         depth: 12,
         num_heads: 16,
         mlp_ratio: 4.0,
+        style_bias: false,
     };
 
     #[test]
@@ -265,7 +293,20 @@ mod tests {
         );
         let deep = Geometry::new(GeometrySpec { embed_dim: 1056, depth: 24, ..BASE }).unwrap();
         assert_eq!(deep.rank(), 11);
+        assert_eq!((base.style_len(), base.tile_latents()), (384, 196 * 768));
         assert_eq!((base.encoder_flops() / 1e8).round(), 351.0);
+    }
+
+    #[test]
+    fn a_style_bias_makes_styles_longer_and_nothing_else() {
+        let with = Geometry::new(GeometrySpec { style_bias: true, ..BASE }).unwrap();
+        assert_eq!((with.half(), with.rank(), with.style_len()), (384, 8, 384 + 48));
+        assert_eq!(with.tile_latents(), 196 * (384 + 432));
+        let text = serde_json::to_string(&with).unwrap();
+        assert_eq!(serde_json::from_str::<Geometry>(&text).unwrap(), with);
+        // A manifest that does not mention it has none.
+        let silent = text.replace(r#","style_bias":true"#, "");
+        assert_eq!(serde_json::from_str::<Geometry>(&silent).unwrap(), Geometry(BASE));
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! The two halves of a token: anatomy `[N, h]` and characteristics `[N, h]`.
+//! The two halves of a token: anatomy `[N, h]` and characteristics `[N, S]`.
 //!
 //! The encoder's last layer returns `[N+1, E]` with the CLS token first. CLS takes no part in a
 //! tile's pixels; this is the only place that drops it.
 
 use super::geometry::Geometry;
 
-/// Splits the tokens of one tile into anatomy and characteristics.
+/// Splits the tokens of one tile, of a model without a style bias, into anatomy and
+/// characteristics.
 ///
 /// # Shapes
 /// `tokens` `[N, E]`, or `[N+1, E]` whose first row is CLS; `anatomy` and `characteristics` `[N,
@@ -39,12 +40,12 @@ pub fn split<T: Copy>(
 /// Returns the characteristics of one patch.
 ///
 /// # Shapes
-/// `[h]` out of `[N, h]`.
+/// `[S]` out of `[N, S]`.
 ///
 /// # Panics
 /// When `patch` is not less than N.
 pub fn token<'a, T>(geometry: &Geometry, characteristics: &'a [T], patch: usize) -> &'a [T] {
-    &characteristics[patch * geometry.half()..][..geometry.half()]
+    &characteristics[patch * geometry.style_len()..][..geometry.style_len()]
 }
 
 #[cfg(test)]
@@ -62,6 +63,7 @@ mod tests {
             depth: 1,
             num_heads: 1,
             mlp_ratio: 4.0,
+            style_bias: false,
         };
         let geometry = Geometry::new(spec).unwrap();
         let tokens: Vec<u32> = (0..60).collect();

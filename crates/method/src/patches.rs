@@ -121,6 +121,7 @@ mod tests {
             depth: 1,
             num_heads: 1,
             mlp_ratio: 4.0,
+            style_bias: false,
         })
         .unwrap()
     }

@@ -47,6 +47,7 @@ mod tests {
             depth: 1,
             num_heads: 2,
             mlp_ratio: 4.0,
+            style_bias: false,
         })
         .unwrap();
         let table = positions(&geometry);

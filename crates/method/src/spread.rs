@@ -36,7 +36,7 @@ pub struct Spread {
 /// A style that the bank does not hold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Drawn {
-    /// The characteristics, `[h]`.
+    /// The characteristics, `[S]`.
     pub style: Style,
     /// Colour statistics, for colour matching.
     pub source: ChannelStats,

@@ -4,7 +4,7 @@
 //! variants exactly (before clipping), and no tile is encoded again. The choice of a style for a
 //! tile is not made here: see the server's `styles`.
 
-/// One vector of h numbers, row-major `[C, L, P] f32`.
+/// One vector of S numbers: row-major `[C, L, P] f32`, and with a style bias `[C, P]` after it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Style(pub Vec<f32>);
 
@@ -77,12 +77,12 @@ impl Style {
     /// 1 replaces them by the style.
     ///
     /// # Shapes
-    /// `own` `[h] f32`.
+    /// `own` `[S] f32`.
     ///
     /// # Panics
     /// When `own` and the style differ in length.
     pub fn with_strength(&self, own: &[f32], strength: f32) -> Style {
-        assert_eq!(own.len(), self.0.len(), "the same half");
+        assert_eq!(own.len(), self.0.len(), "the same model");
         Style(
             own.iter()
                 .zip(&self.0)

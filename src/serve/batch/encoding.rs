@@ -11,7 +11,7 @@ use restain_method::glass::Glass;
 use restain_method::shrink::shrink;
 use restain_method::synth::{Carry, Residual, Scratch, Synthesiser};
 use restain_method::windows::Windows;
-use restain_method::{Geometry, Style};
+use restain_method::{Geometry, Style, latent};
 
 /// What the encoder made of one tile, in the precision in which it is kept: whether a tile was
 /// encoded just now or in another epoch, its variants are the same bytes.
@@ -23,8 +23,10 @@ pub struct TileEncoding {
     pub windows: Windows,
     /// PSNR of the tile's own reconstruction as the model saw it, dB, at most 99.
     pub fidelity: f32,
-    /// `[windows, 2, N, h]`: of each window anatomy, then characteristics.
+    /// Of each window anatomy `[N, h]`, then characteristics `[N, S]`.
     latents: Vec<f16>,
+    /// Numbers of anatomy in a window, N·h.
+    anatomy: usize,
     carried: Carried,
     /// From which patches a stain can be taken, once that was asked.
     stained: OnceLock<Vec<bool>>,
@@ -50,7 +52,7 @@ pub enum Carried {
 pub struct Window<'a> {
     /// `[N, h]`
     pub anatomy: &'a [f16],
-    /// `[N, h]`
+    /// `[N, S]`
     pub characteristics: &'a [f16],
 }
 
@@ -67,12 +69,12 @@ pub enum Whole {
 }
 
 impl TileEncoding {
-    /// `latents` `[windows, 2, N, h]`: of each window anatomy, then characteristics.
+    /// `latents`: of each window anatomy, `anatomy` numbers, then characteristics.
     pub fn new(
         size: (u32, u32),
         windows: Windows,
         fidelity: f32,
-        latents: Vec<f16>,
+        (anatomy, latents): (usize, Vec<f16>),
         carried: Carried,
     ) -> Self {
         Self {
@@ -80,6 +82,7 @@ impl TileEncoding {
             windows,
             fidelity,
             latents,
+            anatomy,
             carried,
             stained: OnceLock::new(),
             stain: OnceLock::new(),
@@ -96,7 +99,8 @@ impl TileEncoding {
         seen: &[u8],
         whole: &Whole,
     ) -> Self {
-        let (anatomy, characteristics) = latents.split_at(latents.len() / 2);
+        let numbers = synthesiser.geometry().tile_anatomy();
+        let (anatomy, characteristics) = latents.split_at(numbers);
         let (residual, fidelity) = synthesiser.compare(anatomy, characteristics, seen, scratch);
         let carried = match whole {
             Whole::Seen => Carried::Residual(residual, Glass::of(seen)),
@@ -105,7 +109,8 @@ impl TileEncoding {
             Whole::Elsewhere => Carried::Pixels(Bytes::new()),
         };
         let side = synthesiser.geometry().image_size();
-        Self::new(size, Windows::of_canvas(side, (side, side)), fidelity, latents, carried)
+        let windows = Windows::of_canvas(side, (side, side));
+        Self::new(size, windows, fidelity, (numbers, latents), carried)
     }
 
     /// Puts together what is kept of a tile, `pixels` `[height, width, 3] u8`, that the model saw
@@ -116,6 +121,7 @@ impl TileEncoding {
         pixels: &[u8],
         of_each: &[Arc<TileEncoding>],
     ) -> Self {
+        let anatomy = of_each.first().map_or(0, |window| window.anatomy);
         let latents = of_each.iter().flat_map(|window| window.latents()).copied().collect();
         // The PSNR of all of them: that of the mean of their squared errors.
         let error = |window: &Arc<TileEncoding>| 10f64.powf(-f64::from(window.fidelity) / 10.0);
@@ -123,7 +129,7 @@ impl TileEncoding {
         // Of windows at the largest that it can be, rounding must not lead beyond.
         let fidelity = (-10.0 * mean.log10()).clamp(0.0, 99.0) as f32;
         let carried = Carried::Pixels(Bytes::copy_from_slice(pixels));
-        Self::new(size, windows, fidelity, latents, carried)
+        Self::new(size, windows, fidelity, (anatomy, latents), carried)
     }
 
     /// From which patches a stain can be taken, `[windows · N]`; found by `find` the first time.
@@ -131,7 +137,7 @@ impl TileEncoding {
         self.stained.get_or_init(find)
     }
 
-    /// The mean characteristics of all patches with a stain, `[h]`; made by `find` the first time.
+    /// The mean characteristics of all patches with a stain, `[S]`; made by `find` the first time.
     pub fn stain(&self, find: impl FnOnce() -> Option<Style>) -> Option<&[f32]> {
         self.stain.get_or_init(find).as_ref().map(|style| &style.0[..])
     }
@@ -141,16 +147,21 @@ impl TileEncoding {
         *self.at_limits.get_or_init(|| clip::at_limits(&self.pixels(synthesiser, scratch)))
     }
 
-    /// `[windows, 2, N, h]`
+    /// Of each window anatomy `[N, h]`, then characteristics `[N, S]`.
     pub fn latents(&self) -> &[f16] {
         &self.latents
+    }
+
+    /// Numbers of anatomy in a window.
+    pub fn anatomy_len(&self) -> usize {
+        self.anatomy
     }
 
     /// What the model saw in each window, one at least.
     pub fn seen(&self) -> impl ExactSizeIterator<Item = Window<'_>> {
         let each = self.latents.len() / self.windows.count();
         self.latents.chunks_exact(each).map(|latents| {
-            let (anatomy, characteristics) = latents.split_at(latents.len() / 2);
+            let (anatomy, characteristics) = latents.split_at(self.anatomy);
             Window { anatomy, characteristics }
         })
     }
@@ -160,11 +171,11 @@ impl TileEncoding {
         self.seen().next().expect("a tile has a window")
     }
 
-    /// `[h]`: the characteristics of a patch, counted through all windows.
-    pub fn characteristics_of(&self, patch: usize, half: usize) -> &[f16] {
-        let patches = self.latents.len() / (2 * half * self.windows.count());
-        let window = self.seen().nth(patch / patches).expect("the tile has the patch");
-        &window.characteristics[patch % patches * half..][..half]
+    /// `[S]`: the characteristics of a patch, counted through all windows.
+    pub fn characteristics_of(&self, patch: usize, geometry: &Geometry) -> &[f16] {
+        let (of_window, patch) = (patch / geometry.patches(), patch % geometry.patches());
+        let window = self.seen().nth(of_window).expect("the tile has the patch");
+        latent::token(geometry, window.characteristics, patch)
     }
 
     /// The tile's own pixels, `[height, width, 3] u8`.
@@ -211,8 +222,8 @@ impl TileEncoding {
                 !is_as_seen && (pixels.len() == width * height * CHANNELS || self.is_window())
             }
         };
-        let numbers = self.windows.count() * 2 * geometry.tile_latent();
-        carried && self.windows.side() == side && self.latents.len() == numbers
+        let numbers = (geometry.tile_anatomy(), self.windows.count() * geometry.tile_latents());
+        carried && self.windows.side() == side && (self.anatomy, self.latents.len()) == numbers
     }
 }
 

@@ -91,7 +91,7 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// its place.
 pub trait Encode: Send {
     /// `tiles` `[batch, H, W, 3] u8`, of which the first `wanted` are tiles and the rest padding.
-    /// For each wanted one `[2, N, h]`: anatomy, then characteristics.
+    /// For each wanted one anatomy `[N, h]`, then characteristics `[N, S]`.
     ///
     /// # Errors
     /// When the batch could not be encoded; the next one may be.

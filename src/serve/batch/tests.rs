@@ -166,7 +166,7 @@ struct Heir(u16);
 impl Encode for Heir {
     fn encode(&mut self, _: &[u8], _: usize, wanted: usize) -> Result<Vec<Vec<f16>>, Failure> {
         assert!(self.0 > 0, "a bug in the encoder");
-        Ok(vec![vec![f16::from_f32(f32::from(self.0)); 2 * geometry().tile_latent()]; wanted])
+        Ok(vec![vec![f16::from_f32(f32::from(self.0)); geometry().tile_latents()]; wanted])
     }
 
     fn another(&self) -> Result<Box<dyn Encode>, Failure> {

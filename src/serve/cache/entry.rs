@@ -67,8 +67,8 @@ impl Code for CacheKey {
 }
 
 /// Width u32, height u32, fidelity f32, the form of what is carried u32, the count of numbers u64,
-/// the side of a window u32, width and height of the canvas u32 each; the numbers as f16; what is
-/// carried, width × height × 3 values; of a residual then the glass: the count of runs u32, start
+/// the side of a window u32, width and height of the canvas u32 each, the count of numbers that are
+/// the anatomy of a window u32; the numbers as f16; what is carried, width × height × 3 values; of a residual then the glass: the count of runs u32, start
 /// and length of each u32, and the pixels, 3 bytes each. All little-endian.
 impl Code for Kept {
     fn encode(&self, writer: &mut impl Write) -> foyer::Result<()> {
@@ -81,7 +81,8 @@ impl Code for Kept {
         head[12..16].copy_from_slice(&Form::of(encoding.carried()).number().to_le_bytes());
         head[16..24].copy_from_slice(&(encoding.latents().len() as u64).to_le_bytes());
         let (columns, rows) = encoding.windows.canvas();
-        for (at, length) in [(24, encoding.windows.side()), (28, columns), (32, rows)] {
+        let lengths = [encoding.windows.side(), columns, rows, encoding.anatomy_len()];
+        for (at, length) in [24, 28, 32, 36].into_iter().zip(lengths) {
             head[at..at + 4].copy_from_slice(&(length as u32).to_le_bytes());
         }
         writer.write_all(&head).map_err(Error::io_error)?;
@@ -106,7 +107,8 @@ impl Code for Kept {
         let [width, height, form] = [0, 4, 12].map(|at| u32::from_le_bytes(word(at)));
         let fidelity = f32::from_le_bytes(word(8));
         let numbers = u64::from_le_bytes(head[16..24].try_into().expect("eight bytes of the head"));
-        let [side, columns, rows] = [24, 28, 32].map(|at| u32::from_le_bytes(word(at)) as usize);
+        let [side, columns, rows, anatomy] =
+            [24, 28, 32, 36].map(|at| u32::from_le_bytes(word(at)) as usize);
         let values = u128::from(width) * u128::from(height) * CHANNELS as u128;
         let impossible = |what, value: u128| {
             Err(Error::new(ErrorKind::OutOfRange, what).with_context("value", value))
@@ -140,7 +142,10 @@ impl Code for Kept {
         };
         let latents: Vec<f16> = latents.reinterpret_into();
         let windows = Windows::of_canvas(side, (columns, rows));
-        let size = (width, height);
+        if anatomy > latents.len() / windows.count() {
+            return impossible("an encoding of impossible anatomy", anatomy as u128);
+        }
+        let (size, latents) = ((width, height), (anatomy, latents));
         Ok(Self(Arc::new(TileEncoding::new(size, windows, fidelity, latents, carried))))
     }
 
@@ -154,7 +159,7 @@ impl Code for Kept {
 }
 
 /// Bytes before the numbers.
-const HEAD: usize = 36;
+const HEAD: usize = 40;
 
 /// How what is carried is written.
 #[derive(Clone, Copy)]
@@ -268,7 +273,7 @@ mod tests {
                 (4, 5),
                 Windows::of_canvas(4, (4, 9)),
                 31.5,
-                latents.clone(),
+                (3, latents.clone()),
                 carried,
             ))));
         }
@@ -282,7 +287,7 @@ mod tests {
         for cut in 0..bytes.len() {
             assert!(Kept::decode(&mut &bytes[..cut]).is_err(), "cut at {cut}");
         }
-        for damaged in [0..8, 8..12, 12..16, 16..24, 24..28, 28..32, 32..36] {
+        for damaged in [0..8, 8..12, 12..16, 16..24, 24..28, 28..32, 32..36, 36..40] {
             let mut bytes = bytes.clone();
             bytes[damaged].fill(0xff);
             assert_eq!(Kept::decode(&mut &bytes[..]).unwrap_err().kind(), ErrorKind::OutOfRange);

@@ -17,6 +17,7 @@ fn geometry(tiles: usize) -> Geometry {
         depth: 1,
         num_heads: 4,
         mlp_ratio: 1.0,
+        style_bias: false,
     };
     Geometry::new(spec).unwrap()
 }
@@ -34,12 +35,12 @@ fn disk(dir: &std::path::Path) -> CacheOptions {
 
 fn encoding(value: u16) -> Arc<TileEncoding> {
     let (geometry, residual) = (geometry(1), Residual::Narrow(vec![1; 20 * 20 * 3].into()));
-    let latents = vec![f16::from_bits(value); 2 * geometry.tile_latent()];
+    let latents = vec![f16::from_bits(value); geometry.tile_latents()];
     Arc::new(TileEncoding::new(
         (20, 20),
         Windows::of_canvas(20, (20, 20)),
         30.0,
-        latents,
+        (geometry.tile_anatomy(), latents),
         Carried::Residual(residual, Glass::default()),
     ))
 }

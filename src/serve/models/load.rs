@@ -126,7 +126,7 @@ fn open_once(context: &LoadContext, path: &Path) -> Result<Opened, LoadError> {
 
     let took = started.elapsed();
     context.metrics.model_loaded(took);
-    let styles = context.styles.bank(&bundle.digest, manifest.geometry.half(), own);
+    let styles = context.styles.bank(&bundle.digest, manifest.geometry.style_len(), own);
     tracing::info!(model = manifest.name, version = manifest.version,
         styles = styles.offer().styles(), %precision, provider, ?took, "model ready");
     let synthesiser =

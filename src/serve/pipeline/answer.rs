@@ -231,15 +231,15 @@ pub struct EncodedTile {
     pub encoding: Arc<TileEncoding>,
     /// Whether its variants take a style: one without a stain keeps its own look.
     pub takes_style: bool,
-    /// The mean characteristics `[h]` of its patches with a stain, from which the change of a tile
+    /// The mean characteristics `[S]` of its patches with a stain, from which the change of a tile
     /// in several windows starts; nothing where no patch has one.
     pub stain: Option<Vec<f32>>,
 }
 
 impl EncodedTile {
-    /// The stain `[h]`, NaN where there is none.
-    pub fn stain_or_nan(&self, half: usize) -> Vec<f32> {
-        self.stain.clone().unwrap_or_else(|| vec![f32::NAN; half])
+    /// The stain `[S]`, NaN where there is none.
+    pub fn stain_or_nan(&self, length: usize) -> Vec<f32> {
+        self.stain.clone().unwrap_or_else(|| vec![f32::NAN; length])
     }
 }
 

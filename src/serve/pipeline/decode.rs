@@ -147,7 +147,7 @@ impl Sizes {
 /// Memory for what the model sees of a tile, its windows cut out, and what the encoder makes of
 /// them.
 pub(super) fn windows_bytes(windows: &Windows, geometry: &Geometry) -> u64 {
-    let latents = 2 * geometry.tile_latent() * size_of::<f16>();
+    let latents = geometry.tile_latents() * size_of::<f16>();
     // Until all windows are encoded, each lies apart.
     let copies = if windows.is_whole() { 1 } else { 2 };
     let each = geometry.tile_bytes() + copies * latents;

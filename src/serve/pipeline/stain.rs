@@ -79,7 +79,7 @@ impl Prepared {
         }
     }
 
-    /// The mean characteristics of its patches with a stain, `[h]`; nothing where none has one.
+    /// The mean characteristics of its patches with a stain, `[S]`; nothing where none has one.
     pub(super) fn own_stain(&self, synthesiser: &Synthesiser) -> Option<&[f32]> {
         let (geometry, encoding) = (synthesiser.geometry(), self.encoding());
         encoding.stain(|| {

@@ -17,9 +17,9 @@ use restain_method::synth::{Carry, Element, Residual, Scratch};
 
 /// The style of a variant.
 enum Style<'a> {
-    /// `[h]`, for every patch.
+    /// `[S]`, for every patch.
     One(&'a [f32]),
-    /// `[N, h]`, patch by patch, and `h`.
+    /// `[N, S]`, patch by patch, and `S`.
     Each(&'a [f16], usize),
 }
 
@@ -108,7 +108,7 @@ impl Materials {
         }
         let style = self.style(own, chosen, wide);
         if let Some(slide) = self.slide(chosen) {
-            mixed.resize(anatomy.len(), 0.0);
+            mixed.resize(characteristics.len(), 0.0);
             style.combine(characteristics, mixed, |place, own, style| {
                 own + (style - slide[place]) * strength
             });
@@ -121,7 +121,7 @@ impl Materials {
             },
             (Style::Each(styles, _), true) => self.aligned(anatomy, carry, styles, scratch, out),
             (style, false) => {
-                mixed.resize(anatomy.len(), 0.0);
+                mixed.resize(characteristics.len(), 0.0);
                 match style {
                     Style::One(style) => {
                         synthesiser.blend_into(characteristics, style, strength, mixed);
@@ -160,7 +160,7 @@ impl Materials {
         let synthesiser = &self.plan.model.synthesiser;
         let Workspace { scratch, mixed, style: wide, change, of_window, .. } = workspace;
         let window_values = synthesiser.geometry().tile_bytes();
-        mixed.resize(synthesiser.geometry().tile_latent(), 0.0);
+        mixed.resize(synthesiser.geometry().tile_characteristics(), 0.0);
         let (style, slide) = (self.style(own, chosen, wide), self.slide(chosen));
         if own.windows.is_whole() {
             change.resize(window_values, 0.0);
@@ -180,7 +180,7 @@ impl Materials {
         }
     }
 
-    /// How far a style is from a tile's own characteristics `[N, h]`, or from its slide's `[h]`, by
+    /// How far a style is from a tile's own characteristics `[N, S]`, or from its slide's `[S]`, by
     /// the strength.
     fn differ(
         &self,
@@ -200,21 +200,21 @@ impl Materials {
         }
     }
 
-    /// The characteristics `[h]` of the slide that a variant's tile is from, where it has one and
+    /// The characteristics `[S]` of the slide that a variant's tile is from, where it has one and
     /// takes a style.
     fn slide(&self, chosen: &Chosen) -> Option<&[f32]> {
         let takes = !matches!(chosen.choice, Choice::None);
         self.plan.slide_of(chosen.tile).filter(|_| takes).map(|slide| &slide.style.0[..])
     }
 
-    /// `wide` `[h]` holds the style where it does not lie ready.
+    /// `wide` `[S]` holds the style where it does not lie ready.
     fn style<'a>(
         &'a self,
         own: &'a TileEncoding,
         chosen: &'a Chosen,
         wide: &'a mut [f32],
     ) -> Style<'a> {
-        let half = self.plan.model.bundle.manifest.geometry.half();
+        let geometry = &self.plan.model.bundle.manifest.geometry;
         if let Some(style) = whole(&self.plan.bank, chosen) {
             return Style::One(style);
         }
@@ -230,12 +230,14 @@ impl Materials {
             }
             Choice::Patch(of, patch) => {
                 let tile = self.of(of).encoding();
-                tile.characteristics_of(patch, half).convert_to_f32_slice(wide);
+                tile.characteristics_of(patch, geometry).convert_to_f32_slice(wide);
                 Style::One(wide)
             }
-            Choice::Whole(of) => Style::Each(self.of(of).encoding().first().characteristics, half),
+            Choice::Whole(of) => {
+                Style::Each(self.of(of).encoding().first().characteristics, geometry.style_len())
+            }
             // It keeps its own.
-            Choice::None => Style::Each(own.first().characteristics, half),
+            Choice::None => Style::Each(own.first().characteristics, geometry.style_len()),
         }
     }
 }

@@ -7,9 +7,9 @@ use restain_method::upsample::{UpsampleScratch, Upsampler};
 
 pub(super) struct Workspace {
     pub scratch: Scratch,
-    /// `[h]`: a style, widened.
+    /// `[S]`: a style, widened.
     pub style: Vec<f32>,
-    /// `[N, h]`: characteristics mixed with the tile's own, or less them.
+    /// `[N, S]`: characteristics mixed with the tile's own, or less them.
     pub mixed: Vec<f32>,
     /// `[rows, columns, 3]` of the canvas: what a style changes about a tile of another size.
     pub change: Vec<f32>,
@@ -30,7 +30,7 @@ impl Workspace {
     pub(super) fn new(synthesiser: &Synthesiser) -> Self {
         Self {
             scratch: synthesiser.scratch(),
-            style: vec![0.0; synthesiser.geometry().half()],
+            style: vec![0.0; synthesiser.geometry().style_len()],
             mixed: Vec::new(),
             change: Vec::new(),
             of_window: Vec::new(),

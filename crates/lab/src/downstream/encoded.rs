@@ -26,7 +26,7 @@ pub(super) struct Encodings {
 
 /// What is kept of one tile.
 pub(super) struct Halves {
-    /// f16 [N, h] each.
+    /// f16 [N, h] and [N, S].
     pub anatomy: Vec<f16>,
     pub characteristics: Vec<f16>,
     /// Whether it takes a style: one that is blank, black, flat or pen does not.

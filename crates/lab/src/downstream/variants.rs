@@ -56,7 +56,7 @@ pub(super) struct Maker<'a> {
 pub(super) struct Bench {
     scratch: Option<Scratch>,
     upsample: UpsampleScratch,
-    /// f32 [N, h]: a style less the tile's own characteristics.
+    /// f32 [N, S]: a style less the tile's own characteristics.
     difference: Vec<f32>,
     /// f32 [H, W, 3], levels: what that changes at the model's size.
     change: Vec<f32>,
@@ -150,7 +150,7 @@ impl<'a> Maker<'a> {
             Worst::new(synth, upsampler, &styles, (self.tiles.side, self.making.radius), device)
         });
         let [latent, bytes] = synth.map_or([0; 2], |synth| {
-            [synth.geometry().tile_latent(), synth.geometry().tile_bytes()]
+            [synth.geometry().tile_characteristics(), synth.geometry().tile_bytes()]
         });
         Bench {
             scratch: synth.map(Synthesiser::scratch),

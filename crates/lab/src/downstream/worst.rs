@@ -33,7 +33,7 @@ pub(super) struct Batch {
 pub(super) struct Tile<'a> {
     /// u8 [side, side, 3]
     pub pixels: &'a [u8],
-    /// f16 [N, h] each.
+    /// f16 [N, h] and [N, S].
     pub anatomy: &'a [f16],
     pub characteristics: &'a [f16],
 }
@@ -41,7 +41,7 @@ pub(super) struct Tile<'a> {
 /// The product as libtorch computes it, for gradients rather than for equal bytes.
 pub(super) struct Worst {
     radius: f64,
-    /// f32 [n, h]: the styles to draw from less their mean, over √(n − 1).
+    /// f32 [n, S]: the styles to draw from less their mean, over √(n − 1).
     deviations: Tensor,
     /// [3]: levels per unit of the product.
     scale: Tensor,
@@ -96,8 +96,8 @@ impl Worst {
 
     /// Puts the tiles of a batch on the device.
     pub(super) fn batch(&self, tiles: &[Tile]) -> Batch {
-        let [_, rank, patch] = self.sizes;
-        let count = tiles.len() as i64;
+        let [image, rank, patch] = self.sizes;
+        let (count, patches) = (tiles.len() as i64, (image / patch).pow(2));
         let stacked = |of: &dyn Fn(&Tile) -> Vec<f32>, shape: &[i64]| {
             let numbers: Vec<f32> = tiles.iter().flat_map(of).collect();
             Tensor::from_slice(&numbers).to_device(self.device).reshape(shape)
@@ -109,20 +109,29 @@ impl Worst {
             anatomy: stacked(&|tile| wide(tile.anatomy), &[count, -1, 3, patch, rank]),
             characteristics: stacked(
                 &|tile| wide(tile.characteristics),
-                &[count, -1, 3, rank, patch],
+                &[count, patches, self.deviations.size()[1]],
             ),
             tiles: stacked(&levels, &square).permute([0, 3, 1, 2]),
             glass: stacked(&|tile| shares(tile.pixels), &[count, 1, self.side, self.side]),
         }
     }
 
-    /// Computes the variants of a batch before they are rounded: styles f32 [B, h] → levels f32 [B,
+    /// Computes the variants of a batch before they are rounded: styles f32 [B, S] → levels f32 [B,
     /// 3, side, side].
     pub(super) fn variants(&self, batch: &Batch, styles: &Tensor) -> Tensor {
         let [image, rank, patch] = self.sizes;
         let count = styles.size()[0];
-        let styles = styles.reshape([count, 1, 3, rank, patch]);
-        let product = batch.anatomy.matmul(&(styles - &batch.characteristics));
+        let difference = styles.unsqueeze(1) - &batch.characteristics;
+        let (half, length) = (3 * rank * patch, styles.size()[1]);
+        let right = difference.narrow(2, 0, half).reshape([count, -1, 3, rank, patch]);
+        let product = batch.anatomy.matmul(&right);
+        let product = match length - half {
+            0 => product,
+            bias => {
+                let bias = difference.narrow(2, half, bias);
+                product + bias.reshape([count, -1, 3, 1, patch])
+            }
+        };
         let change = product.reshape([count, -1]).index_select(1, &self.order);
         let change = change.reshape([count, image, image, 3]) * &self.scale;
         let change = change.permute([0, 3, 1, 2]);
@@ -159,7 +168,7 @@ impl Worst {
         Ok(found.chunks_exact(half).map(|style| Style(style.to_vec())).collect())
     }
 
-    /// r·C·g / √(gᵀ·C·g) of gradients f32 [B, h].
+    /// r·C·g / √(gᵀ·C·g) of gradients f32 [B, S].
     fn step(&self, gradients: &Tensor) -> Tensor {
         let along = gradients.matmul(&self.deviations.transpose(0, 1));
         let length = along.norm_scalaropt_dim(2.0, [1i64].as_slice(), true);
@@ -195,7 +204,7 @@ mod tests {
 
     impl Example {
         /// Two tiles of `side` pixels, part of them glass, for a model of 16 px, and five styles.
-        fn new(side: usize, order: PixelOrder) -> Self {
+        fn new(side: usize, order: PixelOrder, style_bias: bool) -> Self {
             let spec = GeometrySpec {
                 image_size: 16,
                 in_channels: 3,
@@ -204,6 +213,7 @@ mod tests {
                 depth: 1,
                 num_heads: 1,
                 mlp_ratio: 1.0,
+                style_bias,
             };
             let geometry = Geometry::new(spec).unwrap();
             let scale = Normalisation::new([0.5; 3], [0.1, 0.2, 0.15]).unwrap();
@@ -211,11 +221,12 @@ mod tests {
             let numbers = |count: usize, rng: &mut _| -> Vec<f32> {
                 (0..count).map(|_| normal(rng) as f32).collect()
             };
-            let half = |rng: &mut _| -> Vec<f16> {
-                numbers(geometry.tile_latent(), rng).into_iter().map(f16::from_f32).collect()
+            let part = |count: usize, rng: &mut _| -> Vec<f16> {
+                numbers(count, rng).into_iter().map(f16::from_f32).collect()
             };
-            let halves = [0; 2].map(|_| [half(rng), half(rng)]).to_vec();
-            let styles = [0; 5].map(|_| Style(numbers(HALF, rng))).to_vec();
+            let counts = [geometry.tile_anatomy(), geometry.tile_characteristics()];
+            let halves = [0; 2].map(|_| counts.map(|count| part(count, rng))).to_vec();
+            let styles = [0; 5].map(|_| Style(numbers(geometry.style_len(), rng))).to_vec();
             let tile = |rng: &mut _| {
                 let level = |n: usize, rng: &mut _| match n % 5 {
                     0 => 243,
@@ -246,7 +257,7 @@ mod tests {
 
         fn served(&self, tile: usize, style: &Style) -> Vec<u8> {
             let [anatomy, characteristics] = &self.halves[tile];
-            let mut difference = vec![0.0; anatomy.len()];
+            let mut difference = vec![0.0; characteristics.len()];
             let mut change = vec![0.0; self.synth.geometry().tile_bytes()];
             let mut out = vec![0; self.pixels[tile].len()];
             self.synth.difference_into(characteristics, &style.0, 1.0, &mut difference);
@@ -265,10 +276,14 @@ mod tests {
 
     #[test]
     fn variants_are_those_that_are_served_but_for_rounding() {
-        for (side, order) in
-            [(16, PixelOrder::Planar), (16, PixelOrder::Interleaved), (11, PixelOrder::Planar)]
-        {
-            let example = Example::new(side, order);
+        for (side, order, style_bias) in [
+            (16, PixelOrder::Planar, false),
+            (16, PixelOrder::Planar, true),
+            (16, PixelOrder::Interleaved, false),
+            (16, PixelOrder::Interleaved, true),
+            (11, PixelOrder::Planar, true),
+        ] {
+            let example = Example::new(side, order, style_bias);
             let worst = example.worst(1.0);
             let styles = [&example.styles[0], &example.styles[3]];
             let levels = worst.variants(&example.batch(&worst), &rows(&styles));
@@ -286,7 +301,7 @@ mod tests {
 
     #[test]
     fn the_worst_style_lies_on_the_ball_where_the_loss_grows_most() {
-        let example = Example::new(16, PixelOrder::Planar);
+        let example = Example::new(16, PixelOrder::Planar, false);
         let worst = example.worst(0.01);
         let (batch, start) = (example.batch(&worst), [&example.styles[1], &example.styles[4]]);
         let classifier = Classifier::init(Architecture::Small, 2, 1, Device::Cpu);
@@ -321,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_single_style_and_a_radius_of_nought_leave_styles_as_they_are() {
-        let mut example = Example::new(16, PixelOrder::Planar);
+        let mut example = Example::new(16, PixelOrder::Planar, false);
         let classifier = Classifier::init(Architecture::Small, 2, 1, Device::Cpu);
         let found = |example: &Example, radius: f64| {
             let (worst, start) = (example.worst(radius), [&example.styles[0]; 2]);

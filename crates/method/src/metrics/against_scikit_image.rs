@@ -36,6 +36,10 @@ fn psnr_and_wasserstein_are_theirs() {
 }
 
 fn ceiling_of(rank: usize, kind: Ceiling) -> f64 {
+    ceiling_with(false, rank, kind)
+}
+
+fn ceiling_with(style_bias: bool, rank: usize, kind: Ceiling) -> f64 {
     let spec = GeometrySpec {
         image_size: 8,
         in_channels: 3,
@@ -44,6 +48,7 @@ fn ceiling_of(rank: usize, kind: Ceiling) -> f64 {
         depth: 1,
         num_heads: 1,
         mlp_ratio: 4.0,
+        style_bias,
     };
     let normalisation = Normalisation::new([0.5, 0.4, 0.6], [0.25, 0.2, 0.3]).unwrap();
     rank_ceiling_psnr(
@@ -68,6 +73,22 @@ fn rank_ceilings_are_those_of_a_truncated_svd() {
         (ceiling_of(1, Ceiling::Foreign { tile: &other, patch: 2 }) - 11.700_772_225_674_015).abs()
             < 1e-3
     );
+}
+
+/// Those of NumPy with the mean row taken away before the decomposition and added afterwards.
+#[test]
+fn with_a_style_bias_the_mean_row_costs_no_rank() {
+    let other: Vec<u8> = tile().iter().map(|v| ((255 - usize::from(*v)) * 3 / 4) as u8).collect();
+    let found = [
+        ceiling_with(true, 1, Ceiling::PerPatch),
+        ceiling_with(true, 1, Ceiling::Shared),
+        ceiling_with(true, 1, Ceiling::Foreign { tile: &other, patch: 2 }),
+    ];
+    let expected = [18.975_376_312_778, 13.151_448_064_309_385, 9.660_529_683_008_155];
+    for (found, expected) in found.into_iter().zip(expected) {
+        assert!((found - expected).abs() < 1e-3, "{found} is not {expected}");
+    }
+    assert!(found[1] > ceiling_of(1, Ceiling::Shared));
 }
 
 #[test]

@@ -42,33 +42,35 @@ pub fn rank_ceiling_psnr(
     if rank >= size {
         return f64::INFINITY;
     }
+    let fit = |rows: &[f64]| Fit::to(rows, size, rank, geometry.style_bias());
     let mut rows = product_rows(tile, geometry, order, normalisation);
     let plane = size * size;
     match kind {
         Ceiling::PerPatch => {
             for rows in rows.chunks_exact_mut(plane) {
-                project(rows, &basis(rows, size, rank), size);
+                let fit = fit(rows);
+                fit.project(rows);
             }
         }
         Ceiling::Shared => {
             for channel in 0..3 {
                 let own: Vec<f64> =
                     rows.chunks_exact(plane).skip(channel).step_by(3).flatten().copied().collect();
-                let basis = basis(&own, size, rank);
+                let fit = fit(&own);
                 rows.chunks_exact_mut(plane)
                     .skip(channel)
                     .step_by(3)
-                    .for_each(|rows| project(rows, &basis, size));
+                    .for_each(|rows| fit.project(rows));
             }
         }
         Ceiling::Foreign { tile, patch } => {
             let foreign = product_rows(tile, geometry, order, normalisation);
             for channel in 0..3 {
-                let basis = basis(&foreign[(patch * 3 + channel) * plane..][..plane], size, rank);
+                let fit = fit(&foreign[(patch * 3 + channel) * plane..][..plane]);
                 rows.chunks_exact_mut(plane)
                     .skip(channel)
                     .step_by(3)
-                    .for_each(|rows| project(rows, &basis, size));
+                    .for_each(|rows| fit.project(rows));
             }
         }
     }
@@ -155,14 +157,42 @@ fn rotate(a: &mut [f64], b: &mut [f64], zeta: f64) {
     }
 }
 
-/// Replaces every row `[size]` by its projection on an orthonormal basis.
-fn project(rows: &mut [f64], basis: &[Vec<f64>], size: usize) {
-    for row in rows.chunks_exact_mut(size) {
-        let coefficients: Vec<f64> =
-            basis.iter().map(|axis| axis.iter().zip(&*row).map(|(a, v)| a * v).sum()).collect();
-        row.fill(0.0);
-        for (coefficient, axis) in coefficients.iter().zip(basis) {
-            row.iter_mut().zip(axis).for_each(|(v, a)| *v += coefficient * a);
+/// What rows of a product can be: a constant row, which is the style bias or zero, and a
+/// combination of basis rows.
+struct Fit {
+    constant: Vec<f64>,
+    basis: Vec<Vec<f64>>,
+}
+
+impl Fit {
+    /// The best constant and basis for `[rows, size]`: with a bias the mean row, and the leading
+    /// singular vectors of what is left (Pearson 1901).
+    fn to(rows: &[f64], size: usize, rank: usize, bias: bool) -> Self {
+        let mut constant = vec![0.0; size];
+        if bias {
+            let share = size as f64 / rows.len() as f64;
+            for row in rows.chunks_exact(size) {
+                constant.iter_mut().zip(row).for_each(|(mean, value)| *mean += share * value);
+            }
+        }
+        let rest: Vec<f64> =
+            rows.iter().zip(constant.iter().cycle()).map(|(value, mean)| value - mean).collect();
+        Self { basis: basis(&rest, size, rank), constant }
+    }
+
+    /// Replaces every row `[size]` by the nearest that this fit allows.
+    fn project(&self, rows: &mut [f64]) {
+        for row in rows.chunks_exact_mut(self.constant.len()) {
+            row.iter_mut().zip(&self.constant).for_each(|(v, c)| *v -= c);
+            let coefficients: Vec<f64> = self
+                .basis
+                .iter()
+                .map(|axis| axis.iter().zip(&*row).map(|(a, v)| a * v).sum())
+                .collect();
+            row.copy_from_slice(&self.constant);
+            for (coefficient, axis) in coefficients.iter().zip(&self.basis) {
+                row.iter_mut().zip(axis).for_each(|(v, a)| *v += coefficient * a);
+            }
         }
     }
 }

@@ -35,7 +35,7 @@ impl Synthesiser {
     /// dB, at most 99.
     ///
     /// # Shapes
-    /// `anatomy` and `characteristics` `[N, h]`, `tile` `[H, W, 3] u8`.
+    /// `anatomy` `[N, h]`, `characteristics` `[N, S]`, `tile` `[H, W, 3] u8`.
     ///
     /// # Panics
     /// When a length does not fit the geometry, or `scratch` was made for another one.
@@ -60,7 +60,7 @@ impl Synthesiser {
     /// Gives a tile back, byte for byte: its reconstruction and its residual.
     ///
     /// # Shapes
-    /// `characteristics` `[N, h]`, `out` `[H, W, 3] u8`.
+    /// `characteristics` `[N, S]`, `out` `[H, W, 3] u8`.
     ///
     /// # Panics
     /// When a length does not fit the geometry, or `scratch` was made for another one.
@@ -86,13 +86,13 @@ impl Synthesiser {
         scratch: &mut Scratch,
         mut each: impl FnMut(usize, &[f32]),
     ) {
-        assert_eq!(characteristics.len(), anatomy.len(), "characteristics are [N, h]");
+        self.check_characteristics(characteristics.len());
         self.check(anatomy.len(), scratch, self.geometry.tile_bytes());
-        let bands = self.bands(anatomy).zip(self.bands(characteristics));
+        let bands = self.bands(anatomy).zip(self.style_bands(characteristics));
         for (band, (anatomy, characteristics)) in bands.enumerate() {
             let anatomy = T::widen(anatomy, &mut scratch.anatomy);
             let characteristics = T::widen(characteristics, &mut scratch.characteristics);
-            let product = self.band(anatomy, characteristics, self.geometry.half());
+            let product = self.band(anatomy, characteristics, self.geometry.style_len());
             kernel::synthesise(&product, Target::Levels(&mut scratch.levels));
             each(band, &scratch.levels);
         }
@@ -101,7 +101,7 @@ impl Synthesiser {
     /// Makes a carried variant for each style, as [`Synthesiser::broadcast_each`] does bare ones.
     ///
     /// # Shapes
-    /// `styles` `[h] f32` each, `outs` `[H, W, 3] u8` each.
+    /// `styles` `[S] f32` each, `outs` `[H, W, 3] u8` each.
     ///
     /// # Panics
     /// When a length does not fit the geometry, `scratch` was made for another one, or there are
@@ -115,7 +115,7 @@ impl Synthesiser {
     ) {
         assert_eq!(styles.len(), outs.len(), "a style for each tile");
         for (style, out) in styles.iter().zip(outs.iter()) {
-            assert_eq!(style.len(), self.geometry.half(), "style is [h]");
+            assert_eq!(style.len(), self.geometry.style_len(), "style is [S]");
             self.check(tile.anatomy.len(), scratch, out.len());
         }
         let each = scratch.planes.len();
@@ -134,7 +134,7 @@ impl Synthesiser {
     /// [`Synthesiser::aligned`] does a bare one.
     ///
     /// # Shapes
-    /// `characteristics` `[N, h]`, `out` `[H, W, 3] u8`.
+    /// `characteristics` `[N, S]`, `out` `[H, W, 3] u8`.
     ///
     /// # Panics
     /// When a length does not fit the geometry, or `scratch` was made for another one.
@@ -145,16 +145,16 @@ impl Synthesiser {
         scratch: &mut Scratch,
         out: &mut [u8],
     ) {
-        assert_eq!(characteristics.len(), tile.anatomy.len(), "characteristics are [N, h]");
+        self.check_characteristics(characteristics.len());
         self.check(tile.anatomy.len(), scratch, out.len());
-        let bands = self.bands(tile.anatomy).zip(self.bands(characteristics));
+        let bands = self.bands(tile.anatomy).zip(self.style_bands(characteristics));
         for (band, ((anatomy, characteristics), out)) in bands.zip(self.out_bands(out)).enumerate()
         {
             let anatomy = T::widen(anatomy, &mut scratch.anatomy);
             let characteristics = S::widen(characteristics, &mut scratch.characteristics);
             let offset = self.offset(tile.residual, band, &mut scratch.offset);
             let target = Target::Carried { offset, planes: &mut scratch.planes, out };
-            let product = self.band(anatomy, characteristics, self.geometry.half());
+            let product = self.band(anatomy, characteristics, self.geometry.style_len());
             kernel::synthesise(&product, target);
         }
     }
@@ -178,7 +178,7 @@ impl Synthesiser {
     /// two characteristics, which [`Synthesiser::difference_into`] makes. Not rounded, not clamped.
     ///
     /// # Shapes
-    /// `anatomy` and `difference` `[N, h]`, `out` `[H, W, 3] f32`.
+    /// `anatomy` `[N, h]`, `difference` `[N, S]`, `out` `[H, W, 3] f32`.
     ///
     /// # Panics
     /// When a length does not fit the geometry, or `scratch` was made for another one.
@@ -189,20 +189,20 @@ impl Synthesiser {
         scratch: &mut Scratch,
         out: &mut [f32],
     ) {
-        assert_eq!(difference.len(), anatomy.len(), "the difference is [N, h]");
+        self.check_characteristics(difference.len());
         self.check(anatomy.len(), scratch, out.len());
-        let bands = self.bands(anatomy).zip(self.bands(difference));
+        let bands = self.bands(anatomy).zip(self.style_bands(difference));
         for ((anatomy, difference), out) in bands.zip(out.chunks_exact_mut(scratch.levels.len())) {
             let anatomy = T::widen(anatomy, &mut scratch.anatomy);
             let target = Target::Change { planes: &mut scratch.levels, out };
-            kernel::synthesise(&self.band(anatomy, difference, self.geometry.half()), target);
+            kernel::synthesise(&self.band(anatomy, difference, self.geometry.style_len()), target);
         }
     }
 
     /// Computes by how much characteristics change: (style − own)·strength in every patch.
     ///
     /// # Shapes
-    /// `own` `[N, h]`, `style` `[h] f32`, `out` `[N, h] f32`.
+    /// `own` `[N, S]`, `style` `[S] f32`, `out` `[N, S] f32`.
     ///
     /// # Panics
     /// When a length does not fit the geometry.

@@ -22,16 +22,25 @@ pub(super) struct Band<'a> {
     pub offset: &'a [f32],
     /// `[patches of the band, C, P, L]`
     pub anatomy: &'a [f32],
-    /// `[C, L, P]`, `stride` numbers from one patch to the next.
+    /// `[C, L, P]`, and with a style bias `[C, P]` after it; `stride` numbers from one patch to the
+    /// next.
     pub characteristics: &'a [f32],
-    /// 0 (broadcast) or h (aligned).
+    /// 0 (broadcast) or S (aligned).
     pub stride: usize,
+    /// S: numbers in the characteristics of one patch.
+    pub style_len: usize,
 }
 
-impl Band<'_> {
-    /// Numbers in the latents of one patch, h.
+impl<'a> Band<'a> {
+    /// Numbers in the anatomy of one patch, h.
     fn half(&self) -> usize {
         CHANNELS * self.size * self.rank
+    }
+
+    /// The characteristics of one patch, `[C, L, P]`, and their bias, `[C, P]` or nothing.
+    #[inline(always)]
+    fn style(&self, patch: usize) -> (&'a [f32], &'a [f32]) {
+        self.characteristics[patch * self.stride..][..self.style_len].split_at(self.half())
     }
 }
 
@@ -129,11 +138,13 @@ fn product<const P: usize, const FUSED: bool, const PLANAR: bool>(
     };
     let (scale, offset) = (table(band.scale), table(band.offset));
     for (patch, anatomy) in band.anatomy.chunks_exact(half).enumerate() {
-        let style = &band.characteristics[patch * band.stride..][..half];
+        let (style, bias) = band.style(patch);
+        let bias = if bias.is_empty() { [[0.0; P]; CHANNELS] } else { table(bias) };
         let planes = anatomy.chunks_exact(P * rank).zip(style.chunks_exact(rank * P));
         for (plane, (anatomy, style)) in planes.enumerate() {
             for (block, rows) in anatomy.chunks_exact(BLOCK * rank).enumerate() {
-                let sums = times::<P, FUSED>(rows, &style.as_chunks().0[..rank]);
+                let style = &style.as_chunks().0[..rank];
+                let sums = times::<P, FUSED>(rows, style, &bias[plane]);
                 for (r, sums) in sums.iter().enumerate() {
                     let (start, phase) = place(order, P, width, patch, (plane, block * BLOCK + r));
                     sink.row::<P, FUSED>(start, sums, (&scale[phase], &offset[phase]));
@@ -143,14 +154,18 @@ fn product<const P: usize, const FUSED: bool, const PLANAR: bool>(
     }
 }
 
-/// `[BLOCK, L]` · `[L, P]`
+/// `[BLOCK, L]` · `[L, P]` + `[P]`
 #[inline(always)]
-fn times<const P: usize, const FUSED: bool>(rows: &[f32], style: &[[f32; P]]) -> [[f32; P]; BLOCK] {
+fn times<const P: usize, const FUSED: bool>(
+    rows: &[f32],
+    style: &[[f32; P]],
+    bias: &[f32; P],
+) -> [[f32; P]; BLOCK] {
     let rank = style.len();
     let row = |r: usize| &rows[r * rank..][..rank];
     // Written out: `array::from_fn` stays a call here.
     let rows: [&[f32]; BLOCK] = [row(0), row(1), row(2), row(3)];
-    let mut sums = [[0.0; P]; BLOCK];
+    let mut sums = [*bias; BLOCK];
     for (l, style) in style.iter().enumerate() {
         for (row, sums) in rows.iter().zip(&mut sums) {
             for j in 0..P {
@@ -167,14 +182,15 @@ fn product_any(band: &Band, sink: &mut impl Sink) {
     let (size, rank, half) = (band.size, band.rank, band.half());
     let width = band.anatomy.len() / half * size;
     for (patch, anatomy) in band.anatomy.chunks_exact(half).enumerate() {
-        let style = &band.characteristics[patch * band.stride..][..half];
+        let (style, bias) = band.style(patch);
         for (q, row) in anatomy.chunks_exact(rank).enumerate() {
             let (plane, row_of_plane) = (q / size, q % size);
             let style = &style[plane * rank * size..][..rank * size];
             let (start, phase) = place(band.order, size, width, patch, (plane, row_of_plane));
             for j in 0..size {
-                let sum: f32 =
-                    row.iter().zip(style[j..].iter().step_by(size)).map(|(a, b)| a * b).sum();
+                let constant = bias.get(plane * size + j).copied().unwrap_or(0.0);
+                let column = style[j..].iter().step_by(size);
+                let sum = row.iter().zip(column).fold(constant, |sum, (a, b)| sum + a * b);
                 let (scale, offset) = (band.scale[phase * size + j], band.offset[phase * size + j]);
                 sink.value(start + j, sum, (scale, offset));
             }

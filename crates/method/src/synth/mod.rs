@@ -54,7 +54,7 @@ impl Element for f16 {
 /// use restain_method::synth::Synthesiser;
 /// use restain_method::{Geometry, Normalisation, PixelOrder};
 ///
-/// // Tiles of 4 × 4 pixels in patches of 2 × 2: N = 4, h = 12, L = 2.
+/// // Tiles of 4 × 4 pixels in patches of 2 × 2: N = 4, h = S = 12, L = 2.
 /// let geometry = Geometry::new(GeometrySpec {
 ///     image_size: 4,
 ///     in_channels: 3,
@@ -63,12 +63,13 @@ impl Element for f16 {
 ///     depth: 1,
 ///     num_heads: 1,
 ///     mlp_ratio: 4.0,
+///     style_bias: false,
 /// })?;
 /// let normalisation = Normalisation::new([0.5; 3], [0.25; 3])?;
 /// let synth = Synthesiser::new(geometry, PixelOrder::Planar, normalisation);
 ///
-/// let anatomy = vec![1.0f32; geometry.tile_latent()];
-/// let style = vec![0.5; geometry.half()];
+/// let anatomy = vec![1.0f32; geometry.tile_anatomy()];
+/// let style = vec![0.5; geometry.style_len()];
 /// let mut tile = vec![0; geometry.tile_bytes()];
 /// synth.broadcast(&anatomy, &style, &mut synth.scratch(), &mut tile);
 /// // Each value is 2 × (1 · 0.5) = 1: pixel (1 · 0.25 + 0.5) · 255 = 191.25.
@@ -91,7 +92,7 @@ pub struct Synthesiser {
 pub struct Scratch {
     /// `[grid, h]`: a band's anatomy, widened.
     anatomy: Vec<f32>,
-    /// `[grid, h]`: a band's characteristics, widened.
+    /// `[grid, S]`: a band's characteristics, widened.
     characteristics: Vec<f32>,
     /// `[C, P, W]`: a band's pixels before its channels are interleaved.
     planes: Vec<u8>,
@@ -135,11 +136,11 @@ impl Synthesiser {
 
     /// Allocates the buffers that calls reuse.
     pub fn scratch(&self) -> Scratch {
-        let band = self.geometry.grid() * self.geometry.half();
+        let grid = self.geometry.grid();
         let planes = CHANNELS * self.geometry.patch_size() * self.geometry.image_size();
         Scratch {
-            anatomy: vec![0.0; band],
-            characteristics: vec![0.0; band],
+            anatomy: vec![0.0; grid * self.geometry.half()],
+            characteristics: vec![0.0; grid * self.geometry.style_len()],
             planes: vec![0; planes],
             levels: vec![0.0; planes],
             offset: vec![0.0; planes],
@@ -149,7 +150,7 @@ impl Synthesiser {
     /// Makes a tile with one style for every patch.
     ///
     /// # Shapes
-    /// `anatomy` `[N, h]`, `style` `[h] f32`, `out` `[H, W, 3] u8`.
+    /// `anatomy` `[N, h]`, `style` `[S] f32`, `out` `[H, W, 3] u8`.
     ///
     /// # Panics
     /// When a length does not fit the geometry, or `scratch` was made for another one.
@@ -167,7 +168,7 @@ impl Synthesiser {
     /// anatomy once for all.
     ///
     /// # Shapes
-    /// `anatomy` `[N, h]`, `styles` `[h] f32` each, `outs` `[H, W, 3] u8` each.
+    /// `anatomy` `[N, h]`, `styles` `[S] f32` each, `outs` `[H, W, 3] u8` each.
     ///
     /// # Panics
     /// When a length does not fit the geometry, `scratch` was made for another one, or there are
@@ -181,7 +182,7 @@ impl Synthesiser {
     ) {
         assert_eq!(styles.len(), outs.len(), "a style for each tile");
         for (style, out) in styles.iter().zip(outs.iter()) {
-            assert_eq!(style.len(), self.geometry.half(), "style is [h]");
+            assert_eq!(style.len(), self.geometry.style_len(), "style is [S]");
             self.check(anatomy.len(), scratch, out.len());
         }
         let band_bytes = self.geometry.patch_size() * self.geometry.image_size() * CHANNELS;
@@ -198,7 +199,7 @@ impl Synthesiser {
     /// Makes a tile with characteristics of its own for every patch.
     ///
     /// # Shapes
-    /// `anatomy` and `characteristics` `[N, h]`, `out` `[H, W, 3] u8`.
+    /// `anatomy` `[N, h]`, `characteristics` `[N, S]`, `out` `[H, W, 3] u8`.
     ///
     /// # Panics
     /// When a length does not fit the geometry, or `scratch` was made for another one.
@@ -209,19 +210,15 @@ impl Synthesiser {
         scratch: &mut Scratch,
         out: &mut [u8],
     ) {
-        assert_eq!(
-            characteristics.len(),
-            self.geometry.tile_latent(),
-            "characteristics are [N, h]"
-        );
+        self.check_characteristics(characteristics.len());
         self.check(anatomy.len(), scratch, out.len());
         for ((anatomy, characteristics), out) in
-            self.bands(anatomy).zip(self.bands(characteristics)).zip(self.out_bands(out))
+            self.bands(anatomy).zip(self.style_bands(characteristics)).zip(self.out_bands(out))
         {
             let anatomy = T::widen(anatomy, &mut scratch.anatomy);
             let characteristics = S::widen(characteristics, &mut scratch.characteristics);
             let target = Target::Pixels { planes: &mut scratch.planes, out };
-            let band = self.band(anatomy, characteristics, self.geometry.half());
+            let band = self.band(anatomy, characteristics, self.geometry.style_len());
             kernel::synthesise(&band, target);
         }
     }
@@ -230,7 +227,7 @@ impl Synthesiser {
     /// style·s in every patch.
     ///
     /// # Shapes
-    /// `own` `[N, h]`, `style` `[h] f32`, `out` `[N, h] f32`.
+    /// `own` `[N, S]`, `style` `[S] f32`, `out` `[N, S] f32`.
     ///
     /// # Panics
     /// When a length does not fit the geometry.
@@ -246,13 +243,10 @@ impl Synthesiser {
         out: &mut [f32],
         of: impl Fn(f32, f32) -> f32,
     ) {
-        let half = self.geometry.half();
-        assert_eq!(
-            (own.len(), style.len(), out.len()),
-            (self.geometry.tile_latent(), half, self.geometry.tile_latent())
-        );
+        let (each, all) = (self.geometry.style_len(), self.geometry.tile_characteristics());
+        assert_eq!((own.len(), style.len(), out.len()), (all, each, all));
         let mut row = [0.0; 256];
-        for (own, out) in own.chunks_exact(half).zip(out.chunks_exact_mut(half)) {
+        for (own, out) in own.chunks_exact(each).zip(out.chunks_exact_mut(each)) {
             let pieces =
                 own.chunks(row.len()).zip(style.chunks(row.len())).zip(out.chunks_mut(row.len()));
             for ((own, style), out) in pieces {
@@ -272,7 +266,7 @@ impl Synthesiser {
     fn check(&self, anatomy: usize, scratch: &Scratch, out: usize) {
         let band = self.geometry.grid() * self.geometry.half();
         let planes = CHANNELS * self.geometry.patch_size() * self.geometry.image_size();
-        assert_eq!(anatomy, self.geometry.tile_latent(), "anatomy is [N, h]");
+        assert_eq!(anatomy, self.geometry.tile_anatomy(), "anatomy is [N, h]");
         assert_eq!(out, self.geometry.tile_bytes(), "out is [H, W, 3]");
         assert_eq!(
             (scratch.anatomy.len(), scratch.planes.len()),
@@ -281,8 +275,17 @@ impl Synthesiser {
         );
     }
 
-    fn bands<'a, T>(&self, latents: &'a [T]) -> std::slice::ChunksExact<'a, T> {
-        latents.chunks_exact(self.geometry.grid() * self.geometry.half())
+    fn check_characteristics(&self, numbers: usize) {
+        let expected = self.geometry.tile_characteristics();
+        assert_eq!(numbers, expected, "characteristics are [N, S]");
+    }
+
+    fn bands<'a, T>(&self, anatomy: &'a [T]) -> std::slice::ChunksExact<'a, T> {
+        anatomy.chunks_exact(self.geometry.grid() * self.geometry.half())
+    }
+
+    fn style_bands<'a, T>(&self, characteristics: &'a [T]) -> std::slice::ChunksExact<'a, T> {
+        characteristics.chunks_exact(self.geometry.grid() * self.geometry.style_len())
     }
 
     fn out_bands<'a>(&self, out: &'a mut [u8]) -> std::slice::ChunksExactMut<'a, u8> {
@@ -305,6 +308,7 @@ impl Synthesiser {
             anatomy,
             characteristics,
             stride,
+            style_len: self.geometry.style_len(),
         }
     }
 }

@@ -6,7 +6,7 @@
 use super::super::geometry::{CHANNELS, Geometry};
 use super::super::patches::PixelOrder;
 
-/// Returns standardised values `[C, H, W] f32` from anatomy `[N, h]` and one style `[h]` for every
+/// Returns standardised values `[C, H, W] f32` from anatomy `[N, h]` and one style `[S]` for every
 /// patch.
 pub fn values_broadcast(
     geometry: &Geometry,
@@ -17,7 +17,7 @@ pub fn values_broadcast(
     values_aligned(geometry, order, anatomy, &style.repeat(geometry.patches()))
 }
 
-/// Returns standardised values `[C, H, W] f32` from anatomy `[N, h]` and characteristics `[N, h]`,
+/// Returns standardised values `[C, H, W] f32` from anatomy `[N, h]` and characteristics `[N, S]`,
 /// patch by patch.
 pub fn values_aligned(
     geometry: &Geometry,
@@ -30,7 +30,8 @@ pub fn values_aligned(
     let mut values = vec![0.0; geometry.tile_bytes()];
     for patch in 0..geometry.patches() {
         let za = &anatomy[patch * half..][..half];
-        let zc = &characteristics[patch * half..][..half];
+        let style = &characteristics[patch * geometry.style_len()..][..geometry.style_len()];
+        let (zc, bias) = style.split_at(half);
         let (top, left) = (patch / geometry.grid() * size, patch % geometry.grid() * size);
         for index in 0..geometry.patch_values() {
             let (plane, i, j) = (index / (size * size), index / size % size, index % size);
@@ -38,7 +39,8 @@ pub fn values_aligned(
                 .map(|l| za[(plane * size + i) * rank + l] * zc[(plane * rank + l) * size + j])
                 .sum();
             let (row, column, channel) = order.place(size, index);
-            values[(channel * side + top + row) * side + left + column] = product;
+            let constant = bias.get(plane * size + j).unwrap_or(&0.0);
+            values[(channel * side + top + row) * side + left + column] = product + constant;
         }
     }
     debug_assert_eq!(half, CHANNELS * size * rank);

@@ -9,6 +9,10 @@ use safetensors::SafeTensors;
 const ORDERS: [PixelOrder; 2] = [PixelOrder::Planar, PixelOrder::Interleaved];
 
 fn geometry(image_size: usize, patch_size: usize, rank: usize) -> Geometry {
+    with_bias(image_size, patch_size, rank, false)
+}
+
+fn with_bias(image_size: usize, patch_size: usize, rank: usize, style_bias: bool) -> Geometry {
     let embed_dim = 2 * CHANNELS * patch_size * rank;
     Geometry::new(GeometrySpec {
         image_size,
@@ -18,6 +22,7 @@ fn geometry(image_size: usize, patch_size: usize, rank: usize) -> Geometry {
         depth: 1,
         num_heads: 1,
         mlp_ratio: 4.0,
+        style_bias,
     })
     .unwrap()
 }
@@ -55,7 +60,8 @@ fn assert_within_a_level(made: &[u8], expected: &[u8], what: &str) {
     );
 }
 
-/// Every side and rank that has code of its own, and their neighbours.
+/// Every side and rank that has code of its own, and their neighbours, without and with a style
+/// bias.
 fn geometries() -> impl Iterator<Item = Geometry> {
     [
         (32, 16, 8),
@@ -73,7 +79,7 @@ fn geometries() -> impl Iterator<Item = Geometry> {
         (64, 32, 2),
     ]
     .into_iter()
-    .map(|(side, patch, rank)| geometry(side, patch, rank))
+    .flat_map(|(side, patch, rank)| [false, true].map(|bias| with_bias(side, patch, rank, bias)))
 }
 
 #[test]
@@ -82,8 +88,9 @@ fn several_styles_at_once_are_the_same_as_one_after_the_other() {
         let geometry = geometry(48, 16, 8);
         let synthesiser = Synthesiser::new(geometry, order, normalisation());
         let anatomy: Vec<f16> =
-            latents(geometry.tile_latent(), 8, 1).into_iter().map(f16::from_f32).collect();
-        let styles: Vec<Vec<f32>> = (2..5).map(|seed| latents(geometry.half(), 8, seed)).collect();
+            latents(geometry.tile_anatomy(), 8, 1).into_iter().map(f16::from_f32).collect();
+        let styles: Vec<Vec<f32>> =
+            (2..5).map(|seed| latents(geometry.style_len(), 8, seed)).collect();
         let (mut alone, mut together) =
             (vec![vec![0; geometry.tile_bytes()]; 3], vec![vec![1; geometry.tile_bytes()]; 3]);
         let mut scratch = synthesiser.scratch();
@@ -101,12 +108,12 @@ fn several_styles_at_once_are_the_same_as_one_after_the_other() {
 fn a_broadcast_variant_is_the_plain_product_within_a_level() {
     for (geometry, order) in geometries().flat_map(|geometry| ORDERS.map(|order| (geometry, order)))
     {
-        let anatomy: Vec<f16> = latents(geometry.tile_latent(), geometry.rank(), 1)
+        let anatomy: Vec<f16> = latents(geometry.tile_anatomy(), geometry.rank(), 1)
             .into_iter()
             .map(f16::from_f32)
             .collect();
         let widened: Vec<f32> = anatomy.iter().map(|v| v.to_f32()).collect();
-        let style = latents(geometry.half(), geometry.rank(), 2);
+        let style = latents(geometry.style_len(), geometry.rank(), 2);
         let expected =
             pixels(&values_broadcast(&geometry, order, &widened, &style), &normalisation());
         let synthesiser = Synthesiser::new(geometry, order, normalisation());
@@ -122,13 +129,11 @@ fn a_broadcast_variant_is_the_plain_product_within_a_level() {
 fn an_aligned_variant_is_the_plain_product_within_a_level() {
     for (geometry, order) in geometries().flat_map(|geometry| ORDERS.map(|order| (geometry, order)))
     {
-        let half = |seed| -> Vec<f16> {
-            latents(geometry.tile_latent(), geometry.rank(), seed)
-                .into_iter()
-                .map(f16::from_f32)
-                .collect()
+        let half = |count, seed| -> Vec<f16> {
+            latents(count, geometry.rank(), seed).into_iter().map(f16::from_f32).collect()
         };
-        let (anatomy, characteristics) = (half(1), half(2));
+        let anatomy = half(geometry.tile_anatomy(), 1);
+        let characteristics = half(geometry.tile_characteristics(), 2);
         let wide = |half: &[f16]| -> Vec<f32> { half.iter().map(|v| v.to_f32()).collect() };
         let expected = pixels(
             &values_aligned(&geometry, order, &wide(&anatomy), &wide(&characteristics)),
@@ -166,9 +171,10 @@ fn a_carried_variant_is_the_plain_sum_within_a_level() {
     for (geometry, order) in geometries().flat_map(|geometry| ORDERS.map(|order| (geometry, order)))
     {
         let synthesiser = Synthesiser::new(geometry, order, normalisation());
-        let wide = |seed| latents(geometry.tile_latent(), geometry.rank(), seed);
-        let (anatomy, own, each) = (wide(1), wide(2), wide(3));
-        let style = &each[..geometry.half()];
+        let anatomy = latents(geometry.tile_anatomy(), geometry.rank(), 1);
+        let [own, each] =
+            [2, 3].map(|seed| latents(geometry.tile_characteristics(), geometry.rank(), seed));
+        let style = &each[..geometry.style_len()];
         let (mut scratch, mut out) = (synthesiser.scratch(), vec![0; geometry.tile_bytes()]);
         // What the model reconstructs has a narrow residual, noise a wide one.
         let mut near = vec![0; geometry.tile_bytes()];
@@ -200,9 +206,9 @@ fn a_change_is_the_difference_of_two_plain_products() {
     for (geometry, order) in geometries().flat_map(|geometry| ORDERS.map(|order| (geometry, order)))
     {
         let synthesiser = Synthesiser::new(geometry, order, normalisation());
-        let wide = |seed| latents(geometry.tile_latent(), geometry.rank(), seed);
-        let (anatomy, own) = (wide(1), wide(2));
-        let style = latents(geometry.half(), geometry.rank(), 3);
+        let anatomy = latents(geometry.tile_anatomy(), geometry.rank(), 1);
+        let own = latents(geometry.tile_characteristics(), geometry.rank(), 2);
+        let style = latents(geometry.style_len(), geometry.rank(), 3);
         let (mut difference, mut change) = (vec![0.0; own.len()], vec![0.0; geometry.tile_bytes()]);
         synthesiser.difference_into(&own, &style, 0.5, &mut difference);
         synthesiser.change(&anatomy, &difference, &mut synthesiser.scratch(), &mut change);
@@ -226,7 +232,7 @@ fn fidelity_is_the_psnr_of_the_reconstruction() {
     let geometry = geometry(32, 8, 4);
     let synthesiser = Synthesiser::new(geometry, PixelOrder::Planar, normalisation());
     let (anatomy, own) =
-        (latents(geometry.tile_latent(), 4, 1), latents(geometry.tile_latent(), 4, 2));
+        (latents(geometry.tile_anatomy(), 4, 1), latents(geometry.tile_anatomy(), 4, 2));
     let (mut scratch, mut own_picture) = (synthesiser.scratch(), vec![0; geometry.tile_bytes()]);
     synthesiser.aligned(&anatomy, &own, &mut scratch, &mut own_picture);
     let mut psnr = |tile: &[u8]| synthesiser.compare(&anatomy, &own, tile, &mut scratch).1;
@@ -254,6 +260,24 @@ fn a_product_worked_out_by_hand() {
     assert_eq!(made(PixelOrder::Interleaved), [3, 4, 6, 8, 5, 5, 5, 5, 0, 0, 7, 0]);
 }
 
+/// The same with a style bias: [10, 20] is added to every row of red, [0, 1] to green, [2, 0] to
+/// blue.
+#[test]
+fn a_style_bias_is_added_to_every_row_of_its_channel() {
+    let geometry = with_bias(2, 2, 1, true);
+    let anatomy = [1.0f32, 2.0, 1.0, 1.0, 0.0, 1.0];
+    let style = [3.0, 4.0, 5.0, 5.0, 7.0, 0.0, 10.0, 20.0, 0.0, 1.0, 2.0, 0.0];
+    let bytes = Normalisation::new([0.0; 3], [1.0 / 255.0; 3]).unwrap();
+    let made = |order| {
+        let synthesiser = Synthesiser::new(geometry, order, bytes);
+        let mut out = [0; 12];
+        synthesiser.broadcast(&anatomy, &style, &mut synthesiser.scratch(), &mut out);
+        out
+    };
+    assert_eq!(made(PixelOrder::Planar), [13, 5, 2, 24, 6, 0, 16, 5, 9, 28, 6, 0]);
+    assert_eq!(made(PixelOrder::Interleaved), [13, 24, 16, 28, 5, 6, 5, 6, 2, 0, 9, 0]);
+}
+
 /// What the caches hold may be anything that f16 can hold; a byte comes out all the same.
 #[test]
 fn extreme_latents_saturate() {
@@ -261,10 +285,10 @@ fn extreme_latents_saturate() {
     let synthesiser = Synthesiser::new(geometry, PixelOrder::Planar, normalisation());
     let mut out = vec![7; geometry.tile_bytes()];
     let mut made = |anatomy: f16, style: f32| {
-        let latents = vec![anatomy; geometry.tile_latent()];
+        let latents = vec![anatomy; geometry.tile_anatomy()];
         synthesiser.broadcast(
             &latents,
-            &vec![style; geometry.half()],
+            &vec![style; geometry.style_len()],
             &mut synthesiser.scratch(),
             &mut out,
         );
@@ -294,7 +318,8 @@ fn every_half_precision_number_widens_exactly() {
 fn strength_mixes_with_the_tiles_own_characteristics_patch_by_patch() {
     let geometry = geometry(32, 16, 7);
     let synthesiser = Synthesiser::new(geometry, PixelOrder::Planar, normalisation());
-    let (own, style) = (latents(geometry.tile_latent(), 7, 3), latents(geometry.half(), 7, 4));
+    let (own, style) =
+        (latents(geometry.tile_anatomy(), 7, 3), latents(geometry.style_len(), 7, 4));
     let halves: Vec<f16> = own.iter().map(|v| f16::from_f32(*v)).collect();
     let mut out = vec![0.0; own.len()];
     synthesiser.blend_into(&own, &style, 0.0, &mut out);
@@ -347,7 +372,7 @@ fn the_published_code_makes_the_same_values() {
     );
     for (tokens, expected) in tokens.iter().zip(expected.chunks_exact(geometry.tile_bytes())) {
         let (mut anatomy, mut characteristics) =
-            (vec![0.0; geometry.tile_latent()], vec![0.0; geometry.tile_latent()]);
+            (vec![0.0; geometry.tile_anatomy()], vec![0.0; geometry.tile_anatomy()]);
         latent::split(&geometry, tokens, &mut anatomy, &mut characteristics);
         let values = values_broadcast(&geometry, PixelOrder::Interleaved, &anatomy, style);
         let worst = values.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

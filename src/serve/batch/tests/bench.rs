@@ -24,6 +24,7 @@ pub(super) fn geometry() -> Geometry {
         depth: 1,
         num_heads: 1,
         mlp_ratio: 1.0,
+        style_bias: false,
     })
     .unwrap()
 }
@@ -60,7 +61,7 @@ impl Encode for Gated {
         let tiles = tiles.chunks_exact(geometry().tile_bytes());
         self.seen.lock().unwrap().push(tiles.clone().map(|tile| tile[0]).collect());
         let latents =
-            |tile: &[u8]| vec![f16::from_f32(f32::from(tile[0])); 2 * geometry().tile_latent()];
+            |tile: &[u8]| vec![f16::from_f32(f32::from(tile[0])); geometry().tile_latents()];
         Ok(tiles.take(wanted).map(latents).collect())
     }
 

@@ -67,8 +67,8 @@ pub(super) fn encoded(answer: &EncodeAnswer, total: Duration) -> proto::EncodeRe
         let pieces: Vec<&[u8]> = windows.map(|window| bytemuck::cast_slice(half(window))).collect();
         Bytes::from(pieces.concat())
     };
-    let half = answer.about.geometry.half();
-    let stains = tiles.iter().flat_map(|tile| tile.stain_or_nan(half));
+    let length = answer.about.geometry.style_len();
+    let stains = tiles.iter().flat_map(|tile| tile.stain_or_nan(length));
     proto::EncodeResponse {
         encoder: Some(encoder(&answer.about)),
         keys: tiles.iter().map(|tile| Bytes::copy_from_slice(tile.key.as_bytes())).collect(),
@@ -101,6 +101,7 @@ fn encoder(about: &EncoderAbout) -> proto::EncoderInfo {
         bundle: about.bundle.clone(),
         patches: number(geometry.patches()),
         half: number(geometry.half()),
+        style_length: number(geometry.style_len()),
         image_size: number(geometry.image_size()),
         patch_size: number(geometry.patch_size()),
         pixel_order: match about.pixel_order {

@@ -131,15 +131,19 @@ fn body_bytes(form: Form, picture: &[u8]) -> u64 {
     (copy + RECORD_BYTES) as u64
 }
 
-/// Writes encodings as tensors: `anatomy` and `characteristics` F16 [n, N, h].
+/// Writes encodings as tensors: `anatomy` F16 [W, N, h], `characteristics` F16 [W, N, S], `stain`
+/// F32 [n, S].
 pub(super) fn write_encodings(answer: EncodeAnswer) -> Written {
     let geometry = answer.about.geometry;
-    let (patches, half) = (geometry.patches(), geometry.half());
+    let (patches, length) = (geometry.patches(), geometry.style_len());
     let windows = answer.tiles.iter().map(|tile| tile.encoding.windows.count()).sum();
-    let of_windows =
-        |name| TensorHead { name, dtype: Dtype::F16, shape: vec![windows, patches, half] };
+    let of_windows = |name, numbers| TensorHead {
+        name,
+        dtype: Dtype::F16,
+        shape: vec![windows, patches, numbers],
+    };
     let stain =
-        TensorHead { name: "stain", dtype: Dtype::F32, shape: vec![answer.tiles.len(), half] };
+        TensorHead { name: "stain", dtype: Dtype::F32, shape: vec![answer.tiles.len(), length] };
     let list = |of: &dyn Fn(&EncodedTile) -> serde_json::Value| {
         serde_json::Value::Array(answer.tiles.iter().map(of).collect()).to_string()
     };
@@ -152,18 +156,20 @@ pub(super) fn write_encodings(answer: EncodeAnswer) -> Written {
         ("takes_style", list(&|tile| tile.takes_style.into())),
         ("windows", list(&|tile| WindowGrid::of(&tile.encoding.windows).to_json())),
     ]);
-    let tensors = [of_windows("anatomy"), of_windows("characteristics"), stain];
+    let anatomies = of_windows("anatomy", geometry.half());
+    let tensors = [anatomies, of_windows("characteristics", length), stain];
     let mut pieces = vec![Bytes::from(tensors::head(&tensors, metadata))];
-    let window = geometry.tile_latent() * size_of::<f16>();
-    for second in [0, 1] {
+    // Of each window anatomy, then characteristics.
+    let window = geometry.tile_latents() * size_of::<f16>();
+    let anatomy = geometry.tile_anatomy() * size_of::<f16>();
+    for part in [0..anatomy, anatomy..window] {
         for tile in &answer.tiles {
             let bytes = Bytes::from_owner(Latents(Arc::clone(&tile.encoding)));
-            // Of each window anatomy, then characteristics.
-            let halves = (0..tile.encoding.windows.count()).map(|index| 2 * index + second);
-            pieces.extend(halves.map(|place| bytes.slice(place * window..(place + 1) * window)));
+            let starts = (0..tile.encoding.windows.count()).map(|index| index * window);
+            pieces.extend(starts.map(|from| bytes.slice(from + part.start..from + part.end)));
         }
     }
-    let stains = answer.tiles.iter().flat_map(|tile| tile.stain_or_nan(half));
+    let stains = answer.tiles.iter().flat_map(|tile| tile.stain_or_nan(length));
     pieces.push(stains.flat_map(f32::to_le_bytes).collect());
     Written {
         content_type: SAFETENSORS.to_owned(),

@@ -187,20 +187,21 @@ pub(super) struct VariantTensors(
     #[expect(dead_code, reason = "it describes what is written from where it lies")] Vec<u8>,
 );
 
-/// A safetensors file. Tensors `anatomy` and `characteristics` F16 [W, N, h], of the W windows of
-/// all tiles, one after the other; a tile of up to `window` times the model's size is one. Tensor
-/// `stain` F32 [n, h]: the mean characteristics of each tile's patches with a stain, from which the
-/// change of a tile in several windows starts; NaN where no patch has one. In the metadata `keys`:
-/// a JSON list of the tiles' keys, `windows`: a list of `WindowGrid`, `takes_style`: a list that
-/// says whether each tile takes a style, `fidelity`: a list of the PSNR of their reconstructions in
-/// dB, `detail`: that of the request, and `model`: the JSON of an `EncoderAbout`.
+/// A safetensors file. Tensors `anatomy` F16 [W, N, h] and `characteristics` F16 [W, N, S], of the
+/// W windows of all tiles, one after the other; a tile of up to `window` times the model's size is
+/// one. S is the length of a style: h, and 3·P more if the model has a style bias. Tensor `stain`
+/// F32 [n, S]: the mean characteristics of each tile's patches with a stain, from which the change
+/// of a tile in several windows starts; NaN where no patch has one. In the metadata `keys`: a JSON
+/// list of the tiles' keys, `windows`: a list of `WindowGrid`, `takes_style`: a list that says
+/// whether each tile takes a style, `fidelity`: a list of the PSNR of their reconstructions in dB,
+/// `detail`: that of the request, and `model`: the JSON of an `EncoderAbout`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 pub(super) struct EncodingTensors(
     #[expect(dead_code, reason = "it describes what is written from where it lies")] Vec<u8>,
 );
 
-/// A safetensors file. Tensor `characteristics` F32 [S, h]; in the metadata `styles`: a JSON list
+/// A safetensors file. Tensor `characteristics` F32 [K, S]; in the metadata `styles`: a JSON list
 /// of `PlacedStyle` in the same order, and `model`: the JSON of an `EncoderAbout`.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]

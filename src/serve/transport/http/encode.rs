@@ -17,13 +17,13 @@ use crate::serve::error::Error;
 /// Tiles in, encodings out
 ///
 /// For a client that makes the variants itself: any number of them for one tile's traffic. The
-/// answer is `application/vnd.restain.safetensors`: `anatomy` and `characteristics` F16 [W, N, h],
-/// of the W windows of all tiles. With `detail=model` every tile is one window; without it those of
-/// more than four times the model's size (`--window`) have several. `stain` F32 [n, h] is where
-/// their change starts. In the metadata stand the tiles' keys, their windows, whether they take a
-/// style, the PSNR of their reconstructions under `fidelity`, and under `model` what the product
-/// needs to know: geometry, pixel order, normalisation. `docs/encode.md` has the product in ten
-/// lines of numpy. Bodies are those of `/v1/augment`, without references.
+/// answer is `application/vnd.restain.safetensors`: `anatomy` F16 [W, N, h] and `characteristics`
+/// F16 [W, N, S], of the W windows of all tiles. With `detail=model` every tile is one window;
+/// without it those of more than four times the model's size (`--window`) have several. `stain` F32
+/// [n, S] is where their change starts. In the metadata stand the tiles' keys, their windows,
+/// whether they take a style, the PSNR of their reconstructions under `fidelity`, and under `model`
+/// what the product needs to know: geometry, pixel order, normalisation. `docs/encode.md` has the
+/// product in ten lines of numpy. Bodies are those of `/v1/augment`, without references.
 #[utoipa::path(
     post,
     path = "/v1/encode",

@@ -130,7 +130,7 @@ pub(super) struct GeometryInfo {
     /// Side of a patch, in pixels.
     #[schema(minimum = 1)]
     patch_size: u32,
-    /// Numbers in a token: half of them anatomy, half characteristics.
+    /// Numbers in a token of the encoder, E: half of them anatomy, half characteristics.
     #[schema(minimum = 1)]
     embed_dim: u32,
     #[schema(minimum = 1)]
@@ -138,6 +138,9 @@ pub(super) struct GeometryInfo {
     #[schema(minimum = 1)]
     num_heads: u32,
     mlp_ratio: f32,
+    /// Whether a style also has a constant for every channel and column of a patch: 3·P numbers
+    /// more, added to the product.
+    style_bias: bool,
 }
 
 impl ModelInfo {

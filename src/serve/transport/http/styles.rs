@@ -234,7 +234,7 @@ fn as_tensor(model: &Model, offer: &Offer, window: f64) -> Vec<u8> {
         ("styles", text(serde_json::to_string(&styles))),
         ("model", text(serde_json::to_string(&about))),
     ]);
-    let shape = vec![styles.len(), about.geometry.half()];
+    let shape = vec![styles.len(), about.geometry.style_len()];
     let mut bytes = tensors::head(
         &[TensorHead { name: "characteristics", dtype: Dtype::F32, shape }],
         metadata,

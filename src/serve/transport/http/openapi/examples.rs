@@ -225,7 +225,7 @@ fn answers() -> Vec<(Place, &'static str, ExampleBuilder)> {
     let domain = |name: &str, origin: &str| json!({"domain": name, "origin": origin, "styles": [style(&format!("{name}/0"))]});
     let geometry = json!({
         "image_size": 128, "in_channels": 3, "patch_size": 8, "embed_dim": 384, "depth": 6,
-        "num_heads": 6, "mlp_ratio": 4.0,
+        "num_heads": 6, "mlp_ratio": 4.0, "style_bias": false,
     });
     let model = json!({
         "state": "ready", "name": "demo", "version": "1", "default": true, "bundle": DIGEST,
