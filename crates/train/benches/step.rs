@@ -54,6 +54,7 @@ impl Step {
             depth,
             num_heads,
             mlp_ratio: 4.0,
+            style_bias: false,
         };
         let geometry = Geometry::new(spec).expect("a geometry");
         let drawn = Tensor::read_safetensors(file).expect("what train_step.py wrote");

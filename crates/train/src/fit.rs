@@ -11,7 +11,7 @@ use crate::model::vit::Vit;
 use crate::objective::paired::pairs::Pairs;
 use crate::objective::recipe::Recipe;
 use crate::options::{ComputeArgs, Export, Options, TrainingArgs, bundle_name, command_line};
-use crate::preset::{DataPreset, GeometryArgs};
+use crate::preset::{self, DataPreset, GeometryArgs};
 use crate::publish::{finish, finish_best, is_published};
 use crate::report::{self, Counts};
 use crate::run::checkpoint::{CHECKPOINT_FILE, Checkpoint, RunHeader};
@@ -26,7 +26,6 @@ use restain_bundle::{BundleDraft, MANIFEST_FILE};
 use restain_data::{Dataset, measure};
 use restain_engine::Runtime;
 use restain_lab::styles::require_tissue;
-use restain_method::geometry::GeometrySpec;
 use restain_method::{Geometry, Normalisation, PixelOrder};
 use restain_options::at_least;
 use restain_torch::adamw::{AdamW, AdamWConfig};
@@ -140,7 +139,9 @@ pub(crate) fn fit(args: &FitArgs) -> Result<Ending> {
         options: serde_json::to_value(&options)?,
     };
     let vit = match start {
-        Some(start) => Vit::from_weights(geometry, &start.weights, device, precision.kind())?,
+        Some(start) => {
+            Vit::from_weights(geometry, &start.weights_for(&geometry), device, precision.kind())?
+        }
         None => Vit::init(geometry, header.seed, device, precision.kind())?,
     };
     let vit = vit.checkpointing(args.compute.gradient_checkpointing);
@@ -278,7 +279,7 @@ fn announce(run: (&Parts, &Options, &RunHeader), vit: &Vit, world: &World, state
         parts.kept_out.sources.len(),
         header.total_steps,
         options.training.batch * options.training.grad_accum_steps,
-        describe_geometry(header.geometry),
+        preset::describe(header.geometry),
         device_name(vit.device()),
         if world.size() == 1 {
             String::new()
@@ -287,15 +288,6 @@ fn announce(run: (&Parts, &Options, &RunHeader), vit: &Vit, world: &World, state
         },
         state.display()
     );
-}
-
-/// Describes the sizes of a model for the log.
-fn describe_geometry(geometry: Geometry) -> String {
-    let sizes = GeometrySpec::from(geometry);
-    format!(
-        "tiles of {} px, patches of {} px, embedding {}, {} blocks, {} heads",
-        sizes.image_size, sizes.patch_size, sizes.embed_dim, sizes.depth, sizes.num_heads
-    )
 }
 
 fn geometry(args: &FitArgs, start: Option<&WarmStart>) -> Result<Geometry> {

@@ -77,6 +77,7 @@ impl Preset {
             depth,
             num_heads,
             mlp_ratio: 4.0,
+            style_bias: false,
         }
     }
 }
@@ -105,6 +106,10 @@ pub(crate) struct GeometryArgs {
     /// Use this many attention heads [default: that of --preset]
     #[arg(long, value_name = "HEADS")]
     pub num_heads: Option<usize>,
+    /// Give styles a constant beside the product, which lets a style change brightness and contrast
+    /// at no cost in rank; the published model has none [default: that of --preset]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub style_bias: Option<bool>,
 }
 
 impl GeometryArgs {
@@ -124,9 +129,24 @@ impl GeometryArgs {
             embed_dim: self.embed_dim.unwrap_or(from.embed_dim),
             depth: self.depth.unwrap_or(from.depth),
             num_heads: self.num_heads.unwrap_or(from.num_heads),
+            style_bias: self.style_bias.unwrap_or(from.style_bias),
             ..from
         })?)
     }
+}
+
+/// Describes the sizes of a model for the log.
+pub(crate) fn describe(geometry: Geometry) -> String {
+    let sizes = GeometrySpec::from(geometry);
+    format!(
+        "tiles of {} px, patches of {} px, embedding {}, {} blocks, {} heads{}",
+        sizes.image_size,
+        sizes.patch_size,
+        sizes.embed_dim,
+        sizes.depth,
+        sizes.num_heads,
+        if sizes.style_bias { ", a style bias" } else { "" }
+    )
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ fn pair() -> [Vit; 2] {
         depth: 3,
         num_heads: 4,
         mlp_ratio: 4.0,
+        style_bias: false,
     };
     let geometry = Geometry::new(spec).unwrap();
     let weights = Vit::init(geometry, 3, Device::Cpu, Kind::Float).unwrap().weights().unwrap();

@@ -118,6 +118,29 @@ fn a_warm_start_has_the_weights_and_the_normalisation_of_its_bundle_and_says_so(
     assert_eq!(warm.manifest.provenance["started_from"], origin);
     assert!(cold.manifest.provenance["started_from"].is_null());
 
+    // A style bias can be added, and begins as nothing: one more than the model had.
+    run(
+        home.path(),
+        &format!(
+            "{few} --from models/cold/1 --out models/more/1 --learning-rate 1e-30 --style-bias"
+        ),
+    );
+    let more = Bundle::open(&home.path().join("models/more/1")).unwrap();
+    let (had, has) = (cold.manifest.geometry, more.manifest.geometry);
+    assert_eq!((had.style_len() + 3 * had.patch_size(), had.half()), (has.style_len(), has.half()));
+    let added: Vec<_> =
+        weights(&more).into_iter().filter(|(name, _)| name.starts_with("style_")).collect();
+    assert_eq!(added.len(), 2);
+    assert!(added.iter().all(|(_, tensor)| tensor.data.iter().all(|value| value.abs() < 1e-12)));
+    // And trains, from the model that has it.
+    run(
+        home.path(),
+        &format!("{few} --from models/more/1 --out models/moved/1 --learning-rate 1e-3"),
+    );
+    let moved = Bundle::open(&home.path().join("models/moved/1")).unwrap();
+    assert_eq!(moved.manifest.geometry, has);
+    assert!(weights(&moved)["style_bias.weight"].data.iter().any(|value| value.abs() > 1e-6));
+
     for (contradiction, said) in [
         ("--preset small", "geometry"),
         ("--depth 3", "\"depth\":3"),

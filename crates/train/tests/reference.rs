@@ -35,6 +35,7 @@ impl Vectors {
             depth: 1,
             num_heads: 4,
             mlp_ratio: 4.0,
+            style_bias: false,
         });
         let geometry = geometry.unwrap();
         let tensors = read(

@@ -11,8 +11,8 @@ use crate::model::vit::Vit;
 use restain_engine::Encodings;
 use restain_method::Normalisation;
 
-/// Encodes tiles, u8 [batch, H, W, 3], and returns both halves of their patches' tokens, f32
-/// [batch, N, h] each, without CLS.
+/// Encodes tiles, u8 [batch, H, W, 3], and returns their anatomy, f32 [batch, N, h], and
+/// characteristics, f32 [batch, N, S], without CLS.
 ///
 /// # Errors
 /// If libtorch cannot copy the result.

@@ -11,7 +11,7 @@ use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
 use crate::model::recompute::{Stages, Tape};
-use restain_bundle::{Tensor as WeightTensor, Weights, layout};
+use restain_bundle::{STYLE_BIAS, Tensor as WeightTensor, Weights, layout};
 use restain_method::Geometry;
 use restain_method::positions::positions;
 
@@ -115,6 +115,8 @@ pub struct Vit {
     positions: Tensor,
     blocks: Vec<Block>,
     norm: LayerNorm,
+    /// Characteristics [.., h] → their bias [.., C·P], if the model has one.
+    style_bias: Option<Linear>,
     precision: Kind,
     /// With gradient checkpointing: the passes that `backward` recomputes.
     tape: Option<Tape>,
@@ -124,7 +126,7 @@ pub struct Vit {
 
 impl Vit {
     /// Initialises weights as the published code does: Xavier-uniform matrices, zero biases, a CLS
-    /// token of standard deviation 0.02. Products are computed in `precision`. The same seed gives
+    /// token of standard deviation 0.02, a style bias of zero. Products are computed in `precision`. The same seed gives
     /// the same weights, unless another thread uses libtorch's generator at the same time.
     ///
     /// # Errors
@@ -200,6 +202,7 @@ impl Vit {
             patch_embed: linear("encoder.patch_embed.proj"),
             positions: Tensor::from_slice(&positions(&geometry)).view(shape).to_device(device),
             norm: layer_norm("encoder.norm"),
+            style_bias: geometry.style_bias().then(|| linear(STYLE_BIAS)),
             geometry,
             parameters,
             precision,
@@ -237,14 +240,19 @@ impl Vit {
         Ok(weights)
     }
 
-    /// Encodes standardised tiles: f32 [B, C, H, W] → tokens Z f32 [B, N+1, E], CLS first.
+    /// Encodes standardised tiles: f32 [B, C, H, W] → tokens f32 [B, N+1, h + S], CLS first: Z, and
+    /// the style bias after it if the model has one.
     pub fn encode(&self, tiles: &Tensor) -> Tensor {
         self.encoded.set(self.encoded.get() + tiles.size()[0] as u64);
         let z = match &self.tape {
             Some(tape) => self.stages(|stages| tape.forward(tiles, stages)),
             None => (0..self.blocks.len()).fold(self.embed(tiles), |z, i| self.block(i, &z)),
         };
-        self.norm.forward(&z)
+        let z = self.norm.forward(&z);
+        let Some(layer) = &self.style_bias else { return z };
+        let half = self.geometry.half() as i64;
+        let bias = layer.forward(&z.narrow(-1, half, half), self.precision).to_kind(Kind::Float);
+        Tensor::cat(&[z, bias], -1)
     }
 
     /// Returns the number of tiles encoded so far, from which the work is computed.
@@ -298,6 +306,9 @@ fn initial(name: &str, shape: &[i64]) -> Tensor {
     let options = (Kind::Float, Device::Cpu);
     if name.ends_with("cls_token") {
         return Tensor::randn(shape, options) * 0.02;
+    }
+    if name.starts_with(STYLE_BIAS) {
+        return Tensor::zeros(shape, options);
     }
     if shape.len() < 2 {
         let ones = name.ends_with("weight");

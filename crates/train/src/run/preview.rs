@@ -56,11 +56,10 @@ impl Preview {
     /// If libtorch fails.
     pub(crate) fn render(&self, vit: &Vit, header: &RunHeader) -> Result<RgbImage> {
         let synth = Synthesiser::new(header.geometry, header.pixel_order, header.normalisation);
-        let (latent, side) = (header.geometry.tile_latent(), header.geometry.image_size() as u32);
+        let side = header.geometry.image_size() as u32;
         let mut halves = Vec::new();
         for tile in &self.tiles {
             let encodings = encode(vit, &header.normalisation, tile, 1)?;
-            debug_assert_eq!(encodings.anatomy.len(), latent);
             halves.push((encodings.anatomy, encodings.characteristics));
         }
         let styles = self.tiles.iter().zip(&halves).map(|(tile, (anatomy, characteristics))| {

@@ -263,12 +263,13 @@ fn paired_batches(
 /// synthesiser that serves.
 fn reconstruction(vit: &Vit, header: &RunHeader, tiles: &[Vec<u8>]) -> Result<[f64; 2]> {
     let synth = synth::Synthesiser::new(header.geometry, header.pixel_order, header.normalisation);
-    let (latent, side) = (header.geometry.tile_latent(), header.geometry.image_size());
+    let (geometry, side) = (header.geometry, header.geometry.image_size());
     let encodings = encode(vit, &header.normalisation, &tiles.concat(), tiles.len())?;
-    let (mut scratch, mut out) = (synth.scratch(), vec![0; header.geometry.tile_bytes()]);
+    let (mut scratch, mut out) = (synth.scratch(), vec![0; geometry.tile_bytes()]);
     let mut sums = [0.0; 2];
+    let anatomies = encodings.anatomy.chunks_exact(geometry.tile_anatomy());
     let halves =
-        encodings.anatomy.chunks_exact(latent).zip(encodings.characteristics.chunks_exact(latent));
+        anatomies.zip(encodings.characteristics.chunks_exact(geometry.tile_characteristics()));
     for (tile, (anatomy, characteristics)) in tiles.iter().zip(halves) {
         synth.aligned(anatomy, characteristics, &mut scratch, &mut out);
         sums[0] += psnr(tile, &out).min(FLAWLESS_DB);

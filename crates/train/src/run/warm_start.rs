@@ -9,7 +9,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use restain_bundle::{Bundle, Manifest, WEIGHTS_FILE, Weights};
+use restain_bundle::{Bundle, Manifest, STYLE_BIAS, Tensor, WEIGHTS_FILE, Weights, layout};
+use restain_method::geometry::GeometrySpec;
 use restain_method::{Geometry, Normalisation, PixelOrder};
 
 /// The bundle that a run started from, for the provenance.
@@ -24,7 +25,7 @@ pub(crate) struct Origin {
 /// An opened bundle to start from.
 pub(crate) struct WarmStart {
     pub origin: Origin,
-    pub weights: Weights,
+    weights: Weights,
     manifest: Manifest,
 }
 
@@ -76,12 +77,15 @@ impl WarmStart {
             .map(|_| own)
     }
 
-    /// Returns the bundle's geometry.
+    /// Returns the bundle's geometry, with a style bias where `asked` has one: of zero at first, so
+    /// that training starts from the same model.
     ///
     /// # Errors
-    /// If `asked` differs.
+    /// If `asked` differs in anything else.
     pub(crate) fn agree(&self, asked: Geometry) -> Result<Geometry> {
-        let own = self.geometry();
+        let own = GeometrySpec::from(self.geometry());
+        let style_bias = own.style_bias || asked.style_bias();
+        let own = Geometry::new(GeometrySpec { style_bias, ..own })?;
         let words = |g: Geometry| serde_json::to_string(&g).expect("a geometry is plain numbers");
         self.refuse(
             "the geometry",
@@ -89,6 +93,17 @@ impl WarmStart {
             words(own),
         )
         .map(|_| own)
+    }
+
+    /// Returns the weights, for the geometry that was agreed on.
+    pub(crate) fn weights_for(mut self, geometry: &Geometry) -> Weights {
+        for (name, shape) in layout(geometry) {
+            if name.starts_with(STYLE_BIAS) {
+                let data = vec![0.0; shape.iter().product()];
+                self.weights.tensors.entry(name).or_insert(Tensor { shape, data });
+            }
+        }
+        self.weights
     }
 
     fn refuse<T: std::fmt::Display>(&self, what: &str, other: Option<T>, own: T) -> Result<T> {

@@ -70,8 +70,8 @@ pub(super) fn reconstruction_psnr(
         let mut tiles = vec![0; encodings.batch * geometry.tile_bytes()];
         let latents = encodings
             .anatomy
-            .chunks_exact(geometry.tile_latent())
-            .zip(encodings.characteristics.chunks_exact(geometry.tile_latent()));
+            .chunks_exact(geometry.tile_anatomy())
+            .zip(encodings.characteristics.chunks_exact(geometry.tile_characteristics()));
         for (tile, (anatomy, characteristics)) in
             tiles.chunks_exact_mut(geometry.tile_bytes()).zip(latents)
         {

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::graph::{ExternalData, Graph};
 use super::onnx::{AttributeProto, DataType, ValueInfoProto};
 use super::quantise;
-use restain_bundle::{POSITIONS, Weights};
+use restain_bundle::{POSITIONS, STYLE_BIAS, Weights};
 use restain_method::{Geometry, Normalisation};
 
 pub(super) const LAYER_NORM_EPSILON: f32 = 1e-6;
@@ -27,7 +27,8 @@ pub(super) struct EncoderGraph<'a> {
     pub int8: &'a BTreeSet<String>,
 }
 
-/// The names of the linear layers that may be computed in int8: all but the patch embedding.
+/// The names of the linear layers that may be computed in int8: all but the patch embedding and the
+/// style bias.
 pub(super) fn quantisable(geometry: &Geometry) -> Vec<String> {
     let layers = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"];
     (0..geometry.depth())
@@ -39,14 +40,10 @@ impl EncoderGraph<'_> {
     /// The bytes of the `.onnx` file.
     pub(super) fn build(&self) -> Vec<u8> {
         let side = self.geometry.image_size();
-        let latent = [self.geometry.patches(), self.geometry.half()];
         let mut graph = Graph::new(
             "restain-encoder",
             vec![ValueInfoProto::batched("tiles", DataType::Uint8, &[side, side, 3])],
-            vec![
-                ValueInfoProto::batched("anatomy", DataType::Float, &latent),
-                ValueInfoProto::batched("characteristics", DataType::Float, &latent),
-            ],
+            self.outputs(DataType::Float),
         );
         let patches = self.patchify(&mut graph);
         let mut tokens = self.embed(&mut graph, &patches);
@@ -54,7 +51,7 @@ impl EncoderGraph<'_> {
             tokens = self.block(&mut graph, &tokens, &format!("encoder.blocks.{block}"));
         }
         let tokens = self.layer_norm(&mut graph, &tokens, "encoder.norm");
-        self.split(&mut graph, &tokens);
+        self.split(&mut graph, &tokens, |graph, of| self.style_bias(graph, of));
         graph.into_bytes()
     }
 
@@ -154,8 +151,23 @@ impl EncoderGraph<'_> {
         self.linear(graph, &mixed, &format!("{name}.proj"))
     }
 
-    /// Tokens → the two outputs [batch, N, h].
-    pub(super) fn split(&self, graph: &mut Graph, tokens: &str) {
+    /// The two outputs, anatomy [batch, N, h] and characteristics [batch, N, S].
+    pub(super) fn outputs(&self, of: DataType) -> Vec<ValueInfoProto> {
+        [("anatomy", self.geometry.half()), ("characteristics", self.geometry.style_len())]
+            .map(|(name, length)| {
+                ValueInfoProto::batched(name, of, &[self.geometry.patches(), length])
+            })
+            .into()
+    }
+
+    /// Tokens, of which Z is [batch, N+1, E], → the two outputs. `linear` adds the layer that makes
+    /// the style bias of characteristics [batch, N, h].
+    pub(super) fn split(
+        &self,
+        graph: &mut Graph,
+        tokens: &str,
+        linear: impl FnOnce(&mut Graph, &str) -> String,
+    ) {
         let (count, embed, half) = (
             self.geometry.patches() as i64 + 1,
             self.geometry.embed_dim() as i64,
@@ -163,11 +175,25 @@ impl EncoderGraph<'_> {
         );
         let tokens = graph.reshape(tokens, &[-1, count, embed]);
         let axes = graph.int64s(&[1, 2]);
-        for (output, from, to) in [("anatomy", 0, half), ("characteristics", half, embed)] {
+        let last = if self.geometry.style_bias() { "product" } else { "characteristics" };
+        for (output, from, to) in [("anatomy", 0, half), (last, half, embed)] {
             let starts = graph.int64s(&[1, from]);
             let ends = graph.int64s(&[count, to]);
             graph.node_into("Slice", &[&tokens, &starts, &ends, &axes], &[output], Vec::new());
         }
+        if self.geometry.style_bias() {
+            let bias = linear(graph, last);
+            let joined = vec![AttributeProto::int("axis", -1)];
+            graph.node_into("Concat", &[last, &bias], &["characteristics"], joined);
+        }
+    }
+
+    /// Characteristics [batch, N, h] → their bias [batch, N, C·P].
+    fn style_bias(&self, graph: &mut Graph, characteristics: &str) -> String {
+        let [patches, half] = [self.geometry.patches(), self.geometry.half()].map(|n| n as i64);
+        let rows = graph.reshape(characteristics, &[-1, half]);
+        let bias = self.linear(graph, &rows, STYLE_BIAS);
+        graph.reshape(&bias, &[-1, patches, self.geometry.style_len() as i64 - half])
     }
 
     /// [rows, in] → [rows, out], in int8 when the layer is listed.

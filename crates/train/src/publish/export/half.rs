@@ -10,6 +10,7 @@
 use super::encoder::{EncoderGraph, LAYER_NORM_EPSILON};
 use super::graph::Graph;
 use super::onnx::{AttributeProto, DataType, ValueInfoProto};
+use restain_bundle::STYLE_BIAS;
 
 /// ONNX Runtime's CUDA provider has `Pad` as of this version of the standard and none of the later
 /// ones (1.31).
@@ -19,11 +20,9 @@ impl EncoderGraph<'_> {
     /// The bytes of the `.onnx` file whose latents are f16.
     pub(super) fn build_half(&self) -> Vec<u8> {
         let side = self.geometry.image_size();
-        let latent = [self.geometry.patches(), self.geometry.half()];
-        let outputs = ["anatomy", "characteristics"]
-            .map(|name| ValueInfoProto::batched(name, DataType::Float16, &latent));
+        let outputs = self.outputs(DataType::Float16);
         let tiles = ValueInfoProto::batched("tiles", DataType::Uint8, &[side, side, 3]);
-        let mut graph = Graph::new("restain-encoder", vec![tiles], outputs.into()).of_opset(OPSET);
+        let mut graph = Graph::new("restain-encoder", vec![tiles], outputs).of_opset(OPSET);
         let patches = self.patchify(&mut graph);
         let patches = graph.cast(&patches, DataType::Float16);
         let mut tokens = self.embed_half(&mut graph, &patches);
@@ -54,7 +53,7 @@ impl EncoderGraph<'_> {
                 &next,
             );
         }
-        self.split(&mut graph, &normed);
+        self.split(&mut graph, &normed, |graph, of| self.style_bias_half(graph, of));
         graph.into_bytes()
     }
 
@@ -122,6 +121,14 @@ impl EncoderGraph<'_> {
             vec![epsilon()],
         );
         outputs
+    }
+
+    /// Characteristics [batch, N, h] → their bias [batch, N, C·P].
+    fn style_bias_half(&self, graph: &mut Graph, characteristics: &str) -> String {
+        let weight = self.weight_half(graph, STYLE_BIAS);
+        let product = graph.node("MatMul", &[characteristics, &weight], Vec::new());
+        let bias = self.vector_half(graph, &format!("{STYLE_BIAS}.bias"));
+        graph.node("Add", &[&product, &bias], Vec::new())
     }
 
     fn norm_half(&self, graph: &mut Graph, name: &str) -> [String; 2] {

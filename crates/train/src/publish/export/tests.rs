@@ -19,6 +19,10 @@ use restain_method::geometry::GeometrySpec;
 const NORMALISATION: Normalisation = Normalisation { mean: [0.5; 3], std: [0.25; 3] };
 
 fn small() -> Geometry {
+    small_with(false)
+}
+
+fn small_with(style_bias: bool) -> Geometry {
     let spec = GeometrySpec {
         image_size: 8,
         in_channels: 3,
@@ -27,6 +31,7 @@ fn small() -> Geometry {
         depth: 1,
         num_heads: 2,
         mlp_ratio: 4.0,
+        style_bias,
     };
     Geometry::new(spec).unwrap()
 }
@@ -76,7 +81,8 @@ fn exported(
     weights: &Weights,
     change: impl FnOnce(ExportRequest<'_>) -> ExportRequest<'_>,
 ) -> (tempfile::TempDir, Bundle) {
-    let (home, geometry) = (tempfile::tempdir().unwrap(), small());
+    let home = tempfile::tempdir().unwrap();
+    let geometry = weights.geometry(small().num_heads(), small().image_size()).unwrap();
     let out = home.path().join("tiny/1");
     let plain = |tiles: &[u8], batch: usize| {
         Ok(plain::encode(weights, &geometry, &NORMALISATION, tiles, batch))
@@ -88,8 +94,18 @@ fn exported(
 
 #[test]
 fn the_graph_is_the_network_of_the_paper() {
-    let weights = random_weights(&small());
+    is_the_network(small());
+}
+
+#[test]
+fn the_graph_has_the_style_bias() {
+    is_the_network(small_with(true));
+}
+
+fn is_the_network(geometry: Geometry) {
+    let weights = random_weights(&geometry);
     let (_home, bundle) = exported(&weights, |request| request);
+    assert_eq!(bundle.manifest.geometry, geometry);
 
     let found = bundle.manifest.provenance["export"]["fp32_relative_difference"].as_f64().unwrap();
     assert!(found < 2e-6, "{found}");
@@ -100,7 +116,12 @@ fn the_graph_is_the_network_of_the_paper() {
 
 #[test]
 fn a_tiles_latents_do_not_depend_on_its_batch() {
-    let geometry = small();
+    for geometry in [small(), small_with(true)] {
+        do_not_depend_on_the_batch(geometry);
+    }
+}
+
+fn do_not_depend_on_the_batch(geometry: Geometry) {
     let weights = random_weights(&geometry);
     let (_home, bundle) = exported(&weights, |request| request);
     let tiles = fixed_tiles(&geometry);
@@ -109,10 +130,15 @@ fn a_tiles_latents_do_not_depend_on_its_batch() {
         let together = encoder.encode(&tiles, TILES).unwrap();
         for (index, tile) in tiles.chunks_exact(geometry.tile_bytes()).enumerate() {
             let alone = encoder.encode(tile, 1).unwrap();
-            let span = index * geometry.tile_latent()..(index + 1) * geometry.tile_latent();
-            assert_eq!(alone.anatomy, together.anatomy[span.clone()], "{precision}, tile {index}");
+            let span = |numbers: usize| index * numbers..(index + 1) * numbers;
             assert_eq!(
-                alone.characteristics, together.characteristics[span],
+                alone.anatomy,
+                together.anatomy[span(geometry.tile_anatomy())],
+                "{precision}, tile {index}"
+            );
+            assert_eq!(
+                alone.characteristics,
+                together.characteristics[span(geometry.tile_characteristics())],
                 "{precision}, tile {index}"
             );
         }
@@ -182,7 +208,7 @@ const ON_CUDA: [&str; 11] = [
 
 #[test]
 fn the_fp16_graph_has_nothing_that_a_gpu_cannot_run() {
-    let weights = random_weights(&small());
+    let weights = random_weights(&small_with(true));
     let (_home, bundle) = exported(&weights, |request| request);
     let model = ModelProto::decode(
         std::fs::read(bundle.encoder_path(Precision::Fp16).unwrap()).unwrap().as_slice(),

@@ -22,6 +22,11 @@ pub(super) fn encode(
             let (anatomy, characteristics) = token.split_at(geometry.half());
             encodings.anatomy.extend(anatomy.iter().map(|&number| number as f32));
             encodings.characteristics.extend(characteristics.iter().map(|&number| number as f32));
+            if geometry.style_bias() {
+                let plain = Plain { weights, geometry, normalisation };
+                let bias = plain.linear(&vec![characteristics.to_vec()], "style_bias");
+                encodings.characteristics.extend(bias[0].iter().map(|&number| number as f32));
+            }
         }
     }
     encodings
