@@ -135,14 +135,17 @@ def test_a_bank_refuses_what_it_does_not_have():
 
 # Geometries that no bundle at hand has: other patch sides, where the server does not fuse, and interleaved pixels.
 @pytest.mark.parametrize("order", ["planar", "interleaved"])
+@pytest.mark.parametrize("style_bias", [False, True])
 @pytest.mark.parametrize(("side", "patch", "rank"), [(32, 16, 3), (12, 4, 2), (28, 14, 7)])
-def test_numpy_and_torch_agree_and_are_the_plain_product(side, patch, rank, order):
+def test_numpy_and_torch_agree_and_are_the_plain_product(side, patch, rank, style_bias, order):
     random = np.random.default_rng(7)
     mean, std = (0.7441, 0.5895, 0.7214), (0.1301, 0.1489, 0.1107)
-    model = restain.EncoderModel("m", "1", "", side, patch, rank, order, mean, std)
-    halves = random.normal(size=(2, 2, model.patches, model.half)).astype(np.float16)
-    encodings = restain.Encodings(halves[0], halves[1], ("", ""), model)
-    styles = random.normal(size=(3, model.half)).astype(np.float32)
+    model = restain.EncoderModel("m", "1", "", side, patch, rank, order, mean, std, style_bias=style_bias)
+    assert model.style_length == 3 * patch * (rank + style_bias)
+    anatomy = random.normal(size=(2, model.patches, model.half)).astype(np.float16)
+    characteristics = random.normal(size=(2, model.patches, model.style_length)).astype(np.float16)
+    encodings = restain.Encodings(anatomy, characteristics, ("", ""), model)
+    styles = random.normal(size=(3, model.style_length)).astype(np.float32)
     made = restain.synthesise(encodings, styles)
     assert np.array_equal(makers()[1](encodings, styles), made)
     for size in [(side, side), (2 * side, side + 5), (side - 1, side // 2)]:
@@ -151,8 +154,10 @@ def test_numpy_and_torch_agree_and_are_the_plain_product(side, patch, rank, orde
             carried = restain.synthesise(encodings, styles, strength, tiles=pixels)
             assert np.array_equal(makers()[1](encodings, styles, strength, tiles=pixels), carried), (size, strength)
         assert np.array_equal(restain.synthesise(encodings, styles, 0.0, tiles=pixels)[:, 1], pixels)
-    left = halves[0].astype(np.float64).reshape(2, 1, model.patches, 3, patch, rank)
-    values = left @ styles.astype(np.float64).reshape(1, 3, 1, 3, rank, patch)
+    left = anatomy.astype(np.float64).reshape(2, 1, model.patches, 3, patch, rank)
+    values = left @ styles[:, : model.half].astype(np.float64).reshape(1, 3, 1, 3, rank, patch)
+    if style_bias:
+        values = values + styles[:, model.half :].reshape(1, 3, 1, 3, 1, patch)
     if order == "planar":
         values = values.transpose(0, 1, 2, 4, 5, 3)
     grid = side // patch

@@ -113,6 +113,8 @@ class EncoderModel:
     std: tuple[float, float, float]
     window: float = 4.0
     """The server sees tiles of more than this times `image_size` along a side in several windows."""
+    style_bias: bool = False
+    """Whether a style has, after its product with the anatomy, a constant for every channel and column of a patch."""
 
     @classmethod
     def from_json(cls, text: str) -> EncoderModel:
@@ -130,6 +132,7 @@ class EncoderModel:
             mean=tuple(normalisation["mean"]),
             std=tuple(normalisation["std"]),
             window=float(about["window"]),
+            style_bias=bool(geometry["style_bias"]),
         )
 
     def check_detail(self, counts: Sequence[int], detail: str, tiles: tuple[int, int] | None, patches: int = 1) -> None:
@@ -159,8 +162,13 @@ class EncoderModel:
 
     @property
     def half(self) -> int:
-        """h: length of a patch's anatomy, and of its characteristics."""
+        """h: length of a patch's anatomy."""
         return 3 * self.patch_size * self.rank
+
+    @property
+    def style_length(self) -> int:
+        """S: length of a style, which is a patch's characteristics: h, and with a style bias 3·P more."""
+        return self.half + (3 * self.patch_size if self.style_bias else 0)
 
 
 @dataclass(frozen=True)
@@ -170,13 +178,13 @@ class Encodings:
     anatomy: NDArray[np.float16]
     """float16 [W, N, h]: the W windows of all tiles, one after the other; of tiles in one window [n, N, h]"""
     characteristics: NDArray[np.float16]
-    """float16 [W, N, h]"""
+    """float16 [W, N, S]"""
     keys: tuple[str, ...]
     model: EncoderModel
     windows: tuple[Windows, ...] = ()
     """The windows of each tile; without any, every tile is in one window."""
     stain: NDArray[np.float32] | None = None
-    """float32 [n, h]: the mean characteristics of each tile's patches with a stain, from which the change of a tile in
+    """float32 [n, S]: the mean characteristics of each tile's patches with a stain, from which the change of a tile in
     several windows starts; NaN where no patch has one."""
     takes_style: NDArray[np.bool_] | None = None
     """bool [n]: whether each tile takes a style. One without a stain, such as glass, keeps its own look."""

@@ -33,7 +33,7 @@ class BankStyle:
 
 @dataclass(frozen=True)
 class StyleBank:
-    """S styles: their `characteristics`, float32 [S, h], and a description of each, in the same order.
+    """S styles: their `characteristics`, float32 [K, S], and a description of each, in the same order.
 
     `Client.style_bank` returns one. This one has two domains with two styles and one style:
 
@@ -63,7 +63,7 @@ class StyleBank:
         return {style.id: place for place, style in enumerate(self.styles)}
 
     def __getitem__(self, id: str) -> NDArray[np.float32]:
-        """Returns the style with this id: float32 [h]. Raises `KeyError` if there is none."""
+        """Returns the style with this id: float32 [S]. Raises `KeyError` if there is none."""
         style: NDArray[np.float32] = self.characteristics[self._place(id)]
         return style
 
@@ -80,7 +80,7 @@ class StyleBank:
         domains: Sequence[str] | None = None,
         exclude_domains: Sequence[str] = (),
     ) -> NDArray[np.float32]:
-        """Draws styles: float32 [*shape, h]. Each draw picks a domain and then one of its styles, both uniformly.
+        """Draws styles: float32 [*shape, S]. Each draw picks a domain and then one of its styles, both uniformly.
 
         The server uses the same distribution, but other random numbers. Without `domains`, domains that were added at
         run time are left out. Raises `KeyError` for an unknown domain, `ValueError` if no style is left.
@@ -115,7 +115,7 @@ class StyleBank:
         return list(groups.values())
 
     def blend(self, parts: Mapping[str, float]) -> NDArray[np.float32]:
-        """Mixes styles by weight: float32 [h]. The weights are above 0 and need not sum to 1.
+        """Mixes styles by weight: float32 [S]. The weights are above 0 and need not sum to 1.
 
         >>> import numpy as np
         >>> model = EncoderModel("demo", "1", "", 16, 8, 1, "planar", (0.5, 0.5, 0.5), (0.1, 0.1, 0.1))

@@ -35,10 +35,10 @@ def synthesise(
 
     The shape of `styles` says what they are for:
 
-    - [h]: one style for all tiles;
-    - [K, h]: K styles for every tile;
-    - [n, K, h]: K styles for each tile;
-    - [n, K, N, h]: the same, with one style for each patch, for tiles in one window.
+    - [S]: one style for all tiles;
+    - [K, S]: K styles for every tile;
+    - [n, K, S]: K styles for each tile;
+    - [n, K, N, S]: the same, with one style for each patch, for tiles in one window.
 
     `strength`: 0 keeps the tile's own style, 1 applies the style fully. Raises `ValueError` for another
     shape or strength. A tile without a stain, such as glass, keeps its own look.
@@ -149,22 +149,22 @@ def reconstruct(encodings: Encodings) -> NDArray[np.uint8]:
 
 
 def per_tile(styles: NDArray[np.floating], count: int, model: EncoderModel) -> NDArray[np.floating]:
-    """Brings styles of any accepted shape to [n, K, N or 1, h]."""
+    """Brings styles of any accepted shape to [n, K, N or 1, S]."""
     shape = styles.shape
     if styles.ndim in (1, 2):
         styles = np.broadcast_to(styles.reshape(1, -1, 1, shape[-1]), (count, styles.size // shape[-1], 1, shape[-1]))
     elif styles.ndim == 3:
         styles = styles[:, :, None]
     is_fit = styles.ndim == 4 and styles.shape[0] == count and styles.shape[2] in (1, model.patches)
-    if not is_fit or styles.shape[3] != model.half:
-        n, half, patches = count, model.half, model.patches
-        accepted = f"[{half}], [K, {half}], [{n}, K, {half}] or [{n}, K, {patches}, {half}]"
+    if not is_fit or styles.shape[3] != model.style_length:
+        n, length, patches = count, model.style_length, model.patches
+        accepted = f"[{length}], [K, {length}], [{n}, K, {length}] or [{n}, K, {patches}, {length}]"
         raise ValueError(f"styles are {list(shape)}, and must be {accepted}")
     return styles
 
 
 def mixed(own: NDArray[np.floating], style: NDArray[np.floating], strength: float) -> NDArray[np.float32]:
-    """Returns own·(1 - s) + style·s: float32 [N or 1, h]. `own` [N, h], `style` [N or 1, h]."""
+    """Returns own·(1 - s) + style·s: float32 [N or 1, S]. `own` [N, S], `style` [N or 1, S]."""
     _check_strength(strength)
     style = style.astype(np.float32)
     if strength >= 1:
@@ -175,7 +175,7 @@ def mixed(own: NDArray[np.floating], style: NDArray[np.floating], strength: floa
 
 
 def difference(own: NDArray[np.floating], style: NDArray[np.floating], strength: float) -> NDArray[np.float32]:
-    """Returns (style - own)·s: float32 [N, h]. `own` [N, h], `style` [N or 1, h]."""
+    """Returns (style - own)·s: float32 [N, S]. `own` [N, S], `style` [N or 1, S]."""
     _check_strength(strength)
     changed: NDArray[np.float32] = (style.astype(np.float32) - own.astype(np.float32)) * np.float32(strength)
     return changed
@@ -187,11 +187,13 @@ def _check_strength(strength: float) -> None:
 
 
 def _product(anatomy: NDArray[np.float32], style: NDArray[np.float32], model: EncoderModel) -> NDArray[np.float64]:
-    """Returns the product: float64 [N, 3, P, P], rounded to single precision. `anatomy` [N, h], `style` [N or 1, h]."""
+    """Returns the product: float64 [N, 3, P, P], rounded to single precision. `anatomy` [N, h], `style` [N or 1, S]."""
     patch, rank = model.patch_size, model.rank
     left = anatomy.reshape(-1, 3, patch, rank, 1).astype(np.float64)
-    right = style.reshape(-1, 3, 1, rank, patch).astype(np.float64)
+    right = style[..., : model.half].reshape(-1, 3, 1, rank, patch).astype(np.float64)
     sums = np.zeros((len(left), 3, patch, patch), np.float64)
+    if model.style_bias:
+        sums += style[..., model.half :].reshape(-1, 3, 1, patch)
     for place in range(rank):
         term = left[:, :, :, place] * right[:, :, :, place]
         if patch not in FUSED:

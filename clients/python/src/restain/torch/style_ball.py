@@ -32,7 +32,7 @@ class WorstCase:
     """The worst styles found for n tiles, and the variants in these styles."""
 
     styles: torch.Tensor
-    """float32 [n, h]"""
+    """float32 [n, S]"""
     images: torch.Tensor
     """float32 [n, 3, H, W] in 0..1"""
 
@@ -42,9 +42,9 @@ class StyleBall:
     """The mean and the covariance of a bank's styles, for searches inside of it."""
 
     mean: torch.Tensor
-    """float32 [h]"""
+    """float32 [S]"""
     axes: torch.Tensor
-    """float32 [h, r]: the square root of the covariance, axes · axesᵀ, over its r directions."""
+    """float32 [S, r]: the square root of the covariance, axes · axesᵀ, over its r directions."""
     bank: StyleBank
     domains: tuple[str, ...] | None
     exclude_domains: tuple[str, ...]
@@ -71,12 +71,12 @@ class StyleBall:
         return cls(mean.float().to(device), axes.float().to(device), bank, chosen, tuple(exclude_domains))
 
     def draw(self, generator: np.random.Generator, count: int) -> torch.Tensor:
-        """Draws styles of the bank, as `StyleBank.draw`: float32 [count, h]."""
+        """Draws styles of the bank, as `StyleBank.draw`: float32 [count, S]."""
         drawn = self.bank.draw(generator, count, domains=self.domains, exclude_domains=self.exclude_domains)
         return torch.from_numpy(drawn).to(self.mean.device)
 
     def distance(self, styles: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-        """Returns the distance of styles [.., h] from `start` in standard deviations of the bank: float32 [..]."""
+        """Returns the distance of styles [.., S] from `start` in standard deviations of the bank: float32 [..]."""
         inverse = self.axes / self.axes.square().sum(0)
         distance: torch.Tensor = ((styles - start) @ inverse).norm(dim=-1)
         return distance
@@ -96,7 +96,7 @@ def worst_case(
 
     `loss` gets variants, float32 [n, 3, H, W] in 0..1, and returns their losses [n], or the sum or mean. It decides
     whether the classifier is in training mode; the parameters of the classifier get no gradients. `start`: float32
-    [n, h] or [h], for example `ball.draw(generator, n)` or `ball.mean`. `radius`: in standard deviations of the bank.
+    [n, S] or [S], for example `ball.draw(generator, n)` or `ball.mean`. `radius`: in standard deviations of the bank.
     `steps`: how often the loss is computed; with one step, the style is on the ball's surface where a linear
     loss is highest. `tiles`: as in `synthesise`. Where the gradient is zero the style stays where it is.
     """

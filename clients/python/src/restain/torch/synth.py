@@ -23,12 +23,12 @@ class TorchEncodings:
     anatomy: torch.Tensor
     """float16 [W, N, h]: the W windows of all tiles, one after the other; of tiles in one window [n, N, h]"""
     characteristics: torch.Tensor
-    """float16 [W, N, h]"""
+    """float16 [W, N, S]"""
     model: EncoderModel
     windows: tuple[Windows, ...] = ()
     """The windows of each tile; without any, every tile is in one window."""
     stain: torch.Tensor | None = None
-    """float32 [n, h], as in `Encodings`."""
+    """float32 [n, S], as in `Encodings`."""
     takes_style: torch.Tensor | None = None
     """bool [n], as in `Encodings`."""
     detail: str = "carry"
@@ -60,7 +60,7 @@ class TorchEncodings:
         return grids.pop()
 
     def starts(self, grid: Windows) -> torch.Tensor:
-        """Returns where the change of each window starts: float32 [W, N or 1, h]."""
+        """Returns where the change of each window starts: float32 [W, N or 1, S]."""
         own = self.characteristics.float()
         if grid.count == 1 or self.stain is None:
             return own
@@ -83,10 +83,10 @@ def synthesise(
 
     The shape of `styles` says what they are for:
 
-    - [h]: one style for all tiles;
-    - [K, h]: K styles for every tile;
-    - [n, K, h]: K styles for each tile;
-    - [n, K, N, h]: the same, with one style for each patch, for tiles in one window.
+    - [S]: one style for all tiles;
+    - [K, S]: K styles for every tile;
+    - [n, K, S]: K styles for each tile;
+    - [n, K, N, S]: the same, with one style for each patch, for tiles in one window.
 
     `strength`: 0 keeps the tile's own style, 1 applies the style fully. A tile without a stain, such as glass, keeps
     its own look.
@@ -144,7 +144,7 @@ def _tiles(tiles: torch.Tensor | np.ndarray, count: int, place: torch.device) ->
 def apply_styles(
     encodings: TorchEncodings, styles: torch.Tensor, tiles: torch.Tensor | np.ndarray | None = None
 ) -> torch.Tensor:
-    """Returns n tiles in n styles [n, h], differentiable with respect to the styles: [n, 3, H, W] in 0..1.
+    """Returns n tiles in n styles [n, S], differentiable with respect to the styles: [n, 3, H, W] in 0..1.
 
     They are the variants of `synthesise` before they are rounded, in the precision of `styles`. `tiles` as there.
     """
@@ -171,7 +171,13 @@ def _plain_product(anatomy: torch.Tensor, styles: torch.Tensor, model: EncoderMo
     """Returns the product [n, K, N, 3, P, P] as torch computes it, for gradients rather than for equal bits."""
     patch, rank = model.patch_size, model.rank
     left = anatomy.reshape(len(anatomy), 1, -1, 3, patch, rank)
-    return left @ styles.reshape(*styles.shape[:3], 3, rank, patch)
+    product = left @ styles[..., : model.half].reshape(*styles.shape[:3], 3, rank, patch)
+    return product + _bias(styles, model) if model.style_bias else product
+
+
+def _bias(styles: torch.Tensor, model: EncoderModel) -> torch.Tensor:
+    """Returns the constants of styles [n, K, N or 1, S], for every row of a patch: [n, K, N or 1, 3, 1, P]."""
+    return styles[..., model.half :].reshape(*styles.shape[:3], 3, 1, model.patch_size)
 
 
 def _blended(change: torch.Tensor, grid: Windows) -> torch.Tensor:
@@ -236,15 +242,15 @@ def _glass(tiles: torch.Tensor) -> torch.Tensor:
 
 
 def _per_tile(styles: torch.Tensor, count: int, model: EncoderModel) -> torch.Tensor:
-    """Brings styles of any accepted shape to [n, K, N or 1, h]."""
-    shape, half = list(styles.shape), model.half
+    """Brings styles of any accepted shape to [n, K, N or 1, S]."""
+    shape, length = list(styles.shape), model.style_length
     if styles.ndim in (1, 2):
         styles = styles.reshape(1, -1, 1, shape[-1]).expand(count, -1, -1, -1)
     elif styles.ndim == 3:
         styles = styles[:, :, None]
     is_fit = styles.ndim == 4 and styles.shape[0] == count and styles.shape[2] in (1, model.patches)
-    if not is_fit or styles.shape[3] != half:
-        accepted = f"[{half}], [K, {half}], [{count}, K, {half}] or [{count}, K, {model.patches}, {half}]"
+    if not is_fit or styles.shape[3] != length:
+        accepted = f"[{length}], [K, {length}], [{count}, K, {length}] or [{count}, K, {model.patches}, {length}]"
         raise ValueError(f"styles are {shape}, and must be {accepted}")
     return styles
 
@@ -254,12 +260,14 @@ def _wide(device: torch.device) -> torch.dtype:
 
 
 def _product(anatomy: torch.Tensor, styles: torch.Tensor, model: EncoderModel) -> torch.Tensor:
-    """Returns the product: f32 [n, K, N, 3, P, P]. `anatomy` [n, N, h], `styles` [n, K, N or 1, h], f32."""
+    """Returns the product: f32 [n, K, N, 3, P, P]. `anatomy` [n, N, h], `styles` [n, K, N or 1, S], f32."""
     patch, rank, wide = model.patch_size, model.rank, _wide(anatomy.device)
     count, variants = styles.shape[:2]
     left = anatomy.reshape(count, 1, -1, 3, patch, rank, 1)
-    right = styles.reshape(count, variants, -1, 3, 1, rank, patch)
+    right = styles[..., : model.half].reshape(count, variants, -1, 3, 1, rank, patch)
     sums = torch.zeros((count, variants, left.shape[2], 3, patch, patch), dtype=torch.float32, device=anatomy.device)
+    if model.style_bias:
+        sums = sums + _bias(styles, model)
     for place in range(rank):
         # Only one rank at a time is in double precision: the whole product would take many times the pixels' memory.
         factors = left[..., place, :].to(wide), right[..., place, :].to(wide)
