@@ -53,8 +53,8 @@ fn main() -> Result<()> {
         encoders_per_device: count.first().map_or(Ok(0), |count| count.parse())?,
         ..Config::default()
     };
-    let layout = config.layout(&Devices(vec![device]), 0);
     let (bundle, runtime) = (Bundle::open(Path::new(bundle))?, Runtime::load()?);
+    let layout = config.layout(&Devices(vec![device]), bundle.encoder_bytes(precision)?);
     let lanes = layout.sharing();
     let encoders = layout.encoders[..lanes]
         .iter()

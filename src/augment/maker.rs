@@ -96,7 +96,8 @@ impl Maker {
         let mut ask = args.ask.request();
         ask.model = Some(model.key().to_string());
         ask.output_format = args.format();
-        let layout = config.layout(&config.devices, 0);
+        let weights = model.bundle.encoder_bytes(model.precision).unwrap_or_default();
+        let layout = config.layout(&config.devices, weights);
         let (batch, encoders) = (layout.largest_batch, layout.sharing());
         let pieces = u32::try_from(args.engine.max_inflight_bytes.0.div_ceil(PIECE))
             .unwrap_or(u32::MAX)

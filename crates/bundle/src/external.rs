@@ -1,10 +1,11 @@
-//! The files that an ONNX graph names for its numbers, which ONNX Runtime opens by itself. They are
-//! found by walking the messages of the file, of which only the lengths are read.
+//! The tensors of an ONNX graph whose numbers lie in other files, which ONNX Runtime opens by itself.
+//! They are found by walking the messages of the file, of which little more than the lengths is
+//! read.
 //!
 //! Numbers of the fields are those of the standard's `onnx.proto`.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// Longest name that is read; a longer one is of no bundle.
@@ -47,28 +48,102 @@ impl Message {
     }
 }
 
+/// Bytes of the weights of an encoder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EncoderBytes {
+    /// Of which each session has its own: those in the graph.
+    pub own: u64,
+    /// Of which several sessions can use one copy: [`ExternalTensor::can_be_shared`].
+    pub shared: u64,
+}
+
+/// Numbers of a graph that lie in another file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ExternalTensor {
+    /// Its name in the graph; of a tensor within a node it may be empty.
+    pub name: String,
+    /// The length of each dimension.
+    pub shape: Vec<usize>,
+    /// The type of the numbers, as in the standard's `TensorProto.DataType`: 1 is f32.
+    pub data_type: u64,
+    /// Whether it belongs to the graph itself, and not to a node or a graph within it.
+    pub is_initializer: bool,
+    /// The file, by its name beside the graph.
+    pub location: String,
+    /// Where its bytes begin in the file.
+    pub offset: u64,
+    /// How many there are, if the graph says so.
+    pub length: Option<u64>,
+}
+
+/// `TensorProto.DataType.FLOAT`.
+const F32: u64 = 1;
+
+impl ExternalTensor {
+    /// Returns whether several sessions can use one copy of it: the graph itself names it, and its
+    /// numbers are f32, as many as its shape says.
+    pub fn can_be_shared(&self) -> bool {
+        let bytes =
+            self.shape.iter().try_fold(size_of::<f32>(), |n, length| n.checked_mul(*length));
+        let is_f32 = self.data_type == F32 && self.length.is_some();
+        self.is_initializer && is_f32 && self.length == bytes.map(|bytes| bytes as u64)
+    }
+
+    /// Reads the numbers of a tensor of f32, row-major, from its file in `dir`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or ends before.
+    pub fn read_f32(&self, dir: &Path) -> io::Result<Vec<f32>> {
+        let mut file = File::open(dir.join(&self.location))?;
+        file.seek(SeekFrom::Start(self.offset))?;
+        // The file's length bounds what is allocated, whatever the graph says.
+        let length = self.length.unwrap_or(0).min(file.metadata()?.len());
+        let mut numbers = vec![0f32; length as usize / size_of::<f32>()];
+        file.read_exact(bytemuck::cast_slice_mut(&mut numbers))?;
+        Ok(numbers)
+    }
+}
+
 /// Returns the names of the files that the graph in `path` takes numbers from.
 ///
 /// # Errors
 /// When the file cannot be read, or is no ONNX model.
 pub(crate) fn files(path: &Path) -> io::Result<Vec<String>> {
+    let mut names: Vec<String> = tensors(path)?.into_iter().map(|tensor| tensor.location).collect();
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+/// Returns the tensors of the graph in `path` whose numbers lie in other files.
+///
+/// # Errors
+/// When the file cannot be read, or is no ONNX model.
+pub(crate) fn tensors(path: &Path) -> io::Result<Vec<ExternalTensor>> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
-    let mut walk = Walk { file: BufReader::new(file), names: Vec::new() };
-    walk.message(Message::Model, length, 0)?;
-    walk.names.sort();
-    walk.names.dedup();
-    Ok(walk.names)
+    let mut walk = Walk { file: BufReader::new(file), found: Vec::new() };
+    walk.message(Message::Model, length, &mut ExternalTensor::default(), 0)?;
+    Ok(walk.found)
 }
+
+/// Depth of the tensors of the graph itself: in a graph in a model.
+const INITIALIZERS: usize = 2;
 
 struct Walk<R> {
     file: R,
-    names: Vec<String>,
+    found: Vec<ExternalTensor>,
 }
 
 impl<R: Read + Seek> Walk<R> {
-    /// Walks a message of `left` bytes.
-    fn message(&mut self, message: Message, mut left: u64, depth: usize) -> io::Result<()> {
+    /// Walks a message of `left` bytes, part of `of` if it is part of a tensor.
+    fn message(
+        &mut self,
+        message: Message,
+        mut left: u64,
+        of: &mut ExternalTensor,
+        depth: usize,
+    ) -> io::Result<()> {
         if depth > DEEPEST {
             return Err(invalid("its graphs are nested too deep"));
         }
@@ -77,7 +152,12 @@ impl<R: Read + Seek> Walk<R> {
             let tag = self.varint(&mut left)?;
             let length = match tag & 7 {
                 0 => {
-                    self.varint(&mut left)?;
+                    let number = self.varint(&mut left)?;
+                    match (message, tag >> 3) {
+                        (Message::Tensor, 1) => of.shape.push(dimension(number)?),
+                        (Message::Tensor, 2) => of.data_type = number,
+                        _ => {}
+                    }
                     0
                 }
                 1 => 8,
@@ -89,15 +169,42 @@ impl<R: Read + Seek> Walk<R> {
             match (message, tag >> 3, tag & 7) {
                 (Message::Entry, 1, 2) => key = self.text(length)?,
                 (Message::Entry, 2, 2) => value = self.text(length)?,
+                (Message::Tensor, 1, 2) => {
+                    let mut left = length;
+                    while left > 0 {
+                        of.shape.push(dimension(self.varint(&mut left)?)?);
+                    }
+                }
+                (Message::Tensor, 8, 2) => of.name = text(self.text(length)?),
                 (_, number, 2) if message.field(number).is_some() => {
                     let field = message.field(number).unwrap_or(message);
-                    self.message(field, length, depth + 1)?;
+                    if matches!(field, Message::Tensor) {
+                        let mut tensor = ExternalTensor {
+                            is_initializer: depth + 1 == INITIALIZERS,
+                            ..ExternalTensor::default()
+                        };
+                        self.message(field, length, &mut tensor, depth + 1)?;
+                        if !tensor.location.is_empty() {
+                            self.found.push(tensor);
+                        }
+                    } else {
+                        self.message(field, length, of, depth + 1)?;
+                    }
                 }
                 _ => self.file.seek_relative(i64::try_from(length).map_err(io::Error::other)?)?,
             }
         }
-        if key == b"location" {
-            self.names.push(String::from_utf8_lossy(&value).into_owned());
+        match &key[..] {
+            b"location" => {
+                // Which of two counts is the runtime's affair: both are found.
+                if !of.location.is_empty() {
+                    self.found.push(of.clone());
+                }
+                of.location = text(value);
+            }
+            b"offset" => of.offset = number(value)?,
+            b"length" => of.length = Some(number(value)?),
+            _ => {}
         }
         Ok(())
     }
@@ -124,6 +231,18 @@ impl<R: Read + Seek> Walk<R> {
         }
         Err(invalid("it is no ONNX model"))
     }
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn number(bytes: Vec<u8>) -> io::Result<u64> {
+    text(bytes).parse().map_err(|_| invalid("a place in another file is no number"))
+}
+
+fn dimension(number: u64) -> io::Result<usize> {
+    usize::try_from(number).map_err(|_| invalid("a tensor has an impossible dimension"))
 }
 
 fn invalid(what: &str) -> io::Error {
@@ -164,6 +283,33 @@ mod tests {
         let version = [8, 9];
         let model = [&version[..], &initializer, &constant, &in_loop].concat();
         assert_eq!(found(&model).unwrap(), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn an_initializer_is_found_with_its_shape_and_place() {
+        let number = |field: u8, number: u8| vec![field << 3, number];
+        let whole = [
+            number(2, 1),
+            field(1, &[3, 5]),
+            tensor("a"),
+            field(13, &[field(1, b"length"), field(2, b"60")].concat()),
+        ];
+        let initializer = field(7, &field(5, &whole.concat()));
+        let constant = field(7, &field(1, &field(5, &field(5, &tensor("b")))));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.onnx");
+        std::fs::write(&path, [initializer, constant].concat()).unwrap();
+        let found = tensors(&path).unwrap();
+        let first = ExternalTensor {
+            name: "weight".to_owned(),
+            shape: vec![3, 5],
+            data_type: 1,
+            is_initializer: true,
+            location: "a".to_owned(),
+            offset: 8,
+            length: Some(60),
+        };
+        assert_eq!((&found[0], found[1].is_initializer), (&first, false));
     }
 
     #[test]

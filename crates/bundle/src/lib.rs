@@ -26,6 +26,7 @@ use sha2::{Digest, Sha256};
 
 pub use draft::BundleDraft;
 pub use error::{BundleError, StylesError, WeightsError};
+pub use external::{EncoderBytes, ExternalTensor};
 pub use manifest::{Familiar, MANIFEST_FILE, Manifest, SCHEMA, is_plain_name};
 pub use precision::{Precision, UnknownPrecision};
 pub use receive::receive;
@@ -107,6 +108,42 @@ impl Bundle {
                 held: held.keys().copied().collect(),
             }),
         }
+    }
+
+    /// Returns the tensors of an encoder whose numbers lie in other files of the bundle.
+    ///
+    /// # Errors
+    /// When the bundle has no encoder of this precision, or it cannot be read.
+    pub fn external_tensors(
+        &self,
+        precision: Precision,
+    ) -> Result<Vec<ExternalTensor>, BundleError> {
+        let path = self.encoder_path(precision)?;
+        external::tensors(&path).map_err(BundleError::io("read", &path))
+    }
+
+    /// Reads the numbers of one of [`Bundle::external_tensors`] that is f32, row-major.
+    ///
+    /// # Errors
+    /// When its file cannot be read, or ends before.
+    pub fn read_external(&self, tensor: &ExternalTensor) -> Result<Vec<f32>, BundleError> {
+        let path = self.dir.join(&tensor.location);
+        tensor.read_f32(&self.dir).map_err(BundleError::io("read", &path))
+    }
+
+    /// Returns the bytes of an encoder's weights, in its graph and in other files.
+    ///
+    /// # Errors
+    /// As [`Bundle::external_tensors`].
+    pub fn encoder_bytes(&self, precision: Precision) -> Result<EncoderBytes, BundleError> {
+        let path = self.encoder_path(precision)?;
+        let graph = std::fs::metadata(&path).map_err(BundleError::io("read", &path))?.len();
+        let (shared, own): (Vec<_>, Vec<_>) =
+            self.external_tensors(precision)?.into_iter().partition(ExternalTensor::can_be_shared);
+        let bytes = |tensors: &[ExternalTensor]| -> u64 {
+            tensors.iter().filter_map(|tensor| tensor.length).sum()
+        };
+        Ok(EncoderBytes { own: graph + bytes(&own), shared: bytes(&shared) })
     }
 }
 

@@ -13,7 +13,7 @@ use ort::value::{Outlet, TensorElementType, ValueType};
 
 use super::bound::Bound;
 use super::profile::Profile;
-use super::{Device, EncoderOptions, EngineError, INPUT, OUTPUTS, Runtime, session};
+use super::{Device, EncoderOptions, EngineError, INPUT, OUTPUTS, Runtime, SharedWeights, session};
 use restain_method::Geometry;
 use restain_method::geometry::CHANNELS;
 
@@ -91,6 +91,21 @@ impl Encoder {
         geometry: &Geometry,
         options: &EncoderOptions,
     ) -> Result<Self, EngineError> {
+        Self::open_with(runtime, onnx, geometry, options, None)
+    }
+
+    /// Opens the graph as [`Encoder::open`] does, with weights that it shares with other encoders of
+    /// the same graph. The graph's own are not looked at.
+    ///
+    /// # Errors
+    /// As [`Encoder::open`].
+    pub fn open_with(
+        runtime: &Runtime,
+        onnx: &Path,
+        geometry: &Geometry,
+        options: &EncoderOptions,
+        weights: Option<&SharedWeights>,
+    ) -> Result<Self, EngineError> {
         let refused = |source: ort::Error| EngineError::Graph { path: onnx.to_owned(), source };
         let mut builder = session::builder(runtime, options, geometry).map_err(|source| {
             match options.device {
@@ -98,6 +113,9 @@ impl Encoder {
                 _ => EngineError::Device(source),
             }
         })?;
+        if let Some(weights) = weights {
+            builder = weights.give(builder).map_err(EngineError::Weights)?;
+        }
         let session = builder.commit_from_file(onnx).map_err(refused)?;
         let element = check_signature(&session, geometry)
             .map_err(|problem| EngineError::Signature { path: onnx.to_owned(), problem })?;

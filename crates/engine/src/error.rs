@@ -26,6 +26,9 @@ pub enum EngineError {
         onnxruntime-cuda), CUDA's libraries where the loader looks, and NVIDIA's driver"
     )]
     Device(#[source] ort::Error),
+    /// Weights to be shared are not what they are said to be.
+    #[error("ONNX Runtime cannot share the weights")]
+    Weights(#[source] ort::Error),
     /// The file is not a graph that the runtime can load.
     #[error("ONNX Runtime cannot load {path}")]
     #[expect(missing_docs, reason = "the names say it")]

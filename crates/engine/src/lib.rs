@@ -14,6 +14,7 @@ mod options;
 mod profile;
 mod runtime;
 mod session;
+mod shared;
 
 pub use device::Device;
 pub use encoder::{Encoder, Encodings};
@@ -21,6 +22,7 @@ pub use error::EngineError;
 pub use options::EncoderOptions;
 pub use profile::{OperatorProfile, Profile};
 pub use runtime::Runtime;
+pub use shared::SharedWeights;
 
 /// The names of the graph's input and outputs.
 const INPUT: &str = "tiles";

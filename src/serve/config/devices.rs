@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::Config;
+use restain_bundle::EncoderBytes;
 use restain_engine::Device;
 
 /// A device may be named more than once. All of one kind, because the bits of an encoding depend on
@@ -60,28 +61,31 @@ impl Layout {
     }
 }
 
-/// Most encoders that share the threads of a CPU: each has its own copy of the weights.
+/// Most encoders that share the threads of a CPU: each has its own activations, and its own copy of
+/// weights that cannot be shared.
 const MOST_SHARING: usize = 4;
-/// Most bytes of all copies of the weights.
-const MOST_COPIES: u64 = 512 << 20;
+/// Most bytes of all copies of the weights, for several kinds of encoders.
+const MOST_COPIES: u64 = 1 << 30;
+/// Copies of shared weights: as they are, and packed as the products want them.
+pub(crate) const SHARED_COPIES: u64 = 2;
 /// Most tiles that a CPU's encoder takes at once: its caches hold the activations of few tiles.
 /// Measured at the base size, two threads are fastest at two tiles, and in int8 by a third slower
 /// at sixteen.
 const MOST_ON_CPU: usize = 16;
 
 impl Config {
-    /// Chooses the layout of a model that runs on `devices`, whose graph with its weights has so
-    /// many bytes.
+    /// Chooses the layout of a model that runs on `devices`, whose weights have so many bytes.
     ///
     /// On a CPU, encoders of one thread do not wait for each other: as many as there are threads
     /// encode more than one with all threads, and each request waits less. One tile alone is
     /// fastest with all threads. So there are both, unless an option says otherwise or the copies
     /// of the weights would be too large.
-    pub fn layout(&self, devices: &Devices, bytes: u64) -> Layout {
+    pub fn layout(&self, devices: &Devices, weights: EncoderBytes) -> Layout {
         let threads = self.threads.get();
         let sharing = threads.min(MOST_SHARING);
         let is_left_to_us = self.encoders_per_device == 0 && self.encoder_threads == 0;
-        let fits = bytes.saturating_mul(sharing as u64 + 1) <= MOST_COPIES;
+        let own = weights.own.saturating_mul(sharing as u64 + 1);
+        let fits = own.saturating_add(weights.shared.saturating_mul(SHARED_COPIES)) <= MOST_COPIES;
         let has_lone = is_left_to_us && threads > 1 && fits && devices.0 == [Device::Cpu];
         let encoders = if has_lone {
             let shared = std::iter::repeat_n((Device::Cpu, threads / sharing), sharing);
@@ -130,8 +134,9 @@ mod tests {
         assert!("".parse::<Devices>().unwrap_err().contains("cuda:0"));
     }
 
-    fn layout(devices: &str, bytes: u64, config: Config) -> Layout {
-        config.layout(&devices.parse().unwrap(), bytes)
+    /// With weights of which each encoder has its own.
+    fn layout(devices: &str, own: u64, config: Config) -> Layout {
+        config.layout(&devices.parse().unwrap(), EncoderBytes { own, shared: 0 })
     }
 
     fn with_threads(threads: usize) -> Config {
@@ -167,6 +172,12 @@ mod tests {
     fn an_option_or_large_weights_leave_one_kind_of_encoder() {
         let one = Layout { encoders: vec![(Device::Cpu, 2)], has_lone: false, largest_batch: 2 };
         assert_eq!(layout("cpu", 350 << 20, with_threads(2)), one);
+        // The paper's base model and its deeper one, in weights that are shared.
+        let shared = |mib: u64| {
+            let weights = EncoderBytes { own: 1 << 20, shared: mib << 20 };
+            with_threads(16).layout(&Devices(vec![Device::Cpu]), weights).encoders.len()
+        };
+        assert_eq!((shared(330), shared(1230)), (5, 1));
         let asked = |encoders_per_device, encoder_threads| Config {
             encoders_per_device,
             encoder_threads,

@@ -18,6 +18,7 @@ use super::cache::LEAST_DISK_BYTES;
 use super::trace::Collector;
 pub use access::TlsFiles;
 pub use devices::Devices;
+pub(crate) use devices::SHARED_COPIES;
 pub use precision::PrecisionChoice;
 use restain_bundle::MANIFEST_FILE;
 use restain_options::within;

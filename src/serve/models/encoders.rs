@@ -10,11 +10,11 @@ use half::f16;
 
 use crate::serve::batch::{self, Batch, Buckets, Encode, Failure, QueueOptions, WorkerOptions};
 use crate::serve::cache::{EncodingsCache, Scope};
-use crate::serve::config::{Config, Devices};
+use crate::serve::config::{Config, Devices, SHARED_COPIES};
 use crate::serve::error::with_causes;
 use crate::serve::metrics::Metrics;
-use restain_bundle::{Bundle, BundleError, Precision};
-use restain_engine::{Device, Encoder, EncoderOptions, EngineError, Runtime};
+use restain_bundle::{Bundle, BundleError, ExternalTensor, Precision};
+use restain_engine::{Device, Encoder, EncoderOptions, EngineError, Runtime, SharedWeights};
 use restain_method::Geometry;
 use restain_method::synth::Synthesiser;
 
@@ -84,10 +84,11 @@ impl Encoders {
             .precision
             .graph(bundle, devices.0[0])
             .map_err(|source| EncodersError::Bundle(Box::new(source)))?;
-        let bytes = std::fs::metadata(&onnx).map_or(0, |file| file.len());
-        let layout = config.layout(devices, bytes);
+        let of_bundle = |source| EncodersError::Bundle(Box::new(source));
+        let layout = config.layout(devices, bundle.encoder_bytes(precision).map_err(of_bundle)?);
         let (places, largest_batch) = (&layout.encoders, layout.largest_batch);
         let buckets = Buckets::up_to(largest_batch);
+        let weights = shared_weights(bundle, precision, places)?;
         let mut encoders: Vec<Box<dyn Encode>> = Vec::new();
         let mut warmed = Duration::ZERO;
         for (place, &(device, intra_threads)) in places.iter().enumerate() {
@@ -109,6 +110,7 @@ impl Encoders {
                 onnx: onnx.clone(),
                 geometry: manifest.geometry,
                 options,
+                weights: weights.clone(),
             };
             let mut encoder =
                 origin.open().map_err(|source| EncodersError::Encoder { device, source })?;
@@ -148,6 +150,30 @@ impl Encoders {
     }
 }
 
+/// The weights of a graph that many encoders on CPUs share. Sharing takes two copies, however many
+/// encoders there are, so that it pays from three on. What lies in the graph itself is not shared.
+fn shared_weights(
+    bundle: &Bundle,
+    precision: Precision,
+    places: &[(Device, usize)],
+) -> Result<Option<SharedWeights>, EncodersError> {
+    if places.len() <= SHARED_COPIES as usize
+        || places.iter().any(|(device, _)| *device != Device::Cpu)
+    {
+        return Ok(None);
+    }
+    let of_bundle = |source| EncodersError::Bundle(Box::new(source));
+    let tensors = bundle.external_tensors(precision).map_err(of_bundle)?;
+    let shared = tensors.into_iter().filter(ExternalTensor::can_be_shared);
+    let read = shared.map(|tensor| {
+        let numbers = bundle.read_external(&tensor).map_err(of_bundle)?;
+        Ok((tensor.name, tensor.shape, numbers))
+    });
+    let read = read.collect::<Result<Vec<_>, EncodersError>>()?;
+    let weights = SharedWeights::new(read);
+    weights.map(Some).map_err(|source| EncodersError::Encoder { device: Device::Cpu, source })
+}
+
 /// Where an encoder comes from, so that another can be opened.
 #[derive(Clone)]
 struct Origin {
@@ -157,11 +183,13 @@ struct Origin {
     onnx: PathBuf,
     geometry: Geometry,
     options: EncoderOptions,
+    weights: Option<SharedWeights>,
 }
 
 impl Origin {
     fn open(self) -> Result<OpenedEncoder, EngineError> {
-        let encoder = Encoder::open(&self.runtime, &self.onnx, &self.geometry, &self.options)?;
+        let Self { runtime, onnx, geometry, options, weights, .. } = &self;
+        let encoder = Encoder::open_with(runtime, onnx, geometry, options, weights.as_ref())?;
         Ok(OpenedEncoder { encoder, origin: self })
     }
 }
