@@ -1,24 +1,29 @@
-//! The two training objectives, each a sum of named terms.
+//! The published objective and that of the cross recipe, each a sum of named terms.
 //!
 //! With z the encoder, Za and Zc its halves, S the synthesiser, X standardised tiles, X' = S(Za,
-//! Zc) and MSE the mean over all elements:
+//! Zc) and MSE the mean over all elements.
 //!
 //! *published* (arXiv 2407.02900, all weights 1, no stop-gradient; Tₖ one token's characteristics,
-//! broadcast; Sₖ = S(Za, Tₖ)): reconstruction   MSE(X, X') anatomy          MSE(Za(X'), Za) + Σₖ
-//! MSE(Za(Sₖ), Za) characteristics  MSE(Zc(X'), Zc) + Σₖ MSE(Zc(Sₖ), Tₖ)
+//! broadcast; Sₖ = S(Za, Tₖ)):
 //!
-//! *cross* adds, for X̃ = X in another stain with the same anatomy (`restain_lab::stain`) and
-//! *style* = the mean of a few tokens: restain     MSE(S(Za(X), style of X̃), X̃) + MSE(S(Za(X̃),
-//! style of X), X) transfer    MSE(S(Za(X), Zc(X̃) aligned), X̃) invariance  MSE(Za(X̃), Za(X))
-//! match       MSE(S(Za(X), style of Y), X in the tones of Y), Y another tile of the batch: without
-//! it a style is only
-//!               ever tried on the tissue that it came from
-//!   detail      MSE(∂R, 0) over neighbouring pixels, R what each of the above leaves of its
-//!   target: sharpness, which a
-//!               mean over pixels hardly feels
-//!   border      the same over the pixels on both sides of a patch border alone, where patches made
-//!   apart show a grid each times its weight; one of weight 0 is left out, and what it costs with
-//!   it.
+//! - *reconstruction*: MSE(X, X')
+//! - *anatomy*: MSE(Za(X'), Za) + Σₖ MSE(Za(Sₖ), Za)
+//! - *characteristics*: MSE(Zc(X'), Zc) + Σₖ MSE(Zc(Sₖ), Tₖ)
+//!
+//! *cross* adds, for X̃ = X in another stain with the same anatomy (`restain_lab::stain`) and *style*
+//! = the mean of a few tokens:
+//!
+//! - *restain*: MSE(S(Za(X), style of X̃), X̃) + MSE(S(Za(X̃), style of X), X)
+//! - *transfer*: MSE(S(Za(X), Zc(X̃) aligned), X̃)
+//! - *invariance*: MSE(Za(X̃), Za(X))
+//! - *match*: MSE(S(Za(X), style of Y), X in the tones of Y), Y another tile of the batch: without it
+//!   a style is only ever tried on the tissue that it came from
+//! - *detail*: MSE(∂R, 0) over neighbouring pixels, R what each of the above leaves of its target:
+//!   sharpness, which a mean over pixels hardly feels
+//! - *border*: the same over the pixels on both sides of a patch border alone, where patches made
+//!   apart show a grid
+//!
+//! each times its weight; one of weight 0 is left out, and what it costs with it.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};

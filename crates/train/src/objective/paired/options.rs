@@ -25,6 +25,11 @@ pub struct PairedArgs {
     #[arg(id = "paired_invariance_weight", long = "paired-invariance-weight", value_name = "WEIGHT",
         default_value_t = Self::default().invariance, value_parser = at_least(0.0))]
     pub invariance: f64,
+    /// Weigh the difference, in pixels, between the pictures that the anatomies of a tile and of its
+    /// transform give with one style (recipe paired)
+    #[arg(id = "paired_agreement_weight", long = "paired-agreement-weight", value_name = "WEIGHT",
+        default_value_t = Self::default().agreement, value_parser = at_least(0.0))]
+    pub agreement: f64,
     /// Weigh re-staining with a token of another field, compared to the map between the quantiles
     /// of both (recipe paired)
     #[arg(id = "paired_match_weight", long = "paired-match-weight", value_name = "WEIGHT",
@@ -35,6 +40,10 @@ pub struct PairedArgs {
     #[arg(id = "paired_change_weight", long = "paired-change-weight", value_name = "WEIGHT",
         default_value_t = Self::default().change, value_parser = at_least(0.0))]
     pub change: f64,
+    /// Weigh by how much changes fall short of the exact ones, or go beyond them (recipe paired)
+    #[arg(id = "paired_strength_weight", long = "paired-strength-weight", value_name = "WEIGHT",
+        default_value_t = Self::default().strength, value_parser = at_least(0.0))]
+    pub strength: f64,
     /// Weigh errors of the differences between neighbouring pixels (recipe paired)
     #[arg(id = "paired_detail_weight", long = "paired-detail-weight", value_name = "WEIGHT",
         default_value_t = Self::default().detail, value_parser = at_least(0.0))]
@@ -97,8 +106,10 @@ impl Default for PairedArgs {
             back: 1.0,
             own: 0.5,
             invariance: 0.5,
+            agreement: 0.0,
             matching: 0.5,
             change: 1.0,
+            strength: 0.0,
             detail: 0.4,
             border: 0.3,
             draws: 2,

@@ -1,18 +1,25 @@
 //! The loss of one step of the paired recipe.
 //!
 //! With Xa, Xb two tiles of a field, g its transform, S the synthesiser and *style* the
-//! characteristics of one token: reconstruction  MSE(S(Za(X), Zc(X) aligned), X), X each of Xa, Xb,
-//! g(Xa), g(Xb) there           MSE(S(Za(Xa), style of g(Xb)), g(Xa)), and the same for b back
-//! MSE(S(Za(g(Xa)), style of Xb), Xa), and the same for b self            MSE(S(Za(Xa), style of
-//! Xb), Xa) + MSE(S(Za(g(Xb)), style of g(Xa)), g(Xb)) invariance      MSE(Za(Xa), Za(g(Xa))), and
-//! the same for b match           MSE(S(Za(Xa), style of the Xb of another field), Xa through the
-//! map between both fields' quantiles) change          MSE(S(Za(X), slide of g(X)) − S(Za(X), slide
-//! of X), g(X) − X), X each of Xa, Xb, and the reverse, and the
-//!                   same with the slide of the match term. It is what serving adds to a tile.
-//!   detail, border  as in the cross recipe, over what each of the above leaves of its target
-//!   *slide* is the mean style of other tiles of the field; it takes the place of one token in some
-//!   of the terms there and back. The encoder sees some of g(Xa), g(Xb) with noise; targets have
-//!   none.
+//! characteristics of one token; what stands for a stands for b too:
+//!
+//! - *reconstruction*: MSE(S(Za(X), Zc(X) aligned), X), X each of Xa, Xb, g(Xa), g(Xb)
+//! - *there*: MSE(S(Za(Xa), style of g(Xb)), g(Xa))
+//! - *back*: MSE(S(Za(g(Xa)), style of Xb), Xa)
+//! - *self*: MSE(S(Za(Xa), style of Xb), Xa) + MSE(S(Za(g(Xb)), style of g(Xa)), g(Xb))
+//! - *invariance*: MSE(Za(Xa), Za(g(Xa)))
+//! - *agreement*: MSE(S(Za(X), slide of X), S(Za(g(X)), slide of X)), and the same with the slide of
+//!   g(X), X each of Xa, Xb: what the difference of the anatomies makes of pictures
+//! - *match*: MSE(S(Za(Xa), style of the Xb of another field), Xa through the map between both
+//!   fields' quantiles)
+//! - *change*: MSE(S(Za(X), slide of g(X)) − S(Za(X), slide of X), g(X) − X), X each of Xa, Xb, and
+//!   the reverse, and the same with the slide of the match term. It is what serving adds to a tile.
+//! - *strength*: mean of (1 − s)², s the projection of the change made on the exact one: a mean of
+//!   squares alone is least for changes that fall short, where the style is uncertain
+//! - *detail*, *border*: as in the cross recipe, over what each of the above leaves of its target
+//!
+//! *slide* is the mean style of other tiles of the field; it takes the place of one token in some of
+//! the terms there and back. The encoder sees some of g(Xa), g(Xb) with noise; targets have none.
 
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
@@ -32,6 +39,9 @@ use restain_method::Normalisation;
 const NOISE: (f64, f64) = (0.3, 0.012);
 /// Chance that a style is a token of tissue; otherwise it is any patch's.
 const TISSUE_STYLE: f64 = 0.85;
+
+/// Mean square of a change, standardised, that is hardly any.
+const HARDLY_ANY: f64 = 0.02;
 
 /// Places of the four sets of tiles that are encoded together.
 const A: usize = 0;
@@ -121,6 +131,14 @@ impl Step<'_> {
             // The mean over a and b, twice, is the sum of both.
             sum.push("invariance", mse(&plain, &shifted) * (2.0 * args.invariance));
         }
+        if args.agreement > 0.0 {
+            let apart = |style: &Tensor| {
+                let of =
+                    |start: i64| scene.synth.broadcast(&anatomy.narrow(0, start, 2 * n), style);
+                mse(&of(0), &of(2 * n))
+            };
+            sum.push("agreement", (apart(&plain) + apart(&shifted)) * args.agreement);
+        }
         // What a change of style makes of pictures, and what it should make of them.
         let change = |anatomy: &Tensor, from: &Tensor, to: &Tensor, pictures: [&Tensor; 2]| {
             (scene.synth.broadcast(anatomy, &(to - from)), pictures[1] - pictures[0])
@@ -132,6 +150,10 @@ impl Step<'_> {
             change(&of_shifted, &shifted, &plain, [&after, &before]),
         ];
         aim(&mut sum, "change", args.change, &changes);
+        if args.strength > 0.0 {
+            let [there, back] = changes.each_ref().map(|(made, exact)| shortfall(made, exact));
+            sum.push("strength", (there + back) * args.strength);
+        }
         if args.matching > 0.0 && n > 1 {
             let others = self.draws.others();
             let target = self.matched(&pixels.narrow(0, 0, n), &others);
@@ -160,6 +182,14 @@ impl Step<'_> {
         let mapped = Transforms::new(&maps, pixels.device()).apply(pixels);
         standardised(&mapped, self.scene.normalisation)
     }
+}
+
+/// Computes the mean square of 1 − s over pictures [B, C, H, W], s the projection of a change on the
+/// exact one. Where that is hardly any, s is nearly 1.
+fn shortfall(made: &Tensor, exact: &Tensor) -> Tensor {
+    let mean = |of: Tensor| of.mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float) + HARDLY_ANY;
+    let strength: Tensor = mean(made * exact) / mean(exact.square());
+    (strength - 1.0).square().mean(Kind::Float)
 }
 
 /// Adds a term of pictures and targets, unless its weight is 0.
