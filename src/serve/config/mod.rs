@@ -25,7 +25,7 @@ use restain_options::within;
 pub use restain_options::{ByteSize, LogArgs, Span};
 pub use restain_store::Place;
 
-/// Most encoders of one device: each has its own copy of the weights there.
+/// Most encoders of one device: on a GPU each has its own copy of the weights.
 pub(crate) const MOST_ENCODERS: usize = 16;
 /// Most tiles of one batch.
 pub(crate) const MOST_BATCH: usize = 1024;
