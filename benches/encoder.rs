@@ -54,7 +54,8 @@ fn main() -> Result<()> {
         ..Config::default()
     };
     let (bundle, runtime) = (Bundle::open(Path::new(bundle))?, Runtime::load()?);
-    let layout = config.layout(&Devices(vec![device]), bundle.encoder_bytes(precision)?);
+    let (_, onnx) = PrecisionChoice::Always(precision).graph(&bundle, device)?;
+    let layout = config.layout(&Devices(vec![device]), bundle.encoder_bytes(&onnx)?);
     let lanes = layout.sharing();
     let encoders = layout.encoders[..lanes]
         .iter()

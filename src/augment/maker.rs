@@ -96,7 +96,10 @@ impl Maker {
         let mut ask = args.ask.request();
         ask.model = Some(model.key().to_string());
         ask.output_format = args.format();
-        let weights = model.bundle.encoder_bytes(model.precision).unwrap_or_default();
+        let graph = config.precision.graph(&model.bundle, config.devices.0[0]);
+        let bytes = graph.and_then(|(_, onnx)| model.bundle.encoder_bytes(&onnx));
+        // The model is open: its weights were counted then.
+        let weights = bytes.unwrap_or_default();
         let layout = config.layout(&config.devices, weights);
         let (batch, encoders) = (layout.largest_batch, layout.sharing());
         let pieces = u32::try_from(args.engine.max_inflight_bytes.0.div_ceil(PIECE))

@@ -110,16 +110,16 @@ impl Bundle {
         }
     }
 
-    /// Returns the tensors of an encoder whose numbers lie in other files of the bundle.
+    /// Returns the tensors of an encoder, the graph in `onnx`, whose numbers lie in other files of
+    /// the bundle. What is no graph has none, and is left to the engine, which refuses it.
     ///
     /// # Errors
-    /// When the bundle has no encoder of this precision, or it cannot be read.
-    pub fn external_tensors(
-        &self,
-        precision: Precision,
-    ) -> Result<Vec<ExternalTensor>, BundleError> {
-        let path = self.encoder_path(precision)?;
-        external::tensors(&path).map_err(BundleError::io("read", &path))
+    /// When the graph cannot be read.
+    pub fn external_tensors(&self, onnx: &Path) -> Result<Vec<ExternalTensor>, BundleError> {
+        match external::tensors(onnx) {
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Ok(Vec::new()),
+            tensors => tensors.map_err(BundleError::io("read", onnx)),
+        }
     }
 
     /// Reads the numbers of one of [`Bundle::external_tensors`] that is f32, row-major.
@@ -131,15 +131,14 @@ impl Bundle {
         tensor.read_f32(&self.dir).map_err(BundleError::io("read", &path))
     }
 
-    /// Returns the bytes of an encoder's weights, in its graph and in other files.
+    /// Returns the bytes of the weights of an encoder, in its graph in `onnx` and in other files.
     ///
     /// # Errors
     /// As [`Bundle::external_tensors`].
-    pub fn encoder_bytes(&self, precision: Precision) -> Result<EncoderBytes, BundleError> {
-        let path = self.encoder_path(precision)?;
-        let graph = std::fs::metadata(&path).map_err(BundleError::io("read", &path))?.len();
+    pub fn encoder_bytes(&self, onnx: &Path) -> Result<EncoderBytes, BundleError> {
+        let graph = std::fs::metadata(onnx).map_err(BundleError::io("read", onnx))?.len();
         let (shared, own): (Vec<_>, Vec<_>) =
-            self.external_tensors(precision)?.into_iter().partition(ExternalTensor::can_be_shared);
+            self.external_tensors(onnx)?.into_iter().partition(ExternalTensor::can_be_shared);
         let bytes = |tensors: &[ExternalTensor]| -> u64 {
             tensors.iter().filter_map(|tensor| tensor.length).sum()
         };

@@ -1,7 +1,7 @@
 //! The encoders of one bundle: one session for each device, opened, warmed, and put to work behind
 //! one queue.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -85,10 +85,10 @@ impl Encoders {
             .graph(bundle, devices.0[0])
             .map_err(|source| EncodersError::Bundle(Box::new(source)))?;
         let of_bundle = |source| EncodersError::Bundle(Box::new(source));
-        let layout = config.layout(devices, bundle.encoder_bytes(precision).map_err(of_bundle)?);
+        let layout = config.layout(devices, bundle.encoder_bytes(&onnx).map_err(of_bundle)?);
         let (places, largest_batch) = (&layout.encoders, layout.largest_batch);
         let buckets = Buckets::up_to(largest_batch);
-        let weights = shared_weights(bundle, precision, places)?;
+        let weights = shared_weights(bundle, &onnx, places)?;
         let mut encoders: Vec<Box<dyn Encode>> = Vec::new();
         let mut warmed = Duration::ZERO;
         for (place, &(device, intra_threads)) in places.iter().enumerate() {
@@ -154,7 +154,7 @@ impl Encoders {
 /// encoders there are, so that it pays from three on. What lies in the graph itself is not shared.
 fn shared_weights(
     bundle: &Bundle,
-    precision: Precision,
+    onnx: &Path,
     places: &[(Device, usize)],
 ) -> Result<Option<SharedWeights>, EncodersError> {
     if places.len() <= SHARED_COPIES as usize
@@ -163,7 +163,7 @@ fn shared_weights(
         return Ok(None);
     }
     let of_bundle = |source| EncodersError::Bundle(Box::new(source));
-    let tensors = bundle.external_tensors(precision).map_err(of_bundle)?;
+    let tensors = bundle.external_tensors(onnx).map_err(of_bundle)?;
     let shared = tensors.into_iter().filter(ExternalTensor::can_be_shared);
     let read = shared.map(|tensor| {
         let numbers = bundle.read_external(&tensor).map_err(of_bundle)?;
