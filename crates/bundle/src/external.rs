@@ -1,6 +1,6 @@
-//! The tensors of an ONNX graph whose numbers lie in other files, which ONNX Runtime opens by itself.
-//! They are found by walking the messages of the file, of which little more than the lengths is
-//! read.
+//! The tensors of an ONNX graph whose numbers lie in other files, which ONNX Runtime opens by
+//! itself. They are found by walking the messages of the file, of which little more than the
+//! lengths is read.
 //!
 //! Numbers of the fields are those of the standard's `onnx.proto`.
 
@@ -175,7 +175,8 @@ impl<R: Read + Seek> Walk<R> {
                         of.shape.push(dimension(self.varint(&mut left)?)?);
                     }
                 }
-                (Message::Tensor, 8, 2) => of.name = text(self.text(length)?),
+                // A longer name is passed over: the file of such a tensor is found all the same.
+                (Message::Tensor, 8, 2) if length <= LONGEST => of.name = text(self.text(length)?),
                 (_, number, 2) if message.field(number).is_some() => {
                     let field = message.field(number).unwrap_or(message);
                     if matches!(field, Message::Tensor) {
@@ -310,6 +311,16 @@ mod tests {
             length: Some(60),
         };
         assert_eq!((&found[0], found[1].is_initializer), (&first, false));
+    }
+
+    #[test]
+    fn no_name_is_so_long_that_its_file_is_missed() {
+        let long = |number: u8, body: &[u8]| {
+            let length = [body.len() as u8 & 0x7F | 0x80, (body.len() >> 7) as u8];
+            [&[number << 3 | 2][..], &length, body].concat()
+        };
+        let named = [tensor("a"), long(8, &[b'n'; LONGEST as usize + 1])].concat();
+        assert_eq!(found(&long(7, &long(5, &named))).unwrap(), ["a"]);
     }
 
     #[test]

@@ -140,9 +140,9 @@ impl Bundle {
         let (shared, own): (Vec<_>, Vec<_>) =
             self.external_tensors(onnx)?.into_iter().partition(ExternalTensor::can_be_shared);
         let bytes = |tensors: &[ExternalTensor]| -> u64 {
-            tensors.iter().filter_map(|tensor| tensor.length).sum()
+            tensors.iter().filter_map(|tensor| tensor.length).fold(0, u64::saturating_add)
         };
-        Ok(EncoderBytes { own: graph + bytes(&own), shared: bytes(&shared) })
+        Ok(EncoderBytes { own: graph.saturating_add(bytes(&own)), shared: bytes(&shared) })
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! | tensor | type | |
 //! |---|---|---|
-//! | `characteristics` | F32 [S, h] | one style a row |
-//! | `source_mean`, `source_std` | F32 [S, 3] | colour statistics of the source tile, pixels in 0..1, for colour matching |
-//! | `domain` | U32 [S] | index into metadata `domains`, a JSON list of names |
+//! | `characteristics` | F32 [K, S] | one style a row |
+//! | `source_mean`, `source_std` | F32 [K, 3] | colour statistics of the source tile, pixels in 0..1, for colour matching |
+//! | `domain` | U32 [K] | index into metadata `domains`, a JSON list of names |
 //!
 //! There is exactly one metadata field: the order of several is not defined, and equal styles must
 //! have one digest.
@@ -151,7 +151,7 @@ fn parse_domains(value: Option<String>) -> Result<Vec<String>, StylesError> {
     }
 }
 
-/// The bytes of a tensor [S, `columns`] for any S.
+/// The bytes of a tensor [K, `columns`] for any K.
 fn tensor<'a>(
     file: &SafeTensors<'a>,
     name: &'static str,
