@@ -56,10 +56,12 @@ fn said(location: &Location, error: &Error) -> String {
     if code.is_some_and(|code| ["NoSuchBucket", "ContainerNotFound"].contains(&code)) {
         return "there is no such bucket".to_owned();
     }
-    let denied = matches!(error, Error::PermissionDenied { .. } | Error::Unauthenticated { .. });
+    let status = answer.as_deref().and_then(status);
+    let denied = matches!(error, Error::PermissionDenied { .. } | Error::Unauthenticated { .. })
+        || status.is_some_and(|status| ["401", "403"].contains(&status));
     let refused = code.filter(|code| REFUSALS.contains(code));
     if denied || refused.is_some() {
-        let code = refused.or(answer.as_deref().and_then(status)).unwrap_or("denied");
+        let code = refused.or(status).unwrap_or("denied");
         return format!("the credentials are refused ({code}): {}", credentials(location));
     }
     if ["169.254.169.254", "metadata.google.internal", "InstanceCredentialProvider"]
@@ -81,8 +83,9 @@ fn said(location: &Location, error: &Error) -> String {
     }
 }
 
-/// What a store answered, with its status and its body, if it answered at all. Only this is searched for codes: the
-/// other causes name addresses, times and keys, which have any digits and words in them.
+/// What a store answered, or who gives its tokens, with the status and the body, if there was an
+/// answer. Only this is searched for codes: the other causes name addresses, times and keys, which
+/// have any digits and words in them.
 fn answer(error: &Error) -> Option<String> {
     let mut cause = error.source();
     while let Some(error) = cause {
