@@ -126,8 +126,9 @@ pub struct Vit {
 
 impl Vit {
     /// Initialises weights as the published code does: Xavier-uniform matrices, zero biases, a CLS
-    /// token of standard deviation 0.02, a style bias of zero. Products are computed in `precision`. The same seed gives
-    /// the same weights, unless another thread uses libtorch's generator at the same time.
+    /// token of standard deviation 0.02, a style bias of zero. Products are computed in
+    /// `precision`. The same seed gives the same weights, unless another thread uses libtorch's
+    /// generator at the same time.
     ///
     /// # Errors
     /// If libtorch cannot use the device.
