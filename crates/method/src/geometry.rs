@@ -95,6 +95,7 @@ pub enum GeometryError {
 ///     depth: 12,
 ///     num_heads: 12,
 ///     mlp_ratio: 4.0,
+///     style_bias: false,
 /// };
 /// let geometry = Geometry::new(spec)?;
 /// assert_eq!((geometry.patches(), geometry.half(), geometry.rank()), (196, 384, 8));
