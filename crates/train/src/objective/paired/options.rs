@@ -30,20 +30,11 @@ pub struct PairedArgs {
     #[arg(id = "paired_agreement_weight", long = "paired-agreement-weight", value_name = "WEIGHT",
         default_value_t = Self::default().agreement, value_parser = at_least(0.0))]
     pub agreement: f64,
-    /// Weigh re-staining with a token of another field, compared to the map between the quantiles
-    /// of both (recipe paired)
-    #[arg(id = "paired_match_weight", long = "paired-match-weight", value_name = "WEIGHT",
-        default_value_t = Self::default().matching, value_parser = at_least(0.0))]
-    pub matching: f64,
     /// Weigh the change that two styles of slides make to a tile, compared to the exact change
     /// (recipe paired)
     #[arg(id = "paired_change_weight", long = "paired-change-weight", value_name = "WEIGHT",
         default_value_t = Self::default().change, value_parser = at_least(0.0))]
     pub change: f64,
-    /// Weigh by how much changes fall short of the exact ones, or go beyond them (recipe paired)
-    #[arg(id = "paired_strength_weight", long = "paired-strength-weight", value_name = "WEIGHT",
-        default_value_t = Self::default().strength, value_parser = at_least(0.0))]
-    pub strength: f64,
     /// Weigh errors of the differences between neighbouring pixels (recipe paired)
     #[arg(id = "paired_detail_weight", long = "paired-detail-weight", value_name = "WEIGHT",
         default_value_t = Self::default().detail, value_parser = at_least(0.0))]
@@ -102,14 +93,12 @@ pub struct PairedArgs {
 impl Default for PairedArgs {
     fn default() -> Self {
         Self {
-            there: 1.0,
-            back: 1.0,
+            there: 0.5,
+            back: 0.5,
             own: 0.5,
-            invariance: 0.5,
-            agreement: 0.0,
-            matching: 0.5,
+            invariance: 1.0,
+            agreement: 0.75,
             change: 1.0,
-            strength: 0.0,
             detail: 0.4,
             border: 0.3,
             draws: 2,

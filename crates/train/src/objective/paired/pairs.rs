@@ -54,9 +54,8 @@ pub(crate) struct Plan {
     pub draws: Vec<u64>,
     /// g of each pair.
     pub transforms: Vec<Transform>,
-    /// The stain of each pair's field, before its transform, and the field's domain.
+    /// The stain of each pair's field, before its transform.
     pub stains: Vec<FieldStain>,
-    pub domains: Vec<usize>,
     /// For each tile, which patches are tissue: [2n, N].
     pub tissue: Vec<Vec<bool>>,
 }
@@ -71,8 +70,8 @@ pub(crate) struct Pairs<D> {
     patch: u32,
 }
 
-/// A field, its stain before the transform, two tiles in that stain, and the transform.
-type Pair<'a> = (&'a Unit, FieldStain, [RgbImage; 2], Transform);
+/// A field's stain before the transform, two of its tiles in that stain, and the transform.
+type Pair = (FieldStain, [RgbImage; 2], Transform);
 
 impl<D: Deref<Target = Dataset> + Sync> Pairs<D> {
     /// Measures the stains of a data set, for tiles and patches of these sides, pixels.
@@ -99,13 +98,12 @@ impl<D: Deref<Target = Dataset> + Sync> Pairs<D> {
             .map(|i| self.pair(seed, first + i))
             .collect::<Result<Vec<_>>>()?;
         let (mut tiles, mut plan) = ([Vec::new(), Vec::new()], Plan::default());
-        for (index, (unit, stain, [a, b], transform)) in (first..).zip(drawn) {
+        for (index, (stain, [a, b], transform)) in (first..).zip(drawn) {
             tiles[0].push(a);
             tiles[1].push(b);
             plan.draws.push(self.draw(index));
             plan.transforms.push(transform);
             plan.stains.push(stain);
-            plan.domains.push(unit.domain);
         }
         let tiles: Vec<RgbImage> = tiles.into_iter().flatten().collect();
         plan.tissue = tiles.iter().map(|tile| tissue_patches(tile, self.patch)).collect();
@@ -118,7 +116,7 @@ impl<D: Deref<Target = Dataset> + Sync> Pairs<D> {
         index / self.args.field_pairs as u64
     }
 
-    fn pair(&self, seed: u64, index: u64) -> Result<Pair<'_>> {
+    fn pair(&self, seed: u64, index: u64) -> Result<Pair> {
         let draw = self.draw(index);
         let (unit, base, transform) = self.field(seed, draw);
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ CROPS);
@@ -130,7 +128,7 @@ impl<D: Deref<Target = Dataset> + Sync> Pairs<D> {
             paste_glass(&mut tiles[0], &unit.stain, cover, rng);
             paste_glass(&mut tiles[1], &unit.stain, Cover::Part, rng);
         }
-        Ok((unit, base.stain.clone(), tiles.map(|tile| base.apply(tile)), transform))
+        Ok((base.stain.clone(), tiles.map(|tile| base.apply(tile)), transform))
     }
 
     /// Draws a field, the stain that it has, and its transform.

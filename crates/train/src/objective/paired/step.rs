@@ -10,12 +10,8 @@
 //! - *invariance*: MSE(Za(Xa), Za(g(Xa)))
 //! - *agreement*: MSE(S(Za(X), slide of X), S(Za(g(X)), slide of X)), and the same with the slide of
 //!   g(X), X each of Xa, Xb: what the difference of the anatomies makes of pictures
-//! - *match*: MSE(S(Za(Xa), style of the Xb of another field), Xa through the map between both
-//!   fields' quantiles)
 //! - *change*: MSE(S(Za(X), slide of g(X)) − S(Za(X), slide of X), g(X) − X), X each of Xa, Xb, and
-//!   the reverse, and the same with the slide of the match term. It is what serving adds to a tile.
-//! - *strength*: mean of (1 − s)², s the projection of the change made on the exact one: a mean of
-//!   squares alone is least for changes that fall short, where the style is uncertain
+//!   the reverse. It is what serving adds to a tile.
 //! - *detail*, *border*: as in the cross recipe, over what each of the above leaves of its target
 //!
 //! *slide* is the mean style of other tiles of the field; it takes the place of one token in some of
@@ -32,16 +28,12 @@ use crate::objective::losses::{Losses, Residuals, mse, style};
 use crate::objective::scene::Scene;
 use restain_data::{below, normal, unit as uniform};
 use restain_lab::transform::tensors::Transforms;
-use restain_lab::transform::{Ranges, Transform};
 use restain_method::Normalisation;
 
 /// Chance that a transformed input gets noise, and its largest deviation in 0..1.
 const NOISE: (f64, f64) = (0.3, 0.012);
 /// Chance that a style is a token of tissue; otherwise it is any patch's.
 const TISSUE_STYLE: f64 = 0.85;
-
-/// Mean square of a change, standardised, that is hardly any.
-const HARDLY_ANY: f64 = 0.02;
 
 /// Places of the four sets of tiles that are encoded together.
 const A: usize = 0;
@@ -143,53 +135,15 @@ impl Step<'_> {
         let change = |anatomy: &Tensor, from: &Tensor, to: &Tensor, pictures: [&Tensor; 2]| {
             (scene.synth.broadcast(anatomy, &(to - from)), pictures[1] - pictures[0])
         };
-        let halves = |of: &Tensor| [0, 2 * n].map(|start| of.narrow(0, start, 2 * n));
-        let ([of, of_shifted], [before, after]) = (halves(&anatomy), halves(&targets));
+        let stains = |of: &Tensor| [0, 2 * n].map(|start| of.narrow(0, start, 2 * n));
+        let ([of, of_shifted], [before, after]) = (stains(&anatomy), stains(&targets));
         let changes = [
             change(&of, &plain, &shifted, [&before, &after]),
             change(&of_shifted, &shifted, &plain, [&after, &before]),
         ];
         aim(&mut sum, "change", args.change, &changes);
-        if args.strength > 0.0 {
-            let [there, back] = changes.each_ref().map(|(made, exact)| shortfall(made, exact));
-            sum.push("strength", (there + back) * args.strength);
-        }
-        if args.matching > 0.0 && n > 1 {
-            let others = self.draws.others();
-            let target = self.matched(&pixels.narrow(0, 0, n), &others);
-            let others = Tensor::from_slice(&others).to_device(self.tiles.device());
-            let style = style(&set(&characteristics, B), &last[B]).index_select(0, &others);
-            let of = set(&anatomy, A);
-            let (own, other) = (set(&slides, A), set(&slides, A).index_select(0, &others));
-            let changed = change(&of, &own, &other, [&set(&targets, A), &target]);
-            aim(&mut sum, "match", args.matching, &[(scene.synth.broadcast(&of, &style), target)]);
-            aim(&mut sum, "match_change", args.change * args.matching, &[changed]);
-        }
         sum.losses(args.detail, args.border, scene.vit.geometry.patch_size() as i64)
     }
-
-    /// Maps every Xa to the stain of another pair's field, standardised.
-    fn matched(&mut self, pixels: &Tensor, others: &[i64]) -> Tensor {
-        let stains = &self.draws.plan.stains;
-        let maps: Vec<Transform> = others
-            .iter()
-            .zip(stains)
-            .map(|(&other, own)| {
-                let to = &stains[other as usize];
-                Transform::quantiles(own, to, &Ranges::exactly(1.0), self.draws.rng)
-            })
-            .collect();
-        let mapped = Transforms::new(&maps, pixels.device()).apply(pixels);
-        standardised(&mapped, self.scene.normalisation)
-    }
-}
-
-/// Computes the mean square of 1 − s over pictures [B, C, H, W], s the projection of a change on the
-/// exact one. Where that is hardly any, s is nearly 1.
-fn shortfall(made: &Tensor, exact: &Tensor) -> Tensor {
-    let mean = |of: Tensor| of.mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float) + HARDLY_ANY;
-    let strength: Tensor = mean(made * exact) / mean(exact.square());
-    (strength - 1.0).square().mean(Kind::Float)
 }
 
 /// Adds a term of pictures and targets, unless its weight is 0.
@@ -242,22 +196,6 @@ impl Draws<'_> {
     /// Draws which pairs take the style of a slide instead of that of a token.
     fn by_slide(&mut self, chance: f64) -> Vec<bool> {
         self.plan.draws.iter().map(|_| uniform(self.rng) < chance).collect()
-    }
-
-    /// Draws another pair for each: of another domain where the batch has one.
-    fn others(&mut self) -> Vec<i64> {
-        let domains = &self.plan.domains;
-        (0..domains.len())
-            .map(|pair| {
-                let foreign = |&other: &usize| domains[other] != domains[pair];
-                let candidates: Vec<usize> = (0..domains.len()).filter(foreign).collect();
-                let candidates = match candidates.is_empty() {
-                    true => (0..domains.len()).filter(|&other| other != pair).collect(),
-                    false => candidates,
-                };
-                candidates[below(self.rng, candidates.len() as u64) as usize] as i64
-            })
-            .collect()
     }
 
     /// Draws noise for some of the tiles [m, C, H, W] in 0..1.
