@@ -10,13 +10,14 @@ use super::resume::{learnt, stopped};
 
 const FIT: &str = "fit --data tiles --preset tiny --recipe paired --batch 6 --device cpu --seed 5 \
                    --scalars-every 1";
-const TERMS: [&str; 9] = [
+const TERMS: [&str; 10] = [
     "reconstruction",
     "there",
     "back",
     "self",
     "invariance",
     "agreement",
+    "beside",
     "detail",
     "border",
     "total",

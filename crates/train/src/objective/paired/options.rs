@@ -35,6 +35,10 @@ pub struct PairedArgs {
     #[arg(id = "paired_change_weight", long = "paired-change-weight", value_name = "WEIGHT",
         default_value_t = Self::default().change, value_parser = at_least(0.0))]
     pub change: f64,
+    /// Weigh how differently tissue comes out beside glass, or beside other tissue (recipe paired)
+    #[arg(id = "paired_beside_weight", long = "paired-beside-weight", value_name = "WEIGHT",
+        default_value_t = Self::default().beside, value_parser = at_least(0.0))]
+    pub beside: f64,
     /// Weigh errors of the differences between neighbouring pixels (recipe paired)
     #[arg(id = "paired_detail_weight", long = "paired-detail-weight", value_name = "WEIGHT",
         default_value_t = Self::default().detail, value_parser = at_least(0.0))]
@@ -99,6 +103,7 @@ impl Default for PairedArgs {
             invariance: 1.0,
             agreement: 0.75,
             change: 1.0,
+            beside: 1.0,
             detail: 0.4,
             border: 0.3,
             draws: 2,

@@ -12,6 +12,9 @@
 //!   g(X), X each of Xa, Xb: what the difference of the anatomies makes of pictures
 //! - *change*: MSE(S(Za(X), slide of g(X)) − S(Za(X), slide of X), g(X) − X), X each of Xa, Xb, and
 //!   the reverse. It is what serving adds to a tile.
+//! - *beside*: MSE over the pixels that are still Xa's of S(Za(Xa beside glass or beside Xb), style)
+//!   and S(Za(Xa), style), for the slide of Xa and that of g(Xa): tissue comes out alike whatever
+//!   lies beside it, and so do tiles that overlap
 //! - *detail*, *border*: as in the cross recipe, over what each of the above leaves of its target
 //!
 //! *slide* is the mean style of other tiles of the field; it takes the place of one token in some of
@@ -34,6 +37,9 @@ use restain_method::Normalisation;
 const NOISE: (f64, f64) = (0.3, 0.012);
 /// Chance that a style is a token of tissue; otherwise it is any patch's.
 const TISSUE_STYLE: f64 = 0.85;
+
+/// Chance that glass is put beside a part of a tile, instead of other tissue.
+const BESIDE_GLASS: f64 = 0.5;
 
 /// Places of the four sets of tiles that are encoded together.
 const A: usize = 0;
@@ -142,6 +148,19 @@ impl Step<'_> {
             change(&of_shifted, &shifted, &plain, [&after, &before]),
         ];
         aim(&mut sum, "change", args.change, &changes);
+        if args.beside > 0.0 {
+            let patch = scene.vit.geometry.patch_size() as i64;
+            let (shown, kept) = self.draws.beside(&pixels, patch);
+            let inputs = standardised(&shown, scene.normalisation);
+            let (beside, _) = halves(&scene.vit.encode(&inputs), &scene.vit.geometry);
+            let of = set(&anatomy, A);
+            let apart = |style: &Tensor| {
+                let [a, b] = [&of, &beside].map(|anatomy| scene.synth.broadcast(anatomy, style));
+                ((a - b).square() * &kept).mean(Kind::Float)
+            };
+            let apart = apart(&set(&slides, A)) + apart(&set(&slides, GA));
+            sum.push("beside", apart * args.beside);
+        }
         sum.losses(args.detail, args.border, scene.vit.geometry.patch_size() as i64)
     }
 }
@@ -198,6 +217,34 @@ impl Draws<'_> {
         self.plan.draws.iter().map(|_| uniform(self.rng) < chance).collect()
     }
 
+    /// Puts glass, or the other tile of the pair, into a part of every Xa: tiles [2n, C, H, W] in
+    /// 0..1 → the Xa [n, C, H, W], and the weight of each pixel [n, 1, H, W]: 0 where it is not
+    /// Xa's, with a mean of 1. Parts end between patches.
+    fn beside(&mut self, tiles: &Tensor, patch: i64) -> (Tensor, Tensor) {
+        let (n, side) = (self.plan.stains.len() as i64, tiles.size()[2]);
+        let kept = Tensor::ones([n, 1, side, side], (Kind::Float, self.device));
+        let mut others = Vec::with_capacity(n as usize);
+        for (pair, stain) in (0..n).zip(&self.plan.stains) {
+            let grid = (side / patch) as u64;
+            let cut = patch * (grid / 4 + below(self.rng, grid / 2 + 1)) as i64;
+            let (start, length) = match below(self.rng, 2) {
+                0 => (0, cut),
+                _ => (cut, side - cut),
+            };
+            let axis = 1 + below(self.rng, 2) as i64;
+            let _ = kept.get(pair).narrow(axis, start, length).fill_(0.0);
+            others.push(if uniform(self.rng) < BESIDE_GLASS {
+                let white = Tensor::from_slice(&stain.white).to_kind(Kind::Float);
+                white.to_device(self.device).view([3, 1, 1]).expand_as(&tiles.get(pair))
+            } else {
+                tiles.get(n + pair)
+            });
+        }
+        let shown = tiles.narrow(0, 0, n) * &kept + Tensor::stack(&others, 0) * (1.0 - &kept);
+        let weight = &kept / kept.mean(Kind::Float).clamp_min(1e-3);
+        (shown, weight)
+    }
+
     /// Draws noise for some of the tiles [m, C, H, W] in 0..1.
     fn noise(&mut self, like: &Tensor) -> Tensor {
         let size = like.size();
@@ -231,4 +278,46 @@ pub(super) fn pixels(tiles: &Tensor, normalisation: &Normalisation) -> Tensor {
 pub(super) fn standardised(pixels: &Tensor, normalisation: &Normalisation) -> Tensor {
     let [mean, std] = constants(normalisation, pixels.device());
     (pixels - mean) / std
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::rand_core::SeedableRng;
+    use restain_method::field::FieldStain;
+
+    use super::*;
+
+    #[test]
+    fn beside_a_part_of_a_tile_lies_glass_or_the_other_tile_and_it_weighs_nothing() {
+        let white = [0.9, 0.8, 0.7];
+        let stain = FieldStain {
+            white,
+            stains: [[1.0, 0.0, 0.0]; 3],
+            amounts: [1.0; 2],
+            knots: [[0.0; 9]; 3],
+        };
+        let plan = Plan { stains: vec![stain; 8], ..Plan::default() };
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut draws = Draws { rng: &mut rng, plan: &plan, style_tokens: 1, device: Device::Cpu };
+        // Every Xa is .25, every Xb .5, of 4 × 4 patches of 2 × 2.
+        let tiles = Tensor::cat(
+            &[0.25, 0.5].map(|v| Tensor::full([8, 3, 8, 8], v, (Kind::Float, Device::Cpu))),
+            0,
+        );
+        let (shown, weight) = draws.beside(&tiles, 2);
+        assert!((weight.mean(Kind::Float).double_value(&[]) - 1.0).abs() < 1e-6);
+        let mut beside = std::collections::BTreeSet::new();
+        for (tile, y, x) in
+            (0..8).flat_map(|t| (0..8).flat_map(move |y| (0..8).map(move |x| (t, y, x))))
+        {
+            let pixel = [0, 1, 2].map(|c| shown.double_value(&[tile, c, y, x]));
+            let patch = weight.double_value(&[tile, 0, y / 2 * 2, x / 2 * 2]);
+            assert_eq!(weight.double_value(&[tile, 0, y, x]), patch);
+            match patch > 0.0 {
+                true => assert_eq!(pixel, [0.25; 3]),
+                false => drop(beside.insert(pixel.map(|v| (v * 100.0).round() as i64))),
+            }
+        }
+        assert_eq!(Vec::from_iter(beside), [[50; 3], [90, 80, 70]]);
+    }
 }

@@ -10,6 +10,7 @@ const ARGS: PairedArgs = PairedArgs {
     invariance: 0.5,
     agreement: 0.0,
     change: 1.0,
+    beside: 0.0,
     detail: 0.4,
     border: 0.3,
     draws: 1,
