@@ -9,7 +9,7 @@ in windows.py; the style is that of 16 tiles of the changed field. Rows are mean
   of the changed tile.
 
     pip install numpy pillow onnxruntime
-    python3 benches/carry.py --bundle models/demo/7 FIELD...
+    python3 benches/carry.py --bundle models/demo/9 FIELD...
 """
 
 import argparse

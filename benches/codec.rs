@@ -16,7 +16,7 @@ const LIMITS: Limits = Limits::of_tile(1 << 20);
 
 fn main() {
     let tile = read("docs/tile.png");
-    let (side, samples) = (tile.width, read("models/demo/7/samples.png"));
+    let (side, samples) = (tile.width, read("models/demo/9/samples.png"));
     report("docs/tile.png", std::slice::from_ref(&tile));
     report("the demo model's samples", &cuts(&samples, side));
     report("docs/tile.png, four ways on one tile", &[four_ways(&resize(&tile, 112, 112))]);

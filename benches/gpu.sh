@@ -136,16 +136,16 @@ curves() {
 demo() {
     local held=centre_0/patient_101_node_4_2.jpg,centre_1/centre_1_patient_024_node_2.jpeg,centre_2/domain_2_7596.png
     held=$held,centre_3/domain_3_10995.png,centre_4/domain_4_17868.png
-    local state=$OUT/demo-state bundle=$OUT/models/demo/7
+    local state=$OUT/demo-state bundle=$OUT/models/demo/9
     local batch=${DEMO_BATCH:-64} steps=${STEPS:-6000}
     rm -rf "$state" "$bundle"
-    trainer timeout --signal INT "$((${MINUTES:-8} * 60))" "$RESTAIN_TRAIN" fit --from models/demo/7 --data "${DATA:?DATA wants the folder of fields}" \
+    trainer timeout --signal INT "$((${MINUTES:-8} * 60))" "$RESTAIN_TRAIN" fit --from models/demo/9 --data "${DATA:?DATA wants the folder of fields}" \
         --exclude "$held" --out "$bundle" --state "$state" --device "$TRAIN_DEVICE" --precision bf16 --batch "$batch" --steps "$steps" \
         --recipe paired --paired-largest-crop 4 --paired-change-weight 2 --warm-up-steps 30 --grad-clip 1 --learning-rate 4e-4 --seed 4 \
         --save-every 200 --validate-every 0 --samples-every 0
     [ -f "$bundle/bundle.json" ] || trainer "$RESTAIN_TRAIN" export "$state" --out "$bundle" || return
     local each
-    for each in models/demo/7 "$bundle"; do
+    for each in models/demo/9 "$bundle"; do
         trainer "$RESTAIN_TRAIN" evaluate --bundle "$each" --data "$DATA" --only "$held" --json "$OUT/demo-${each##*/}.json" || return
     done
 }

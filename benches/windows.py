@@ -6,7 +6,7 @@ the literature, densities, white and gamma drawn. The variant of a tile, made in
 each patch, "tile" from the mean of the tile's tissue, "slide" from that of 16 tiles of the field as it was.
 
     pip install numpy pillow onnxruntime
-    python3 benches/windows.py --bundle models/demo/7 FIELD...
+    python3 benches/windows.py --bundle models/demo/9 FIELD...
 """
 
 import argparse

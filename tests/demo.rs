@@ -11,7 +11,7 @@ use restain_method::synth::Synthesiser;
 use restain_method::upsample::{UpsampleScratch, Upsampler};
 
 fn demo() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo/7")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo/9")
 }
 
 #[test]

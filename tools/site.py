@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
     *(f"{name}.md" for name in ("README", "ARCHITECTURE", "BENCHMARKS", "CHANGELOG", "CODE_OF_CONDUCT", "CONTRIBUTING", "SECURITY")),
     "clients/python/README.md",
-    "models/demo/7/MODEL_CARD.md",
+    "models/demo/9/MODEL_CARD.md",
 ]
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 # What makes a browser load something, in a page and in a style sheet.

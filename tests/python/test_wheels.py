@@ -19,7 +19,7 @@ from packed import behind, install
 from served import ROOT
 
 VERSION = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
-BUNDLE = ROOT / "models/demo/7"
+BUNDLE = ROOT / "models/demo/9"
 STUCK = 300
 
 
@@ -227,7 +227,7 @@ def test_a_local_model_that_cannot_be_opened_says_what_is_wrong(environment, whe
     assert "cache_memory is \"2 gigs\": not a size in bytes" in said(environment, "cache_memory='2 gigs'")
     alone = Environment(tmp_path, [wheels["restain"]])
     assert "restain-server, which has the model demo, is not installed" in said(alone, "")
-    broken = tmp_path / "models/demo/7"
+    broken = tmp_path / "models/demo/9"
     broken.mkdir(parents=True)
     (broken / "bundle.json").write_text("{}")
     assert said(alone, f"{str(broken)!r}").startswith("restain.errors.RestainError: bundle_refused: the bundle ")
